@@ -1,0 +1,104 @@
+"""Canonical encodings shared by every format. The rules are in docs/spec/conventions.md.
+
+* JSON: UTF-8, object members sorted by code point, no white space, integers only, no
+  duplicates. ``parse_json`` re-encodes and compares, so exactly one spelling is accepted.
+* Base64: RFC 4648 section 4 with padding, canonical. Hex: lower case.
+* ``lp``: each part preceded by its length as a 4-byte big-endian integer. No two different
+  tuples of byte strings give the same output.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from typing import TypeVar
+
+import msgspec
+
+from regalia.core.errors import CoreCode, ParseError
+
+T = TypeVar("T")
+
+MIB = 1 << 20
+_U32_MAX = (1 << 32) - 1
+
+
+def _bytes_only(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode a value (struct, dict, list, str, int, bool, None) in canonical JSON."""
+    return msgspec.json.encode(value, order="sorted", enc_hook=_bytes_only)
+
+
+def parse_json(data: bytes, kind: type[T], *, limit: int, what: str) -> T:
+    """Decode canonical JSON into ``kind``.
+
+    Args:
+        data: raw, untrusted.
+        kind: a msgspec struct type that forbids unknown fields, or a plain type.
+        limit: largest accepted size in bytes, checked before decoding.
+        what: the name of the thing, for messages.
+
+    Raises:
+        ParseError: TOO_LARGE or MALFORMED.
+    """
+    if len(data) > limit:
+        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
+    try:
+        value = msgspec.json.decode(data, type=kind)
+        canonical = canonical_json(value) == data
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: {exc}") from exc
+    if not canonical:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: not in canonical JSON form")
+    return value
+
+
+def b64(data: bytes | bytearray | memoryview) -> str:
+    """Standard base64 with padding."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MIB) -> bytes:
+    """Decode canonical base64; ``size`` demands an exact number of decoded bytes."""
+    if len(text) > (limit // 3 + 1) * 4:
+        raise ParseError(CoreCode.TOO_LARGE, f"{what}: base64 of more than {limit} bytes")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: not base64") from exc
+    if b64(data) != text:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: base64 is not canonical")
+    return exact(data, size, what=what) if size is not None else data
+
+
+def unhex(text: str, *, what: str, size: int | None = None) -> bytes:
+    """Decode lower-case hex; ``size`` demands an exact number of decoded bytes."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: not hex") from exc
+    if data.hex() != text:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: hex must be lower case without spaces")
+    return exact(data, size, what=what) if size is not None else data
+
+
+def exact(data: bytes, size: int, *, what: str) -> bytes:
+    """Return ``data`` if it has exactly ``size`` bytes. Nothing is ever padded or truncated."""
+    if len(data) != size:
+        raise ParseError(CoreCode.MALFORMED, f"{what}: want {size} bytes, got {len(data)}")
+    return data
+
+
+def lp(*parts: bytes) -> bytes:
+    """Concatenate parts, each preceded by its length (4 bytes, big-endian)."""
+    out = bytearray()
+    for part in parts:
+        if len(part) > _U32_MAX:
+            raise ValueError("part too long for a 4-byte length")
+        out += struct.pack(">I", len(part))
+        out += part
+    return bytes(out)

@@ -1,0 +1,201 @@
+"""The error tree and its stable codes.
+
+    RegaliaError
+    ├── UsageError          2   the command line or the configuration is not usable
+    ├── ParseError          3   bytes are not a canonical instance of the format they claim
+    ├── IntegrityError      4   a signature, digest, tag or version does not hold
+    ├── AttestationError    5   evidence is not genuine, not fresh, or bound to something else
+    ├── PolicyDenied        6   evidence is genuine and not acceptable
+    ├── KeyAccessError      7   a key is absent or will not open
+    ├── UnavailableError    8   a peer or an address cannot be had
+    ├── LocalError          9   the local file system or the machine refuses
+    └── LogError           10   the transparency log cannot be written or does not verify
+
+The number is the exit status of every command that ends with that error; 1 is kept for a bug
+in Regalia, 130 for an interrupted run. A ``Code`` is stable: documented once, never reused.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_OK = 0
+EXIT_BUG = 1
+EXIT_INTERRUPTED = 130
+
+
+class Code(Enum):
+    """A stable reason code. The member's name is the code; its value says why and what to do.
+
+    Each package subclasses this with its own members. Names are unique over all subclasses,
+    which a test checks, and every one of them is listed in ``docs/errors.md``.
+    """
+
+    def __init__(self, why: str, fix: str) -> None:
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RegaliaError(Exception):
+    """Base of everything that Regalia refuses.
+
+    Args:
+        code: the stable reason code.
+        what: one sentence, what happened, with the values seen and wanted. Never a secret.
+    """
+
+    exit_status: ClassVar[int] = EXIT_BUG
+
+    def __init__(self, code: Code, what: str) -> None:
+        super().__init__(f"{code.name}: {what}")
+        self.code = code
+        self.what = what
+
+    def explain(self) -> str:
+        """What happened, why it matters, what to do: three lines for a person."""
+        return f"{self.what}\nWhy it matters: {self.code.why}\nWhat to do: {self.code.fix}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The same for a program."""
+        return {
+            "code": self.code.name,
+            "what": self.what,
+            "why": self.code.why,
+            "fix": self.code.fix,
+        }
+
+
+class UsageError(RegaliaError):
+    """The command line or the configuration is not usable."""
+
+    exit_status = 2
+
+
+class ParseError(RegaliaError):
+    """Bytes are not a canonical instance of the format they claim to be."""
+
+    exit_status = 3
+
+
+class IntegrityError(RegaliaError):
+    """A signature, digest, authentication tag, commitment or version does not hold."""
+
+    exit_status = 4
+
+
+class AttestationError(RegaliaError):
+    """Evidence is not genuine, not fresh, or bound to something else."""
+
+    exit_status = 5
+
+
+class PolicyDenied(RegaliaError):  # noqa: N818 - the field says "denied", not "error"
+    """Evidence is genuine and not acceptable under the policy. Carries every reason."""
+
+    exit_status = 6
+
+    def __init__(self, code: Code, what: str, reasons: Sequence[tuple[Code, str]] = ()) -> None:
+        super().__init__(code, what)
+        self.reasons = tuple(reasons) or ((code, what),)
+
+    def explain(self) -> str:
+        """All reasons, not only the first: an operator fixes them in one go."""
+        parts = [self.what]
+        parts += [
+            f"- {code.name}: {what}\n  {code.why}\n  {code.fix}" for code, what in self.reasons
+        ]
+        return "\n".join(parts)
+
+
+class KeyAccessError(RegaliaError):
+    """A key is absent, locked, or does not open what it should."""
+
+    exit_status = 7
+
+
+class UnavailableError(RegaliaError):
+    """A peer does not answer, or an address cannot be had."""
+
+    exit_status = 8
+
+
+class LocalError(RegaliaError):
+    """The local file system or machine refuses: missing file, full disk, permission, limit."""
+
+    exit_status = 9
+
+
+class LogError(RegaliaError):
+    """The transparency log cannot be written, or what it says does not verify."""
+
+    exit_status = 10
+
+
+class CoreCode(Code):
+    """Codes that every package shares."""
+
+    MALFORMED = (
+        "Parsers accept one canonical encoding only, so that two readers never see two meanings.",
+        "Fetch the file or message again from its producer; if it is yours, regenerate it.",
+    )
+    TOO_LARGE = (
+        "Limits are checked before memory is allocated, so that nobody can exhaust this process.",
+        "Check that this is the right file; the limit is in the message.",
+    )
+    BAD_CONFIG = (
+        "An unknown or ill-typed setting is never ignored: it could be a misspelt protection.",
+        "Correct the named setting; docs/reference/configuration.md lists all of them.",
+    )
+    BAD_USAGE = (
+        "The command cannot guess what was meant.",
+        "Run the command again with --help.",
+    )
+    FILE_MISSING = (
+        "The command needs this file.",
+        "Check the path, and that you run the command in the right folder.",
+    )
+    FILE_EXISTS = (
+        "Nothing is overwritten silently.",
+        "Choose another path, or move the existing one away.",
+    )
+    NOT_A_DIRECTORY = ("The command needs a directory here.", "Give the path of a directory.")
+    NO_PERMISSION = (
+        "The operating system refuses access to this path.",
+        "Run as the user who owns it, or change its mode.",
+    )
+    DISK_FULL = (
+        "The output could not be written whole, so nothing was kept of it.",
+        "Free space on that file system, or write to another, and run the command again.",
+    )
+    IO_FAILED = (
+        "The operating system reported an error while reading or writing.",
+        "Look at the named cause, then run the command again.",
+    )
+    INSECURE_MODE = (
+        "A secret that other users of this machine can read is no secret.",
+        "Run chmod 600 on the file.",
+    )
+    PEER_UNREACHABLE = (
+        "The peer did not answer; nothing was sent in clear and no key was released.",
+        "Check the address, and that the service is running.",
+    )
+    PORT_IN_USE = (
+        "Another process already listens there.",
+        "Stop that process, or choose another address with --listen.",
+    )
+    PLUGIN_UNKNOWN = (
+        "Only plug-ins that are named in the configuration and installed are loaded.",
+        "Check the spelling, and that the extra which provides it is installed.",
+    )
+    DANGEROUS_NOT_ALLOWED = (
+        "This setting lowers protection, so it must be asked for by its full name.",
+        "Remove it, or set the dangerous_ switch that the message names.",
+    )
+    INTERRUPTED = ("The run was stopped before its end.", "Run the command again.")

@@ -1,0 +1,75 @@
+"""Local files, with the operating system's errors turned into ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import CoreCode, LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CODES = {
+    errno.ENOENT: CoreCode.FILE_MISSING,
+    errno.EEXIST: CoreCode.FILE_EXISTS,
+    errno.ENOTDIR: CoreCode.NOT_A_DIRECTORY,
+    errno.EACCES: CoreCode.NO_PERMISSION,
+    errno.EPERM: CoreCode.NO_PERMISSION,
+    errno.EROFS: CoreCode.NO_PERMISSION,
+    errno.ENOSPC: CoreCode.DISK_FULL,
+    errno.EDQUOT: CoreCode.DISK_FULL,
+    errno.EFBIG: CoreCode.DISK_FULL,
+}
+
+
+@contextmanager
+def os_errors(path: Path | str) -> Iterator[None]:
+    """Turn an OSError inside the block into a LocalError that names the path."""
+    try:
+        yield
+    except OSError as exc:
+        code = _CODES.get(exc.errno or 0, CoreCode.IO_FAILED)
+        raise LocalError(code, f"{path}: {exc.strerror or exc}") from exc
+
+
+def read_file(path: Path, *, limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes."""
+    with os_errors(path):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise LocalError(CoreCode.IO_FAILED, f"{path}: not a regular file")
+            data = file.read(limit + 1)
+    if len(data) > limit:
+        raise LocalError(CoreCode.TOO_LARGE, f"{path}: more than {limit} bytes")
+    return data
+
+
+def read_private_file(path: Path, *, limit: int) -> bytes:
+    """Read a file that holds a secret; refuse it if group or others may read it."""
+    with os_errors(path):
+        mode = path.stat().st_mode
+    if mode & 0o077:
+        raise LocalError(CoreCode.INSECURE_MODE, f"{path}: mode is {mode & 0o777:03o}, want 600")
+    return read_file(path, limit=limit)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Create a file that does not exist yet, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with os_errors(path):
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""The measured configuration of a runtime. Spec: docs/spec/release-exchange.md.
+
+Its SHA-256 is the SNP report's HOST_DATA, so a host cannot point a genuine runtime at another
+owner, log or model unnoticed. Addresses are not in it: nobody at an address is trusted.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from regalia.core.codec import canonical_json, parse_json
+from regalia.core.errors import CoreCode, ParseError
+from regalia.core.types import Digest
+
+FORMAT = "regalia/runtime-config/v1"
+LIMIT = 64 * 1024  # bytes
+
+
+class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the operator says the runtime stands. Operator-asserted, and measured."""
+
+    region: str
+    site: str
+    tier: str
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the runtime trusts and where it is."""
+
+    format: str
+    model_id: str  # model:<64 hex>
+    owner_key: str  # key:<64 hex>: fingerprint of the key that signs model and policy
+    log_key: str  # signed-note verifier key of the transparency log (C2SP)
+    placement: Placement
+    egress: list[str]  # host:port that the workload may reach; empty = none
+
+    def encode(self) -> bytes:
+        """Canonical JSON, whose SHA-256 the hardware records."""
+        return canonical_json(self)
+
+    def digest(self) -> Digest:
+        """What HOST_DATA must be."""
+        return Digest.of(self.encode())
+
+
+def parse_runtime_config(data: bytes) -> RuntimeConfig:
+    """Inverse of ``RuntimeConfig.encode``. Raises ParseError."""
+    config = parse_json(data, RuntimeConfig, limit=LIMIT, what="runtime configuration")
+    if config.format != FORMAT:
+        raise ParseError(CoreCode.MALFORMED, f"runtime configuration: format {config.format!r}")
+    return config
