@@ -1,0 +1,92 @@
+"""Entry point of ``regalia``: finds the command, runs it, and turns refusals into exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from regalia import __version__
+from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
+
+# name: (module, attribute, one line of help). The help stands here so that `regalia --help`
+# imports none of the commands; a test compares it with each command's own.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "keygen": ("regalia.cli.keygen", "keygen", "Make signing keys and key-encryption keys."),
+    "seal": ("regalia.cli.seal", "seal", "Encrypt a model directory into a sealed model."),
+    "inspect": ("regalia.cli.inspect", "inspect", "Show what anybody can see of a sealed model."),
+    "verify": ("regalia.cli.verify", "verify", "Check a sealed model without any key."),
+    "open": ("regalia.cli.open", "open_", "Owner's recovery: write a sealed model in clear."),
+    "policy": ("regalia.cli.policy", "policy", "Write, read and explain release policies."),
+    "store": ("regalia.cli.store", "store", "Serve ciphertext over HTTP."),
+    "broker": ("regalia.cli.broker", "broker", "Release keys to attested workloads."),
+    "log": ("regalia.cli.log", "log", "Read and verify the transparency log."),
+    "serve": ("regalia.cli.serve", "serve", "Run the attested runtime and serve the model."),
+    "chat": ("regalia.cli.chat", "chat", "Verify a runtime, then chat with it."),
+    "demo": ("regalia.demo.command", "demo", "Show everything, and try to steal the model."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """In the order of the table, which is the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="regalia")
+def cli() -> None:
+    """Keep model weights unreadable everywhere except inside a verified TEE.
+
+    Exit status: 0 done, 2 usage, 3 malformed input, 4 integrity, 5 attestation, 6 policy,
+    7 key access, 8 unavailable, 9 local file or machine, 10 log, 130 interrupted, 1 a bug.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command; returns the exit status. No traceback reaches a user."""
+    from regalia.cli.output import show_bug, show_click_error, show_error  # noqa: PLC0415
+
+    wants_json = "--json" in args
+    try:
+        status = cli.main(args=args, prog_name="regalia", standalone_mode=False)
+    except RegaliaError as error:
+        show_error(error, as_json=wants_json)
+        return error.exit_status
+    except click.ClickException as error:
+        return show_click_error(error, as_json=wants_json)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the rim: a bug is reported as one, without a traceback
+        show_bug(error, as_json=wants_json)
+        return EXIT_BUG
+    return status if isinstance(status, int) else 0
