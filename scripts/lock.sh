@@ -1,0 +1,23 @@
+#!/bin/sh
+# Writes requirements/lock.txt and requirements/build.txt: every package pinned, with hashes.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+printf 'torch==2.13.0\n' >"$work/constraints.txt"
+printf 'hatchling\neditables\n' >"$work/build.in"
+flags="--quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header
+  --no-emit-find-links --no-emit-index-url"
+
+pip-compile $flags --extra transformers --extra demo --extra dev --constraint "$work/constraints.txt" \
+  --output-file "$work/lock.txt" pyproject.toml
+pip-compile $flags --output-file "$work/build.txt" "$work/build.in"
+{
+  echo '# Everything but torch, models and the build backend. Written by `make lock`.'
+  # torch has a file of its own; drop its entry and pip-compile's remark above it.
+  awk '/^# The following/ { next } /^torch==/ { skip = 1 } !skip { print } skip && !/\\$/ { skip = 0 }' \
+    "$work/lock.txt"
+} >requirements/lock.txt
+{
+  echo '# The build backend, for the editable install. Written by `make lock`.'
+  cat "$work/build.txt"
+} >requirements/build.txt
