@@ -1,0 +1,243 @@
+"""``regalia chat``: verify a runtime, show what was verified, then chat through the channel."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.core.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regalia.client.chat import ChatClient, Message
+    from regalia.client.verify import VerifiedRuntime
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_PROMPT_MAX = 1 << 20  # bytes read from standard input
+_QUIT = ("/quit", "/exit")
+
+SIMULATED_BANNER = (
+    "SIMULATED TEE: the evidence is signed by a throw-away root. This protects nothing from the"
+    " host."
+)
+
+
+@click.command(short_help="Verify a runtime, then chat with it.")
+@click.option("--url", required=True, help="Address of the runtime or relay, without /v1.")
+@click.option("--policy", required=True, type=_FILE, help="Your client policy.")
+@click.option("--collateral", type=_FOLDER, help="Folder of certificates and CRLs (DER or PEM).")
+@click.option(
+    "--dangerous-simulated-anchor",
+    type=_FILE,
+    help="Trust this simulated root instead of AMD's. Protects nothing from the host.",
+)
+@click.option("--model", help="Model name; by default the first that the runtime serves.")
+@click.option("--once", metavar="PROMPT", help="Ask one question and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; needs --once.")
+def chat(  # noqa: PLR0913 - one argument for each option
+    *,
+    url: str,
+    policy: Path,
+    collateral: Path | None,
+    dangerous_simulated_anchor: Path | None,
+    model: str | None,
+    once: str | None,
+    as_json: bool,
+) -> int:
+    """Verify a runtime, then chat with it.
+
+    The runtime answers a fresh challenge; its evidence is checked offline under your policy.
+    If it is refused, all reasons are printed and nothing is sent. Otherwise every request is
+    sealed to the key in the evidence. Without a terminal, standard input is the one question.
+
+    In the chat, /quit ends it.
+    """
+    import httpx  # noqa: PLC0415 - keeps `regalia --help` fast, like the imports below
+
+    from regalia.client.chat import ChatClient  # noqa: PLC0415
+    from regalia.client.transport import RegaliaTransport  # noqa: PLC0415
+    from regalia.client.trust import load_trust  # noqa: PLC0415
+
+    interactive = once is None and sys.stdin.isatty()
+    if as_json and interactive:
+        raise click.UsageError("--json needs --once, or a question on standard input")
+    if dangerous_simulated_anchor is not None:
+        click.secho(SIMULATED_BANNER, fg="red", bold=True, err=True)
+    trust = load_trust(
+        policy,
+        collateral=collateral,
+        dangerous_simulated_anchor=dangerous_simulated_anchor,
+    )
+    prompt = once if once is not None or interactive else _read_question()
+    if prompt is not None and not prompt.strip():
+        raise click.UsageError("the question is empty")
+    transport = RegaliaTransport(url, trust)
+    with httpx.Client(transport=transport, timeout=httpx.Timeout(30.0, read=600.0)) as http:
+        runtime = transport.verify()
+        if not as_json:
+            _show_table(runtime, url, to_stderr=not interactive)
+        client = ChatClient(http, url)
+        name = model if model is not None else next(iter(client.models()), "default")
+        if prompt is None:
+            return _talk(client, name)
+        return _ask_once(client, name, prompt, runtime, as_json=as_json)
+
+
+def _read_question() -> str:
+    try:
+        return sys.stdin.buffer.read(_PROMPT_MAX).decode("utf-8").strip()
+    except UnicodeDecodeError as exc:
+        raise click.UsageError("the question on standard input is not UTF-8") from exc
+
+
+def _ask_once(
+    client: ChatClient, model: str, prompt: str, runtime: VerifiedRuntime, *, as_json: bool
+) -> int:
+    from regalia.cli.output import show_json  # noqa: PLC0415
+    from regalia.client.chat import Message  # noqa: PLC0415
+
+    pieces = client.stream(model, [Message("user", prompt)])
+    if not as_json:
+        _print_pieces(pieces)
+        return EXIT_OK
+    answer = "".join(pieces)
+    show_json({"ok": True, "verified": summary(runtime), "model": model, "answer": answer})
+    return EXIT_OK
+
+
+def _talk(client: ChatClient, model: str) -> int:
+    """The terminal chat. A damaged answer is reported and forgotten; the chat goes on."""
+    import readline  # noqa: F401, PLC0415 - gives input() line editing and history
+
+    from regalia.cli.output import show_error  # noqa: PLC0415
+    from regalia.client.chat import Message  # noqa: PLC0415
+    from regalia.core.errors import IntegrityError, ParseError, UnavailableError  # noqa: PLC0415
+
+    history: list[Message] = []
+    while True:
+        try:
+            said = input("you> ").strip()
+        except EOFError:
+            click.echo()
+            return EXIT_OK
+        if said in _QUIT:
+            return EXIT_OK
+        if not said:
+            continue
+        asked = [*history, Message("user", said)]
+        click.echo(click.style(f"{model}> ", fg="cyan"), nl=False)
+        try:
+            answer = _print_pieces(client.stream(model, asked))
+        except (IntegrityError, ParseError, UnavailableError) as error:
+            click.echo()
+            show_error(error, as_json=False)
+            continue
+        history = [*asked, Message("assistant", answer)]
+
+
+def _print_pieces(pieces: Iterator[str]) -> str:
+    from regalia.client.chat import printable  # noqa: PLC0415
+
+    answer = []
+    for piece in pieces:
+        answer.append(piece)
+        click.echo(printable(piece), nl=False)
+    click.echo()
+    return "".join(answer)
+
+
+def summary(runtime: VerifiedRuntime) -> dict[str, object]:
+    """What was verified, for programs. Every value was checked unless ``left_open`` names it."""
+    from regalia.core.clock import rfc3339  # noqa: PLC0415
+    from regalia.core.types import KeyFingerprint  # noqa: PLC0415
+
+    claims, config, logged = runtime.claims, runtime.config, runtime.logged
+    return {
+        "hardware": claims.hardware.value,
+        "product": claims.product,
+        "measurement": claims.measurement.hex(),
+        "chip_id": claims.chip_id.hex(),
+        "reported_tcb": claims.reported_tcb.components(),
+        "revocation": claims.revocation.value,
+        "model_id": str(runtime.document.model_id),
+        "model_version": runtime.document.model_version,
+        "owner_key": config.owner_key,
+        "placement": {
+            "region": config.placement.region,
+            "site": config.placement.site,
+            "tier": config.placement.tier,
+        },
+        "egress": list(config.egress),
+        "sealed_to": str(KeyFingerprint.of(runtime.key_config.public_key)),
+        "release": None
+        if logged is None
+        else {
+            "log_key": config.log_key,
+            "index": logged.index,
+            "time": logged.record.time,
+            "lease_until": logged.record.lease_until,
+        },
+        "policy_id": str(runtime.verdict.subject.policy_id),
+        "left_open": list(runtime.verdict.wildcards),
+        "verified_at": rfc3339(runtime.verified_at),
+        "expires_at": rfc3339(runtime.expires_at),
+    }
+
+
+def _show_table(runtime: VerifiedRuntime, url: str, *, to_stderr: bool) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title="Verified before anything was sent", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value, style in _rows(runtime, url):
+        table.add_row(name, Text(value, style=style))
+    Console(stderr=to_stderr, highlight=False).print(table)
+
+
+def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:
+    """Name, value and style of each line of the table."""
+    from regalia.client.chat import printable  # noqa: PLC0415
+    from regalia.core.types import KeyFingerprint  # noqa: PLC0415
+    from regalia.formats.claims import Hardware  # noqa: PLC0415
+
+    claims, config, logged = runtime.claims, runtime.config, runtime.logged
+    where = config.placement
+    open_rules = runtime.verdict.wildcards
+    yield "runtime", url, ""
+    if claims.hardware is Hardware.GENUINE:
+        yield "hardware", f"genuine AMD SEV-SNP, {claims.product}", "bold green"
+    else:
+        yield (
+            "hardware",
+            f"SIMULATED SEV-SNP, {claims.product}: protects nothing from the host",
+            "bold white on red",
+        )
+    yield "measurement", claims.measurement.hex(), ""
+    tcb = ", ".join(f"{name} {value}" for name, value in claims.reported_tcb.components().items())
+    yield "reported TCB", tcb, ""
+    yield "revocation", claims.revocation.value, ""
+    yield "model", f"{runtime.document.model_id}", ""
+    yield "model version", str(runtime.document.model_version), ""
+    yield "owner's key", config.owner_key, ""
+    place = printable(f"region {where.region}, site {where.site}, tier {where.tier}")
+    yield "placement", f"{place} (measured, asserted by the operator)", ""
+    yield "may reach", printable(", ".join(config.egress)) or "no address", ""
+    if logged is None:
+        yield "key release", "not checked: the policy names no log", "yellow"
+    else:
+        record = logged.record
+        yield (
+            "key release",
+            f"log entry {logged.index} of {record.time}, lease until {record.lease_until}",
+            "",
+        )
+    yield "sealed to", str(KeyFingerprint.of(runtime.key_config.public_key)), ""
+    yield "policy leaves open", ", ".join(open_rules) or "nothing", "yellow" if open_rules else ""

@@ -1,0 +1,29 @@
+"""The client's side: verify a runtime, then talk to it through the sealed channel.
+
+    trust = load_trust(Path("client-policy.json"), collateral=Path("collateral"))
+    client = OpenAI(
+        base_url="http://runtime.example:8000/v1",
+        api_key="x",
+        http_client=httpx.Client(transport=RegaliaTransport("http://runtime.example:8000", trust)),
+    )
+
+Nothing of a request leaves the process before the runtime's evidence was verified and met the
+policy, and then only sealed to the key in that evidence.
+"""
+
+from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError
+from regalia.client.transport import AsyncRegaliaTransport, RegaliaTransport
+from regalia.client.trust import ClientTrust, load_trust
+from regalia.client.verify import VerifiedRuntime, verify_runtime
+
+__all__ = [
+    "AsyncRegaliaTransport",
+    "ClientCode",
+    "ClientTrust",
+    "RegaliaTransport",
+    "RuntimeNotVerifiedError",
+    "SealedChannelError",
+    "VerifiedRuntime",
+    "load_trust",
+    "verify_runtime",
+]

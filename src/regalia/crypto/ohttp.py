@@ -1,0 +1,468 @@
+"""Chunked Oblivious HTTP: RFC 9458 with draft-ietf-ohai-chunked-ohttp.
+
+A request is ``header ‖ chunks``, a response ``nonce ‖ chunks``; every chunk is sealed under its
+position, and the last one as the last one, so nothing can be altered, moved, repeated, left out
+or cut off unnoticed. Spec: docs/spec/sealed-channel.md, sections 4 to 6.
+
+This module moves bytes only. It opens no socket, and replays are for the server to refuse: it
+knows which encapsulated keys it has seen (``ServerExchange.enc``).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Self
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+from regalia.core.errors import Code, IntegrityError, ParseError
+from regalia.core.varint import encode_varint, read_varint
+from regalia.crypto.hpke import (
+    NONCE_SIZE,
+    TAG_SIZE,
+    Aead,
+    AeadSequence,
+    Kdf,
+    Kem,
+    setup_recipient,
+    setup_sender,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regalia.crypto.hpke import KemKeyPair, RecipientContext, SenderContext
+
+REQUEST_MEDIA_TYPE = "message/ohttp-chunked-req"
+RESPONSE_MEDIA_TYPE = "message/ohttp-chunked-res"
+CHUNK_MAX = 16384  # bytes of plaintext, the size every implementation of the draft accepts
+SERVING_KEY_ID = 1
+
+_REQUEST_LABEL = b"message/bhttp chunked request"
+_RESPONSE_LABEL = b"message/bhttp chunked response"
+_FINAL = b"final"  # AAD of the last chunk; the AAD of every other one is empty
+_SEALED_MAX = CHUNK_MAX + TAG_SIZE
+_PREFIX_MAX = 8  # bytes of a chunk's length
+_HEADER = struct.Struct(">BHHH")  # key id, KEM, KDF, AEAD
+_SUITE = struct.Struct(">HH")
+_DIAGNOSIS_WINDOW = 16  # positions around a refused chunk that are tried for the words only
+
+
+class OhttpCode(Code):
+    """Refusals of sealed requests and answers."""
+
+    OHTTP_KEY_CONFIG_MALFORMED = (
+        "A key configuration that can be read in two ways could name two keys.",
+        "Fetch the runtime's evidence again.",
+    )
+    OHTTP_SUITE_UNSUPPORTED = (
+        "Peers that share no algorithm cannot seal anything to each other.",
+        "Use a client and a runtime of the same protocol version.",
+    )
+    OHTTP_KEY_UNKNOWN = (
+        "The request is sealed to a key that this runtime does not hold.",
+        "Fetch the runtime's evidence again, verify it, and seal to the key in it.",
+    )
+    OHTTP_HEADER_TRUNCATED = (
+        "The message ended inside its header; nothing of it was opened.",
+        "Send the request again.",
+    )
+    OHTTP_CHUNK_EMPTY = (
+        "Chunks without content would let a peer keep a connection busy for nothing.",
+        "Use a peer that follows draft-ietf-ohai-chunked-ohttp.",
+    )
+    OHTTP_CHUNK_TOO_LARGE = (
+        "The limit keeps a peer from filling this process's memory.",
+        f"Seal at most {CHUNK_MAX} bytes in one chunk.",
+    )
+    OHTTP_CHUNK_ALTERED = (
+        "Somebody in the path changed a chunk, or sealed it with another key.",
+        "Send the request again; if it recurs, look at who relays your traffic.",
+    )
+    OHTTP_CHUNK_REORDERED = (
+        "Somebody in the path moved chunks, or left some out.",
+        "Send the request again; if it recurs, look at who relays your traffic.",
+    )
+    OHTTP_CHUNK_REPEATED = (
+        "Somebody in the path sent a chunk twice.",
+        "Send the request again; if it recurs, look at who relays your traffic.",
+    )
+    OHTTP_TRUNCATED = (
+        "The message was cut: what arrived is genuine, and it is not all.",
+        "Send the request again, and do not act on the part that arrived.",
+    )
+    OHTTP_FINAL_ALTERED = (
+        "Somebody in the path changed the last chunk, or appended bytes to it.",
+        "Send the request again, and do not act on the part that arrived.",
+    )
+    OHTTP_DATA_AFTER_FINAL = (
+        "Something follows the chunk that was sealed as the last one.",
+        "Send the request again; if it recurs, look at who relays your traffic.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConfig:
+    """RFC 9458 section 3.1: one key and the algorithms it may be used with.
+
+    ``symmetric`` keeps identifiers that we do not know, as the RFC asks.
+    """
+
+    key_id: int  # 0 to 255
+    kem: Kem
+    public_key: bytes
+    symmetric: tuple[tuple[int, int], ...]  # (KDF id, AEAD id)
+
+    def encode(self) -> bytes:
+        """Id (1), KEM (2), public key, length of the list (2), KDF (2) and AEAD (2) of each."""
+        suites = b"".join(_SUITE.pack(kdf, aead) for kdf, aead in self.symmetric)
+        return b"".join(
+            (
+                struct.pack(">BH", self.key_id, self.kem),
+                self.public_key,
+                struct.pack(">H", len(suites)),
+                suites,
+            )
+        )
+
+    def aead(self) -> Aead:
+        """The strongest AEAD offered with HKDF-SHA256. ParseError OHTTP_SUITE_UNSUPPORTED."""
+        for wanted in (Aead.AES_256_GCM, Aead.CHACHA20_POLY1305, Aead.AES_128_GCM):
+            if (Kdf.HKDF_SHA256, wanted) in self.symmetric:
+                return wanted
+        raise ParseError(OhttpCode.OHTTP_SUITE_UNSUPPORTED, f"offered: {self.symmetric}")
+
+
+def serving_key_config(public_key: bytes) -> KeyConfig:
+    """The configuration of every Regalia runtime: id 1, X-Wing, HKDF-SHA256, AES-256-GCM."""
+    suites = ((int(Kdf.HKDF_SHA256), int(Aead.AES_256_GCM)),)
+    return KeyConfig(SERVING_KEY_ID, Kem.X_WING, public_key, suites)
+
+
+def parse_key_config(data: bytes) -> KeyConfig:
+    """Inverse of ``KeyConfig.encode``. Raises ParseError."""
+    if len(data) < 3:  # noqa: PLR2004 - key id and KEM id
+        raise ParseError(OhttpCode.OHTTP_KEY_CONFIG_MALFORMED, f"{len(data)} bytes")
+    key_id, kem_id = struct.unpack_from(">BH", data)
+    if kem_id not in set(Kem):
+        raise ParseError(OhttpCode.OHTTP_SUITE_UNSUPPORTED, f"KEM {kem_id:#06x}")
+    kem = Kem(kem_id)
+    listing = 3 + kem.public_key_size
+    if len(data) < listing + 2 + _SUITE.size:
+        raise ParseError(OhttpCode.OHTTP_KEY_CONFIG_MALFORMED, f"{len(data)} bytes")
+    (size,) = struct.unpack_from(">H", data, listing)
+    suites = data[listing + 2 :]
+    if size != len(suites) or size % _SUITE.size:
+        raise ParseError(
+            OhttpCode.OHTTP_KEY_CONFIG_MALFORMED, f"{size} bytes of suites announced, {len(suites)}"
+        )
+    return KeyConfig(key_id, kem, data[3:listing], tuple(_SUITE.iter_unpack(suites)))
+
+
+def request_info(key_id: int, kem: Kem, aead: Aead) -> tuple[bytes, bytes]:
+    """The 7-byte header, and the HPKE info string that binds it: label ‖ 0 ‖ header."""
+    header = _HEADER.pack(key_id, kem, Kdf.HKDF_SHA256, aead)
+    return header, _REQUEST_LABEL + b"\x00" + header
+
+
+class _Sealer:
+    """Frames chunks. ``start`` are the bytes that go out before the first chunk."""
+
+    __slots__ = ("_ended", "_messages", "start")
+
+    def __init__(self, messages: AeadSequence, start: bytes) -> None:
+        self._messages = messages
+        self._ended = False
+        self.start = start
+
+    def seal(self, chunk: bytes) -> bytes:
+        """Length ‖ sealed chunk, for 1 to 16384 bytes that are not the last."""
+        if not chunk:
+            raise ValueError("only the last chunk may be empty")
+        self._usable(chunk)
+        sealed = self._messages.seal(b"", chunk)
+        return encode_varint(len(sealed)) + sealed
+
+    def seal_final(self, chunk: bytes = b"") -> bytes:
+        """0 ‖ sealed chunk, for 0 to 16384 bytes; the message ends with it."""
+        self._usable(chunk)
+        self._ended = True
+        return encode_varint(0) + self._messages.seal(_FINAL, chunk)
+
+    def _usable(self, chunk: bytes) -> None:
+        if self._ended:
+            raise RuntimeError("the message has ended")
+        if len(chunk) > CHUNK_MAX:
+            raise ValueError(f"a chunk has at most {CHUNK_MAX} bytes")
+
+    def seal_all(self, message: bytes) -> Iterator[bytes]:
+        """The whole message, start and chunks, in pieces to send."""
+        yield self.start
+        last = max(0, (len(message) - 1) // CHUNK_MAX) * CHUNK_MAX
+        for offset in range(0, last, CHUNK_MAX):
+            yield self.seal(message[offset : offset + CHUNK_MAX])
+        yield self.seal_final(message[last:])
+
+
+class _State(Enum):
+    START = auto()  # waiting for header or nonce
+    CHUNKS = auto()
+    FINAL = auto()  # everything from here to the end of the stream is the last chunk
+    ENDED = auto()
+    REFUSED = auto()
+
+
+class _Opener:
+    """Takes a stream apart. Holds at most one chunk beyond what is fed at once."""
+
+    __slots__ = ("_buffer", "_messages", "_start_size", "_state")
+
+    def __init__(self, start_size: int) -> None:
+        self._buffer = bytearray()
+        self._start_size = start_size
+        self._state = _State.START
+        self._messages: AeadSequence | None = None
+
+    def _begin(self, start: bytes) -> AeadSequence:
+        """Derive the keys from the first bytes of the stream."""
+        raise NotImplementedError
+
+    @property
+    def complete(self) -> bool:
+        """True once the last chunk was opened."""
+        return self._state is _State.ENDED
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes of the stream; return the chunks that opened, in order.
+
+        The last chunk ends with the stream and comes from ``finish``.
+
+        Raises:
+            ParseError, IntegrityError: the stream is refused and this object is used up.
+        """
+        if self._state in (_State.ENDED, _State.REFUSED):
+            raise RuntimeError("the stream has ended")
+        self._buffer += data
+        try:
+            return list(self._opened())
+        except (ParseError, IntegrityError):
+            self._state = _State.REFUSED
+            raise
+
+    def finish(self) -> bytes:
+        """Say that the stream has ended; return the last chunk, which may be empty.
+
+        Raises:
+            IntegrityError: OHTTP_TRUNCATED or OHTTP_FINAL_ALTERED.
+            ParseError: OHTTP_HEADER_TRUNCATED.
+        """
+        if self._state in (_State.ENDED, _State.REFUSED):
+            raise RuntimeError("the stream has ended")
+        state, self._state = self._state, _State.REFUSED
+        if self._messages is None:
+            raise ParseError(
+                OhttpCode.OHTTP_HEADER_TRUNCATED,
+                f"{len(self._buffer)} of {self._start_size} bytes arrived",
+            )
+        if state is not _State.FINAL or len(self._buffer) < TAG_SIZE:
+            raise IntegrityError(
+                OhttpCode.OHTTP_TRUNCATED,
+                f"the stream ended after {self._messages.sequence} chunks without a last one",
+            )
+        chunk = self._open(bytes(self._buffer), final=True)
+        self._buffer.clear()
+        self._state = _State.ENDED
+        return chunk
+
+    def _opened(self) -> Iterator[bytes]:
+        if self._state is _State.START:
+            if len(self._buffer) < self._start_size:
+                return
+            self._messages = self._begin(self._take(self._start_size))
+            self._state = _State.CHUNKS
+        while self._state is _State.CHUNKS:
+            length = read_varint(self._buffer, what="chunk length")
+            if length is None:
+                return
+            size, offset = length
+            if size == 0:
+                self._take(offset)
+                self._state = _State.FINAL
+                break
+            _check_size(size)
+            if len(self._buffer) < offset + size:
+                return
+            yield self._open(self._take(offset + size)[offset:], final=False)
+        if self._state is _State.FINAL and len(self._buffer) > _SEALED_MAX:
+            raise ParseError(
+                OhttpCode.OHTTP_CHUNK_TOO_LARGE, f"last chunk of more than {_SEALED_MAX} bytes"
+            )
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _open(self, sealed: bytes, *, final: bool) -> bytes:
+        messages = self._messages
+        if messages is None:
+            raise RuntimeError("keys are derived before chunks are opened")
+        try:
+            return messages.open(_FINAL if final else b"", sealed)
+        except IntegrityError as exc:
+            raise _explain(messages, sealed, final=final) from exc
+
+
+def _check_size(size: int) -> None:
+    if size > _SEALED_MAX:
+        raise ParseError(OhttpCode.OHTTP_CHUNK_TOO_LARGE, f"chunk of {size} bytes")
+    if size <= TAG_SIZE:
+        raise ParseError(OhttpCode.OHTTP_CHUNK_EMPTY, f"chunk of {size} bytes, tag included")
+
+
+def _explain(messages: AeadSequence, sealed: bytes, *, final: bool) -> IntegrityError:
+    """Find the words for a chunk that has been refused. Nothing is accepted here."""
+    here = messages.sequence
+    if messages.find(b"" if final else _FINAL, sealed, (here,)) is not None:
+        if final:
+            return IntegrityError(
+                OhttpCode.OHTTP_TRUNCATED, f"chunk {here} stands last and was not sealed as last"
+            )
+        return IntegrityError(
+            OhttpCode.OHTTP_DATA_AFTER_FINAL, f"chunk {here} was sealed as last and is not last"
+        )
+    window = range(max(0, here - _DIAGNOSIS_WINDOW), here + _DIAGNOSIS_WINDOW)
+    others = [position for position in window if position != here]
+    found = messages.find(b"", sealed, others)
+    if found is None:
+        found = messages.find(_FINAL, sealed, others)
+    if found is not None:
+        code = OhttpCode.OHTTP_CHUNK_REPEATED if found < here else OhttpCode.OHTTP_CHUNK_REORDERED
+        return IntegrityError(code, f"chunk {found} stands at position {here}")
+    if final:
+        return IntegrityError(OhttpCode.OHTTP_FINAL_ALTERED, f"chunk {here}, the last, is refused")
+    return IntegrityError(OhttpCode.OHTTP_CHUNK_ALTERED, f"chunk {here} is refused")
+
+
+class ClientRequest(_Sealer):
+    """Client: seals one request, then opens its response. Never used twice."""
+
+    __slots__ = ("_context", "_enc")
+
+    def __init__(self, header: bytes, enc: bytes, context: SenderContext) -> None:
+        super().__init__(context.messages, header + enc)
+        self._enc = enc
+        self._context = context
+
+    @classmethod
+    def to(cls, config: KeyConfig) -> Self:
+        """Encapsulate a fresh secret to the configuration's key. Raises ParseError."""
+        aead = config.aead()
+        header, info = request_info(config.key_id, config.kem, aead)
+        enc, context = setup_sender(config.kem, config.public_key, info, aead=aead)
+        return cls(header, enc, context)
+
+    def response(self) -> ResponseOpener:
+        """Opens the one response to this request."""
+        return ResponseOpener(self._context, self._enc)
+
+
+class ServerExchange(_Opener):
+    """Server: opens one request, then seals its response.
+
+    Args:
+        pair: the runtime's key pair.
+        key_id: the identifier in its key configuration.
+        aead: the one AEAD offered there.
+    """
+
+    __slots__ = ("_aead", "_context", "_key_id", "_pair", "enc")
+
+    def __init__(
+        self,
+        pair: KemKeyPair,
+        *,
+        key_id: int = SERVING_KEY_ID,
+        aead: Aead = Aead.AES_256_GCM,
+    ) -> None:
+        super().__init__(_HEADER.size + pair.kem.enc_size)
+        self._pair = pair
+        self._key_id = key_id
+        self._aead = aead
+        self._context: RecipientContext | None = None
+        #: Encapsulated key: names this request. A second request with it is a replay.
+        self.enc: bytes | None = None
+
+    def _opened(self) -> Iterator[bytes]:
+        # The identifiers are judged as soon as they are there: a request for another KEM has a
+        # header of another length, so waiting for ours would never end.
+        if self._state is _State.START and len(self._buffer) >= _HEADER.size:
+            expected, _ = request_info(self._key_id, self._pair.kem, self._aead)
+            if self._buffer[: _HEADER.size] != expected:
+                raise ParseError(
+                    OhttpCode.OHTTP_KEY_UNKNOWN,
+                    f"request for {bytes(self._buffer[: _HEADER.size]).hex()}, "
+                    f"this runtime has {expected.hex()}",
+                )
+        yield from super()._opened()
+
+    def _begin(self, start: bytes) -> AeadSequence:
+        _, info = request_info(self._key_id, self._pair.kem, self._aead)
+        self.enc = start[_HEADER.size :]
+        self._context = setup_recipient(self._pair, self.enc, info, aead=self._aead)
+        return self._context.messages
+
+    def response(self) -> ResponseSealer:
+        """Seals the one response. Available as soon as the header was read."""
+        if self._context is None or self.enc is None:
+            raise RuntimeError("the request's header has not been read")
+        return ResponseSealer(self._context, self.enc)
+
+
+class ResponseSealer(_Sealer):
+    """Server: ``start`` (the response nonce), then chunks."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, context: RecipientContext, enc: bytes, *, nonce: bytes | None = None
+    ) -> None:
+        """``nonce`` is for test vectors: a repeated one repeats the response's key."""
+        if nonce is None:
+            nonce = os.urandom(_response_nonce_size(context.suite.aead))
+        super().__init__(_response_sequence(context, enc, nonce), nonce)
+
+
+class ResponseOpener(_Opener):
+    """Client: opens the response to one request."""
+
+    __slots__ = ("_context", "_enc")
+
+    def __init__(self, context: SenderContext, enc: bytes) -> None:
+        super().__init__(_response_nonce_size(context.suite.aead))
+        self._context = context
+        self._enc = enc
+
+    def _begin(self, start: bytes) -> AeadSequence:
+        return _response_sequence(self._context, self._enc, start)
+
+
+def _response_nonce_size(aead: Aead) -> int:
+    """max(Nn, Nk), RFC 9458 section 4.4."""
+    return max(NONCE_SIZE, aead.key_size)
+
+
+def _response_sequence(
+    context: SenderContext | RecipientContext, enc: bytes, nonce: bytes
+) -> AeadSequence:
+    """RFC 9458 section 4.4 with the label of the chunked draft, section 6.2."""
+    aead = context.suite.aead
+    with context.export(_RESPONSE_LABEL, _response_nonce_size(aead)) as secret:
+        prk = HKDF.extract(SHA256(), enc + nonce, secret.view())
+    key = HKDFExpand(SHA256(), aead.key_size, b"key").derive(prk)
+    base = HKDFExpand(SHA256(), NONCE_SIZE, b"nonce").derive(prk)
+    return AeadSequence(aead, key, base)

@@ -1,0 +1,456 @@
+"""Binary HTTP, RFC 9292: requests and responses, of known and of indeterminate length.
+
+Messages are parsed as they arrive; content is handed on without being collected. The rules for
+fields and the limits are in docs/spec/sealed-channel.md, section 7. Two laws hold:
+``parse(encode(m)) == m``, and ``encode(parse(b)) == b`` for every known-length message that
+parses and has neither padding nor an omitted empty part (the RFC allows both).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from regalia.core.codec import MIB
+from regalia.core.errors import Code, ParseError
+from regalia.core.varint import encode_varint, read_varint
+
+KNOWN_REQUEST, KNOWN_RESPONSE, STREAMED_REQUEST, STREAMED_RESPONSE = range(4)
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_SCHEME = re.compile(rb"[a-z][a-z0-9+.\-]*")
+_AUTHORITY = re.compile(rb"[!-~]*")
+_PATH = re.compile(rb"\*|/[!-~]*")
+
+
+class BhttpCode(Code):
+    """Refusals of binary HTTP messages."""
+
+    BHTTP_FRAMING_UNKNOWN = (
+        "A request must not be taken for a response, nor an unknown form for a known one.",
+        "Use a peer that speaks RFC 9292.",
+    )
+    BHTTP_CONTROL_MALFORMED = (
+        "A method, path or status that readers understand differently routes a request wrongly.",
+        "Correct the request line or the status in the sender.",
+    )
+    BHTTP_FIELD_MALFORMED = (
+        "A header field with control characters or capitals has more than one reading.",
+        "Correct the named header field in the sender.",
+    )
+    BHTTP_TOO_LARGE = (
+        "Limits are checked before memory is used, so that nobody can exhaust this process.",
+        "Send a smaller message; the limit is in the text.",
+    )
+    BHTTP_TRUNCATED = (
+        "The message ended inside a part of it.",
+        "Send it again, and do not act on the part that arrived.",
+    )
+    BHTTP_PADDING_NOT_ZERO = (
+        "Bytes behind the message are padding, and padding is zero.",
+        "Use a peer that speaks RFC 9292.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a parser accepts, in bytes unless said otherwise."""
+
+    head_max: int = 64 * 1024  # control data and all field sections together
+    fields_max: int = 256  # field lines in all sections together
+    content_max: int = 64 * MIB
+    padding_max: int = 16 * MIB  # is checked and dropped, never stored
+    informational_max: int = 8  # responses with status 1xx
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """Control data and header fields. Construction raises ParseError on malformed parts."""
+
+    method: bytes
+    scheme: bytes
+    authority: bytes  # may be empty where a host field stands instead
+    path: bytes
+    fields: Fields
+
+    def __post_init__(self) -> None:
+        for what, rule, value in (
+            ("method", _TOKEN, self.method),
+            ("scheme", _SCHEME, self.scheme),
+            ("authority", _AUTHORITY, self.authority),
+            ("path", _PATH, self.path),
+        ):
+            if not rule.fullmatch(value):
+                raise ParseError(BhttpCode.BHTTP_CONTROL_MALFORMED, f"{what} {value[:80]!r}")
+        _check_fields(self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status and header fields. Construction raises ParseError on malformed parts."""
+
+    status: int
+    fields: Fields
+
+    def __post_init__(self) -> None:
+        if not 100 <= self.status <= 599:  # noqa: PLR2004 - RFC 9110 section 15
+            raise ParseError(BhttpCode.BHTTP_CONTROL_MALFORMED, f"status {self.status}")
+        _check_fields(self.fields)
+
+    @property
+    def informational(self) -> bool:
+        """A 1xx answer, which precedes the real one."""
+        return self.status < 200  # noqa: PLR2004 - RFC 9110 section 15.2
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A piece of the content, never empty. Its boundaries mean nothing."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trailers:
+    """The last event of a message."""
+
+    fields: Fields
+
+
+Event = RequestHead | ResponseHead | Content | Trailers
+
+
+def _check_fields(fields: Fields) -> None:
+    for name, value in fields:
+        if not _NAME.fullmatch(name):
+            raise ParseError(BhttpCode.BHTTP_FIELD_MALFORMED, f"field name {name[:80]!r}")
+        if not _VALUE.fullmatch(value):
+            # The value may be a credential: only its name is told.
+            raise ParseError(BhttpCode.BHTTP_FIELD_MALFORMED, f"value of field {name[:80]!r}")
+
+
+def _vector(data: bytes) -> bytes:
+    return encode_varint(len(data)) + data
+
+
+def _lines(fields: Fields) -> bytes:
+    _check_fields(fields)
+    return b"".join(_vector(name) + _vector(value) for name, value in fields)
+
+
+def _control(head: RequestHead | ResponseHead) -> bytes:
+    if isinstance(head, ResponseHead):
+        return encode_varint(head.status)
+    return b"".join(map(_vector, (head.method, head.scheme, head.authority, head.path)))
+
+
+def encode_known(
+    head: RequestHead | ResponseHead,
+    content: bytes,
+    *,
+    trailers: Fields = (),
+    padding: int = 0,
+    informational: tuple[ResponseHead, ...] = (),
+) -> bytes:
+    """A whole message, known-length form, with ``padding`` zero bytes behind it."""
+    kind = KNOWN_REQUEST if isinstance(head, RequestHead) else KNOWN_RESPONSE
+    heads = (*informational, head)
+    return b"".join(
+        (
+            encode_varint(kind),
+            *(_control(item) + _vector(_lines(item.fields)) for item in heads),
+            _vector(content),
+            _vector(_lines(trailers)),
+            bytes(padding),
+        )
+    )
+
+
+def encode_streamed_head(
+    head: RequestHead | ResponseHead, *, informational: tuple[ResponseHead, ...] = ()
+) -> bytes:
+    """The beginning of a message of indeterminate length."""
+    kind = STREAMED_REQUEST if isinstance(head, RequestHead) else STREAMED_RESPONSE
+    heads = (*informational, head)
+    return encode_varint(kind) + b"".join(
+        _control(item) + _lines(item.fields) + b"\x00" for item in heads
+    )
+
+
+def encode_streamed_content(data: bytes) -> bytes:
+    """A piece of content for the indeterminate-length form."""
+    if not data:
+        raise ValueError("an empty piece would end the content")
+    return _vector(data)
+
+
+def encode_streamed_end(*, trailers: Fields = (), padding: int = 0) -> bytes:
+    """The end of a message of indeterminate length, with ``padding`` zero bytes behind it."""
+    return b"\x00" + _lines(trailers) + b"\x00" + bytes(padding)
+
+
+_Steps = Generator[None, None, None]
+_Reading = Generator[None, None, int]
+
+
+class _Parser:
+    """Parses one message as it arrives.
+
+    The grammar is one generator that reads like the RFC: it pauses where bytes are missing and
+    is resumed by ``feed``.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_content_left",
+        "_ended",
+        "_events",
+        "_fields_left",
+        "_head_left",
+        "_limits",
+        "_padding_left",
+        "_steps",
+        "_told",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._head_left = limits.head_max
+        self._fields_left = limits.fields_max
+        self._content_left = limits.content_max
+        self._padding_left = limits.padding_max
+        self._buffer = bytearray()
+        self._events: list[Event] = []
+        self._ended = False  # no more bytes will come
+        self._told = False  # the Trailers event went out
+        self._steps = self._message()
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes of the message; return what became complete.
+
+        Raises:
+            ParseError: the message is refused and this object is used up.
+        """
+        if self._ended:
+            raise RuntimeError("the message has ended")
+        self._buffer += data
+        return self._run()
+
+    def finish(self) -> list[Event]:
+        """Say that the message has ended; return what that completes.
+
+        Raises:
+            ParseError: BHTTP_TRUNCATED, or another defect of what was left.
+        """
+        if self._ended:
+            raise RuntimeError("the message has ended")
+        self._ended = True
+        return self._run()
+
+    @property
+    def complete(self) -> bool:
+        """True once the last event went out; only padding may follow."""
+        return self._told
+
+    def _run(self) -> list[Event]:
+        try:
+            next(self._steps)
+        except StopIteration:
+            if not self._ended:
+                raise RuntimeError("the parser stops only where the message does") from None
+        except ParseError:
+            self._ended = True
+            raise
+        events, self._events = self._events, []
+        return events
+
+    # Reading ---------------------------------------------------------------------------------
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _wait(self, what: str) -> None:
+        """Called where bytes are missing, before the generator pauses."""
+        if self._ended:
+            raise ParseError(BhttpCode.BHTTP_TRUNCATED, f"the message ends inside its {what}")
+
+    def _integer(self, what: str) -> _Reading:
+        while True:
+            found = read_varint(self._buffer, what=what)
+            if found is not None:
+                self._take(found[1])
+                return found[0]
+            self._wait(what)
+            yield
+
+    def _length(self, what: str) -> _Reading:
+        """The first integer of a part that may be left out at the end of a message."""
+        while not self._buffer:
+            if self._ended:
+                return 0
+            yield
+        return (yield from self._integer(what))
+
+    def _head_bytes(self, what: str, size: int | None = None) -> Generator[None, None, bytes]:
+        """A byte string of the head, with its length before it unless that is given."""
+        if size is None:
+            size = yield from self._integer(what)
+        self._spend_head(size, what)
+        while len(self._buffer) < size:
+            self._wait(what)
+            yield
+        return self._take(size)
+
+    def _spend_head(self, size: int, what: str) -> None:
+        self._head_left -= size
+        if self._head_left < 0:
+            raise ParseError(
+                BhttpCode.BHTTP_TOO_LARGE,
+                f"{what}: the head has more than {self._limits.head_max} bytes",
+            )
+
+    def _spend_field(self) -> None:
+        self._fields_left -= 1
+        if self._fields_left < 0:
+            raise ParseError(
+                BhttpCode.BHTTP_TOO_LARGE, f"more than {self._limits.fields_max} header fields"
+            )
+
+    # The grammar -----------------------------------------------------------------------------
+
+    def _message(self) -> _Steps:
+        known = yield from self._start()
+        yield from self._content(known=known)
+        trailers = yield from self._fields(known=known)
+        self._events.append(Trailers(trailers))
+        self._told = True
+        while True:
+            if self._buffer.strip(b"\x00"):
+                raise ParseError(BhttpCode.BHTTP_PADDING_NOT_ZERO, "non-zero bytes at the end")
+            self._padding_left -= len(self._buffer)
+            if self._padding_left < 0:
+                raise ParseError(
+                    BhttpCode.BHTTP_TOO_LARGE,
+                    f"padding of more than {self._limits.padding_max} bytes",
+                )
+            self._buffer.clear()
+            if self._ended:
+                return
+            yield
+
+    def _start(self) -> Generator[None, None, bool]:
+        """Framing indicator, control data, header section. True for the known-length form."""
+        raise NotImplementedError
+
+    def _framing(self, known: int, streamed: int) -> Generator[None, None, bool]:
+        kind = yield from self._integer("framing indicator")
+        if kind not in (known, streamed):
+            raise ParseError(
+                BhttpCode.BHTTP_FRAMING_UNKNOWN, f"indicator {kind}, want {known} or {streamed}"
+            )
+        return kind == known
+
+    def _fields(self, *, known: bool) -> Generator[None, None, Fields]:
+        if known:
+            size = yield from self._length("field section")
+            return self._parse_lines((yield from self._head_bytes("field section", size)))
+        fields: list[tuple[bytes, bytes]] = []
+        size = yield from self._length("field section")
+        while size:
+            self._spend_field()
+            name = yield from self._head_bytes("field name", size)
+            fields.append((name, (yield from self._head_bytes("field value"))))
+            size = yield from self._integer("field section")
+        _check_fields(tuple(fields))
+        return tuple(fields)
+
+    def _parse_lines(self, section: bytes) -> Fields:
+        fields: list[tuple[bytes, bytes]] = []
+        offset = 0
+        while offset < len(section):
+            self._spend_field()
+            name, offset = _read_vector(section, offset, "field name")
+            value, offset = _read_vector(section, offset, "field value")
+            fields.append((name, value))
+        _check_fields(tuple(fields))
+        return tuple(fields)
+
+    def _content(self, *, known: bool) -> _Steps:
+        size = yield from self._length("content")
+        while size:
+            self._content_left -= size
+            if self._content_left < 0:
+                raise ParseError(
+                    BhttpCode.BHTTP_TOO_LARGE,
+                    f"content of more than {self._limits.content_max} bytes",
+                )
+            while size:
+                piece = self._take(min(size, len(self._buffer)))
+                if piece:
+                    self._events.append(Content(piece))
+                    size -= len(piece)
+                else:
+                    self._wait("content")
+                    yield
+            if known:
+                return
+            size = yield from self._integer("content")
+
+
+def _read_vector(data: bytes, offset: int, what: str) -> tuple[bytes, int]:
+    length = read_varint(data, offset, what=what)
+    if length is None or len(data) - length[1] < length[0]:
+        raise ParseError(BhttpCode.BHTTP_FIELD_MALFORMED, f"{what} crosses its section's end")
+    end = length[1] + length[0]
+    return data[length[1] : end], end
+
+
+class RequestParser(_Parser):
+    """Events: one RequestHead, Content pieces, Trailers."""
+
+    __slots__ = ()
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        super().__init__(limits)
+
+    def _start(self) -> Generator[None, None, bool]:
+        known = yield from self._framing(KNOWN_REQUEST, STREAMED_REQUEST)
+        method = yield from self._head_bytes("method")
+        scheme = yield from self._head_bytes("scheme")
+        authority = yield from self._head_bytes("authority")
+        path = yield from self._head_bytes("path")
+        fields = yield from self._fields(known=known)
+        self._events.append(RequestHead(method, scheme, authority, path, fields))
+        return known
+
+
+class ResponseParser(_Parser):
+    """Events: ResponseHead (informational ones first), Content pieces, Trailers."""
+
+    __slots__ = ()
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        super().__init__(limits)
+
+    def _start(self) -> Generator[None, None, bool]:
+        known = yield from self._framing(KNOWN_RESPONSE, STREAMED_RESPONSE)
+        for _ in range(self._limits.informational_max + 1):
+            status = yield from self._integer("status")
+            head = ResponseHead(status, (yield from self._fields(known=known)))
+            self._events.append(head)
+            if not head.informational:
+                return known
+        raise ParseError(
+            BhttpCode.BHTTP_TOO_LARGE,
+            f"more than {self._limits.informational_max} informational responses",
+        )
