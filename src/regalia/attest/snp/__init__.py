@@ -1,0 +1,16 @@
+"""SEV-SNP verifier. Spec: docs/spec/snp-appraisal.md.
+
+``verify_snp`` in ``verify`` is the walk; ``chain``, ``revocation`` and ``leaf`` are its steps.
+"""
+
+from regalia.attest.snp.anchors import Anchors, RevocationRule, SnpCollateral
+from regalia.attest.snp.verify import GenuineReport, verify_genuine, verify_snp
+
+__all__ = [
+    "Anchors",
+    "GenuineReport",
+    "RevocationRule",
+    "SnpCollateral",
+    "verify_genuine",
+    "verify_snp",
+]

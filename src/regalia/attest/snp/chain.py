@@ -1,0 +1,227 @@
+"""From a pinned AMD root to the key that must have signed the report."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from regalia.attest.codes import AttestCode
+from regalia.attest.snp.certificates import (
+    chain_invalid,
+    parse_certificate,
+    require_authority,
+    require_issued_by,
+    require_known_critical,
+    require_valid_at,
+    require_version_3,
+)
+from regalia.attest.snp.leaf import read_leaf
+from regalia.attest.snp.products import (
+    intermediate_name,
+    leaf_name,
+    product_of_name,
+    root_name,
+)
+from regalia.attest.snp.revocation import check_revocation
+from regalia.core.errors import AttestationError, CoreCode, ParseError, RegaliaError
+from regalia.formats.snp import Product, SigningKey
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.snp.anchors import Anchors, SnpCollateral
+    from regalia.attest.snp.certificates import (
+        Certificate,
+    )
+    from regalia.attest.snp.leaf import LeafFacts
+    from regalia.formats.claims import Hardware, Revocation
+    from regalia.formats.evidence import Evidence
+    from regalia.formats.snp import SnpReport
+
+CERTIFICATES_MAX = 256  # different ones, in evidence and collateral together
+
+# Keeps leaves from being declared trusted by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedLeaf:
+    """A VCEK or VLEK that a pinned root vouches for at one moment. Made by ``verify_chain``."""
+
+    key: ec.EllipticCurvePublicKey  # P-384
+    signing_key: SigningKey
+    product: Product
+    hardware: Hardware
+    revocation: Revocation
+    facts: LeafFacts
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a trusted leaf comes from verify_chain")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """All certificates at hand, the operator's first. Untrusted."""
+
+    certificates: tuple[Certificate, ...]
+
+    def named(self, common_name: str) -> list[Certificate]:
+        return [c for c in self.certificates if c.common_name == common_name]
+
+
+def verify_chain(
+    evidence: Evidence,
+    report: SnpReport,
+    *,
+    anchors: Anchors,
+    collateral: SnpCollateral,
+    now: datetime,
+) -> TrustedLeaf:
+    """Checks 2 to 4: pinned ARK -> ASK or ASVK -> VCEK or VLEK, valid and not revoked.
+
+    The report names the kind of leaf, and helps to choose among several; whether it belongs to
+    the leaf is check 5.
+
+    Raises:
+        ParseError: a certificate or CRL is malformed.
+        AttestationError: COLLATERAL_MISSING, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED,
+            CERT_NOT_YET_VALID, CERT_REVOKED, CRL_MISSING, CRL_STALE or CRL_SIG_INVALID.
+    """
+    signing_key = _signing_key(report)
+    pool = _collect(evidence, collateral)
+    leaf = _choose_leaf(pool, report, signing_key)
+    product = _product_of_issuer(leaf, signing_key)
+    root = _pinned_root(pool, product, anchors)
+    intermediate = _intermediate(pool, root, product, signing_key)
+    key = _leaf_key(leaf, intermediate)
+    for certificate in (root, intermediate, leaf):
+        require_valid_at(certificate, now)
+    revocation = check_revocation(collateral, root, intermediate, now)
+    facts = read_leaf(leaf, product, signing_key)
+    if product_of_name(facts.product_name) is not product:
+        raise chain_invalid(f"{leaf} is for {facts.product_name}, its issuer is for {product}")
+    return TrustedLeaf(key, signing_key, product, anchors.hardware, revocation, facts, _MINT)
+
+
+def _signing_key(report: SnpReport) -> SigningKey:
+    """VCEK or VLEK. NONE and the reserved values name no key that a root vouches for."""
+    if report.signing_key == SigningKey.VCEK:
+        return SigningKey.VCEK
+    if report.signing_key == SigningKey.VLEK:
+        return SigningKey.VLEK
+    raise AttestationError(
+        AttestCode.ROOT_UNTRUSTED,
+        f"SIGNING_KEY is {report.signing_key}: want 0 (VCEK) or 1 (VLEK)",
+    )
+
+
+def _collect(evidence: Evidence, collateral: SnpCollateral) -> _Pool:
+    named = {c: f"collateral certificate {i}" for i, c in enumerate(collateral.intermediates)}
+    for i, endorsement in enumerate(evidence.endorsements):
+        named.setdefault(endorsement, f"endorsement {i}")
+    if len(named) > CERTIFICATES_MAX:
+        raise ParseError(
+            CoreCode.TOO_LARGE, f"{len(named)} certificates, at most {CERTIFICATES_MAX}"
+        )
+    return _Pool(tuple(parse_certificate(der, what=what) for der, what in named.items()))
+
+
+def _choose_leaf(pool: _Pool, report: SnpReport, signing_key: SigningKey) -> Certificate:
+    """The leaf of the kind that SIGNING_KEY names; of several, the one for this chip and TCB."""
+    wanted = leaf_name(signing_key)
+    leaves = pool.named(wanted)
+    other = SigningKey.VCEK if signing_key is SigningKey.VLEK else SigningKey.VLEK
+    if not leaves and pool.named(leaf_name(other)):
+        raise chain_invalid(f"the report names a {wanted}, the chain is that of a {other.name}")
+    if not leaves:
+        raise AttestationError(
+            AttestCode.COLLATERAL_MISSING, f"the report was signed by a {wanted}; none was given"
+        )
+    if len(leaves) == 1:
+        return leaves[0]
+    fitting = [leaf for leaf in leaves if _fits(leaf, report, signing_key)]
+    return (fitting or leaves)[0]
+
+
+def _fits(leaf: Certificate, report: SnpReport, signing_key: SigningKey) -> bool:
+    """A hint for choosing, never a check: nothing is trusted yet."""
+    try:
+        facts = read_leaf(leaf, _product_of_issuer(leaf, signing_key), signing_key)
+    except RegaliaError:
+        return False
+    return facts.tcb == report.reported_tcb and report.chip_id.startswith(facts.hwid or b"")
+
+
+def _product_of_issuer(leaf: Certificate, signing_key: SigningKey) -> Product:
+    """The product line whose ASK (for a VCEK) or ASVK (for a VLEK) the leaf names as issuer."""
+    for product in Product:
+        if leaf.issuer_common_name == intermediate_name(product, signing_key):
+            return product
+    raise chain_invalid(
+        f"{leaf} names {leaf.issuer_common_name[:80]!r} as its issuer, which issues no "
+        f"{signing_key.name}"
+    )
+
+
+def _pinned_root(pool: _Pool, product: Product, anchors: Anchors) -> Certificate:
+    """The ARK: its key is pinned for this product, and it signed itself as a CA."""
+    pins = anchors.pins_for(product)
+    name = root_name(product)
+    if not pins:
+        raise AttestationError(AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {product}")
+    named = pool.named(name)
+    if not named:
+        raise AttestationError(AttestCode.COLLATERAL_MISSING, f"the root {name} was not given")
+    for root in named:
+        digest = hashlib.sha256(root.spki).digest()
+        if any(hmac.compare_digest(digest, pin) for pin in pins):
+            require_issued_by(root, root)
+            require_authority(root, path_length=None)
+            return root
+    raise AttestationError(
+        AttestCode.ROOT_UNTRUSTED, f"{named[0]} has a key that is not the pinned root of {product}"
+    )
+
+
+def _intermediate(
+    pool: _Pool, root: Certificate, product: Product, signing_key: SigningKey
+) -> Certificate:
+    """The ASK or ASVK: issued by the root, a CA for leaves only."""
+    name = intermediate_name(product, signing_key)
+    named = pool.named(name)
+    if not named:
+        raise AttestationError(
+            AttestCode.COLLATERAL_MISSING, f"the intermediate {name} was not given"
+        )
+    refusal: AttestationError | None = None
+    for candidate in named:
+        try:
+            require_issued_by(candidate, root)
+            require_authority(candidate, path_length=0)
+        except AttestationError as exc:
+            refusal = refusal or exc
+            continue
+        return candidate
+    raise refusal or chain_invalid(f"{name} is not issued by {root}")
+
+
+def _leaf_key(leaf: Certificate, intermediate: Certificate) -> ec.EllipticCurvePublicKey:
+    """The leaf is issued by the intermediate, is no CA, and holds a P-384 key."""
+    require_issued_by(leaf, intermediate)
+    require_version_3(leaf)
+    require_known_critical(leaf, (x509.BasicConstraints.oid,))
+    for extension in leaf.extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            raise chain_invalid(f"{leaf} is a CA, and a leaf must not be")
+    if not isinstance(leaf.key, ec.EllipticCurvePublicKey) or not isinstance(
+        leaf.key.curve, ec.SECP384R1
+    ):
+        raise chain_invalid(f"{leaf} has no P-384 key")
+    return leaf.key

@@ -1,0 +1,22 @@
+"""Codes that parsers of hardware evidence share, whatever the TEE."""
+
+from __future__ import annotations
+
+from regalia.core.errors import Code
+
+
+class EvidenceCode(Code):
+    """Refusals of evidence whose bytes are not what the TEE's specification says."""
+
+    UNSUPPORTED_VERSION = (
+        "The layout of this version is not known here, so its fields could be misread.",
+        "Update Regalia, or the firmware of the machine, so that both know the same version.",
+    )
+    RESERVED_BIT_SET = (
+        "A reserved bit may switch on something that no check here knows about.",
+        "Check that the evidence was not altered; if it is genuine, update Regalia.",
+    )
+    TRAILING_DATA = (
+        "Bytes after the end are signed by nobody and would let one report have many names.",
+        "Send the report alone, exactly as the hardware returned it.",
+    )
