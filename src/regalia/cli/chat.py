@@ -37,6 +37,20 @@ SIMULATED_BANNER = (
     help="Trust this simulated root instead of AMD's. Protects nothing from the host.",
 )
 @click.option("--model", help="Model name; by default the first that the runtime serves.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    default=0.0,
+    show_default=True,
+    help="0 gives the likeliest answer, more gives more varied ones.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=512,
+    show_default=True,
+    help="Longest answer, in tokens.",
+)
 @click.option("--once", metavar="PROMPT", help="Ask one question and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; needs --once.")
 def chat(  # noqa: PLR0913 - one argument for each option
@@ -46,6 +60,8 @@ def chat(  # noqa: PLR0913 - one argument for each option
     collateral: Path | None,
     dangerous_simulated_anchor: Path | None,
     model: str | None,
+    temperature: float,
+    max_tokens: int,
     once: str | None,
     as_json: bool,
 ) -> int:
@@ -81,7 +97,7 @@ def chat(  # noqa: PLR0913 - one argument for each option
         runtime = transport.verify()
         if not as_json:
             _show_table(runtime, url, to_stderr=not interactive)
-        client = ChatClient(http, url)
+        client = ChatClient(http, url, temperature=temperature, max_tokens=max_tokens)
         name = model if model is not None else next(iter(client.models()), "default")
         if prompt is None:
             return _talk(client, name)

@@ -15,6 +15,9 @@ from regalia.core.errors import CoreCode, ParseError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+TEMPERATURE = 0.0  # the likeliest answer, and the same one when asked again
+MAX_TOKENS = 512  # of one answer
+
 _OK = 200
 _DOCUMENT_MAX = 8 * MIB
 _LINE_MAX = 1 * MIB
@@ -65,11 +68,22 @@ class ChatClient:
     Args:
         http: with a ``RegaliaTransport``.
         base_url: the runtime's, without ``/v1``.
+        temperature: 0 is greedy.
+        max_tokens: most tokens of one answer.
     """
 
-    def __init__(self, http: httpx.Client, base_url: str) -> None:
+    def __init__(
+        self,
+        http: httpx.Client,
+        base_url: str,
+        *,
+        temperature: float = TEMPERATURE,
+        max_tokens: int = MAX_TOKENS,
+    ) -> None:
         self._http = http
         self._base = base_url.rstrip("/")
+        self._temperature = temperature
+        self._max_tokens = max_tokens
 
     def models(self) -> list[str]:
         """Names of the served models. Raises RegaliaError."""
@@ -92,7 +106,13 @@ class ChatClient:
             IntegrityError, ParseError: the answer was cut, altered or is not understood.
             UnavailableError: PEER_UNREACHABLE, or CHAT_REFUSED with the runtime's own words.
         """
-        body = {"model": model, "messages": list(messages), "stream": True}
+        body = {
+            "model": model,
+            "messages": list(messages),
+            "stream": True,
+            "temperature": self._temperature,
+            "max_tokens": self._max_tokens,
+        }
         with (
             _our_errors(self._base),
             self._http.stream(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -73,3 +74,14 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace a file, or create it: afterwards it is whole, either as it was or as it should be."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        write_new(temporary, data, mode=mode)
+        with os_errors(path):
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

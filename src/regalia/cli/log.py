@@ -1,0 +1,288 @@
+"""``regalia log``: read, verify and prove from the transparency log of releases."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.cli.output import show_json
+from regalia.core.codec import parse_json
+from regalia.core.errors import CoreCode, UsageError
+from regalia.core.localfs import read_file, replace_file, write_new
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regalia.formats.release import LogProof, ReleaseRecord
+    from regalia.tlog.audit import Audit
+    from regalia.tlog.note import LogKey
+    from regalia.tlog.source import LogSource
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_PROOF_LIMIT = 256 * 1024  # bytes
+_KEY_LIMIT = 4096  # bytes
+_PIPE_WIDTH = 200  # columns
+_SHORT = 12  # characters of a digest that a person compares
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_url = click.option("--url", metavar="URL", help="Address of the broker that publishes the log.")
+_database = click.option(
+    "--database", metavar="URL", help="The log's own database, for example sqlite:///log.db."
+)
+_log_key = click.option(
+    "--log-key",
+    "log_key",
+    required=True,
+    metavar="VKEY",
+    help="The log's verifier key, or the .vkey file that `regalia keygen log` wrote.",
+)
+
+
+@click.group()
+def log() -> None:
+    """Read and verify the transparency log.
+
+    Every command verifies what it shows under the log key that you give: nothing that a log
+    says about itself is believed.
+    """
+
+
+@log.command("show")
+@_url
+@_database
+@_log_key
+@click.option(
+    "--last", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many."
+)
+@_json
+def show(
+    *,
+    url: str | None,
+    database: str | None,
+    log_key: str,
+    last: int,
+    as_json: bool,
+) -> None:
+    """Verify the whole log, then show its latest decisions."""
+    from collections import deque  # noqa: PLC0415
+
+    seen: deque[tuple[int, ReleaseRecord]] = deque(maxlen=last)
+    audit = _audit(url, database, log_key, None, lambda index, record: seen.append((index, record)))
+    if as_json:
+        body = _summary(audit)
+        body["entries"] = [_entry(index, record) for index, record in seen]
+        show_json(body)
+        return
+    _print_table(list(seen))
+    _print_summary(audit)
+
+
+@log.command("verify")
+@_url
+@_database
+@_log_key
+@click.option(
+    "--remember",
+    type=_FILE,
+    metavar="FILE",
+    help="Checkpoint of your last verification: checked to be a prefix, then replaced.",
+)
+@click.option(
+    "--proof", type=_FILE, metavar="FILE", help="Verify this one proof offline, and nothing else."
+)
+@_json
+def verify(  # noqa: PLR0913 - one argument for each option
+    *,
+    url: str | None,
+    database: str | None,
+    log_key: str,
+    remember: Path | None,
+    proof: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify the whole log: signature, every entry, every hash; and name every release."""
+    if proof is not None:
+        if url or database or remember:
+            raise UsageError(CoreCode.BAD_USAGE, "--proof stands alone with --log-key")
+        _verify_proof_file(proof, log_key, as_json=as_json)
+        return
+    releases: list[tuple[int, ReleaseRecord]] = []
+
+    def visit(index: int, record: ReleaseRecord) -> None:
+        if record.decision == "release":
+            releases.append((index, record))
+
+    audit = _audit(url, database, log_key, remember, visit)
+    if remember is not None:
+        replace_file(remember, audit.note.encode())
+    if as_json:
+        body = _summary(audit)
+        body["released"] = [_entry(index, record) for index, record in releases]
+        show_json(body)
+        return
+    for index, record in releases:
+        click.echo(
+            _printable(
+                f"release {index}: {record.time}  {record.model_id} v{record.model_version}  to "
+                f"{record.recipient}  ({record.hardware} {record.product}, {record.lease_id})"
+            )
+        )
+    _print_summary(audit)
+
+
+@log.command("prove")
+@click.argument("index", type=click.IntRange(min=0))
+@click.option("--database", required=True, metavar="URL", help="The log's own database.")
+@_log_key
+@click.option("--out", type=_FILE, metavar="FILE", help="Write the proof there, as one JSON line.")
+def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
+    """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
+    from regalia.core.codec import canonical_json  # noqa: PLC0415
+    from regalia.tlog.database import open_engine  # noqa: PLC0415
+    from regalia.tlog.log import LogReader  # noqa: PLC0415
+    from regalia.tlog.verify import verify_with_key  # noqa: PLC0415
+
+    key = _read_log_key(log_key)
+    engine = open_engine(database)
+    try:
+        proof = LogReader(engine).prove(index)
+    finally:
+        engine.dispose()
+    verify_with_key(proof, key)
+    data = canonical_json(proof)
+    if out is None:
+        click.echo(data.decode())
+        return
+    write_new(out, data)
+    click.echo(f"proof of entry {index}: {out}")
+
+
+def _audit(
+    url: str | None,
+    database: str | None,
+    log_key: str,
+    remember: Path | None,
+    visit: Callable[[int, ReleaseRecord], None],
+) -> Audit:
+    from regalia.tlog.audit import audit_log  # noqa: PLC0415
+    from regalia.tlog.note import NOTE_LIMIT  # noqa: PLC0415
+
+    key = _read_log_key(log_key)
+    remembered = None
+    if remember is not None and remember.exists():
+        remembered = read_file(remember, limit=NOTE_LIMIT).decode("utf-8", "replace")
+    with _source(url, database) as source:
+        return audit_log(source, key, remembered=remembered, visit=visit)
+
+
+@contextmanager
+def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
+    from regalia.tlog.database import open_engine  # noqa: PLC0415
+    from regalia.tlog.log import LogReader  # noqa: PLC0415
+    from regalia.tlog.source import DatabaseSource, HttpSource  # noqa: PLC0415
+
+    if (url is None) == (database is None):
+        raise UsageError(CoreCode.BAD_USAGE, "give either --url or --database")
+    if url is not None:
+        http = HttpSource(url)
+        try:
+            yield http
+        finally:
+            http.close()
+        return
+    engine = open_engine(str(database))
+    try:
+        yield DatabaseSource(LogReader(engine))
+    finally:
+        engine.dispose()
+
+
+def _read_log_key(text: str) -> LogKey:
+    from regalia.tlog.note import parse_log_key  # noqa: PLC0415
+
+    if "+" not in text:
+        data = read_file(Path(text), limit=_KEY_LIMIT)
+        text = data.decode("utf-8", "replace").removesuffix("\n")
+    return parse_log_key(text)
+
+
+def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
+    from regalia.formats.release import LogProof  # noqa: PLC0415
+    from regalia.tlog.verify import verify_with_key  # noqa: PLC0415
+
+    data = read_file(path, limit=_PROOF_LIMIT).removesuffix(b"\n")
+    proof: LogProof = parse_json(data, LogProof, limit=_PROOF_LIMIT, what=str(path))
+    logged = verify_with_key(proof, _read_log_key(log_key))
+    if as_json:
+        show_json({"ok": True, **_entry(logged.index, logged.record)})
+        return
+    _print_table([(logged.index, logged.record)])
+    click.echo(f"entry {logged.index} is in the log")
+
+
+def _summary(audit: Audit) -> dict[str, object]:
+    return {
+        "ok": True,
+        "origin": audit.checkpoint.origin,
+        "size": audit.checkpoint.size,
+        "root": audit.checkpoint.root.hex(),
+        "releases": audit.releases,
+        "denials": audit.denials,
+        "remembered_size": audit.remembered,
+    }
+
+
+def _entry(index: int, record: ReleaseRecord) -> dict[str, object]:
+    import msgspec  # noqa: PLC0415
+
+    return {"index": index, "record": msgspec.to_builtins(record)}
+
+
+def _print_summary(audit: Audit) -> None:
+    checkpoint = audit.checkpoint
+    click.echo(
+        f"verified: {checkpoint.origin}, {checkpoint.size} entries "
+        f"({audit.releases} releases, {audit.denials} denials), root {checkpoint.root.hex()}"
+    )
+    if audit.remembered is not None:
+        click.echo(f"the first {audit.remembered} entries are those of the last verification")
+
+
+def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("#", "time", "decision", "hardware", "model"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for index, record in entries:
+        released = record.decision == "release"
+        why = ", ".join(reason.code for reason in record.reasons)
+        row = (
+            str(index),
+            record.time,
+            record.decision,
+            f"{record.hardware} {record.product}".strip(),
+            f"{_short(record.model_id)} v{record.model_version}",
+            f"until {record.lease_until}" if released else why,
+        )
+        # Text, not str: what stands in a record is never taken for markup.
+        table.add_row(*(Text(_printable(cell)) for cell in row), style=None if released else "red")
+    console = Console()
+    # A pipe has no width: rows stay whole for grep.
+    console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
+    console.print(table)
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2][:_SHORT]
+
+
+def _printable(text: str) -> str:
+    """What stands in a record must not steer the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

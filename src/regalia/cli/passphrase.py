@@ -1,0 +1,58 @@
+"""Where a passphrase comes from: a terminal, or a private file. Never argv or the environment,
+which other processes of the machine can read.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.core.errors import Code, UsageError
+from regalia.core.localfs import read_private_file
+from regalia.core.secret import SecretBytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT = 1024  # bytes; a longer file is not a passphrase
+
+
+class PassphraseCode(Code):
+    """Refusals around passphrases."""
+
+    PASSPHRASE_NEEDED = (
+        "The key is protected by a passphrase, and there is no terminal to ask for it.",
+        "Give --passphrase-file FILE; the file holds the passphrase and has mode 600.",
+    )
+    PASSPHRASE_EMPTY = (
+        "An empty passphrase protects nothing.",
+        "Choose a passphrase that is hard to guess: five random words or more.",
+    )
+
+
+def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
+    """Read a passphrase from ``path`` or, without one, from the terminal.
+
+    Args:
+        path: a file of mode 600; one trailing newline is not part of the passphrase.
+        confirm: ask twice. For a passphrase that protects something new.
+
+    Raises:
+        UsageError: PASSPHRASE_NEEDED without a file and a terminal, or PASSPHRASE_EMPTY.
+        LocalError: the file is missing or readable by others.
+    """
+    if path is not None:
+        raw = read_private_file(path, limit=LIMIT)
+        data = bytearray(raw.removesuffix(b"\n").removesuffix(b"\r"))
+    else:
+        if not sys.stdin.isatty():
+            raise UsageError(PassphraseCode.PASSPHRASE_NEEDED, "no terminal and no passphrase file")
+        text: str = click.prompt(
+            "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True
+        )
+        data = bytearray(text.encode())
+    if not data:
+        raise UsageError(PassphraseCode.PASSPHRASE_EMPTY, "the passphrase is empty")
+    return SecretBytes(data)

@@ -1,0 +1,150 @@
+"""Listening on an address, and running an ASGI application there until a signal comes.
+
+The socket is bound before anything else happens, so that a taken port is refused at once, and
+listened on only when the service is ready, so that nobody connects to a service that is not.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import CoreCode, UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    import uvicorn
+
+_PORT_MAX = 65535
+_BACKLOG = 128
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``, with an IPv6 host in brackets. Port 0 lets the system choose.
+
+    Raises:
+        UsageError: BAD_USAGE.
+    """
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not port.isascii() or not port.isdigit() or int(port) > _PORT_MAX:
+        raise UsageError(CoreCode.BAD_USAGE, f"address {text!r}: want HOST:PORT")
+    return host, int(port)
+
+
+def bind(text: str) -> socket.socket:
+    """Bind a TCP socket, not yet listening.
+
+    Raises:
+        UsageError: BAD_USAGE.
+        UnavailableError: PORT_IN_USE.
+    """
+    host, port = parse_address(text)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as exc:
+        raise UsageError(CoreCode.BAD_USAGE, f"address {text!r}: {exc.strerror}") from exc
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as exc:
+        sock.close()
+        raise _refused(text, exc) from exc
+    return sock
+
+
+def _refused(text: str, exc: OSError) -> UnavailableError:
+    return UnavailableError(CoreCode.PORT_IN_USE, f"cannot listen on {text}: {exc.strerror}")
+
+
+def address_of(sock: socket.socket) -> str:
+    """``HOST:PORT`` of a bound socket."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def serve(
+    app: Callable[..., object],
+    sock: socket.socket,
+    *,
+    drain_s: int,
+    on_ready: Callable[[Callable[[], None]], None],
+) -> None:
+    """Serve HTTP/1.1 until SIGINT, SIGTERM or a call of the stop function.
+
+    There is no access log and no log of uvicorn's: what is logged, the application logs.
+
+    Args:
+        app: ASGI application.
+        sock: bound by ``bind``; closed at the end.
+        drain_s: seconds that answers in progress get at the end.
+        on_ready: called in the event loop once connections are accepted, with a function that
+            stops the server from any thread.
+
+    Raises:
+        UnavailableError: PORT_IN_USE, if somebody else began to listen in the meantime.
+    """
+    try:
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise _refused("this address", exc) from exc
+    server = _make_server(app, drain_s, on_ready)
+    server.run(sockets=[sock])
+
+
+def _make_server(
+    app: Callable[..., object],
+    drain_s: int,
+    on_ready: Callable[[Callable[[], None]], None],
+) -> uvicorn.Server:
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+    from contextlib import contextmanager, suppress  # noqa: PLC0415
+
+    import uvicorn  # noqa: PLC0415
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            loop = asyncio.get_running_loop()
+            on_ready(lambda: _stop(self, loop))
+
+        @contextmanager
+        def capture_signals(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - uvicorn's signature
+            """The base class raises the signal again at the end, which kills the process."""
+            loop = asyncio.get_running_loop()
+            # Outside the main thread signals are somebody else's business.
+            with suppress(ValueError, RuntimeError):
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, self.handle_exit, number, None)
+            yield
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=drain_s,
+    )
+    return Server(config)
+
+
+def _stop(server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def leave() -> None:
+        server.should_exit = True
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(leave)

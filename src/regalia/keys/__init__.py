@@ -1,0 +1,1 @@
+"""Key stores: where key-encryption keys (KEKs) live. Imported by the broker and the owner's CLI."""

@@ -1,0 +1,146 @@
+"""Re-verification of a whole log: every entry, every hash, the signature, and older checkpoints.
+
+What an auditor does, with nothing but the log's public bytes and its key:
+
+(1) The checkpoint is signed by the log's key.
+(2) Every entry bundle is read; the entries' hashes give the checkpoint's root.
+(3) Every hash tile says what the entries say.
+(4) Every entry is a release record in canonical form.
+(5) An older checkpoint, if one is remembered, is a prefix of this log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import LogError, ParseError
+from regalia.formats.release import parse_record
+from regalia.tlog.codes import TlogCode
+from regalia.tlog.merkle import HASH_SIZE, Frontier, leaf_hash
+from regalia.tlog.note import verify_checkpoint
+from regalia.tlog.tiles import LEVEL_MAX, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle, tiles_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regalia.formats.release import ReleaseRecord
+    from regalia.tlog.merkle import Subtree
+    from regalia.tlog.note import Checkpoint, LogKey
+    from regalia.tlog.source import LogSource
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was verified.
+
+    Attributes:
+        note: the checkpoint as it was signed; keep it, and give it to the next audit.
+        remembered: size of the older checkpoint that was found to be a prefix, or None.
+    """
+
+    checkpoint: Checkpoint
+    note: str
+    releases: int
+    denials: int
+    remembered: int | None
+
+
+def audit_log(
+    source: LogSource,
+    key: LogKey,
+    *,
+    remembered: str | None,
+    visit: Callable[[int, ReleaseRecord], None],
+) -> Audit:
+    """Verify a whole log. Memory is bounded by one entry bundle, whatever the log's size.
+
+    Args:
+        source: untrusted.
+        key: the log's key.
+        remembered: the note of an earlier audit; None says that there was none.
+        visit: called with each index and record, in order, *before* the root is verified:
+            believe nothing until this function returns.
+
+    Raises:
+        LogError: CHECKPOINT_INVALID, LOG_INCONSISTENT, LOG_FORKED or LOG_UNREADABLE.
+        UnavailableError: the log does not answer.
+    """
+    old = None if remembered is None else verify_checkpoint(remembered, key)
+    note = source.checkpoint()
+    checkpoint = verify_checkpoint(note, key)
+    if old is not None and old.size > checkpoint.size:
+        raise LogError(
+            TlogCode.LOG_FORKED, f"the log had {old.size} entries and now has {checkpoint.size}"
+        )
+    replay = _Replay(source, checkpoint.size)
+    counts = {"release": 0, "denial": 0}
+    _compare_old(old, replay.frontier)
+    for index, entry in replay.entries():
+        try:
+            record = parse_record(entry)
+        except ParseError as exc:
+            raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index}: {exc.what}") from exc
+        counts[record.decision] += 1
+        visit(index, record)
+        _compare_old(old, replay.frontier)
+    if replay.frontier.root() != checkpoint.root:
+        raise LogError(
+            TlogCode.LOG_INCONSISTENT,
+            f"the {checkpoint.size} entries do not give the root that was signed",
+        )
+    return Audit(
+        checkpoint=checkpoint,
+        note=note,
+        releases=counts["release"],
+        denials=counts["denial"],
+        remembered=None if old is None else old.size,
+    )
+
+
+def _compare_old(old: Checkpoint | None, frontier: Frontier) -> None:
+    if old is not None and frontier.size == old.size and frontier.root() != old.root:
+        raise LogError(
+            TlogCode.LOG_FORKED, f"the first {old.size} entries are not those seen before"
+        )
+
+
+class _Replay:
+    """Reads entries in order, and compares every hash tile with what the entries give."""
+
+    def __init__(self, source: LogSource, size: int) -> None:
+        self._source = source
+        self._size = size
+        self._tiles: dict[int, bytearray] = {}  # by tile level: the tile being filled
+        self.frontier = Frontier()
+
+    def entries(self) -> Iterator[tuple[int, bytes]]:
+        """Index and entry, in order; the hash tiles are compared on the way."""
+        for bundle in tiles_of(None, self._size):
+            try:
+                entries = parse_bundle(self._source.tile(bundle), bundle.width)
+            except ParseError as exc:
+                raise LogError(TlogCode.LOG_INCONSISTENT, f"{bundle.path()}: {exc.what}") from exc
+            for offset, entry in enumerate(entries):
+                for subtree, value in self.frontier.append(leaf_hash(entry)):
+                    self._collect(subtree, value)
+                yield bundle.n * TILE_WIDTH + offset, entry
+        for level, pending in self._tiles.items():
+            if pending:
+                count = self._size >> (TILE_HEIGHT * level)
+                width = len(pending) // HASH_SIZE
+                self._compare(Tile(level, count // TILE_WIDTH, width), bytes(pending))
+
+    def _collect(self, subtree: Subtree, value: bytes) -> None:
+        level, position = subtree
+        if level % TILE_HEIGHT or level // TILE_HEIGHT > LEVEL_MAX:
+            return
+        pending = self._tiles.setdefault(level // TILE_HEIGHT, bytearray())
+        pending += value
+        if (position + 1) % TILE_WIDTH == 0:
+            self._compare(Tile(level // TILE_HEIGHT, position // TILE_WIDTH), bytes(pending))
+            pending.clear()
+
+    def _compare(self, tile: Tile, want: bytes) -> None:
+        if self._source.tile(tile) != want:
+            raise LogError(TlogCode.LOG_INCONSISTENT, f"{tile.path()} does not match the entries")

@@ -1,0 +1,211 @@
+r"""Signed notes and checkpoints: C2SP signed-note and tlog-checkpoint, Ed25519.
+
+<origin>\n<size, decimal>\n<root, base64>\n\n— <origin> <base64(key hash ‖ signature)>\n
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.core.codec import b64, unb64
+from regalia.core.errors import IntegrityError, LogError, ParseError
+from regalia.crypto.sign import VerifyKey
+from regalia.tlog.codes import TlogCode
+from regalia.tlog.merkle import EMPTY_ROOT, HASH_SIZE, SIZE_MAX
+
+if TYPE_CHECKING:
+    from regalia.crypto.sign import SigningKey
+
+NOTE_LIMIT = 64 * 1024  # bytes
+SIGNATURES_MAX = 16
+BODY_LINES = 3  # origin, size, root
+EXTENSIONS_MAX = 16  # lines after the root
+ORIGIN_MAX = 255  # bytes
+ED25519 = b"\x01"  # signature type of C2SP signed-note
+KEY_HASH_SIZE = 4  # bytes
+SIGNATURE_SIZE = 64  # bytes, Ed25519
+PUBLIC_KEY_SIZE = 32  # bytes, Ed25519
+
+# SubjectPublicKeyInfo of an Ed25519 key (RFC 8410) up to the key itself.
+_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
+_SIGNATURE_PREFIX = "\N{EM DASH} "
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+def check_origin(origin: str) -> str:
+    """Return an origin that may name a log: no white space, no plus sign, 1 to 255 bytes.
+
+    Raises:
+        LogError: LOG_KEY_MALFORMED.
+    """
+    size = len(origin.encode("utf-8", "replace"))  # isprintable refuses what has no encoding
+    if not 0 < size <= ORIGIN_MAX or "+" in origin or not origin.isprintable():
+        raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log origin {origin[:80]!r}")
+    if any(char.isspace() for char in origin):
+        raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log origin {origin[:80]!r} has white space")
+    return origin
+
+
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """A verifier key of a log: its origin and its Ed25519 public key."""
+
+    origin: str
+    public: bytes  # 32 bytes
+
+    @property
+    def key_hash(self) -> bytes:
+        """SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ public key), the first 4 bytes."""
+        data = self.origin.encode() + b"\n" + ED25519 + self.public
+        return hashlib.sha256(data).digest()[:KEY_HASH_SIZE]
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        """The same key as SubjectPublicKeyInfo."""
+        return VerifyKey(_SPKI_PREFIX + self.public)
+
+    def __str__(self) -> str:
+        return f"{self.origin}+{self.key_hash.hex()}+{b64(ED25519 + self.public)}"
+
+
+def log_key(origin: str, key: VerifyKey) -> LogKey:
+    """Raises LogError LOG_KEY_MALFORMED if the key is not Ed25519 or the origin no name."""
+    check_origin(origin)
+    if not key.spki.startswith(_SPKI_PREFIX) or len(key.spki) != len(_SPKI_PREFIX) + 32:
+        raise LogError(TlogCode.LOG_KEY_MALFORMED, "a log signs with Ed25519 only")
+    return LogKey(origin, key.spki[len(_SPKI_PREFIX) :])
+
+
+def verifier_key_text(origin: str, key: VerifyKey) -> str:
+    """C2SP signed-note verifier key: ``<origin>+<hash>+<base64>``."""
+    return str(log_key(origin, key))
+
+
+def parse_log_key(text: str) -> LogKey:
+    """Inverse of ``str(LogKey)``.
+
+    Raises:
+        LogError: LOG_KEY_MALFORMED, also when name, hash and key do not belong together.
+    """
+    parts = text.split("+", 2)
+    try:
+        origin, _, encoded = parts
+        raw = unb64(encoded, what="log key", size=1 + PUBLIC_KEY_SIZE)
+    except (ValueError, ParseError) as exc:
+        raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log key {text[:120]!r}") from exc
+    if raw[:1] != ED25519:
+        raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log key type {raw[0]}, want 1 (Ed25519)")
+    key = LogKey(check_origin(origin), raw[1:])
+    if str(key) != text:
+        raise LogError(TlogCode.LOG_KEY_MALFORMED, "the log key's hash is not that of its key")
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a log commits to: its size and its root. Unverified until ``verify_checkpoint``."""
+
+    origin: str
+    size: int
+    root: bytes  # 32 bytes
+    extensions: tuple[str, ...] = ()
+
+    def body(self) -> str:
+        """The signed text."""
+        lines = [self.origin, str(self.size), b64(self.root), *self.extensions]
+        return "".join(f"{line}\n" for line in lines)
+
+
+def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
+    """The checkpoint as a signed note."""
+    mine = log_key(checkpoint.origin, key.verify_key)
+    body = checkpoint.body()
+    signature = b64(mine.key_hash + key.sign(body.encode()))
+    return f"{body}\n{_SIGNATURE_PREFIX}{mine.origin} {signature}\n"
+
+
+def verify_checkpoint(note: str, key: LogKey) -> Checkpoint:
+    """Parse a note and verify the log's signature on it.
+
+    Further signatures (of witnesses) may stand on the note; of the log's own there is one.
+
+    Raises:
+        LogError: CHECKPOINT_INVALID.
+    """
+    body, signatures = _split_note(note)
+    mine = [sig for name, key_hash, sig in signatures if (name, key_hash) == _identity(key)]
+    if len(mine) != 1 or len(mine[0]) != SIGNATURE_SIZE:
+        raise _invalid(f"{len(mine)} signatures by {key.origin}+{key.key_hash.hex()}, want one")
+    try:
+        key.verify_key.verify(mine[0], body.encode())
+    except (IntegrityError, ParseError) as exc:
+        raise _invalid(f"the signature by {key.origin} does not hold") from exc
+    checkpoint = _parse_body(body)
+    if checkpoint.origin != key.origin:
+        raise _invalid(f"it is for {checkpoint.origin[:80]!r}, signed by {key.origin!r}")
+    return checkpoint
+
+
+def _identity(key: LogKey) -> tuple[str, bytes]:
+    return key.origin, key.key_hash
+
+
+def _invalid(why: str) -> LogError:
+    return LogError(TlogCode.CHECKPOINT_INVALID, f"checkpoint: {why}")
+
+
+def _split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
+    """Signed text, and (name, key hash, signature) of each line."""
+    if len(note) > NOTE_LIMIT:
+        raise _invalid(f"more than {NOTE_LIMIT} characters")
+    # A note is UTF-8, and U+000A is its only character below U+0020.
+    if any(char < " " and char != "\n" for char in note) or not _is_utf8(note):
+        raise _invalid("control characters")
+    text, separator, tail = note.rpartition("\n\n")
+    if not separator or not tail.endswith("\n"):
+        raise _invalid("no signatures")
+    lines = tail.removesuffix("\n").split("\n")
+    if len(lines) > SIGNATURES_MAX:
+        raise _invalid(f"{len(lines)} signatures, at most {SIGNATURES_MAX}")
+    return text + "\n", [_parse_signature(line) for line in lines]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
+        return False
+    return True
+
+
+def _parse_signature(line: str) -> tuple[str, bytes, bytes]:
+    name, space, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
+    if not line.startswith(_SIGNATURE_PREFIX) or not space or not name:
+        raise _invalid("a malformed signature line")
+    try:
+        raw = unb64(encoded, what="note signature", limit=NOTE_LIMIT)
+    except ParseError as exc:
+        raise _invalid("a malformed signature") from exc
+    if len(raw) <= KEY_HASH_SIZE:
+        raise _invalid("a malformed signature")
+    return name, raw[:KEY_HASH_SIZE], raw[KEY_HASH_SIZE:]
+
+
+def _parse_body(body: str) -> Checkpoint:
+    lines = body.removesuffix("\n").split("\n")
+    if not BODY_LINES <= len(lines) <= BODY_LINES + EXTENSIONS_MAX or not all(lines):
+        raise _invalid("malformed text")
+    origin, size_text, root_text, *extensions = lines
+    if not _DECIMAL.fullmatch(size_text) or int(size_text) > SIZE_MAX:
+        raise _invalid(f"size {size_text[:40]!r}")
+    try:
+        root = unb64(root_text, what="root", size=HASH_SIZE)
+    except ParseError as exc:
+        raise _invalid("malformed root") from exc
+    size = int(size_text)
+    if size == 0 and root != EMPTY_ROOT:
+        raise _invalid("an empty log has one root only")
+    return Checkpoint(origin, size, root, tuple(extensions))

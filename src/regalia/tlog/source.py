@@ -1,0 +1,92 @@
+"""Where an auditor reads a log: from its database, or from its public HTTP address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from regalia.core.errors import CoreCode, LogError, UnavailableError, UsageError
+from regalia.tlog.codes import TlogCode
+from regalia.tlog.note import NOTE_LIMIT
+from regalia.tlog.tiles import BUNDLE_MAX
+
+if TYPE_CHECKING:
+    import httpx
+
+    from regalia.tlog.log import LogReader
+    from regalia.tlog.tiles import Tile
+
+_TIMEOUT_S = 30
+
+
+class LogSource(Protocol):
+    """Untrusted bytes of a log."""
+
+    def checkpoint(self) -> str:
+        """The latest checkpoint, a signed note."""
+
+    def tile(self, tile: Tile) -> bytes:
+        """One tile or entry bundle."""
+
+
+class DatabaseSource:
+    """Reads the log's own database."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+
+    def checkpoint(self) -> str:
+        """The latest checkpoint. Raises LogError LOG_UNREADABLE."""
+        return self._reader.checkpoint()
+
+    def tile(self, tile: Tile) -> bytes:
+        """One tile. Raises LogError."""
+        return self._reader.tile(tile)
+
+
+class HttpSource:
+    """Reads a C2SP tlog-tiles log over HTTP. Redirects are not followed."""
+
+    def __init__(self, base_url: str, client: httpx.Client | None = None) -> None:
+        """``client`` is for tests. Raises UsageError BAD_USAGE for a URL that is none."""
+        import httpx  # noqa: PLC0415 - most users of this package do not need it
+
+        if not base_url.startswith(("http://", "https://")):
+            raise UsageError(CoreCode.BAD_USAGE, f"log URL {base_url[:200]!r}: want http(s)://…")
+        self._base = base_url.rstrip("/")
+        self._client = client or httpx.Client(
+            timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False
+        )
+        self._errors = (httpx.HTTPError, httpx.InvalidURL)
+
+    def checkpoint(self) -> str:
+        """The latest checkpoint. Raises UnavailableError or LogError LOG_UNREADABLE."""
+        data = self._get("checkpoint", limit=NOTE_LIMIT)
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise LogError(TlogCode.CHECKPOINT_INVALID, "checkpoint: not UTF-8") from exc
+
+    def tile(self, tile: Tile) -> bytes:
+        """One tile. Raises UnavailableError or LogError LOG_UNREADABLE."""
+        return self._get(tile.path(), limit=BUNDLE_MAX)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._client.close()
+
+    def _get(self, path: str, *, limit: int) -> bytes:
+        url = f"{self._base}/{path}"
+        data = bytearray()
+        try:
+            with self._client.stream("GET", url) as response:
+                if not response.is_success:
+                    raise LogError(TlogCode.LOG_UNREADABLE, f"{url}: status {response.status_code}")
+                for part in response.iter_bytes():
+                    data += part
+                    if len(data) > limit:
+                        raise LogError(TlogCode.LOG_UNREADABLE, f"{url}: over {limit} bytes")
+        except self._errors as exc:
+            raise UnavailableError(
+                CoreCode.PEER_UNREACHABLE, f"{url}: {exc or type(exc).__name__}"
+            ) from exc
+        return bytes(data)

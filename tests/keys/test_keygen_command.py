@@ -1,0 +1,154 @@
+"""``regalia keygen sign`` and ``regalia keygen kek``, and where passphrases come from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from regalia.cli.main import run
+from regalia.cli.passphrase import read_passphrase
+from regalia.core.errors import RegaliaError
+from regalia.core.secret import SecretBytes
+from regalia.crypto.sign import SigningKey, VerifyKey
+from regalia.keys.devfile import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PASSPHRASE = b"correct horse"
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    file = tmp_path / "passphrase"
+    file.write_bytes(PASSPHRASE + b"\n")
+    file.chmod(0o600)
+    return file
+
+
+def output(capsys: pytest.CaptureFixture[str], *args: str, status: int = 0) -> str:
+    assert run(["keygen", *args]) == status
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    assert PASSPHRASE.decode() not in captured.out + captured.err
+    return captured.out + captured.err
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "p384"])
+def test_sign(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path, algorithm: str
+) -> None:
+    args = ["sign", "--out", str(tmp_path / "owner"), "--algorithm", algorithm, "--json"]
+    body = json.loads(output(capsys, *args, "--passphrase-file", str(passphrase)))
+    pem = (tmp_path / "owner.key").read_bytes()
+    assert b"ENCRYPTED" in pem
+    assert (tmp_path / "owner.key").stat().st_mode & 0o777 == 0o600
+    key = SigningKey.from_pem(pem, SecretBytes(bytearray(PASSPHRASE)))
+    public = VerifyKey.from_pem((tmp_path / "owner.pub").read_bytes())
+    assert key.verify_key == public
+    assert body["fingerprint"] == str(public.fingerprint)
+    public.verify(key.sign(b"m"), b"m")
+
+
+def test_sign_without_a_passphrase_is_loud(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path
+) -> None:
+    args = ["sign", "--out", str(tmp_path / "owner"), "--dangerous-no-passphrase"]
+    both = [*args, "--passphrase-file", str(passphrase)]
+    assert "BAD_USAGE" in output(capsys, *both, status=2)
+    assert "DANGEROUS" in output(capsys, *args)
+    SigningKey.from_pem((tmp_path / "owner.key").read_bytes(), None)
+
+
+def test_nothing_is_overwritten(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path
+) -> None:
+    (tmp_path / "owner.pub").write_text("mine")
+    args = ["sign", "--out", str(tmp_path / "owner"), "--passphrase-file", str(passphrase)]
+    assert "FILE_EXISTS" in output(capsys, *args, status=9)
+    assert not (tmp_path / "owner.key").exists()
+    assert (tmp_path / "owner.pub").read_text() == "mine"
+
+
+def test_kek_makes_the_store_and_adds_to_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path
+) -> None:
+    store = tmp_path / "keys.json"
+    for name in ("a", "b"):
+        reference = f"dev-file:{store}#{name}"
+        args = ["kek", "--key", reference, "--passphrase-file", str(passphrase)]
+        assert "DEVELOPMENT KEY STORE" in output(capsys, *args)
+    with open_store(store, SecretBytes(bytearray(PASSPHRASE))) as opened:
+        assert opened.names() == ("a", "b")
+    assert "KEK_EXISTS" in output(capsys, *args, status=7)
+
+
+def test_kek_with_another_passphrase(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path
+) -> None:
+    args = ["kek", "--passphrase-file", str(passphrase), "--key"]
+    output(capsys, *args, f"dev-file:{tmp_path}/keys.json#a")
+    passphrase.write_bytes(b"wrong")
+    text = output(capsys, *args, f"dev-file:{tmp_path}/keys.json#b", status=7)
+    assert "KEY_STORE_LOCKED" in text
+
+
+@pytest.mark.parametrize(
+    ("reference", "status", "code"),
+    [
+        ("nonsense", 2, "KEY_REFERENCE_MALFORMED"),
+        ("pkcs11:token#a", 2, "BAD_USAGE"),
+        ("dev-file:/none/keys.json#a", 9, "FILE_MISSING"),
+    ],
+)
+def test_kek_bad_references(
+    capsys: pytest.CaptureFixture[str], passphrase: Path, reference: str, status: int, code: str
+) -> None:
+    args = ["kek", "--key", reference, "--passphrase-file", str(passphrase)]
+    assert code in output(capsys, *args, status=status)
+
+
+def refusal(path: Path | None) -> str:
+    with pytest.raises(RegaliaError) as caught:
+        read_passphrase(path, confirm=False)
+    return caught.value.code.name
+
+
+def test_passphrase_files(tmp_path: Path, passphrase: Path) -> None:
+    with read_passphrase(passphrase, confirm=True) as secret:
+        assert secret.view() == PASSPHRASE
+    passphrase.write_bytes(b" a b \n\n")
+    with read_passphrase(passphrase, confirm=True) as secret:
+        assert secret.view() == b" a b \n"  # one newline only is not part of it
+    passphrase.write_bytes(b"dos\r\n")
+    with read_passphrase(passphrase, confirm=True) as secret:
+        assert secret.view() == b"dos"
+    for empty in (b"", b"\n"):
+        passphrase.write_bytes(empty)
+        assert refusal(passphrase) == "PASSPHRASE_EMPTY"
+    passphrase.write_bytes(b"x" * 2000)
+    assert refusal(passphrase) == "TOO_LARGE"
+    passphrase.chmod(0o644)
+    assert refusal(passphrase) == "INSECURE_MODE"
+    assert refusal(tmp_path / "none") == "FILE_MISSING"
+
+
+def test_passphrase_without_a_terminal() -> None:
+    assert refusal(None) == "PASSPHRASE_NEEDED"
+
+
+def test_passphrase_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def prompt(_: str, **options: object) -> str:
+        asked.append(options)
+        return "pässword"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(click, "prompt", prompt)
+    with read_passphrase(None, confirm=True) as secret:
+        assert secret.view() == "pässword".encode()
+    assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
