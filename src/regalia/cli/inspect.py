@@ -1,0 +1,43 @@
+"""``regalia inspect``: what anybody can see of a sealed model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from regalia.cli.facts import show_facts, show_table, size_text
+from regalia.cli.output import show_json
+
+
+@click.command()
+@click.argument("sealed", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def inspect(*, sealed: Path, as_json: bool) -> None:
+    """Show what anybody can see of a sealed model.
+
+    No key is needed, and nothing is checked: `regalia verify` does that. File names, tensor
+    names and shapes are encrypted, so they are not here.
+    """
+    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+        manifest_facts,
+        manifest_files,
+        manifest_json,
+        read_manifest_file,
+    )
+    from regalia.seal.manifest import peek_manifest  # noqa: PLC0415
+
+    manifest = peek_manifest(read_manifest_file(sealed))
+    body = manifest_json(manifest)
+    if as_json:
+        show_json({"ok": True, "sealed": str(sealed), "verified": False, **body})
+        return
+    signer = body["signer"]
+    claim = "nobody" if signer is None else f"{signer}, as it says of itself — not checked here"
+    show_facts(f"{sealed}", [*manifest_facts(manifest), ("signed by", claim)])
+    rows = [
+        (name, size_text(f.size), f.digest.raw.hex())
+        for name, f in manifest_files(manifest).items()
+    ]
+    show_table(("file", "size", "SHA-256"), rows)
+    click.echo("Nothing was verified. Next: regalia verify")

@@ -1,0 +1,168 @@
+"""``regalia open``: the owner's recovery. Writes plaintext weights to disk, and says so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.cli.facts import (
+    progress_bar,
+    show_facts,
+    size_text,
+    termination_interrupts,
+    warn,
+)
+from regalia.cli.output import show_json
+
+if TYPE_CHECKING:
+    from regalia.core.secret import SecretBytes
+    from regalia.seal.manifest import VerifiedManifest
+    from regalia.seal.recover import RecoverResult
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command("open")
+@click.argument("sealed", type=_FOLDER)
+@click.option(
+    "--out",
+    required=True,
+    type=_FOLDER,
+    metavar="DIR",
+    help="New directory (mode 700) for the files in clear.",
+)
+@click.option(
+    "--key",
+    "reference",
+    required=True,
+    metavar="REF",
+    help="Key-encryption key that the model was sealed with: dev-file:PATH#NAME.",
+)
+@click.option(
+    "--signer",
+    "signers",
+    multiple=True,
+    metavar="PUB",
+    help="Public key that may have signed (NAME.pub), or the word any. Repeat it for several.",
+)
+@click.option(
+    "--dangerous-unsigned",
+    is_flag=True,
+    help="Open a model that was sealed without --sign: only the key says whose it is.",
+)
+@click.option(
+    "--minimum-version",
+    type=click.IntRange(1, (1 << 53) - 1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Refuse an older version.",
+)
+@click.option(
+    "--passphrase-file",
+    type=_FILE,
+    metavar="FILE",
+    help="Passphrase of the key store: a file of mode 600, instead of asking.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before writing plaintext.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def open_(  # noqa: PLR0913 - one argument for each option
+    *,
+    sealed: Path,
+    out: Path,
+    reference: str,
+    signers: tuple[str, ...],
+    dangerous_unsigned: bool,
+    minimum_version: int,
+    passphrase_file: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Owner's recovery: write a sealed model in clear.
+
+    Needs the key-encryption key. Every file's digest and the model id are checked before the
+    directory appears.
+    """
+    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+        open_key_store,
+        read_manifest_file,
+        read_signers,
+        warn_of_any_signer,
+    )
+    from regalia.core.errors import CoreCode, UsageError  # noqa: PLC0415
+    from regalia.seal.manifest import DANGEROUS_UNSIGNED, verify_manifest  # noqa: PLC0415
+
+    if dangerous_unsigned and signers:
+        raise UsageError(CoreCode.BAD_USAGE, "--dangerous-unsigned contradicts --signer")
+    manifest = verify_manifest(
+        read_manifest_file(sealed),
+        signers=DANGEROUS_UNSIGNED if dangerous_unsigned else read_signers(signers),
+        minimum_version=minimum_version,
+    )
+    warn_of_any_signer(manifest)
+    if manifest.signer is None:
+        warn("DANGEROUS: nobody signed this sealed model; only its key says whose it is")
+    with open_key_store(reference, passphrase_file) as owner, owner.unwrap(manifest) as model_key:
+        warn(f"This writes the model's weights in clear to {out}. Whoever reads them has them.")
+        if not yes:
+            if not sys.stdin.isatty():
+                raise UsageError(CoreCode.BAD_USAGE, "without a terminal to ask, give --yes")
+            click.confirm("Write plaintext?", abort=True, err=True)
+        result = _recover(sealed, manifest, model_key, out, quiet=as_json)
+    for name in result.removed_leftovers:
+        warn(f"removed {name}, plaintext that an interrupted run had left behind")
+    _show(sealed, manifest, out, result, as_json=as_json)
+
+
+def _recover(
+    sealed: Path, manifest: VerifiedManifest, model_key: SecretBytes, out: Path, *, quiet: bool
+) -> RecoverResult:
+    from regalia.seal.recover import recover_files  # noqa: PLC0415
+    from regalia.seal.writer import available_threads  # noqa: PLC0415
+    from regalia.store.local import LocalBlobs  # noqa: PLC0415
+
+    with (
+        LocalBlobs(sealed) as blobs,
+        termination_interrupts(),
+        progress_bar("opening", quiet=quiet) as progress,
+    ):
+        return recover_files(
+            blobs, manifest, model_key, out, threads=available_threads(), progress=progress
+        )
+
+
+def _show(
+    sealed: Path, manifest: VerifiedManifest, out: Path, result: RecoverResult, *, as_json: bool
+) -> None:
+    from regalia.cli.sealing import signer_text  # noqa: PLC0415
+
+    model_id, version = str(manifest.content.model_id), manifest.content.version
+    if as_json:
+        show_json(
+            {
+                "ok": True,
+                "sealed": str(sealed),
+                "out": str(out),
+                "model_id": model_id,
+                "version": version,
+                "signer": None if manifest.signer is None else str(manifest.signer),
+                "signer_check": manifest.trusted,
+                "files": result.files,
+                "plaintext_bytes": result.plaintext_size,
+            }
+        )
+        return
+    show_facts(
+        f"opened {sealed} into {out}",
+        [
+            ("model id", model_id),
+            ("version", str(version)),
+            ("files", f"{result.files}, {size_text(result.plaintext_size)}"),
+            ("signed by", signer_text(manifest)),
+            ("checked", "every chunk, every file's SHA-256, the model id"),
+        ],
+    )

@@ -1,0 +1,191 @@
+"""What the commands around sealed models read: manifests, signers, keys."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regalia.cli.facts import size_text, warn
+from regalia.cli.passphrase import read_passphrase
+from regalia.core.errors import CoreCode, UsageError
+from regalia.core.localfs import read_file, read_private_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regalia.core.secret import SecretBytes
+    from regalia.crypto.sign import SigningKey, VerifyKey
+    from regalia.formats.sealed import WrappedKey
+    from regalia.formats.sealed_manifest import Manifest, SealedFile
+    from regalia.keys.devfile import DevFileKeyStore
+    from regalia.seal.manifest import Trusted, VerifiedManifest
+
+_PEM_LIMIT = 64 * 1024  # bytes
+_ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerKey:
+    """One key-encryption key in the owner's open key store."""
+
+    store: DevFileKeyStore
+    name: str
+
+    def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
+        """What ``seal_model`` calls at its end."""
+        from regalia.formats.sealed import WrappedKey  # noqa: PLC0415
+        from regalia.keys.devfile import WRAP_ALGORITHM  # noqa: PLC0415
+
+        blob = self.store.wrap(self.name, model_key, context)
+        return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
+
+    def unwrap(self, manifest: VerifiedManifest) -> SecretBytes:
+        """The model key, for its owner. The caller closes it. Raises KeyAccessError."""
+        content = manifest.content
+        return self.store.recover_for_owner(
+            self.name, content.wrapped_key.blob, content.wrap_context()
+        )
+
+
+def read_manifest_file(folder: Path) -> bytes:
+    """The manifest's bytes, raw and untrusted. Raises LocalError."""
+    from regalia.crypto.dsse import LIMIT  # noqa: PLC0415 - keeps `regalia --help` fast
+    from regalia.formats.sealed import MANIFEST_NAME  # noqa: PLC0415
+
+    return read_file(folder / MANIFEST_NAME, limit=LIMIT)
+
+
+def read_signers(words: tuple[str, ...]) -> Trusted:
+    """Public key files, or the one word ``any``, which is also what no word means.
+
+    Raises:
+        UsageError: ``any`` beside a key.
+        LocalError, ParseError: a file is missing or no public key.
+    """
+    from regalia.crypto.sign import VerifyKey  # noqa: PLC0415
+    from regalia.seal.manifest import ANY_SIGNER  # noqa: PLC0415
+
+    if words in {(), (_ANY,)}:
+        return ANY_SIGNER
+    if _ANY in words:
+        raise UsageError(CoreCode.BAD_USAGE, "--signer any contradicts a named signer")
+    keys: list[VerifyKey] = [
+        VerifyKey.from_pem(read_file(Path(word), limit=_PEM_LIMIT)) for word in words
+    ]
+    return tuple(keys)
+
+
+def signer_text(manifest: VerifiedManifest) -> str:
+    """Who signed, and how far that was checked."""
+    if manifest.signer is None:
+        return "nobody — UNSIGNED, accepted because you asked for it"
+    if manifest.trusted == "named":
+        return f"{manifest.signer} — a key that you named"
+    return f"{manifest.signer} — any: NOT compared with a key that you trust"
+
+
+def warn_of_any_signer(manifest: VerifiedManifest) -> None:
+    """Say loudly that nobody in particular signed."""
+    if manifest.trusted == _ANY:
+        warn(
+            f"signer: any — {manifest.signer} signed, and was not compared with a key you trust; "
+            "give --signer OWNER.pub"
+        )
+
+
+def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
+    """What a manifest says, for people."""
+    from regalia.formats.sealed_manifest import SUITE_NAME  # noqa: PLC0415
+
+    geometry = manifest.geometry
+    shards = "1 shard" if geometry.shard_count == 1 else f"{geometry.shard_count} shards"
+    layout = f"1 index, {shards}; chunks of {geometry.stride // 1024} KiB"
+    return [
+        ("model id", str(manifest.model_id)),
+        ("version", str(manifest.version)),
+        ("seal id", str(manifest.seal_id)),
+        ("suite", SUITE_NAME),
+        ("plaintext", size_text(geometry.stream_size)),
+        ("ciphertext", size_text(manifest.stored_total())),
+        ("layout", layout),
+        ("model key", f"wrapped by {manifest.wrapped_key.kek} ({manifest.wrapped_key.algorithm})"),
+    ]
+
+
+def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
+    """The encrypted files by name."""
+    from regalia.formats.sealed import INDEX_NAME, shard_name  # noqa: PLC0415
+
+    files = {INDEX_NAME: manifest.index}
+    return files | {shard_name(number): shard for number, shard in enumerate(manifest.shards)}
+
+
+def manifest_json(manifest: Manifest) -> dict[str, object]:
+    """What a manifest says, for programs."""
+    from regalia.crypto.sign import VerifyKey  # noqa: PLC0415
+    from regalia.formats.sealed_manifest import SUITE_NAME  # noqa: PLC0415
+
+    signer = None if manifest.signer is None else VerifyKey(manifest.signer).fingerprint
+    return {
+        "model_id": str(manifest.model_id),
+        "version": manifest.version,
+        "seal_id": str(manifest.seal_id),
+        "suite": SUITE_NAME,
+        "signer": None if signer is None else str(signer),
+        "kek": manifest.wrapped_key.kek,
+        "wrap_algorithm": manifest.wrapped_key.algorithm,
+        "stride": manifest.geometry.stride,
+        "shard_chunks": manifest.geometry.shard_chunks,
+        "plaintext_bytes": manifest.geometry.stream_size,
+        "ciphertext_bytes": manifest.stored_total(),
+        "files": {
+            name: {
+                "bytes": file.size,
+                "digest": str(file.digest),
+                "prefix_digest": str(file.prefix_digest),
+            }
+            for name, file in manifest_files(manifest).items()
+        },
+    }
+
+
+def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
+    """A private signing key; asks for its passphrase only if it has one.
+
+    Raises:
+        LocalError: the file is missing, or others may read it.
+        KeyAccessError: SIGNING_KEY_UNUSABLE.
+    """
+    from regalia.crypto.sign import SigningKey  # noqa: PLC0415
+
+    pem = read_private_file(path, limit=_PEM_LIMIT)
+    if b"ENCRYPTED" not in pem:
+        return SigningKey.from_pem(pem, None)
+    with read_passphrase(passphrase_file, confirm=False) as passphrase:
+        return SigningKey.from_pem(pem, passphrase)
+
+
+@contextmanager
+def open_key_store(reference: str, passphrase_file: Path | None) -> Iterator[OwnerKey]:
+    """Open the key store that a key reference names, and find the key.
+
+    Raises:
+        UsageError: the reference is malformed, or names a store that cannot be used here.
+        KeyAccessError: the store does not open, or has no such key.
+    """
+    from regalia.keys.devfile import SCHEME, open_store  # noqa: PLC0415
+    from regalia.keys.reference import parse_reference  # noqa: PLC0415
+
+    parsed = parse_reference(reference)
+    if parsed.scheme != SCHEME:
+        raise UsageError(
+            CoreCode.PLUGIN_UNKNOWN, f"{parsed.scheme}: only {SCHEME}: key stores work here yet"
+        )
+    with read_passphrase(passphrase_file, confirm=False) as passphrase:
+        store = open_store(Path(parsed.location), passphrase)
+    with store:
+        store.kek_id(parsed.name)  # a wrong name is refused before the work, not behind it
+        warn(store.banner)
+        yield OwnerKey(store, parsed.name)

@@ -1,0 +1,82 @@
+"""``regalia verify``: everything that can be checked of a sealed model without a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from regalia.cli.facts import progress_bar, show_facts
+from regalia.cli.output import show_json
+
+
+@click.command()
+@click.argument("sealed", type=click.Path(path_type=Path))
+@click.option(
+    "--signer",
+    "signers",
+    multiple=True,
+    metavar="PUB",
+    help="Public key that may have signed (NAME.pub), or the word any. Repeat it for several.",
+)
+@click.option(
+    "--minimum-version",
+    type=click.IntRange(1, (1 << 53) - 1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Refuse an older version.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(
+    *,
+    sealed: Path,
+    signers: tuple[str, ...],
+    minimum_version: int,
+    as_json: bool,
+) -> None:
+    """Check a sealed model without any key.
+
+    Signature, version, structure and the SHA-256 of every file. Without --signer any signer is
+    accepted, and the output says so.
+    """
+    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+        manifest_facts,
+        manifest_json,
+        read_manifest_file,
+        read_signers,
+        signer_text,
+        warn_of_any_signer,
+    )
+    from regalia.seal.check import verify_ciphertext  # noqa: PLC0415
+    from regalia.seal.manifest import verify_manifest  # noqa: PLC0415
+    from regalia.seal.writer import available_threads  # noqa: PLC0415
+    from regalia.store.local import LocalBlobs  # noqa: PLC0415
+
+    manifest = verify_manifest(
+        read_manifest_file(sealed), signers=read_signers(signers), minimum_version=minimum_version
+    )
+    warn_of_any_signer(manifest)
+    with LocalBlobs(sealed) as blobs, progress_bar("verifying", quiet=as_json) as progress:
+        verify_ciphertext(
+            blobs,
+            manifest,
+            names=blobs.names(),
+            threads=available_threads(),
+            progress=progress,
+        )
+    if as_json:
+        show_json(
+            {
+                "ok": True,
+                "sealed": str(sealed),
+                "verified": True,
+                "signer_check": manifest.trusted,
+                "minimum_version": minimum_version,
+                **manifest_json(manifest.content),
+            }
+        )
+        return
+    facts = manifest_facts(manifest.content)
+    facts += [("signed by", signer_text(manifest)), ("checked", "signature, structure, all bytes")]
+    show_facts(f"{sealed} holds", facts)

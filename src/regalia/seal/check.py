@@ -1,0 +1,104 @@
+"""What can be checked of a sealed model without any key: every byte of ciphertext."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from regalia.core.codec import MIB
+from regalia.core.errors import CoreCode, IntegrityError, LocalError
+from regalia.core.types import Digest
+from regalia.formats.sealed import INDEX_NAME, MANIFEST_NAME, shard_name
+from regalia.formats.sealed_prefix import Kind
+from regalia.seal.codes import SealCode
+from regalia.seal.opened import Place, read_prefix
+from regalia.seal.progress import Counter
+
+if TYPE_CHECKING:
+    from regalia.formats.sealed_manifest import Manifest, SealedFile
+    from regalia.formats.weights import BlobSource
+    from regalia.seal.manifest import VerifiedManifest
+    from regalia.seal.progress import Progress
+
+_BLOCK = MIB  # bytes read at once
+
+
+def expected_names(manifest: Manifest) -> frozenset[str]:
+    """Everything that a sealed model consists of."""
+    shards = (shard_name(number) for number in range(len(manifest.shards)))
+    return frozenset({MANIFEST_NAME, INDEX_NAME, *shards})
+
+
+def verify_ciphertext(
+    source: BlobSource,
+    manifest: VerifiedManifest,
+    *,
+    names: frozenset[str],
+    threads: int,
+    progress: Progress,
+) -> None:
+    """Check that a store holds exactly what the owner signed.
+
+    Args:
+        source: the store.
+        manifest: verified before.
+        names: everything that lies in the store beside each other.
+        threads: how many files are hashed at once.
+        progress: told of ciphertext bytes.
+
+    Raises:
+        LocalError: FILE_MISSING, or the file system refuses.
+        IntegrityError: UNEXPECTED_FILE, SIZE_CHANGED, PREFIX_CHANGED, SHARD_MISPLACED or
+            CIPHERTEXT_CHANGED.
+        ParseError: the owner signed what no reader accepts.
+    """
+    content = manifest.content
+    wanted = expected_names(content)
+    if missing := sorted(wanted - names):
+        raise LocalError(CoreCode.FILE_MISSING, f"{source.describe()}: {missing[0]} is missing")
+    if extra := sorted(names - wanted):
+        raise IntegrityError(
+            SealCode.UNEXPECTED_FILE, f"{source.describe()}: {extra[0]!a} does not belong here"
+        )
+    files = [(Place(Kind.INDEX, 0), content.index)]
+    files += [(Place(Kind.DATA, number), file) for number, file in enumerate(content.shards)]
+    for place, _ in files:
+        read_prefix(source, content, place)
+    stopped = threading.Event()
+    counter = Counter(progress, content.stored_total())
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [
+            pool.submit(_check_digest, source, place, file, counter, stopped)
+            for place, file in files
+        ]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _check_digest(
+    source: BlobSource,
+    place: Place,
+    file: SealedFile,
+    counter: Counter,
+    stopped: threading.Event,
+) -> None:
+    buffer = memoryview(bytearray(min(_BLOCK, file.size)))
+    hasher = hashlib.sha256()
+    for offset in range(0, file.size, _BLOCK):
+        if stopped.is_set():
+            return
+        part = buffer[: min(_BLOCK, file.size - offset)]
+        source.read_into(place.name, offset, part)
+        hasher.update(part)
+        counter.add(part.nbytes)
+    got = Digest(hasher.digest())
+    if got != file.digest:
+        raise IntegrityError(
+            SealCode.CIPHERTEXT_CHANGED, f"{place.name} is {got}, the manifest says {file.digest}"
+        )

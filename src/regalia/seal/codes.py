@@ -1,0 +1,67 @@
+"""Reason codes of sealing, verifying and loading."""
+
+from __future__ import annotations
+
+from regalia.core.errors import Code
+
+
+class SealCode(Code):
+    """Refusals around sealed models."""
+
+    NOT_A_PLAIN_FILE = (
+        "A link or device leads to bytes outside the model directory, or to none at all.",
+        "Copy the model with `cp -rL` so that it holds plain files only, and seal the copy.",
+    )
+    MODEL_EMPTY = ("There is nothing to seal.", "Give the directory that holds the model's files.")
+    MODEL_TOO_LARGE = (
+        "The format's limits bound what every reader must be ready for.",
+        "Seal with a larger stride, or split the model; the limit is in the message.",
+    )
+    MODEL_CHANGED = (
+        "Half of the old and half of the new model would have been sealed as one.",
+        "Stop whatever writes into the model directory, and seal again.",
+    )
+    OUTPUT_INSIDE_MODEL = (
+        "The sealed model would become part of the model that is being sealed.",
+        "Choose an output path outside the model directory.",
+    )
+    VERSION_ROLLBACK = (
+        "An old version may be the one that was withdrawn.",
+        "Fetch the current sealed model, or lower the minimum if going back is intended.",
+    )
+    PREFIX_CHANGED = (
+        "The file's head is not the one that the owner signed; it may come from another model.",
+        "Fetch the named file again.",
+    )
+    SHARD_MISPLACED = (
+        "The file is well formed and belongs to another place or another sealed model.",
+        "Fetch the named file again; if it is yours, seal again.",
+    )
+    SIZE_CHANGED = (
+        "Bytes were cut off or added.",
+        "Fetch the named file again.",
+    )
+    CIPHERTEXT_CHANGED = (
+        "The file is not the one that the owner signed.",
+        "Fetch the named file again; if it repeats, the store or the path to it is tampering.",
+    )
+    WRONG_MODEL_KEY = (
+        "The key opens another model, or another sealing of this one.",
+        "Give the key reference that was used to seal; each sealing run has a key of its own.",
+    )
+    COMMITMENT_MISMATCH = (
+        "This file was sealed under another key than the model's index, so it does not belong.",
+        "Fetch the sealed model again; if it is yours, seal again.",
+    )
+    MODEL_ID_MISMATCH = (
+        "The files inside are not those that the manifest's model id names.",
+        "Do not use this sealed model; ask its owner.",
+    )
+    FILE_CHANGED = (
+        "A file's bytes are not those whose digest the owner recorded.",
+        "Do not use this sealed model; ask its owner.",
+    )
+    UNEXPECTED_FILE = (
+        "A sealed directory holds ciphertext and a manifest only; anything else may be a leak.",
+        "Look at the file, and remove it from the sealed directory.",
+    )

@@ -1,0 +1,146 @@
+"""A model's files, read once, as one plaintext stream; and their digests, taken on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from regalia.core.errors import LocalError
+from regalia.core.localfs import os_errors
+from regalia.core.types import Digest
+from regalia.crypto.aead import wipe
+from regalia.seal.codes import SealCode
+from regalia.seal.scan import FoundFile
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from regalia.seal.plan import PlacedFile, Plan
+
+_EMPTY = Digest.of(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Which bytes of a filled buffer belong to which file."""
+
+    file: int  # number in the plan
+    start: int
+    stop: int
+
+
+class ModelStream:
+    """Reads the stream of a plan from its start to its end."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._model = plan.model
+        self._placed = plan.placed
+        self._number = 0
+        self._position = 0  # in the stream
+        self._fd = -1
+
+    def fill(self, buffer: memoryview) -> tuple[Piece, ...]:
+        """Fill the whole buffer with the stream's next bytes.
+
+        Raises:
+            LocalError: MODEL_CHANGED, or a file cannot be read.
+        """
+        pieces: list[Piece] = []
+        done = 0
+        while done < buffer.nbytes:
+            placed = self._placed[self._number]
+            if self._position == placed.end:  # also skips empty files
+                self._leave(placed)
+                continue
+            if self._position < placed.offset:
+                gap = min(placed.offset - self._position, buffer.nbytes - done)
+                wipe(buffer[done : done + gap])
+                done += gap
+                self._position += gap
+                continue
+            size = min(placed.end - self._position, buffer.nbytes - done)
+            self._read(placed, buffer[done : done + size])
+            pieces.append(Piece(self._number, done, done + size))
+            done += size
+            self._position += size
+        return tuple(pieces)
+
+    def finish(self) -> None:
+        """Check the last file too. Call it when the whole stream has been read."""
+        if self._number < len(self._placed):
+            self._leave(self._placed[self._number])
+
+    def _read(self, placed: PlacedFile, view: memoryview) -> None:
+        path = self._model / placed.file.path
+        with os_errors(path):
+            if self._fd < 0:
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                self._check_same(placed)
+            offset = self._position - placed.offset
+            done = 0
+            while done < view.nbytes:
+                count = os.preadv(self._fd, [view[done:]], offset + done)
+                if count == 0:
+                    raise _changed(placed)
+                done += count
+
+    def _leave(self, placed: PlacedFile) -> None:
+        if self._fd >= 0:
+            self._check_same(placed)
+            self.close()
+        self._number += 1
+
+    def _check_same(self, placed: PlacedFile) -> None:
+        if FoundFile.of(placed.file.path, os.fstat(self._fd)) != placed.file:
+            raise _changed(placed)
+
+    def close(self) -> None:
+        """Close the open file, if any."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _changed(placed: PlacedFile) -> LocalError:
+    return LocalError(
+        SealCode.MODEL_CHANGED, f"{placed.file.path!a} changed while it was being sealed"
+    )
+
+
+class FileDigests:
+    """SHA-256 of each file, from pieces that arrive in the stream's order."""
+
+    def __init__(self) -> None:
+        self._digests: dict[int, Digest] = {}
+        self._number = -1
+        self._hasher = hashlib.sha256()
+
+    def update(self, pieces: tuple[Piece, ...], buffer: memoryview) -> None:
+        """Take the pieces of one buffer."""
+        for piece in pieces:
+            if piece.file != self._number:
+                self._keep()
+                self._number, self._hasher = piece.file, hashlib.sha256()
+            self._hasher.update(buffer[piece.start : piece.stop])
+
+    def _keep(self) -> None:
+        if self._number >= 0:
+            self._digests[self._number] = Digest(self._hasher.digest())
+
+    def of(self, number: int) -> Digest:
+        """The digest of a file whose pieces have all arrived; an empty file has none."""
+        self._keep()
+        return self._digests.get(number, _EMPTY)

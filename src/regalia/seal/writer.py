@@ -1,0 +1,310 @@
+"""Sealing: a model directory becomes a sealed model, in one pass and in bounded memory.
+
+Every run makes a fresh model key, a fresh seal id and a fresh salt for each file. A run that
+stops leaves nothing that verifies, and the next one shares no key with it, so no nonce can
+ever repeat under one key.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import CoreCode, LocalError, UsageError
+from regalia.core.localfs import os_errors, write_new
+from regalia.crypto.aead import TAG_SIZE, wipe
+from regalia.crypto.dsse import sign
+from regalia.formats.sealed import (
+    INDEX_LIMIT,
+    INDEX_NAME,
+    MANIFEST_NAME,
+    SHARD_CHUNKS,
+    SHARD_CHUNKS_MAX,
+    STRIDE,
+    STRIDES,
+    VERSION_MAX,
+    SealId,
+    chunk_at,
+    chunk_count,
+    shard_name,
+    stored_size,
+    wrap_context,
+)
+from regalia.formats.sealed_index import Entry, Index
+from regalia.formats.sealed_manifest import PAYLOAD_TYPE, Manifest, parse_manifest
+from regalia.formats.sealed_prefix import Kind
+from regalia.seal.codes import SealCode
+from regalia.seal.filekeys import MODEL_KEY_SIZE, FileIdentity, new_file
+from regalia.seal.output import SealedOutput
+from regalia.seal.pipeline import Pipeline, slot_count
+from regalia.seal.plan import plan
+from regalia.seal.progress import Counter
+from regalia.seal.randomness import random_bytes, random_secret, system_random
+from regalia.seal.scan import check_unchanged, scan
+from regalia.seal.staging import StagedDirectory
+from regalia.seal.stream import FileDigests, ModelStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from regalia.core.secret import SecretBytes
+    from regalia.crypto.sign import SigningKey
+    from regalia.formats.sealed import Chunk, WrappedKey
+    from regalia.formats.sealed_manifest import SealedFile
+    from regalia.seal.plan import Plan
+    from regalia.seal.progress import Progress
+    from regalia.seal.randomness import RandomSource
+    from regalia.seal.stream import Piece
+
+    # (model key, context) -> the key under a key-encryption key, bound to the context
+    Wrap = Callable[[SecretBytes, bytes], WrappedKey]
+
+_MODE = 0o755  # of the finished directory: it holds ciphertext
+
+
+@dataclass(frozen=True, slots=True)
+class SealOptions:
+    """How to seal. The defaults are what everybody should use.
+
+    Raises:
+        UsageError: BAD_USAGE, for values that the format does not have.
+    """
+
+    version: int
+    stride: int = STRIDE
+    shard_chunks: int = SHARD_CHUNKS
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if (
+            not 1 <= self.version <= VERSION_MAX
+            or self.stride not in STRIDES
+            or not 1 <= self.shard_chunks <= SHARD_CHUNKS_MAX
+            or self.threads < 1
+        ):
+            raise UsageError(CoreCode.BAD_USAGE, f"{self} is outside the format's limits")
+
+
+@dataclass(frozen=True, slots=True)
+class SealResult:
+    """A finished sealed model."""
+
+    manifest: Manifest
+    files: int
+    plaintext_size: int  # bytes of all files, gaps not counted
+    removed_leftovers: tuple[str, ...]
+
+
+class _Slot:
+    """Buffers for one chunk, and what is in them."""
+
+    def __init__(self, stride: int) -> None:
+        self._plain = memoryview(bytearray(stride - TAG_SIZE))
+        self._sealed = memoryview(bytearray(stride))
+        self.chunk: Chunk
+        self.output: SealedOutput
+        self.pieces: tuple[Piece, ...] = ()
+
+    @property
+    def plain(self) -> memoryview:
+        return self._plain[: self.chunk.size]
+
+    @property
+    def sealed(self) -> memoryview:
+        return self._sealed[: self.chunk.stored]
+
+    def wipe(self) -> None:
+        wipe(self._plain)
+
+
+def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by name only
+    model: Path,
+    out: Path,
+    options: SealOptions,
+    *,
+    wrap: Wrap,
+    signing_key: SigningKey | None,
+    progress: Progress,
+    random: RandomSource = system_random,
+) -> SealResult:
+    """Seal ``model``, a directory of plain files, into the new directory ``out``.
+
+    Args:
+        model: what to seal.
+        out: must not exist, and not lie inside ``model``.
+        options: layout, version and threads.
+        wrap: called once, at the end, with the model key and the context to bind it to.
+        signing_key: the owner's; without it nobody will accept the result as it is.
+        progress: told of plaintext bytes.
+        random: the kernel's, except in a script that makes test vectors.
+
+    Raises:
+        LocalError, ParseError: see ``regalia.seal.scan``; DISK_FULL; FILE_EXISTS. And whatever
+            ``wrap`` raises.
+    """
+    _check_output(model, out)
+    the_plan = plan(model, scan(model), stride=options.stride, shard_chunks=options.shard_chunks)
+    with StagedDirectory(out) as staged, random_secret(random, MODEL_KEY_SIZE) as model_key:
+        _check_space(staged.path, the_plan)
+        run = _Run(the_plan, staged.path, options, model_key, random)
+        shards, digests = run.write_shards(progress)
+        index = Index(
+            tuple(
+                Entry(placed.file.path, placed.offset, placed.file.size, digests.of(number))
+                for number, placed in enumerate(the_plan.placed)
+            ),
+            the_plan.geometry.stream_size,
+        )
+        index_file = run.write_index(index)
+        check_unchanged(model, tuple(placed.file for placed in the_plan.placed))
+        model_id = index.model_id()
+        manifest = Manifest(
+            seal_id=run.seal_id,
+            model_id=model_id,
+            version=options.version,
+            geometry=the_plan.geometry,
+            signer=None if signing_key is None else signing_key.verify_key.spki,
+            wrapped_key=wrap(model_key, wrap_context(model_id, options.version, run.seal_id)),
+            index=index_file,
+            shards=shards,
+        )
+        _write_manifest(staged.path / MANIFEST_NAME, manifest, signing_key)
+        staged.commit(mode=_MODE)
+    return SealResult(
+        manifest=manifest,
+        files=len(the_plan.placed),
+        plaintext_size=sum(placed.file.size for placed in the_plan.placed),
+        removed_leftovers=staged.removed,
+    )
+
+
+class _Run:
+    """One sealing run: one model key, one seal id."""
+
+    def __init__(
+        self,
+        the_plan: Plan,
+        folder: Path,
+        options: SealOptions,
+        model_key: SecretBytes,
+        random: RandomSource,
+    ) -> None:
+        self.seal_id = SealId(random_bytes(random, SealId.SIZE))
+        self._plan = the_plan
+        self._folder = folder
+        self._options = options
+        self._model_key = model_key
+        self._random = random
+
+    def write_shards(self, progress: Progress) -> tuple[tuple[SealedFile, ...], FileDigests]:
+        """Read the model once; write all shards."""
+        counter = Counter(progress, self._plan.geometry.stream_size)
+        digests = FileDigests()
+        stride = self._options.stride
+        slots = [_Slot(stride) for _ in range(slot_count(self._options.threads, 2 * stride))]
+        outputs: list[SealedOutput] = []
+        with ExitStack() as stack:
+            # Unwound from the end: threads stop first, then files are closed and buffers wiped.
+            stack.callback(_release, slots, outputs)
+            stream = stack.enter_context(ModelStream(self._plan))
+            pipeline = stack.enter_context(
+                Pipeline(
+                    slots,
+                    threads=self._options.threads,
+                    work=_seal_chunk,
+                    steps=(
+                        lambda slot: digests.update(slot.pieces, slot.plain),
+                        lambda slot: slot.output.hash(slot.sealed),
+                        lambda slot: slot.output.write(slot.chunk, slot.sealed),
+                    ),
+                )
+            )
+            for shard in range(self._plan.geometry.shard_count):
+                size = self._plan.geometry.shard_size(shard)
+                output = self._begin(Kind.DATA, shard, size, shard_name(shard))
+                outputs.append(output)
+                for chunk in self._chunks(size):
+                    slot = pipeline.take()
+                    slot.chunk, slot.output = chunk, output
+                    slot.pieces = stream.fill(slot.plain)
+                    pipeline.submit(slot)
+                    counter.add(chunk.size)
+            stream.finish()
+            pipeline.drain()
+        return tuple(output.entry() for output in outputs), digests
+
+    def write_index(self, index: Index) -> SealedFile:
+        """The index is small and is sealed in this thread."""
+        plaintext = memoryview(index.encode())
+        if plaintext.nbytes > INDEX_LIMIT:
+            raise LocalError(
+                SealCode.MODEL_TOO_LARGE,
+                f"{self._plan.model}: an index of {plaintext.nbytes} bytes, at most {INDEX_LIMIT}",
+            )
+        output = self._begin(Kind.INDEX, 0, plaintext.nbytes, INDEX_NAME)
+        try:
+            for chunk in self._chunks(plaintext.nbytes):
+                sealed = memoryview(bytearray(chunk.stored))
+                part = plaintext[chunk.start : chunk.start + chunk.size]
+                output.cipher.seal_into(chunk.number, part, sealed, last=chunk.last)
+                output.hash(sealed)
+                output.write(chunk, sealed)
+        finally:
+            output.close()
+        return output.entry()
+
+    def _begin(self, kind: Kind, shard: int, size: int, name: str) -> SealedOutput:
+        count = 1 if kind is Kind.INDEX else self._plan.geometry.shard_count
+        identity = FileIdentity(kind, shard, count, self._options.stride, size, self.seal_id)
+        prefix, cipher = new_file(identity, self._model_key, self._random)
+        return SealedOutput(self._folder / name, prefix, cipher)
+
+    def _chunks(self, size: int) -> Iterator[Chunk]:
+        stride = self._options.stride
+        return (chunk_at(number, size, stride) for number in range(chunk_count(size, stride)))
+
+
+def _release(slots: list[_Slot], outputs: list[SealedOutput]) -> None:
+    for slot in slots:
+        slot.wipe()
+    for output in outputs:
+        output.close()
+
+
+def _seal_chunk(slot: _Slot) -> None:
+    slot.output.cipher.seal_into(slot.chunk.number, slot.plain, slot.sealed, last=slot.chunk.last)
+
+
+def _write_manifest(path: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
+    payload = manifest.encode()
+    parse_manifest(payload)  # what no reader would accept is not written
+    keys = () if signing_key is None else (signing_key,)
+    write_new(path, sign(PAYLOAD_TYPE, payload, keys).encode())
+
+
+def _check_output(model: Path, out: Path) -> None:
+    with os_errors(model):
+        if not model.is_dir():
+            code = CoreCode.NOT_A_DIRECTORY if model.exists() else CoreCode.FILE_MISSING
+            raise LocalError(code, f"{model}: not a directory")
+    if out.resolve().is_relative_to(model.resolve()):
+        raise LocalError(SealCode.OUTPUT_INSIDE_MODEL, f"{out} lies inside {model}")
+
+
+def _check_space(folder: Path, the_plan: Plan) -> None:
+    """A friendly early word; the real check is that every write succeeds."""
+    need = the_plan.geometry.stored_total() + stored_size(0, the_plan.geometry.stride)
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise LocalError(
+            CoreCode.DISK_FULL, f"{folder.parent}: {need} bytes needed, {free} are free"
+        )
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

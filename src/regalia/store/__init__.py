@@ -1,0 +1,1 @@
+"""Ciphertext by name. Nothing here imports a cipher or a key."""

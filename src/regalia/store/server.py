@@ -1,0 +1,175 @@
+"""A read-only HTTP server of ciphertext. It holds no key, and nothing that it serves is secret.
+
+GET and HEAD of ``/NAME`` for names that ``store.names`` allows, whole or one byte range
+(RFC 9110 section 14). There is no listing, no writing, and no path: a name has no slash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from regalia.core.errors import CoreCode, LocalError
+from regalia.core.localfs import os_errors
+from regalia.store.names import BLOB_NAME, StoreCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from regalia.core.errors import Code
+
+PIECE = 1 << 20  # bytes read and sent at once
+_RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})")
+_OCTETS = "application/octet-stream"
+
+
+def _refusal(status: int, code: Code, what: str, **headers: str) -> Response:
+    body = {"code": code.name, "what": what, "why": code.why, "fix": code.fix}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(msgspec.json.encode(body), status, media_type="application/json", headers=named)
+
+
+def _missing(name: str) -> Response:
+    return _refusal(404, StoreCode.BLOB_MISSING, f"no blob {name[:80]!r} here")
+
+
+def parse_range(text: str, size: int) -> tuple[int, int] | None:
+    """One byte range: (first, one past the last), or None if it cannot be served."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None:
+        return None
+    first, last = match.groups()
+    if first:
+        begin, end = int(first), (int(last) + 1 if last else size)
+        if last and end <= begin:
+            return None
+    elif last:
+        begin, end = max(0, size - int(last)), size
+    else:
+        return None
+    end = min(end, size)
+    return (begin, end) if begin < end else None
+
+
+def open_blob(folder: Path, name: str) -> tuple[int, int] | None:
+    """Open one blob: (file descriptor, size), or None if there is no such blob.
+
+    The name comes from outside. It is on the allow-list, relative to the opened folder, and
+    never a symbolic link; so it cannot lead anywhere else.
+    """
+    if not BLOB_NAME.fullmatch(name):
+        return None
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            fd = os.open(name, flags, dir_fd=folder_fd)
+        except OSError:
+            return None
+    finally:
+        os.close(folder_fd)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        return None
+    return fd, info.st_size
+
+
+class _FileResponse(Response):
+    """Sends a range of an open file and closes it."""
+
+    def __init__(self, fd: int, begin: int, end: int, *, head_only: bool) -> None:
+        super().__init__(media_type=_OCTETS)
+        self.headers["content-length"] = str(end - begin)
+        self.headers["accept-ranges"] = "bytes"
+        self._fd = fd
+        self._begin = begin
+        self._end = end
+        self._head_only = head_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        try:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            offset = self._end if self._head_only else self._begin
+            while offset < self._end:
+                size = min(PIECE, self._end - offset)
+                piece = await asyncio.to_thread(os.pread, self._fd, size, offset)
+                if not piece:
+                    return  # the file shrank: the client sees a cut answer and refuses it
+                offset += len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            os.close(self._fd)
+
+
+async def _blob(folder: Path, http: Request) -> Response:
+    name = http.path_params["name"]
+    found = await asyncio.to_thread(open_blob, folder, name)
+    if found is None:
+        return _missing(name)
+    fd, size = found
+    head_only = http.method == "HEAD"
+    wanted = http.headers.get("range")
+    if wanted is None:
+        return _FileResponse(fd, 0, size, head_only=head_only)
+    span = parse_range(wanted, size)
+    if span is None:
+        os.close(fd)
+        return _refusal(
+            416, StoreCode.RANGE_REFUSED, f"range {wanted[:80]!r}", content_range=f"bytes */{size}"
+        )
+    begin, end = span
+    response = _FileResponse(fd, begin, end, head_only=head_only)
+    response.status_code = 206
+    response.headers["content-range"] = f"bytes {begin}-{end - 1}/{size}"
+    return response
+
+
+def build_app(folder: Path) -> Starlette:
+    """The ASGI application that serves ``folder``.
+
+    Raises:
+        LocalError: the folder is not there, or holds no sealed model.
+    """
+    with os_errors(folder):
+        if not folder.is_dir():
+            raise LocalError(CoreCode.NOT_A_DIRECTORY, f"{folder} is no directory")
+        if not (folder / "manifest.json").is_file():
+            raise LocalError(CoreCode.FILE_MISSING, f"{folder}: no manifest.json in it")
+
+    async def blob(http: Request) -> Response:
+        return await _blob(folder, http)
+
+    async def unknown(http: Request, _: Exception) -> Response:
+        return _missing(http.url.path)
+
+    async def health(_: Request) -> Response:
+        return Response(b"ok\n", media_type="text/plain")
+
+    app = Starlette(
+        routes=[
+            Route("/health", health, methods=["GET"]),
+            Route("/{name}", blob, methods=["GET", "HEAD"]),
+        ],
+        exception_handlers={404: unknown, 405: unknown},
+    )
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,258 @@
+"""What cannot be sealed, and why."""
+
+from __future__ import annotations
+
+import os
+import socket
+import unicodedata
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.formats.sealed import SealedCode
+from regalia.seal import plan as plan_module
+from regalia.seal.codes import SealCode
+from regalia.seal.scan import check_unchanged, scan
+from regalia.seal.stream import ModelStream
+from regalia.seal.writer import SealOptions, seal_model
+from regalia.testing.sealed import seal_bench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regalia.core.errors import Code
+    from regalia.crypto.sign import SigningKey
+    from regalia.formats.sealed import WrappedKey
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "sub" / "w").write_bytes(b"w" * 200_000)
+    return folder
+
+
+@pytest.fixture
+def refuse(owner: SigningKey, tmp_path: Path) -> Callable[..., None]:
+    def check(model: Path, code: Code, out: Path | None = None) -> None:
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(RegaliaError) as caught:
+            seal_bench(model, out or tmp_path / "sealed", owner)
+        assert caught.value.code is code, caught.value
+        assert sorted(tmp_path.iterdir()) == before
+
+    return check
+
+
+def test_symbolic_link_to_a_file(model: Path, refuse: Callable[..., None]) -> None:
+    (model / "link").symlink_to("config.json")
+    refuse(model, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_symbolic_link_to_a_directory(model: Path, refuse: Callable[..., None]) -> None:
+    (model / "link").symlink_to("/etc")
+    refuse(model, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_dangling_link(model: Path, refuse: Callable[..., None]) -> None:
+    (model / "sub" / "link").symlink_to("nowhere")
+    refuse(model, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_named_pipe(model: Path, refuse: Callable[..., None]) -> None:
+    os.mkfifo(model / "pipe.safetensors")
+    refuse(model, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_socket(model: Path, refuse: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model)  # a socket's path has at most 107 bytes
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("s")
+        refuse(model, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_device(model: Path, refuse: Callable[..., None]) -> None:
+    try:
+        os.mknod(model / "zero", 0o600 | 0o020000, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("devices can be made by root only")
+    refuse(model, SealCode.NOT_A_PLAIN_FILE)
+
+
+@pytest.mark.parametrize(
+    "name", [b"a\nb", b"a\x1b[2J", b"\xff\xfe", b"a\\b", "x\u202ey".encode(), b"\xed\xa0\x80"]
+)
+def test_bad_name(model: Path, refuse: Callable[..., None], name: bytes) -> None:
+    (model / os.fsdecode(name)).write_bytes(b"")
+    refuse(model, SealedCode.PATH_REFUSED)
+
+
+def test_bad_directory_name(model: Path, refuse: Callable[..., None]) -> None:
+    (model / "a\tb").mkdir()
+    refuse(model, SealedCode.PATH_REFUSED)
+
+
+def test_too_deep(model: Path, refuse: Callable[..., None]) -> None:
+    deep = model / "/".join("d" * 33)
+    deep.mkdir(parents=True)
+    refuse(model, SealedCode.PATH_REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("caf\u00e9", unicodedata.normalize("NFD", "caf\u00e9")), ("A", "a")]
+)
+def test_colliding_names(model: Path, refuse: Callable[..., None], one: str, other: str) -> None:
+    (model / one).write_bytes(b"1")
+    (model / other).write_bytes(b"2")
+    if len(list(model.iterdir())) < 4:
+        pytest.skip("this file system takes the two names for one")
+    refuse(model, SealedCode.PATHS_COLLIDE)
+
+
+def test_empty_directory(tmp_path: Path, refuse: Callable[..., None]) -> None:
+    (tmp_path / "model" / "sub").mkdir(parents=True)
+    refuse(tmp_path / "model", SealCode.MODEL_EMPTY)
+
+
+def test_missing_directory(tmp_path: Path, refuse: Callable[..., None]) -> None:
+    refuse(tmp_path / "nothing", CoreCode.FILE_MISSING)
+
+
+def test_file_instead_of_a_directory(model: Path, refuse: Callable[..., None]) -> None:
+    refuse(model / "config.json", CoreCode.NOT_A_DIRECTORY)
+
+
+def test_output_inside_the_model(model: Path, refuse: Callable[..., None]) -> None:
+    refuse(model, SealCode.OUTPUT_INSIDE_MODEL, model / "sealed")
+    refuse(model, SealCode.OUTPUT_INSIDE_MODEL, model)
+    (model.parent / "link").symlink_to(model)
+    refuse(model, SealCode.OUTPUT_INSIDE_MODEL, model.parent / "link" / "sealed")
+
+
+def test_output_exists(model: Path, tmp_path: Path, refuse: Callable[..., None]) -> None:
+    (tmp_path / "sealed").mkdir()
+    refuse(model, CoreCode.FILE_EXISTS)
+    refuse(model, CoreCode.FILE_EXISTS, model.parent / "model" / ".." / "sealed")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    refuse(model, CoreCode.FILE_EXISTS, tmp_path / "dangling")
+
+
+def test_output_in_no_directory(model: Path, tmp_path: Path, refuse: Callable[..., None]) -> None:
+    refuse(model, CoreCode.FILE_MISSING, tmp_path / "no" / "sealed")
+    (tmp_path / "file").write_bytes(b"")
+    refuse(model, CoreCode.NOT_A_DIRECTORY, tmp_path / "file" / "sealed")
+
+
+def test_too_many_files(
+    model: Path, refuse: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regalia.seal.scan.FILES_MAX", 1)
+    refuse(model, SealCode.MODEL_TOO_LARGE)
+
+
+def test_too_many_shards(
+    model: Path, refuse: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "SHARDS_MAX", 1)
+    refuse(model, SealCode.MODEL_TOO_LARGE)
+
+
+def test_index_too_large(
+    model: Path, refuse: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regalia.seal.writer.INDEX_LIMIT", 65_535)
+    refuse(model, SealCode.MODEL_TOO_LARGE)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *({"version": 0}, {"version": -1}, {"version": 1 << 53}, {"stride": 4096}),
+        *({"shard_chunks": 0}, {"shard_chunks": 65_537}, {"threads": 0}),
+    ],
+    ids=str,
+)
+def test_bad_option(option: dict[str, int]) -> None:
+    with pytest.raises(UsageError) as caught:
+        SealOptions(**{"version": 1, **option})
+    assert caught.value.code is CoreCode.BAD_USAGE
+
+
+# --- a model that changes while it is being sealed
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "longer": lambda model: (model / "sub" / "w").open("ab").write(b"x"),
+    "shorter": lambda model: os.truncate(model / "sub" / "w", 1000),
+    "empty": lambda model: os.truncate(model / "sub" / "w", 0),
+    "same_size": lambda model: (model / "sub" / "w").write_bytes(b"v" * 200_000),
+    "replaced": lambda model: (model / "config.json").rename(model / "sub" / "w"),
+    "added": lambda model: (model / "new").write_bytes(b""),
+    "removed": lambda model: (model / "sub" / "w").unlink(),
+    "sealed_already_then_touched": lambda model: os.utime(model / "config.json"),
+    "link_added": lambda model: (model / "link").symlink_to("w"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_while_sealing(model: Path, tmp_path: Path, owner: SigningKey, change: str) -> None:
+    """After the first chunk is read, somebody writes into the model directory."""
+    changed: list[object] = []
+
+    def progress(_done: int, _total: int) -> None:
+        if not changed:
+            changed.append(CHANGES[change](model))
+
+    def wrap(*_: object) -> WrappedKey:
+        raise AssertionError("no key may be wrapped for such a model")
+
+    with pytest.raises(RegaliaError) as caught:
+        seal_model(
+            model,
+            tmp_path / "sealed",
+            SealOptions(version=1, stride=64 * 1024, threads=1),
+            wrap=wrap,
+            signing_key=owner,
+            progress=progress,
+        )
+    expected: set[Code] = {SealCode.MODEL_CHANGED}
+    if change == "removed":
+        expected.add(CoreCode.FILE_MISSING)  # not opened yet when it went
+    assert caught.value.code in expected, caught.value
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize("when", ["before_opening", "after_reading"])
+def test_stream_notices_another_file_in_its_place(model: Path, when: str) -> None:
+    """At once, and not only when the directory is listed again at the end."""
+    planned = plan_module.plan(model, scan(model), stride=64 * 1024, shard_chunks=1)
+    size = planned.geometry.stream_size
+    with ModelStream(planned) as stream:
+        buffer = memoryview(bytearray(size))
+        steps = [lambda: stream.fill(buffer), stream.finish]
+        if when == "after_reading":
+            steps.pop(0)()
+        (model / "sub" / "w").write_bytes(b"v" * 200_000)
+        with pytest.raises(RegaliaError) as caught:
+            steps[0]()
+    assert caught.value.code is SealCode.MODEL_CHANGED
+
+
+def test_scan_is_sorted_and_stable(model: Path) -> None:
+    (model / "sub.txt").write_bytes(b"")
+    (model / "B").write_bytes(b"")
+    found = scan(model)
+    assert [file.path for file in found] == ["B", "config.json", "sub.txt", "sub/w"]
+    check_unchanged(model, found)
+
+
+def test_linked_model_directory_is_the_users_choice(
+    model: Path, tmp_path: Path, owner: SigningKey
+) -> None:
+    (tmp_path / "alias").symlink_to(model)
+    sealed = seal_bench(tmp_path / "alias", tmp_path / "sealed", owner)
+    assert sealed.load().paths() == ("config.json", "sub/w")

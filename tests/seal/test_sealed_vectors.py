@@ -1,0 +1,271 @@
+"""The committed vectors: made again byte for byte, and read by two readers."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from regalia.core.errors import RegaliaError
+from regalia.core.secret import SecretBytes
+from regalia.core.types import Digest, KeyFingerprint
+from regalia.crypto.sign import VerifyKey
+from regalia.formats.sealed import Geometry, stored_size
+from regalia.formats.sealed_index import model_id
+from regalia.seal.check import verify_ciphertext
+from regalia.seal.load import load_model
+from regalia.seal.manifest import verify_manifest
+from regalia.seal.progress import no_progress
+from regalia.store.local import LocalBlobs
+from regalia.testing.sealed import KeptMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from regalia.testing.sealed import SealedBench
+
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "tests" / "vectors" / "sealed-model"
+SCRIPT = ROOT / "scripts" / "make_sealed_vectors.py"
+
+
+@functools.cache
+def read_json(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((VECTORS / name).read_text(encoding="utf-8"))
+    return document
+
+
+@functools.cache
+def independent() -> ModuleType:
+    """The reader that shares no code with the package."""
+    path = Path(__file__).with_name("independent_reader.py")
+    spec = importlib.util.spec_from_file_location("independent_reader", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_script_makes_the_same_bytes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, SCRIPT, tmp_path / "again"], check=True, timeout=60)
+    again, committed = files_below(tmp_path / "again"), files_below(VECTORS)
+    assert sorted(again) == sorted(committed)
+    for name, data in committed.items():
+        assert again[name] == data, name
+    assert sum(map(len, committed.values())) < 1 << 20
+
+
+def test_independent_reader_shares_no_code() -> None:
+    path = Path(__file__).with_name("independent_reader.py")
+    code = (
+        "import sys, runpy; sys.argv = ['x']\n"
+        f"runpy.run_path({str(path)!r}, run_name='not_main')\n"
+        "assert not [name for name in sys.modules if name.startswith('regalia')]\n"
+        "assert 'msgspec' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def plaintext(model: dict[str, Any]) -> dict[str, bytes]:
+    files = {}
+    for file in model["plaintext"]:
+        if file["base64"] is None:
+            size = file["length"]
+            files[file["path"]] = bytes((i * 7 + i // 256 + 2) % 251 for i in range(size))
+        else:
+            files[file["path"]] = base64.b64decode(file["base64"])
+        assert str(Digest.of(files[file["path"]])) == file["digest"]
+    return files
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_both_readers_open_the_vectors(number: int) -> None:
+    vectors = read_json("vectors.json")
+    model = vectors["models"][number]
+    folder, key = VECTORS / model["folder"], bytes.fromhex(model["model_key"])
+    owner = vectors["signer_fingerprint"]
+    assert independent().read(folder, key, owner) == plaintext(model)
+    independent().verify(folder, owner)
+
+    signer = VerifyKey(base64.b64decode(vectors["signer_spki"]))
+    manifest = verify_manifest(
+        (folder / "manifest.json").read_bytes(), signers=(signer,), minimum_version=1
+    )
+    assert manifest.content.wrap_context().hex() == model["wrap_context"]
+    with LocalBlobs(folder) as blobs:
+        verify_ciphertext(blobs, manifest, names=blobs.names(), threads=1, progress=no_progress)
+        loaded = load_model(
+            blobs,
+            manifest,
+            SecretBytes(bytearray(key)),
+            KeptMemory(),
+            threads=2,
+            progress=no_progress,
+        )
+    assert {path: loaded.view(path).tobytes() for path in loaded.paths()} == plaintext(model)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_intermediate_values(number: int) -> None:
+    """Every value in vectors.json decrypts the chunk that it says it does."""
+    model = read_json("vectors.json")["models"][number]
+    for name, file in model["files"].items():
+        data = (VECTORS / model["folder"] / name).read_bytes()
+        cipher = AESGCM(bytes.fromhex(file["file_key"]))
+        assert data[96:128].hex() == file["salt"]
+        assert data[128:160].hex() == file["commitment"]
+        assert file["hkdf_info"] == (b"regalia/sealed-model/v1" + data[:128]).hex()
+        for chunk in file["chunks"]:
+            start, size = chunk["offset"], chunk["plaintext_size"]
+            sealed = data[start : start + size + 16]
+            assert sealed[-16:].hex() == chunk["tag"]
+            opened = cipher.decrypt(
+                bytes.fromhex(chunk["nonce"]), sealed, bytes.fromhex(file["associated_data"])
+            )
+            assert len(opened) == size
+
+
+def test_geometry_table() -> None:
+    for row in read_json("vectors.json")["geometry"]:
+        geometry = Geometry(row["stride"], row["shard_chunks"], row["stream_size"])
+        last = geometry.shard_count - 1
+        assert geometry.shard_count == row["shard_count"]
+        assert geometry.shard_start(last) == row["last_shard_start"]
+        assert geometry.stored_total() == row["stored_total"]
+        for shard, name in ((0, "first_shard_stored"), (last, "last_shard_stored")):
+            assert stored_size(geometry.shard_size(shard), geometry.stride) == row[name]
+        sizes = independent().shard_sizes(row)
+        assert len(sizes) == row["shard_count"]
+        assert sum(independent().stored(s, row["stride"]) for s in sizes) == row["stored_total"]
+
+
+def test_model_id_table() -> None:
+    seen = set()
+    for row in read_json("vectors.json")["model_ids"]:
+        files = [(f["path"], f["length"], Digest.parse(f["digest"])) for f in row["files"]]
+        assert str(model_id(files)) == row["model_id"] == independent().model_id(row["files"])
+        seen.add(row["model_id"])
+    assert len(seen) == len(read_json("vectors.json")["model_ids"])
+
+
+# --- refused.json
+
+
+def move(data: bytearray, edit: dict[str, Any]) -> bytearray:
+    source, target, size = edit["from"], edit["to"], edit["size"]
+    moved, replaced = data[source : source + size], data[target : target + size]
+    if edit["op"] == "swap_range":
+        size = min(len(moved), len(replaced))
+        data[source : source + size] = replaced[:size]
+        data[target : target + size] = moved[:size]
+    else:
+        data[target : target + size] = moved
+    return data
+
+
+def apply(folder: Path, edit: dict[str, Any]) -> None:
+    path = folder / edit["file"]
+    data = bytearray(path.read_bytes())
+    match edit["op"]:
+        case "xor":
+            data[edit["offset"]] ^= edit["mask"]
+            path.write_bytes(data)
+        case "truncate":
+            path.write_bytes(data[: edit["size"]])
+        case "copy_range" | "swap_range":
+            path.write_bytes(move(data, edit))
+        case "swap":
+            other = folder / edit["with"]
+            path.write_bytes(other.read_bytes())
+            other.write_bytes(data)
+        case "replace":
+            shutil.copy(VECTORS / edit["with"], path)
+        case "rename":
+            path.rename(folder / edit["to"])
+        case "remove":
+            path.unlink()
+        case unknown:
+            raise AssertionError(unknown)
+
+
+CASES = {case["name"]: case for case in read_json("refused.json")["cases"]}
+
+
+def outcome(call: Callable[[], object]) -> str | None:
+    try:
+        call()
+    except RegaliaError as error:
+        return error.code.name
+    except independent().Refused as refused:
+        return str(refused)
+    return None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_readers_refuse(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    vectors = read_json("vectors.json")
+    folder = tmp_path / "sealed"
+    shutil.copytree(VECTORS / "sealed", folder)
+    for edit in case["edits"]:
+        before = files_below(folder)
+        apply(folder, edit)
+        assert files_below(folder) != before, "an edit that changes nothing tests nothing"
+    key = bytes.fromhex(case.get("model_key", vectors["models"][0]["model_key"]))
+    minimum = case.get("minimum_version", 1)
+    owner = KeyFingerprint.parse(vectors["signer_fingerprint"])
+
+    def ours_verify() -> None:
+        manifest = verify_manifest(
+            (folder / "manifest.json").read_bytes(), signers=(owner,), minimum_version=minimum
+        )
+        with LocalBlobs(folder) as blobs:
+            verify_ciphertext(blobs, manifest, names=blobs.names(), threads=2, progress=no_progress)
+
+    def ours_load() -> None:
+        manifest = verify_manifest(
+            (folder / "manifest.json").read_bytes(), signers=(owner,), minimum_version=minimum
+        )
+        with LocalBlobs(folder) as blobs:
+            load_model(
+                blobs,
+                manifest,
+                SecretBytes(bytearray(key)),
+                KeptMemory(),
+                threads=2,
+                progress=no_progress,
+            )
+
+    assert outcome(ours_verify) == case["verify"]
+    assert outcome(ours_load) == case["load"]
+    theirs = independent()
+    assert outcome(lambda: theirs.verify(folder, str(owner), minimum)) == case["verify"]
+    assert outcome(lambda: theirs.read(folder, key, str(owner), minimum)) == case["load"]
+    assert case["load"] is not None
+
+
+def test_independent_reader_opens_what_we_seal(pristine: SealedBench) -> None:
+    owner = str(pristine.owner.verify_key.fingerprint)
+    files = independent().read(pristine.folder, pristine.key.view().tobytes(), owner)
+    want = files_below(pristine.model)
+    assert files == want
+    independent().verify(pristine.folder, owner)
