@@ -2,17 +2,22 @@
 
 Every field is required; leaving a thing open is written ``"any"``, and that word shows in
 ``explain``, in the verdict and in the log. Bytes are lower-case hex.
+
+Building one of these structs checks nothing; parsing checks types, ranges and the rules of
+``regalia.formats.policy_checks``. Whatever is built by hand and not well-formed matches no
+claims, so it denies.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import PolicyId
+from regalia.formats.policy_checks import check_client, check_release
 
 RELEASE_FORMAT = "regalia/release-policy/v1"
 CLIENT_FORMAT = "regalia/client-policy/v1"
@@ -20,6 +25,11 @@ PAYLOAD_TYPE = "application/vnd.regalia.policy.v1+json"
 LIMIT = 256 * 1024  # bytes
 
 Any = Literal["any"]
+
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_Vmpl = Annotated[int, msgspec.Meta(ge=0, le=3)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+_Version = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 
 
 class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -29,26 +39,26 @@ class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class TcbMinimum(_Doc, frozen=True, kw_only=True):
     """Component-wise minimum for reported, committed and launch TCB of one product."""
 
-    fmc: int
-    bootloader: int
-    tee: int
-    snp: int
-    microcode: int
+    fmc: _Byte  # 0 before Turin
+    bootloader: _Byte
+    tee: _Byte
+    snp: _Byte
+    microcode: _Byte
 
 
 class FirmwareMinimum(_Doc, frozen=True, kw_only=True):
     """Lowest accepted SEV firmware version, compared as (major, minor, build)."""
 
-    major: int
-    minor: int
-    build: int
+    major: _Byte
+    minor: _Byte
+    build: _Byte
 
 
 class GuestPolicy(_Doc, frozen=True, kw_only=True):
     """Guest POLICY bits. DEBUG and MIGRATE_MA have no words here: they are always refused."""
 
-    abi_minor_min: int
-    abi_major_min: int
+    abi_minor_min: _Byte
+    abi_major_min: _Byte
     smt: Literal["allow", "deny"]
     single_socket: Literal["required", "any"]
     cxl: Literal["allow", "deny"]
@@ -61,14 +71,14 @@ class Snp(_Doc, frozen=True, kw_only=True):
     measurements: list[str] | Any  # 48 bytes each
     host_data: list[str] | Any  # 32 bytes each; SHA-256 of the accepted runtime configurations
     id_keys: list[str] | Any  # ID_KEY_DIGEST, 48 bytes each
-    vmpl: list[int]
+    vmpl: list[_Vmpl]
     guest_policy: GuestPolicy
     platform_info_required: list[str]  # names of PLATFORM_INFO bits, e.g. ALIAS_CHECK_COMPLETE
     tcb_minimum: dict[str, TcbMinimum] | Any  # by product
     firmware_minimum: FirmwareMinimum | Any
     provisional_firmware: Literal["deny", "allow"]  # current TCB above the committed one
-    mitigations_required: int | Any  # bits of LAUNCH and CURRENT_MIT_VECTOR (report v5)
-    report_version_minimum: int
+    mitigations_required: _Count | Any  # bits of LAUNCH and CURRENT_MIT_VECTOR (report v5)
+    report_version_minimum: _Count
     signing_keys: list[Literal["vcek", "vlek"]]
     csp_ids: list[str] | Any  # for VLEK
     chip_ids: list[str] | Any  # 64 bytes each
@@ -103,19 +113,19 @@ class ModelRule(_Doc, frozen=True, kw_only=True):
     """The one model that this policy is about."""
 
     id: str  # model:<64 hex>
-    version_minimum: int
+    version_minimum: _Count
 
 
 class Freshness(_Doc, frozen=True, kw_only=True):
     """How old a challenge may be when its evidence arrives."""
 
-    challenge_max_age_s: int
+    challenge_max_age_s: Annotated[int, msgspec.Meta(ge=1, le=3600)]
 
 
 class Approvals(_Doc, frozen=True, kw_only=True):
     """m-of-n approvals a release needs: key fingerprints of approvers, and how many."""
 
-    threshold: int
+    threshold: Annotated[int, msgspec.Meta(ge=0, le=16)]
     approvers: list[str]
 
 
@@ -124,14 +134,14 @@ class ReleasePolicy(_Doc, frozen=True, kw_only=True):
 
     format: str
     name: str
-    version: int  # monotonic per model; a broker refuses to go back
+    version: _Version  # monotonic per model; a broker refuses to go back
     model: ModelRule
     platform: Platform
     freshness: Freshness
     placement: PlacementRule
     runtime: RuntimeRule
-    holders_max: int  # concurrent unexpired leases
-    lease_s: int
+    holders_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # concurrent unexpired leases
+    lease_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)]
     custody: list[Literal["broker", "hsm"]]
     approvals: Approvals
     conditions: list[str]  # CEL over the claims; all must be true
@@ -166,7 +176,8 @@ def parse_release_policy(payload: bytes) -> ReleasePolicy:
     """Parse a DSSE payload whose signature the caller has verified. Raises ParseError."""
     policy = parse_json(payload, ReleasePolicy, limit=LIMIT, what="release policy")
     if policy.format != RELEASE_FORMAT:
-        raise ParseError(CoreCode.MALFORMED, f"release policy: format {policy.format!r}")
+        raise ParseError(CoreCode.MALFORMED, f"release policy: format {policy.format[:80]!r}")
+    check_release(policy)
     return policy
 
 
@@ -174,5 +185,6 @@ def parse_client_policy(data: bytes) -> ClientPolicy:
     """Parse a client policy. Raises ParseError."""
     policy = parse_json(data, ClientPolicy, limit=LIMIT, what="client policy")
     if policy.format != CLIENT_FORMAT:
-        raise ParseError(CoreCode.MALFORMED, f"client policy: format {policy.format!r}")
+        raise ParseError(CoreCode.MALFORMED, f"client policy: format {policy.format[:80]!r}")
+    check_client(policy)
     return policy

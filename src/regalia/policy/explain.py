@@ -1,0 +1,104 @@
+"""Policies and verdicts in sentences, for a person who decides whether to sign or what to fix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regalia.formats.claims import Hardware
+from regalia.policy.case import in_full
+from regalia.policy.sentences import SENTENCES
+from regalia.policy.verdict import Allow
+from regalia.policy.wildcards import wildcards
+
+if TYPE_CHECKING:
+    from regalia.formats.policy import ClientPolicy, ReleasePolicy
+    from regalia.policy.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What one field of a policy demands.
+
+    Attributes:
+        path: the field, e.g. ``platform.snp.measurements``.
+        value: the field's value, in full: whoever signs must see all of it.
+        says: one sentence.
+        risk: what leaving it open risks; None when it is not open.
+    """
+
+    path: str
+    value: str
+    says: str
+    risk: str | None
+
+
+def statements(policy: ReleasePolicy | ClientPolicy) -> tuple[Statement, ...]:
+    """One statement for every field, in the order of the document."""
+    open_paths = {path.partition("=")[0] for path in wildcards(policy)}
+    out: list[Statement] = []
+    for sentence in SENTENCES:
+        value = _field(policy, sentence.path)
+        if value is _ABSENT:
+            continue
+        is_open = sentence.path in open_paths
+        says = sentence.opened if is_open else sentence.closed(value)
+        out.append(
+            Statement(sentence.path, _value(value), says, sentence.risk if is_open else None)
+        )
+    return tuple(out)
+
+
+def explain_policy(policy: ReleasePolicy | ClientPolicy) -> tuple[str, ...]:
+    """Sentences: what the policy demands, then everything that it leaves open and the risk."""
+    said = statements(policy)
+    out = [f"Policy {policy.name!r} ({policy.format})."]
+    out += [each.says for each in said]
+    left_open = [each for each in said if each.risk is not None]
+    if not left_open:
+        return (*out, "Nothing is left open.")
+    out.append(f"Left open: {len(left_open)}.")
+    out += [f"OPEN {each.path} = {each.value}: {each.risk}" for each in left_open]
+    return tuple(out)
+
+
+def explain_verdict(verdict: Verdict) -> tuple[str, ...]:
+    """Sentences: the decision, every reason with its meaning and its fix, and what was open."""
+    out: list[str] = []
+    if isinstance(verdict, Allow):
+        out.append("ALLOW: the claims meet every rule of the policy.")
+    else:
+        count = len(verdict.reasons)
+        out.append(f"DENY: {count} reason{'' if count == 1 else 's'}.")
+        for number, finding in enumerate(verdict.reasons, start=1):
+            out.append(f"{number}. {finding.code.name}: {finding.what}.")
+            out.append(f"   Why it matters: {finding.code.why}")
+            out.append(f"   What would fix it: {finding.fix}")
+    if verdict.hardware is not Hardware.GENUINE:
+        out.append(
+            "hardware: simulated. This evidence protects nothing from whoever runs the host."
+        )
+    if verdict.wildcards:
+        out.append(f"Not checked, because the policy leaves it open: {in_full(verdict.wildcards)}.")
+    return tuple(out)
+
+
+_ABSENT = object()
+
+
+def _field(policy: ReleasePolicy | ClientPolicy, path: str) -> object:
+    """Follow a dotted path; a field that this kind of policy does not have is ``_ABSENT``."""
+    value: object = policy
+    for name in path.split("."):
+        value = getattr(value, name, _ABSENT)
+    return value
+
+
+def _value(value: object) -> str:
+    if isinstance(value, msgspec.Struct | dict):
+        return in_full([msgspec.json.encode(value).decode()])
+    if isinstance(value, list):
+        return in_full([str(item) for item in value]) if value else "[]"
+    return in_full([str(value)])

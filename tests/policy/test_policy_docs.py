@@ -1,0 +1,110 @@
+"""The pages say what the code does, and name what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regalia.core.codec import canonical_json
+from regalia.formats import policy as documents
+from regalia.formats import policy_checks as checks
+from regalia.formats.snp_names import PRODUCTS, PlatformInfoBit
+from regalia.policy import condition_grammar as grammar
+from regalia.policy.case import _LISTED_MAX, _SHOWN_MAX
+from regalia.policy.codes import PolicyCode
+from regalia.policy.condition_fields import RELEASE_FIELDS
+from regalia.policy.conditions import TEXT_MAX
+from regalia.policy.rules_use import EGRESS_MAX
+
+if TYPE_CHECKING:
+    from regalia.policy.condition_fields import Fields
+
+ROOT = Path(__file__).parents[2]
+SPEC = (ROOT / "docs" / "spec" / "policy.md").read_text(encoding="utf-8")
+VECTORS = ROOT / "tests" / "vectors" / "policy"
+
+
+def test_the_example_is_the_vector() -> None:
+    (example,) = re.findall(r"```json\n(.+?)```", SPEC, re.DOTALL)
+    assert canonical_json(json.loads(example)) == (VECTORS / "release-policy.json").read_bytes()
+    about = json.loads((VECTORS / "signed-policy.key.json").read_bytes())
+    assert f"    {about['policy_id']}\n" in SPEC
+    assert f"    {about['fingerprint']}\n" in SPEC
+
+
+def test_every_code_stands_in_the_order_of_evaluation() -> None:
+    table = SPEC[SPEC.index("## 4. ") : SPEC.index("## 5. ")]
+    found = re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+\b", table)
+    codes = [code for code in dict.fromkeys(found) if code in PolicyCode.__members__]
+    assert codes == list(PolicyCode.__members__)
+
+
+def test_every_field_of_the_documents_is_described() -> None:
+    def names(kind: type[msgspec.Struct]) -> None:
+        for field in msgspec.structs.fields(kind):
+            assert f"`{field.name}`" in SPEC, field.name
+
+    for kind in vars(documents).values():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            names(kind)
+    for word in (*PRODUCTS, *PlatformInfoBit.__members__):
+        assert word in SPEC
+
+
+def test_every_field_of_conditions_is_described() -> None:
+    table = SPEC[SPEC.index("## 5. ") : SPEC.index("## 6. ")]
+
+    def walk(path: str, fields: Fields) -> None:
+        for name, inner in fields.items():
+            if isinstance(inner, Mapping):
+                walk(f"{path}{name}.", inner)
+            else:
+                assert f"`{path}{name}`" in table or f"`.{name}`" in table, f"{path}{name}"
+
+    walk("", RELEASE_FIELDS)
+    for method in (*grammar.TEXT_METHODS, *grammar.LOOPS, "size", "timestamp"):
+        assert f"`{method}`" in table
+
+
+def test_limits_are_those_of_the_code() -> None:
+    for text in (
+        f"payload {documents.LIMIT:,} bytes",
+        f"at most {checks.ENTRIES_MAX:,} entries",
+        f"1 to\n{checks.WORD_MAX} printable",
+        f"at most {checks.CONDITIONS_MAX}, section 5",
+        f"{checks.EXPRESSION_MAX:,} characters, {grammar.TOKENS_MAX} tokens",
+        f"and `!` | {grammar.DEPTH_MAX} |",
+        f"together | {grammar.LOOPS_MAX},",
+        f"`matches` | {grammar.PATTERNS_MAX} |",
+        f"at most {grammar.PATTERN_LENGTH_MAX} characters, without `{{`",
+        f"among the values | {TEXT_MAX:,} characters",
+        f"lists at most {EGRESS_MAX} addresses",
+        f"at most {_SHOWN_MAX}\nprintable characters, lists in at most {_LISTED_MAX} entries",
+    ):
+        assert text in SPEC, text
+
+
+def test_the_threat_model_names_what_exists() -> None:
+    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    attacks = (ROOT / "src/regalia/demo/attacks/__init__.py").read_text(encoding="utf-8")
+    ids = re.findall(r"\bAttack\(\s*\"([a-z-]+)\"", attacks)
+    assert len(ids) >= 10
+    assert sorted(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == sorted(ids)
+
+
+def test_codes_on_the_pages_exist() -> None:
+    known = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    for name in ("threat-model.md", "limitations.md", "glossary.md"):
+        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for word in set(re.findall(r"\b[A-Z]{3,}(?:_[A-Z]+)+\b", page)):
+            is_bit = word in PlatformInfoBit.__members__
+            field = {"MIGRATE_MA", "PLATFORM_INFO", "HOST_DATA", "REPORT_DATA", "TCB_VERSION"}
+            assert is_bit or word in field | {"CSP_ID", "CHIP_ID"} or word in known, (name, word)
