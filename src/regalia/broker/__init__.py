@@ -1,0 +1,1 @@
+"""The broker: releases model keys to attested runtimes, and logs every decision."""

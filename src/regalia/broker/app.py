@@ -1,0 +1,246 @@
+"""HTTP around the broker: limits first, then one thread for each request, then clean answers.
+
+POST /v1/challenge   POST /v1/release
+GET /checkpoint      GET /tile/...       (C2SP tlog-tiles)
+GET /health          GET /metrics
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
+
+from regalia.broker.challenges import ChallengeRefused
+from regalia.broker.codes import BrokerCode
+from regalia.broker.metrics import CONTENT_TYPE
+from regalia.broker.request import CHALLENGE_REQUEST_LIMIT
+from regalia.broker.service import refusal_of
+from regalia.core.codec import canonical_json
+from regalia.core.errors import (
+    CoreCode,
+    ParseError,
+    PolicyDenied,
+    RegaliaError,
+    UnavailableError,
+    UsageError,
+)
+from regalia.core.events import Event, emit
+from regalia.formats.release import REQUEST_LIMIT
+from regalia.tlog.codes import TlogCode
+from regalia.tlog.tiles import parse_tile_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from regalia.broker.config import LimitsSection
+    from regalia.broker.metrics import Metrics
+    from regalia.broker.service import Broker
+
+T = TypeVar("T")
+
+_JSON = "application/json"
+_NO_STORE = {"cache-control": "no-store"}
+# Entries are never changed, so a partial tile is as final as a full one.
+_FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
+
+BAD_REQUEST = 400
+FORBIDDEN = 403
+MISSING = 404
+CONFLICT = 409
+BODY_TOO_LARGE = 413
+SERVER_ERROR = 500
+UNAVAILABLE = 503
+
+_STATUS = {
+    CoreCode.TOO_LARGE: BODY_TOO_LARGE,
+    BrokerCode.REQUEST_TIMEOUT: 408,
+    BrokerCode.MODEL_UNKNOWN: MISSING,
+    BrokerCode.NOT_FOUND: MISSING,
+    TlogCode.NO_SUCH_ENTRY: MISSING,
+    BrokerCode.METHOD_NOT_ALLOWED: 405,
+    BrokerCode.CHALLENGE_REUSED: CONFLICT,
+    BrokerCode.CHALLENGE_EXPIRED: CONFLICT,
+    BrokerCode.LEASE_UNKNOWN: CONFLICT,
+}
+
+
+def status_of(error: RegaliaError) -> int:
+    """HTTP status of a refusal. docs/spec/release-exchange.md, "Statuses"."""
+    if isinstance(error, PolicyDenied):
+        return CONFLICT if _STATUS.get(error.code) == CONFLICT else FORBIDDEN
+    if error.code in _STATUS:
+        return _STATUS[error.code]
+    if isinstance(error, ChallengeRefused):
+        return CONFLICT
+    if isinstance(error, ParseError | UsageError):
+        return BAD_REQUEST
+    return UNAVAILABLE
+
+
+def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starlette:
+    """The ASGI application."""
+    edge = _Edge(broker, metrics, limits, _Gate(limits))
+    return Starlette(
+        routes=[
+            Route("/v1/challenge", edge.challenge, methods=["POST"]),
+            Route("/v1/release", edge.release, methods=["POST"]),
+            Route("/checkpoint", edge.checkpoint, methods=["GET"]),
+            Route("/tile/{rest:path}", edge.tile, methods=["GET"]),
+            Route("/health", edge.health, methods=["GET"]),
+            Route("/metrics", edge.metrics_text, methods=["GET"]),
+        ],
+        exception_handlers={
+            RegaliaError: _refuse,
+            HTTPException: _refuse_http,
+            Exception: _refuse_bug,
+        },
+    )
+
+
+class _Gate:
+    """Bounds what is in progress: first the requests, bodies still coming in included, then the
+    threads that work on them.
+    """
+
+    def __init__(self, limits: LimitsSection) -> None:
+        self._most = limits.concurrent + limits.waiting
+        self._inside = 0
+        self._threads = ThreadPoolExecutor(limits.concurrent, thread_name_prefix="broker")
+
+    def __enter__(self) -> None:
+        if self._inside >= self._most:
+            raise UnavailableError(
+                BrokerCode.BROKER_BUSY, f"{self._inside} requests are in progress"
+            )
+        self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run what blocks in a thread. A client that hangs up does not stop it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """Handlers. What blocks runs in threads; what is refused is raised, and rendered below."""
+
+    broker: Broker
+    metrics: Metrics
+    limits: LimitsSection
+    gate: _Gate
+
+    async def challenge(self, request: Request) -> Response:
+        return await self._post(request, CHALLENGE_REQUEST_LIMIT, self.broker.challenge)
+
+    async def release(self, request: Request) -> Response:
+        return await self._post(request, REQUEST_LIMIT, self.broker.release)
+
+    async def checkpoint(self, _: Request) -> Response:
+        note = await self._read(self.broker.log.reader.checkpoint)
+        return Response(note, media_type="text/plain; charset=utf-8", headers=_NO_STORE)
+
+    async def tile(self, request: Request) -> Response:
+        try:
+            tile = parse_tile_path(f"tile/{request.path_params['rest']}")
+        except ParseError as exc:
+            raise UnavailableError(BrokerCode.NOT_FOUND, exc.what) from exc
+        data = await self._read(partial(self.broker.log.reader.tile, tile))
+        return Response(data, media_type="application/octet-stream", headers=_FOREVER)
+
+    async def health(self, _: Request) -> Response:
+        size = await self._read(self.broker.log.reader.size)
+        body = canonical_json({"status": "ok", "log_size": size})
+        return Response(body, media_type=_JSON, headers=_NO_STORE)
+
+    async def metrics_text(self, _: Request) -> Response:
+        size = await self._read(self.broker.log.reader.size)
+        return Response(self.metrics.render(size), headers={"content-type": CONTENT_TYPE})
+
+    async def _post(
+        self, request: Request, limit: int, handle: Callable[[bytes], object]
+    ) -> Response:
+        path = request.url.path
+        try:
+            with self.gate:
+                body = await self._body(request, limit)
+                answer = await self.gate.run(partial(handle, body))
+        except RegaliaError as exc:
+            self.metrics.answer(path, status_of(exc))
+            raise
+        self.metrics.answer(path, 200)
+        return Response(canonical_json(answer), media_type=_JSON, headers=_NO_STORE)
+
+    async def _body(self, request: Request, limit: int) -> bytes:
+        """The whole body, or a refusal before more than ``limit`` bytes were kept."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            raise _too_large(limit)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.limits.body_timeout_s):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > limit:
+                        raise _too_large(limit)
+        except TimeoutError as exc:
+            raise ParseError(
+                BrokerCode.REQUEST_TIMEOUT, f"no whole request in {self.limits.body_timeout_s} s"
+            ) from exc
+        except ClientDisconnect as exc:
+            raise ParseError(CoreCode.MALFORMED, "the request ends before its end") from exc
+        return bytes(body)
+
+    async def _read(self, call: Callable[[], T]) -> T:
+        with self.gate:
+            return await self.gate.run(call)
+
+
+def _too_large(limit: int) -> ParseError:
+    return ParseError(CoreCode.TOO_LARGE, f"request body: at most {limit} bytes")
+
+
+def _answer(error: RegaliaError, status: int) -> Response:
+    body = canonical_json(refusal_of(error))
+    return Response(body, status_code=status, media_type=_JSON, headers=_NO_STORE)
+
+
+async def _refuse(_: Request, exc: Exception) -> Response:
+    if not isinstance(exc, RegaliaError):
+        raise exc
+    status = status_of(exc)
+    if status == UNAVAILABLE:
+        emit(Event.RELEASE_FAILED, code=exc.code.name, what=exc.what)
+    return _answer(exc, status)
+
+
+async def _refuse_http(_: Request, exc: Exception) -> Response:
+    """Starlette's own 404 and 405, in our form."""
+    status = exc.status_code if isinstance(exc, HTTPException) else MISSING
+    code = BrokerCode.NOT_FOUND if status == MISSING else BrokerCode.METHOD_NOT_ALLOWED
+    return _answer(UsageError(code, "no such address or method"), status)
+
+
+async def _refuse_bug(_: Request, exc: Exception) -> Response:
+    """A bug: where it happened goes to the log, its text (which may hold anything) does not."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
+    emit(
+        Event.RELEASE_FAILED, code=BrokerCode.INTERNAL_ERROR.name, what=type(exc).__name__, at=where
+    )
+    error = UnavailableError(BrokerCode.INTERNAL_ERROR, "an error inside the broker")
+    return _answer(error, SERVER_ERROR)

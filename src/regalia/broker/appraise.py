@@ -1,0 +1,105 @@
+"""Where evidence meets policy: the one place in which ``attest`` and ``policy`` are both called.
+
+    ConsumedChallenge + request -> Evidence -> Claims -> Verdict
+
+Nothing here writes anything or knows a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.attest.snp import RevocationRule, SnpCollateral, verify_snp
+from regalia.broker.approvals import current_approvers
+from regalia.core.types import Digest
+from regalia.formats.evidence import NO_DEVICES, Binding, Role, parse_evidence
+from regalia.formats.runtime_config import parse_runtime_config
+from regalia.policy.evaluate import ReleaseContext, evaluate_release
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.snp import Anchors
+    from regalia.broker.challenges import ConsumedChallenge
+    from regalia.broker.collateral import CollateralFiles
+    from regalia.broker.models import ServedModel
+    from regalia.broker.request import Asked
+    from regalia.formats.claims import SnpClaims
+    from regalia.policy.evaluate import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Appraiser:
+    """What this broker trusts about hardware, and its own name."""
+
+    anchors: Anchors
+    collateral: CollateralFiles
+    audience: str
+
+    def claims(
+        self, asked: Asked, challenge: ConsumedChallenge, model: ServedModel, now: datetime
+    ) -> tuple[SnpClaims, bytes]:
+        """Is it genuine, fresh, and made for this very request?
+
+        The expected report data is computed from what *this broker* knows: its own name, the
+        challenge it issued, its model and policy. Of the request only the public keys go in.
+
+        Returns:
+            The claims, and the runtime configuration's bytes: still untrusted, as only policy
+            evaluation compares them with HOST_DATA.
+
+        Raises:
+            ParseError: the evidence is malformed.
+            AttestationError: it is not genuine, or bound to something else.
+        """
+        evidence = parse_evidence(asked.evidence)
+        expected = Binding(
+            role=Role.RELEASE,
+            audience=self.audience,
+            challenge=challenge.challenge,
+            hpke_public_key=asked.hpke_public_key,
+            wrap_public_key=asked.wrap_public_key,
+            model_id=model.model_id,
+            policy_id=model.policy_id,
+            device_evidence=Digest(NO_DEVICES),
+        )
+        required = model.policy.platform.snp.revocation == "required"
+        collateral = SnpCollateral(
+            intermediates=self.collateral.certificates,
+            crls=self.collateral.crls,
+            revocation=RevocationRule.REQUIRED if required else RevocationRule.ANY,
+        )
+        claims = verify_snp(
+            evidence,
+            anchors=self.anchors,
+            collateral=collateral,
+            report_data=expected.report_data(),
+            now=now,
+        )
+        return claims, evidence.runtime_config
+
+
+def verdict_of(  # noqa: PLR0913 - the facts of one release
+    claims: SnpClaims,
+    config: bytes,
+    *,
+    asked: Asked,
+    challenge: ConsumedChallenge,
+    model: ServedModel,
+    custody: str,
+    active_holders: int,
+    now: datetime,
+) -> Verdict:
+    """Is it acceptable under the owner's policy? Raises ParseError for a malformed ``config``."""
+    context = ReleaseContext(
+        now=now,
+        challenge_age_s=(now - challenge.issued.issued_at).total_seconds(),
+        runtime_config=parse_runtime_config(config),
+        model_id=model.model_id,
+        model_version=asked.model_version,
+        active_holders=active_holders,
+        approvals=current_approvers(model.approvals, now),
+        custody=custody,
+    )
+    return evaluate_release(model.policy, claims, context)

@@ -1,0 +1,228 @@
+"""From a configuration to a broker that is ready to serve. All files are read here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
+
+from regalia.attest.snp import Anchors
+from regalia.broker.appraise import Appraiser
+from regalia.broker.challenges import ChallengeStore
+from regalia.broker.collateral import read_collateral
+from regalia.broker.floors import FloorStore
+from regalia.broker.leases import LeaseStore
+from regalia.broker.metrics import Metrics
+from regalia.broker.models import ModelFiles, by_id, load_model
+from regalia.broker.service import Broker
+from regalia.broker.state import create_tables
+from regalia.core import plugins
+from regalia.core.clock import system_clock
+from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.core.localfs import read_file, read_private_file
+from regalia.crypto import dsse
+from regalia.crypto.sign import SigningKey, VerifyKey
+from regalia.formats.approval import LIMIT as APPROVAL_LIMIT
+from regalia.tlog.database import open_engine
+from regalia.tlog.log import Log
+from regalia.tlog.note import verifier_key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy.engine import Engine
+
+    from regalia.broker.config import BrokerConfig, ModelSection
+    from regalia.broker.models import ServedModel
+    from regalia.core.secret import SecretBytes
+    from regalia.keys.base import KeyStore
+
+_KEY_LIMIT = 16 * 1024  # bytes of PEM
+_CERTIFICATE_LIMIT = 64 * 1024  # bytes of DER
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Everything that a configuration names but its databases, verified."""
+
+    signer: SigningKey
+    log_key: str
+    store: KeyStore
+    appraiser: Appraiser
+    models: dict[str, ServedModel]
+    banners: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyBroker:
+    """A broker, and what its operator must be told."""
+
+    broker: Broker
+    metrics: Metrics
+    banners: tuple[str, ...]
+    engines: tuple[Engine, ...]
+
+    def close(self) -> None:
+        """Forget keys, close databases."""
+        self.broker.keys.close()
+        for engine in self.engines:
+            engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Assembler:
+    """Reads what a configuration names, relative to the folder it lies in.
+
+    Attributes:
+        ask: asks for the passphrase of what its first argument names; the second is the file
+            that holds it, if there is one.
+    """
+
+    config: BrokerConfig
+    folder: Path
+    ask: Callable[[str, Path | None], SecretBytes]
+
+    def load(self) -> Documents:
+        """Read and verify everything that needs no database. Changes nothing.
+
+        Raises:
+            RegaliaError: anything that is missing, malformed, unsigned or does not belong.
+        """
+        appraiser = self._appraiser()
+        files = [self._model_files(section) for section in self.config.models]
+        signer = self._log_key()
+        key = verifier_key_text(self.config.log.origin, signer.verify_key)
+        store = self._key_store()
+        try:
+            models = by_id(tuple(load_model(each, store=store, log_key=key) for each in files))
+        except RegaliaError:
+            store.close()
+            raise
+        banners = _banners(self.config, store, tuple(models.values()))
+        return Documents(signer, key, store, appraiser, models, banners)
+
+    def assemble(self) -> ReadyBroker:
+        """Load, open the databases, and raise the version floors.
+
+        Raises:
+            RegaliaError: as ``load``, or a database that cannot be used, or a rollback.
+        """
+        found, config, metrics = self.load(), self.config, Metrics()
+        engines = (self._engine(config.state.database), self._engine(config.log.database))
+        try:
+            create_tables(engines[0])
+            floors = FloorStore(engines[0])
+            log = Log(engines[1], origin=config.log.origin, key=found.signer)
+            for model in found.models.values():
+                floors.raise_to(model.versions)
+        except RegaliaError:
+            found.store.close()
+            for engine in engines:
+                engine.dispose()
+            raise
+        limits = config.limits
+        broker = Broker(
+            models=found.models,
+            appraiser=found.appraiser,
+            challenges=ChallengeStore(
+                engines[0], ttl_s=limits.challenge_ttl_s, open_max=limits.challenges
+            ),
+            leases=LeaseStore(engines[0]),
+            floors=floors,
+            log=log,
+            keys=found.store,
+            clock=system_clock,
+            watch=metrics,
+        )
+        return ReadyBroker(broker, metrics, found.banners, engines)
+
+    def _path(self, text: str) -> Path:
+        return self.folder / text
+
+    def _engine(self, url: str) -> Engine:
+        """A relative SQLite path is meant from the configuration's folder, like every other."""
+        try:
+            parsed = sa.make_url(url)
+        except ArgumentError as exc:
+            raise UsageError(CoreCode.BAD_CONFIG, "database: not a URL") from exc
+        name = parsed.database
+        if parsed.get_backend_name() == "sqlite" and name and not name.startswith("file:"):
+            parsed = parsed.set(database=str(self._path(name)))
+        return open_engine(parsed.render_as_string(hide_password=False))
+
+    def _log_key(self) -> SigningKey:
+        section = self.config.log
+        pem = read_private_file(self._path(section.key), limit=_KEY_LIMIT)
+        if b"ENCRYPTED" not in pem:
+            return SigningKey.from_pem(pem, None)
+        with self.ask("log key", self._optional(section.passphrase_file)) as passphrase:
+            return SigningKey.from_pem(pem, passphrase)
+
+    def _key_store(self) -> KeyStore:
+        section = self.config.keys
+        scheme, colon, location = section.store.partition(":")
+        if not colon or not location:
+            raise UsageError(
+                CoreCode.BAD_CONFIG, f"keys.store {section.store!r}: want SCHEME:LOCATION"
+            )
+        opener = plugins.load(plugins.KEY_STORES, scheme)
+        if not callable(opener):
+            raise UsageError(CoreCode.PLUGIN_UNKNOWN, f"key store {scheme!r} is no function")
+        with self.ask("key store", self._optional(section.passphrase_file)) as passphrase:
+            store: KeyStore = opener(self._path(location), passphrase)
+        return store
+
+    def _optional(self, text: str | None) -> Path | None:
+        return None if text is None else self._path(text)
+
+    def _appraiser(self) -> Appraiser:
+        section = self.config.attest
+        anchors = Anchors.production()
+        if section.dangerous_simulated_anchor is not None:
+            path = self._path(section.dangerous_simulated_anchor)
+            anchors = Anchors.dangerous_simulated(read_file(path, limit=_CERTIFICATE_LIMIT))
+        return Appraiser(
+            anchors=anchors,
+            collateral=read_collateral(self._path(section.collateral)),
+            audience=self.config.log.origin,
+        )
+
+    def _model_files(self, section: ModelSection) -> ModelFiles:
+        return ModelFiles(
+            manifest=read_file(self._path(section.manifest), limit=dsse.LIMIT),
+            policy=read_file(self._path(section.policy), limit=dsse.LIMIT),
+            owner_keys=self._public_keys(section.owner_keys),
+            owner_threshold=section.owner_threshold,
+            approvals={
+                name: read_file(self._path(name), limit=4 * APPROVAL_LIMIT)
+                for name in section.approvals
+            },
+            approver_keys=self._public_keys(section.approver_keys),
+        )
+
+    def _public_keys(self, names: list[str]) -> tuple[VerifyKey, ...]:
+        return tuple(
+            VerifyKey.from_pem(read_file(self._path(name), limit=_KEY_LIMIT)) for name in names
+        )
+
+
+def _banners(
+    config: BrokerConfig, store: KeyStore, models: tuple[ServedModel, ...]
+) -> tuple[str, ...]:
+    """What lowers protection here, in sentences that are shown at every start."""
+    banners = [
+        f"DANGEROUS: {name} is set: evidence of a simulated platform is believed. Nothing is "
+        "protected from whoever holds that platform's keys."
+        for name in config.dangers()
+    ]
+    if store.banner is not None:
+        banners.append(store.banner)
+    banners += [
+        f"DANGEROUS: policy {model.policy.name!r} releases to simulated hardware."
+        for model in models
+        if model.policy.platform.hardware == "dangerous_simulated"
+    ]
+    return tuple(banners)

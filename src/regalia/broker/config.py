@@ -1,0 +1,115 @@
+"""The broker's settings. Documented in docs/reference/configuration-broker.md.
+
+Paths are relative to the folder of the configuration file. Every file named here is read once,
+at the start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regalia.core.config import load_toml
+from regalia.core.errors import CoreCode, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections."""
+
+
+class StateSection(_Section, frozen=True, kw_only=True):
+    """``[state]``: challenges, leases, version floors."""
+
+    database: str
+
+
+class LogSection(_Section, frozen=True, kw_only=True):
+    """``[log]``: the transparency log."""
+
+    database: str
+    origin: str
+    key: str
+    passphrase_file: str | None = None
+
+
+class KeysSection(_Section, frozen=True, kw_only=True):
+    """``[keys]``: the key store."""
+
+    store: str  # SCHEME:LOCATION
+    passphrase_file: str | None = None
+
+
+class AttestSection(_Section, frozen=True, kw_only=True):
+    """``[attest]``: certificates and revocation lists."""
+
+    collateral: str
+    dangerous_simulated_anchor: str | None = None
+
+
+class LimitsSection(_Section, frozen=True, kw_only=True):
+    """``[limits]``: what anybody on the network can make the broker do."""
+
+    challenge_ttl_s: int = 60
+    challenges: int = 10_000  # open ones
+    concurrent: int = 8  # requests that are worked on at once
+    waiting: int = 24  # more requests that may wait
+    body_timeout_s: int = 10
+
+
+class ModelSection(_Section, frozen=True, kw_only=True):
+    """``[[models]]``: one model that may be released."""
+
+    manifest: str
+    policy: str
+    owner_keys: list[str]
+    owner_threshold: int = 1
+    approvals: list[str] = []
+    approver_keys: list[str] = []
+
+
+class BrokerConfig(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    listen: str = "127.0.0.1:8441"
+    state: StateSection
+    log: LogSection
+    keys: KeysSection
+    attest: AttestSection
+    limits: LimitsSection = LimitsSection()
+    models: list[ModelSection]
+
+    def dangers(self) -> tuple[str, ...]:
+        """The settings that lower protection and are on."""
+        simulated = self.attest.dangerous_simulated_anchor is not None
+        return ("attest.dangerous_simulated_anchor",) if simulated else ()
+
+
+def load_config(path: Path) -> BrokerConfig:
+    """Read the broker's TOML file.
+
+    Raises:
+        UsageError: BAD_CONFIG.
+        LocalError: the file cannot be read.
+    """
+    config = load_toml(path, BrokerConfig)
+    limits = config.limits
+    positive = {
+        "limits.challenge_ttl_s": limits.challenge_ttl_s,
+        "limits.challenges": limits.challenges,
+        "limits.concurrent": limits.concurrent,
+        "limits.body_timeout_s": limits.body_timeout_s,
+        **{f"models[{i}].owner_threshold": m.owner_threshold for i, m in enumerate(config.models)},
+    }
+    wrong = [name for name, value in positive.items() if value < 1]
+    if limits.waiting < 0:
+        wrong.append("limits.waiting")
+    if not config.models:
+        wrong.append("models (none)")
+    wrong += [f"models[{i}].owner_keys" for i, m in enumerate(config.models) if not m.owner_keys]
+    if wrong:
+        raise UsageError(CoreCode.BAD_CONFIG, f"{path}: out of range: {', '.join(wrong)}")
+    return config

@@ -1,0 +1,63 @@
+"""Prometheus metrics of the broker: counts and durations, never a key, an id or an address."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
+
+
+class Metrics:
+    """One registry for each broker. Implements ``service.Watch``."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._stages = Histogram(
+            "regalia_broker_stage_seconds",
+            "Duration of each step of a release.",
+            ["stage"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._decisions = Counter(
+            "regalia_broker_decisions",
+            "Logged decisions.",
+            ["decision"],
+            registry=self.registry,
+        )
+        self._reasons = Counter(
+            "regalia_broker_denial_reasons",
+            "Reasons of denials; one denial may have several.",
+            ["code"],
+            registry=self.registry,
+        )
+        self._answers = Counter(
+            "regalia_broker_answers",
+            "Answers to challenge and release requests by HTTP status.",
+            ["path", "status"],
+            registry=self.registry,
+        )
+        self._log_size = Gauge(
+            "regalia_broker_log_size", "Entries in the transparency log.", registry=self.registry
+        )
+
+    def stage(self, name: str, seconds: float) -> None:
+        """See ``service.Watch``."""
+        self._stages.labels(name).observe(seconds)
+
+    def decision(self, decision: str, codes: tuple[str, ...]) -> None:
+        """See ``service.Watch``."""
+        self._decisions.labels(decision).inc()
+        for code in codes:
+            self._reasons.labels(code).inc()
+
+    def answer(self, path: str, status: int) -> None:
+        """One request was answered."""
+        self._answers.labels(path, str(status)).inc()
+
+    def render(self, log_size: int) -> bytes:
+        """Prometheus text format."""
+        self._log_size.set(log_size)
+        return generate_latest(self.registry)

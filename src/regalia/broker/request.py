@@ -1,0 +1,97 @@
+"""A release request, decoded within limits. Raw and untrusted, all of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from regalia.core.codec import parse_json, unb64
+from regalia.core.errors import CoreCode, ParseError
+from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
+from regalia.crypto.hpke import Kem, setup_sender
+from regalia.formats.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT
+from regalia.formats.release import REQUEST_LIMIT, ChallengeRequest, ReleaseRequest
+from regalia.formats.sealed import VERSION_MAX
+
+CHALLENGE_REQUEST_LIMIT = 4096  # bytes
+WRAP_KEY_MAX = 1024  # bytes; an RSA-3072 SubjectPublicKeyInfo has 422
+LEASE_ID = re.compile(r"lease:[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request whose fields have the right sizes."""
+
+    model_id: ModelId
+    model_version: int
+    policy_id: PolicyId
+    hpke_public_key: bytes  # X-Wing, and encapsulation to it works
+    wrap_public_key: bytes
+    evidence: bytes
+    lease_id: str | None
+
+
+def parse_challenge_request(body: bytes) -> ModelId:
+    """Raises ParseError."""
+    what = "challenge request"
+    request = parse_json(body, ChallengeRequest, limit=CHALLENGE_REQUEST_LIMIT, what=what)
+    return ModelId.parse(request.model_id)
+
+
+def parse_release_request(body: bytes) -> tuple[ReleaseRequest, bytes]:
+    """The request's structure, and its challenge. Raises ParseError."""
+    request = parse_json(body, ReleaseRequest, limit=REQUEST_LIMIT, what="release request")
+    return request, unb64(request.challenge, what="challenge", size=CHALLENGE_SIZE)
+
+
+def decode(request: ReleaseRequest) -> Asked:
+    """The other fields, once the challenge is spent. Raises ParseError."""
+    if not 1 <= request.model_version <= VERSION_MAX:
+        raise ParseError(CoreCode.MALFORMED, f"model_version {request.model_version}")
+    hpke_key = unb64(
+        request.hpke_public_key, what="hpke_public_key", size=Kem.X_WING.public_key_size
+    )
+    # An unusable key is refused here, before a release to it is logged.
+    setup_sender(Kem.X_WING, hpke_key, b"")
+    wrap_key = unb64(request.wrap_public_key, what="wrap_public_key", limit=WRAP_KEY_MAX)
+    if not wrap_key:
+        raise ParseError(CoreCode.MALFORMED, "wrap_public_key is empty")
+    if request.lease_id is not None and not LEASE_ID.fullmatch(request.lease_id):
+        raise ParseError(CoreCode.MALFORMED, "lease_id: want lease:<32 hex>")
+    return Asked(
+        model_id=ModelId.parse(request.model_id),
+        model_version=request.model_version,
+        policy_id=PolicyId.parse(request.policy_id),
+        hpke_public_key=hpke_key,
+        wrap_public_key=wrap_key,
+        evidence=unb64(request.evidence, what="evidence", limit=ENVELOPE_LIMIT),
+        lease_id=request.lease_id,
+    )
+
+
+def version_of(request: ReleaseRequest) -> int:
+    """The asked-for version for the record; 0 if it is none."""
+    return request.model_version if 1 <= request.model_version <= VERSION_MAX else 0
+
+
+def lease_of(request: ReleaseRequest) -> str:
+    """The lease that was to be renewed, for the record; empty if it is no lease id."""
+    text = request.lease_id or ""
+    return text if LEASE_ID.fullmatch(text) else ""
+
+
+def recipient_of(request: ReleaseRequest) -> str:
+    """Fingerprint of the key for the record; empty if it is not base64."""
+    try:
+        key = unb64(request.hpke_public_key, what="hpke_public_key", limit=REQUEST_LIMIT)
+    except ParseError:
+        return ""
+    return str(KeyFingerprint.of(key))
+
+
+def evidence_digest_of(request: ReleaseRequest) -> str:
+    """Names the evidence in the record, whether it parses or not; empty if it is not base64."""
+    try:
+        return str(Digest.of(unb64(request.evidence, what="evidence", limit=REQUEST_LIMIT)))
+    except ParseError:
+        return ""

@@ -1,0 +1,373 @@
+"""The release, in its one order. Spec: docs/spec/release-exchange.md.
+
+    (1) consume the challenge          bytes             -> ConsumedChallenge
+    (2) verify the evidence            ConsumedChallenge -> SnpClaims
+    (3) evaluate the policy            SnpClaims         -> Allow
+    (4) take a lease, within the cap   Allow             -> Cleared
+    (5) append the record to the log   Cleared           -> LoggedRecord
+    (6) unwrap the model key           LoggedRecord      -> SecretBytes
+    (7) seal it to the attested key    SecretBytes       -> ReleaseResponse
+
+Each step takes what only the step before returns, so none can be skipped or swapped. From (1) on
+every refusal is logged as a denial.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from regalia.broker.appraise import verdict_of
+from regalia.broker.challenges import ChallengeRefused
+from regalia.broker.codes import BrokerCode
+from regalia.broker.leases import holder_of
+from regalia.broker.records import Attempt, clean_reasons, denial_record, release_record
+from regalia.broker.request import (
+    decode,
+    evidence_digest_of,
+    lease_of,
+    parse_challenge_request,
+    parse_release_request,
+    recipient_of,
+    version_of,
+)
+from regalia.core.codec import b64
+from regalia.core.errors import (
+    AttestationError,
+    IntegrityError,
+    ParseError,
+    PolicyDenied,
+    RegaliaError,
+    UnavailableError,
+)
+from regalia.core.events import Event, emit
+from regalia.crypto import hpke
+from regalia.formats.release import ChallengeResponse, Refusal, ReleaseResponse, release_info
+from regalia.policy.verdict import Deny
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from regalia.broker.appraise import Appraiser
+    from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
+    from regalia.broker.floors import FloorStore
+    from regalia.broker.leases import Lease, LeaseStore
+    from regalia.broker.models import ServedModel
+    from regalia.broker.request import Asked
+    from regalia.core.clock import Clock
+    from regalia.core.errors import Code
+    from regalia.formats.claims import SnpClaims
+    from regalia.formats.release import LoggedRecord, LogProof, ReleaseRequest
+    from regalia.keys.base import KeyStore
+    from regalia.policy.verdict import Allow
+    from regalia.tlog.log import Log
+
+
+# Catches honest mistakes, such as a release that was never appraised; no wall against hostile code.
+_MINT = object()
+
+
+class Watch(Protocol):
+    """Sees how long steps take and what was decided. Never sees a secret."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """One step took this long."""
+
+    def decision(self, decision: str, codes: tuple[str, ...]) -> None:
+        """A release or a denial was logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A request that nothing speaks against, and its lease. Only steps (1) to (4) make one."""
+
+    attempt: Attempt
+    asked: Asked
+    model: ServedModel
+    claims: SnpClaims
+    allow: Allow
+    lease: Lease
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a request is cleared by the broker's steps (1) to (4)")
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why a request is denied, and what was verified by then."""
+
+    attempt: Attempt
+    claims: SnpClaims | None
+    wildcards: tuple[str, ...]
+    reasons: tuple[tuple[Code, str], ...]
+
+
+class ReleaseDenied(PolicyDenied):
+    """A denial that stands in the log."""
+
+    def __init__(self, denial: Denial, logged: LoggedRecord) -> None:
+        code, what = denial.reasons[0]
+        super().__init__(code, what, denial.reasons)
+        self.proof: LogProof = logged.proof
+
+
+def refusal_of(error: RegaliaError) -> Refusal:
+    """The answer to any request that is not granted."""
+    reasons = error.reasons if isinstance(error, PolicyDenied) else ((error.code, error.what),)
+    (first, *_) = clean_reasons([(error.code, error.what)])
+    return Refusal(
+        code=error.code.name,
+        what=first.what,
+        why=error.code.why,
+        fix=error.code.fix,
+        reasons=clean_reasons(reasons),
+        log=error.proof if isinstance(error, ReleaseDenied) else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """Decides about releases. Safe for several threads; knows nothing of HTTP."""
+
+    models: dict[str, ServedModel]
+    appraiser: Appraiser
+    challenges: ChallengeStore
+    leases: LeaseStore
+    floors: FloorStore
+    log: Log
+    keys: KeyStore
+    clock: Clock
+    watch: Watch
+
+    def challenge(self, body: bytes) -> ChallengeResponse:
+        """Issue a challenge.
+
+        Args:
+            body: a ``ChallengeRequest``, raw and untrusted.
+
+        Raises:
+            ParseError: the request is malformed.
+            UnavailableError: MODEL_UNKNOWN, CHALLENGES_EXHAUSTED or STATE_UNAVAILABLE.
+        """
+        model_id = parse_challenge_request(body)
+        model = self.models.get(str(model_id))
+        if model is None:
+            raise UnavailableError(BrokerCode.MODEL_UNKNOWN, f"no key for {model_id} here")
+        with self._stage("challenge"):
+            challenge = self.challenges.issue(model_id, model.policy_id, self.clock())
+        emit(Event.CHALLENGE_ISSUED, model_id=str(model_id))
+        return ChallengeResponse(
+            challenge=b64(challenge),
+            audience=self.log.origin,
+            policy_id=str(model.policy_id),
+            expires_in_s=self.challenges.ttl_s,
+        )
+
+    def release(self, body: bytes) -> ReleaseResponse:
+        """Decide about one request, log the decision, and answer with the key if it is a release.
+
+        Args:
+            body: a ``ReleaseRequest``, raw and untrusted.
+
+        Raises:
+            ParseError: the request is malformed; no challenge was spent.
+            ChallengeRefused: there is nothing to log, see there.
+            ReleaseDenied: denied and logged.
+            LogError: the decision could not be logged. No key was touched.
+            KeyAccessError, UnavailableError: the key store or the database fails.
+        """
+        now = self.clock()
+        request, challenge = parse_release_request(body)
+        try:
+            consumed = self.challenges.consume(challenge, now)  # (1)
+        except ChallengeRefused as refused:
+            if refused.issued is None:
+                raise
+            attempt = self._attempt(request, refused.issued, now)
+            denial = Denial(attempt, None, (), ((refused.code, refused.what),))
+            raise self._denied(denial) from refused
+        decided = self._decide(self._attempt(request, consumed.issued, now), request, consumed)
+        if isinstance(decided, Denial):
+            raise self._denied(decided)
+        return self._grant(decided)
+
+    def _attempt(self, request: ReleaseRequest, issued: IssuedFor, now: datetime) -> Attempt:
+        model = self.models.get(issued.model_id)
+        return Attempt(
+            now=now,
+            broker=self.log.origin,
+            custody=self.keys.custody,
+            model_id=issued.model_id,
+            policy_id=issued.policy_id,
+            policy_version=0 if model is None else model.policy.version,
+            model_version=version_of(request),
+            evidence_digest=evidence_digest_of(request),
+            recipient=recipient_of(request),
+            lease_id=lease_of(request),
+        )
+
+    def _decide(
+        self, attempt: Attempt, request: ReleaseRequest, challenge: ConsumedChallenge
+    ) -> Cleared | Denial:
+        """Steps (2) to (4). Failures of the broker itself are raised, not taken for a denial."""
+        claims: SnpClaims | None = None
+        wildcards: tuple[str, ...] = ()
+        try:
+            asked = decode(request)
+            model = self._model_for(asked, challenge.issued)
+            with self._stage("verify"):
+                claims, config = self.appraiser.claims(asked, challenge, model, attempt.now)  # (2)
+            with self._stage("holders"):
+                active = self.leases.active(
+                    str(model.model_id), attempt.now, besides=asked.lease_id
+                )
+            with self._stage("policy"):
+                verdict = verdict_of(  # (3)
+                    claims,
+                    config,
+                    asked=asked,
+                    challenge=challenge,
+                    model=model,
+                    custody=self.keys.custody,
+                    active_holders=active,
+                    now=attempt.now,
+                )
+            wildcards = verdict.wildcards
+            reasons = _version_findings(asked, model)
+            if isinstance(verdict, Deny):
+                reasons = [(found.code, found.what) for found in verdict.reasons] + reasons
+            if isinstance(verdict, Deny) or reasons:
+                return Denial(attempt, claims, wildcards, tuple(reasons))
+            self.floors.require_current(model.versions)
+            with self._stage("lease"):
+                lease = self._lease(asked, model, claims, attempt.now)  # (4)
+        except (ParseError, AttestationError, IntegrityError, PolicyDenied) as exc:
+            each = exc.reasons if isinstance(exc, PolicyDenied) else ((exc.code, exc.what),)
+            return Denial(attempt, claims, wildcards, tuple(each))
+        return Cleared(attempt, asked, model, claims, verdict, lease, _MINT)
+
+    def _model_for(self, asked: Asked, issued: IssuedFor) -> ServedModel:
+        """The model that the challenge was issued for, if the request is for the same."""
+        model = self.models.get(issued.model_id)
+        if model is None:
+            raise PolicyDenied(BrokerCode.MODEL_UNKNOWN, f"no key for {issued.model_id} any more")
+        for name, seen, want in (
+            ("model", str(asked.model_id), issued.model_id),
+            ("policy", str(asked.policy_id), issued.policy_id),
+        ):
+            if seen != want:
+                raise PolicyDenied(
+                    BrokerCode.REQUEST_MISMATCH, f"the challenge is for {name} {want}, not {seen}"
+                )
+        if issued.policy_id != str(model.policy_id):
+            raise PolicyDenied(BrokerCode.POLICY_CHANGED, f"the policy is now {model.policy_id}")
+        return model
+
+    def _lease(self, asked: Asked, model: ServedModel, claims: SnpClaims, now: datetime) -> Lease:
+        return self.leases.take(
+            model_id=str(model.model_id),
+            holder=holder_of(claims),
+            policy_name=model.policy.name,
+            holders_max=model.policy.holders_max,
+            lease_s=model.policy.lease_s,
+            now=now,
+            renew=asked.lease_id,
+        )
+
+    def _denied(self, denial: Denial) -> ReleaseDenied:
+        """Log a denial. Raises LogError when that is impossible."""
+        record = denial_record(denial.attempt, denial.claims, denial.wildcards, denial.reasons)
+        with self._stage("log"):
+            logged = self.log.append(record)
+        codes = tuple(code.name for code, _ in denial.reasons)
+        self.watch.decision("denial", codes)
+        emit(
+            Event.RELEASE_DENIED,
+            index=logged.index,
+            model_id=record.model_id,
+            hardware=record.hardware,
+            codes=list(codes),
+        )
+        return ReleaseDenied(denial, logged)
+
+    def _grant(self, cleared: Cleared) -> ReleaseResponse:
+        """Steps (5) to (7). If any of them fails, the lease is given back."""
+        try:
+            logged = self._append(cleared)  # (5)
+            response = self._rewrap(cleared, logged)  # (6) (7)
+        except RegaliaError as exc:
+            emit(Event.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=exc.code.name)
+            self._give_back(cleared.lease)
+            raise
+        self.watch.decision("release", ())
+        emit(
+            Event.RELEASE_GRANTED,
+            index=logged.index,
+            model_id=logged.record.model_id,
+            hardware=logged.record.hardware,
+            product=logged.record.product,
+            recipient=logged.record.recipient,
+            lease_id=logged.record.lease_id,
+            lease_until=logged.record.lease_until,
+            wildcards=logged.record.wildcards,
+        )
+        return response
+
+    def _append(self, cleared: Cleared) -> LoggedRecord:
+        record = release_record(
+            cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
+        )
+        with self._stage("log"):
+            return self.log.append(record)
+
+    def _rewrap(self, cleared: Cleared, logged: LoggedRecord) -> ReleaseResponse:
+        """The model key is in the clear between these two lines of ``with``, and nowhere else."""
+        wrapped = cleared.model.manifest.wrapped_key
+        context = cleared.model.manifest.content.wrap_context()
+        info = release_info(
+            model_id=str(cleared.model.model_id),
+            lease_id=cleared.lease.lease_id,
+            record_index=logged.index,
+        )
+        with self._stage("unwrap"):
+            model_key = self.keys.unwrap_logged(wrapped.kek, wrapped.blob, context, logged=logged)
+        with model_key, self._stage("rewrap"):
+            enc, sealed = hpke.seal(cleared.asked.hpke_public_key, info, b"", model_key.view())
+        return ReleaseResponse(
+            encapsulated_key=b64(enc),
+            wrapped_key=b64(sealed),
+            custody=self.keys.custody,
+            lease_id=cleared.lease.lease_id,
+            lease_s=cleared.model.policy.lease_s,
+            log=logged.proof,
+        )
+
+    def _give_back(self, lease: Lease) -> None:
+        try:
+            self.leases.undo(lease)
+        except UnavailableError as exc:
+            # The lease then counts until it ends: too few holders, never too many.
+            emit(Event.RELEASE_FAILED, lease_id=lease.lease_id, code=exc.code.name)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.watch.stage(name, time.perf_counter() - start)
+
+
+def _version_findings(asked: Asked, model: ServedModel) -> list[tuple[Code, str]]:
+    """The runtime found this very version: only its key is here."""
+    what = f"the runtime has version {asked.model_version}; the key is of version {model.version}"
+    if asked.model_version < model.version:
+        return [(BrokerCode.MODEL_ROLLBACK, what)]
+    if asked.model_version > model.version:
+        return [(BrokerCode.MODEL_VERSION_MISMATCH, what)]
+    return []

@@ -1,0 +1,436 @@
+"""A whole release in one process: owner, simulated platform, broker, runtime. No sockets.
+
+    world = World(folder, shared)              everything healthy
+    world.ask()                                one release through HTTP, as a runtime does it
+    world.ask(Deviation(role=Role.SERVE))      the same with one thing wrong
+    world.records()                            what the log says, verified
+
+The heavy parts (RSA keys, the key store's KDF) are made once, in ``Shared``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+
+from regalia.broker.app import create_app
+from regalia.broker.appraise import Appraiser
+from regalia.broker.challenges import ChallengeStore
+from regalia.broker.collateral import read_collateral
+from regalia.broker.config import LimitsSection
+from regalia.broker.floors import FloorStore
+from regalia.broker.leases import LeaseStore
+from regalia.broker.metrics import Metrics
+from regalia.broker.models import ModelFiles, by_id, load_model
+from regalia.broker.service import Broker
+from regalia.broker.state import create_tables
+from regalia.core.clock import system_clock
+from regalia.core.codec import b64, canonical_json, unb64
+from regalia.core.secret import SecretBytes
+from regalia.core.types import Digest, ModelId, PolicyId
+from regalia.crypto import dsse, hpke
+from regalia.crypto.sign import SigningKey
+from regalia.formats.evidence import NO_DEVICES, Binding, Role
+from regalia.formats.release import (
+    ChallengeResponse,
+    Refusal,
+    ReleaseRequest,
+    ReleaseResponse,
+    release_info,
+)
+from regalia.formats.runtime_config import FORMAT as CONFIG_FORMAT
+from regalia.formats.runtime_config import Placement, RuntimeConfig
+from regalia.formats.sealed import (
+    INDEX_PADDING,
+    STRIDE,
+    Geometry,
+    SealId,
+    WrappedKey,
+    stored_size,
+    wrap_context,
+)
+from regalia.formats.sealed_manifest import PAYLOAD_TYPE, Manifest, SealedFile
+from regalia.keys.devfile import create_store
+from regalia.policy.document import sign_release_policy
+from regalia.policy.pin import OwnerChoices, pin_release
+from regalia.testing.snp import SimulatedPlatform
+from regalia.testing.snp_authority import AuthorityKeys
+from regalia.testing.snp_knobs import HEALTHY
+from regalia.tlog.audit import audit_log
+from regalia.tlog.database import open_engine
+from regalia.tlog.log import Log
+from regalia.tlog.note import parse_log_key, verifier_key_text
+from regalia.tlog.source import DatabaseSource
+from regalia.tlog.verify import verify_proof
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia.crypto.hpke import KemKeyPair
+    from regalia.formats.evidence import Evidence
+    from regalia.formats.policy import ReleasePolicy
+    from regalia.formats.release import (
+        LoggedRecord,
+        ReleaseRecord,
+    )
+    from regalia.keys.devfile import DevFileKeyStore
+    from regalia.testing.snp_knobs import Knobs
+
+ORIGIN = "log.example/regalia"
+MEASUREMENT = hashlib.sha384(b"the accepted image").digest()
+MODEL_KEY = hashlib.sha256(b"the model key").digest()
+WRAP_KEY = b"an RSA-3072 SubjectPublicKeyInfo would stand here".ljust(422, b".")
+KEK = "model"
+
+
+class Shared:
+    """What is slow to make and may be used by every test: nothing in it changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.passphrase = b"correct horse"
+        self.store_path = folder / "keys.json"
+        with SecretBytes(bytearray(self.passphrase)) as passphrase:
+            self.store = create_store(self.store_path, passphrase)
+        self.store.add_kek(KEK)
+        self.platform = SimulatedPlatform.create(
+            folder / "platform", now=system_clock(), keys=AuthorityKeys.generate()
+        )
+        self.owner = SigningKey.generate_ed25519()
+        self.log_signer = SigningKey.generate_ed25519()
+        self.log_key = verifier_key_text(ORIGIN, self.log_signer.verify_key)
+
+
+class SpyStore:
+    """The key store, and a note of every unwrapping."""
+
+    def __init__(self, store: DevFileKeyStore) -> None:
+        self._store = store
+        self.unwrapped: list[LoggedRecord] = []
+
+    banner = "a banner"
+    custody = "broker"
+
+    @property
+    def wrap_algorithm(self) -> str:
+        return self._store.wrap_algorithm
+
+    def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
+        return self._store.wrap(kek, model_key, context)
+
+    def unwrap_logged(
+        self, kek: str, blob: bytes, context: bytes, *, logged: LoggedRecord
+    ) -> SecretBytes:
+        self.unwrapped.append(logged)
+        return self._store.unwrap_logged(kek, blob, context, logged=logged)
+
+    def recover_for_owner(self, *_: object) -> SecretBytes:
+        raise AssertionError("the broker never calls this")
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """What one request does differently from a healthy runtime."""
+
+    knobs: Knobs = HEALTHY
+    role: Role = Role.RELEASE
+    audience: str | None = None
+    bound_key: bytes | None = None  # evidence is over another HPKE key than the request's
+    bound_policy: PolicyId | None = None
+    bound_model: ModelId | None = None
+    bound_devices: Digest = field(default_factory=lambda: Digest(NO_DEVICES))
+    measurement: bytes = MEASUREMENT
+    platform: SimulatedPlatform | None = None
+    config: RuntimeConfig | None = None
+    evidence: bytes | None = None  # instead of fresh evidence: a replay, or rubbish
+    request: dict[str, Any] = field(default_factory=dict)  # fields of the request
+    wait_s: float = 0  # between challenge and request
+
+
+HEALTHY_RUNTIME = Deviation()
+
+
+class World:
+    """Everything around one broker. ``now`` is the time for all of it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shared: Shared,
+        *,
+        version: int = 3,
+        limits: LimitsSection | None = None,
+        policy: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.shared = shared
+        self.now: datetime = system_clock() + timedelta(seconds=1)
+        self.limits = limits or LimitsSection()
+        self.log_engine = open_engine(f"sqlite:///{folder}/log.db")
+        self.state_engine = open_engine(f"sqlite:///{folder}/state.db")
+        self.store = SpyStore(shared.store)
+        self.log = Log(self.log_engine, origin=ORIGIN, key=shared.log_signer)
+        self.model_id = ModelId(hashlib.sha256(b"the model's files").digest())
+        self.manifest = self.make_manifest(version)
+        self.policy = self.make_policy(**(policy or {}))
+        self.key: KemKeyPair = hpke.generate_keypair(hpke.Kem.X_WING)
+        self.approvals: dict[str, bytes] = {}
+        self.approvers: tuple[SigningKey, ...] = ()
+        self.metrics = Metrics()
+        self.restart()
+
+    # -- the owner ----------------------------------------------------------------------------
+
+    def make_manifest(self, version: int) -> bytes:
+        """A signed manifest whose wrapped key is real; its shards are never read here."""
+        seal_id = SealId(hashlib.sha256(b"seal %d" % version).digest())
+        context = wrap_context(self.model_id, version, seal_id)
+        with SecretBytes(bytearray(MODEL_KEY)) as key:
+            blob = self.store.wrap(KEK, key, context)
+        nothing = Digest.of(b"")
+        manifest = Manifest(
+            seal_id=seal_id,
+            model_id=self.model_id,
+            version=version,
+            geometry=Geometry(STRIDE, 1, 0),
+            signer=self.shared.owner.verify_key.spki,
+            wrapped_key=WrappedKey(kek=KEK, algorithm=self.store.wrap_algorithm, blob=blob),
+            index=SealedFile(stored_size(INDEX_PADDING, STRIDE), nothing, nothing),
+            shards=(SealedFile(stored_size(0, STRIDE), nothing, nothing),),
+        )
+        return dsse.sign(PAYLOAD_TYPE, manifest.encode(), (self.shared.owner,)).encode()
+
+    def make_policy(self, **changes: Any) -> ReleasePolicy:  # noqa: ANN401
+        """A policy pinned from a healthy platform, then changed."""
+        from regalia.attest.snp import verify_snp  # noqa: PLC0415
+
+        choices = OwnerChoices(
+            name="test",
+            version=5,
+            model_id=self.model_id,
+            model_version_minimum=1,
+            owner_key=self.shared.owner.verify_key.fingerprint,
+            challenge_max_age_s=60,
+            holders_max=2,
+            lease_s=600,
+            custody=("broker",),
+            approvals_threshold=0,
+            approvers=(),
+            pin_chip=True,
+            pin_host_data=True,
+        )
+        config, report_data = self.runtime_config(), b"r" * 64
+        platform = self.shared.platform
+        claims = verify_snp(
+            platform.evidence(report_data, measurement=MEASUREMENT, runtime_config=config.encode()),
+            anchors=platform.anchors(),
+            collateral=platform.collateral(),
+            report_data=report_data,
+            now=self.now,
+        )
+        pinned = pin_release(claims, config, choices, now=self.now)
+        return msgspec.structs.replace(pinned, **changes)
+
+    def runtime_config(self) -> RuntimeConfig:
+        """What the healthy runtime was measured with."""
+        return RuntimeConfig(
+            format=CONFIG_FORMAT,
+            model_id=str(self.model_id),
+            owner_key=str(self.shared.owner.verify_key.fingerprint),
+            log_key=self.shared.log_key,
+            placement=Placement(region="eu", site="one", tier="own"),
+            egress=[],
+        )
+
+    # -- the broker ---------------------------------------------------------------------------
+
+    def model_files(self, **changes: Any) -> ModelFiles:  # noqa: ANN401
+        fields: dict[str, Any] = {
+            "manifest": self.manifest,
+            "policy": sign_release_policy(self.policy, (self.shared.owner,)),
+            "owner_keys": (self.shared.owner.verify_key,),
+            "owner_threshold": 1,
+            "approvals": self.approvals,
+            "approver_keys": tuple(key.verify_key for key in self.approvers),
+        }
+        return ModelFiles(**(fields | changes))
+
+    def restart(self) -> None:
+        """A new broker on the same databases, with the current manifest and policy."""
+        create_tables(self.state_engine)
+        model = load_model(self.model_files(), store=self.store, log_key=self.log.log_key)
+        floors = FloorStore(self.state_engine)
+        floors.raise_to(model.versions)
+        self.broker = Broker(
+            models=by_id((model,)),
+            appraiser=Appraiser(
+                anchors=self.shared.platform.anchors(),
+                collateral=read_collateral(self.shared.platform.collateral_directory),
+                audience=ORIGIN,
+            ),
+            challenges=ChallengeStore(
+                self.state_engine,
+                ttl_s=self.limits.challenge_ttl_s,
+                open_max=self.limits.challenges,
+            ),
+            leases=LeaseStore(self.state_engine),
+            floors=floors,
+            log=self.log,
+            keys=self.store,
+            clock=lambda: self.now,
+            watch=self.metrics,
+        )
+        self.app = create_app(self.broker, self.metrics, self.limits)
+
+    def close(self) -> None:
+        self.log_engine.dispose()
+        self.state_engine.dispose()
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    # -- the network --------------------------------------------------------------------------
+
+    def http(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
+        async def call() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(call())
+
+    def post(self, path: str, message: object) -> httpx.Response:
+        return self.http("POST", path, content=canonical_json(message))
+
+    # -- the runtime --------------------------------------------------------------------------
+
+    def challenge(self) -> ChallengeResponse:
+        answer = self.post("/v1/challenge", {"model_id": str(self.model_id)})
+        assert answer.status_code == 200, answer.text
+        return msgspec.json.decode(answer.content, type=ChallengeResponse)
+
+    def evidence(
+        self, asked: ChallengeResponse, deviation: Deviation = HEALTHY_RUNTIME
+    ) -> Evidence:
+        """Fresh evidence for a challenge, from the simulated platform."""
+        binding = Binding(
+            role=deviation.role,
+            audience=asked.audience if deviation.audience is None else deviation.audience,
+            challenge=unb64(asked.challenge, what="challenge"),
+            hpke_public_key=deviation.bound_key or self.key.public_key,
+            wrap_public_key=WRAP_KEY,
+            model_id=deviation.bound_model or self.model_id,
+            policy_id=deviation.bound_policy or PolicyId.parse(asked.policy_id),
+            device_evidence=deviation.bound_devices,
+        )
+        platform = deviation.platform or self.shared.platform
+        return platform.evidence(
+            binding.report_data(),
+            measurement=deviation.measurement,
+            runtime_config=(deviation.config or self.runtime_config()).encode(),
+            knobs=deviation.knobs,
+        )
+
+    def request(
+        self, asked: ChallengeResponse, deviation: Deviation = HEALTHY_RUNTIME
+    ) -> dict[str, Any]:
+        evidence = deviation.evidence or self.evidence(asked, deviation).encode()
+        request = ReleaseRequest(
+            challenge=asked.challenge,
+            model_id=str(self.model_id),
+            model_version=3,
+            policy_id=asked.policy_id,
+            hpke_public_key=b64(self.key.public_key),
+            wrap_public_key=b64(WRAP_KEY),
+            evidence=b64(evidence),
+            lease_id=None,
+        )
+        fields: dict[str, Any] = msgspec.to_builtins(request)
+        return fields | deviation.request
+
+    def ask(self, deviation: Deviation = HEALTHY_RUNTIME) -> httpx.Response:
+        """One whole exchange."""
+        asked = self.challenge()
+        self.pass_time(deviation.wait_s)
+        return self.post("/v1/release", self.request(asked, deviation))
+
+    def granted(self, answer: httpx.Response) -> ReleaseResponse:
+        assert answer.status_code == 200, answer.text
+        return msgspec.json.decode(answer.content, type=ReleaseResponse)
+
+    def open(self, answer: httpx.Response, **info: Any) -> bytes:  # noqa: ANN401
+        """What the runtime does with an answer: check the proof, then open the key."""
+        response = self.granted(answer)
+        logged = verify_proof(response.log, log_key=self.shared.log_key)
+        bound = {
+            "model_id": str(self.model_id),
+            "lease_id": response.lease_id,
+            "record_index": logged.index,
+        }
+        return hpke.open_(
+            self.key,
+            unb64(response.encapsulated_key, what="enc"),
+            release_info(**(bound | info)),
+            b"",
+            unb64(response.wrapped_key, what="key"),
+        )
+
+    # -- everybody ----------------------------------------------------------------------------
+
+    def records(self) -> list[ReleaseRecord]:
+        """Every record of the log, after an audit of all of it."""
+        found: list[ReleaseRecord] = []
+        audit_log(
+            DatabaseSource(self.log.reader),
+            parse_log_key(self.shared.log_key),
+            remembered=None,
+            visit=lambda _index, record: found.append(record),
+        )
+        return found
+
+    def refused(self, answer: httpx.Response) -> Refusal:
+        assert answer.status_code != 200, answer.text
+        return msgspec.json.decode(answer.content, type=Refusal)
+
+    def write_config(self, folder: Path, **changes: str) -> Path:
+        """The same world as files, for ``regalia broker``; returns the configuration file."""
+        folder.mkdir()
+        secrets = {
+            "keys.json": self.shared.store_path.read_bytes(),
+            "passphrase": self.shared.passphrase,
+            "log.key": self.shared.log_signer.to_pem(None),
+        }
+        for name, data in secrets.items():
+            (folder / name).write_bytes(data)
+            (folder / name).chmod(0o600)
+        (folder / "manifest.json").write_bytes(self.manifest)
+        (folder / "policy.json").write_bytes(self.model_files().policy)
+        (folder / "owner.pub").write_bytes(self.shared.owner.verify_key.to_pem())
+        sections = {
+            "listen": '"127.0.0.1:0"',
+            "state.database": '"sqlite:///state.db"',
+            "log.database": '"sqlite:///log.db"',
+            "log.origin": f'"{ORIGIN}"',
+            "log.key": '"log.key"',
+            "keys.store": '"dev-file:keys.json"',
+            "keys.passphrase_file": '"passphrase"',
+            "attest.collateral": f'"{self.shared.platform.collateral_directory}"',
+            "attest.dangerous_simulated_anchor": (
+                f'"{self.shared.platform.collateral_directory}/ark.der"'
+            ),
+        }
+        lines = [f"{name} = {value}" for name, value in (sections | changes).items() if value]
+        lines += ["[[models]]", 'manifest = "manifest.json"', 'policy = "policy.json"']
+        lines += ['owner_keys = ["owner.pub"]']
+        path = folder / "broker.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path

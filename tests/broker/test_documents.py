@@ -1,0 +1,251 @@
+"""What a broker reads at its start: manifests, policies, approvals, collateral."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from broker_harness import Deviation
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regalia.broker.collateral import read_collateral
+from regalia.broker.models import by_id, load_model
+from regalia.core.clock import rfc3339
+from regalia.core.errors import LocalError, ParseError, RegaliaError
+from regalia.core.types import ModelId, PolicyId
+from regalia.crypto import dsse
+from regalia.crypto.sign import SigningKey
+from regalia.formats import approval as approval_format
+from regalia.formats.approval import Approval, parse_approval
+from regalia.formats.policy import Approvals
+from regalia.policy.document import sign_release_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from broker_harness import World
+
+
+def load(world: World, **changes: Any) -> str:  # noqa: ANN401
+    with pytest.raises(RegaliaError) as caught:
+        load_model(world.model_files(**changes), store=world.store, log_key=world.shared.log_key)
+    return caught.value.code.name
+
+
+def test_documents_of_another_owner(world: World) -> None:
+    other = SigningKey.generate_ed25519()
+    assert load(world, owner_keys=(other.verify_key,)) == "SIGNER_UNKNOWN"
+    assert load(world, owner_keys=()) == "SIGNER_UNKNOWN"
+    assert load(world, policy=sign_release_policy(world.policy, (other,))) == "SIGNER_UNKNOWN"
+    assert load(world, policy=sign_release_policy(world.policy, ())) == "UNSIGNED"
+    assert load(world, policy=world.manifest) == "WRONG_PAYLOAD_TYPE"
+    assert load(world, policy=b"{}") == "MALFORMED"
+    assert load(world, manifest=b"") == "MALFORMED"
+    both = (world.shared.owner.verify_key, other.verify_key)
+    assert load(world, owner_keys=both, owner_threshold=2) == "SIGNER_UNKNOWN"
+    manifest = dsse.parse_envelope(world.manifest, what="m")
+    assert load(world, manifest=msgspec_envelope(manifest, other)) == "SIGNER_UNKNOWN"
+
+
+def msgspec_envelope(envelope: dsse.Envelope, key: SigningKey) -> bytes:
+    return dsse.sign(envelope.payload_type, envelope.unverified_payload, (key,)).encode()
+
+
+def test_documents_that_do_not_belong_together(world: World) -> None:
+    owner = (world.shared.owner,)
+    replace = msgspec.structs.replace
+    model = replace(world.policy.model, id=str(ModelId(b"x" * 32)))
+    other = sign_release_policy(replace(world.policy, model=model), owner)
+    assert load(world, policy=other) == "POLICY_OTHER_MODEL"
+    newer = replace(world.policy.model, version_minimum=4)
+    other = sign_release_policy(replace(world.policy, model=newer), owner)
+    assert load(world, policy=other) == "VERSION_ROLLBACK"
+    runtime = replace(world.policy.runtime, log_key="log.other+00000000+AAAA")
+    other = sign_release_policy(replace(world.policy, runtime=runtime), owner)
+    assert load(world, policy=other) == "POLICY_OTHER_LOG"
+
+
+def test_key_wrapped_by_another_kind_of_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(world.store), "wrap_algorithm", "pkcs11/aes-kwp")
+    assert load(world) == "WRAP_UNKNOWN"
+
+
+def test_one_policy_for_a_name_and_one_seal_for_a_model(world: World) -> None:
+    (model,) = world.broker.models.values()
+    with pytest.raises(RegaliaError, match="BAD_CONFIG"):
+        by_id((model, model))
+
+
+# -- approvals ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alice() -> SigningKey:
+    return SigningKey.generate_ed25519()
+
+
+@pytest.fixture
+def bob() -> SigningKey:
+    return SigningKey.generate_p384()
+
+
+def approved(world: World, *keys: SigningKey, **changes: Any) -> bytes:  # noqa: ANN401
+    fields: dict[str, Any] = {
+        "format": approval_format.FORMAT,
+        "policy_id": str(world.policy.policy_id()),
+        "model_id": str(world.model_id),
+        "not_after": rfc3339(world.now + timedelta(hours=1)),
+    }
+    payload = Approval(**(fields | changes)).encode()
+    return dsse.sign(approval_format.PAYLOAD_TYPE, payload, keys).encode()
+
+
+@pytest.fixture
+def guarded(make_world: Callable[..., World], alice: SigningKey, bob: SigningKey) -> World:
+    """A world whose policy wants both approvals."""
+    both = [str(key.verify_key.fingerprint) for key in (alice, bob)]
+    world = make_world(policy={"approvals": Approvals(threshold=2, approvers=both)})
+    world.approvers = (alice, bob)
+    return world
+
+
+def codes(world: World) -> list[str]:
+    answer = world.ask()
+    return [] if answer.status_code == 200 else [r.code for r in world.refused(answer).reasons]
+
+
+def test_m_of_n_approvals(guarded: World, alice: SigningKey, bob: SigningKey) -> None:
+    assert codes(guarded) == ["APPROVALS_MISSING"]
+    guarded.approvals = {"a": approved(guarded, alice), "a2": approved(guarded, alice)}
+    guarded.restart()
+    assert codes(guarded) == ["APPROVALS_MISSING"]  # one person counts once
+    guarded.approvals["b"] = approved(guarded, bob)
+    guarded.restart()
+    assert codes(guarded) == []
+    guarded.pass_time(3601)
+    assert codes(guarded) == ["APPROVALS_MISSING"]  # approvals end
+
+
+def test_two_signatures_on_one_statement(
+    guarded: World, alice: SigningKey, bob: SigningKey
+) -> None:
+    guarded.approvals = {"both": approved(guarded, alice, bob)}
+    guarded.restart()
+    assert codes(guarded) == []
+
+
+def test_a_stranger_beside_an_approver_does_not_count(guarded: World, alice: SigningKey) -> None:
+    guarded.approvals = {"a": approved(guarded, alice, SigningKey.generate_ed25519())}
+    guarded.restart()
+    assert codes(guarded) == ["APPROVALS_MISSING"]
+
+
+def test_a_forged_signature_of_an_approver_whose_key_is_not_configured(
+    guarded: World, alice: SigningKey, bob: SigningKey
+) -> None:
+    """Bob is an approver in the policy; what stands under his name was never verified."""
+    good = dsse.parse_envelope(approved(guarded, alice), what="approval")
+    forged = (str(bob.verify_key.fingerprint), b"\x30" * 100)
+    envelope = dsse.Envelope(good.payload_type, good.unverified_payload, (*good.signatures, forged))
+    guarded.approvers = (alice,)
+    guarded.approvals = {"both": envelope.encode()}
+    guarded.restart()
+    assert codes(guarded) == ["APPROVALS_MISSING"]
+    guarded.approvers = (alice, bob)
+    with pytest.raises(RegaliaError, match="SIGNATURE_INVALID"):
+        guarded.restart()
+
+
+def test_statements_that_do_not_count_are_refused(guarded: World, alice: SigningKey) -> None:
+    cases = [
+        (approved(guarded, SigningKey.generate_ed25519()), "SIGNER_UNKNOWN"),
+        (approved(guarded), "UNSIGNED"),
+        (approved(guarded, alice, policy_id=str(PolicyId(b"p" * 32))), "APPROVAL_INVALID"),
+        (approved(guarded, alice, model_id=str(ModelId(b"m" * 32))), "APPROVAL_INVALID"),
+        (approved(guarded, alice, format="regalia/approval/v2"), "MALFORMED"),
+        (approved(guarded, alice, not_after="tomorrow"), "MALFORMED"),
+        (guarded.manifest, "WRONG_PAYLOAD_TYPE"),
+        (b"rubbish", "MALFORMED"),
+    ]
+    for data, code in cases:
+        assert load(guarded, approvals={"x": data}) == code
+
+
+def test_approvals_with_no_approver_key(guarded: World, alice: SigningKey) -> None:
+    data = {"a": approved(guarded, alice)}
+    assert load(guarded, approvals=data, approver_keys=()) == "SIGNER_UNKNOWN"
+
+
+@given(st.binary(max_size=64), st.integers(0, 2**31))
+def test_approval_round_trip(digest: bytes, seconds: int) -> None:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    approval = Approval(
+        format=approval_format.FORMAT,
+        policy_id=str(PolicyId(digest.ljust(32, b".")[:32])),
+        model_id=str(ModelId(digest.rjust(32, b".")[:32])),
+        not_after=rfc3339(datetime.fromtimestamp(seconds, UTC)),
+    )
+    assert parse_approval(approval.encode()) == approval
+
+
+# -- collateral -----------------------------------------------------------------------------------
+
+
+def test_collateral_in_pem_and_der(world: World, tmp_path: Path) -> None:
+    platform = world.shared.platform
+    folder = tmp_path / "collateral"
+    folder.mkdir()
+    chain = b"".join(
+        x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+        for der in (platform.ask, platform.ark)
+    )
+    (folder / "chain.pem").write_bytes(chain)
+    (folder / "asvk.crt").write_bytes(platform.asvk)
+    (folder / "list.crl").write_bytes(platform.crl)
+    (folder / "list.pem").write_bytes(
+        x509.load_der_x509_crl(platform.crl).public_bytes(Encoding.PEM)
+    )
+    (folder / "README").write_text("not collateral")
+    found = read_collateral(folder)
+    assert sorted(found.certificates) == sorted((platform.ask, platform.ark, platform.asvk))
+    assert found.crls == (platform.crl, platform.crl)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"rubbish", b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN X509 CRL-----\nAA"]
+)
+def test_collateral_that_is_none(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.pem").write_bytes(data)
+    with pytest.raises(ParseError, match="MALFORMED"):
+        read_collateral(tmp_path)
+
+
+def test_collateral_folder(tmp_path: Path) -> None:
+    assert read_collateral(tmp_path).certificates == ()  # and the verifier then refuses
+    with pytest.raises(LocalError, match="FILE_MISSING"):
+        read_collateral(tmp_path / "none")
+    for number in range(65):
+        (tmp_path / f"{number}.der").write_bytes(b"")
+    with pytest.raises(LocalError, match="TOO_LARGE"):
+        read_collateral(tmp_path)
+
+
+def test_no_collateral_and_no_crl_mean_no_release(world: World, tmp_path: Path) -> None:
+    import dataclasses  # noqa: PLC0415
+
+    appraiser = dataclasses.replace(world.broker.appraiser, collateral=read_collateral(tmp_path))
+    world.broker = dataclasses.replace(world.broker, appraiser=appraiser)
+    from regalia.broker.app import create_app  # noqa: PLC0415
+
+    world.app = create_app(world.broker, world.metrics, world.limits)
+    refusal = world.refused(world.ask(Deviation()))
+    assert refusal.code == "CRL_MISSING"
