@@ -1,0 +1,212 @@
+"""The default engine: Hugging Face transformers on torch, weights run where they were decrypted.
+
+Everything comes from memory: configuration, tokenizer, chat template, weights. The architecture
+is built on the meta device and its parameters become views of the locked mapping, so that the
+plaintext exists once. Nothing is fetched, and no code of the model's own is run.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regalia.core.errors import UsageError
+from regalia.engines.base import Finish, TextDelta, Usage
+from regalia.engines.codes import EngineCode
+from regalia.engines.detokenize import Detokenizer, StopScanner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from regalia.engines.base import GenerationRequest, Message
+    from regalia.engines.tokenizer import TextCodec
+    from regalia.formats.weights import ModelFiles
+
+PREFILL_STEP = 256  # prompt tokens between two chances to stop
+GENERATION_CONFIG = "generation_config.json"
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[engine.options]`` of the runtime's configuration."""
+
+    threads: int = 1  # of torch; more only help on cores of one's own
+    context_max: int = 32768  # tokens; the model's own limit counts if it is lower
+
+
+def _options(given: Mapping[str, object]) -> Options:
+    try:
+        options = msgspec.convert(dict(given), Options)
+    except msgspec.ValidationError as exc:
+        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
+    if options.threads < 1 or options.context_max < 1:
+        raise UsageError(
+            EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: numbers must be positive"
+        )
+    return options
+
+
+def _quiet_libraries() -> None:
+    # Read by these libraries when they are first imported: no network, no telemetry, no forks, no
+    # compiler. Its cache is a folder that exists and takes no file, else torch makes one.
+    os.environ.update(
+        HF_HUB_OFFLINE="1",
+        HF_HUB_DISABLE_TELEMETRY="1",
+        TRANSFORMERS_OFFLINE="1",
+        TRANSFORMERS_VERBOSITY="error",
+        DO_NOT_TRACK="1",
+        TOKENIZERS_PARALLELISM="false",
+        TORCHDYNAMO_DISABLE="1",
+        TORCHINDUCTOR_CACHE_DIR="/proc/self",
+    )
+
+
+def _end_tokens(*sources: object) -> frozenset[int]:
+    found: set[int] = set()
+    for source in sources:
+        for item in source if isinstance(source, list) else [source]:
+            if isinstance(item, int) and not isinstance(item, bool):
+                found.add(item)
+    return frozenset(found)
+
+
+def build_engine(
+    files: ModelFiles, *, model_name: str, options: Mapping[str, object]
+) -> TransformersEngine:
+    """Build the engine. See ``engines.base.BuildEngine`` for what it raises."""
+    chosen = _options(options)
+    _quiet_libraries()
+    import torch  # noqa: PLC0415
+
+    from regalia.engines.skeleton import build_skeleton, fill, read_config  # noqa: PLC0415
+    from regalia.engines.tensors import map_tensors  # noqa: PLC0415
+    from regalia.engines.tokenizer import build_codec, read_object  # noqa: PLC0415
+
+    torch.set_num_threads(chosen.threads)
+    mapped = map_tensors(files)
+    config = read_config(files)
+    codec = build_codec(files)
+    model = build_skeleton(config, mapped.dtype())
+    inside = fill(model, mapped)
+    own_limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    context = min(own_limit or chosen.context_max, chosen.context_max)
+    generation = read_object(files, GENERATION_CONFIG) or {}
+    ends = _end_tokens(generation.get("eos_token_id"), config.eos_token_id, codec.eos_token_id)
+    return TransformersEngine(
+        model, codec, model_name=model_name, context_length=context, ends=ends, inside=inside
+    )
+
+
+class TransformersEngine:
+    """Implements ``engines.base.Engine``."""
+
+    def __init__(  # noqa: PLR0913 - each is one property of the engine
+        self,
+        model: Any,  # noqa: ANN401 - untyped library
+        codec: TextCodec,
+        *,
+        model_name: str,
+        context_length: int,
+        ends: frozenset[int],
+        inside: int,
+    ) -> None:
+        self._model = model
+        self._codec = codec
+        self._name = model_name
+        self._context = context_length
+        self._ends = ends
+        self._vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self.tensors_inside = inside
+
+    @property
+    def model_name(self) -> str:
+        """The name that clients use."""
+        return self._name
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self._context
+
+    def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """Render with the model's own chat template. Raises UsageError PROMPT_UNUSABLE."""
+        return self.check_tokens(self._codec.encode_chat(messages))
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
+        return self.check_tokens(self._codec.encode_text(text))
+
+    def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        """Return tokens that the model knows. Raises UsageError PROMPT_UNUSABLE."""
+        if not tokens or not all(0 <= token < self._vocabulary for token in tokens):
+            raise UsageError(
+                EngineCode.PROMPT_UNUSABLE, "the prompt is empty or has tokens out of range"
+            )
+        return tokens
+
+    def generate(self, request: GenerationRequest) -> Iterator[TextDelta]:
+        """Generate; see ``engines.base.Engine.generate``."""
+        room = self._context - len(request.tokens)
+        if room < 1:
+            raise UsageError(
+                EngineCode.PROMPT_TOO_LONG,
+                f"{len(request.tokens)} tokens of prompt in a context of {self._context}",
+            )
+        return self._run(request, min(room, request.max_tokens))
+
+    def _run(self, request: GenerationRequest, limit: int) -> Iterator[TextDelta]:
+        text = Detokenizer(self._codec.decoder(), request.tokens)
+        scanner = StopScanner(request.stop)
+        count = 0
+        finish = Finish.LENGTH
+        for token in self._tokens(request, limit):
+            if token is None:
+                yield TextDelta("")
+                continue
+            count += 1
+            if token in self._ends:
+                finish = Finish.STOP
+                break
+            shown, stopped = scanner.push(text.push(token))
+            if stopped:
+                yield TextDelta(shown, Finish.STOP, Usage(len(request.tokens), count))
+                return
+            yield TextDelta(shown)
+        shown, stopped = scanner.push(text.flush())
+        if stopped:
+            finish = Finish.STOP
+        rest = shown if stopped else shown + scanner.flush()
+        yield TextDelta(rest, finish, Usage(len(request.tokens), count))
+
+    def _tokens(self, request: GenerationRequest, limit: int) -> Iterator[int | None]:
+        """New tokens; None after a part of the prompt."""
+        import torch  # noqa: PLC0415
+        from transformers import DynamicCache  # noqa: PLC0415
+
+        from regalia.engines.sampling import Sampler  # noqa: PLC0415
+
+        cache = DynamicCache(config=self._model.config)
+        sampler = Sampler(request)
+
+        # inference_mode is a property of the thread, so it must not stay on across a yield.
+        @torch.inference_mode()
+        def forward(ids: tuple[int, ...]) -> Any:  # noqa: ANN401 - logits
+            output = self._model(
+                input_ids=torch.tensor([ids], dtype=torch.long),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            return output.logits[0, -1]
+
+        starts = range(0, len(request.tokens), PREFILL_STEP)
+        for start in starts[:-1]:
+            forward(request.tokens[start : start + PREFILL_STEP])
+            yield None
+        logits = forward(request.tokens[starts[-1] :])
+        for number in range(1, limit + 1):
+            token = sampler.choose(logits)
+            yield token
+            if number < limit:
+                logits = forward((token,))

@@ -1,0 +1,1 @@
+"""The attested runtime: proves itself, receives the model key, serves the model."""

@@ -1,0 +1,97 @@
+"""Evidence for whoever asks: the broker before a release, a client before its first prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from regalia.core import plugins
+from regalia.core.errors import CoreCode, LocalError, RegaliaError, UsageError
+from regalia.core.types import Digest
+from regalia.formats.evidence import NO_DEVICES, Binding, Role
+from regalia.formats.serving import ServingEvidence, serving_binding
+from regalia.runtime.codes import RuntimeCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regalia.core.types import ModelId, PolicyId
+    from regalia.formats.evidence import Evidence, EvidenceSource
+    from regalia.formats.release import LogProof
+    from regalia.runtime.config import EvidenceSection
+    from regalia.runtime.keys import RuntimeKeys
+
+SIMULATED_BANNER = (
+    "SIMULATED TEE: the evidence is signed by a throw-away root. This protects nothing from the"
+    " host; it shows and tests what real hardware would do."
+)
+
+
+def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> EvidenceSource:
+    """Load the one evidence source that the configuration names.
+
+    Raises:
+        UsageError: PLUGIN_UNKNOWN, or DANGEROUS_NOT_ALLOWED for a simulated source.
+        LocalError: EVIDENCE_SOURCE_UNUSABLE.
+    """
+    loaded = plugins.load(plugins.EVIDENCE_SOURCES, section.source)
+    opener = cast("Callable[[dict[str, object]], EvidenceSource]", loaded)
+    source = opener(dict(section.options))
+    if source.simulated and not dangerous_simulated_tee:
+        raise UsageError(
+            CoreCode.DANGEROUS_NOT_ALLOWED,
+            f"evidence source {section.source!r} is simulated and dangerous_simulated_tee is off",
+        )
+    return source
+
+
+@dataclass(frozen=True, slots=True)
+class Attester:
+    """Binds this runtime's keys to a question, and lets the hardware sign it."""
+
+    source: EvidenceSource
+    measured: bytes  # exact bytes of the measured runtime configuration
+    keys: RuntimeKeys
+    model_id: ModelId
+
+    def _collect(self, binding: Binding) -> Evidence:
+        try:
+            return self.source.collect(binding.report_data(), self.measured)
+        except RegaliaError:
+            raise
+        except (OSError, ValueError) as exc:
+            raise LocalError(
+                RuntimeCode.EVIDENCE_SOURCE_UNUSABLE, f"no evidence: {type(exc).__name__}"
+            ) from exc
+
+    def for_release(self, *, challenge: bytes, audience: str, policy_id: PolicyId) -> Evidence:
+        """Evidence for the broker, over the release key."""
+        return self._collect(
+            Binding(
+                role=Role.RELEASE,
+                audience=audience,
+                challenge=challenge,
+                hpke_public_key=self.keys.release.public_key,
+                wrap_public_key=self.keys.wrap_public,
+                model_id=self.model_id,
+                policy_id=policy_id,
+                device_evidence=Digest(NO_DEVICES),
+            )
+        )
+
+    def for_client(
+        self, challenge: bytes, *, model_version: int, release: LogProof | None
+    ) -> ServingEvidence:
+        """Evidence for a client, over the key that requests are sealed to."""
+        serving, wrap = self.keys.serving.public_key, self.keys.wrap_public
+        binding = serving_binding(
+            challenge, serving, wrap, self.model_id, model_version=model_version
+        )
+        return ServingEvidence(
+            evidence=self._collect(binding),
+            hpke_public_key=serving,
+            wrap_public_key=wrap,
+            model_id=self.model_id,
+            model_version=model_version,
+            release=release,
+        )

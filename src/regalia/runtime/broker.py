@@ -1,0 +1,146 @@
+"""The runtime's side of the release exchange over HTTP. Spec: docs/spec/release-exchange.md.
+
+Nothing that the broker says is trusted here: answers are parsed within limits, and what a
+granted key must come with is checked in ``runtime.release``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+
+from regalia.core.codec import canonical_json, parse_json
+from regalia.core.errors import (
+    Code,
+    CoreCode,
+    ParseError,
+    PolicyDenied,
+    UnavailableError,
+    UsageError,
+)
+from regalia.formats.release import (
+    RESPONSE_LIMIT,
+    ChallengeRequest,
+    ChallengeResponse,
+    Refusal,
+    ReleaseResponse,
+)
+from regalia.runtime.codes import RuntimeCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regalia.core.errors import RegaliaError
+    from regalia.core.types import ModelId
+    from regalia.formats.release import ReleaseRequest
+
+T = TypeVar("T")
+TIMEOUT_S = 15.0
+_DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # decisions, not failures
+_TEXT_MAX = 500  # characters of the broker's that are shown
+
+
+class BrokerClient:
+    """Speaks to one broker."""
+
+    def __init__(self, url: str, http: httpx.Client) -> None:
+        self._url = url.rstrip("/")
+        self._http = http
+
+    def challenge(self, model_id: ModelId) -> ChallengeResponse:
+        """A fresh challenge for this model. Raises what ``_post`` raises."""
+        return self._post(
+            "/v1/challenge", ChallengeRequest(model_id=str(model_id)), ChallengeResponse
+        )
+
+    def release(self, request: ReleaseRequest) -> ReleaseResponse:
+        """Ask for the key. Raises what ``_post`` raises."""
+        return self._post("/v1/release", request, ReleaseResponse)
+
+    def _post(self, path: str, message: object, kind: type[T]) -> T:
+        """POST canonical JSON.
+
+        Raises:
+            UnavailableError: PEER_UNREACHABLE, or the code with which a broker failed.
+            PolicyDenied: RELEASE_DENIED, with every reason.
+            ParseError: the answer is not what the protocol says.
+        """
+        url = self._url + path
+        try:
+            with self._http.stream(
+                "POST",
+                url,
+                content=canonical_json(message),
+                headers={"content-type": "application/json", "accept-encoding": "identity"},
+            ) as response:
+                data = _read(response, url)
+        except httpx.InvalidURL as exc:
+            raise UsageError(CoreCode.BAD_CONFIG, f"broker: {self._url!r} is no URL") from exc
+        except httpx.HTTPError as exc:
+            raise UnavailableError(
+                CoreCode.PEER_UNREACHABLE, f"broker {url}: {type(exc).__name__}: {exc}"
+            ) from exc
+        if response.status_code != httpx.codes.OK:
+            raise _refused(response.status_code, data, url)
+        return parse_json(data, kind, limit=RESPONSE_LIMIT, what=f"answer of {url}")
+
+
+def _read(response: httpx.Response, url: str) -> bytes:
+    data = bytearray()
+    for piece in response.iter_raw():
+        data += piece
+        if len(data) > RESPONSE_LIMIT:
+            raise ParseError(CoreCode.TOO_LARGE, f"answer of {url}: over {RESPONSE_LIMIT} bytes")
+    return bytes(data)
+
+
+def _clean(text: str) -> str:
+    """Untrusted text for a terminal: one line, printable, short."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[
+        :_TEXT_MAX
+    ]
+
+
+def _all_codes(base: type[Code]) -> Iterator[Code]:
+    yield from base
+    for kind in base.__subclasses__():
+        yield from _all_codes(kind)
+
+
+def known_code(name: str) -> Code | None:
+    """The code of this name, so that a broker's refusal explains itself here too."""
+    # Imported for their codes only: enums are known once their modules are loaded.
+    import regalia.attest.codes  # noqa: PLC0415
+    import regalia.policy.codes  # noqa: PLC0415
+    import regalia.tlog.codes  # noqa: PLC0415
+
+    _ = (regalia.attest.codes, regalia.policy.codes, regalia.tlog.codes)
+    return next((code for code in _all_codes(Code) if code.name == name), None)
+
+
+def _refused(status: int, data: bytes, url: str) -> RegaliaError:
+    try:
+        refusal = parse_json(data, Refusal, limit=RESPONSE_LIMIT, what="refusal")
+    except ParseError:
+        return UnavailableError(
+            RuntimeCode.BROKER_REFUSED, f"broker {url} answered {status} and no reason"
+        )
+    what = f"broker: [{_clean(refusal.code)}] {_clean(refusal.what)}"
+    if status in _DENIALS:
+        given = [(item.code, item.what) for item in refusal.reasons]
+        reasons = [_reason(*item) for item in given or [(refusal.code, refusal.what)]]
+        return PolicyDenied(RuntimeCode.RELEASE_DENIED, what, reasons)
+    return UnavailableError(known_code(refusal.code) or RuntimeCode.BROKER_REFUSED, what)
+
+
+def _reason(name: str, what: str) -> tuple[Code, str]:
+    code = known_code(name)
+    if code is None:
+        return RuntimeCode.RELEASE_DENIED, f"[{_clean(name)}] {_clean(what)}"
+    return code, _clean(what)
+
+
+def open_http() -> httpx.Client:
+    """A client that takes nothing from the environment and follows nobody."""
+    return httpx.Client(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)

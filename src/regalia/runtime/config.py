@@ -1,0 +1,119 @@
+"""The runtime's settings. Documented in docs/reference/configuration-runtime.md.
+
+Nothing here is trusted by anybody outside; what others rely on is in the measured
+``formats.runtime_config.RuntimeConfig``, which ``measured_config`` points at.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from regalia.core.config import load_toml
+from regalia.core.errors import CoreCode, UsageError
+from regalia.core.localfs import read_file
+from regalia.formats.runtime_config import LIMIT, parse_runtime_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regalia.formats.runtime_config import RuntimeConfig
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all sections."""
+
+
+class EvidenceSection(_Section, frozen=True, kw_only=True):
+    """``[evidence]``: the plug-in that asks the hardware."""
+
+    source: str
+    options: dict[str, object] = {}  # what they mean is the plug-in's business
+
+
+class EngineSection(_Section, frozen=True, kw_only=True):
+    """``[engine]``: the plug-in that runs the model."""
+
+    name: str = "transformers"
+    options: dict[str, object] = {}
+
+
+class LimitsSection(_Section, frozen=True, kw_only=True):
+    """``[limits]``: what one client can make the runtime do."""
+
+    queue: int = 32  # generations that may wait, besides the one that runs
+    answer_tokens: int = 4096  # most new tokens of one answer
+    request_bytes: int = 4 << 20  # of one sealed request
+    evidence_parallel: int = 4  # evidence requests at once
+    stream_padding: int = 256  # bytes; streamed events are padded to multiples of it, 0 = off
+    drain_s: int = 10  # seconds that running answers get when the service is stopped
+
+
+class ServeConfig(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    store: str
+    broker: str
+    measured_config: str
+    evidence: EvidenceSection
+    listen: str = "127.0.0.1:8443"
+    served_name: str = "model"
+    memory: Literal["locked", "secret"] = "locked"
+    load_threads: int = 2
+    engine: EngineSection = EngineSection()
+    limits: LimitsSection = LimitsSection()
+    dangerous_simulated_tee: bool = False
+    dangerous_unlocked_memory: bool = False
+
+    def dangers(self) -> tuple[str, ...]:
+        """The switches that lower protection and are on."""
+        names = ("dangerous_simulated_tee", "dangerous_unlocked_memory")
+        return tuple(name for name in names if getattr(self, name))
+
+
+def _check(config: ServeConfig) -> None:
+    limits = config.limits
+    positive = {
+        "load_threads": config.load_threads,
+        "limits.answer_tokens": limits.answer_tokens,
+        "limits.request_bytes": limits.request_bytes,
+        "limits.evidence_parallel": limits.evidence_parallel,
+    }
+    natural = {
+        "limits.queue": limits.queue,
+        "limits.stream_padding": limits.stream_padding,
+        "limits.drain_s": limits.drain_s,
+    }
+    wrong = [name for name, value in positive.items() if value < 1]
+    wrong += [name for name, value in natural.items() if value < 0]
+    if not config.served_name.isprintable() or not config.served_name.strip():
+        wrong.append("served_name")
+    if wrong:
+        raise UsageError(CoreCode.BAD_CONFIG, f"out of range: {', '.join(wrong)}")
+
+
+def load_config(path: Path) -> ServeConfig:
+    """Read the runtime's TOML file.
+
+    Raises:
+        UsageError: BAD_CONFIG.
+        LocalError: the file cannot be read.
+    """
+    config = load_toml(path, ServeConfig)
+    _check(config)
+    return config
+
+
+def load_measured(config: ServeConfig, beside: Path) -> tuple[RuntimeConfig, bytes]:
+    """Read the measured configuration, whose path is relative to the folder ``beside``.
+
+    Returns:
+        The parsed configuration and its exact bytes.
+
+    Raises:
+        LocalError: the file cannot be read.
+        ParseError: it is malformed.
+    """
+    data = read_file(beside / config.measured_config, limit=LIMIT)
+    return parse_runtime_config(data), data

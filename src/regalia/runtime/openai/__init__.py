@@ -1,0 +1,1 @@
+"""The OpenAI-compatible service inside the sealed channel."""

@@ -1,0 +1,261 @@
+"""Routes of the inner service. It is reached through the sealed channel only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+from regalia.core.errors import RegaliaError
+from regalia.engines.base import GenerationRequest
+from regalia.engines.codes import EngineCode
+from regalia.runtime.codes import RequestCode
+from regalia.runtime.openai.answers import DONE, EVENT_STREAM, new_shape, pad_event
+from regalia.runtime.openai.errors import ApiError, from_regalia
+from regalia.runtime.openai.schema import ChatRequest, CompletionRequest, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from regalia.engines.base import Engine, TextDelta, Usage
+    from regalia.runtime.generation import Generations
+    from regalia.runtime.metrics import Metrics
+    from regalia.runtime.openai.answers import Shape
+    from regalia.runtime.openai.schema import Common
+
+COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the routes work with.
+
+    Attributes:
+        engine: the model.
+        generations: the queue in front of it.
+        metrics: counts only.
+        fingerprint: names what answers; the model id.
+        answer_tokens: most new tokens of one answer.
+        padding: streamed events are padded to multiples of this many bytes.
+        started: Unix time of the start, seconds.
+    """
+
+    engine: Engine
+    generations: Generations
+    metrics: Metrics
+    fingerprint: str
+    answer_tokens: int
+    padding: int
+    started: int
+
+
+def _check_model(service: Service, name: str) -> None:
+    if name != service.engine.model_name:
+        raise ApiError(
+            RequestCode.SERVED_NAME_UNKNOWN, f"The model `{name[:100]}` does not exist.", param="model"
+        )
+
+
+def _generation(
+    service: Service, request: Common, tokens: tuple[int, ...], limit: int | None
+) -> GenerationRequest:
+    room = service.engine.context_length - len(tokens)
+    wanted = limit or 1
+    if room < wanted:
+        raise ApiError(
+            EngineCode.PROMPT_TOO_LONG,
+            f"This model reads at most {service.engine.context_length} tokens; {len(tokens)} in"
+            f" the prompt and {wanted} for the answer are too many.",
+            param="messages" if isinstance(request, ChatRequest) else "prompt",
+        )
+    return GenerationRequest(
+        tokens=tokens,
+        max_tokens=min(limit or room, room, service.answer_tokens),
+        stop=request.stops,
+        temperature=1.0 if request.temperature is None else request.temperature,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        seed=request.seed_value,
+    )
+
+
+def _shape(service: Service, request: Common) -> Shape:
+    return new_shape(
+        chat=isinstance(request, ChatRequest),
+        model=service.engine.model_name,
+        fingerprint=service.fingerprint,
+        created=int(time.time()),
+        with_usage=request.wants_usage,
+    )
+
+
+class EventStream(Response):
+    """Server-sent events. Closes its source however the answer ends: Starlette's own response
+    leaves that to the garbage collector, and the engine would go on for a client that has left.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        super().__init__(
+            headers={"cache-control": "no-cache", "content-type": EVENT_STREAM}, media_type=None
+        )
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send every event as it comes."""
+        async with aclosing(self._events) as events:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _answer(service: Service, request: Common, generation: GenerationRequest) -> Response:
+    service.generations.turns.check_room()
+    shape = _shape(service, request)
+    if request.stream:
+        return EventStream(_events(service, shape, generation))
+    pieces: list[str] = []
+    async with aclosing(service.generations.run(generation)) as deltas:
+        async for delta in deltas:
+            pieces.append(delta.text)
+            if delta.finish is not None and delta.usage is not None:
+                _count(service, delta.usage)
+                body = shape.whole("".join(pieces), delta.finish, delta.usage)
+                return Response(body, media_type=_JSON)
+    raise ApiError(RequestCode.GENERATION_FAILED, "The engine stopped before the end.")
+
+
+def _count(service: Service, usage: Usage) -> None:
+    service.metrics.prompt_tokens.inc(usage.prompt_tokens)
+    service.metrics.completion_tokens.inc(usage.completion_tokens)
+
+
+async def _events(
+    service: Service, shape: Shape, generation: GenerationRequest
+) -> AsyncGenerator[bytes]:
+    try:
+        if shape.chat:
+            yield pad_event(shape.opening(), service.padding)
+        async with aclosing(service.generations.run(generation)) as deltas:
+            async for delta in deltas:
+                for event in _delta_events(service, shape, delta):
+                    yield pad_event(event, service.padding)
+        yield pad_event(DONE, service.padding)
+    except ApiError as error:
+        yield pad_event(b"data: " + error.encode() + b"\n\n", service.padding)
+    except RegaliaError as error:
+        yield pad_event(b"data: " + from_regalia(error).encode() + b"\n\n", service.padding)
+
+
+def _delta_events(service: Service, shape: Shape, delta: TextDelta) -> list[bytes]:
+    events: list[bytes] = []
+    if delta.text:
+        events.append(shape.piece(delta.text, None))
+    if delta.finish is not None and delta.usage is not None:
+        _count(service, delta.usage)
+        events.append(shape.piece("", delta.finish))
+        if shape.with_usage:
+            events.append(shape.counts(delta.usage))
+    return events
+
+
+async def _chat(service: Service, http: Request) -> Response:
+    request = parse_request(await http.body(), ChatRequest)
+    _check_model(service, request.model)
+    # Rendering and encoding take time with the length of the prompt; the loop must stay free.
+    tokens = await asyncio.to_thread(service.engine.encode_chat, request.turns())
+    generation = _generation(service, request, tokens, request.limit)
+    return await _answer(service, request, generation)
+
+
+async def _completion(service: Service, http: Request) -> Response:
+    request = parse_request(await http.body(), CompletionRequest)
+    _check_model(service, request.model)
+    tokens = await asyncio.to_thread(_prompt_tokens, service.engine, request.prompt)
+    limit = request.max_tokens or COMPLETION_TOKENS
+    return await _answer(service, request, _generation(service, request, tokens, limit))
+
+
+def _prompt_tokens(engine: Engine, prompt: str | list[str | int]) -> tuple[int, ...]:
+    if isinstance(prompt, str):
+        return engine.encode_text(prompt)
+    texts = [item for item in prompt if isinstance(item, str)]
+    tokens = tuple(item for item in prompt if isinstance(item, int))
+    if not texts:
+        return engine.check_tokens(tokens)
+    if tokens or len(texts) != 1:
+        raise ApiError(
+            RequestCode.REQUEST_INVALID, "Send one prompt in each request.", param="prompt"
+        )
+    return engine.encode_text(texts[0])
+
+
+def _model_body(service: Service) -> dict[str, object]:
+    return {
+        "id": service.engine.model_name,
+        "object": "model",
+        "created": service.started,
+        "owned_by": "regalia",
+    }
+
+
+async def _models(service: Service, _: Request) -> Response:
+    body = {"object": "list", "data": [_model_body(service)]}
+    return Response(msgspec.json.encode(body), media_type=_JSON)
+
+
+async def _model(service: Service, http: Request) -> Response:
+    _check_model(service, http.path_params["name"])
+    return Response(msgspec.json.encode(_model_body(service)), media_type=_JSON)
+
+
+def _endpoint(
+    service: Service, name: str, handle: Callable[[Service, Request], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(http: Request) -> Response:
+        try:
+            response = await handle(service, http)
+        except ApiError as error:
+            response = error.response()
+        except RegaliaError as error:
+            response = from_regalia(error).response()
+        service.metrics.requests.labels(route=name, status=str(response.status_code)).inc()
+        return response
+
+    return endpoint
+
+
+async def _unknown(http: Request, _: Exception) -> Response:
+    message = f"Unknown request URL: {http.method} {http.url.path[:200]}"
+    return ApiError(RequestCode.ROUTE_UNKNOWN, message).response()
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return ApiError(
+        RequestCode.GENERATION_FAILED, "The runtime failed; nobody knows why."
+    ).response()
+
+
+def build_app(service: Service) -> Starlette:
+    """The inner ASGI application."""
+    routes = [
+        Route("/v1/chat/completions", _endpoint(service, "chat", _chat), methods=["POST"]),
+        Route("/v1/completions", _endpoint(service, "completions", _completion), methods=["POST"]),
+        Route("/v1/models", _endpoint(service, "models", _models), methods=["GET"]),
+        Route("/v1/models/{name:path}", _endpoint(service, "models", _model), methods=["GET"]),
+    ]
+    handlers = {404: _unknown, 405: _unknown, 500: _failed}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,54 @@
+"""Errors in the shape that OpenAI's clients know: ``{"error": {message, type, param, code}}``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+
+from regalia.engines.codes import EngineCode
+from regalia.runtime.codes import RequestCode
+
+if TYPE_CHECKING:
+    from regalia.core.errors import Code, RegaliaError
+
+# Our code: HTTP status, OpenAI's type, OpenAI's code (ours where OpenAI has none).
+_WIRE: dict[Code, tuple[int, str, str]] = {
+    RequestCode.REQUEST_INVALID: (400, "invalid_request_error", "invalid_request"),
+    RequestCode.SERVED_NAME_UNKNOWN: (404, "invalid_request_error", "model_not_found"),
+    RequestCode.ROUTE_UNKNOWN: (404, "invalid_request_error", "unknown_url"),
+    RequestCode.QUEUE_FULL: (429, "rate_limit_error", "rate_limit_exceeded"),
+    RequestCode.TOO_MANY_CHALLENGES: (429, "rate_limit_error", "TOO_MANY_CHALLENGES"),
+    RequestCode.NOT_SERVING: (503, "server_error", "NOT_SERVING"),
+    RequestCode.REPLAY_MEMORY_FULL: (503, "server_error", "REPLAY_MEMORY_FULL"),
+    RequestCode.GENERATION_FAILED: (500, "server_error", "GENERATION_FAILED"),
+    EngineCode.PROMPT_TOO_LONG: (400, "invalid_request_error", "context_length_exceeded"),
+    EngineCode.PROMPT_UNUSABLE: (400, "invalid_request_error", "PROMPT_UNUSABLE"),
+}
+_OTHER = (400, "invalid_request_error")
+
+
+class ApiError(Exception):
+    """A refusal on its way to a client. Holds no part of a prompt."""
+
+    def __init__(self, code: Code, message: str, *, param: str | None = None) -> None:
+        super().__init__(code.name)
+        status, kind, wire = _WIRE.get(code, (*_OTHER, code.name))
+        self.code = code
+        self.status = status
+        self.body = {"message": message, "type": kind, "param": param, "code": wire}
+
+    def encode(self) -> bytes:
+        """The JSON body."""
+        return msgspec.json.encode({"error": self.body})
+
+    def response(self) -> Response:
+        """The HTTP answer."""
+        headers = {"retry-after": "2"} if self.status in (429, 503) else {}
+        return Response(self.encode(), self.status, media_type="application/json", headers=headers)
+
+
+def from_regalia(error: RegaliaError) -> ApiError:
+    """Our error, for a client. What it says is made for people and holds no secret."""
+    return ApiError(error.code, f"{error.what}. {error.code.fix}")

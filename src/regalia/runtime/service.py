@@ -1,0 +1,293 @@
+"""A runtime's life: start, serve, and end with everything wiped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from regalia.core.clock import system_clock
+from regalia.core.errors import KeyAccessError
+from regalia.core.events import Event, emit
+from regalia.core.listen import address_of, bind, serve
+from regalia.runtime.broker import BrokerClient, open_http
+from regalia.runtime.codes import RuntimeCode
+from regalia.runtime.generation import Generations
+from regalia.runtime.hardening import harden
+from regalia.runtime.lease import Lease, since_boot
+from regalia.runtime.metrics import Metrics
+from regalia.runtime.release import accept, exchange, unwrap
+from regalia.runtime.replay import ReplayMemory
+from regalia.runtime.startup import (
+    announce_dangers,
+    build,
+    load,
+    make_memory,
+    read_manifest,
+    take_identity,
+)
+from regalia.store.locate import open_store
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from starlette.types import ASGIApp
+
+    from regalia.engines.base import Engine
+    from regalia.formats.release import LogProof
+    from regalia.formats.serving import ServingEvidence
+    from regalia.formats.weights import BlobSource
+    from regalia.runtime.config import ServeConfig
+    from regalia.runtime.hardening import Check
+    from regalia.runtime.release import AcceptedRelease
+    from regalia.runtime.startup import Identity
+    from regalia.seal.manifest import VerifiedManifest
+
+LINGER_S = 1.0  # seconds in which a runtime without a lease still says so, before it stops
+
+
+class Runtime:
+    """One attested runtime.
+
+    Args:
+        config: settings.
+        folder: relative paths in them start here.
+        show: prints a line for people.
+        hardening: takes the kernel's protections; tests, which share their process, pass none.
+    """
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        folder: Path,
+        *,
+        show: Callable[[str], None],
+        hardening: Callable[[], tuple[Check, ...]] = harden,
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._show = show
+        self._harden = hardening
+        self._lost: str | None = None
+        self._serving = False
+        self._stop_server: Callable[[], None] = lambda: None
+        self._proof: LogProof | None = None
+        self._lock = threading.Lock()
+        self.memory = make_memory(config)
+        self.metrics = Metrics()
+        self.checks: tuple[Check, ...] = ()
+        self.lease: Lease | None = None
+
+    def run(self, on_serving: Callable[[dict[str, object]], None]) -> None:
+        """Start, serve until a signal, and wipe.
+
+        Args:
+            on_serving: called when clients may come, with facts for people and programs.
+
+        Raises:
+            RegaliaError: a step refused, or LEASE_LOST. Keys and weights are wiped by then.
+        """
+        with ExitStack() as cleanup:
+            cleanup.callback(self._end)
+            announce_dangers(self._config, self._show)
+            sock = bind(self._config.listen)
+            cleanup.callback(sock.close)
+            self.checks = self._harden()
+            for check in self.checks:
+                emit(Event.HARDENING, name=check.name, state=str(check.state), why=check.detail)
+            identity = take_identity(self._config, self._folder)
+            source = open_store(self._config.store, self._folder)
+            cleanup.callback(source.close)
+            manifest = read_manifest(source, identity)
+            http = cleanup.enter_context(open_http())
+            broker = BrokerClient(self._config.broker, http)
+            engine = self._receive(broker, identity, source, manifest)
+            self._serve(sock, engine, identity, manifest, on_serving)
+        if self._lost is not None:
+            raise KeyAccessError(
+                RuntimeCode.LEASE_LOST, f"the lease ended; last attempt: {self._lost}"
+            )
+
+    # Key and model -----------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        broker: BrokerClient,
+        identity: Identity,
+        manifest: VerifiedManifest,
+        lease_id: str | None,
+    ) -> AcceptedRelease:
+        """Attest and have the release proven. Nothing is unwrapped here."""
+        done = exchange(
+            broker,
+            identity.attester,
+            model_version=manifest.content.version,
+            lease_id=lease_id,
+        )
+        accepted = accept(done, log_key=identity.measured.log_key)
+        self._proof = accepted.response.log
+        return accepted
+
+    def _receive(
+        self,
+        broker: BrokerClient,
+        identity: Identity,
+        source: BlobSource,
+        manifest: VerifiedManifest,
+    ) -> Engine:
+        """Get the key, load the model, build the engine; the lease runs from before the first."""
+        asked_at = since_boot()
+        accepted = self._ask(broker, identity, manifest, None)
+        lease_id = accepted.response.lease_id
+        emit(
+            Event.KEY_RECEIVED,
+            model=identity.measured.model_id,
+            lease=lease_id,
+            lease_s=accepted.response.lease_s,
+            log_index=accepted.logged.index,
+        )
+
+        def renew() -> float:
+            renewed = self._ask(broker, identity, manifest, lease_id)
+            emit(Event.LEASE_RENEWED, lease=lease_id, log_index=renewed.logged.index)
+            return float(renewed.response.lease_s)
+
+        self.lease = Lease(
+            float(accepted.response.lease_s), asked_at, renew=renew, on_lost=self._lose
+        )
+        self.lease.start()
+        began = time.monotonic()
+        key = unwrap(accepted, identity.attester.keys.release, identity.attester.model_id)
+        model = load(self._config, source, manifest, key, self.memory)
+        seconds = round(time.monotonic() - began, 3)
+        emit(Event.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
+        self._refuse_if_lost()
+        engine = build(self._config, model)
+        self._refuse_if_lost()
+        return engine
+
+    def _refuse_if_lost(self) -> None:
+        if self._lost is not None:
+            raise KeyAccessError(
+                RuntimeCode.LEASE_LOST, f"the lease ended during the start: {self._lost}"
+            )
+
+    def _lose(self, why: str) -> None:
+        """The lease has ended: close the gate, wipe, stop. Called from the lease's thread."""
+        with self._lock:
+            self._lost = why
+            self._serving = False
+            self.memory.wipe()
+        emit(Event.LEASE_LOST, why=why)
+        emit(Event.WIPED, bytes=self.memory.size)
+        threading.Timer(LINGER_S, self._stop_server).start()
+
+    def _end(self) -> None:
+        """Whatever happened: nothing of the model stays."""
+        if self.lease is not None:
+            self.lease.stop()
+        with self._lock:
+            self._serving = False
+            self.memory.wipe()
+        emit(Event.SERVICE_STOPPED, service="runtime")
+
+    # Serving -----------------------------------------------------------------------------------
+
+    def serving(self) -> bool:
+        """True while a model is there and the lease holds."""
+        return self._serving
+
+    def _serve(
+        self,
+        sock: socket.socket,
+        engine: Engine,
+        identity: Identity,
+        manifest: VerifiedManifest,
+        on_serving: Callable[[dict[str, object]], None],
+    ) -> None:
+        generations = Generations(engine, queue=self._config.limits.queue, serving=self.serving)
+        app = self._build_app(engine, generations, identity, manifest)
+        facts: dict[str, object] = {
+            "listen": address_of(sock),
+            "model": engine.model_name,
+            "model_id": identity.measured.model_id,
+            "model_version": manifest.content.version,
+            "simulated_tee": identity.attester.source.simulated,
+            "lease_s": 0.0 if self.lease is None else round(self.lease.remaining_s),
+            "memory": self._config.memory if self.memory.locked else "dangerous: not locked",
+            "hardening": [
+                {"name": c.name, "state": str(c.state), "why": c.detail} for c in self.checks
+            ],
+        }
+
+        def ready(stop: Callable[[], None]) -> None:
+            with self._lock:
+                self._stop_server = stop
+                self._serving = self._lost is None
+            if self._serving:
+                emit(Event.SERVICE_STARTED, service="runtime", listen=address_of(sock))
+                on_serving(facts)
+            else:
+                stop()
+
+        try:
+            serve(app, sock, drain_s=self._config.limits.drain_s, on_ready=ready)
+        finally:
+            generations.shut()
+
+    def _build_app(
+        self,
+        engine: Engine,
+        generations: Generations,
+        identity: Identity,
+        manifest: VerifiedManifest,
+    ) -> ASGIApp:
+        from regalia.runtime.openai.app import Service, build_app  # noqa: PLC0415
+        from regalia.runtime.outer import Outside, build_outer  # noqa: PLC0415
+        from regalia.runtime.sealed import SealedGateway  # noqa: PLC0415
+
+        limits = self._config.limits
+        version = manifest.content.version
+        inner = build_app(
+            Service(
+                engine=engine,
+                generations=generations,
+                metrics=self.metrics,
+                fingerprint=identity.measured.model_id,
+                answer_tokens=limits.answer_tokens,
+                padding=limits.stream_padding,
+                started=int(time.time()),
+            )
+        )
+
+        def evidence(challenge: bytes) -> ServingEvidence:
+            return identity.attester.for_client(
+                challenge, model_version=version, release=self._proof
+            )
+
+        def refresh() -> None:
+            self.metrics.waiting.set(generations.turns.waiting)
+            if self.lease is not None:
+                self.metrics.lease_remaining.set(self.lease.remaining_s)
+                self.metrics.lease_renewals.set(self.lease.renewals)
+
+        gateway = SealedGateway(
+            identity.attester.keys.serving,
+            inner,
+            ReplayMemory(system_clock),
+            self.metrics,
+            request_bytes=limits.request_bytes,
+            padding=limits.stream_padding,
+            serving=self.serving,
+        )
+        outside = Outside(
+            evidence,
+            self.metrics,
+            parallel=limits.evidence_parallel,
+            serving=self.serving,
+            refresh=refresh,
+        )
+        return build_outer(outside, gateway)

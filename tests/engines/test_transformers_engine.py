@@ -1,0 +1,522 @@
+"""The engine on memory: same text as from files, weights where they were, every misfit refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load, save
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from regalia.core.errors import CoreCode, IntegrityError, ParseError, UsageError
+from regalia.engines.base import Finish, GenerationRequest, Message, TextDelta
+from regalia.engines.codes import EngineCode
+from regalia.engines.transformers import PREFILL_STEP, TransformersEngine, build_engine
+from regalia.testing.models import FilesInMemory, smollm2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regalia.core.errors import RegaliaError
+
+torch.set_num_threads(1)
+HELLO = (Message("user", "Hello, wie geht es? 😀 ä€"),)
+
+
+def engine_of(files: FilesInMemory, **options: object) -> TransformersEngine:
+    return build_engine(files, model_name="m", options=options)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path) -> TransformersEngine:
+    return engine_of(FilesInMemory.of(tiny))
+
+
+def ask(
+    tokens: tuple[int, ...], limit: int = 24, **changes: float | str | tuple[str, ...] | None
+) -> GenerationRequest:
+    values: dict[str, Any] = {"stop": (), "temperature": 0.0, "top_p": 1.0, "seed": None} | changes
+    return GenerationRequest(tokens=tokens, max_tokens=limit, **values)
+
+
+def text_of(deltas: list[TextDelta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+def run(engine: TransformersEngine, request: GenerationRequest) -> str:
+    return text_of(list(engine.generate(request)))
+
+
+def reference(folder: Path, tokens: tuple[int, ...], limit: int) -> list[int]:
+    """Greedy tokens of the same model, loaded from files the usual way."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    answer = model.generate(torch.tensor([tokens]), max_new_tokens=limit, do_sample=False)
+    return [int(item) for item in answer[0, len(tokens) :]]
+
+
+@pytest.mark.parametrize("name", ["tiny", "sharded"])
+def test_same_text_as_from_files(name: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(name)
+    engine = engine_of(FilesInMemory.of(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    turns = [{"role": item.role, "content": item.content} for item in HELLO]
+    tokens = engine.encode_chat(HELLO)
+    assert list(tokens) == tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, return_dict=False
+    )
+    deltas = list(engine.generate(ask(tokens)))
+    want = reference(folder, tokens, 24)
+    assert text_of(deltas) == tokenizer.decode(want, skip_special_tokens=True)
+    usage = deltas[-1].usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (len(tokens), len(want))
+    assert [delta.finish for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
+
+
+def test_every_weight_lies_in_the_given_memory(tiny: Path) -> None:
+    files = FilesInMemory.of(tiny)
+    engine = engine_of(files)
+    whole = torch.frombuffer(files.memory, dtype=torch.uint8)
+    low, high = whole.data_ptr(), whole.data_ptr() + len(whole)
+    weights = dict(engine._model.named_parameters(remove_duplicate=False))
+    assert len(weights) == engine.tensors_inside == 21  # 20 in the file, and the tied head
+    for name, tensor in weights.items():
+        assert low <= tensor.data_ptr() < high, name
+        assert tensor.data_ptr() % 64 == 0, name
+        assert not tensor.requires_grad
+    # They are not only there, they are used: zeros in the memory are zeros in the model.
+    request = ask(engine.encode_chat(HELLO), 4)
+    before = run(engine, request)
+    start, stop = files._places["model.safetensors"]
+    files.memory[start + 4096 : stop] = bytes(stop - start - 4096)
+    assert run(engine, request) != before
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 16},
+    "Mistral": {"sliding_window": 16},
+    "Gemma3Text": {"head_dim": 16, "sliding_window": 16, "query_pre_attn_scalar": 16},
+    "Phi3": {"pad_token_id": 0},
+    "Llama": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_compute_the_same(family: str, tiny: Path, tmp_path: Path) -> None:
+    """Computed buffers (rotary frequencies, embedding scales) are what the library computes."""
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=259,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+        **FAMILIES[family],
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny / name).read_bytes())
+    engine = engine_of(FilesInMemory.of(tmp_path))
+    tokens = torch.tensor([[(7 * item) % 250 + 3 for item in range(40)]])
+    with torch.inference_mode():
+        want = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)(tokens).logits
+        assert torch.equal(engine._model(tokens).logits, want)
+
+
+def test_streams_whole_characters(engine: TransformersEngine) -> None:
+    tokens = engine.encode_text("streaming")
+    decode = engine._codec.decoder()
+    pieces = [delta.text for delta in engine.generate(ask(tokens, 200, temperature=1.0, seed=5))]
+    ids = [
+        t for t in engine._tokens(ask(tokens, 200, temperature=1.0, seed=5), 200) if t is not None
+    ]
+    ends = [number for number, token in enumerate(ids) if token in engine._ends]
+    assert "".join(pieces) == decode(ids[: ends[0]] if ends else ids)
+    assert max(len(piece) for piece in pieces) > 1, "random bytes: some piece was held back"
+
+
+def test_a_long_prompt_can_be_stopped_between_parts(engine: TransformersEngine) -> None:
+    tokens = tuple(3 + number % 200 for number in range(PREFILL_STEP + 9))
+    deltas = list(engine.generate(ask(tokens, 3)))
+    assert deltas[0] == TextDelta("")
+    assert deltas[-1].finish is not None
+    whole = torch.tensor([tokens])
+    with torch.inference_mode():
+        first = int(engine._model(whole).logits[0, -1].argmax())
+    assert first == next(t for t in engine._tokens(ask(tokens, 3), 3) if t is not None)
+
+
+def test_sampling_repeats_with_its_seed(engine: TransformersEngine) -> None:
+    tokens = engine.encode_text("dice")
+
+    def roll(seed: int | None, **changes: float | str | tuple[str, ...] | None) -> str:
+        return run(engine, ask(tokens, 12, temperature=1.5, seed=seed, **changes))
+
+    assert roll(1) == roll(1)
+    assert len({roll(seed) for seed in (1, 2, 3, None)}) > 1
+    greedy = run(engine, ask(tokens, 12))
+    assert roll(1, top_p=0.0) == greedy
+    assert run(engine, ask(tokens, 12, temperature=1e-5, seed=1)) == greedy
+
+
+def test_stop_strings_and_limits(engine: TransformersEngine) -> None:
+    tokens = engine.encode_chat(HELLO)
+    whole = run(engine, ask(tokens, 24))
+    stop = whole[5:8]
+    assert stop not in whole[:5]
+    deltas = list(engine.generate(ask(tokens, 24, stop=(stop, "not there"))))
+    assert text_of(deltas) == whole[: whole.index(stop)]
+    assert deltas[-1].finish is Finish.STOP
+    last = list(engine.generate(ask(tokens, 1)))[-1]
+    assert last.finish is Finish.LENGTH
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 1
+
+
+def test_the_context_bounds_the_answer(tiny: Path) -> None:
+    engine = engine_of(FilesInMemory.of(tiny), context_max=12)
+    assert engine.context_length == 12
+    last = list(engine.generate(ask(tuple(range(3, 13)), 50)))[-1]
+    assert last.usage is not None
+    assert last.usage.completion_tokens <= 2
+    for size in (12, 13):
+        with pytest.raises(UsageError) as caught:
+            engine.generate(ask(tuple(range(3, 3 + size)), 1))
+        assert caught.value.code is EngineCode.PROMPT_TOO_LONG
+
+
+def test_end_of_text_ends_the_answer(engine: TransformersEngine) -> None:
+    tokens = engine.encode_chat(HELLO)
+    produced = [t for t in engine._tokens(ask(tokens, 6), 6) if t is not None]
+    shorter = TransformersEngine(
+        engine._model, engine._codec, model_name="m", context_length=512,
+        ends=frozenset({produced[3]}), inside=0,
+    )  # fmt: skip
+    deltas = list(shorter.generate(ask(tokens, 6)))
+    assert deltas[-1].finish is Finish.STOP
+    assert deltas[-1].usage is not None
+    assert deltas[-1].usage.completion_tokens == produced.index(produced[3]) + 1
+
+
+def test_closing_ends_the_work(engine: TransformersEngine) -> None:
+    deltas = engine.generate(ask(engine.encode_text("close"), 500))
+    next(deltas)
+    deltas.close()  # type: ignore[attr-defined]
+    assert next(deltas, None) is None
+
+
+@pytest.mark.parametrize("tokens", [(), (-1,), (259,), (3, 1 << 40)])
+def test_tokens_out_of_range(engine: TransformersEngine, tokens: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        engine.check_tokens(tokens)
+    assert caught.value.code is EngineCode.PROMPT_UNUSABLE
+
+
+def test_prompts_that_the_model_cannot_take(engine: TransformersEngine, tiny: Path) -> None:
+    with pytest.raises(UsageError, match="no tokens"):
+        engine.encode_text("")
+    bare = FilesInMemory({p.name: p.read_bytes() for p in tiny.iterdir() if p.suffix != ".jinja"})
+    with pytest.raises(UsageError, match="no chat template"):
+        engine_of(bare).encode_chat(HELLO)
+
+
+def files_with(folder: Path, **changes: Callable[[bytes], bytes] | bytes | None) -> FilesInMemory:
+    """The model with some files replaced; ``_`` stands for the dot before the ending."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for key, change in changes.items():
+        stem, _, ending = key.rpartition("_")
+        name = f"{stem}.{ending}"
+        if change is None:
+            del files[name]
+        else:
+            files[name] = change(files[name]) if callable(change) else change
+    return FilesInMemory(files)
+
+
+def edit(**members: object) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        return json.dumps(json.loads(data) | members).encode()
+
+    return change
+
+
+def retensor(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[bytes], bytes]:
+    def rewrite(data: bytes) -> bytes:
+        tensors = load(data)
+        change(tensors)
+        return save(tensors)
+
+    return rewrite
+
+
+def misalign(data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    return (size + 1).to_bytes(8, "little") + data[8 : 8 + size] + b" " + data[8 + size :]
+
+
+NORM = "model.norm.weight"
+Changes = dict[str, Any]
+REFUSED: dict[str, tuple[type[RegaliaError], object, Changes]] = {
+    "gguf": (
+        UsageError,
+        EngineCode.ENGINE_NEEDS_SAFETENSORS,
+        {"model_safetensors": None, "model_gguf": b"GGUF"},
+    ),
+    "pickle": (
+        UsageError,
+        EngineCode.ENGINE_NEEDS_SAFETENSORS,
+        {"model_safetensors": None, "pytorch_model_bin": b"\x80\x02."},
+    ),
+    "no weights": (UsageError, EngineCode.ENGINE_NEEDS_SAFETENSORS, {"model_safetensors": None}),
+    "damaged weights": (ParseError, CoreCode.MALFORMED, {"model_safetensors": lambda d: d[:-1]}),
+    "no config": (UsageError, EngineCode.ENGINE_MODEL_UNSUPPORTED, {"config_json": None}),
+    "config is no object": (ParseError, CoreCode.MALFORMED, {"config_json": b"[]"}),
+    "config is not UTF-8": (ParseError, CoreCode.MALFORMED, {"config_json": b"\xff"}),
+    "remote code": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(auto_map={"AutoModelForCausalLM": "evil.Model"})},
+    ),
+    "remote tokenizer": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"tokenizer_config_json": edit(auto_map={"AutoTokenizer": ["evil.T", None]})},
+    ),
+    "quantized": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(quantization_config={"quant_method": "gptq", "bits": 4})},
+    ),
+    "unknown type": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(model_type="frobnicator")},
+    ),
+    "no language model": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(model_type="vit", architectures=["ViTModel"])},
+    ),
+    "other architecture": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(architectures=["LlamaForSequenceClassification"])},
+    ),
+    "absurd shape": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(num_attention_heads=0)},
+    ),
+    "settings of a wrong kind": (
+        UsageError,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
+        {"config_json": edit(hidden_size="many")},
+    ),
+    "more layers than tensors": (
+        IntegrityError,
+        EngineCode.ENGINE_MODEL_INCOMPLETE,
+        {"config_json": edit(num_hidden_layers=3)},
+    ),
+    "fewer layers than tensors": (
+        IntegrityError,
+        EngineCode.ENGINE_MODEL_INCOMPLETE,
+        {"config_json": edit(num_hidden_layers=1)},
+    ),
+    "missing tensor": (
+        IntegrityError,
+        EngineCode.ENGINE_MODEL_INCOMPLETE,
+        {"model_safetensors": retensor(lambda t: t.pop(NORM))},
+    ),
+    "tied and both missing": (
+        IntegrityError,
+        EngineCode.ENGINE_MODEL_INCOMPLETE,
+        {"model_safetensors": retensor(lambda t: t.pop("model.embed_tokens.weight"))},
+    ),
+    "other shape": (
+        IntegrityError,
+        EngineCode.ENGINE_MODEL_INCOMPLETE,
+        {"model_safetensors": retensor(lambda t: t.update({NORM: t[NORM][:8].clone()}))},
+    ),
+    "two types": (
+        UsageError,
+        EngineCode.ENGINE_COPY_NEEDED,
+        {"model_safetensors": retensor(lambda t: t.update({NORM: t[NORM].float()}))},
+    ),
+    "no floating point": (
+        UsageError,
+        EngineCode.ENGINE_COPY_NEEDED,
+        {"model_safetensors": retensor(lambda t: t.update({n: x.char() for n, x in t.items()}))},
+    ),
+    "no tokenizer": (UsageError, EngineCode.ENGINE_MODEL_UNSUPPORTED, {"tokenizer_json": None}),
+    "damaged tokenizer": (ParseError, CoreCode.MALFORMED, {"tokenizer_json": b"{}"}),
+    "template is no text": (
+        ParseError,
+        CoreCode.MALFORMED,
+        {"chat_template_jinja": None, "tokenizer_config_json": edit(chat_template=7)},
+    ),
+    "token is no text": (
+        ParseError,
+        CoreCode.MALFORMED,
+        {"tokenizer_config_json": edit(eos_token=[1])},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses(name: str, tiny: Path) -> None:
+    kind, code, changes = REFUSED[name]
+    with pytest.raises(kind) as caught:
+        engine_of(files_with(tiny, **changes))
+    assert caught.value.code is code
+
+
+def test_refuses_what_would_need_a_copy(tiny: Path) -> None:
+    files = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    memory = FilesInMemory(files)
+    # One byte further, as if the sealed model had been laid out without regard for tensors.
+    start, stop = memory._places["model.safetensors"]
+    shifted = FilesInMemory(files | {"zzz": bytes(64)})
+    shifted.memory[start + 1 : stop + 1] = files["model.safetensors"]
+    shifted._places["model.safetensors"] = (start + 1, stop + 1)
+    with pytest.raises(UsageError) as caught:
+        engine_of(shifted)
+    assert caught.value.code is EngineCode.ENGINE_COPY_NEEDED
+
+
+@pytest.mark.parametrize("defect", ["absent file", "tensor elsewhere", "tensor not listed"])
+def test_refuses_index(defect: str, sharded: Path) -> None:
+    def change(data: bytes) -> bytes:
+        index = json.loads(data)
+        places = index["weight_map"]
+        first, *_, last = sorted(places, key=places.get)
+        if defect == "absent file":
+            places[first] = "model-00009-of-00003.safetensors"
+        elif defect == "tensor elsewhere":
+            places[first] = places[last]
+        else:
+            del places[first]
+        return json.dumps(index).encode()
+
+    with pytest.raises(IntegrityError) as caught:
+        engine_of(files_with(sharded, **{"model.safetensors.index_json": change}))
+    assert caught.value.code is EngineCode.ENGINE_MODEL_INCOMPLETE
+
+
+@pytest.mark.parametrize("options", [{"thread": 1}, {"threads": "two"}, {"threads": 0}])
+def test_refuses_options(options: dict[str, object], tiny: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        engine_of(FilesInMemory.of(tiny), **options)
+    assert caught.value.code is EngineCode.ENGINE_OPTION_UNKNOWN
+
+
+def test_older_ways_to_say_things(tiny: Path, engine: TransformersEngine) -> None:
+    template = (tiny / "chat_template.jinja").read_text()
+    files = files_with(
+        tiny,
+        chat_template_jinja=None,
+        tokenizer_config_json=edit(
+            chat_template=[
+                {"name": "tool_use", "template": "no"},
+                {"name": "default", "template": template},
+            ],
+            eos_token={"content": "<|im_end|>", "lstrip": False},
+        ),
+    )  # fmt: skip
+    assert engine_of(files).encode_chat(HELLO) == engine.encode_chat(HELLO)
+
+
+def test_a_template_that_refuses_is_the_clients_fault(tiny: Path) -> None:
+    for template in (
+        "{{ raise_exception('secret ' + messages[0]['content']) }}",
+        "{{ nothing.at.all }}",
+    ):
+        engine = engine_of(files_with(tiny, chat_template_jinja=template.encode()))
+        with pytest.raises(UsageError) as caught:
+            engine.encode_chat(HELLO)
+        assert caught.value.code is EngineCode.PROMPT_UNUSABLE
+        assert "Hello" not in str(caught.value), "no prompt in messages"
+
+
+def test_a_template_cannot_leave_its_sandbox(tiny: Path) -> None:
+    template = b"{{ ''.__class__.__mro__[1].__subclasses__() }}"
+    engine = engine_of(files_with(tiny, chat_template_jinja=template))
+    with pytest.raises(UsageError):
+        engine.encode_chat(HELLO)
+
+
+OPENS = """
+    import os, sys
+    from pathlib import Path
+    from regalia.testing.models import FilesInMemory
+    files = FilesInMemory.of(Path(sys.argv[1]))
+    seen = []
+    def hook(event, args):
+        if event == "open" and isinstance(args[0], (str, bytes)):
+            mode, flags = args[1], args[2]
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                seen.append(("write", os.fsdecode(args[0])))
+            elif str(args[0]).startswith(sys.argv[2]):
+                seen.append(("read", os.fsdecode(args[0])))
+        elif event == "os.mkdir" and not os.path.isdir(args[0]):
+            seen.append((event, repr(args)))
+        elif event in ("socket.connect", "socket.getaddrinfo", "tempfile.mkstemp",
+                       "tempfile.mkdtemp", "subprocess.Popen", "os.exec", "os.fork"):
+            seen.append((event, repr(args)))
+    sys.addaudithook(hook)
+    from regalia.engines.base import GenerationRequest, Message
+    from regalia.engines.transformers import build_engine
+    engine = build_engine(files, model_name="m", options={})
+    tokens = engine.encode_chat((Message("user", "hi"),))
+    list(engine.generate(GenerationRequest(tokens, 4, (), 0.0, 1.0, None)))
+    print([item for item in seen if "__pycache__" not in item[1]])
+"""
+
+
+def test_opens_no_file_and_no_socket(tiny: Path, tmp_path: Path) -> None:
+    """From the library's import to the answer: nothing of the model is read from or written to
+    disk, nothing temporary is made, nobody is called.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(OPENS), str(tiny), str(tiny.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ
+        | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.stdout.strip() == "[]"
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.slow
+def test_smollm2_knows_the_capital_of_france(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = smollm2(tmp_path_factory.getbasetemp().parent / "regalia-smollm2")
+    engine = engine_of(FilesInMemory.of(folder))
+    assert engine.tensors_inside == 273
+    tokens = engine.encode_chat((Message("user", "What is the capital of France?"),))
+    deltas = list(engine.generate(ask(tokens, 32)))
+    assert "Paris" in text_of(deltas)
+    assert deltas[-1].finish is Finish.STOP

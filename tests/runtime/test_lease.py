@@ -1,0 +1,137 @@
+"""A lease ends on time, whatever else happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from regalia.core.errors import CoreCode, UnavailableError
+from regalia.runtime.lease import Lease, since_boot
+
+
+class Scene:
+    """Counts renewals, and remembers when the lease was lost."""
+
+    def __init__(self) -> None:
+        self.renewed = 0
+        self.losses: list[tuple[str, float]] = []
+        self.lost = threading.Event()
+        self.failing = threading.Event()
+        self.block = threading.Event()
+        self.lease_s = 0.4
+
+    def renew(self) -> float:
+        if self.block.is_set():
+            time.sleep(5)
+        if self.failing.is_set():
+            raise UnavailableError(CoreCode.PEER_UNREACHABLE, "broker: no answer")
+        self.renewed += 1
+        return self.lease_s
+
+    def on_lost(self, why: str) -> None:
+        self.losses.append((why, since_boot()))
+        self.lost.set()
+
+    def start(self, lease_s: float) -> tuple[Lease, float]:
+        began = since_boot()
+        lease = Lease(lease_s, began, renew=self.renew, on_lost=self.on_lost)
+        lease.start()
+        return lease, began
+
+
+def test_renewed_at_half_life_and_kept() -> None:
+    scene = Scene()
+    lease, _ = scene.start(0.4)
+    assert not scene.lost.wait(1.5)
+    lease.stop()
+    assert 4 <= scene.renewed <= 8
+    assert lease.renewals == scene.renewed
+    assert scene.losses == []
+
+
+def test_ends_on_time_when_renewal_fails() -> None:
+    scene = Scene()
+    scene.failing.set()
+    lease, began = scene.start(0.6)
+    assert scene.lost.wait(3)
+    ((why, when),) = scene.losses
+    assert 0.6 <= when - began < 0.9
+    assert why == "PEER_UNREACHABLE: broker: no answer"
+    assert lease.remaining_s == 0
+    scene.failing.clear()
+    time.sleep(0.5)
+    assert scene.renewed == 0, "what is lost is not renewed"
+
+
+def test_a_hanging_renewal_does_not_hold_the_lease() -> None:
+    scene = Scene()
+    scene.block.set()
+    _, began = scene.start(0.5)
+    assert scene.lost.wait(3)
+    assert scene.losses[0][1] - began < 0.8
+
+
+def test_a_renewal_that_comes_too_late_counts_for_nothing() -> None:
+    scene = Scene()
+    late = threading.Event()
+
+    def renew() -> float:
+        scene.lost.wait(3)
+        late.set()
+        return 100.0
+
+    lease = Lease(0.3, since_boot(), renew=renew, on_lost=scene.on_lost)
+    lease.start()
+    assert late.wait(3)
+    time.sleep(0.1)
+    assert (lease.renewals, lease.remaining_s) == (0, 0)
+    assert len(scene.losses) == 1
+
+
+def test_tries_again_until_it_works() -> None:
+    scene = Scene()
+    scene.failing.set()
+    lease, _ = scene.start(1.6)
+    time.sleep(1.0)
+    scene.failing.clear()
+    assert not scene.lost.wait(1.0)
+    lease.stop()
+    assert scene.renewed >= 1
+
+
+def test_a_bug_in_the_renewal_loses_the_lease_too() -> None:
+    scene = Scene()
+
+    def renew() -> float:
+        raise ZeroDivisionError("a secret")
+
+    Lease(0.4, since_boot(), renew=renew, on_lost=scene.on_lost).start()
+    assert scene.lost.wait(3)
+    assert scene.losses[0][0] == "ZeroDivisionError in the renewal"
+
+
+def test_counts_from_before_the_grant() -> None:
+    scene = Scene()
+    scene.failing.set()
+    Lease(5.0, since_boot() - 4.8, renew=scene.renew, on_lost=scene.on_lost).start()
+    assert scene.lost.wait(1)
+
+
+def test_stopping_ends_both_threads() -> None:
+    scene = Scene()
+    lease, _ = scene.start(60)
+    lease.stop()
+    for thread in lease._threads:
+        thread.join(1)
+        assert not thread.is_alive()
+    assert scene.losses == []
+
+
+@pytest.mark.parametrize("lease_s", [0.0, -1.0])
+def test_an_empty_lease_is_lost_at_once(lease_s: float) -> None:
+    scene = Scene()
+    scene.failing.set()
+    scene.start(lease_s)
+    assert scene.lost.wait(1)

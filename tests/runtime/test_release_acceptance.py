@@ -1,0 +1,261 @@
+"""The key is unwrapped only when the trusted log says that it went here, for this, now."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from regalia.core.codec import b64, canonical_json
+from regalia.core.errors import KeyAccessError, LogError
+from regalia.core.secret import SecretBytes
+from regalia.core.types import KeyFingerprint, ModelId
+from regalia.crypto import hpke
+from regalia.crypto.sign import SigningKey
+from regalia.formats.evidence import Evidence, Tee
+from regalia.formats.release import (
+    RECORD_FORMAT,
+    ReleaseRecord,
+    ReleaseRequest,
+    ReleaseResponse,
+    release_info,
+)
+from regalia.runtime.codes import RuntimeCode
+from regalia.runtime.release import AcceptedRelease, Exchange, accept, unwrap
+from regalia.tlog.codes import TlogCode
+from regalia.tlog.database import open_engine
+from regalia.tlog.log import Log
+from regalia.tlog.note import verifier_key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regalia.formats.release import LogProof
+
+MODEL = ModelId(hashlib.sha256(b"model").digest())
+POLICY = "policy:" + "cd" * 32
+MODEL_KEY = hashlib.sha256(b"model key").digest()
+PAIR = hpke.generate_keypair(hpke.Kem.X_WING)
+SIGNER = SigningKey.generate_ed25519()
+LOG_KEY = verifier_key_text("log.example", SIGNER.verify_key)
+EVIDENCE = Evidence(Tee.SEV_SNP, b"report", (), b"config")
+
+
+@dataclass
+class Bench:
+    """A log, and exchanges that are right unless told otherwise."""
+
+    log: Log
+
+    def record(self, **changes: Any) -> ReleaseRecord:  # noqa: ANN401
+        fields: dict[str, Any] = {
+            "format": RECORD_FORMAT,
+            "decision": "release",
+            "time": "2026-11-22T10:00:00Z",
+            "broker": "log.example",
+            "model_id": str(MODEL),
+            "model_version": 3,
+            "policy_id": POLICY,
+            "policy_version": 1,
+            "hardware": "simulated",
+            "tee": "sev-snp",
+            "product": "Genoa",
+            "measurement": "00" * 48,
+            "chip_id": "00" * 64,
+            "revocation": "checked",
+            "evidence_digest": str(EVIDENCE.digest()),
+            "recipient": str(KeyFingerprint.of(PAIR.public_key)),
+            "custody": "broker",
+            "lease_id": "lease-1",
+            "lease_until": "2026-11-22T10:10:00Z",
+            "wildcards": [],
+            "reasons": [],
+        }
+        return ReleaseRecord(**(fields | changes))
+
+    def proof(self, **changes: Any) -> LogProof:  # noqa: ANN401
+        self.log.append(self.record(lease_id="somebody else's", decision="denial"))
+        return self.log.append(self.record(**changes)).proof
+
+    def exchange(
+        self,
+        proof: LogProof,
+        *,
+        lease_id: str | None = None,
+        **answer: Any,  # noqa: ANN401
+    ) -> Exchange:
+        info = release_info(model_id=str(MODEL), lease_id="lease-1", record_index=proof.index)
+        enc, wrapped = hpke.seal(PAIR.public_key, info, b"", MODEL_KEY)
+        fields: dict[str, Any] = {
+            "encapsulated_key": b64(enc),
+            "wrapped_key": b64(wrapped),
+            "custody": "broker",
+            "lease_id": "lease-1",
+            "lease_s": 600,
+            "log": proof,
+        }
+        request = ReleaseRequest(
+            challenge=b64(bytes(32)),
+            model_id=str(MODEL),
+            model_version=3,
+            policy_id=POLICY,
+            hpke_public_key=b64(PAIR.public_key),
+            wrap_public_key=b64(b"rsa"),
+            evidence=b64(EVIDENCE.encode()),
+            lease_id=lease_id,
+        )
+        return Exchange(request, EVIDENCE, True, ReleaseResponse(**(fields | answer)))
+
+
+@pytest.fixture
+def bench(tmp_path: Any) -> Iterator[Bench]:  # noqa: ANN401
+    engine = open_engine(f"sqlite:///{tmp_path}/log.db")
+    yield Bench(Log(engine, origin="log.example", key=SIGNER))
+    engine.dispose()
+
+
+def test_a_logged_release_gives_the_key(bench: Bench) -> None:
+    accepted = accept(bench.exchange(bench.proof()), log_key=LOG_KEY)
+    with unwrap(accepted, PAIR, MODEL) as key:
+        assert isinstance(key, SecretBytes)
+        assert bytes(key.view()) == MODEL_KEY
+
+
+def test_a_renewal_is_accepted(bench: Bench) -> None:
+    accept(bench.exchange(bench.proof(), lease_id="lease-1"), log_key=LOG_KEY)
+
+
+def test_only_accept_makes_one(bench: Bench) -> None:
+    done = bench.exchange(bench.proof())
+    accepted = accept(done, log_key=LOG_KEY)
+    with pytest.raises(TypeError):
+        AcceptedRelease(done.response, accepted.logged, object())
+    with pytest.raises((TypeError, ValueError)):
+        replace(accepted, response=done.response)
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "denial": {"decision": "denial"},
+    "another model": {"model_id": "model:" + "00" * 32},
+    "another version": {"model_version": 2},
+    "another policy": {"policy_id": "policy:" + "00" * 32},
+    "another key": {"recipient": "key:" + "00" * 32},
+    "older evidence": {"evidence_digest": "sha256:" + "00" * 32},
+    "genuine, says the record": {"hardware": "genuine"},
+    "unverified": {"hardware": "unverified"},
+    "another lease": {"lease_id": "lease-2"},
+    "another custody": {"custody": "hsm"},
+    "a shorter lease": {"lease_until": "2026-11-22T10:09:58Z"},
+    "a lease that ended before": {"lease_until": "2026-11-22T09:00:00Z"},
+    "no time": {"lease_until": ""},
+    "no time either": {"time": "yesterday"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_record_of_something_else_is_refused(name: str, bench: Bench) -> None:
+    done = bench.exchange(bench.proof(**WRONG[name]))
+    with pytest.raises(LogError) as caught:
+        accept(done, log_key=LOG_KEY)
+    assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
+
+
+@pytest.mark.parametrize(
+    "answer", [{"lease_id": "lease-2"}, {"custody": "hsm"}, {"lease_s": 0}, {"lease_s": -5},
+               {"lease_s": 602}, {"lease_s": 1 << 40}]
+)  # fmt: skip
+def test_an_answer_that_says_more_than_the_log_is_refused(
+    answer: dict[str, Any], bench: Bench
+) -> None:
+    with pytest.raises(LogError) as caught:
+        accept(bench.exchange(bench.proof(), **answer), log_key=LOG_KEY)
+    assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
+
+
+def test_renewing_another_lease_is_refused(bench: Bench) -> None:
+    with pytest.raises(LogError) as caught:
+        accept(bench.exchange(bench.proof(), lease_id="lease-0"), log_key=LOG_KEY)
+    assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
+
+
+def change_entry(proof: LogProof) -> LogProof:
+    """The same leaf with another recipient."""
+    record = msgspec.json.decode(__import__("base64").b64decode(proof.record))
+    record["recipient"] = "key:" + "11" * 32
+    return msgspec.structs.replace(proof, record=b64(canonical_json(record)))
+
+
+TAMPERED: dict[str, tuple[Callable[[LogProof], LogProof], object]] = {
+    "record": (change_entry, TlogCode.PROOF_INVALID),
+    "index": (
+        lambda p: msgspec.structs.replace(p, index=p.index - 1),
+        TlogCode.PROOF_INVALID,
+    ),
+    "path": (
+        lambda p: msgspec.structs.replace(p, path=[b64(bytes(32)), *p.path[1:]]),
+        TlogCode.PROOF_INVALID,
+    ),
+    "no path": (lambda p: msgspec.structs.replace(p, path=[]), TlogCode.PROOF_INVALID),
+    "checkpoint": (
+        lambda p: msgspec.structs.replace(p, checkpoint=p.checkpoint.replace("\n2\n", "\n3\n")),
+        TlogCode.CHECKPOINT_INVALID,
+    ),
+    "no checkpoint": (
+        lambda p: msgspec.structs.replace(p, checkpoint=""),
+        TlogCode.CHECKPOINT_INVALID,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_tampered_proof_is_refused(name: str, bench: Bench) -> None:
+    change, code = TAMPERED[name]
+    with pytest.raises(LogError) as caught:
+        accept(bench.exchange(change(bench.proof())), log_key=LOG_KEY)
+    assert caught.value.code is code
+
+
+def test_another_log_is_refused(bench: Bench) -> None:
+    other = verifier_key_text("log.example", SigningKey.generate_ed25519().verify_key)
+    with pytest.raises(LogError) as caught:
+        accept(bench.exchange(bench.proof()), log_key=other)
+    assert caught.value.code is TlogCode.CHECKPOINT_INVALID
+    elsewhere = verifier_key_text("other.example", SIGNER.verify_key)
+    with pytest.raises(LogError):
+        accept(bench.exchange(bench.proof()), log_key=elsewhere)
+
+
+def resealed(bench: Bench, proof: LogProof, plaintext: bytes, **info: Any) -> Exchange:  # noqa: ANN401
+    bound = {"model_id": str(MODEL), "lease_id": "lease-1", "record_index": proof.index}
+    enc, wrapped = hpke.seal(PAIR.public_key, release_info(**(bound | info)), b"", plaintext)
+    return bench.exchange(proof, encapsulated_key=b64(enc), wrapped_key=b64(wrapped))
+
+
+UNUSABLE: dict[str, Callable[[Bench, LogProof], Exchange]] = {
+    "for another entry": lambda b, p: resealed(b, p, MODEL_KEY, record_index=p.index + 1),
+    "for another lease": lambda b, p: resealed(b, p, MODEL_KEY, lease_id="lease-2"),
+    "for another model": lambda b, p: resealed(b, p, MODEL_KEY, model_id="model:" + "0" * 64),
+    "short": lambda b, p: resealed(b, p, MODEL_KEY[:31]),
+    "long": lambda b, p: resealed(b, p, MODEL_KEY + b"x"),
+    "empty": lambda b, p: b.exchange(p, wrapped_key=""),
+    "no base64": lambda b, p: b.exchange(p, encapsulated_key="!"),
+    "enc of a wrong size": lambda b, p: b.exchange(p, encapsulated_key=b64(b"x" * 32)),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_key_that_does_not_open(name: str, bench: Bench) -> None:
+    accepted = accept(UNUSABLE[name](bench, bench.proof()), log_key=LOG_KEY)
+    with pytest.raises(KeyAccessError) as caught:
+        unwrap(accepted, PAIR, MODEL)
+    assert caught.value.code is RuntimeCode.RELEASED_KEY_UNUSABLE
+    assert MODEL_KEY.hex() not in str(caught.value)
+
+
+def test_a_key_for_another_runtime(bench: Bench) -> None:
+    accepted = accept(bench.exchange(bench.proof()), log_key=LOG_KEY)
+    with pytest.raises(KeyAccessError):
+        unwrap(accepted, hpke.generate_keypair(hpke.Kem.X_WING), MODEL)
