@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.demo.world import default_cache
+from regalia.demo.control_plane import broker_starts
+from regalia.demo.screen import Screen
+from regalia.demo.tour import prepare, runtime_starts
+from regalia.demo.world import World, default_cache, make_folders
 from regalia.testing.models import smollm2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -20,3 +24,15 @@ def model_cache() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     smollm2(cache / "smollm2")
     return cache
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[World]:
+    """Store, broker and runtime, running as in the demo, each a process of its own."""
+    running = World(tmp_path_factory.mktemp("world") / "w", model_cache, Screen(quiet=True))
+    with running.services:
+        make_folders(running)
+        prepare(running)
+        broker_starts(running)
+        runtime_starts(running)
+        yield running

@@ -67,7 +67,7 @@ def test_the_tutorial_works_as_written(tmp_path: Path, model_cache: Path) -> Non
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, output[-4000:]
     for expected in (
-        "DIGEST_MISMATCH",  # the damaged copy
+        "CIPHERTEXT_CHANGED",  # the damaged copy
         "SIMULATED",
         "Paris",
         "nowhere",
