@@ -128,22 +128,21 @@ def test_a_core_dump_of_a_dumpable_process_with_the_same_mapping_holds_no_weight
         "print('loaded', flush=True)\n"
         "time.sleep(300)\n"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program, str(world.model / "model.safetensors")],
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "loaded\n"
-        assert needles.found_in(process_blocks(process.pid)) == COUNT
-        core = core_file(process.pid, tmp_path)
-        assert core is not None
-        assert core.stat().st_size > 1_000_000
-        assert needles.found_in(file_blocks(core)) == 0
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loaded\n"
+            assert needles.found_in(process_blocks(process.pid)) == COUNT
+            core = core_file(process.pid, tmp_path)
+            assert core is not None
+            assert core.stat().st_size > 1_000_000
+            assert needles.found_in(file_blocks(core)) == 0
+        finally:
+            process.kill()
 
 
 def test_an_aborted_runtime_writes_no_core(world: World) -> None:
