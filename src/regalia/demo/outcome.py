@@ -31,6 +31,7 @@ class Outcome:
     regalia: str
     regalia_detail: str
     code: str
+    seconds: float  # both sides together
 
     @property
     def as_expected(self) -> bool:

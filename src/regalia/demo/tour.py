@@ -39,6 +39,7 @@ class TourResult:
     conversation: Conversation
     outcomes: tuple[Outcome, ...]
     seconds: float
+    before_thefts: float  # seconds until the chat was over
 
     @property
     def ok(self) -> bool:
@@ -60,6 +61,7 @@ class TourResult:
             "streamed_events": self.conversation.streamed_events,
             "attacks": [outcome.as_dict() for outcome in self.outcomes],
             "seconds": round(self.seconds, 1),
+            "seconds_before_thefts": round(self.before_thefts, 1),
         }
 
 
@@ -78,10 +80,12 @@ def run_tour(world: World) -> TourResult:
     runtime_starts(world)
     screen.title("5. Chat through the sealed path, with the stock openai client")
     conversation = chat(world)
+    before_thefts = time.monotonic() - began
     screen.title("6. Thefts, each beside the same attack on an unprotected server")
     outcomes = thefts(world, plain)
     screen.table(outcomes)
-    result = TourResult(model_id, conversation, tuple(outcomes), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    result = TourResult(model_id, conversation, tuple(outcomes), seconds, before_thefts)
     closing(world, result)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ class Attack:
 
     def run(self, number: int, lab: Lab) -> Outcome:
         """Try both sides."""
+        began = time.monotonic()
         control, regalia = self.control(lab), self.regalia(lab)
         return Outcome(
             number=number,
@@ -36,6 +38,7 @@ class Attack:
             regalia=regalia.result,
             regalia_detail=regalia.detail,
             code=regalia.code,
+            seconds=round(time.monotonic() - began, 1),
         )
 
 
