@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from regalia.demo.attacks import ATTACKS
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```sh\n(.*?)^```\n(?:<!-- wait (\S+) -->\n)?", re.MULTILINE | re.DOTALL)
@@ -89,6 +91,12 @@ def test_the_readme_names_what_make_does() -> None:
         assert command in done.stdout
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make test" in ci
+
+
+def test_the_readme_shows_every_theft() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for number, attack in enumerate(ATTACKS, 1):
+        assert f"{number:>2}  {attack.title} " in readme
 
 
 @pytest.mark.parametrize(

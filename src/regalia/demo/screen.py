@@ -60,7 +60,11 @@ class Screen:
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """Show that something takes a while."""
+        """Show that something takes a while: a spinner, or a line where there is no terminal."""
+        if not self._status.is_terminal:
+            self._status.print(f"[dim]… {escape(text)}")
+            yield
+            return
         with self._status.status(escape(text)):
             yield
 

@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from regalia.demo.world import World
 
 
+LOOK_CLOSER = (
+    "Look closer:",
+    "- docs/tutorial.md does all of this by hand, step by step",
+    "- regalia demo --dir demo-run keeps every file and log",
+    "- docs/errors.md explains each code; CIPHERTEXT_ONLY, NOT_IN_CORE and SEALED say what a thief"
+    " found where nobody had to refuse",
+    "- regalia demo --json prints the same for programs",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TourResult:
     """What the demo found."""
