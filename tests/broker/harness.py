@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ import msgspec
 
 from regalia.broker.app import create_app
 from regalia.broker.appraise import Appraiser
+from regalia.broker.assemble import read_collateral
 from regalia.broker.challenges import ChallengeStore
-from regalia.broker.collateral import read_collateral
 from regalia.broker.config import LimitsSection
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
@@ -356,6 +356,10 @@ class World:
         )
         fields: dict[str, Any] = msgspec.to_builtins(request)
         return fields | deviation.request
+
+    def guest(self, number: int) -> SimulatedPlatform:
+        """Another guest on the same chip: the firmware gave it a REPORT_ID of its own."""
+        return replace(self.shared.platform, report_id=bytes([number]) * 32)
 
     def ask(self, deviation: Deviation = HEALTHY_RUNTIME) -> httpx.Response:
         """One whole exchange."""

@@ -22,6 +22,7 @@ from regalia.core.codec import canonical_json
 from regalia.crypto.sign import SigningKey
 from regalia.formats.policy import Approvals
 from regalia.formats.release import ChallengeResponse, ReleaseResponse
+from regalia.keys.devfile_format import FileKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,11 +159,17 @@ BAD: list[tuple[str, dict[str, str], int, str]] = [
     ("no collateral", {"attest.collateral": '"none"'}, 9, "FILE_MISSING"),
     ("anchor is none", {"attest.dangerous_simulated_anchor": '"owner.pub"'}, 3, "MALFORMED"),
     ("zero ttl", {"limits.challenge_ttl_s": "0"}, 2, "BAD_CONFIG"),
+    ("endless ttl", {"limits.challenge_ttl_s": "3601"}, 2, "BAD_CONFIG"),
+    ("port is none", {"state.database": '"postgresql://host:port/db"'}, 2, "BAD_CONFIG"),
     ("log cannot be written", {"log.database": '"sqlite:///none/log.db"'}, 10, "LOG_UNWRITABLE"),
     ("state cannot", {"state.database": '"sqlite:///none/s.db"'}, 8, "STATE_UNAVAILABLE"),
     ("no database", {"state.database": '"nonsense"'}, 2, "BAD_CONFIG"),
+    ("no log database", {"log.database": '"nonsense"'}, 2, "BAD_CONFIG"),
+    ("bad option", {"state.database": '"sqlite:///s.db?timeout=x"'}, 2, "BAD_CONFIG"),
     ("no address", {"listen": '"localhost"'}, 2, "BAD_USAGE"),
 ]
+# The key store is open by the time that these fail.
+AFTER_THE_STORE = {"log cannot be written", "state cannot", "no log database", "another log"}
 
 
 @pytest.mark.usefixtures("unhardened")
@@ -179,6 +186,28 @@ def test_configurations_that_do_not_work(  # noqa: PLR0917
 ) -> None:
     config = world.write_config(tmp_path / "broker", **changes)
     refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
+
+
+@pytest.mark.usefixtures("unhardened")
+@pytest.mark.parametrize(
+    ("changes", "status", "code"),
+    [case[1:] for case in BAD if case[0] in AFTER_THE_STORE],
+    ids=[case[0] for case in BAD if case[0] in AFTER_THE_STORE],
+)
+def test_a_start_that_fails_closes_the_key_store(  # noqa: PLR0917
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    closed: list[FileKeys] = []
+    monkeypatch.setattr(FileKeys, "close", closed.append)
+    config = world.write_config(tmp_path / "broker", **changes)
+    refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
+    assert len(closed) == 1
 
 
 @pytest.mark.usefixtures("unhardened")

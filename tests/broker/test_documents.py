@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regalia.broker.collateral import read_collateral
+from regalia.broker.assemble import read_collateral
 from regalia.broker.models import by_id, load_model
 from regalia.core.clock import rfc3339
 from regalia.core.errors import LocalError, ParseError, RegaliaError
@@ -216,7 +216,7 @@ def test_collateral_in_pem_and_der(world: World, tmp_path: Path) -> None:
     )
     (folder / "README").write_text("not collateral")
     found = read_collateral(folder)
-    assert sorted(found.certificates) == sorted((platform.ask, platform.ark, platform.asvk))
+    assert sorted(found.intermediates) == sorted((platform.ask, platform.ark, platform.asvk))
     assert found.crls == (platform.crl, platform.crl)
 
 
@@ -230,7 +230,7 @@ def test_collateral_that_is_none(tmp_path: Path, data: bytes) -> None:
 
 
 def test_collateral_folder(tmp_path: Path) -> None:
-    assert read_collateral(tmp_path).certificates == ()  # and the verifier then refuses
+    assert read_collateral(tmp_path).intermediates == ()  # and the verifier then refuses
     with pytest.raises(LocalError, match="FILE_MISSING"):
         read_collateral(tmp_path / "none")
     for number in range(65):

@@ -210,3 +210,12 @@ def test_a_bug_says_nothing(
     event = json.loads(printed.splitlines()[-1])
     assert event["what"] == "ZeroDivisionError"
     assert event["at"].startswith("test_a_bug_says_nothing.<locals>.broken:")
+
+
+def test_a_host_field_makes_no_new_metric(world: World) -> None:
+    for number in range(3):
+        host = f"broker/{number}"
+        answer = world.http("POST", "/v1/challenge", content=b"{}", headers={"host": host})
+        assert code(world, answer) == (400, "MALFORMED")
+    text = world.http("GET", "/metrics").text
+    assert 'regalia_broker_answers_total{path="/v1/challenge",status="400"} 3.0' in text

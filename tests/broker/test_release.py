@@ -7,6 +7,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from broker_harness import MODEL_KEY, Deviation
 
 from regalia.broker.challenges import ConsumedChallenge, IssuedFor
 from regalia.broker.service import Cleared
-from regalia.core.codec import b64
+from regalia.core.codec import b64, canonical_json
 from regalia.core.errors import IntegrityError, KeyAccessError, PolicyDenied
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.formats.evidence import Role
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     import httpx
     from broker_harness import World
+
+    from regalia.broker.leases import Lease
 
 OTHER = hashlib.sha256(b"other").digest()
 
@@ -301,20 +304,45 @@ def test_model_removed_between_challenge_and_release(world: World) -> None:
 
 
 def test_no_more_holders_than_the_policy_allows(world: World) -> None:
-    for _ in range(2):
-        world.open(world.ask())
+    first, second, third = (Deviation(platform=world.guest(n)) for n in range(3))
+    world.open(world.ask(first))
+    world.open(world.ask(second))
+    world.store.unwrapped.clear()
+    assert denied(world, world.ask(third)) == ["HOLDERS_EXHAUSTED"]
+    world.pass_time(599)
+    assert denied(world, world.ask(third)) == ["HOLDERS_EXHAUSTED"]
+    world.pass_time(2)
+    world.open(world.ask(third))  # the leases have ended
+
+
+def test_a_runtime_that_starts_again_in_its_guest_is_no_second_holder(
+    make_world: Callable[..., World],
+) -> None:
+    """It crashed, its lease id is lost, and its lease has long to go."""
+    world = make_world(policy={"holders_max": 1})
+    other = Deviation(platform=world.guest(1))
+    leases = set()
+    for _ in range(3):
+        answer = world.ask()
+        assert world.open(answer) == MODEL_KEY
+        leases.add(world.granted(answer).lease_id)
+        world.pass_time(400)
+    assert len(leases) == 3
+    # Each of its leases keeps the place: the key that went out with it may still be there.
+    world.store.unwrapped.clear()
+    assert denied(world, world.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    world.pass_time(201)
+    world.open(world.ask(other))
     world.store.unwrapped.clear()
     assert denied(world, world.ask()) == ["HOLDERS_EXHAUSTED"]
-    world.pass_time(599)
-    assert denied(world, world.ask()) == ["HOLDERS_EXHAUSTED"]
-    world.pass_time(2)
-    world.open(world.ask())  # the leases have ended
 
 
 def test_many_at_once_do_not_get_past_the_cap(world: World) -> None:
     bodies = [
-        json.dumps(world.request(world.challenge()), sort_keys=True, separators=(",", ":"))
-        for _ in range(6)
+        canonical_json(
+            world.request(world.challenge(), Deviation(platform=world.guest(number)))
+        ).decode()
+        for number in range(6)
     ]
     results: list[str] = []
 
@@ -335,15 +363,16 @@ def test_many_at_once_do_not_get_past_the_cap(world: World) -> None:
 
 def test_a_lease_is_renewed_with_fresh_evidence(world: World) -> None:
     first = world.granted(world.ask())
-    world.open(world.ask())  # the cap is reached
+    second, third = (Deviation(platform=world.guest(n)) for n in (2, 3))
+    world.open(world.ask(second))  # the cap is reached
     world.pass_time(500)
     answer = world.ask(Deviation(request={"lease_id": first.lease_id}))
     assert world.open(answer) == MODEL_KEY
     assert world.granted(answer).lease_id == first.lease_id
     world.pass_time(500)  # the second lease has ended, the renewed one has not
-    world.open(world.ask())
+    world.open(world.ask(third))
     world.store.unwrapped.clear()
-    assert denied(world, world.ask()) == ["HOLDERS_EXHAUSTED"]
+    assert denied(world, world.ask(second)) == ["HOLDERS_EXHAUSTED"]
 
 
 def renewal(world: World, lease_id: str, **changes: Any) -> list[str]:  # noqa: ANN401
@@ -388,7 +417,45 @@ def test_a_lease_is_for_one_model(world: World) -> None:
     assert (again.lease_id, again.before) == (mine.lease_id, mine.until)
 
 
+def test_giving_back_a_renewal_leaves_a_later_one_alone(world: World) -> None:
+    """Two renewals at once: the log fails for the first, and the second one's key is out."""
+    leases, start = world.broker.leases, world.now
+
+    def take(after_s: int, renew: str | None) -> Lease:
+        return leases.take(
+            model_id="a",
+            holder="h",
+            policy_name="test",
+            holders_max=1,
+            lease_s=60,
+            now=start + timedelta(seconds=after_s),
+            renew=renew,
+        )
+
+    def held(after_s: int) -> int:
+        return leases.active("a", start + timedelta(seconds=after_s), besides="another")
+
+    mine = take(0, None)
+    failing = take(10, mine.lease_id)
+    take(20, mine.lease_id)
+    leases.undo(failing)
+    assert (held(79), held(80)) == (1, 0)
+    leases.undo(mine)
+    assert held(79) == 1
+    # Alone, a renewal that is given back ends when the lease would have ended without it.
+    leases.undo(take(30, mine.lease_id))
+    assert (held(79), held(80)) == (1, 0)
+    new = take(30, None)
+    leases.undo(new)
+    assert (held(79), held(80)) == (1, 0)
+
+
 # -- the log comes first --------------------------------------------------------------------------
+
+
+def both_places_are_free(world: World) -> None:
+    for number in (1, 2):
+        world.open(world.ask(Deviation(platform=world.guest(number))))
 
 
 def lock(path: Path) -> sqlite3.Connection:
@@ -416,9 +483,8 @@ def test_no_key_comes_out_when_the_log_cannot_be_written(world: World) -> None:
     holder.execute("ROLLBACK")
     holder.close()
     assert world.records() == []
-    # The lease that it would have taken is free again: both places can be had.
-    for _ in range(2):
-        world.open(world.ask())
+    # The lease that it would have taken is free again: others can have both places.
+    both_places_are_free(world)
 
 
 def test_a_denial_that_cannot_be_logged_is_no_decision_either(world: World) -> None:
@@ -468,8 +534,35 @@ def test_a_key_store_that_fails_gives_the_lease_back(
             assert (answer.status_code, world.refused(answer).code) == (503, "KEK_UNKNOWN")
     # The log says more was released than really was, never less.
     assert [record.decision for record in world.records()] == ["release"] * 3
-    for _ in range(2):
-        world.open(world.ask())
+    both_places_are_free(world)
+
+
+def test_a_key_store_that_breaks_its_contract_gives_the_lease_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "unwrap_logged", broken)
+        answer = world.ask()
+        assert (answer.status_code, world.refused(answer).code) == (500, "INTERNAL_ERROR")
+    both_places_are_free(world)
+
+
+def test_what_failed_behind_the_broker_is_not_told_to_the_network(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+        raise KeyAccessError(KeysCode.KEK_UNKNOWN, "/secret/place/keys.json has no key 'acme'")
+
+    monkeypatch.setattr(world.store, "unwrap_logged", broken)
+    capsys.readouterr()
+    answer = world.ask()
+    assert (answer.status_code, world.refused(answer).code) == (503, "KEK_UNKNOWN")
+    assert "secret" not in answer.text
+    assert "acme" not in answer.text
+    assert "/secret/place/keys.json has no key 'acme'" in capsys.readouterr().err
 
 
 def test_state_that_cannot_be_kept(world: World) -> None:

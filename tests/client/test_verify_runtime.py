@@ -292,6 +292,15 @@ def test_verification_ends_with_the_lease(
     assert runtime.expires_at - runtime.verified_at == timedelta(minutes=3)
 
 
+def test_a_lease_until_the_end_of_time(
+    relay: object, trust: ClientTrust, logged: Callable[..., LogProof]
+) -> None:
+    """Adding anything to this date is an overflow, and a log may say what it likes."""
+    relay.runtime.proof = logged(lease_until="9999-12-31T23:59:59Z")
+    runtime = verify(relay, trust)
+    assert runtime.expires_at - runtime.verified_at == trust.verify_every
+
+
 # What is served ----------------------------------------------------------------------------------
 
 

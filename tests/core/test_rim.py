@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from regalia.core import plugins
+from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.config import load_toml
 from regalia.core.errors import CoreCode, LocalError, UsageError
 from regalia.core.events import Event, emit
@@ -89,3 +90,24 @@ def test_an_unknown_plugin_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         plugins.load(plugins.KEY_STORES, "nosuch")
     assert caught.value.code is CoreCode.PLUGIN_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-1-2T3:4:5Z",
+        "2026-01-02t03:04:05z",
+        "\N{ARABIC-INDIC DIGIT TWO}026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05+00:00",
+        "2026-01-02T03:04:05.0Z",
+        "2026-01-02 03:04:05Z",
+        " 2026-01-02T03:04:05Z",
+        "2026-02-30T03:04:05Z",
+        "",
+    ],
+)
+def test_a_time_has_one_spelling(text: str) -> None:
+    good = "2026-01-02T03:04:05Z"
+    assert rfc3339(parse_rfc3339(good)) == good
+    with pytest.raises(ValueError, match=r"."):
+        parse_rfc3339(text)

@@ -19,7 +19,6 @@ from regalia.formats.safetensors import (
     parse_safetensors,
 )
 
-
 ENTRY = b'{"dtype":"U8","shape":[4],"data_offsets":[0,4]}'
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from regalia.core.codec import b64, lp, unb64
 from regalia.core.errors import KeyAccessError, LocalError, ParseError, RegaliaError
@@ -337,3 +338,29 @@ def test_closed_store_gives_nothing(path: Path) -> None:
     store.close()
     with pytest.raises(RuntimeError, match="after close"):
         store.wrap("one", secret(b"k" * 32), CONTEXT)
+
+
+def test_what_comes_out_before_the_tag_fails_is_wiped(
+    tmp_path: Path, original: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GCM under another context: the keystream is right, so the plaintext is the key itself."""
+    path = tmp_path / "store.json"
+    path.write_bytes(original)
+    path.chmod(0o600)
+    outputs: list[bytearray] = []
+
+    class Watched:
+        def __init__(self, key: Any) -> None:  # noqa: ANN401
+            self._aead = AESGCM(key)
+
+        def decrypt_into(self, nonce: Any, data: Any, aad: Any, buf: Any) -> int:  # noqa: ANN401
+            outputs.append(buf)
+            return self._aead.decrypt_into(nonce, data, aad, buf)
+
+    with open_store(path, secret(PASSPHRASE)) as store:
+        with secret(b"m" * 32) as key:
+            blob = store.wrap("one", key, CONTEXT)
+        monkeypatch.setattr("regalia.keys.devfile.AESGCM", Watched)
+        with pytest.raises(KeyAccessError, match="KEY_UNWRAP_FAILED"):
+            store.recover_for_owner("one", blob, CONTEXT + b"another")
+    assert [bytes(output) for output in outputs] == [bytes(32)] * 2  # the KEK and the model key

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.testing.models import tiny_llama
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _HERE = Path(__file__).parent
 
@@ -29,8 +32,11 @@ def _load(name: str, path: Path) -> None:
 _load("runtime_bench", _HERE / "harness.py")
 _load("broker_harness", _HERE.parent / "broker" / "harness.py")
 
+_load("runtime_stage", _HERE / "stage.py")
+
 from broker_harness import Shared  # noqa: E402 - it is loaded above
 from runtime_bench import Bench  # noqa: E402 - it is loaded above
+from runtime_stage import Between, RealWorld, Stage, served  # noqa: E402 - it is loaded above
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +65,28 @@ def make_bench() -> Iterator[Any]:
     for item in made:
         item.engine.go.set()
         item.generations.shut()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("models") / "tiny", shards=2)
+
+
+@pytest.fixture
+def make_stage(shared: Shared, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    with ExitStack() as cleanup:
+
+        def make(**options: Any) -> Stage:  # noqa: ANN401
+            world = RealWorld(tmp_path, shared, tiny, **options)
+            cleanup.callback(world.close)
+            between = Between(world)
+            stage = Stage(world, between, cleanup.enter_context(served(between)))
+            cleanup.callback(lambda: [item.stop() for item in stage.started])
+            return stage
+
+        yield make
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage]) -> Stage:
+    return make_stage()

@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.errors import UsageError
-from regalia.engines.base import Finish, GenerationRequest, Message, TextDelta, Usage
+from regalia.engines.base import Finish, TextDelta, Usage
 from regalia.engines.codes import EngineCode
 from regalia.runtime.generation import Generations
 from regalia.runtime.metrics import Metrics
 from regalia.runtime.openai.app import Service, build_app
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.types import ASGIApp
+
+    from regalia.engines.base import GenerationRequest, Message
 
 MODEL_ID = "model:" + "ab" * 32
 
@@ -101,11 +104,12 @@ class Answer:
         return found
 
 
-async def call(  # noqa: PLR0913 - a request has as many parts
+async def call(
     app: ASGIApp,
     method: str,
     path: str,
     body: bytes = b"",
+    *,
     headers: dict[str, str] | None = None,
     leave: asyncio.Event | None = None,
 ) -> Answer:
@@ -182,7 +186,7 @@ class Bench:
         finally:
             # Each test has a loop for each question; the engine's thread gives the turn back to
             # the loop that took it.
-            while self.generations.turns.busy:
+            while self.generations.turns.busy:  # noqa: ASYNC110 - another thread ends it
                 await asyncio.sleep(0.001)
 
     def chat(self, **fields: Any) -> Answer:  # noqa: ANN401

@@ -117,8 +117,9 @@ def test_pages_of_strangers(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("?")]
-)  # fmt: skip
+    "error",
+    [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("?")],
+)
 def test_nobody_answers(error: httpx.TransportError) -> None:
     def answer(_: httpx.Request) -> httpx.Response:
         raise error

@@ -34,7 +34,7 @@ KEY = generate_keypair(Kem.X_WING).public_key
 class Sealed:
     """Stands for the sealed path."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 299, "headers": []})
         await send({"type": "http.response.body", "body": b"sealed"})
 

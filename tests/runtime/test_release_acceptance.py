@@ -107,7 +107,12 @@ class Bench:
             evidence=b64(EVIDENCE.encode()),
             lease_id=lease_id,
         )
-        return Exchange(request, EVIDENCE, True, ReleaseResponse(**(fields | answer)))
+        return Exchange(
+            request=request,
+            evidence=EVIDENCE,
+            simulated=True,
+            response=ReleaseResponse(**(fields | answer)),
+        )
 
 
 @pytest.fixture

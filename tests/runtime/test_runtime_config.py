@@ -58,7 +58,7 @@ BAD = {
     "no name": 'served_name = " "\n' + GOOD,
     "unprintable name": 'served_name = "a\\u0000b"\n' + GOOD,
     "missing setting": GOOD.replace('store = "sealed"', ""),
-    "missing section": GOOD.split("[evidence]")[0],
+    "missing section": GOOD.split("[evidence]", maxsplit=1)[0],
     "no TOML": "store = ",
 }
 

@@ -191,6 +191,22 @@ def test_media_type_and_size(gate: Gate) -> None:
     assert small.send(data).status == 413
 
 
+def test_a_request_that_does_not_arrive(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regalia.runtime.sealed.READ_SECONDS", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"\x01", "more_body": True}
+
+    async def send(item: Any) -> None:  # noqa: ANN401
+        sent.append(item)
+
+    scope = {"type": "http", "headers": [(b"content-type", MEDIA["content-type"].encode())]}
+    asyncio.run(gate.app(scope, receive, send))
+    assert sent[0]["status"] == 408
+
+
 def test_nothing_is_opened_without_a_model(gate: Gate) -> None:
     gate.alive = False
     _, data = seal(message())

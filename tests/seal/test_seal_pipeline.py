@@ -82,13 +82,15 @@ def test_nothing_runs_after_it_is_left() -> None:
 
     boxes = [Box() for _ in range(8)]
     before = threading.active_count()
-    with (
-        pytest.raises(Broken),
-        Pipeline(boxes, threads=2, work=lambda _: None, steps=(step, step)) as pipeline,
-    ):
-        for _ in range(8):
-            pipeline.submit(pipeline.take())
-        raise Broken
+
+    def run() -> None:
+        with Pipeline(boxes, threads=2, work=lambda _: None, steps=(step, step)) as pipeline:
+            for _ in range(8):
+                pipeline.submit(pipeline.take())
+            raise Broken
+
+    with pytest.raises(Broken):
+        run()
     left.set()
     assert threading.active_count() == before
     time.sleep(0.05)

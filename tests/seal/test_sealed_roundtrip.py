@@ -226,6 +226,7 @@ def test_many_small_files(owner: SigningKey, tmp_path: Path) -> None:
     check_round_trip(sealed, files_of(tmp_path / "model"), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_ten_thousand_small_files(owner: SigningKey, tmp_path: Path) -> None:
     began = time.monotonic()
     sealed = seal_many(owner, tmp_path, 10_000)

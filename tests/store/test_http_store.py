@@ -179,8 +179,8 @@ def test_a_port_in_use(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "80", ":80", "host:", "host:x", "host:65536", "::1:80", "h:-1", "h:８０"]
-)  # noqa: RUF001 - digits of another script
+    "text", ["", "80", ":80", "host:", "host:x", "host:65536", "::1:80", "h:-1", "h:\uff18\uff10"]
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(UsageError):
         bind(text)

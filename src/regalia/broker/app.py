@@ -74,6 +74,9 @@ _STATUS = {
     BrokerCode.LEASE_UNKNOWN: CONFLICT,
 }
 
+# Of what ends in 503, the broker's own limits; everything else happened behind it.
+_SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY, BrokerCode.CHALLENGES_EXHAUSTED})
+
 
 def status_of(error: RegaliaError) -> int:
     """HTTP status of a refusal. docs/spec/release-exchange.md, "Statuses"."""
@@ -172,7 +175,7 @@ class _Edge:
     async def _post(
         self, request: Request, limit: int, handle: Callable[[bytes], object]
     ) -> Response:
-        path = request.url.path
+        path: str = request.scope["path"]  # the route's own: request.url repeats the Host field
         try:
             with self.gate:
                 body = await self._body(request, limit)
@@ -221,8 +224,12 @@ async def _refuse(_: Request, exc: Exception) -> Response:
     if not isinstance(exc, RegaliaError):
         raise exc
     status = status_of(exc)
-    if status == UNAVAILABLE:
-        emit(Event.RELEASE_FAILED, code=exc.code.name, what=exc.what)
+    if status != UNAVAILABLE:
+        return _answer(exc, status)
+    emit(Event.RELEASE_FAILED, code=exc.code.name, what=exc.what)
+    if exc.code not in _SAID_OUTSIDE:
+        # Paths, key names and database addresses are the operator's, not the network's.
+        exc = UnavailableError(exc.code, "the broker has failed; its own log says how")
     return _answer(exc, status)
 
 

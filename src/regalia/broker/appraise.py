@@ -7,10 +7,10 @@ Nothing here writes anything or knows a key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regalia.attest.snp import RevocationRule, SnpCollateral, verify_snp
+from regalia.attest.snp import RevocationRule, verify_snp
 from regalia.broker.approvals import current_approvers
 from regalia.core.types import Digest
 from regalia.formats.evidence import NO_DEVICES, Binding, Role, parse_evidence
@@ -20,9 +20,8 @@ from regalia.policy.evaluate import ReleaseContext, evaluate_release
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.attest.snp import Anchors
+    from regalia.attest.snp import Anchors, SnpCollateral
     from regalia.broker.challenges import ConsumedChallenge
-    from regalia.broker.collateral import CollateralFiles
     from regalia.broker.models import ServedModel
     from regalia.broker.request import Asked
     from regalia.formats.claims import SnpClaims
@@ -34,7 +33,7 @@ class Appraiser:
     """What this broker trusts about hardware, and its own name."""
 
     anchors: Anchors
-    collateral: CollateralFiles
+    collateral: SnpCollateral
     audience: str
 
     def claims(
@@ -65,15 +64,11 @@ class Appraiser:
             device_evidence=Digest(NO_DEVICES),
         )
         required = model.policy.platform.snp.revocation == "required"
-        collateral = SnpCollateral(
-            intermediates=self.collateral.certificates,
-            crls=self.collateral.crls,
-            revocation=RevocationRule.REQUIRED if required else RevocationRule.ANY,
-        )
+        rule = RevocationRule.REQUIRED if required else RevocationRule.ANY
         claims = verify_snp(
             evidence,
             anchors=self.anchors,
-            collateral=collateral,
+            collateral=replace(self.collateral, revocation=rule),
             report_data=expected.report_data(),
             now=now,
         )

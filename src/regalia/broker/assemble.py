@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
-from regalia.attest.snp import Anchors
+from regalia.attest.snp import (
+    COLLATERAL_ENDINGS,
+    COLLATERAL_FILE_MAX,
+    COLLATERAL_FILES_MAX,
+    Anchors,
+    RevocationRule,
+    SnpCollateral,
+    parse_collateral,
+    parse_root,
+)
 from regalia.broker.appraise import Appraiser
 from regalia.broker.challenges import ChallengeStore
-from regalia.broker.collateral import read_collateral
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
@@ -21,7 +29,7 @@ from regalia.broker.state import create_tables
 from regalia.core import plugins
 from regalia.core.clock import system_clock
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
-from regalia.core.localfs import read_file, read_private_file
+from regalia.core.localfs import read_file, read_folder, read_private_file
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.formats.approval import LIMIT as APPROVAL_LIMIT
@@ -41,7 +49,20 @@ if TYPE_CHECKING:
     from regalia.keys.base import KeyStore
 
 _KEY_LIMIT = 16 * 1024  # bytes of PEM
-_CERTIFICATE_LIMIT = 64 * 1024  # bytes of DER
+_CERTIFICATE_LIMIT = 64 * 1024  # bytes of DER or PEM
+
+
+def read_collateral(folder: Path) -> SnpCollateral:
+    """Certificates and CRLs of a folder; each policy's own revocation rule replaces the strict one.
+
+    Raises:
+        LocalError: the folder cannot be read, or holds too many files.
+        ParseError: a file holds neither certificates nor a revocation list.
+    """
+    files = read_folder(
+        folder, endings=COLLATERAL_ENDINGS, limit=COLLATERAL_FILE_MAX, most=COLLATERAL_FILES_MAX
+    )
+    return parse_collateral(files, RevocationRule.REQUIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +119,7 @@ class Assembler:
         store = self._key_store()
         try:
             models = by_id(tuple(load_model(each, store=store, log_key=key) for each in files))
-        except RegaliaError:
+        except BaseException:
             store.close()
             raise
         banners = _banners(self.config, store, tuple(models.values()))
@@ -111,14 +132,16 @@ class Assembler:
             RegaliaError: as ``load``, or a database that cannot be used, or a rollback.
         """
         found, config, metrics = self.load(), self.config, Metrics()
-        engines = (self._engine(config.state.database), self._engine(config.log.database))
+        engines: list[Engine] = []
         try:
+            for url in (config.state.database, config.log.database):
+                engines.append(self._engine(url))  # noqa: PERF401 - the first is closed if the second fails
             create_tables(engines[0])
             floors = FloorStore(engines[0])
             log = Log(engines[1], origin=config.log.origin, key=found.signer)
             for model in found.models.values():
                 floors.raise_to(model.versions)
-        except RegaliaError:
+        except BaseException:
             found.store.close()
             for engine in engines:
                 engine.dispose()
@@ -137,7 +160,7 @@ class Assembler:
             clock=system_clock,
             watch=metrics,
         )
-        return ReadyBroker(broker, metrics, found.banners, engines)
+        return ReadyBroker(broker, metrics, found.banners, tuple(engines))
 
     def _path(self, text: str) -> Path:
         return self.folder / text
@@ -146,7 +169,7 @@ class Assembler:
         """A relative SQLite path is meant from the configuration's folder, like every other."""
         try:
             parsed = sa.make_url(url)
-        except ArgumentError as exc:
+        except (ArgumentError, ValueError) as exc:  # ValueError: a port that is no number
             raise UsageError(CoreCode.BAD_CONFIG, "database: not a URL") from exc
         name = parsed.database
         if parsed.get_backend_name() == "sqlite" and name and not name.startswith("file:"):
@@ -183,7 +206,9 @@ class Assembler:
         anchors = Anchors.production()
         if section.dangerous_simulated_anchor is not None:
             path = self._path(section.dangerous_simulated_anchor)
-            anchors = Anchors.dangerous_simulated(read_file(path, limit=_CERTIFICATE_LIMIT))
+            anchors = Anchors.dangerous_simulated(
+                parse_root(read_file(path, limit=_CERTIFICATE_LIMIT), what=str(path))
+            )
         return Appraiser(
             anchors=anchors,
             collateral=read_collateral(self._path(section.collateral)),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_CHALLENGE_TTL_MAX_S = 3600
+
+
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of all sections."""
 
@@ -105,6 +108,8 @@ def load_config(path: Path) -> BrokerConfig:
         **{f"models[{i}].owner_threshold": m.owner_threshold for i, m in enumerate(config.models)},
     }
     wrong = [name for name, value in positive.items() if value < 1]
+    if limits.challenge_ttl_s > _CHALLENGE_TTL_MAX_S:
+        wrong.append("limits.challenge_ttl_s")
     if limits.waiting < 0:
         wrong.append("limits.waiting")
     if not config.models:

@@ -1,7 +1,9 @@
 """Leases: who may hold a model's key, and until when.
 
 A lease belongs to one *holder*: one TEE instance, running one image with one configuration.
-It is taken before the release is logged and given back if the release does not happen.
+Holders are counted, not leases: a runtime that was started again in the same guest is no second
+holder, so it need not wait for a lease that it cannot renew any more. A lease is taken before
+the release is logged and given back if the release does not happen.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ class LeaseStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def active(self, model_id: str, now: datetime, *, besides: str | None) -> int:
-        """Unexpired leases of a model, not counting the one that is to be renewed."""
+    def active(self, model_id: str, now: datetime, *, besides: str) -> int:
+        """Holders with an unexpired lease of a model, not counting the holder ``besides``."""
         with state(self._engine, writes=False) as connection:
             return _active(connection, model_id, now, besides)
 
@@ -85,10 +87,10 @@ class LeaseStore:
                 sa.select(FLOORS.c.name).where(FLOORS.c.name == policy_name).with_for_update()
             )
             connection.execute(LEASES.delete().where(LEASES.c.expires_us <= to_us(now)))
-            active = _active(connection, model_id, now, renew)
+            active = _active(connection, model_id, now, holder)
             if active >= holders_max:
                 raise PolicyDenied(
-                    PolicyCode.HOLDERS_EXHAUSTED, f"{active} leases are held; at most {holders_max}"
+                    PolicyCode.HOLDERS_EXHAUSTED, f"{active} others hold a lease; at most {holders_max}"
                 )
             if renew is not None:
                 return _renew(connection, renew, model_id, holder, until)
@@ -101,8 +103,13 @@ class LeaseStore:
         return Lease(lease_id, until, None)
 
     def undo(self, lease: Lease) -> None:
-        """Give back a lease whose release did not happen; a renewed one ends when it would have."""
-        mine = LEASES.c.lease_id == lease.lease_id
+        """Give back a lease whose release did not happen; a renewed one ends when it would have.
+
+        A lease that was renewed once more in the meantime is left alone: that key went out.
+        """
+        mine = sa.and_(
+            LEASES.c.lease_id == lease.lease_id, LEASES.c.expires_us == to_us(lease.until)
+        )
         with state(self._engine, writes=True) as connection:
             if lease.before is None:
                 connection.execute(LEASES.delete().where(mine))
@@ -112,14 +119,16 @@ class LeaseStore:
                 )
 
 
-def _active(connection: Connection, model_id: str, now: datetime, besides: str | None) -> int:
+def _active(connection: Connection, model_id: str, now: datetime, besides: str) -> int:
     query = (
-        sa.select(sa.func.count())
+        sa.select(sa.func.count(sa.distinct(LEASES.c.holder)))
         .select_from(LEASES)
-        .where(LEASES.c.model_id == model_id, LEASES.c.expires_us > to_us(now))
+        .where(
+            LEASES.c.model_id == model_id,
+            LEASES.c.expires_us > to_us(now),
+            LEASES.c.holder != besides,
+        )
     )
-    if besides is not None:
-        query = query.where(LEASES.c.lease_id != besides)
     return int(connection.execute(query).scalar_one())
 
 

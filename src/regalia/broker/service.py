@@ -224,7 +224,7 @@ class Broker:
                 claims, config = self.appraiser.claims(asked, challenge, model, attempt.now)  # (2)
             with self._stage("holders"):
                 active = self.leases.active(
-                    str(model.model_id), attempt.now, besides=asked.lease_id
+                    str(model.model_id), attempt.now, besides=holder_of(claims)
                 )
             with self._stage("policy"):
                 verdict = verdict_of(  # (3)
@@ -300,8 +300,10 @@ class Broker:
         try:
             logged = self._append(cleared)  # (5)
             response = self._rewrap(cleared, logged)  # (6) (7)
-        except RegaliaError as exc:
-            emit(Event.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=exc.code.name)
+        except BaseException as exc:
+            # Also when a key store breaks its contract: a place must not stay taken for nothing.
+            code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
+            emit(Event.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             self._give_back(cleared.lease)
             raise
         self.watch.decision("release", ())

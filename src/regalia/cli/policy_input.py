@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.facts import warn
 from regalia.core.codec import MIB, unhex
-from regalia.core.errors import CoreCode, IntegrityError, LocalError, ParseError, UsageError
+from regalia.core.errors import CoreCode, IntegrityError, LocalError, UsageError
 from regalia.core.localfs import read_file
 
 if TYPE_CHECKING:
@@ -141,23 +141,13 @@ def read_model(
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> Anchors:
     """AMD's roots; or one simulated root, loudly."""
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
-
-    from regalia.attest.snp import Anchors  # noqa: PLC0415
+    from regalia.attest.snp import Anchors, parse_root  # noqa: PLC0415
 
     if dangerous_simulated_anchor is None:
         return Anchors.production()
     warn("DANGEROUS: a simulated root is trusted. Nothing is protected from whoever has its key.")
     data = read_file(dangerous_simulated_anchor, limit=_PEM_LIMIT)
-    if data.startswith(b"-----"):
-        try:
-            data = x509.load_pem_x509_certificate(data).public_bytes(Encoding.DER)
-        except ValueError as exc:
-            raise ParseError(
-                CoreCode.MALFORMED, f"{dangerous_simulated_anchor}: not a certificate"
-            ) from exc
-    return Anchors.dangerous_simulated(data)
+    return Anchors.dangerous_simulated(parse_root(data, what=str(dangerous_simulated_anchor)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
-from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral
+from regalia.attest.snp import (
+    COLLATERAL_ENDINGS,
+    COLLATERAL_FILE_MAX,
+    COLLATERAL_FILES_MAX,
+    Anchors,
+    RevocationRule,
+    SnpCollateral,
+    parse_collateral,
+    parse_root,
+)
 from regalia.core.clock import system_clock
-from regalia.core.codec import MIB, unb64
-from regalia.core.errors import CoreCode, ParseError, UsageError
-from regalia.core.localfs import os_errors, read_file
+from regalia.core.codec import MIB
+from regalia.core.errors import CoreCode, UsageError
+from regalia.core.localfs import read_file, read_folder
 from regalia.formats.policy import LIMIT, parse_client_policy
 
 if TYPE_CHECKING:
@@ -24,12 +30,6 @@ if TYPE_CHECKING:
 
 VERIFY_EVERY = timedelta(minutes=10)
 SIMULATED = "dangerous_simulated"
-_COLLATERAL_FILES_MAX = 64
-_SUFFIXES = (".der", ".cer", ".crt", ".crl", ".pem")
-_PEM = re.compile(
-    rb"-----BEGIN (?P<label>CERTIFICATE|X509 CRL)-----\s+(?P<body>[A-Za-z0-9+/=\s]+)"
-    rb"-----END (?P=label)-----"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def load_trust(
     Args:
         policy: client policy, canonical JSON.
         collateral: folder of certificates and CRLs, DER or PEM; None if all come along.
-        dangerous_simulated_anchor: root certificate (DER) of a simulated platform. AMD's roots
+        dangerous_simulated_anchor: root certificate of a simulated platform. AMD's roots
             are then not trusted, and what is verified protects nothing from the host.
 
     Raises:
@@ -75,7 +75,12 @@ def load_trust(
         )
     anchors = Anchors.production()
     if dangerous_simulated_anchor is not None:
-        anchors = Anchors.dangerous_simulated(read_file(dangerous_simulated_anchor, limit=MIB))
+        anchors = Anchors.dangerous_simulated(
+            parse_root(
+                read_file(dangerous_simulated_anchor, limit=MIB),
+                what=str(dangerous_simulated_anchor),
+            )
+        )
     required = document.platform.snp.revocation == RevocationRule.REQUIRED.value
     return ClientTrust(
         policy=document,
@@ -92,39 +97,14 @@ def load_collateral(folder: Path | None, rule: RevocationRule) -> SnpCollateral:
     Raises:
         ParseError: a file is malformed. LocalError: it cannot be read.
     """
-    certificates: list[bytes] = []
-    crls: list[bytes] = []
-    for path in _files(folder):
-        for der in _ders(read_file(path, limit=MIB), what=str(path)):
-            (crls if _is_crl(der) else certificates).append(der)
-    return SnpCollateral(tuple(certificates), tuple(crls), rule)
-
-
-def _files(folder: Path | None) -> list[Path]:
-    if folder is None:
-        return []
-    with os_errors(folder):
-        files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
-    if len(files) > _COLLATERAL_FILES_MAX:
-        raise ParseError(
-            CoreCode.TOO_LARGE, f"{folder}: {len(files)} files, at most {_COLLATERAL_FILES_MAX}"
+    files = (
+        {}
+        if folder is None
+        else read_folder(
+            folder,
+            endings=COLLATERAL_ENDINGS,
+            limit=COLLATERAL_FILE_MAX,
+            most=COLLATERAL_FILES_MAX,
         )
-    return files
-
-
-def _ders(data: bytes, *, what: str) -> list[bytes]:
-    if not data.startswith(b"-----"):
-        return [data]
-    blocks = [match["body"] for match in _PEM.finditer(data)]
-    if not blocks:
-        raise ParseError(CoreCode.MALFORMED, f"{what}: no certificate or CRL in PEM form")
-    return [unb64("".join(block.decode("ascii").split()), what=what) for block in blocks]
-
-
-def _is_crl(der: bytes) -> bool:
-    """Tell a CRL from a certificate by parsing; the verifier checks whatever it is."""
-    try:
-        x509.load_der_x509_crl(der)
-    except (ValueError, x509.InvalidVersion):
-        return False
-    return True
+    )
+    return parse_collateral(files, rule)

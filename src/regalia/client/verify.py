@@ -195,7 +195,7 @@ def _verify_release(
         for name, value in wanted.items()
         if getattr(logged.record, name) != value
     ]
-    if _lease_end(logged) + _CLOCK_SKEW < now:
+    if _lease_end(logged) < now - _CLOCK_SKEW:
         wrong.append(f"its lease ended at {logged.record.lease_until}; now is {rfc3339(now)}")
     if wrong:
         raise LogError(
@@ -215,4 +215,5 @@ def _lease_end(logged: LoggedRecord) -> datetime:
 
 def _expiry(logged: LoggedRecord | None, trust: ClientTrust, now: datetime) -> datetime:
     end = now + trust.verify_every
-    return end if logged is None else min(end, _lease_end(logged) + _CLOCK_SKEW)
+    # The skew is added to the smaller one: a log may give a lease until the last day of all.
+    return end if logged is None else min(end, min(end, _lease_end(logged)) + _CLOCK_SKEW)

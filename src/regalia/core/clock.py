@@ -20,4 +20,7 @@ def rfc3339(moment: datetime) -> str:
 
 def parse_rfc3339(text: str) -> datetime:
     """Inverse of ``rfc3339``; raises ValueError for any other spelling."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if rfc3339(moment) != text:  # strptime reads single digits, and those of other scripts
+        raise ValueError("not in the one form of a time")
+    return moment

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PORT_MAX = 65535
 _BACKLOG = 128
+_CONNECTIONS_MAX = 256
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -137,6 +138,7 @@ def _make_server(
         proxy_headers=False,
         lifespan="off",
         ws="none",
+        limit_concurrency=_CONNECTIONS_MAX,
         timeout_graceful_shutdown=drain_s,
     )
     return Server(config)

@@ -52,6 +52,27 @@ def read_file(path: Path, *, limit: int) -> bytes:
     return data
 
 
+def read_folder(
+    folder: Path, *, endings: tuple[str, ...], limit: int, most: int
+) -> dict[str, bytes]:
+    """Read the files of a folder whose names have one of these endings, by path, sorted.
+
+    Args:
+        folder: its subfolders are not looked at.
+        endings: with their dots.
+        limit: bytes of one file.
+        most: files.
+
+    Raises:
+        LocalError: the folder or a file cannot be read, or TOO_LARGE.
+    """
+    with os_errors(folder):
+        paths = sorted(path for path in folder.iterdir() if path.suffix in endings)
+    if len(paths) > most:
+        raise LocalError(CoreCode.TOO_LARGE, f"{folder}: {len(paths)} files, at most {most}")
+    return {str(path): read_file(path, limit=limit) for path in paths}
+
+
 def read_private_file(path: Path, *, limit: int) -> bytes:
     """Read a file that holds a secret; refuse it if group or others may read it."""
     with os_errors(path):

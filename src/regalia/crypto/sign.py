@@ -27,8 +27,11 @@ class SignCode(Code):
     """Refusals around signatures."""
 
     SIGNATURE_INVALID = (
-        "Somebody other than the expected signer made or changed these bytes.",
-        "Get the artifact from its owner again, and check the signer's fingerprint with them.",
+        "Somebody other than the holder of the expected key made or changed these bytes.",
+        (
+            "Get the document or report again from whoever signs it. If that does not help, the key "
+            "that you expect is not the one that signs: check its fingerprint or certificate."
+        ),
     )
     PUBLIC_KEY_MALFORMED = (
         "Only Ed25519 and P-384 public keys in SubjectPublicKeyInfo form are accepted.",

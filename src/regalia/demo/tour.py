@@ -35,8 +35,10 @@ LOOK_CLOSER = (
     "Look closer:",
     "- docs/tutorial.md does all of this by hand, step by step",
     "- regalia demo --dir demo-run keeps every file and log",
-    "- docs/errors.md explains each code; CIPHERTEXT_ONLY, NOT_IN_CORE and SEALED say what a thief"
-    " found where nobody had to refuse",
+    (
+        "- docs/errors.md explains each code; CIPHERTEXT_ONLY, NOT_IN_CORE and SEALED say what a thief"
+        " found where nobody had to refuse"
+    ),
     "- regalia demo --json prints the same for programs",
 )
 

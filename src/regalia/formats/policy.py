@@ -140,7 +140,7 @@ class ReleasePolicy(_Doc, frozen=True, kw_only=True):
     freshness: Freshness
     placement: PlacementRule
     runtime: RuntimeRule
-    holders_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # concurrent unexpired leases
+    holders_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # with an unexpired lease
     lease_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)]
     custody: list[Literal["broker", "hsm"]]
     approvals: Approvals

@@ -245,11 +245,14 @@ def _open(key: SecretBytes, sealed: bytes, aad: bytes, code: KeysCode, name: str
     """Open nonce ‖ ciphertext ‖ tag straight into a buffer that can be wiped."""
     nonce, body = sealed[: fmt.NONCE_SIZE], sealed[fmt.NONCE_SIZE :]
     out = bytearray(len(body) - fmt.TAG_SIZE)
+    secret = SecretBytes(out)
     try:
         AESGCM(key.view()).decrypt_into(nonce, body, aad, out)
     except InvalidTag as exc:
+        # Under another context the right key comes out before the tag is compared.
+        secret.close()
         raise KeyAccessError(code, f"key {name!r}: authentication fails") from exc
-    return SecretBytes(out)
+    return secret
 
 
 @contextmanager

@@ -37,8 +37,7 @@ class ReleaseContext(ClientContext):
     """Facts around one release, by the broker.
 
     Attributes:
-        active_holders: unexpired leases of this model; a lease that is being renewed is not
-            counted.
+        active_holders: holders with an unexpired lease of this model, besides the one that asks.
         approvals: fingerprints of approvers whose signatures over this release the broker
             has verified.
         custody: where the key will be in clear: ``broker`` or ``hsm``.

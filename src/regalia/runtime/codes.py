@@ -77,6 +77,14 @@ class RequestCode(Code):
         "This runtime serves one model.",
         "GET /v1/models says its name.",
     )
+    SEALED_MEDIA_TYPE = (
+        "The sealed path takes one kind of message only.",
+        "Send chunked OHTTP, with its content type.",
+    )
+    SEALED_REQUEST_TIMEOUT = (
+        "Requests that never end would fill this process's memory.",
+        "Send the request again over a faster connection.",
+    )
     QUEUE_FULL = (
         "Requests wait in a queue of limited length.",
         "Send the request again later.",

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from regalia.core.errors import IntegrityError, ParseError, RegaliaError
+from regalia.core.errors import CoreCode, IntegrityError, ParseError, RegaliaError
 from regalia.core.events import Event, emit
 from regalia.crypto import ohttp
 from regalia.crypto.ohttp import OhttpCode, ServerExchange
@@ -27,20 +27,22 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from regalia.core.errors import Code
     from regalia.crypto.hpke import KemKeyPair
     from regalia.crypto.ohttp import ResponseSealer
     from regalia.formats.bhttp import RequestHead
     from regalia.runtime.metrics import Metrics
     from regalia.runtime.replay import ReplayMemory
 
+READ_SECONDS = 60  # a request that takes longer to arrive is given up
 _DROPPED = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}  # of one hop only
 
 
 class _RefusedError(Exception):
     """A request that could not be opened: answered in clear, for there is no key to seal with."""
 
-    def __init__(self, status: int, code: str, detail: str, kind: str = "about:blank") -> None:
-        super().__init__(code)
+    def __init__(self, status: int, code: Code, detail: str, kind: str = "about:blank") -> None:
+        super().__init__(code.name)
         self.status = status
         self.code = code
         self.detail = detail
@@ -100,7 +102,7 @@ class SealedGateway:
         except _GoneError:
             return
         except _RefusedError as refused:
-            self._count(refused.code)
+            self._count(refused.code.name)
             await _send_problem(send, refused)
             return
         answer = _SealedAnswer(opened.sealer, send, self._padding)
@@ -119,26 +121,31 @@ class SealedGateway:
     async def _open(self, scope: Scope, receive: Receive) -> _Opened:
         headers = dict(scope["headers"])
         if not self._serving():
-            raise _RefusedError(503, RequestCode.NOT_SERVING.name, "the runtime has no model")
+            raise _RefusedError(503, RequestCode.NOT_SERVING, "the runtime has no model")
         if headers.get(b"content-type") != ohttp.REQUEST_MEDIA_TYPE.encode():
             raise _RefusedError(
-                415, "UNSUPPORTED_MEDIA_TYPE", f"want content-type {ohttp.REQUEST_MEDIA_TYPE}"
+                415, RequestCode.SEALED_MEDIA_TYPE, f"want content-type {ohttp.REQUEST_MEDIA_TYPE}"
             )
         exchange = ServerExchange(self._pair)
         limits = bhttp.Limits(content_max=self._request_bytes, padding_max=self._request_bytes)
         parser = bhttp.RequestParser(limits)
         events: list[bhttp.Event] = []
         try:
-            async for piece in self._pieces(receive):
-                for chunk in exchange.feed(piece):
-                    events += parser.feed(chunk)
+            async with asyncio.timeout(READ_SECONDS):
+                async for piece in self._pieces(receive):
+                    for chunk in exchange.feed(piece):
+                        events += parser.feed(chunk)
             last = exchange.finish()
             events += parser.feed(last) if last else []
             events += parser.finish()
         except (ParseError, IntegrityError) as exc:
             unknown = exc.code is OhttpCode.OHTTP_KEY_UNKNOWN
             kind = serving.KEY_PROBLEM_TYPE if unknown else "about:blank"
-            raise _RefusedError(400, exc.code.name, exc.what, kind) from exc
+            raise _RefusedError(400, exc.code, exc.what, kind) from exc
+        except TimeoutError as exc:
+            raise _RefusedError(
+                408, RequestCode.SEALED_REQUEST_TIMEOUT, f"not whole in {READ_SECONDS} s"
+            ) from exc
         return _opened(exchange, events)
 
     async def _pieces(self, receive: Receive) -> AsyncGenerator[bytes]:
@@ -151,7 +158,9 @@ class SealedGateway:
             size += len(piece)
             if size > self._request_bytes:
                 raise _RefusedError(
-                    413, "TOO_LARGE", f"a sealed request has at most {self._request_bytes} bytes"
+                    413,
+                    CoreCode.TOO_LARGE,
+                    f"a sealed request has at most {self._request_bytes} bytes",
                 )
             if piece:
                 yield piece
@@ -306,7 +315,7 @@ async def _send_problem(send: Send, refused: _RefusedError) -> None:
     body = msgspec.json.encode(
         {
             "type": refused.kind,
-            "title": refused.code,
+            "title": refused.code.name,
             "status": refused.status,
             "detail": refused.detail,
         }

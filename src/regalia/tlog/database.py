@@ -61,11 +61,11 @@ def open_engine(url: str) -> Engine:
     is still true when it commits, and every commit reaches the disk (synchronous=FULL).
 
     Raises:
-        UsageError: BAD_CONFIG for a URL that is none, or whose driver is not installed.
+        UsageError: BAD_CONFIG for a URL that is none or has bad settings, or whose driver is not installed.
     """
     try:
         engine = sa.create_engine(url)
-    except (ArgumentError, ImportError) as exc:
+    except (ArgumentError, ImportError, ValueError) as exc:
         # The URL itself may hold a password, so it is not repeated.
         raise UsageError(CoreCode.BAD_CONFIG, f"database URL: {type(exc).__name__}") from exc
     if engine.dialect.name == "sqlite":

@@ -41,7 +41,7 @@ def check_revocation(
         ParseError: a CRL is not one.
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
     """
-    crls = [crl for crl in map(_parse_crl, collateral.crls) if _issuer(crl) == root.subject]
+    crls = [crl for crl in map(parse_crl, collateral.crls) if _issuer(crl) == root.subject]
     for crl in crls:
         _require_complete(crl)
         _require_signed(crl, root)
@@ -64,7 +64,8 @@ def check_revocation(
     )
 
 
-def _parse_crl(der: bytes) -> x509.CertificateRevocationList:
+def parse_crl(der: bytes) -> x509.CertificateRevocationList:
+    """Parse one CRL in DER; nothing is verified. Raises ParseError TOO_LARGE or MALFORMED."""
     if len(der) > CRL_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"CRL: {len(der)} bytes, at most {CRL_MAX}")
     try:

@@ -63,7 +63,9 @@ class Service:
 def _check_model(service: Service, name: str) -> None:
     if name != service.engine.model_name:
         raise ApiError(
-            RequestCode.SERVED_NAME_UNKNOWN, f"The model `{name[:100]}` does not exist.", param="model"
+            RequestCode.SERVED_NAME_UNKNOWN,
+            f"The model `{name[:100]}` does not exist.",
+            param="model",
         )
 
 
