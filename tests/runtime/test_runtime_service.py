@@ -15,6 +15,7 @@ from regalia.core.errors import (
     CoreCode,
     IntegrityError,
     KeyAccessError,
+    LocalError,
     LogError,
     PolicyDenied,
     UnavailableError,
@@ -77,6 +78,17 @@ def test_serves_through_the_sealed_path(stage: Stage, tiny: Path) -> None:
     assert not running.runtime.memory.wiped
     running.stop()
     assert running.error is None
+    assert running.runtime.memory.wiped
+
+
+def test_serves_from_secret_memory(stage: Stage) -> None:
+    running = stage.start(text='memory = "secret"')
+    if isinstance(running.error, LocalError):
+        pytest.skip("this kernel gives no secret memory")
+    assert running.facts["memory"] == "secret"
+    with client(stage, running.url) as chat:
+        chat.completions.create(model="tiny", prompt="hello", max_tokens=3)
+    running.stop()
     assert running.runtime.memory.wiped
 
 

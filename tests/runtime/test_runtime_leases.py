@@ -1,0 +1,85 @@
+"""Leases of a whole runtime: renewed, lost, and what is left then."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import openai
+import pytest
+from runtime_stage import LEASE_S, client
+
+from regalia.core.errors import KeyAccessError
+from regalia.runtime import service
+from regalia.runtime.codes import RuntimeCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime_stage import Stage
+
+
+@pytest.mark.slow
+def test_a_lease_is_renewed_without_unwrapping(
+    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(policy={"lease_s": LEASE_S})
+    running = stage.start()
+    monkeypatch.setattr(service, "unwrap", None)
+    time.sleep(LEASE_S * 1.7)
+    assert running.get("/health").status_code == 200
+    assert running.runtime.lease is not None
+    assert running.runtime.lease.renewals >= 2
+    metrics = running.get("/metrics").text
+    assert "regalia_lease_renewals" in metrics
+    with client(stage, running.url) as chat:
+        assert chat.models.list().data[0].id == "tiny"
+
+
+@pytest.mark.slow
+def test_losing_the_lease_wipes_and_stops(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(policy={"lease_s": LEASE_S})
+    running = stage.start()
+    assert not running.runtime.memory.wiped
+    stage.between.down = True
+    began = time.monotonic()
+    statuses = []
+    while running.runtime._lost is None and time.monotonic() - began < 3 * LEASE_S:
+        time.sleep(0.02)
+    assert running.runtime.memory.wiped, "before anything else"
+    statuses.append(running.get("/health").status_code)
+    with pytest.raises(openai.APIConnectionError), client(stage, running.url) as chat:
+        chat.models.list()
+    running.join()
+    assert statuses == [503]
+    assert isinstance(running.error, KeyAccessError)
+    assert running.error.code is RuntimeCode.LEASE_LOST
+    assert running.error.exit_status == 7
+    assert "BROKER_REFUSED" in running.error.what, "it says why the lease was not renewed"
+    with pytest.raises(httpx.ConnectError):
+        running.get("/health")
+
+
+@pytest.mark.slow
+def test_losing_the_lease_cuts_a_running_answer(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(policy={"lease_s": LEASE_S})
+    running = stage.start()
+    with client(stage, running.url) as chat:
+        stage.between.down = True
+        seen: list[Any] = []
+
+        def keep_asking() -> None:
+            while True:
+                seen.extend(
+                    chat.completions.create(
+                        model="tiny", prompt="x", max_tokens=450, temperature=1.3, stream=True
+                    )
+                )
+
+        with pytest.raises(openai.APIError):
+            keep_asking()
+    assert running.runtime.memory.wiped
+    assert seen, "it did answer before"
+    running.join()
+    assert isinstance(running.error, KeyAccessError)
