@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: install
-	$(BIN)/regalia demo
+	$(BIN)/regalia demo $(DEMO_FLAGS)
 
 # Everything that CI runs: checks, quick tests, then real components.
 test: check quick slow

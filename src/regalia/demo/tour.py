@@ -35,10 +35,8 @@ LOOK_CLOSER = (
     "Look closer:",
     "- docs/tutorial.md does all of this by hand, step by step",
     "- regalia demo --dir demo-run keeps every file and log",
-    (
-        "- docs/errors.md explains each code; CIPHERTEXT_ONLY, NOT_IN_CORE and SEALED say what a thief"
-        " found where nobody had to refuse"
-    ),
+    "- docs/errors.md explains each code; where nobody had to refuse, the word in its place",
+    "  (CIPHERTEXT_ONLY, NOT_IN_CORE, SEALED) says what the thief found",
     "- regalia demo --json prints the same for programs",
 )
 
