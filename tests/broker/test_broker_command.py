@@ -204,7 +204,11 @@ def test_a_start_that_fails_closes_the_key_store(  # noqa: PLR0917
     code: str,
 ) -> None:
     closed: list[FileKeys] = []
-    monkeypatch.setattr(FileKeys, "close", closed.append)
+
+    def close(keys: FileKeys) -> None:
+        closed.append(keys)
+
+    monkeypatch.setattr(FileKeys, "close", close)
     config = world.write_config(tmp_path / "broker", **changes)
     refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
     assert len(closed) == 1

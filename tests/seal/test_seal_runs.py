@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -254,12 +253,12 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     model.mkdir()
     with (model / "w").open("wb") as file:
         file.truncate(1 << 30)
-    extra = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    extra = "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     with run("pass", model, tmp_path / "sealed", stride=1 << 20, extra=extra) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    peak = int(out)  # KiB on Linux
-    assert peak < 200 * 1024
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+    peak = int(out)  # KiB
+    assert 20 * 1024 < peak < 200 * 1024
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "sealed").iterdir()}
     assert sum(sizes.values()) > 1 << 30

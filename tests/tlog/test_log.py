@@ -146,7 +146,9 @@ def test_read_only_database(
     tmp_path: Path, origin: str, signer: SigningKey, make_record: MakeRecord
 ) -> None:
     path = tmp_path / "log.db"
-    Log(open_engine(f"sqlite:///{path}"), origin=origin, key=signer).append(make_record())
+    engine = open_engine(f"sqlite:///{path}")
+    Log(engine, origin=origin, key=signer).append(make_record())
+    engine.dispose()  # not whenever it is collected: closing moves the WAL into the file
     before = path.read_bytes()
     read_only = open_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
     assert code(lambda: Log(read_only, origin=origin, key=signer)) == "LOG_UNWRITABLE"

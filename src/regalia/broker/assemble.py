@@ -14,7 +14,6 @@ from regalia.attest.snp import (
     COLLATERAL_FILES_MAX,
     Anchors,
     RevocationRule,
-    SnpCollateral,
     parse_collateral,
     parse_root,
 )
@@ -28,7 +27,7 @@ from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
 from regalia.core import plugins
 from regalia.core.clock import system_clock
-from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.core.errors import CoreCode, UsageError
 from regalia.core.localfs import read_file, read_folder, read_private_file
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
+    from regalia.attest.snp import SnpCollateral
     from regalia.broker.config import BrokerConfig, ModelSection
     from regalia.broker.models import ServedModel
     from regalia.core.secret import SecretBytes

@@ -90,7 +90,8 @@ class LeaseStore:
             active = _active(connection, model_id, now, holder)
             if active >= holders_max:
                 raise PolicyDenied(
-                    PolicyCode.HOLDERS_EXHAUSTED, f"{active} others hold a lease; at most {holders_max}"
+                    PolicyCode.HOLDERS_EXHAUSTED,
+                    f"{active} others hold a lease; at most {holders_max}",
                 )
             if renew is not None:
                 return _renew(connection, renew, model_id, holder, until)

@@ -12,7 +12,6 @@ from regalia.attest.snp import (
     COLLATERAL_FILES_MAX,
     Anchors,
     RevocationRule,
-    SnpCollateral,
     parse_collateral,
     parse_root,
 )
@@ -25,6 +24,7 @@ from regalia.formats.policy import LIMIT, parse_client_policy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regalia.attest.snp import SnpCollateral
     from regalia.core.clock import Clock
     from regalia.formats.policy import ClientPolicy
 

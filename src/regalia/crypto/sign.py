@@ -29,8 +29,8 @@ class SignCode(Code):
     SIGNATURE_INVALID = (
         "Somebody other than the holder of the expected key made or changed these bytes.",
         (
-            "Get the document or report again from whoever signs it. If that does not help, the key "
-            "that you expect is not the one that signs: check its fingerprint or certificate."
+            "Get the document or report again from whoever signs it. If that does not help, the "
+            "expected key is not the one that signs: check its fingerprint or certificate."
         ),
     )
     PUBLIC_KEY_MALFORMED = (

@@ -61,7 +61,8 @@ def open_engine(url: str) -> Engine:
     is still true when it commits, and every commit reaches the disk (synchronous=FULL).
 
     Raises:
-        UsageError: BAD_CONFIG for a URL that is none or has bad settings, or whose driver is not installed.
+        UsageError: BAD_CONFIG for a URL that is none, or has a bad option, or whose driver is
+            not installed.
     """
     try:
         engine = sa.create_engine(url)
