@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regalia.core.codec import canonical_json
+from regalia.core.errors import RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest
 from regalia.crypto.dsse import parse_envelope, sign
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from regalia.core.errors import Code
     from regalia.crypto.sign import SigningKey
     from regalia.formats.sealed_manifest import Manifest
     from regalia.seal.load import LoadedModel
@@ -206,3 +208,22 @@ def pattern(size: int, seed: int = 0) -> bytes:
     """Bytes that are not zero and differ from place to place."""
     unit = bytes((seed + 7 * i + i // 251) % 255 + 1 for i in range(4093))
     return (unit * (size // len(unit) + 1))[:size]
+
+
+def refused(code: Code, call: Callable[[], object]) -> RegaliaError:
+    """Call something that must be refused with exactly this code; returns the refusal."""
+    try:
+        call()
+    except RegaliaError as error:
+        if error.code is not code:
+            raise AssertionError(f"want {code}, got {error}") from error
+        return error
+    raise AssertionError(f"want {code}, got no refusal")
+
+
+def refused_by_load(sealed: SealedBench, memory: KeptMemory, code: Code) -> RegaliaError:
+    """Loading must refuse, and leave no byte of the model in the destination."""
+    error = refused(code, lambda: sealed.load(memory))
+    if any(memory.buffer) or memory.wipes < memory.allocated:
+        raise AssertionError("the destination was not wiped")
+    return error

@@ -63,4 +63,6 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
         raise UsageError(CoreCode.BAD_CONFIG, "simulated-snp: `knobs` must be a table")
     chosen = knobs_from_options(knobs)
     measurement = measure_code(Path(regalia.__file__).parent)
-    return SimulatedSource(SimulatedPlatform.open(Path(directory)), measurement, chosen)
+    # REPORT_ID is drawn at the launch of a guest; here each process is a guest of its own.
+    platform = replace(SimulatedPlatform.open(Path(directory)), report_id=secrets.token_bytes(32))
+    return SimulatedSource(platform, measurement, chosen)
