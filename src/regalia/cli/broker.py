@@ -51,12 +51,12 @@ def broker() -> None:
 @_json
 def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
     """Run the broker until it is stopped with Ctrl-C or SIGTERM."""
-    from regalia.broker.app import create_app  # noqa: PLC0415 - keeps `regalia --help` fast
-    from regalia.broker.config import load_config  # noqa: PLC0415
-    from regalia.broker.hardening import harden  # noqa: PLC0415
-    from regalia.core.events import Event, emit  # noqa: PLC0415
-    from regalia.core.listen import address_of, bind  # noqa: PLC0415
-    from regalia.core.listen import serve as serve_app  # noqa: PLC0415
+    from regalia.broker.app import create_app
+    from regalia.broker.config import load_config
+    from regalia.broker.hardening import harden
+    from regalia.core.events import Event, emit
+    from regalia.core.listen import address_of, bind
+    from regalia.core.listen import serve as serve_app
 
     config = load_config(config_file)
     hardening = harden()
@@ -97,7 +97,7 @@ def check(*, config_file: Path, as_json: bool) -> None:
 
     Databases are not opened, so a version that went back shows only when the broker starts.
     """
-    from regalia.broker.config import load_config  # noqa: PLC0415
+    from regalia.broker.config import load_config
 
     found = _assembler(load_config(config_file), config_file).load()
     found.store.close()
@@ -137,7 +137,7 @@ def check(*, config_file: Path, as_json: bool) -> None:
 )
 @click.option("--out", required=True, type=_FILE, metavar="FILE", help="The signed approval.")
 @_json
-def approve(  # noqa: PLR0913 - one argument for each option
+def approve(
     *,
     policy_file: Path,
     owner_keys: tuple[Path, ...],
@@ -148,14 +148,14 @@ def approve(  # noqa: PLR0913 - one argument for each option
     as_json: bool,
 ) -> None:
     """Approve releases under one policy, as one of its approvers."""
-    from regalia.cli.policy_input import must_be_new  # noqa: PLC0415
-    from regalia.cli.sealing import read_signing_key  # noqa: PLC0415
-    from regalia.core.clock import rfc3339  # noqa: PLC0415
-    from regalia.core.localfs import read_file, write_new  # noqa: PLC0415
-    from regalia.crypto import dsse  # noqa: PLC0415
-    from regalia.crypto.sign import VerifyKey  # noqa: PLC0415
-    from regalia.formats import approval  # noqa: PLC0415
-    from regalia.policy.document import load_release_policy  # noqa: PLC0415
+    from regalia.cli.policy_input import must_be_new
+    from regalia.cli.sealing import read_signing_key
+    from regalia.core.clock import rfc3339
+    from regalia.core.localfs import read_file, write_new
+    from regalia.crypto import dsse
+    from regalia.crypto.sign import VerifyKey
+    from regalia.formats import approval
+    from regalia.policy.document import load_release_policy
 
     must_be_new(out)
     owners = tuple(VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT)) for path in owner_keys)
@@ -186,7 +186,7 @@ def approve(  # noqa: PLR0913 - one argument for each option
 
 
 def _assembler(config: BrokerConfig, config_file: Path) -> Assembler:
-    from regalia.broker.assemble import Assembler  # noqa: PLC0415
+    from regalia.broker.assemble import Assembler
 
     return Assembler(config, config_file.parent, _ask)
 
@@ -198,7 +198,7 @@ def _ask(what: str, path: Path | None) -> SecretBytes:
 
 
 def _models(found: Documents) -> list[dict[str, object]]:
-    from regalia.policy.wildcards import wildcards  # noqa: PLC0415
+    from regalia.policy.wildcards import wildcards
 
     return [
         {

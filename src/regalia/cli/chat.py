@@ -53,7 +53,7 @@ SIMULATED_BANNER = (
 )
 @click.option("--once", metavar="PROMPT", help="Ask one question and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; needs --once.")
-def chat(  # noqa: PLR0913 - one argument for each option
+def chat(
     *,
     url: str,
     policy: Path,
@@ -73,11 +73,11 @@ def chat(  # noqa: PLR0913 - one argument for each option
 
     In the chat, /quit ends it.
     """
-    import httpx  # noqa: PLC0415 - keeps `regalia --help` fast, like the imports below
+    import httpx
 
-    from regalia.client.chat import ChatClient  # noqa: PLC0415
-    from regalia.client.transport import RegaliaTransport  # noqa: PLC0415
-    from regalia.client.trust import load_trust  # noqa: PLC0415
+    from regalia.client.chat import ChatClient
+    from regalia.client.transport import RegaliaTransport
+    from regalia.client.trust import load_trust
 
     interactive = once is None and sys.stdin.isatty()
     if as_json and interactive:
@@ -114,8 +114,8 @@ def _read_question() -> str:
 def _ask_once(
     client: ChatClient, model: str, prompt: str, runtime: VerifiedRuntime, *, as_json: bool
 ) -> int:
-    from regalia.cli.output import show_json  # noqa: PLC0415
-    from regalia.client.chat import Message  # noqa: PLC0415
+    from regalia.cli.output import show_json
+    from regalia.client.chat import Message
 
     pieces = client.stream(model, [Message("user", prompt)])
     if not as_json:
@@ -128,11 +128,11 @@ def _ask_once(
 
 def _talk(client: ChatClient, model: str) -> int:
     """The terminal chat. A damaged answer is reported and forgotten; the chat goes on."""
-    import readline  # noqa: F401, PLC0415 - gives input() line editing and history
+    import readline  # noqa: F401 - gives input() line editing and history
 
-    from regalia.cli.output import show_error  # noqa: PLC0415
-    from regalia.client.chat import Message  # noqa: PLC0415
-    from regalia.core.errors import IntegrityError, ParseError, UnavailableError  # noqa: PLC0415
+    from regalia.cli.output import show_error
+    from regalia.client.chat import Message
+    from regalia.core.errors import IntegrityError, ParseError, UnavailableError
 
     history: list[Message] = []
     while True:
@@ -157,7 +157,7 @@ def _talk(client: ChatClient, model: str) -> int:
 
 
 def _print_pieces(pieces: Iterator[str]) -> str:
-    from regalia.client.chat import printable  # noqa: PLC0415
+    from regalia.client.chat import printable
 
     answer = []
     for piece in pieces:
@@ -169,8 +169,8 @@ def _print_pieces(pieces: Iterator[str]) -> str:
 
 def summary(runtime: VerifiedRuntime) -> dict[str, object]:
     """What was verified, for programs. Every value was checked unless ``left_open`` names it."""
-    from regalia.core.clock import rfc3339  # noqa: PLC0415
-    from regalia.core.types import KeyFingerprint  # noqa: PLC0415
+    from regalia.core.clock import rfc3339
+    from regalia.core.types import KeyFingerprint
 
     claims, config, logged = runtime.claims, runtime.config, runtime.logged
     return {
@@ -206,9 +206,9 @@ def summary(runtime: VerifiedRuntime) -> dict[str, object]:
 
 
 def _show_table(runtime: VerifiedRuntime, url: str, *, to_stderr: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="Verified before anything was sent", show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -220,9 +220,9 @@ def _show_table(runtime: VerifiedRuntime, url: str, *, to_stderr: bool) -> None:
 
 def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:
     """Name, value and style of each line of the table."""
-    from regalia.client.chat import printable  # noqa: PLC0415
-    from regalia.core.types import KeyFingerprint  # noqa: PLC0415
-    from regalia.formats.claims import Hardware  # noqa: PLC0415
+    from regalia.client.chat import printable
+    from regalia.core.types import KeyFingerprint
+    from regalia.formats.claims import Hardware
 
     claims, config, logged = runtime.claims, runtime.config, runtime.logged
     where = config.placement

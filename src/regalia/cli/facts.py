@@ -26,10 +26,10 @@ def show_facts(title: str, facts: list[tuple[str, str]]) -> None:
 
 def show_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table. Text is shown as it is, never as markup."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 - keeps `regalia --help` fast
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -42,7 +42,7 @@ def show_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
 
 def size_text(size: int) -> str:
     """``536.9 MB (536871424 bytes)``: readable and exact."""
-    from rich.filesize import decimal  # noqa: PLC0415
+    from rich.filesize import decimal
 
     short = decimal(size)
     return short if short.endswith("bytes") else f"{short} ({size} bytes)"
@@ -59,8 +59,8 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,

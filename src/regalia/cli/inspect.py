@@ -19,13 +19,13 @@ def inspect(*, sealed: Path, as_json: bool) -> None:
     No key is needed, and nothing is checked: `regalia verify` does that. File names, tensor
     names and shapes are encrypted, so they are not here.
     """
-    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+    from regalia.cli.sealing import (
         manifest_facts,
         manifest_files,
         manifest_json,
         read_manifest_file,
     )
-    from regalia.seal.manifest import peek_manifest  # noqa: PLC0415
+    from regalia.seal.manifest import peek_manifest
 
     manifest = peek_manifest(read_manifest_file(sealed))
     body = manifest_json(manifest)

@@ -72,7 +72,7 @@ def sign(
 
     Writes NAME.key (PKCS #8 PEM) and NAME.pub (SubjectPublicKeyInfo PEM).
     """
-    from regalia.crypto.sign import SigningKey  # noqa: PLC0415 - keeps `regalia --help` fast
+    from regalia.crypto.sign import SigningKey
 
     private, public = _with_ending(name, ".key"), _with_ending(name, ".pub")
     _must_be_new(private, public)
@@ -99,8 +99,8 @@ def sign(
 @_json
 def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a key-encryption key (KEK), which wraps model keys."""
-    from regalia.keys.devfile import SCHEME, create_store, open_store  # noqa: PLC0415
-    from regalia.keys.reference import parse_reference  # noqa: PLC0415
+    from regalia.keys.devfile import SCHEME, create_store, open_store
+    from regalia.keys.reference import parse_reference
 
     ref = parse_reference(reference)
     if ref.scheme != SCHEME:
@@ -145,8 +145,8 @@ def log(
     Writes NAME.key (PKCS #8 PEM, Ed25519) and NAME.vkey (C2SP signed-note verifier key), which
     goes into every runtime's and client's configuration.
     """
-    from regalia.crypto.sign import SigningKey  # noqa: PLC0415
-    from regalia.tlog.note import verifier_key_text  # noqa: PLC0415
+    from regalia.crypto.sign import SigningKey
+    from regalia.tlog.note import verifier_key_text
 
     private, public = _with_ending(name, ".key"), _with_ending(name, ".vkey")
     _must_be_new(private, public)

@@ -67,7 +67,7 @@ def show(
     as_json: bool,
 ) -> None:
     """Verify the whole log, then show its latest decisions."""
-    from collections import deque  # noqa: PLC0415
+    from collections import deque
 
     seen: deque[tuple[int, ReleaseRecord]] = deque(maxlen=last)
     audit = _audit(url, database, log_key, None, lambda index, record: seen.append((index, record)))
@@ -94,7 +94,7 @@ def show(
     "--proof", type=_FILE, metavar="FILE", help="Verify this one proof offline, and nothing else."
 )
 @_json
-def verify(  # noqa: PLR0913 - one argument for each option
+def verify(
     *,
     url: str | None,
     database: str | None,
@@ -140,10 +140,10 @@ def verify(  # noqa: PLR0913 - one argument for each option
 @click.option("--out", type=_FILE, metavar="FILE", help="Write the proof there, as one JSON line.")
 def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
-    from regalia.core.codec import canonical_json  # noqa: PLC0415
-    from regalia.tlog.database import open_engine  # noqa: PLC0415
-    from regalia.tlog.log import LogReader  # noqa: PLC0415
-    from regalia.tlog.verify import verify_with_key  # noqa: PLC0415
+    from regalia.core.codec import canonical_json
+    from regalia.tlog.database import open_engine
+    from regalia.tlog.log import LogReader
+    from regalia.tlog.verify import verify_with_key
 
     key = _read_log_key(log_key)
     engine = open_engine(database)
@@ -167,8 +167,8 @@ def _audit(
     remember: Path | None,
     visit: Callable[[int, ReleaseRecord], None],
 ) -> Audit:
-    from regalia.tlog.audit import audit_log  # noqa: PLC0415
-    from regalia.tlog.note import NOTE_LIMIT  # noqa: PLC0415
+    from regalia.tlog.audit import audit_log
+    from regalia.tlog.note import NOTE_LIMIT
 
     key = _read_log_key(log_key)
     remembered = None
@@ -180,9 +180,9 @@ def _audit(
 
 @contextmanager
 def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
-    from regalia.tlog.database import open_engine  # noqa: PLC0415
-    from regalia.tlog.log import LogReader  # noqa: PLC0415
-    from regalia.tlog.source import DatabaseSource, HttpSource  # noqa: PLC0415
+    from regalia.tlog.database import open_engine
+    from regalia.tlog.log import LogReader
+    from regalia.tlog.source import DatabaseSource, HttpSource
 
     if (url is None) == (database is None):
         raise UsageError(CoreCode.BAD_USAGE, "give either --url or --database")
@@ -201,7 +201,7 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
 
 
 def _read_log_key(text: str) -> LogKey:
-    from regalia.tlog.note import parse_log_key  # noqa: PLC0415
+    from regalia.tlog.note import parse_log_key
 
     if "+" not in text:
         data = read_file(Path(text), limit=_KEY_LIMIT)
@@ -210,8 +210,8 @@ def _read_log_key(text: str) -> LogKey:
 
 
 def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
-    from regalia.formats.release import LogProof  # noqa: PLC0415
-    from regalia.tlog.verify import verify_with_key  # noqa: PLC0415
+    from regalia.formats.release import LogProof
+    from regalia.tlog.verify import verify_with_key
 
     data = read_file(path, limit=_PROOF_LIMIT).removesuffix(b"\n")
     proof: LogProof = parse_json(data, LogProof, limit=_PROOF_LIMIT, what=str(path))
@@ -236,7 +236,7 @@ def _summary(audit: Audit) -> dict[str, object]:
 
 
 def _entry(index: int, record: ReleaseRecord) -> dict[str, object]:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     return {"index": index, "record": msgspec.to_builtins(record)}
 
@@ -252,9 +252,9 @@ def _print_summary(audit: Audit) -> None:
 
 
 def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name in ("#", "time", "decision", "hardware", "model"):

@@ -71,7 +71,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command; returns the exit status. No traceback reaches a user."""
-    from regalia.cli.output import show_bug, show_click_error, show_error  # noqa: PLC0415
+    from regalia.cli.output import show_bug, show_click_error, show_error
 
     wants_json = "--json" in args
     try:

@@ -70,7 +70,7 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--yes", is_flag=True, help="Do not ask before writing plaintext.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def open_(  # noqa: PLR0913 - one argument for each option
+def open_(
     *,
     sealed: Path,
     out: Path,
@@ -87,14 +87,14 @@ def open_(  # noqa: PLR0913 - one argument for each option
     Needs the key-encryption key. Every file's digest and the model id are checked before the
     directory appears.
     """
-    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+    from regalia.cli.sealing import (
         open_key_store,
         read_manifest_file,
         read_signers,
         warn_of_any_signer,
     )
-    from regalia.core.errors import CoreCode, UsageError  # noqa: PLC0415
-    from regalia.seal.manifest import DANGEROUS_UNSIGNED, verify_manifest  # noqa: PLC0415
+    from regalia.core.errors import CoreCode, UsageError
+    from regalia.seal.manifest import DANGEROUS_UNSIGNED, verify_manifest
 
     if dangerous_unsigned and signers:
         raise UsageError(CoreCode.BAD_USAGE, "--dangerous-unsigned contradicts --signer")
@@ -121,9 +121,9 @@ def open_(  # noqa: PLR0913 - one argument for each option
 def _recover(
     sealed: Path, manifest: VerifiedManifest, model_key: SecretBytes, out: Path, *, quiet: bool
 ) -> RecoverResult:
-    from regalia.seal.recover import recover_files  # noqa: PLC0415
-    from regalia.seal.writer import available_threads  # noqa: PLC0415
-    from regalia.store.local import LocalBlobs  # noqa: PLC0415
+    from regalia.seal.recover import recover_files
+    from regalia.seal.writer import available_threads
+    from regalia.store.local import LocalBlobs
 
     with (
         LocalBlobs(sealed) as blobs,
@@ -138,7 +138,7 @@ def _recover(
 def _show(
     sealed: Path, manifest: VerifiedManifest, out: Path, result: RecoverResult, *, as_json: bool
 ) -> None:
-    from regalia.cli.sealing import signer_text  # noqa: PLC0415
+    from regalia.cli.sealing import signer_text
 
     model_id, version = str(manifest.content.model_id), manifest.content.version
     if as_json:

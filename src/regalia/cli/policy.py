@@ -219,7 +219,7 @@ def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in 
     Measured values are pinned: product, measurement, TCB, firmware, platform flags, VMPL, guest
     policy and runtime configuration. The rest you choose. What stays open is printed.
     """
-    from regalia.cli.policy_pin import PinOptions, pin_files  # noqa: PLC0415 - fast --help
+    from regalia.cli.policy_pin import PinOptions, pin_files
 
     pin_files(PinOptions(**options))
 
@@ -230,13 +230,13 @@ def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in 
 @_json
 def show(*, file: Path, signers: tuple[str, ...], threshold: int, as_json: bool) -> None:
     """Show every field of a policy and whether it is left open."""
-    from regalia.cli.policy_input import read_policy  # noqa: PLC0415 - fast --help
-    from regalia.cli.policy_output import (  # noqa: PLC0415
+    from regalia.cli.policy_input import read_policy
+    from regalia.cli.policy_output import (
         policy_document,
         policy_facts,
         show_headline,
     )
-    from regalia.policy.explain import statements  # noqa: PLC0415
+    from regalia.policy.explain import statements
 
     found = read_policy(file, signers, threshold)
     if as_json:
@@ -264,8 +264,8 @@ def check(
     *, file: Path, signers: tuple[str, ...], threshold: int, out: Path | None, as_json: bool
 ) -> None:
     """Check that a policy is well-formed, and say what it leaves open."""
-    from regalia.cli.policy_input import read_policy  # noqa: PLC0415 - fast --help
-    from regalia.cli.policy_output import policy_facts, show_headline, show_open  # noqa: PLC0415
+    from regalia.cli.policy_input import read_policy
+    from regalia.cli.policy_output import policy_facts, show_headline, show_open
 
     found = read_policy(file, signers, threshold)
     if out is not None:
@@ -295,11 +295,11 @@ def sign(
 
     Signing brings a draft into canonical form. What the policy leaves open is printed first.
     """
-    from regalia.cli.policy_input import must_be_new, read_policy, signing_keys  # noqa: PLC0415
-    from regalia.cli.policy_output import policy_id, show_open  # noqa: PLC0415
-    from regalia.crypto.dsse import LIMIT  # noqa: PLC0415
-    from regalia.formats.policy import ReleasePolicy  # noqa: PLC0415
-    from regalia.policy.document import add_signatures, sign_release_policy  # noqa: PLC0415
+    from regalia.cli.policy_input import must_be_new, read_policy, signing_keys
+    from regalia.cli.policy_output import policy_id, show_open
+    from regalia.crypto.dsse import LIMIT
+    from regalia.formats.policy import ReleasePolicy
+    from regalia.policy.document import add_signatures, sign_release_policy
 
     if not sign_with:
         raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign")
@@ -370,7 +370,7 @@ def explain(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 
     status is 6 if any of it is denied. The challenge's age is supposed to be zero, and without
     --report-data or --challenge report data is not checked.
     """
-    from regalia.cli.policy_explain import ExplainOptions, explain_files  # noqa: PLC0415
+    from regalia.cli.policy_explain import ExplainOptions, explain_files
 
     if not explain_files(ExplainOptions(**options)):
         context.exit(EXIT_DENIED)

@@ -56,8 +56,8 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
         ParseError: malformed. LocalError: not readable.
         IntegrityError: signers were named, and the file is unsigned or signed by others.
     """
-    from regalia.crypto import dsse  # noqa: PLC0415 - keeps `regalia --help` fast
-    from regalia.policy.document import (  # noqa: PLC0415
+    from regalia.crypto import dsse
+    from regalia.policy.document import (
         load_release_policy,
         read_draft,
         read_unverified,
@@ -79,14 +79,14 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
 
 
 def _public_key(path: Path) -> VerifyKey:
-    from regalia.crypto.sign import VerifyKey  # noqa: PLC0415
+    from regalia.crypto.sign import VerifyKey
 
     return VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT))
 
 
 def signing_keys(paths: tuple[Path, ...], passphrase_file: Path | None) -> tuple[SigningKey, ...]:
     """Private keys. Raises LocalError, UsageError or KeyAccessError."""
-    from regalia.cli.sealing import read_signing_key  # noqa: PLC0415
+    from regalia.cli.sealing import read_signing_key
 
     return tuple(read_signing_key(path, passphrase_file) for path in paths)
 
@@ -100,7 +100,7 @@ def must_be_new(*paths: Path) -> None:
 
 def key_fingerprint(word: str) -> KeyFingerprint:
     """``key:<64 hex>``, or the path of a public key."""
-    from regalia.core.types import KeyFingerprint  # noqa: PLC0415
+    from regalia.core.types import KeyFingerprint
 
     if word.startswith(f"{KeyFingerprint.PREFIX}:"):
         return KeyFingerprint.parse(word)
@@ -121,10 +121,10 @@ def read_model(
         UsageError: an id alone does not tell a version.
         ParseError, IntegrityError, LocalError: the manifest is not usable.
     """
-    from regalia.cli.sealing import read_manifest_file  # noqa: PLC0415
-    from regalia.core.types import ModelId  # noqa: PLC0415
-    from regalia.crypto.dsse import LIMIT  # noqa: PLC0415
-    from regalia.seal.manifest import verify_manifest  # noqa: PLC0415
+    from regalia.cli.sealing import read_manifest_file
+    from regalia.core.types import ModelId
+    from regalia.crypto.dsse import LIMIT
+    from regalia.seal.manifest import verify_manifest
 
     if word.startswith(f"{ModelId.PREFIX}:"):
         if minimum_version is None:
@@ -141,7 +141,7 @@ def read_model(
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> Anchors:
     """AMD's roots; or one simulated root, loudly."""
-    from regalia.attest.snp import Anchors, parse_root  # noqa: PLC0415
+    from regalia.attest.snp import Anchors, parse_root
 
     if dangerous_simulated_anchor is None:
         return Anchors.production()
@@ -164,8 +164,8 @@ class Appraiser:
         Raises:
             ParseError, AttestationError: malformed or not genuine.
         """
-        from regalia.attest.snp import verify_snp  # noqa: PLC0415
-        from regalia.formats.runtime_config import parse_runtime_config  # noqa: PLC0415
+        from regalia.attest.snp import verify_snp
+        from regalia.formats.runtime_config import parse_runtime_config
 
         claims = verify_snp(
             evidence,
@@ -179,8 +179,8 @@ class Appraiser:
 
 def make_appraiser(anchor: Path | None, collateral: Path | None, rule: RevocationRule) -> Appraiser:
     """Read anchors and collateral. Raises ParseError, AttestationError or LocalError."""
-    from regalia.client.trust import load_collateral  # noqa: PLC0415
-    from regalia.core.clock import system_clock  # noqa: PLC0415
+    from regalia.client.trust import load_collateral
+    from regalia.core.clock import system_clock
 
     return Appraiser(read_anchors(anchor), load_collateral(collateral, rule), system_clock())
 
@@ -199,13 +199,13 @@ def read_evidence(
         UsageError: neither or both are given, or a challenge for an envelope.
         ParseError, LocalError: the file is not usable.
     """
-    from regalia.formats.evidence import (  # noqa: PLC0415
+    from regalia.formats.evidence import (
         CHALLENGE_SIZE,
         REPORT_DATA_SIZE,
         parse_evidence,
     )
-    from regalia.formats.serving import parse_serving_evidence  # noqa: PLC0415
-    from regalia.formats.snp import parse_report  # noqa: PLC0415
+    from regalia.formats.serving import parse_serving_evidence
+    from regalia.formats.snp import parse_report
 
     if (report_data is None) == (challenge is None):
         raise UsageError(

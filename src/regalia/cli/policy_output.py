@@ -31,7 +31,7 @@ def policy_document(policy: ReleasePolicy | ClientPolicy) -> object:
 
 def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
     """What is known of a policy file, for programs."""
-    from regalia.policy.wildcards import wildcards  # noqa: PLC0415 - keeps `--help` fast
+    from regalia.policy.wildcards import wildcards
 
     return {
         "ok": True,
@@ -66,6 +66,6 @@ def show_open(policy: ReleasePolicy | ClientPolicy) -> None:
 
 def open_statements(policy: ReleasePolicy | ClientPolicy) -> tuple[Statement, ...]:
     """Statements about the rules that are left open."""
-    from regalia.policy.explain import statements  # noqa: PLC0415
+    from regalia.policy.explain import statements
 
     return tuple(each for each in statements(policy) if each.risk is not None)

@@ -62,7 +62,7 @@ _FOLDER = click.Path(path_type=Path)
     help="Passphrase of the signing key: a file of mode 600, instead of asking.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def seal(  # noqa: PLR0913 - one argument for each option
+def seal(
     *,
     model_dir: Path,
     out: Path,
@@ -79,13 +79,13 @@ def seal(  # noqa: PLR0913 - one argument for each option
     single files and tensor shapes are encrypted too. A fresh model key is made in each run and
     leaves this process only wrapped under the key that --key names.
     """
-    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+    from regalia.cli.sealing import (
         manifest_facts,
         manifest_json,
         open_key_store,
         read_signing_key,
     )
-    from regalia.seal.writer import SealOptions, available_threads, seal_model  # noqa: PLC0415
+    from regalia.seal.writer import SealOptions, available_threads, seal_model
 
     signing_key = None
     if signing_key_file is not None:

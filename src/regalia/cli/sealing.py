@@ -35,8 +35,8 @@ class OwnerKey:
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
         """What ``seal_model`` calls at its end."""
-        from regalia.formats.sealed import WrappedKey  # noqa: PLC0415
-        from regalia.keys.devfile import WRAP_ALGORITHM  # noqa: PLC0415
+        from regalia.formats.sealed import WrappedKey
+        from regalia.keys.devfile import WRAP_ALGORITHM
 
         blob = self.store.wrap(self.name, model_key, context)
         return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
@@ -51,8 +51,8 @@ class OwnerKey:
 
 def read_manifest_file(folder: Path) -> bytes:
     """The manifest's bytes, raw and untrusted. Raises LocalError."""
-    from regalia.crypto.dsse import LIMIT  # noqa: PLC0415 - keeps `regalia --help` fast
-    from regalia.formats.sealed import MANIFEST_NAME  # noqa: PLC0415
+    from regalia.crypto.dsse import LIMIT
+    from regalia.formats.sealed import MANIFEST_NAME
 
     return read_file(folder / MANIFEST_NAME, limit=LIMIT)
 
@@ -64,8 +64,8 @@ def read_signers(words: tuple[str, ...]) -> Trusted:
         UsageError: ``any`` beside a key.
         LocalError, ParseError: a file is missing or no public key.
     """
-    from regalia.crypto.sign import VerifyKey  # noqa: PLC0415
-    from regalia.seal.manifest import ANY_SIGNER  # noqa: PLC0415
+    from regalia.crypto.sign import VerifyKey
+    from regalia.seal.manifest import ANY_SIGNER
 
     if words in {(), (_ANY,)}:
         return ANY_SIGNER
@@ -97,7 +97,7 @@ def warn_of_any_signer(manifest: VerifiedManifest) -> None:
 
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     """What a manifest says, for people."""
-    from regalia.formats.sealed_manifest import SUITE_NAME  # noqa: PLC0415
+    from regalia.formats.sealed_manifest import SUITE_NAME
 
     geometry = manifest.geometry
     shards = "1 shard" if geometry.shard_count == 1 else f"{geometry.shard_count} shards"
@@ -116,7 +116,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
     """The encrypted files by name."""
-    from regalia.formats.sealed import INDEX_NAME, shard_name  # noqa: PLC0415
+    from regalia.formats.sealed import INDEX_NAME, shard_name
 
     files = {INDEX_NAME: manifest.index}
     return files | {shard_name(number): shard for number, shard in enumerate(manifest.shards)}
@@ -124,8 +124,8 @@ def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
 
 def manifest_json(manifest: Manifest) -> dict[str, object]:
     """What a manifest says, for programs."""
-    from regalia.crypto.sign import VerifyKey  # noqa: PLC0415
-    from regalia.formats.sealed_manifest import SUITE_NAME  # noqa: PLC0415
+    from regalia.crypto.sign import VerifyKey
+    from regalia.formats.sealed_manifest import SUITE_NAME
 
     signer = None if manifest.signer is None else VerifyKey(manifest.signer).fingerprint
     return {
@@ -158,7 +158,7 @@ def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
         LocalError: the file is missing, or others may read it.
         KeyAccessError: SIGNING_KEY_UNUSABLE.
     """
-    from regalia.crypto.sign import SigningKey  # noqa: PLC0415
+    from regalia.crypto.sign import SigningKey
 
     pem = read_private_file(path, limit=_PEM_LIMIT)
     if b"ENCRYPTED" not in pem:
@@ -175,8 +175,8 @@ def open_key_store(reference: str, passphrase_file: Path | None) -> Iterator[Own
         UsageError: the reference is malformed, or names a store that cannot be used here.
         KeyAccessError: the store does not open, or has no such key.
     """
-    from regalia.keys.devfile import SCHEME, open_store  # noqa: PLC0415
-    from regalia.keys.reference import parse_reference  # noqa: PLC0415
+    from regalia.keys.devfile import SCHEME, open_store
+    from regalia.keys.reference import parse_reference
 
     parsed = parse_reference(reference)
     if parsed.scheme != SCHEME:

@@ -45,9 +45,9 @@ def serve(
     serves it in OpenAI's protocol inside a sealed channel. When its lease ends without renewal
     it wipes keys and weights and ends with status 7.
     """
-    from msgspec.structs import replace  # noqa: PLC0415
+    from msgspec.structs import replace
 
-    from regalia.runtime.config import load_config  # noqa: PLC0415
+    from regalia.runtime.config import load_config
 
     config = load_config(config_file)
     if listen is not None:
@@ -60,9 +60,9 @@ def serve(
 
 
 def _write_evidence(config: ServeConfig, folder: Path, out: Path, *, as_json: bool) -> None:
-    from regalia.core.localfs import write_new  # noqa: PLC0415
-    from regalia.core.types import Digest  # noqa: PLC0415
-    from regalia.runtime.startup import (  # noqa: PLC0415
+    from regalia.core.localfs import write_new
+    from regalia.core.types import Digest
+    from regalia.runtime.startup import (
         announce_dangers,
         collect_only,
         take_identity,
@@ -87,7 +87,7 @@ def _write_evidence(config: ServeConfig, folder: Path, out: Path, *, as_json: bo
 
 
 def _run(config: ServeConfig, folder: Path, *, as_json: bool) -> None:
-    from regalia.runtime.service import Runtime  # noqa: PLC0415
+    from regalia.runtime.service import Runtime
 
     def on_serving(facts: dict[str, object]) -> None:
         if as_json:

@@ -31,10 +31,10 @@ def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
     Only manifest.json and *.seal files are served. They are ciphertext: the server needs no
     key, and whoever reads them learns sizes and nothing else.
     """
-    from regalia.core.events import Event, emit  # noqa: PLC0415
-    from regalia.core.listen import address_of, bind  # noqa: PLC0415
-    from regalia.core.listen import serve as serve_app  # noqa: PLC0415
-    from regalia.store.server import build_app  # noqa: PLC0415
+    from regalia.core.events import Event, emit
+    from regalia.core.listen import address_of, bind
+    from regalia.core.listen import serve as serve_app
+    from regalia.store.server import build_app
 
     app = build_app(sealed)
     sock = bind(listen)

@@ -40,7 +40,7 @@ def verify(
     Signature, version, structure and the SHA-256 of every file. Without --signer any signer is
     accepted, and the output says so.
     """
-    from regalia.cli.sealing import (  # noqa: PLC0415 - keeps `regalia --help` fast
+    from regalia.cli.sealing import (
         manifest_facts,
         manifest_json,
         read_manifest_file,
@@ -48,10 +48,10 @@ def verify(
         signer_text,
         warn_of_any_signer,
     )
-    from regalia.seal.check import verify_ciphertext  # noqa: PLC0415
-    from regalia.seal.manifest import verify_manifest  # noqa: PLC0415
-    from regalia.seal.writer import available_threads  # noqa: PLC0415
-    from regalia.store.local import LocalBlobs  # noqa: PLC0415
+    from regalia.seal.check import verify_ciphertext
+    from regalia.seal.manifest import verify_manifest
+    from regalia.seal.writer import available_threads
+    from regalia.store.local import LocalBlobs
 
     manifest = verify_manifest(
         read_manifest_file(sealed), signers=read_signers(signers), minimum_version=minimum_version

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Self
@@ -216,7 +217,7 @@ class _State(Enum):
     REFUSED = auto()
 
 
-class _Opener:
+class _Opener(ABC):
     """Takes a stream apart. Holds at most one chunk beyond what is fed at once."""
 
     __slots__ = ("_buffer", "_messages", "_start_size", "_state")
@@ -227,9 +228,9 @@ class _Opener:
         self._state = _State.START
         self._messages: AeadSequence | None = None
 
+    @abstractmethod
     def _begin(self, start: bytes) -> AeadSequence:
         """Derive the keys from the first bytes of the stream."""
-        raise NotImplementedError
 
     @property
     def complete(self) -> bool:

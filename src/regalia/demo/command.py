@@ -30,7 +30,7 @@ EXIT_NOT_AS_EXPECTED = 1
     help="Where the converted model is kept between runs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON.")
-def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:  # noqa: FBT001
+def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
     """Show everything, and try to steal the model.
 
     Seals a real model, starts store, broker and runtime on loopback with a simulated TEE, chats
@@ -51,10 +51,10 @@ def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:  # noqa
 
 
 def _run(root: Path, cache: Path | None, *, as_json: bool) -> TourResult:
-    from regalia.cli.output import show_json  # noqa: PLC0415
-    from regalia.demo.screen import Screen  # noqa: PLC0415
-    from regalia.demo.tour import run_tour  # noqa: PLC0415
-    from regalia.demo.world import World, default_cache  # noqa: PLC0415
+    from regalia.cli.output import show_json
+    from regalia.demo.screen import Screen
+    from regalia.demo.tour import run_tour
+    from regalia.demo.world import World, default_cache
 
     world = World(root, cache or default_cache(), Screen(quiet=as_json))
     with world.services:

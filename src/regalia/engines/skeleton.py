@@ -39,7 +39,7 @@ def read_config(files: ModelFiles) -> Any:  # noqa: ANN401 - a transformers conf
         ParseError: config.json is malformed.
         UsageError: ENGINE_MODEL_UNSUPPORTED.
     """
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING  # noqa: PLC0415
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     settings = read_object(files, CONFIG)
     if settings is None:
@@ -62,8 +62,8 @@ def build_skeleton(config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - un
     Raises:
         UsageError: ENGINE_MODEL_UNSUPPORTED.
     """
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
-    from transformers.models.auto.modeling_auto import (  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
     )
 

@@ -106,7 +106,7 @@ class TextCodec:
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Render the chat template, which runs in jinja2's immutable sandbox, and encode."""
-        import jinja2  # noqa: PLC0415
+        import jinja2
 
         if not self._has_template:
             raise UsageError(EngineCode.PROMPT_UNUSABLE, "this model has no chat template")
@@ -149,8 +149,8 @@ def build_codec(files: ModelFiles) -> TextCodec:
         ParseError: a file is malformed.
         UsageError: ENGINE_MODEL_UNSUPPORTED.
     """
-    import tokenizers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     if TOKENIZER not in files.paths():
         raise UsageError(EngineCode.ENGINE_MODEL_UNSUPPORTED, f"the model has no {TOKENIZER}")

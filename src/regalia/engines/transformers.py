@@ -77,11 +77,11 @@ def build_engine(
     """Build the engine. See ``engines.base.BuildEngine`` for what it raises."""
     chosen = _options(options)
     _quiet_libraries()
-    import torch  # noqa: PLC0415
+    import torch
 
-    from regalia.engines.skeleton import build_skeleton, fill, read_config  # noqa: PLC0415
-    from regalia.engines.tensors import map_tensors  # noqa: PLC0415
-    from regalia.engines.tokenizer import build_codec, read_object  # noqa: PLC0415
+    from regalia.engines.skeleton import build_skeleton, fill, read_config
+    from regalia.engines.tensors import map_tensors
+    from regalia.engines.tokenizer import build_codec, read_object
 
     torch.set_num_threads(chosen.threads)
     mapped = map_tensors(files)
@@ -181,10 +181,10 @@ class TransformersEngine:
 
     def _tokens(self, request: GenerationRequest, limit: int) -> Iterator[int | None]:
         """New tokens; None after a part of the prompt."""
-        import torch  # noqa: PLC0415
-        from transformers import DynamicCache  # noqa: PLC0415
+        import torch
+        from transformers import DynamicCache
 
-        from regalia.engines.sampling import Sampler  # noqa: PLC0415
+        from regalia.engines.sampling import Sampler
 
         cache = DynamicCache(config=self._model.config)
         sampler = Sampler(request)

@@ -9,6 +9,7 @@ parses and has neither padding nor an omitted empty part (the RFC allows both).
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -201,7 +202,7 @@ _Steps = Generator[None, None, None]
 _Reading = Generator[None, None, int]
 
 
-class _Parser:
+class _Parser(ABC):
     """Parses one message as it arrives.
 
     The grammar is one generator that reads like the RFC: it pauses where bytes are missing and
@@ -348,9 +349,9 @@ class _Parser:
                 return
             yield
 
+    @abstractmethod
     def _start(self) -> Generator[None, None, bool]:
         """Framing indicator, control data, header section. True for the known-length form."""
-        raise NotImplementedError
 
     def _framing(self, known: int, streamed: int) -> Generator[None, None, bool]:
         kind = yield from self._integer("framing indicator")

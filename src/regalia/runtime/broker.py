@@ -111,9 +111,9 @@ def _all_codes(base: type[Code]) -> Iterator[Code]:
 def known_code(name: str) -> Code | None:
     """The code of this name, so that a broker's refusal explains itself here too."""
     # Imported for their codes only: enums are known once their modules are loaded.
-    import regalia.attest.codes  # noqa: PLC0415
-    import regalia.policy.codes  # noqa: PLC0415
-    import regalia.tlog.codes  # noqa: PLC0415
+    import regalia.attest.codes
+    import regalia.policy.codes
+    import regalia.tlog.codes
 
     _ = (regalia.attest.codes, regalia.policy.codes, regalia.tlog.codes)
     return next((code for code in _all_codes(Code) if code.name == name), None)

@@ -245,9 +245,9 @@ class Runtime:
         identity: Identity,
         manifest: VerifiedManifest,
     ) -> ASGIApp:
-        from regalia.runtime.openai.app import Service, build_app  # noqa: PLC0415
-        from regalia.runtime.outer import Outside, build_outer  # noqa: PLC0415
-        from regalia.runtime.sealed import SealedGateway  # noqa: PLC0415
+        from regalia.runtime.openai.app import Service, build_app
+        from regalia.runtime.outer import Outside, build_outer
+        from regalia.runtime.sealed import SealedGateway
 
         limits = self._config.limits
         version = manifest.content.version

@@ -99,8 +99,8 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
         IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not hold.
         ParseError, LocalError, UnavailableError: it is malformed or cannot be had.
     """
-    from regalia.formats.sealed import MANIFEST_NAME  # noqa: PLC0415
-    from regalia.seal.manifest import verify_manifest  # noqa: PLC0415
+    from regalia.formats.sealed import MANIFEST_NAME
+    from regalia.seal.manifest import verify_manifest
 
     size = source.size(MANIFEST_NAME)
     if size > MANIFEST_MAX:
@@ -144,7 +144,7 @@ def load(
         IntegrityError, KeyAccessError, LocalError, ParseError, UnavailableError: see
             ``regalia.seal.load``; the memory is then wiped.
     """
-    from regalia.seal.load import load_model  # noqa: PLC0415
+    from regalia.seal.load import load_model
 
     with key:
         model = load_model(

