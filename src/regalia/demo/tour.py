@@ -161,9 +161,5 @@ def closing(world: World, result: TourResult) -> None:
     )
     screen.say(f"{verdict} ({result.seconds:.0f} s).")
     screen.banner()
-    screen.say(
-        "Look closer: docs/tutorial.md does all of this by hand; `regalia demo --dir demo-run`"
-    )
-    screen.say(
-        "keeps every file; `regalia demo --json` is for programs; docs/errors.md lists the codes."
-    )
+    for line in LOOK_CLOSER:
+        screen.say(line)
