@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 COUNT = 100
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="reading the memory of hardened processes needs root"
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,7 @@ def test_no_file_of_a_service_holds_weights(world: World, needles: Needles) -> N
     assert searched > (world.model / "model.safetensors").stat().st_size
 
 
+@as_root
 @pytest.mark.parametrize("name", ["broker", "store", "client"])
 def test_no_other_process_holds_weights(
     world: World, needles: Needles, client: subprocess.Popen[bytes], name: str
@@ -98,11 +102,13 @@ def test_no_other_process_holds_weights(
     assert needles.found_in(process_blocks(pid)) == 0
 
 
+@as_root
 def test_the_runtime_does_hold_them(world: World, needles: Needles) -> None:
     """The control for the tests around it: root reads the simulated TEE."""
     assert needles.found_in(process_blocks(world.running["runtime"].pid)) == COUNT
 
 
+@as_root
 @pytest.mark.skipif(shutil.which("gcore") is None, reason="gcore (Debian package gdb) is missing")
 def test_a_core_dump_taken_by_root_holds_no_weights(
     world: World, needles: Needles, tmp_path: Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.core.errors import CoreCode, LocalError
+from regalia.core.errors import CoreCode, LocalError, RegaliaError
 
 if TYPE_CHECKING:
     from regalia.demo.tour import TourResult
@@ -42,10 +42,15 @@ def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
     if folder is not None and folder.exists():
         raise LocalError(CoreCode.FILE_EXISTS, f"{folder} exists")
     root = folder or Path(tempfile.mkdtemp(prefix="regalia-demo-"))
+    keep = folder is not None
     try:
         result = _run(root.resolve(), cache, as_json=as_json)
+    except RegaliaError:
+        click.echo(f"files and logs are kept in {root}", err=True)
+        keep = True
+        raise
     finally:
-        if folder is None:
+        if not keep:
             shutil.rmtree(root, ignore_errors=True)
     return 0 if result.ok else EXIT_NOT_AS_EXPECTED
 

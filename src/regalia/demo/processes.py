@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 START_LIMIT_S = 120
 STOP_LIMIT_S = 15
 _POLL_S = 0.1
+_LAST_LINES = 6  # of a service's log, when it did not start
 
 
 class DemoCode(Code):
@@ -115,7 +116,8 @@ class Service:
         self.stop()
         raise UnavailableError(
             DemoCode.SERVICE_DID_NOT_START,
-            f"{self.name} did not start (exit {self.process.returncode}); see {self.log}",
+            f"{self.name} did not start (exit {self.process.returncode}); {self.log} ends with:\n"
+            + "\n".join(self.output().splitlines()[-_LAST_LINES:]),
         )
 
     def wait_exit(self, limit_s: float = START_LIMIT_S) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import secrets
 import subprocess
 import sys
@@ -42,6 +43,7 @@ PASSPHRASE = "owner/passphrase"  # noqa: S105 - a path
 KEY_STORE = "owner/development-keys.json"
 KEY_REFERENCE = f"dev-file:{KEY_STORE}#{KEK}"
 _NEEDLES = 24
+_LOCKED = 1 << 30  # bytes that the runtime may lock
 
 
 def default_cache() -> Path:
@@ -185,6 +187,14 @@ def operator_configures_runtime(world: World, model_id: ModelId, owner_key: str)
     folder = world.root / "runtime"
     write_new(folder / "measured.json", measured.encode())
     write_new(folder / "runtime.toml", runtime_toml(world, world.store_address).encode())
+    if not can_lock_memory():
+        world.screen.say("You may not lock so much memory (ulimit -l), so it is not locked here.")
+
+
+def can_lock_memory() -> bool:
+    """Whether this user may lock a model's worth of memory; root may."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return os.geteuid() == 0 or limit == resource.RLIM_INFINITY or limit >= _LOCKED
 
 
 def runtime_toml(world: World, store_address: str) -> str:
@@ -196,6 +206,7 @@ broker = "http://{world.broker_address}"
 measured_config = "measured.json"
 served_name = "{SERVED_NAME}"
 dangerous_simulated_tee = true
+dangerous_unlocked_memory = {str(not can_lock_memory()).lower()}
 
 [evidence]
 source = "simulated-snp"
