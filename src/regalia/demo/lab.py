@@ -17,7 +17,7 @@ from regalia.core.types import PolicyId
 from regalia.crypto import hpke
 from regalia.demo.naive import SignatureOnlyBroker
 from regalia.demo.processes import Service
-from regalia.demo.world import KEK
+from regalia.demo.world import KEK, SERVED_NAME
 from regalia.formats.evidence import CHALLENGE_SIZE
 from regalia.formats.release import ReleaseRequest, release_info
 from regalia.formats.runtime_config import parse_runtime_config
@@ -29,6 +29,7 @@ from regalia.store.local import LocalBlobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from regalia.core.types import ModelId
     from regalia.demo.world import World
@@ -126,23 +127,21 @@ def owner_recovers_key(world: World, manifest: VerifiedManifest) -> SecretBytes:
         )
 
 
-def start_unprotected(world: World, address: str) -> Service:
-    """The same model behind a plain server, as a process of its own."""
+def start_unprotected(world: World, address: str, folder: Path) -> Service:
+    """A plaintext model behind a plain server, as a process of its own."""
     log = world.root / "logs" / "unprotected.log"
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
             [
                 *(sys.executable, "-m", "regalia.demo.unprotected"),
-                *(str(world.model), address, "smollm2"),
+                *(str(folder), address, SERVED_NAME),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    service = Service("unprotected", process, log, f"http://{address}")
-    world.services.enter_context(service)
-    return service
+    return Service("unprotected", process, log, f"http://{address}")
 
 
 def set_up(world: World, platform: SimulatedPlatform, plain: Service) -> Lab:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import IntegrityError, PolicyDenied, RegaliaError
 from regalia.core.localfs import write_new
+from regalia.demo.chat import QUESTIONS, ask_once
+from regalia.demo.clients import plain_client
+from regalia.demo.lab import start_unprotected
 from regalia.demo.outcome import REFUSED, Side, refused_with, stolen_if
 from regalia.demo.processes import free_address
 from regalia.demo.world import OLD_VERSION, VERSION, runtime_toml
@@ -135,9 +138,15 @@ def tamper(lab: Lab) -> Side:
 
 
 def old_plain(lab: Lab) -> Side:
-    """A plain directory has no version: whatever lies there is served."""
-    old = lab.world.root / "store-old" / "manifest.json"
-    return stolen_if(old.exists(), "a plain server serves whatever version lies in its directory")
+    """A plain directory has no version: a real server is pointed at an older copy and serves it."""
+    old = lab.world.root / "model-old"
+    old.mkdir()
+    for path in lab.world.model.iterdir():
+        (old / path.name).symlink_to(path)
+    with start_unprotected(lab.world, free_address(), old) as server:
+        server.wait_ready()
+        answer = ask_once(plain_client(server.url), QUESTIONS[0])
+    return stolen_if(bool(answer), f"a plain server on an older copy answered {answer!r}")
 
 
 def old_version(lab: Lab) -> Side:
