@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,9 +31,15 @@ def model_cache() -> Path:
 def world(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[World]:
     """Store, broker and runtime, running as in the demo, each a process of its own."""
     running = World(tmp_path_factory.mktemp("world") / "w", model_cache, Screen(quiet=True))
-    with running.services:
-        make_folders(running)
-        prepare(running)
-        broker_starts(running)
-        runtime_starts(running)
-        yield running
+    # Services inherit permission to dump core: what keeps them from it must be their own doing.
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        with running.services:
+            make_folders(running)
+            prepare(running)
+            broker_starts(running)
+            runtime_starts(running)
+            yield running
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
