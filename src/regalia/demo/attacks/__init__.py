@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.core.errors import RegaliaError
 from regalia.demo.attacks import machine, path, release, storage
-from regalia.demo.outcome import Outcome
+from regalia.demo.outcome import FAILED, Outcome, Side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.demo.lab import Lab
-    from regalia.demo.outcome import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Attack:
     def run(self, number: int, lab: Lab) -> Outcome:
         """Try both sides."""
         began = time.monotonic()
-        control, regalia = self.control(lab), self.regalia(lab)
+        control, regalia = _side(self.control, lab), _side(self.regalia, lab)
         return Outcome(
             number=number,
             id=self.id,
@@ -40,6 +40,14 @@ class Attack:
             code=regalia.code,
             seconds=round(time.monotonic() - began, 1),
         )
+
+
+def _side(attempt: Callable[[Lab], Side], lab: Lab) -> Side:
+    """An attempt that breaks off shows nothing, and its row must say so."""
+    try:
+        return attempt(lab)
+    except RegaliaError as error:
+        return Side(FAILED, f"the attempt broke off: {error}")
 
 
 ATTACKS = (

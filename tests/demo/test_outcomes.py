@@ -1,0 +1,43 @@
+"""A row of the demo's table is green only if both sides went as they must."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from regalia.core.errors import CoreCode, UnavailableError
+from regalia.demo.attacks import Attack
+from regalia.demo.outcome import FAILED, NOT_PROTECTED, REFUSED, STOLEN, Side
+
+if TYPE_CHECKING:
+    from regalia.demo.lab import Lab
+
+LAB = cast("Lab", None)
+
+
+def breaks_off(_: Lab) -> Side:
+    raise UnavailableError(CoreCode.PEER_UNREACHABLE, "gone")
+
+
+@pytest.mark.parametrize(
+    ("control", "regalia", "good"),
+    [
+        (STOLEN, REFUSED, True),
+        (STOLEN, NOT_PROTECTED, True),
+        (STOLEN, FAILED, False),
+        (FAILED, REFUSED, False),
+        (REFUSED, REFUSED, False),
+    ],
+)
+def test_what_counts_as_expected(control: str, regalia: str, good: bool) -> None:  # noqa: FBT001
+    attack = Attack("x", "x", lambda _: Side(control, ""), lambda _: Side(regalia, ""))
+    assert attack.run(1, LAB).as_expected is good
+
+
+def test_an_attempt_that_breaks_off_is_no_refusal() -> None:
+    outcome = Attack("x", "x", lambda _: Side(STOLEN, ""), breaks_off).run(1, LAB)
+    assert outcome.regalia == FAILED
+    assert "PEER_UNREACHABLE" in outcome.regalia_detail
+    assert not outcome.as_expected
+    assert not Attack("x", "x", breaks_off, lambda _: Side(REFUSED, "")).run(1, LAB).as_expected
