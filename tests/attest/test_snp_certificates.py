@@ -12,12 +12,12 @@ import pytest
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 
-from regalia.attest.snp import RevocationRule, SnpCollateral
-from regalia.attest.snp.certificates import (
+from regalia.attest.pki.certificates import (
     CERTIFICATE_MAX,
     SERIAL_ZERO_WARNING,
     parse_certificate,
 )
+from regalia.attest.snp import RevocationRule, SnpCollateral
 from regalia.attest.snp.chain import CERTIFICATES_MAX
 from regalia.core.errors import ParseError, RegaliaError
 from regalia.testing.snp_bench import chain_of, refused

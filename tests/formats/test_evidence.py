@@ -11,20 +11,28 @@ from hypothesis import strategies as st
 
 from regalia.core.codec import canonical_json
 from regalia.core.errors import ParseError
+from regalia.core.types import Digest
 from regalia.formats.evidence import (
     CHALLENGE_SIZE,
+    DEVICES_MAX,
     ENDORSEMENTS_MAX,
     ENVELOPE_LIMIT,
+    NO_DEVICES,
     REPORT_DATA_SIZE,
     Binding,
     Evidence,
     Tee,
+    devices_digest,
     parse_evidence,
 )
-from regalia.testing.strategies import bindings, evidence
+from regalia.testing.strategies import bindings, devices, evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from regalia.formats.evidence import (
+        DeviceEvidence,
+    )
 
 SMALL = Evidence(Tee.SEV_SNP, b"report", (b"leaf", b"issuer"), b"configuration")
 
@@ -55,12 +63,15 @@ def test_an_altered_envelope_is_another_or_none(position: int, change: int) -> N
 
 
 WIRE = {
-    "format": "regalia/evidence/v1",
+    "format": "regalia/evidence/v2",
     "tee": "sev-snp",
     "report": "",
     "endorsements": [],
+    "event_log": "",
     "runtime_config": "",
+    "devices": [],
 }
+DEVICE = {"kind": "nvidia-gpu", "report": "", "endorsements": []}
 
 
 def test_the_wire_form_is_what_the_defects_below_start_from() -> None:
@@ -70,8 +81,8 @@ def test_the_wire_form_is_what_the_defects_below_start_from() -> None:
 @pytest.mark.parametrize(
     ("defect", "code"),
     [
-        (lambda w: canonical_json({**w, "format": "regalia/evidence/v2"}), "MALFORMED"),
-        (lambda w: canonical_json({**w, "tee": "tdx"}), "MALFORMED"),
+        (lambda w: canonical_json({**w, "format": "regalia/evidence/v1"}), "MALFORMED"),
+        (lambda w: canonical_json({**w, "tee": "sev-es"}), "MALFORMED"),
         (lambda w: canonical_json({**w, "extra": 1}), "MALFORMED"),
         (lambda w: canonical_json({k: v for k, v in w.items() if k != "report"}), "MALFORMED"),
         (lambda w: canonical_json({**w, "report": "AB=="}), "MALFORMED"),  # not canonical
@@ -82,6 +93,8 @@ def test_the_wire_form_is_what_the_defects_below_start_from() -> None:
             lambda w: canonical_json({**w, "endorsements": [""] * (ENDORSEMENTS_MAX + 1)}),
             "TOO_LARGE",
         ),
+        (lambda w: canonical_json({**w, "devices": [DEVICE] * (DEVICES_MAX + 1)}), "TOO_LARGE"),
+        (lambda w: canonical_json({**w, "devices": [{**DEVICE, "kind": "gpu"}]}), "MALFORMED"),
         (lambda _: b" " * (ENVELOPE_LIMIT + 1), "TOO_LARGE"),
     ],
 )
@@ -89,6 +102,38 @@ def test_envelope_defects(defect: Callable[[dict[str, object]], bytes], code: st
     with pytest.raises(ParseError) as refusal:
         parse_evidence(defect(dict(WIRE)))
     assert refusal.value.code.name == code
+
+
+@given(evidence())
+def test_the_digest_is_that_of_the_one_encoding(value: Evidence) -> None:
+    """Parsed, made by hand or copied: remembering it changes nothing."""
+    encoded = value.encode()
+    parsed = parse_evidence(encoded)
+    assert parsed.digest() == Digest.of(encoded) == value.digest() == value.digest()
+    assert parsed == value
+    assert replace(parsed).digest() == parsed.digest()
+    other = replace(parsed, report=parsed.report + b"x")
+    assert other.digest() == Digest.of(other.encode()) != parsed.digest()
+
+
+@given(devices())
+def test_a_devices_digest_follows_its_bytes(value: DeviceEvidence) -> None:
+    before = value.digest()
+    assert replace(value).digest() == value.digest() == before
+    assert replace(value, report=value.report + b"x").digest() != before
+    kept = replace(value, endorsements=(*value.endorsements, b""))
+    assert kept.digest() != before
+
+
+@given(st.lists(devices(), max_size=4), st.lists(devices(), max_size=4))
+def test_the_devices_digest_binds_every_device_and_their_order(
+    one: list[DeviceEvidence], other: list[DeviceEvidence]
+) -> None:
+    assert (devices_digest(one) == devices_digest(other)) == (one == other)
+
+
+def test_no_devices_have_the_digest_that_bindings_use() -> None:
+    assert devices_digest(()).raw == NO_DEVICES
 
 
 @given(bindings(), bindings())

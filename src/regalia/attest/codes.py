@@ -54,6 +54,25 @@ class AttestCode(Code):
         "The chain cannot be followed without every one of its certificates.",
         "Add the named certificate to the evidence or to the verifier's collateral.",
     )
+    COLLATERAL_STALE = (
+        "Collateral out of its dates does not show recent revocations and security fixes.",
+        (
+            "Import a current bundle, or fetch the document again; check the verifier's clock. A "
+            "site may accept late collateral for some days: dangerous_collateral_grace_days."
+        ),
+    )
+    COLLATERAL_SIG_INVALID = (
+        "Collateral that its expected issuer did not sign could hide a revocation.",
+        "Fetch it again from its issuer, and check which keys are expected to sign it.",
+    )
+    COLLATERAL_ROLLBACK = (
+        "Older collateral would bring back what has been revoked or found weak since.",
+        "Use the newest bundle; whoever makes bundles raises the serial number each time.",
+    )
+    DEVICE_DENIED = (
+        "The site's own deny-list, signed with its collateral, names this device or certificate.",
+        "Take the device out of service; if the entry is wrong, sign a new bundle without it.",
+    )
     LEAF_BINDING_MISMATCH = (
         (
             "The certificate is for another chip, product or firmware level than the report, so a "
@@ -71,4 +90,25 @@ class AttestCode(Code):
     NONCE_WELL_KNOWN = (
         "Anybody can have a report over a constant, so it proves no freshness.",
         "Derive the expected report data from a random challenge of 32 bytes.",
+    )
+    EVENTLOG_MISMATCH = (
+        (
+            "The event log does not lead to the values that the hardware signed, or an event says "
+            "something else than what was measured: nothing in it can be believed."
+        ),
+        "Send the log of this very boot, whole and as the firmware and the kernel give it.",
+    )
+    EVENTLOG_UNKNOWN_EVENT = (
+        "An event of unknown meaning could be software that nobody vetted.",
+        (
+            "Find out what measures the named event; accept unknown events in the policy, or "
+            "update Regalia."
+        ),
+    )
+    COMPOSITE_MISMATCH = (
+        (
+            "CPU and devices do not belong to one machine: a device counted twice, one of another "
+            "machine, or simulated beside genuine hardware."
+        ),
+        "Collect evidence again on the machine itself, from every device, each exactly once.",
     )

@@ -7,7 +7,7 @@ what genuine evidence must carry for a given purpose.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,21 +18,40 @@ from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from regalia.core.types import ModelId, PolicyId
 
-FORMAT = "regalia/evidence/v1"
+FORMAT = "regalia/evidence/v2"
 BINDING_DOMAIN = b"regalia/report-data/v1"
+DEVICES_DOMAIN = b"regalia/device-evidence/v1"
+DEVICE_NONCE_DOMAIN = b"regalia/device-nonce/v1"
+DEVICE_NONCE_SIZE = 32  # bytes
 NO_DEVICES = hashlib.sha256(b"regalia/no-devices/v1").digest()
 CHALLENGE_SIZE = 32  # bytes
 REPORT_DATA_SIZE = 64  # bytes
 ENVELOPE_LIMIT = 4 * MIB
 ENDORSEMENTS_MAX = 8
+DEVICES_MAX = 64
 
 
 class Tee(StrEnum):
     """Kinds of trusted execution environment."""
 
     SEV_SNP = "sev-snp"
+    TDX = "tdx"
+    SGX = "sgx"
+    NITRO = "aws-nitro"
+    TPM = "tpm"
+    AZURE_SNP = "az-snp-vtpm"  # SEV-SNP below a paravisor, whose vTPM quotes
+    AZURE_TDX = "az-tdx-vtpm"
+
+
+class DeviceKind(StrEnum):
+    """Kinds of device that attest for themselves beside a TEE (RFC 9334 section 3.3)."""
+
+    NVIDIA_GPU = "nvidia-gpu"
+    NVIDIA_SWITCH = "nvidia-switch"
 
 
 class Role(StrEnum):
@@ -57,6 +76,10 @@ class Binding:
 
     def report_data(self) -> bytes:
         """SHA-512(domain ‖ lp(role, audience, challenge, keys, model, policy, devices))."""
+        return self.report_data_with(self.device_evidence)
+
+    def report_data_with(self, device_evidence: Digest) -> bytes:
+        """The same for other devices than ``device_evidence``."""
         return hashlib.sha512(
             BINDING_DOMAIN
             + lp(
@@ -67,9 +90,27 @@ class Binding:
                 self.wrap_public_key,
                 self.model_id.raw,
                 self.policy_id.raw,
-                self.device_evidence.raw,
+                device_evidence.raw,
             )
         ).digest()
+
+
+def device_nonce(role: Role, challenge: bytes, hpke_public_key: bytes) -> bytes:
+    """The nonce that every device's report must carry, 32 bytes.
+
+    It derives from the challenge and from the key that lives in the CPU's TEE, so that device
+    evidence made for one runtime is stale for every other.
+    """
+    return hashlib.sha256(
+        DEVICE_NONCE_DOMAIN
+        + lp(role.encode(), exact(challenge, CHALLENGE_SIZE, what="challenge"), hpke_public_key)
+    ).digest()
+
+
+class _WireDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    kind: str
+    report: str
+    endorsements: list[str]
 
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +118,39 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tee: str
     report: str
     endorsements: list[str]
+    event_log: str
     runtime_config: str
+    devices: list[_WireDevice]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEvidence:
+    """One device's evidence, as received.
+
+    Attributes:
+        report: NVIDIA: SPDM GET_MEASUREMENTS request ‖ MEASUREMENTS response.
+        endorsements: the device's certificates, leaf first, DER.
+    """
+
+    kind: DeviceKind
+    report: bytes
+    endorsements: tuple[bytes, ...]
+    _digest: Digest | None = field(default=None, init=False, compare=False, repr=False)
+
+    def digest(self) -> Digest:
+        """SHA-256 over kind, report and certificates with their lengths. Computed once."""
+        if self._digest is None:
+            found = Digest.of(lp(self.kind.encode(), self.report, *self.endorsements))
+            object.__setattr__(self, "_digest", found)
+            return found
+        return self._digest
+
+
+def devices_digest(devices: Sequence[DeviceEvidence]) -> Digest:
+    """What the CPU's report data commits to, in this order: a device left out changes it."""
+    if not devices:
+        return Digest(NO_DEVICES)
+    return Digest.of(DEVICES_DOMAIN + lp(*(device.digest().raw for device in devices)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +158,21 @@ class Evidence:
     """One attester's evidence, as received.
 
     Attributes:
-        report: the TEE's report or quote.
+        report: the TEE's report or quote; for a TPM and for Azure's guests, the document of
+            ``formats.tpm_quote`` or ``formats.azure`` that holds its parts.
         endorsements: certificates that came along, leaf first, DER. Untrusted like the rest.
-        runtime_config: exact bytes whose SHA-256 the hardware recorded (SNP: HOST_DATA).
+        runtime_config: exact bytes whose digest the hardware recorded (``formats.config_slot``).
+        event_log: TCG event log or CCEL; empty if none came along.
+        devices: evidence of the devices beside the TEE, in the order that is bound.
     """
 
     tee: Tee
     report: bytes
     endorsements: tuple[bytes, ...]
     runtime_config: bytes
+    event_log: bytes = b""
+    devices: tuple[DeviceEvidence, ...] = ()
+    _digest: Digest | None = field(default=None, init=False, compare=False, repr=False)
 
     def encode(self) -> bytes:
         """Canonical JSON."""
@@ -103,13 +182,26 @@ class Evidence:
                 tee=self.tee,
                 report=b64(self.report),
                 endorsements=[b64(cert) for cert in self.endorsements],
+                event_log=b64(self.event_log),
                 runtime_config=b64(self.runtime_config),
+                devices=[
+                    _WireDevice(
+                        kind=device.kind,
+                        report=b64(device.report),
+                        endorsements=[b64(cert) for cert in device.endorsements],
+                    )
+                    for device in self.devices
+                ],
             )
         )
 
     def digest(self) -> Digest:
-        """Names this evidence in release records."""
-        return Digest.of(self.encode())
+        """Names this evidence in release records: SHA-256 of ``encode()``. Computed once."""
+        if self._digest is None:
+            found = Digest.of(self.encode())
+            object.__setattr__(self, "_digest", found)
+            return found
+        return self._digest
 
 
 def parse_evidence(data: bytes) -> Evidence:
@@ -119,16 +211,36 @@ def parse_evidence(data: bytes) -> Evidence:
         raise ParseError(CoreCode.MALFORMED, f"evidence: format {wire.format[:80]!r}")
     if wire.tee not in set(Tee):
         raise ParseError(CoreCode.MALFORMED, f"evidence: TEE {wire.tee[:80]!r} is not known")
-    if len(wire.endorsements) > ENDORSEMENTS_MAX:
-        raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(wire.endorsements)} endorsements")
-    return Evidence(
+    if len(wire.devices) > DEVICES_MAX:
+        raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(wire.devices)} devices")
+    evidence = Evidence(
         tee=Tee(wire.tee),
         report=unb64(wire.report, what="evidence.report"),
-        endorsements=tuple(
-            unb64(item, what=f"evidence.endorsements[{i}]")
-            for i, item in enumerate(wire.endorsements)
-        ),
+        endorsements=_endorsements(wire.endorsements, "evidence"),
+        event_log=unb64(wire.event_log, what="evidence.event_log"),
         runtime_config=unb64(wire.runtime_config, what="evidence.runtime_config"),
+        devices=tuple(
+            _device(each, f"evidence.devices[{i}]") for i, each in enumerate(wire.devices)
+        ),
+    )
+    # There is one encoding, so these bytes are it.
+    object.__setattr__(evidence, "_digest", Digest.of(data))
+    return evidence
+
+
+def _endorsements(items: list[str], what: str) -> tuple[bytes, ...]:
+    if len(items) > ENDORSEMENTS_MAX:
+        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(items)} endorsements")
+    return tuple(unb64(item, what=f"{what}.endorsements[{i}]") for i, item in enumerate(items))
+
+
+def _device(wire: _WireDevice, what: str) -> DeviceEvidence:
+    if wire.kind not in set(DeviceKind):
+        raise ParseError(CoreCode.MALFORMED, f"{what}: kind {wire.kind[:80]!r} is not known")
+    return DeviceEvidence(
+        kind=DeviceKind(wire.kind),
+        report=unb64(wire.report, what=f"{what}.report"),
+        endorsements=_endorsements(wire.endorsements, what),
     )
 
 
@@ -140,4 +252,7 @@ class EvidenceSource(Protocol):
         """True for anything but real hardware; such a source needs a ``dangerous_`` setting."""
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
-        """Ask the hardware for a report over ``report_data`` (64 bytes)."""
+        """Ask the hardware for a report over ``report_data`` (64 bytes). Without devices."""
+
+    def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
+        """Ask every device for a report over ``nonce`` (32 bytes); empty if there are none."""

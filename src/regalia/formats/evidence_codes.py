@@ -20,3 +20,7 @@ class EvidenceCode(Code):
         "Bytes after the end are signed by nobody and would let one report have many names.",
         "Send the report alone, exactly as the hardware returned it.",
     )
+    EVENTLOG_SHA1_ONLY = (
+        "SHA-1 collisions can be made, so a log with no stronger digest proves no boot.",
+        "Enable the SHA-256 bank of the TPM in the firmware's settings, and boot again.",
+    )

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from regalia.core.types import Digest, ModelId, PolicyId
-from regalia.formats.evidence import Binding, Evidence, Role, Tee
+from regalia.formats.evidence import (
+    Binding,
+    DeviceEvidence,
+    DeviceKind,
+    Evidence,
+    Role,
+    Tee,
+)
 from regalia.formats.snp import (
     CPUID_SINCE_VERSION,
     FIELDS,
@@ -57,6 +64,16 @@ def snp_reports(draw: DrawFn) -> SnpReport:
     return SnpReport(**values)
 
 
+def devices() -> SearchStrategy[DeviceEvidence]:
+    """Any device's evidence; its contents are noise."""
+    return st.builds(
+        DeviceEvidence,
+        kind=st.sampled_from(DeviceKind),
+        report=st.binary(max_size=32),
+        endorsements=st.lists(st.binary(max_size=16), max_size=8).map(tuple),
+    )
+
+
 def evidence() -> SearchStrategy[Evidence]:
     """Any evidence envelope; its contents are noise."""
     return st.builds(
@@ -65,6 +82,8 @@ def evidence() -> SearchStrategy[Evidence]:
         report=st.binary(max_size=64),
         endorsements=st.lists(st.binary(max_size=32), max_size=8).map(tuple),
         runtime_config=st.binary(max_size=64),
+        event_log=st.binary(max_size=32),
+        devices=st.lists(devices(), max_size=3).map(tuple),
     )
 
 

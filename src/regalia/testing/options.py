@@ -1,0 +1,56 @@
+"""Options of simulated evidence sources, as they stand in a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from regalia.core.errors import CoreCode, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Knobs = TypeVar("Knobs", bound=DataclassInstance)
+
+
+def platform_options(
+    options: dict[str, object], healthy: Knobs, *, source: str
+) -> tuple[Path, Knobs]:
+    """The two options that each of them takes.
+
+    Args:
+        options: ``platform``, a directory; optionally ``knobs``, a table of fields.
+        healthy: the knobs of a platform without a defect.
+        source: its name, for messages.
+
+    Raises:
+        UsageError: BAD_CONFIG, an option is missing, unknown or of the wrong type.
+    """
+    unknown = sorted(set(options) - {"platform", "knobs"})
+    if unknown:
+        raise UsageError(CoreCode.BAD_CONFIG, f"{source}: unknown options {unknown}")
+    directory = options.get("platform")
+    if not isinstance(directory, str | Path) or not str(directory):
+        raise UsageError(CoreCode.BAD_CONFIG, f"{source}: `platform` must name a directory")
+    chosen = options.get("knobs", {})
+    if not isinstance(chosen, dict):
+        raise UsageError(CoreCode.BAD_CONFIG, f"{source}: `knobs` must be a table")
+    return Path(directory), knobs_from(chosen, healthy)
+
+
+def knobs_from(options: dict[str, object], healthy: Knobs) -> Knobs:
+    """Knobs by name, each of the type that it has by default.
+
+    Raises:
+        UsageError: BAD_CONFIG for a name or a type that is not known.
+    """
+    known = {field.name: getattr(healthy, field.name) for field in fields(healthy)}
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name!r} is none of {sorted(known)}")
+        if type(value) is not type(known[name]):
+            kind = type(known[name]).__name__
+            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name} must be a {kind}")
+    changes: dict[str, Any] = dict(options)
+    return replace(healthy, **changes)
