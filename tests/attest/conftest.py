@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.testing.nvidia import SimulatedDevices
+from regalia.testing.nvidia_authority import DeviceKeys
+from regalia.testing.nvidia_bench import DeviceBench
 from regalia.testing.snp import SimulatedPlatform
 from regalia.testing.snp_authority import AuthorityKeys
 from regalia.testing.snp_bench import SnpBench
@@ -58,3 +61,20 @@ def bench_of(
 @pytest.fixture(scope="session")
 def bench(bench_of: Callable[[str], SnpBench]) -> SnpBench:
     return bench_of("Genoa")
+
+
+@pytest.fixture(scope="session")
+def device_keys() -> DeviceKeys:
+    return DeviceKeys.generate()
+
+
+@pytest.fixture(scope="session")
+def device_bench(device_keys: DeviceKeys) -> DeviceBench:
+    """Two GPUs and two switches of one machine."""
+    return DeviceBench(SimulatedDevices.make(2, 2, now=NOW, keys=device_keys), NOW)
+
+
+@pytest.fixture(scope="session")
+def blackwell_bench(device_keys: DeviceKeys) -> DeviceBench:
+    machine = SimulatedDevices.make(1, now=NOW, keys=device_keys, gpu_model="GB100")
+    return DeviceBench(machine, NOW)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.attest.pki.crl import CRL_MAX
 from regalia.attest.snp import RevocationRule, SnpCollateral
-from regalia.attest.snp.revocation import CRL_MAX
 from regalia.core.errors import RegaliaError
 from regalia.formats.claims import Revocation
 from regalia.testing.snp_x509 import SignatureScheme, integer

@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.pki.certificates import (
+    parse_certificate,
+    require_authority,
+    require_issued_by,
+)
 from regalia.attest.snp import (
     Anchors,
     RevocationRule,
@@ -22,11 +27,7 @@ from regalia.attest.snp import (
     verify_snp,
 )
 from regalia.attest.snp.anchors import AMD_ROOT_SPKI_SHA256
-from regalia.attest.snp.certificates import (
-    parse_certificate,
-    require_authority,
-    require_issued_by,
-)
+from regalia.attest.snp.chain import SCHEMES
 from regalia.attest.snp.leaf import read_leaf
 from regalia.core.errors import AttestationError
 from regalia.formats.claims import Hardware, Revocation, Tcb
@@ -279,9 +280,9 @@ def test_intermediates_of_every_product(appraiser: Appraiser, product: Product, 
     (alone,) = (parse_certificate(c, what="ark.pem") for c in appraiser.read(folder / "ark.pem"))
     assert alone.spki == root.spki
     require_authority(root, path_length=None)
-    require_issued_by(root, root)
+    require_issued_by(root, root, SCHEMES)
     require_authority(intermediate, path_length=0)
-    require_issued_by(intermediate, root)
+    require_issued_by(intermediate, root, SCHEMES)
 
 
 @pytest.mark.parametrize("vector", [MS_MILAN, MS_GENOA, MS_TURIN], ids=lambda v: v.report)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.formats.claims import Tcb
@@ -88,7 +87,12 @@ FIELDS = (
     (0x2E8, "72s", "signature_s"),
     (0x330, "368s", ""),
 )
-_LAYOUT = struct.Struct("<" + "".join(code for _, code, _ in FIELDS))
+# Reserved bytes are checked apart; packing fills them with zeros.
+_LAYOUT = struct.Struct(
+    "<" + "".join(code if name else code.replace("s", "x") for _, code, name in FIELDS)
+)
+_NAMES = tuple(name for _, _, name in FIELDS if name)
+_RESERVED = tuple((offset, int(code[:-1])) for offset, code, name in FIELDS if not name)
 
 _KEY_INFO_AUTHOR_KEY_EN = 1 << 0
 _KEY_INFO_MASK_CHIP_KEY = 1 << 1
@@ -153,7 +157,7 @@ class SnpReport:
 
     def encode(self) -> bytes:
         """The 1184 bytes. ``parse_report(b).encode() == b`` for every ``b`` that parses."""
-        return _LAYOUT.pack(*(getattr(self, name) if name else b"" for _, _, name in FIELDS))
+        return _LAYOUT.pack(*(getattr(self, name) for name in _NAMES))
 
 
 def key_info(*, signing_key: int, mask_chip_key: bool, author_key_en: bool) -> int:
@@ -186,13 +190,10 @@ def parse_report(data: bytes) -> SnpReport:
             EvidenceCode.UNSUPPORTED_VERSION,
             f"SNP report: VERSION {unpacked[0]}, known are {VERSIONS}",
         )
-    values: dict[str, Any] = {}
-    for (offset, _, name), value in zip(FIELDS, unpacked, strict=True):
-        if name:
-            values[name] = value
-        elif any(value):
+    for offset, size in _RESERVED:
+        if data.count(0, offset, offset + size) != size:
             raise _reserved(f"the reserved bytes at {offset:#05x} are not zero")
-    report = SnpReport(**values)
+    report = SnpReport(**dict(zip(_NAMES, unpacked, strict=True)))
     _require_known(report)
     return report
 

@@ -27,7 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from regalia.attest.anchors import TrustAnchors
+from regalia.attest.collateral import CollateralSet
 from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral
+from regalia.attest.verifier import Verifier
 from regalia.core.clock import parse_rfc3339, rfc3339, system_clock
 from regalia.core.codec import canonical_json, exact, lp, parse_json, unhex
 from regalia.core.errors import CoreCode, LocalError, ParseError, UsageError
@@ -186,6 +189,13 @@ class SimulatedPlatform:
     def collateral(self, rule: RevocationRule = RevocationRule.REQUIRED) -> SnpCollateral:
         """Certificates and CRL, as files in ``collateral_directory`` hold them."""
         return SnpCollateral((self.ark, self.ask, self.asvk), (self.crl,), rule)
+
+    def verifier(self) -> Verifier:
+        """A relying party's verifier that trusts this platform and no other."""
+        return Verifier(
+            TrustAnchors.dangerous_simulated((self.ark,)),
+            CollateralSet((self.ark, self.ask, self.asvk), (self.crl,)),
+        )
 
     def report(
         self,

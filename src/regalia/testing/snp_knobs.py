@@ -26,6 +26,12 @@ class Knobs:
     single_socket: bool = False
     wrong_measurement: bool = False
     wrong_host_data: bool = False
+    mem_aes_256_xts: bool = False
+    rapl_dis: bool = False
+    ciphertext_hiding: bool = False
+    page_swap_disable: bool = False
+    id_block: int = 0  # which of the signer's ID blocks; 0: launched without one
+    author_key: bool = False  # the ID key is certified by an author key
     guest_svn: int = 0
 
     # The request.

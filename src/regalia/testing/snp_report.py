@@ -107,20 +107,20 @@ def build_report(
         version=version,
         guest_svn=knobs.guest_svn,
         policy=_policy(knobs),
-        family_id=bytes(16),
-        image_id=bytes(16),
+        family_id=_id_block_field("family", knobs, 16),
+        image_id=_id_block_field("image", knobs, 16),
         vmpl=knobs.vmpl,
         signature_algo=knobs.signature_algo,
         current_tcb=encode_tcb(current, product),
         platform_info=_platform_info(knobs),
         key_info=key_info(
-            signing_key=knobs.key, mask_chip_key=knobs.mask_chip_key, author_key_en=False
+            signing_key=knobs.key, mask_chip_key=knobs.mask_chip_key, author_key_en=knobs.author_key
         ),
         report_data=_report_data(guest, knobs),
         measurement=_altered(guest.measurement, knobs.wrong_measurement),
         host_data=_altered(guest.host_data, knobs.wrong_host_data),
-        id_key_digest=bytes(48),
-        author_key_digest=bytes(48),
+        id_key_digest=_id_block_field("key", knobs, 48),
+        author_key_digest=hashlib.sha384(b"author key").digest() if knobs.author_key else bytes(48),
         report_id=report_id,
         report_id_ma=_NO_MIGRATION_AGENT,
         reported_tcb=encode_tcb(tcb, product),
@@ -173,8 +173,20 @@ def _policy(knobs: Knobs) -> int:
         GuestPolicyBit.MIGRATE_MA: knobs.migrate,
         GuestPolicyBit.DEBUG: knobs.debug,
         GuestPolicyBit.SINGLE_SOCKET: knobs.single_socket,
+        GuestPolicyBit.MEM_AES_256_XTS: knobs.mem_aes_256_xts,
+        GuestPolicyBit.RAPL_DIS: knobs.rapl_dis,
+        GuestPolicyBit.CIPHERTEXT_HIDING_DRAM: knobs.ciphertext_hiding,
+        GuestPolicyBit.PAGE_SWAP_DISABLE: knobs.page_swap_disable,
     }
     return ABI_MINOR | sum(1 << bit for bit, on in bits.items() if on)
+
+
+def _id_block_field(name: str, knobs: Knobs, size: int) -> bytes:
+    """Blocks 1 to 9 are signed by one key, 11 to 19 by another, and so on."""
+    if not knobs.id_block:
+        return bytes(size)
+    which = knobs.id_block // 10 if name == "key" else knobs.id_block
+    return hashlib.sha384(f"ID block {name} {which}".encode()).digest()[:size]
 
 
 def _platform_info(knobs: Knobs) -> int:

@@ -13,7 +13,7 @@ from regalia.testing.snp import SimulatedPlatform, measure_code
 from regalia.testing.snp_knobs import knobs_from_options
 
 if TYPE_CHECKING:
-    from regalia.formats.evidence import Evidence, EvidenceSource
+    from regalia.formats.evidence import DeviceEvidence, Evidence, EvidenceSource
     from regalia.testing.snp_knobs import Knobs
 
 
@@ -38,6 +38,10 @@ class SimulatedSource:
             runtime_config=runtime_config,
             knobs=self.knobs,
         )
+
+    def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
+        """None: this platform has a CPU only."""
+        return ()
 
 
 def open_source(options: dict[str, object]) -> EvidenceSource:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import InitVar, dataclass
-from enum import Enum
-from typing import Self
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, Self
 
-from regalia.attest.snp.certificates import chain_invalid, parse_certificate
+from regalia.attest.pki import chain_invalid, parse_certificate
+from regalia.attest.rules import NO_GRACE
 from regalia.attest.snp.products import root_name
+from regalia.core.codec import lp
 from regalia.formats.claims import Hardware
 from regalia.formats.snp import Product
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from regalia.attest.rules import RevocationRule
 
 # SHA-256 of the SubjectPublicKeyInfo (DER) of AMD's root keys. A key, not a name, is the anchor.
 AMD_ROOT_SPKI_SHA256 = {
@@ -29,11 +35,14 @@ class Anchors:
 
     hardware: Hardware
     pins: tuple[tuple[Product, bytes], ...]  # SHA-256 of the SubjectPublicKeyInfo
+    identity: bytes = field(init=False)  # tells these pins from all others
     mint: InitVar[object]
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
             raise TypeError("use Anchors.production() or Anchors.dangerous_simulated()")
+        parts = (part for product, pin in self.pins for part in (product.encode(), pin))
+        object.__setattr__(self, "identity", lp(*parts))
 
     @classmethod
     def production(cls) -> Self:
@@ -63,13 +72,6 @@ class Anchors:
         return tuple(pin for pinned, pin in self.pins if pinned is product)
 
 
-class RevocationRule(Enum):
-    """What the relying party demands to know of revocation."""
-
-    REQUIRED = "required"  # a current CRL signed by the root must be there
-    ANY = "any"  # it may be left unknown, and the claims then say so
-
-
 @dataclass(frozen=True, slots=True)
 class SnpCollateral:
     """Certificates and CRLs that the verifier's operator provides, in DER.
@@ -79,8 +81,10 @@ class SnpCollateral:
             evidence. They are verified like those in the evidence.
         crls: revocation lists signed by the ARK.
         revocation: whether they must be there.
+        grace: how long after its next update a list still counts.
     """
 
     intermediates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
     revocation: RevocationRule
+    grace: timedelta = NO_GRACE

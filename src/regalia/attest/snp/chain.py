@@ -8,18 +8,18 @@ from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from regalia.attest.codes import AttestCode
-from regalia.attest.snp.certificates import (
+from regalia.attest.pki import (
+    Scheme,
     chain_invalid,
-    parse_certificate,
     require_authority,
-    require_issued_by,
     require_known_critical,
     require_valid_at,
     require_version_3,
 )
+from regalia.attest.snp import checks
 from regalia.attest.snp.leaf import read_leaf
 from regalia.attest.snp.products import (
     intermediate_name,
@@ -28,22 +28,25 @@ from regalia.attest.snp.products import (
     root_name,
 )
 from regalia.attest.snp.revocation import check_revocation
+from regalia.attest.trail import SILENT
+from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError, RegaliaError
 from regalia.formats.snp import Product, SigningKey
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.attest.pki import Cache, Certificate
     from regalia.attest.snp.anchors import Anchors, SnpCollateral
-    from regalia.attest.snp.certificates import (
-        Certificate,
-    )
     from regalia.attest.snp.leaf import LeafFacts
+    from regalia.attest.trail import Trail
     from regalia.formats.claims import Hardware, Revocation
     from regalia.formats.evidence import Evidence
     from regalia.formats.snp import SnpReport
 
 CERTIFICATES_MAX = 256  # different ones, in evidence and collateral together
+RSA_BITS = 4096  # of the ARK, ASK and ASVK
+SCHEMES = frozenset({Scheme.RSA_PSS_SHA384})
 
 # Keeps leaves from being declared trusted by hand; no wall against code in the same process.
 _MINT = object()
@@ -66,6 +69,20 @@ class TrustedLeaf:
             raise TypeError("a trusted leaf comes from verify_chain")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Path:
+    """Certificates that lead from a pinned root to a leaf, dates and revocation aside."""
+
+    root: Certificate
+    intermediate: Certificate
+    leaf: Certificate
+    key: ec.EllipticCurvePublicKey  # of the leaf, P-384
+    signing_key: SigningKey
+    product: Product
+    not_before: datetime  # the latest of all
+    not_after: datetime  # the earliest of all
+
+
 @dataclass(frozen=True, slots=True)
 class _Pool:
     """All certificates at hand, the operator's first. Untrusted."""
@@ -76,13 +93,15 @@ class _Pool:
         return [c for c in self.certificates if c.common_name == common_name]
 
 
-def verify_chain(
+def verify_chain(  # noqa: PLR0913 - evidence, what is trusted, and how
     evidence: Evidence,
     report: SnpReport,
     *,
     anchors: Anchors,
     collateral: SnpCollateral,
     now: datetime,
+    cache: Cache,
+    trail: Trail,
 ) -> TrustedLeaf:
     """Checks 2 to 4: pinned ARK -> ASK or ASVK -> VCEK or VLEK, valid and not revoked.
 
@@ -94,20 +113,88 @@ def verify_chain(
         AttestationError: COLLATERAL_MISSING, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED,
             CERT_NOT_YET_VALID, CERT_REVOKED, CRL_MISSING, CRL_STALE or CRL_SIG_INVALID.
     """
+    path = _known_path(evidence, report, anchors, collateral, cache, trail)
+    if trail is not SILENT:
+        trail.enter(checks.VALIDITY, rfc3339(now))
+    if not path.not_before <= now <= path.not_after:
+        for certificate in (path.root, path.intermediate, path.leaf):
+            require_valid_at(certificate, now)
+    trail.enter(checks.REVOCATION, "", collateral.revocation.value)
+    revocation = check_revocation(collateral, path.root, path.intermediate, now=now, cache=cache)
+    trail.note(revocation.value, collateral.revocation.value)
+    trail.enter(checks.LEAF)
+    proof = (path.signing_key.to_bytes(), path.product.encode(), path.leaf.der)
+    facts = cache.derived("snp leaf", proof, lambda: _facts(path, trail))
+    trail.note(facts.product_name, path.product)
+    return TrustedLeaf(
+        path.key, path.signing_key, path.product, anchors.hardware, revocation, facts, _MINT
+    )
+
+
+def _known_path(  # noqa: PLR0913, PLR0917 - all that it depends on
+    evidence: Evidence,
+    report: SnpReport,
+    anchors: Anchors,
+    collateral: SnpCollateral,
+    cache: Cache,
+    trail: Trail,
+) -> _Path:
+    """``_path``, once for a machine and its certificates: neither time nor revocation is in it."""
+
+    def find() -> _Path:
+        return _path(evidence, report, anchors, collateral, cache, trail)
+
+    if trail is not SILENT:  # every step is to be recorded
+        return find()
+    # The first three choose among several leaves.
+    proof = (bytes((report.signing_key,)), report.chip_id, report.reported_tcb)
+    held = (anchors.identity, *collateral.intermediates)
+    return cache.derived("snp path", proof + evidence.endorsements, find, held=held)
+
+
+def _path(  # noqa: PLR0913, PLR0917 - likewise
+    evidence: Evidence,
+    report: SnpReport,
+    anchors: Anchors,
+    collateral: SnpCollateral,
+    cache: Cache,
+    trail: Trail,
+) -> _Path:
+    """Checks 2 to 4 without dates."""
+    trail.enter(checks.SIGNING_KEY, str(report.signing_key), "0 (VCEK) or 1 (VLEK)")
     signing_key = _signing_key(report)
-    pool = _collect(evidence, collateral)
+    pool = _collect(evidence, collateral, cache)
     leaf = _choose_leaf(pool, report, signing_key)
+    trail.enter(checks.ROOT, leaf.issuer_common_name)
     product = _product_of_issuer(leaf, signing_key)
-    root = _pinned_root(pool, product, anchors)
-    intermediate = _intermediate(pool, root, product, signing_key)
-    key = _leaf_key(leaf, intermediate)
-    for certificate in (root, intermediate, leaf):
-        require_valid_at(certificate, now)
-    revocation = check_revocation(collateral, root, intermediate, now)
-    facts = read_leaf(leaf, product, signing_key)
-    if product_of_name(facts.product_name) is not product:
-        raise chain_invalid(f"{leaf} is for {facts.product_name}, its issuer is for {product}")
-    return TrustedLeaf(key, signing_key, product, anchors.hardware, revocation, facts, _MINT)
+    root = _pinned_root(pool, product, anchors, cache)
+    trail.note(root.common_name, f"the {anchors.hardware} root of {product}")
+    trail.enter(checks.CHAIN, leaf.common_name)
+    intermediate = _intermediate(pool, root, product, signing_key, cache)
+    key = _leaf_key(leaf, intermediate, cache)
+    trail.note(f"{root.common_name} > {intermediate.common_name} > {leaf.common_name}")
+    chain = (root, intermediate, leaf)
+    return _Path(
+        root=root,
+        intermediate=intermediate,
+        leaf=leaf,
+        key=key,
+        signing_key=signing_key,
+        product=product,
+        not_before=max(each.not_before for each in chain),
+        not_after=min(each.not_after for each in chain),
+    )
+
+
+def _facts(path: _Path, trail: Trail) -> LeafFacts:
+    """What the leaf says, which is for the product of its issuer."""
+    facts = read_leaf(path.leaf, path.product, path.signing_key)
+    trail.note(facts.product_name, path.product)
+    if product_of_name(facts.product_name) is not path.product:
+        raise chain_invalid(
+            f"{path.leaf} is for {facts.product_name}, its issuer is for {path.product}"
+        )
+    return facts
 
 
 def _signing_key(report: SnpReport) -> SigningKey:
@@ -122,15 +209,23 @@ def _signing_key(report: SnpReport) -> SigningKey:
     )
 
 
-def _collect(evidence: Evidence, collateral: SnpCollateral) -> _Pool:
-    named = {c: f"collateral certificate {i}" for i, c in enumerate(collateral.intermediates)}
-    for i, endorsement in enumerate(evidence.endorsements):
-        named.setdefault(endorsement, f"endorsement {i}")
-    if len(named) > CERTIFICATES_MAX:
+def _collect(evidence: Evidence, collateral: SnpCollateral, cache: Cache) -> _Pool:
+    sent = dict.fromkeys(evidence.endorsements)
+    held = dict.fromkeys(collateral.intermediates)
+    if len(sent | held) > CERTIFICATES_MAX:
         raise ParseError(
-            CoreCode.TOO_LARGE, f"{len(named)} certificates, at most {CERTIFICATES_MAX}"
+            CoreCode.TOO_LARGE, f"{len(sent | held)} certificates, at most {CERTIFICATES_MAX}"
         )
-    return _Pool(tuple(parse_certificate(der, what=what) for der, what in named.items()))
+    return _Pool(
+        (
+            *(cache.certificate(der, what=f"collateral {i}") for i, der in enumerate(held)),
+            *(
+                cache.certificate_of_evidence(der, what=f"endorsement {i}")
+                for i, der in enumerate(sent)
+                if der not in held
+            ),
+        )
+    )
 
 
 def _choose_leaf(pool: _Pool, report: SnpReport, signing_key: SigningKey) -> Certificate:
@@ -170,7 +265,7 @@ def _product_of_issuer(leaf: Certificate, signing_key: SigningKey) -> Product:
     )
 
 
-def _pinned_root(pool: _Pool, product: Product, anchors: Anchors) -> Certificate:
+def _pinned_root(pool: _Pool, product: Product, anchors: Anchors, cache: Cache) -> Certificate:
     """The ARK: its key is pinned for this product, and it signed itself as a CA."""
     pins = anchors.pins_for(product)
     name = root_name(product)
@@ -182,7 +277,8 @@ def _pinned_root(pool: _Pool, product: Product, anchors: Anchors) -> Certificate
     for root in named:
         digest = hashlib.sha256(root.spki).digest()
         if any(hmac.compare_digest(digest, pin) for pin in pins):
-            require_issued_by(root, root)
+            _require_rsa_4096(root)
+            cache.require_issued_by(root, root, SCHEMES)
             require_authority(root, path_length=None)
             return root
     raise AttestationError(
@@ -191,7 +287,7 @@ def _pinned_root(pool: _Pool, product: Product, anchors: Anchors) -> Certificate
 
 
 def _intermediate(
-    pool: _Pool, root: Certificate, product: Product, signing_key: SigningKey
+    pool: _Pool, root: Certificate, product: Product, signing_key: SigningKey, cache: Cache
 ) -> Certificate:
     """The ASK or ASVK: issued by the root, a CA for leaves only."""
     name = intermediate_name(product, signing_key)
@@ -203,8 +299,9 @@ def _intermediate(
     refusal: AttestationError | None = None
     for candidate in named:
         try:
-            require_issued_by(candidate, root)
+            cache.require_issued_by(candidate, root, SCHEMES)
             require_authority(candidate, path_length=0)
+            _require_rsa_4096(candidate)
         except AttestationError as exc:
             refusal = refusal or exc
             continue
@@ -212,14 +309,21 @@ def _intermediate(
     raise refusal or chain_invalid(f"{name} is not issued by {root}")
 
 
-def _leaf_key(leaf: Certificate, intermediate: Certificate) -> ec.EllipticCurvePublicKey:
+def _require_rsa_4096(issuer: Certificate) -> None:
+    """What AMD signs certificates with."""
+    if not isinstance(issuer.key, rsa.RSAPublicKey) or issuer.key.key_size != RSA_BITS:
+        raise chain_invalid(f"{issuer} has no RSA-{RSA_BITS} key")
+
+
+def _leaf_key(
+    leaf: Certificate, intermediate: Certificate, cache: Cache
+) -> ec.EllipticCurvePublicKey:
     """The leaf is issued by the intermediate, is no CA, and holds a P-384 key."""
-    require_issued_by(leaf, intermediate)
+    cache.require_issued_by(leaf, intermediate, SCHEMES)
     require_version_3(leaf)
     require_known_critical(leaf, (x509.BasicConstraints.oid,))
-    for extension in leaf.extensions:
-        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
-            raise chain_invalid(f"{leaf} is a CA, and a leaf must not be")
+    if leaf.basic_constraints is not None and leaf.basic_constraints.ca:
+        raise chain_invalid(f"{leaf} is a CA, and a leaf must not be")
     if not isinstance(leaf.key, ec.EllipticCurvePublicKey) or not isinstance(
         leaf.key.curve, ec.SECP384R1
     ):

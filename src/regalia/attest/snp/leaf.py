@@ -7,6 +7,7 @@ Values are DER inside the extension's octets, except HWID, which is raw.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -22,7 +23,7 @@ from regalia.formats.snp import (
 )
 
 if TYPE_CHECKING:
-    from regalia.attest.snp.certificates import Certificate
+    from regalia.attest.pki import Certificate
 
 _ARC = "1.3.6.1.4.1.3704.1"
 OID_STRUCT_VERSION = f"{_ARC}.1"
@@ -38,11 +39,28 @@ OID_SPL_SPARE = tuple(f"{_ARC}.3.{n}" for n in (4, 5, 6, 7))
 OID_HWID = f"{_ARC}.4"
 OID_CSP_ID = f"{_ARC}.5"
 
+# Components that a product does not have.
+_ABSENT = MappingProxyType(
+    {
+        product: tuple(oid for name, oid in OID_SPL.items() if name not in tcb_layout(product))
+        for product in Product
+    }
+)
+
 _TAG_INTEGER = 0x02
 _TAG_OCTET_STRING = 0x04
 _TAG_IA5_STRING = 0x16
 _SHORT_LENGTH_MAX = 0x7F
+_POSITIVE_BYTE_MAX = 0x7F
 _SPL_MAX = 0xFF
+# All that a security patch level may look like: from 128 on, a zero byte keeps it positive.
+_SMALL_INTEGERS = MappingProxyType(
+    {
+        bytes((_TAG_INTEGER, 1 + (number > _POSITIVE_BYTE_MAX)))
+        + number.to_bytes(1 + (number > _POSITIVE_BYTE_MAX), "big"): number
+        for number in range(_SPL_MAX + 1)
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +96,7 @@ def read_leaf(leaf: Certificate, product: Product, signing_key: SigningKey) -> L
 def _tcb(raw: dict[str, bytes], product: Product) -> bytes:
     """Security patch levels in the order of the product's TCB_VERSION; reserved bytes zero."""
     layout = tcb_layout(product)
-    absent = [oid for name, oid in OID_SPL.items() if name not in layout]
-    for oid in (*OID_SPL_SPARE, *absent):
+    for oid in (*OID_SPL_SPARE, *_ABSENT[product]):
         if oid in raw and _small_integer(raw[oid], oid):
             raise _mismatch(f"the leaf sets {oid}, a TCB component that {product} does not have")
     return bytes(
@@ -119,12 +136,9 @@ def _required(raw: dict[str, bytes], oid: str, name: str) -> bytes:
 
 def _small_integer(value: bytes, name: str) -> int:
     """DER INTEGER, 0 to 255, in its one canonical form."""
-    if len(value) < len((_TAG_INTEGER, 1, 0)) or value[:2] != bytes((_TAG_INTEGER, len(value) - 2)):
-        raise _malformed(f"{name} is not a DER INTEGER")
-    number = int.from_bytes(value[2:], "big", signed=True)
-    shortest = number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
-    if value[2:] != shortest or not 0 <= number <= _SPL_MAX:
-        raise _malformed(f"{name} is not an integer from 0 to {_SPL_MAX}")
+    number = _SMALL_INTEGERS.get(value)
+    if number is None:
+        raise _malformed(f"{name} is not a DER INTEGER from 0 to {_SPL_MAX}")
     return number
 
 

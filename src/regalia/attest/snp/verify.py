@@ -7,7 +7,8 @@
  (4) The ARK's revocation list is in date and names none of them.
  (5) The leaf was issued for this chip, at this TCB, of this product; chip masking is off.
  (6) The leaf's key signed bytes 0x000 to 0x29F of the report.
- (7) REPORT_DATA is what the caller expects, all 64 bytes.
+ (7) All four TCB versions are laid out as the product lays them out.
+ (8) REPORT_DATA is what the caller expects, all 64 bytes.
 
 Left to ``regalia.policy``, which gets the claims: debug and migration bits, TCB minimums,
 provisional firmware, VMPL, measurement, HOST_DATA against the runtime's configuration, chip
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -26,8 +27,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.attest.codes import AttestCode
+from regalia.attest.pki import Cache
+from regalia.attest.snp import checks
 from regalia.attest.snp.chain import verify_chain
 from regalia.attest.snp.products import product_of_cpuid
+from regalia.attest.trail import SILENT
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
 from regalia.formats import claims as claims_format
@@ -36,6 +40,7 @@ from regalia.formats.evidence import REPORT_DATA_SIZE
 from regalia.formats.snp import (
     CHIP_ID_SIZE,
     CPUID_SINCE_VERSION,
+    REPORT_SIZE,
     SIGNED_SIZE,
     decode_tcb,
     parse_report,
@@ -46,21 +51,33 @@ if TYPE_CHECKING:
 
     from regalia.attest.snp.anchors import Anchors, SnpCollateral
     from regalia.attest.snp.chain import TrustedLeaf
+    from regalia.attest.trail import Trail
+    from regalia.formats.claims import Tcb
     from regalia.formats.evidence import Evidence
-    from regalia.formats.snp import (
-        SnpReport,
-    )
+    from regalia.formats.snp import Product, SnpReport
+
+_ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
 
 # Keeps reports from being declared genuine by hand; no wall against code in the same process.
 _MINT = object()
 
 
+class Tcbs(NamedTuple):
+    """The four TCB versions of one report."""
+
+    current: Tcb  # of the firmware that runs
+    reported: Tcb  # that the endorsement key was derived with
+    committed: Tcb  # below which the host cannot go back
+    launch: Tcb  # when the guest started
+
+
 @dataclass(frozen=True, slots=True)
 class GenuineReport:
-    """A report that passed checks 1 to 6: genuine, of unknown age. Made by ``verify_genuine``."""
+    """A report that passed checks 1 to 7: genuine, of unknown age. Made by ``verify_genuine``."""
 
     report: SnpReport
     leaf: TrustedLeaf
+    tcbs: Tcbs
     mint: InitVar[object]
 
     def __post_init__(self, mint: object) -> None:
@@ -68,13 +85,15 @@ class GenuineReport:
             raise TypeError("a genuine report comes from verify_genuine")
 
 
-def verify_snp(
+def verify_snp(  # noqa: PLR0913 - evidence, what is trusted, what is expected, and how
     evidence: Evidence,
     *,
     anchors: Anchors,
     collateral: SnpCollateral,
     report_data: bytes,
     now: datetime,
+    cache: Cache | None = None,
+    trail: Trail = SILENT,
 ) -> SnpClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -84,6 +103,9 @@ def verify_snp(
         collateral: certificates and revocation lists of the verifier's operator.
         report_data: what REPORT_DATA must be, 64 bytes; ``Binding.report_data()``.
         now: the moment of the appraisal, aware.
+        cache: keep one between calls, and AMD's authorities are verified once; None remembers
+            nothing.
+        trail: records the checks.
 
     Raises:
         ParseError: evidence or collateral is malformed.
@@ -92,34 +114,59 @@ def verify_snp(
     """
     if len(report_data) != REPORT_DATA_SIZE:
         raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, now=now)
-    _check_report_data(genuine.report, report_data)  # (7)
-    return _claims(evidence, genuine)
+    genuine = verify_genuine(
+        evidence, anchors=anchors, collateral=collateral, now=now, cache=cache, trail=trail
+    )
+    _check_report_data(genuine.report, report_data, trail)  # (8)
+    return claims_of(evidence, genuine)
 
 
-def verify_genuine(
-    evidence: Evidence, *, anchors: Anchors, collateral: SnpCollateral, now: datetime
+def verify_genuine(  # noqa: PLR0913 - as verify_snp
+    evidence: Evidence,
+    *,
+    anchors: Anchors,
+    collateral: SnpCollateral,
+    now: datetime,
+    cache: Cache | None = None,
+    trail: Trail = SILENT,
 ) -> GenuineReport:
-    """Checks 1 to 6. The result proves no freshness: a replay passes. Raises as ``verify_snp``."""
+    """Checks 1 to 7. The result proves no freshness: a replay passes. Raises as ``verify_snp``."""
     if now.tzinfo is None:
         raise ValueError("now has no time zone")
+    trail.enter(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
     report = parse_report(evidence.report)  # (1)
     leaf = verify_chain(  # (2) (3) (4)
-        evidence, report, anchors=anchors, collateral=collateral, now=now
+        evidence,
+        report,
+        anchors=anchors,
+        collateral=collateral,
+        now=now,
+        cache=cache or Cache(),
+        trail=trail,
     )
-    _check_leaf_binding(report, leaf)  # (5)
+    _check_leaf_binding(report, leaf, trail)  # (5)
+    trail.enter(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
     _check_signature(evidence.report, report, leaf)  # (6)
-    return GenuineReport(report, leaf, _MINT)
+    trail.enter(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
+    tcbs = _tcbs(report, leaf.product)  # (7)
+    return GenuineReport(report, leaf, tcbs, _MINT)
 
 
-def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf) -> None:
+def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, trail: Trail) -> None:
     """(5) Product, TCB and chip of the report are those the leaf was issued for."""
     if report.version >= CPUID_SINCE_VERSION:
+        trail.enter(
+            checks.PRODUCT,
+            f"CPU family {report.cpuid_fam_id:#04x} model {report.cpuid_mod_id:#04x}",
+            leaf.product,
+        )
         product = product_of_cpuid(report.cpuid_fam_id, report.cpuid_mod_id)
         if product is not leaf.product:
             raise _mismatch(f"the report is from a {product} CPU, the chain is for {leaf.product}")
+    trail.enter(checks.CHIP_KEY, "masked" if report.mask_chip_key else "not masked", "not masked")
     if report.mask_chip_key:
         raise _mismatch("MASK_CHIP_KEY is set: the host keeps the chip from vouching for reports")
+    trail.enter(checks.TCB, report.reported_tcb.hex(), leaf.facts.tcb.hex())
     if report.reported_tcb != leaf.facts.tcb:
         raise _mismatch(
             f"REPORTED_TCB is {report.reported_tcb.hex()}, the leaf was issued for "
@@ -127,6 +174,7 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf) -> None:
         )
     if leaf.facts.hwid is None:  # a VLEK is for a cloud's fleet, not for a chip
         return
+    trail.enter(checks.CHIP, report.chip_id.hex(), leaf.facts.hwid.hex())
     if report.chip_id != leaf.facts.hwid.ljust(CHIP_ID_SIZE, b"\x00"):
         seen = "masked (zero)" if not any(report.chip_id) else f"{report.chip_id[:8].hex()}..."
         raise _mismatch(
@@ -140,7 +188,7 @@ def _check_signature(raw: bytes, report: SnpReport, leaf: TrustedLeaf) -> None:
         int.from_bytes(report.signature_r, "little"), int.from_bytes(report.signature_s, "little")
     )
     try:
-        leaf.key.verify(signature, raw[:SIGNED_SIZE], ec.ECDSA(hashes.SHA384()))
+        leaf.key.verify(signature, raw[:SIGNED_SIZE], _ECDSA_SHA384)
     except InvalidSignature as exc:
         raise AttestationError(
             SignCode.SIGNATURE_INVALID,
@@ -148,8 +196,16 @@ def _check_signature(raw: bytes, report: SnpReport, leaf: TrustedLeaf) -> None:
         ) from exc
 
 
-def _check_report_data(report: SnpReport, expected: bytes) -> None:
-    """(7) All 64 bytes. An expectation of zeros would accept a report that anybody can have."""
+def _tcbs(report: SnpReport, product: Product) -> Tcbs:
+    """(7) Mostly all four are one and the same."""
+    raw = (report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb)
+    decoded = {each: decode_tcb(each, product) for each in set(raw)}
+    return Tcbs(*(decoded[each] for each in raw))
+
+
+def _check_report_data(report: SnpReport, expected: bytes, trail: Trail) -> None:
+    """(8) All 64 bytes. An expectation of zeros would accept a report that anybody can have."""
+    trail.enter(checks.REPORT_DATA, report.report_data.hex(), expected.hex())
     if not any(expected):
         raise AttestationError(
             AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
@@ -161,7 +217,8 @@ def _check_report_data(report: SnpReport, expected: bytes) -> None:
         )
 
 
-def _claims(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
+def claims_of(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
+    """Claims without check 8: of unknown age. ``attest.replayable`` wraps them."""
     report, leaf = genuine.report, genuine.leaf
     return SnpClaims(
         hardware=leaf.hardware,
@@ -184,10 +241,10 @@ def _claims(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
         author_key_digest=report.author_key_digest,
         report_id=report.report_id,
         chip_id=report.chip_id,
-        current_tcb=decode_tcb(report.current_tcb, leaf.product),
-        reported_tcb=decode_tcb(report.reported_tcb, leaf.product),
-        committed_tcb=decode_tcb(report.committed_tcb, leaf.product),
-        launch_tcb=decode_tcb(report.launch_tcb, leaf.product),
+        current_tcb=genuine.tcbs.current,
+        reported_tcb=genuine.tcbs.reported,
+        committed_tcb=genuine.tcbs.committed,
+        launch_tcb=genuine.tcbs.launch,
         current_firmware=Firmware(report.current_major, report.current_minor, report.current_build),
         committed_firmware=Firmware(
             report.committed_major, report.committed_minor, report.committed_build
