@@ -1,0 +1,162 @@
+"""Intel's certificates: root, PCK CAs, TCB signing, PCK; and the chain of one quote.
+
+Intel SGX PCK Certificate and CRL Profile Specification, sections 1.1 to 1.3. All keys are P-256,
+all signatures ECDSA with SHA-256.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from regalia.attest.codes import AttestCode
+from regalia.attest.intel.anchors import ROOT_NAME
+from regalia.attest.intel.pck import read_pck
+from regalia.attest.intel.signatures import is_p256
+from regalia.attest.pki import (
+    Scheme,
+    chain_invalid,
+    parse_pem_certificates,
+    require_authority,
+    require_known_critical,
+    require_valid_at,
+    require_version_3,
+)
+from regalia.core.errors import AttestationError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.intel.anchors import IntelAnchors
+    from regalia.attest.intel.pck import PckFacts
+    from regalia.attest.pki import Cache, Certificate
+
+TCB_SIGNING_NAME = "Intel SGX TCB Signing"
+PCK_CA_NAMES = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
+PCK_NAME = "Intel SGX PCK Certificate"
+CHAIN_SIZE = 3  # PCK, its CA, the root
+ROOT_PATH_LENGTH = 1
+PCK_CA_PATH_LENGTH = 0
+SCHEMES = frozenset({Scheme.ECDSA_SHA256})
+
+# Keeps chains from being declared trusted by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedPck:
+    """A PCK certificate that the pinned root vouches for at one moment. Made by ``verify_pck``."""
+
+    key: ec.EllipticCurvePublicKey  # P-256
+    facts: PckFacts
+    leaf: Certificate
+    authority: Certificate  # the PCK Platform or Processor CA
+    root: Certificate
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a trusted PCK comes from verify_pck")
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A PCK chain whose signatures hold, dates aside."""
+
+    key: ec.EllipticCurvePublicKey
+    facts: PckFacts
+    leaf: Certificate
+    authority: Certificate
+    root: Certificate
+
+
+def verify_pck(pem: bytes, *, anchors: IntelAnchors, now: datetime, cache: Cache) -> TrustedPck:
+    """PCK -> Platform or Processor CA -> pinned root, exactly these three, all valid at ``now``.
+
+    Raises:
+        ParseError: the chain or a certificate is malformed.
+        AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED, CERT_NOT_YET_VALID or
+            LEAF_BINDING_MISMATCH.
+    """
+    path = cache.derived("intel pck", (pem, anchors.pin), lambda: _path(pem, anchors, cache))
+    for certificate in (path.root, path.authority, path.leaf):
+        require_valid_at(certificate, now)
+    return TrustedPck(path.key, path.facts, path.leaf, path.authority, path.root, _MINT)
+
+
+def _path(pem: bytes, anchors: IntelAnchors, cache: Cache) -> _Path:
+    """All of ``verify_pck`` that does not depend on time: a machine attests again."""
+    chain = parse_pem_certificates(pem, count_max=CHAIN_SIZE, what="PCK chain")
+    if len(chain) != CHAIN_SIZE:
+        raise chain_invalid(f"the PCK chain has {len(chain)} certificates, want {CHAIN_SIZE}")
+    root = cache.certificate_of_evidence(chain[2], what="root of the PCK chain")
+    require_root(root, anchors=anchors, cache=cache)
+    authority = cache.certificate_of_evidence(chain[1], what="PCK CA")
+    require_pck_ca(authority, root, cache=cache)
+    leaf = cache.certificate_of_evidence(chain[0], what="PCK certificate")
+    if leaf.common_name != PCK_NAME:
+        raise chain_invalid(f"{leaf} is not named {PCK_NAME}")
+    cache.require_issued_by(leaf, authority, SCHEMES)
+    return _Path(require_signing_leaf(leaf), read_pck(leaf), leaf, authority, root)
+
+
+def require_root(root: Certificate, *, anchors: IntelAnchors, cache: Cache) -> None:
+    """The pinned key, in a certificate that it signed itself as a CA.
+
+    Raises:
+        AttestationError: ROOT_UNTRUSTED or CHAIN_INVALID.
+    """
+    if not anchors.pins(root):
+        raise AttestationError(
+            AttestCode.ROOT_UNTRUSTED, f"{root} has a key that is not the pinned Intel SGX root"
+        )
+    _require_named(root, (ROOT_NAME,))
+    cache.require_issued_by(root, root, SCHEMES)
+    require_authority(root, path_length=ROOT_PATH_LENGTH)
+
+
+def require_pck_ca(certificate: Certificate, root: Certificate, *, cache: Cache) -> None:
+    """A PCK Platform or Processor CA that the root issued. Raises AttestationError."""
+    _require_named(certificate, PCK_CA_NAMES)
+    _require_p256(certificate)
+    cache.require_issued_by(certificate, root, SCHEMES)
+    require_authority(certificate, path_length=PCK_CA_PATH_LENGTH)
+
+
+def require_tcb_signing(
+    certificate: Certificate, root: Certificate, *, cache: Cache
+) -> ec.EllipticCurvePublicKey:
+    """The key of a TCB signing certificate that the root issued. Raises AttestationError."""
+    _require_named(certificate, (TCB_SIGNING_NAME,))
+    cache.require_issued_by(certificate, root, SCHEMES)
+    return require_signing_leaf(certificate)
+
+
+def require_signing_leaf(certificate: Certificate) -> ec.EllipticCurvePublicKey:
+    """Version 3, no CA, digitalSignature, nothing unknown critical, a P-256 key.
+
+    Raises:
+        AttestationError: CHAIN_INVALID.
+    """
+    require_version_3(certificate)
+    require_known_critical(certificate, (x509.BasicConstraints.oid, x509.KeyUsage.oid))
+    constraints, usage = certificate.basic_constraints, certificate.key_usage
+    if constraints is None or constraints.ca:
+        raise chain_invalid(f"{certificate} must say that it is no CA")
+    if usage is None or not usage.digital_signature or usage.key_cert_sign:
+        raise chain_invalid(f"{certificate} has a keyUsage that is not for signing data")
+    return _require_p256(certificate)
+
+
+def _require_p256(certificate: Certificate) -> ec.EllipticCurvePublicKey:
+    if not isinstance(certificate.key, ec.EllipticCurvePublicKey) or not is_p256(certificate.key):
+        raise chain_invalid(f"{certificate} has no P-256 key")
+    return certificate.key
+
+
+def _require_named(certificate: Certificate, names: tuple[str, ...]) -> None:
+    if certificate.common_name not in names:
+        raise chain_invalid(f"{certificate} is not named {' or '.join(names)}")

@@ -1,0 +1,307 @@
+"""TDX and SGX appraisal, *is it genuine and fresh?* Spec: docs/spec/tdx-appraisal.md.
+
+ (1) The quote parses: exact sizes, known version, everything reserved is zero; what follows it is
+     zero too.
+ (2) PCK -> PCK Platform or Processor CA -> Intel SGX Root CA (key pinned), valid at ``now``.
+ (3) The TCB info for the platform's FMSPC and PCEID is there, signed, in date.
+ (4) The quoting enclave's identity likewise: TD_QE for TDX, QE for SGX.
+ (5) The root's and the PCK CA's revocation lists are in date and name none of the certificates.
+ (6) The PCK signed the QE report.
+ (7) The QE report is over the attestation key and the authentication data.
+ (8) The QE is Intel's, not in debug mode, and reaches a level of its identity.
+ (9) The attestation key signed header and body.
+(10) TDX: MRSIGNERSEAM and SEAMATTRIBUTES are those of a listed module.
+(11) Platform and TDX module reach a level of the TCB info, with the module of the launch and with
+     the one that runs now; none of the levels is revoked.
+(12) REPORTDATA is what the caller expects, all 64 bytes.
+(13) TDX: an event log, if one came along, reproduces RTMR0 to RTMR3.
+
+Left to ``regalia.policy``, which gets the claims: which TCB statuses and advisories, the floor of
+the evaluation data number, debug and migration, SEPT_VE_DISABLE and the other attributes, XFAM,
+measurements, MRSERVICETD, and the list of platforms.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from regalia.attest.codes import AttestCode
+from regalia.attest.eventlog import require_rtmrs
+from regalia.attest.intel import checks
+from regalia.attest.intel.chain import verify_pck
+from regalia.attest.intel.choose import for_platform, newest, require_dated
+from regalia.attest.intel.claims import event_log_claims, sgx_claims, tdx_claims
+from regalia.attest.intel.documents import EnclaveId, TcbInfoId
+from regalia.attest.intel.qe import require_attestation_key, require_identity
+from regalia.attest.intel.revocation import check_revocation, worst
+from regalia.attest.intel.signatures import p256_point, require_raw_signature
+from regalia.attest.intel.tcb import relaunch, require_module, standing
+from regalia.attest.trail import SILENT
+from regalia.core.errors import AttestationError, CoreCode, ParseError
+from regalia.crypto.sign import SignCode
+from regalia.formats.evidence import REPORT_DATA_SIZE, Tee
+from regalia.formats.evidence_codes import EvidenceCode
+from regalia.formats.intel_bodies import TdReport
+from regalia.formats.intel_quote import TEE_TYPE_TDX, VERSION_SGX, parse_quote
+from regalia.formats.tcg_log import parse_event_log
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.intel.anchors import IntelAnchors
+    from regalia.attest.intel.chain import TrustedPck
+    from regalia.attest.intel.documents import EnclaveIdentity, TcbInfo
+    from regalia.attest.intel.prepared import PreparedCollateral
+    from regalia.attest.intel.tcb import Standing
+    from regalia.attest.pki import Cache
+    from regalia.attest.rules import CollateralRule
+    from regalia.attest.trail import Trail
+    from regalia.formats.claims import Revocation
+    from regalia.formats.claims_intel import EventLogClaims, SgxClaims, TdxClaims
+    from regalia.formats.evidence import Evidence
+    from regalia.formats.intel_names import TcbStatus
+    from regalia.formats.intel_quote import IntelQuote
+
+# Keeps quotes from being declared genuine by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class GenuineQuote:
+    """A quote that passed checks 1 to 11: genuine, of unknown age. Made by ``verify_genuine``."""
+
+    quote: IntelQuote
+    pck: TrustedPck
+    info: TcbInfo
+    identity: EnclaveIdentity
+    standing: Standing  # under the TDX module that launched the TD
+    status: TcbStatus
+    current_status: TcbStatus  # under the TDX module that runs now
+    revocation: Revocation
+    anchors: IntelAnchors
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a genuine quote comes from verify_genuine")
+
+
+def verify_tdx(  # noqa: PLR0913 - the one shape of all verifiers
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    rule: CollateralRule,
+    report_data: bytes,
+    now: datetime,
+    cache: Cache,
+    trail: Trail = SILENT,
+) -> TdxClaims:
+    """Turn raw evidence into claims, or refuse at the first check that fails.
+
+    Args:
+        evidence: raw, untrusted; its report is a TD quote.
+        anchors: the pinned root; the one that ``collateral`` was prepared under.
+        collateral: of the verifier's operator.
+        rule: how fresh collateral must be.
+        report_data: what REPORTDATA must be, 64 bytes; ``Binding.report_data()``.
+        now: the moment of the appraisal, aware.
+        cache: of authorities.
+        trail: records the checks.
+
+    Raises:
+        ParseError: evidence is malformed.
+        AttestationError: the evidence is not genuine, or not for this ``report_data``.
+        ValueError: ``report_data``, ``now`` or ``collateral`` cannot be used (the caller's bug).
+    """
+    _require_usable(report_data)
+    genuine = verify_genuine(
+        evidence,
+        anchors=anchors,
+        collateral=collateral,
+        rule=rule,
+        now=now,
+        cache=cache,
+        trail=trail,
+    )
+    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (12)
+    return claims_of_tdx(evidence, genuine, cache, trail)  # (13)
+
+
+def verify_sgx(  # noqa: PLR0913 - the one shape of all verifiers
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    rule: CollateralRule,
+    report_data: bytes,
+    now: datetime,
+    cache: Cache,
+    trail: Trail = SILENT,
+) -> SgxClaims:
+    """Like ``verify_tdx``, for the quote of an SGX enclave."""
+    _require_usable(report_data)
+    genuine = verify_genuine(
+        evidence,
+        anchors=anchors,
+        collateral=collateral,
+        rule=rule,
+        now=now,
+        cache=cache,
+        trail=trail,
+    )
+    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (12)
+    return sgx_claims(evidence, genuine)
+
+
+def verify_genuine(  # noqa: PLR0913 - the one shape of all verifiers
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    rule: CollateralRule,
+    now: datetime,
+    cache: Cache,
+    trail: Trail = SILENT,
+) -> GenuineQuote:
+    """Checks 1 to 11. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
+    if now.tzinfo is None:
+        raise ValueError("now has no time zone")
+    if collateral.anchors != anchors:
+        raise ValueError("the collateral was prepared under other anchors")
+    trail.enter(checks.QUOTE)  # (1)
+    quote = _parse(evidence)
+    trail.enter(checks.PCK_CHAIN)  # (2)
+    pck = verify_pck(quote.pck_chain, anchors=anchors, now=now, cache=cache)
+    if trail is not SILENT:
+        seen = f"PPID {pck.facts.ppid.hex()}, by {pck.authority.common_name}"
+        trail.note(seen, "the pinned root")
+    info, identity, revocation = _collateral(quote, pck, collateral, rule, now, trail)
+    trail.enter(checks.QE_REPORT)  # (6)
+    require_raw_signature(
+        pck.key,
+        quote.qe_report_signature,
+        quote.qe_report_raw,
+        code=SignCode.SIGNATURE_INVALID,
+        what="QE report",
+    )
+    trail.enter(checks.ATTESTATION_KEY, quote.qe_report.report_data.hex())  # (7)
+    require_attestation_key(quote)
+    trail.enter(checks.QE_IDENTITY, quote.qe_report.mr_signer.hex(), identity.mr_signer.hex())
+    qe = require_identity(quote.qe_report, identity)  # (8)
+    trail.enter(checks.SIGNATURE)  # (9)
+    point = quote.attestation_key  # the same until the machine makes itself another one
+    require_raw_signature(
+        cache.derived("intel key", (point,), lambda: p256_point(point, what="attestation key")),
+        quote.signature,
+        quote.signed,
+        code=SignCode.SIGNATURE_INVALID,
+        what="quote",
+    )
+    td = quote.body if isinstance(quote.body, TdReport) else None
+    if td is not None:
+        trail.enter(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (10)
+        require_module(info, td)
+    trail.enter(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (11)
+    stands, now_status = standing(info, pck.facts, td, qe)
+    status = relaunch(stands.status, now_status)
+    if trail is not SILENT:
+        seen = f"{status} {' '.join(stands.advisories)}".strip()
+        trail.note(seen, "a level not revoked")
+    return GenuineQuote(
+        quote, pck, info, identity, stands, status, now_status, revocation, anchors, _MINT
+    )
+
+
+def _parse(evidence: Evidence) -> IntelQuote:
+    """(1) The quote, of the kind of TEE that the envelope names."""
+    quote = parse_quote(evidence.report)
+    tee = Tee.TDX if quote.tee_type == TEE_TYPE_TDX else Tee.SGX
+    if evidence.tee is not tee:
+        raise ParseError(
+            CoreCode.MALFORMED, f"the evidence says {evidence.tee}, the quote is of {tee}"
+        )
+    if tee is Tee.SGX and evidence.event_log:
+        raise ParseError(CoreCode.MALFORMED, "an SGX enclave has no event log")
+    if tee is Tee.SGX and quote.version != VERSION_SGX:
+        raise ParseError(  # Intel's quoting enclave for SGX issues no others
+            EvidenceCode.UNSUPPORTED_VERSION, f"an SGX quote of version {quote.version}, want 3"
+        )
+    return quote
+
+
+def _collateral(  # noqa: PLR0913, PLR0917 - three checks over the same things
+    quote: IntelQuote,
+    pck: TrustedPck,
+    collateral: PreparedCollateral,
+    rule: CollateralRule,
+    now: datetime,
+    trail: Trail,
+) -> tuple[TcbInfo, EnclaveIdentity, Revocation]:
+    """(3) (4) (5) What Intel says of the platform and of its quoting enclave, and revocation."""
+    tdx = quote.tee_type == TEE_TYPE_TDX
+    wanted = f"FMSPC {pck.facts.fmspc.hex()}, PCEID {pck.facts.pce_id.hex()}"
+    trail.enter(checks.TCB_INFO, wanted=wanted)
+    kind = TcbInfoId.TDX if tdx else TcbInfoId.SGX
+    info = newest(for_platform(collateral, kind, pck.facts), now, f"TCB info for {wanted}")
+    freshness = require_dated(info, rule, now, "TCB info")
+    trail.note(wanted, "in date")
+    trail.enter(checks.QE_IDENTITY_DOCUMENT)
+    enclave = EnclaveId.TD_QE if tdx else EnclaveId.QE
+    identity = newest(
+        [each for each in collateral.identities if each.document.id is enclave],
+        now,
+        f"identity of the quoting enclave {enclave}",
+    )
+    freshness = worst(freshness, require_dated(identity, rule, now, "QE identity"))
+    trail.note(enclave, "in date")
+    trail.enter(checks.REVOCATION)
+    signers = (info.signer, identity.signer)
+    revocation = check_revocation(pck, signers, collateral=collateral, rule=rule, now=now)
+    trail.note(revocation, "checked")
+    return info.document, identity.document, worst(freshness, revocation)
+
+
+def _require_usable(report_data: bytes) -> None:
+    if len(report_data) != REPORT_DATA_SIZE:
+        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
+
+
+def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
+    """(12) All 64 bytes. An expectation of zeros would accept a quote that anybody can have."""
+    trail.enter(checks.REPORT_DATA, seen.hex(), expected.hex())
+    if not any(expected):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
+        )
+    if not hmac.compare_digest(seen, expected):
+        raise AttestationError(
+            AttestCode.NONCE_MISMATCH, f"REPORTDATA is {seen.hex()}, want {expected.hex()}"
+        )
+
+
+def claims_of_tdx(
+    evidence: Evidence, genuine: GenuineQuote, cache: Cache, trail: Trail
+) -> TdxClaims:
+    """Check 13, and claims without check 12: of unknown age. ``attest.replayable`` wraps them."""
+    return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, cache, trail))
+
+
+def _event_log(
+    log: bytes, genuine: GenuineQuote, cache: Cache, trail: Trail
+) -> EventLogClaims | None:
+    """(13) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
+    td = genuine.quote.body
+    if not log or not isinstance(td, TdReport):
+        return None
+    trail.enter(checks.EVENT_LOG)
+    rtmrs = (td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3)
+
+    def replay() -> EventLogClaims:
+        return event_log_claims(require_rtmrs(parse_event_log(log), dict(enumerate(rtmrs))))
+
+    found = cache.replayed("ccel", (log, *rtmrs), replay)
+    trail.note(f"{found.events} measured events", "RTMR0 to RTMR3")
+    return found
