@@ -1,0 +1,78 @@
+"""A simulated TPM and a verifier that knows it, wired together for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.attest.tpm import Anchors, TpmCollateral, verify_tpm
+from regalia.attest.trail import SILENT
+from regalia.core.errors import RegaliaError
+from regalia.testing.tpm import REPORT_DATA, SimulatedTpm
+from regalia.testing.tpm_authority import TpmAuthority
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.trail import Trail
+    from regalia.formats.claims_tpm import TpmClaims
+    from regalia.formats.evidence import Evidence
+
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+
+
+@dataclass(frozen=True, slots=True)
+class TpmScene:
+    """Evidence, collateral and expectations that fit; ``dataclasses.replace`` breaks one."""
+
+    tpm: SimulatedTpm
+    evidence: Evidence
+    collateral: TpmCollateral
+    now: datetime
+    anchors: Anchors
+    rule: CollateralRule = REQUIRED
+    report_data: bytes = REPORT_DATA
+
+    @classmethod
+    def create(cls, *, now: datetime, tpm: SimulatedTpm | None = None) -> TpmScene:
+        """An enrolled TPM, with revocation lists in date."""
+        known = tpm or SimulatedTpm.create(TpmAuthority.create(now=now))
+        collateral = TpmCollateral(
+            ek_roots=(known.authority.root(),),
+            crls=known.authority.crls(),
+            enrolments=(known.enrolment(now).encode(),),
+        )
+        evidence = known.evidence(REPORT_DATA)
+        return cls(known, evidence, collateral, now, Anchors.production())
+
+    def enrolled(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the enrolment
+        """With another enrolment."""
+        enrolment = replace(self.tpm.enrolment(self.now), **changes)
+        return replace(self, collateral=replace(self.collateral, enrolments=(enrolment.encode(),)))
+
+    def provided(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the collateral
+        """With other collateral."""
+        return replace(self, collateral=replace(self.collateral, **changes))
+
+    def verify(self, cache: Cache | None = None, trail: Trail = SILENT) -> TpmClaims:
+        """Have it appraised."""
+        return verify_tpm(
+            self.evidence,
+            anchors=self.anchors,
+            collateral=self.collateral.prepare(),
+            rule=self.rule,
+            report_data=self.report_data,
+            now=self.now,
+            cache=Cache() if cache is None else cache,
+            trail=trail,
+        )
+
+    def code(self) -> str:
+        """The code of the refusal; empty if it is accepted."""
+        try:
+            self.verify()
+        except RegaliaError as refusal:
+            return refusal.code.name
+        return ""
