@@ -1,0 +1,87 @@
+"""A simulated Azure VM and a verifier that trusts its hardware, wired together for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from regalia.attest.azure import verify_azure_snp, verify_azure_tdx
+from regalia.attest.intel import prepare
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.attest.trail import SILENT
+from regalia.formats.azure import parse_azure
+from regalia.testing.azure_knobs import HEALTHY
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.trail import Trail
+    from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
+    from regalia.formats.evidence import Evidence
+    from regalia.testing.azure import SimulatedAzure
+
+REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
+MEASUREMENT = hashlib.sha384(b"the expected paravisor").digest()
+RUNTIME_CONFIG = b"the measured configuration"
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+
+
+@dataclass(frozen=True, slots=True)
+class AzureBench:
+    """Make evidence with chosen defects, and have it appraised."""
+
+    platform: SimulatedAzure
+    now: datetime
+    cache: Cache = field(default_factory=Cache)
+
+    def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of AzureKnobs
+        """Evidence of a VM that is healthy but for ``knobs``."""
+        return self.platform.evidence(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            knobs=replace(HEALTHY, **knobs),
+        )
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        report_data: bytes = REPORT_DATA,
+        now: datetime | None = None,
+        trail: Trail = SILENT,
+    ) -> AzureSnpClaims | AzureTdxClaims:
+        """Appraise; whatever is not given is right."""
+        moment = now or self.now
+        if self.platform.snp is not None:
+            return verify_azure_snp(
+                evidence,
+                anchors=self.platform.snp.anchors(),
+                collateral=self.platform.snp.collateral(),
+                report_data=report_data,
+                now=moment,
+                cache=self.cache,
+                trail=trail,
+            )
+        if self.platform.intel is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        anchors = self.platform.intel.anchors()
+        collateral = self.platform.intel.verifier().collateral.intel
+        return verify_azure_tdx(
+            evidence,
+            anchors=anchors,
+            collateral=prepare(collateral, anchors=anchors, cache=self.cache),
+            rule=REQUIRED,
+            report_data=report_data,
+            now=moment,
+            cache=self.cache,
+            trail=trail,
+        )
+
+
+def altered_document(evidence: Evidence, **parts: Any) -> Evidence:  # noqa: ANN401 - fields of a document
+    """The same evidence with parts of its document replaced."""
+    document = replace(parse_azure(evidence.report), **parts)
+    return replace(evidence, report=document.encode())
