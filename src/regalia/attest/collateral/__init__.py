@@ -1,0 +1,73 @@
+"""Collateral of every vendor: loose files or a signed bundle, sorted by what they hold.
+Spec: docs/spec/collateral-bundle.md.
+
+    bytes of files -> sort_files    -> items -> collect -> CollateralSet
+    a bundle       -> verify_bundle -> VerifiedBundle    -> CollateralSet
+
+Nothing here reads a file, a clock or the network.
+"""
+
+from regalia.attest.collateral.blocks import parse_roots
+from regalia.attest.collateral.bundle import (
+    NO_FLOOR,
+    Floor,
+    PeekedBundle,
+    VerifiedBundle,
+    add_signatures,
+    make_bundle,
+    peek_bundle,
+    verify_bundle,
+)
+from regalia.attest.collateral.collection import CollateralSet, collect
+from regalia.attest.collateral.dates import Dates, dates_of
+from regalia.attest.collateral.deny import (
+    require_certificates_not_denied,
+    require_device_not_denied,
+    require_not_denied,
+)
+from regalia.attest.collateral.freshness import Freshness, Validity
+from regalia.attest.collateral.grace import lowered
+from regalia.attest.collateral.intel import IntelDocument, parse_intel, pcs_body
+from regalia.attest.collateral.items import Item, parse_item
+from regalia.attest.collateral.needs import Need, needs_of
+from regalia.attest.collateral.sort import (
+    COLLATERAL_ENDINGS,
+    COLLATERAL_FILE_MAX,
+    COLLATERAL_FILES_MAX,
+    parse_collateral,
+    sort_files,
+)
+
+__all__ = [
+    "COLLATERAL_ENDINGS",
+    "COLLATERAL_FILES_MAX",
+    "COLLATERAL_FILE_MAX",
+    "NO_FLOOR",
+    "CollateralSet",
+    "Dates",
+    "Floor",
+    "Freshness",
+    "IntelDocument",
+    "Item",
+    "Need",
+    "PeekedBundle",
+    "Validity",
+    "VerifiedBundle",
+    "add_signatures",
+    "collect",
+    "dates_of",
+    "lowered",
+    "make_bundle",
+    "needs_of",
+    "parse_collateral",
+    "parse_intel",
+    "parse_item",
+    "parse_roots",
+    "pcs_body",
+    "peek_bundle",
+    "require_certificates_not_denied",
+    "require_device_not_denied",
+    "require_not_denied",
+    "sort_files",
+    "verify_bundle",
+]
