@@ -1,0 +1,155 @@
+"""Evidence by itself: is it genuine, whatever it is bound to? For looking at evidence.
+
+A release and a client go through ``attest.verifier``, where freshness is part of the walk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.attest import azure, intel, nitro, nvidia, snp, tpm
+from regalia.attest.codes import AttestCode
+from regalia.attest.collateral import require_device_not_denied
+from regalia.attest.intel.verify import claims_of_tdx
+from regalia.attest.nitro.verify import claims_of as claims_of_nitro
+from regalia.attest.nvidia.verify import claims_of as claims_of_nvidia
+from regalia.attest.replayable import Replayable
+from regalia.attest.rules import CollateralRule, RevocationRule
+from regalia.attest.snp.verify import claims_of as claims_of_snp
+from regalia.attest.tpm.verify import claims_of as claims_of_tpm
+from regalia.attest.trail import SILENT
+from regalia.core.errors import AttestationError
+from regalia.formats.evidence import Tee
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.attest.trail import Trail
+    from regalia.attest.verifier import Verifier
+    from regalia.formats.claims import Claims, DeviceClaims
+    from regalia.formats.evidence import DeviceEvidence, Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenuineOnly:
+    """A verifier that does not look at freshness, at one moment and under one rule.
+
+    Attributes:
+        verifier: whose anchors and collateral are used.
+        rule: how fresh collateral must be.
+        now: the moment of the appraisal, aware.
+        trail: records the checks.
+    """
+
+    verifier: Verifier
+    rule: CollateralRule
+    now: datetime
+    trail: Trail = SILENT
+
+    def cpu(self, evidence: Evidence) -> Replayable[Claims]:
+        """The CPU's evidence alone; devices that came along are not looked at.
+
+        Raises:
+            ParseError: evidence or collateral is malformed.
+            AttestationError: it is not genuine.
+        """
+        self.verifier.admit(evidence, self.rule, self.now, self.trail)
+        claims = self.verifier.settled(self._cpu(evidence), self.rule, self.now, self.trail)
+        return Replayable(claims, claims.report_data)
+
+    def device(self, evidence: DeviceEvidence) -> Replayable[DeviceClaims]:
+        """One device's evidence alone. Raises as ``cpu``."""
+        anchors, given = self.verifier.anchors.nvidia, self.verifier.collateral
+        if anchors is None:
+            raise _untrusted(evidence.kind)
+        given.require_fresh(self.now, self.rule.grace)
+        found = nvidia.verify_genuine(
+            evidence,
+            anchors=anchors,
+            collateral=self.verifier.nvidia,
+            rule=CollateralRule(RevocationRule.ANY, self.rule.grace),  # policy judges it
+            now=self.now,
+            cache=self.verifier.cache,
+            trail=self.trail,
+        )
+        claims = claims_of_nvidia(evidence, found)
+        require_device_not_denied(claims, given.denied)
+        return Replayable(claims, claims.nonce)
+
+    def _cpu(self, evidence: Evidence) -> Claims:  # noqa: PLR0911 - one for each kind
+        anchors, given = self.verifier.anchors, self.verifier.collateral
+        rule, now, cache, trail = self.rule, self.now, self.verifier.cache, self.trail
+        match evidence.tee:
+            case Tee.SEV_SNP if anchors.snp is not None:
+                report = snp.verify_genuine(
+                    evidence,
+                    anchors=anchors.snp,
+                    collateral=given.snp(rule, evidence.report),
+                    now=now,
+                    cache=cache,
+                    trail=trail,
+                )
+                return claims_of_snp(evidence, report)
+            case Tee.TDX | Tee.SGX if anchors.intel is not None:
+                quote = intel.verify_genuine(
+                    evidence,
+                    anchors=anchors.intel,
+                    collateral=self.verifier.intel(anchors.intel),
+                    rule=rule,
+                    now=now,
+                    cache=cache,
+                    trail=trail,
+                )
+                if evidence.tee is Tee.TDX:
+                    return claims_of_tdx(evidence, quote, cache, trail)
+                return intel.sgx_claims(evidence, quote)
+            case Tee.NITRO if anchors.nitro is not None:
+                document = nitro.verify_genuine(
+                    evidence,
+                    anchors=anchors.nitro,
+                    collateral=given.nitro,
+                    rule=rule,
+                    now=now,
+                    cache=cache,
+                    trail=trail,
+                )
+                return claims_of_nitro(evidence, document, document.document.nonce or b"")
+            case Tee.AZURE_SNP if anchors.snp is not None:
+                snp_guest = azure.verify_genuine_snp(
+                    evidence,
+                    anchors=anchors.snp,
+                    collateral=given.snp(rule, azure.snp_report_within(evidence)),
+                    now=now,
+                    cache=cache,
+                    trail=trail,
+                )
+                return azure.snp_claims(evidence, snp_guest)
+            case Tee.AZURE_TDX if anchors.intel is not None:
+                tdx_guest = azure.verify_genuine_tdx(
+                    evidence,
+                    anchors=anchors.intel,
+                    collateral=self.verifier.intel(anchors.intel),
+                    rule=rule,
+                    now=now,
+                    cache=cache,
+                    trail=trail,
+                )
+                return azure.tdx_claims(evidence, tdx_guest)
+            case Tee.TPM if anchors.tpm is not None:
+                found = tpm.verify_genuine(
+                    evidence,
+                    anchors=anchors.tpm,
+                    collateral=self.verifier.tpm,
+                    rule=rule,
+                    now=now,
+                    cache=cache,
+                    trail=trail,
+                )
+                return claims_of_tpm(evidence, found)
+            case _:
+                raise _untrusted(evidence.tee)
+
+
+def _untrusted(kind: str) -> AttestationError:
+    return AttestationError(AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {kind}")
