@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "tests" / "vectors" / "policy"
 SEED = hashlib.sha256(b"regalia/test-vectors/policy/owner").digest()
-EMPTY = ("products", "measurements", "host_data", "id_keys", "vmpl", "signing_keys", "chip_ids")
+EMPTY = ("products", "measurements", "host_data", "id_blocks", "vmpl", "signing_keys", "chip_ids")
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds

@@ -14,7 +14,7 @@ import pytest
 
 from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral, verify_snp
 from regalia.formats.evidence import Evidence, Tee
-from regalia.formats.policy import GuestPolicy, Snp
+from regalia.formats.policy_snp import GuestPolicy, Snp
 from regalia.policy.evaluate import ClientContext, Deny, evaluate_client
 from regalia.policy.pin import OwnerChoices, pin_client
 from regalia.testing.policy_scene import MODEL, NOW, OWNER, Scene
@@ -49,10 +49,18 @@ def lenient(claims: SnpClaims, **stricter: Any) -> ClientPolicy:  # noqa: ANN401
         products=[claims.product],
         measurements=[claims.measurement.hex()],
         host_data="any",
-        id_keys="any",
+        id_blocks="any",
         vmpl=[claims.vmpl],
         guest_policy=GuestPolicy(
-            abi_minor_min=0, abi_major_min=0, smt="allow", single_socket="any", cxl="allow"
+            abi_minor_min=0,
+            abi_major_min=0,
+            smt="allow",
+            single_socket="any",
+            cxl="allow",
+            mem_aes_256_xts="any",
+            rapl_dis="any",
+            ciphertext_hiding="any",
+            page_swap_disable="any",
         ),
         platform_info_required=[],
         tcb_minimum="any",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,12 @@ import pytest
 
 from regalia.core.errors import ParseError
 from regalia.formats.policy_checks import EXPRESSION_MAX
-from regalia.policy.condition_fields import CLIENT_FIELDS, RELEASE_FIELDS, release_values
+from regalia.policy.condition_fields import (
+    CLIENT_FIELDS,
+    RELEASE_FIELDS,
+    claim_values,
+    release_values,
+)
 from regalia.policy.condition_grammar import (
     DEPTH_MAX,
     NUMBER_MAX,
@@ -21,12 +27,16 @@ from regalia.policy.condition_grammar import (
 )
 from regalia.policy.conditions import TEXT_MAX, check_conditions
 from regalia.policy.verdict import Allow
+from regalia.testing.policy_azure import azure_snp_scene, azure_tdx_scene
+from regalia.testing.policy_intel import sgx_scene, tdx_scene
+from regalia.testing.policy_nitro import nitro_scene
+from regalia.testing.policy_scene import Scene
+from regalia.testing.policy_tpm import tpm_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.policy.condition_fields import Fields, Kind
-    from regalia.testing.policy_scene import Scene
 
 # Hand-written. What is refused is refused before evaluation; much of it CEL itself calls true.
 CONDITIONS = json.loads(
@@ -73,8 +83,21 @@ def test_the_release_part_is_no_business_of_a_client(scene: Scene) -> None:
         check_conditions(scene.demand("conditions", ["release.custody == 'hsm'"]).client_policy())
 
 
-def test_fields_and_values_agree(scene: Scene) -> None:
-    """Every documented field has a value of its kind, and there is none besides."""
+SCENES: list[Callable[[], Scene]] = [
+    Scene,
+    tdx_scene,
+    sgx_scene,
+    lambda: tpm_scene(Scene()),
+    nitro_scene,
+    azure_snp_scene,
+    azure_tdx_scene,
+]
+
+
+@pytest.mark.parametrize("make", SCENES)
+def test_fields_and_values_agree(make: Callable[[], Scene]) -> None:
+    """Every documented field of the TEE has a value of its kind, and there is none besides."""
+    scene = make()
     kinds = {"int": int, "text": str, "bool": bool, "list of int": list, "list of text": list}
 
     def compare(path: str, fields: Kind | Fields, values: object) -> None:
@@ -82,11 +105,20 @@ def test_fields_and_values_agree(scene: Scene) -> None:
             assert fields == "time" or type(values) is kinds[fields], path
             return
         assert isinstance(values, dict), path
-        assert set(fields) == set(values), path
-        for name, inner in fields.items():
-            compare(f"{path}.{name}", inner, values[name])
+        left_out = set(fields) - set(values)
+        assert set(values) <= set(fields), path
+        assert not left_out or path == ".claims", (path, left_out)
+        for name, value in values.items():
+            compare(f"{path}.{name}", fields[name], value)
 
     compare("", RELEASE_FIELDS, release_values(scene.claims, scene.context()))
+
+
+def test_every_field_is_of_some_tee() -> None:
+    given = [set(claim_values(make().claims)) for make in SCENES]
+    claims = CLIENT_FIELDS["claims"]
+    assert isinstance(claims, Mapping)
+    assert set().union(*given) == set(claims)
 
 
 def test_values_out_of_range_deny(scene: Scene) -> None:

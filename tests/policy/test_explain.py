@@ -8,12 +8,16 @@ import msgspec
 import pytest
 
 from regalia.formats.claims import Hardware
-from regalia.formats.policy import FirmwareMinimum, GuestPolicy
+from regalia.formats.policy_snp import FirmwareMinimum, GuestPolicy
 from regalia.policy.explain import explain_policy, explain_verdict, statements
 from regalia.policy.sentences import SENTENCES
 from regalia.policy.wildcards import wildcards
+from regalia.testing.policy_defects import NO_ID_BLOCK
+from regalia.testing.policy_devices import gpu_entry
+from regalia.testing.policy_scene import ID_BLOCK
 
 if TYPE_CHECKING:
+    from regalia.formats.policy import ReleasePolicy
     from regalia.testing.policy_scene import Scene
 
 
@@ -24,7 +28,7 @@ def _paths(document: msgspec.Struct, prefix: str = "") -> list[str]:
         path = f"{prefix}{name}"
         if isinstance(value, msgspec.Struct) and not isinstance(value, FirmwareMinimum):
             out += _paths(value, f"{path}.")
-        else:
+        elif value is not None:  # a section that is absent
             out.append(path)
     return out
 
@@ -33,8 +37,12 @@ def _all_open(scene: Scene) -> Scene:
     snp = (
         "measurements",
         "host_data",
-        "id_keys",
+        "id_blocks",
         "guest_policy.single_socket",
+        "guest_policy.mem_aes_256_xts",
+        "guest_policy.rapl_dis",
+        "guest_policy.ciphertext_hiding",
+        "guest_policy.page_swap_disable",
         "tcb_minimum",
         "firmware_minimum",
         "mitigations_required",
@@ -76,7 +84,7 @@ def test_every_wildcard_is_explained_with_its_risk(scene: Scene) -> None:
     policy = _all_open(scene).policy
     sentences = explain_policy(policy)
     left_open = wildcards(policy)
-    assert len(left_open) == 18
+    assert len(left_open) == 22
     for path in left_open:
         name = path.partition("=")[0]
         (sentence,) = [each for each in sentences if each.startswith(f"OPEN {name} = ")]
@@ -84,6 +92,29 @@ def test_every_wildcard_is_explained_with_its_risk(scene: Scene) -> None:
         assert len(risk) > 20
         assert risk.endswith(".")
     assert f"Left open: {len(left_open)}." in sentences
+
+
+def test_what_an_id_block_leaves_open_is_explained_too(scene: Scene) -> None:
+    """A wildcard inside an entry of a list is as loud as one outside."""
+    blocks = [
+        ID_BLOCK,
+        msgspec.structs.replace(ID_BLOCK, author_key="any", family_id="any", image_id="any"),
+    ]
+    policy = scene.demand("platform.snp.id_blocks", blocks).policy
+    names = [
+        f"platform.snp.id_blocks[1].{name}" for name in ("author_key", "family_id", "image_id")
+    ]
+    assert list(wildcards(policy)) == names
+    sentences = explain_policy(policy)
+    assert "Left open: 3." in sentences
+    for name in names:
+        assert any(each.startswith(f"{name}: Any ") for each in sentences)
+        assert any(each.startswith(f"OPEN {name} = any: ") for each in sentences)
+    assert any("none at all" in each for each in explain_policy(_without_id_block(scene)))
+
+
+def _without_id_block(scene: Scene) -> ReleasePolicy:
+    return scene.demand("platform.snp.id_blocks", [NO_ID_BLOCK]).policy
 
 
 def test_whoever_signs_sees_all_of_it(scene: Scene) -> None:
@@ -126,11 +157,19 @@ def test_weak_words_are_spoken_of(scene: Scene) -> None:
         .demand("runtime.egress", [])
         .demand("platform.snp.csp_ids", [])
         .demand("platform.snp.tcb_minimum", {})
-        .demand("platform.devices", ["gpu"])
+        .demand("platform.devices", [gpu_entry()])
         .demand(
             "platform.snp.guest_policy",
             GuestPolicy(
-                abi_minor_min=0, abi_major_min=0, smt="deny", single_socket="any", cxl="allow"
+                abi_minor_min=0,
+                abi_major_min=0,
+                smt="deny",
+                single_socket="any",
+                cxl="allow",
+                mem_aes_256_xts="any",
+                rapl_dis="any",
+                ciphertext_hiding="any",
+                page_swap_disable="any",
             ),
         )
     )
@@ -142,10 +181,11 @@ def test_weak_words_are_spoken_of(scene: Scene) -> None:
         "may list no outbound address",
         "No cloud provider's VLEK",
         "No product has a TCB minimum",
-        "No evidence can show this yet",
+        "Exactly 8 devices must be there",
         "must refuse to run with SMT",
         "CXL memory may be attached",
         "may span sockets",
+        "may run without ciphertext hiding",
     ):
         assert sentence in text
 

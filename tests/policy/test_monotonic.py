@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from regalia.formats.claims import MINT, Firmware, Hardware, Revocation
-from regalia.formats.policy import FirmwareMinimum, TcbMinimum
+from regalia.formats.policy_snp import FirmwareMinimum, TcbMinimum
 from regalia.policy.verdict import Deny
-from regalia.testing.policy_scene import changed
+from regalia.testing.policy_defects import NO_ID_BLOCK
+from regalia.testing.policy_devices import gpu_entry
+from regalia.testing.policy_scene import ID_BLOCK, changed
 
 if TYPE_CHECKING:
     from regalia.formats.policy import ReleasePolicy
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 SNP = "platform.snp"
 GUEST = f"{SNP}.guest_policy"
 
+OTHER_IMAGE = msgspec.structs.replace(ID_BLOCK, image_id="79" * 16, guest_svn_minimum=0)
+
 # Field, values that mean something to the scene. "any" is accepted by all of them.
 LISTS: dict[str, tuple[Any, ...]] = {
     f"{SNP}.measurements": ("11" * 48, "12" * 48),
     f"{SNP}.host_data": ("00" * 32,),
-    f"{SNP}.id_keys": ("22" * 48, "00" * 48),
+    f"{SNP}.id_blocks": (ID_BLOCK, NO_ID_BLOCK, OTHER_IMAGE),
     f"{SNP}.csp_ids": ("cloud-1", "cloud-2"),
     f"{SNP}.chip_ids": ("44" * 64, "45" * 64),
     "placement.regions": ("eu-west", "us-east"),
@@ -51,6 +55,10 @@ SWITCHES = {  # field: (open, closed)
     f"{GUEST}.smt": ("allow", "deny"),
     f"{GUEST}.cxl": ("allow", "deny"),
     f"{GUEST}.single_socket": ("any", "required"),
+    f"{GUEST}.mem_aes_256_xts": ("any", "required"),
+    f"{GUEST}.rapl_dis": ("any", "required"),
+    f"{GUEST}.ciphertext_hiding": ("any", "required"),
+    f"{GUEST}.page_swap_disable": ("any", "required"),
     f"{SNP}.provisional_firmware": ("allow", "deny"),
     f"{SNP}.revocation": ("any", "required"),
 }
@@ -106,7 +114,7 @@ def cases(draw: st.DrawFn, scene: Scene) -> Scene:
     one = st.sampled_from(
         [
             {"hardware": Hardware.SIMULATED},
-            {"policy": claims.policy ^ 1 << draw(st.sampled_from([0, 8, 16, 18, 19, 20, 21]))},
+            {"policy": claims.policy ^ 1 << draw(st.sampled_from([0, 8, 16, *range(18, 26)]))},
             {"product": "Milan"},
             {"product": "Turin"},
             {"report_version": 2},
@@ -123,6 +131,7 @@ def cases(draw: st.DrawFn, scene: Scene) -> Scene:
             {"measurement": b"\x12" * 48},
             {"measurement": b"\x13" * 48},
             {"id_key_digest": bytes(48)},
+            {"image_id": b"\x79" * 16},
             {"guest_svn": 9},
         ]
     )
@@ -193,7 +202,7 @@ def _tighten_lists(data: st.DataObject, policy: ReleasePolicy) -> ReleasePolicy:
         st.sampled_from(
             [
                 (f"{SNP}.platform_info_required", data.draw(st.sampled_from(BITS))),
-                ("platform.devices", "gpu"),
+                ("platform.devices", gpu_entry()),
                 ("conditions", data.draw(st.sampled_from(CONDITIONS))),
                 ("approvals.approvers", None),
             ]

@@ -10,7 +10,8 @@ import pytest
 from regalia.core.errors import ParseError, PolicyDenied
 from regalia.core.types import KeyFingerprint
 from regalia.formats.claims import Firmware, Hardware, Revocation
-from regalia.formats.policy import FirmwareMinimum, parse_client_policy, parse_release_policy
+from regalia.formats.policy import parse_client_policy, parse_release_policy
+from regalia.formats.policy_snp import FirmwareMinimum
 from regalia.policy.pin import OwnerChoices, pin_client, pin_release
 from regalia.policy.verdict import Allow, Deny
 from regalia.policy.wildcards import wildcards
@@ -89,9 +90,11 @@ def test_measured_values_are_pinned(scene: Scene) -> None:
         ({"platform_info": 0b10_0001}, ["PLATFORM_FLAG_MISSING"]),
         ({"current_mit_vector": 0b110}, ["MITIGATION_MISSING"]),
         ({"id_key_digest": bytes(48)}, ["ID_KEY_UNKNOWN"]),
+        ({"image_id": bytes(16)}, ["ID_BLOCK_DENIED"]),
+        ({"guest_svn": 2}, ["ID_BLOCK_DENIED"]),
         ({"revocation": Revocation.UNKNOWN}, ["REVOCATION_UNKNOWN"]),
         ({"hardware": Hardware.SIMULATED}, ["SIMULATED_HARDWARE"]),
-        ({"policy": 0x23_0000 | 1 << 8 | 55}, ["POLICY_BIT", "POLICY_BIT"]),  # CXL, two sockets
+        ({"policy": 0x3E3_0000 | 1 << 8 | 55}, ["POLICY_BIT"] * 2),  # CXL, two sockets
         ({"signing_key": "vlek", "csp_id": "c"}, ["SIGNING_KEY_DENIED", "EMPTY_RULE"]),
     ],
 )
@@ -114,6 +117,10 @@ def test_what_is_weak_in_the_evidence_shows_in_the_policy(scene: Scene) -> None:
         "platform.hardware=dangerous_simulated",
         "platform.snp.host_data",
         "platform.snp.guest_policy.single_socket",
+        "platform.snp.guest_policy.mem_aes_256_xts",
+        "platform.snp.guest_policy.rapl_dis",
+        "platform.snp.guest_policy.ciphertext_hiding",
+        "platform.snp.guest_policy.page_swap_disable",
         "platform.snp.platform_info_required=[]",
         "platform.snp.mitigations_required",
         "platform.snp.chip_ids",

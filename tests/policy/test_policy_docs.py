@@ -12,6 +12,16 @@ import msgspec
 
 from regalia.core.codec import canonical_json
 from regalia.formats import policy as documents
+from regalia.formats import (
+    policy_azure,
+    policy_boot,
+    policy_intel,
+    policy_nitro,
+    policy_nvidia,
+    policy_snp,
+    policy_tpm,
+    policy_words,
+)
 from regalia.formats import policy_checks as checks
 from regalia.formats.snp_names import PRODUCTS, PlatformInfoBit
 from regalia.policy import condition_grammar as grammar
@@ -22,7 +32,7 @@ from regalia.policy.conditions import TEXT_MAX
 from regalia.policy.rules_use import EGRESS_MAX
 
 if TYPE_CHECKING:
-    from regalia.policy.condition_fields import Fields
+    from regalia.policy.condition_types import Fields
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "spec" / "policy.md").read_text(encoding="utf-8")
@@ -49,7 +59,16 @@ def test_every_field_of_the_documents_is_described() -> None:
         for field in msgspec.structs.fields(kind):
             assert f"`{field.name}`" in SPEC, field.name
 
-    for kind in vars(documents).values():
+    for kind in (
+        *vars(documents).values(),
+        *vars(policy_snp).values(),
+        *vars(policy_boot).values(),
+        *vars(policy_intel).values(),
+        *vars(policy_tpm).values(),
+        *vars(policy_nvidia).values(),
+        *vars(policy_nitro).values(),
+        *vars(policy_azure).values(),
+    ):
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             names(kind)
     for word in (*PRODUCTS, *PlatformInfoBit.__members__):
@@ -74,8 +93,8 @@ def test_every_field_of_conditions_is_described() -> None:
 def test_limits_are_those_of_the_code() -> None:
     for text in (
         f"payload {documents.LIMIT:,} bytes",
-        f"at most {checks.ENTRIES_MAX:,} entries",
-        f"1 to\n{checks.WORD_MAX} printable",
+        f"at most {policy_words.ENTRIES_MAX:,} entries",
+        f"1 to\n{policy_words.WORD_MAX} printable",
         f"at most {checks.CONDITIONS_MAX}, section 5",
         f"{checks.EXPRESSION_MAX:,} characters, {grammar.TOKENS_MAX} tokens",
         f"and `!` | {grammar.DEPTH_MAX} |",

@@ -81,6 +81,8 @@ def _claims(values: Json) -> SnpClaims:
             fields[name] = Digest.parse(value)
         elif name in {"product", "signing_key", "csp_id"} or isinstance(value, int):
             fields[name] = value
+        elif name == "devices":
+            fields[name] = tuple(value)
         elif name != "tee":
             fields[name] = bytes.fromhex(value)
     return SnpClaims(**fields, mint=MINT)

@@ -11,7 +11,12 @@ from regalia.core.codec import canonical_json
 from regalia.formats.claims import Firmware, Hardware, Revocation
 from regalia.policy.codes import PolicyCode
 from regalia.policy.verdict import Allow, Deny
+from regalia.testing.policy_azure import AZURE_DEFECTS
 from regalia.testing.policy_defects import DEFECTS, SNP, lower_tcb
+from regalia.testing.policy_devices import DEVICE_DEFECTS, gpu_claims, gpu_entry
+from regalia.testing.policy_intel import SGX_DEFECTS, TDX_DEFECTS
+from regalia.testing.policy_nitro import NITRO_DEFECTS
+from regalia.testing.policy_tpm import TPM_DEFECTS
 
 if TYPE_CHECKING:
     from regalia.testing.policy_scene import Scene
@@ -20,7 +25,7 @@ EMPTY = (
     "products",
     "measurements",
     "host_data",
-    "id_keys",
+    "id_blocks",
     "vmpl",
     "signing_keys",
     "chip_ids",
@@ -45,7 +50,16 @@ def test_one_defect_gives_its_code_and_no_other(scene: Scene, name: str) -> None
 
 
 def test_every_code_has_a_defect() -> None:
-    tested = {code for code, _ in DEFECTS.values()} | {"EMPTY_RULE"}
+    defects = (
+        *DEFECTS.values(),
+        *DEVICE_DEFECTS.values(),
+        *NITRO_DEFECTS.values(),
+        *AZURE_DEFECTS.values(),
+        *TDX_DEFECTS.values(),
+        *SGX_DEFECTS.values(),
+        *TPM_DEFECTS.values(),
+    )
+    tested = {code for code, _ in defects} | {"EMPTY_RULE"}
     assert tested == set(PolicyCode.__members__)
 
 
@@ -84,7 +98,7 @@ def test_milan_is_accepted_for_a_chip_that_is_named(scene: Scene) -> None:
 
 def test_no_policy_accepts_debug_or_migration(scene: Scene) -> None:
     everything_open = scene.demand(f"{SNP}.measurements", ["11" * 48])
-    for path in ("host_data", "id_keys", "tcb_minimum", "firmware_minimum", "chip_ids"):
+    for path in ("host_data", "id_blocks", "tcb_minimum", "firmware_minimum", "chip_ids"):
         everything_open = everything_open.demand(f"{SNP}.{path}", "any")
     for bit, code in ((19, "DEBUG_ENABLED"), (18, "MIGRATION_ALLOWED")):
         bad = everything_open.attest(policy=scene.claims.policy | 1 << bit)
@@ -248,7 +262,8 @@ def test_the_longest_denial_fits_into_a_release_record(scene: Scene) -> None:
         .demand("runtime.egress", [f"{word}:1" for word in words])
         .demand("approvals.approvers", [f"key:{n:064x}" for n in range(1024)])
         .demand("approvals.threshold", 16)
-        .demand("platform.devices", words)
+        .demand("platform.devices", [gpu_entry(models=words, count=64)])
+        .attest(devices=tuple(gpu_claims(n, model=words[n], debug=True) for n in range(64)))
         .demand("conditions", [f"'{n:01022}'" for n in range(31)] + ["\\" * 1024])
     )
     verdict = worst.verdict()

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 OPEN = (
     "platform.snp.measurements",
     "platform.snp.host_data",
-    "platform.snp.id_keys",
+    "platform.snp.id_blocks",
     "platform.snp.guest_policy.single_socket",
+    "platform.snp.guest_policy.mem_aes_256_xts",
+    "platform.snp.guest_policy.rapl_dis",
+    "platform.snp.guest_policy.ciphertext_hiding",
+    "platform.snp.guest_policy.page_swap_disable",
     "platform.snp.tcb_minimum",
     "platform.snp.firmware_minimum",
     "platform.snp.mitigations_required",

@@ -10,90 +10,84 @@ claims, so it denies.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import PolicyId
-from regalia.formats.policy_checks import check_client, check_release
+from regalia.formats.evidence import Tee
+from regalia.formats.policy_azure import AzureSnp, AzureTdx
+from regalia.formats.policy_checks import check_client, check_platform, check_release
+from regalia.formats.policy_doc import Any, Count, Doc, Version
+from regalia.formats.policy_intel import Sgx, Tdx
+from regalia.formats.policy_nitro import Nitro
+from regalia.formats.policy_nvidia import Device
+from regalia.formats.policy_snp import Snp
+from regalia.formats.policy_tpm import Tpm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RELEASE_FORMAT = "regalia/release-policy/v1"
 CLIENT_FORMAT = "regalia/client-policy/v1"
 PAYLOAD_TYPE = "application/vnd.regalia.policy.v1+json"
 LIMIT = 256 * 1024  # bytes
-
-Any = Literal["any"]
-
-_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-_Vmpl = Annotated[int, msgspec.Meta(ge=0, le=3)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-_Version = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+COLLATERAL_GRACE_MAX_DAYS = 90
 
 
-class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all policy structs."""
+class Platform(Doc, frozen=True, kw_only=True, omit_defaults=True):
+    """The attester: which hardware, in which state, running what.
 
-
-class TcbMinimum(_Doc, frozen=True, kw_only=True):
-    """Component-wise minimum for reported, committed and launch TCB of one product."""
-
-    fmc: _Byte  # 0 before Turin
-    bootloader: _Byte
-    tee: _Byte
-    snp: _Byte
-    microcode: _Byte
-
-
-class FirmwareMinimum(_Doc, frozen=True, kw_only=True):
-    """Lowest accepted SEV firmware version, compared as (major, minor, build)."""
-
-    major: _Byte
-    minor: _Byte
-    build: _Byte
-
-
-class GuestPolicy(_Doc, frozen=True, kw_only=True):
-    """Guest POLICY bits. DEBUG and MIGRATE_MA have no words here: they are always refused."""
-
-    abi_minor_min: _Byte
-    abi_major_min: _Byte
-    smt: Literal["allow", "deny"]
-    single_socket: Literal["required", "any"]
-    cxl: Literal["allow", "deny"]
-
-
-class Snp(_Doc, frozen=True, kw_only=True):
-    """What an SEV-SNP platform must be. A list of accepted values that is empty denies."""
-
-    products: list[str]  # Milan needs its chip named in chip_ids, see docs/limitations.md
-    measurements: list[str] | Any  # 48 bytes each
-    host_data: list[str] | Any  # 32 bytes each; SHA-256 of the accepted runtime configurations
-    id_keys: list[str] | Any  # ID_KEY_DIGEST, 48 bytes each
-    vmpl: list[_Vmpl]
-    guest_policy: GuestPolicy
-    platform_info_required: list[str]  # names of PLATFORM_INFO bits, e.g. ALIAS_CHECK_COMPLETE
-    tcb_minimum: dict[str, TcbMinimum] | Any  # by product
-    firmware_minimum: FirmwareMinimum | Any
-    provisional_firmware: Literal["deny", "allow"]  # current TCB above the committed one
-    mitigations_required: _Count | Any  # bits of LAUNCH and CURRENT_MIT_VECTOR (report v5)
-    report_version_minimum: _Count
-    signing_keys: list[Literal["vcek", "vlek"]]
-    csp_ids: list[str] | Any  # for VLEK
-    chip_ids: list[str] | Any  # 64 bytes each
-    revocation: Literal["required", "any"]
-
-
-class Platform(_Doc, frozen=True, kw_only=True):
-    """The attester: which hardware, in which state, running what."""
+    Each TEE has a section. A TEE whose section is absent is not accepted.
+    """
 
     hardware: Literal["genuine", "dangerous_simulated"]
-    snp: Snp
-    devices: list[str]  # the exact device set; empty = CPU only, and any device is a refusal
+    snp: Snp | None = None
+    tpm: Tpm | None = None
+    tdx: Tdx | None = None
+    sgx: Sgx | None = None
+    nitro: Nitro | None = None
+    azure_snp: AzureSnp | None = None
+    azure_tdx: AzureTdx | None = None
+    devices: list[Device]  # the exact device set; empty = CPU only, and any device is a refusal
+    dangerous_collateral_grace_days: Annotated[
+        int, msgspec.Meta(ge=0, le=COLLATERAL_GRACE_MAX_DAYS)
+    ] = 0
+
+    def encode(self) -> bytes:
+        """Canonical JSON: a part of a policy, to be put into one."""
+        return canonical_json(self)
 
 
-class PlacementRule(_Doc, frozen=True, kw_only=True):
+# The field of ``Platform`` that holds each TEE's section. A TEE that is not here has none.
+SECTIONS: Mapping[Tee, str] = MappingProxyType(
+    {
+        Tee.SEV_SNP: "snp",
+        Tee.TDX: "tdx",
+        Tee.SGX: "sgx",
+        Tee.TPM: "tpm",
+        Tee.NITRO: "nitro",
+        Tee.AZURE_SNP: "azure_snp",
+        Tee.AZURE_TDX: "azure_tdx",
+    }
+)
+
+
+def collateral_words(platform: Platform, tee: Tee) -> tuple[Literal["required", "any"], int]:
+    """What the section of ``tee`` says of revocation, and the days of grace for collateral.
+
+    Without a section nothing is asked: evaluation refuses such a TEE whatever else is true, and
+    that is then the reason that is given, not a list that happens to be missing.
+    """
+    section = getattr(platform, SECTIONS[tee], None) if tee in SECTIONS else None
+    required = section is not None and section.revocation != "any"
+    return "required" if required else "any", platform.dangerous_collateral_grace_days
+
+
+class PlacementRule(Doc, frozen=True, kw_only=True):
     """Accepted operator-asserted (and measured) placements."""
 
     regions: list[str] | Any
@@ -101,7 +95,7 @@ class PlacementRule(_Doc, frozen=True, kw_only=True):
     tiers: list[str] | Any
 
 
-class RuntimeRule(_Doc, frozen=True, kw_only=True):
+class RuntimeRule(Doc, frozen=True, kw_only=True):
     """What the measured runtime configuration must say."""
 
     owner_key: str | Any  # fingerprint of the key that signs model and policy
@@ -109,32 +103,32 @@ class RuntimeRule(_Doc, frozen=True, kw_only=True):
     egress: list[str] | Any  # host:port that may be listed there; [] = none may
 
 
-class ModelRule(_Doc, frozen=True, kw_only=True):
+class ModelRule(Doc, frozen=True, kw_only=True):
     """The one model that this policy is about."""
 
     id: str  # model:<64 hex>
-    version_minimum: _Count
+    version_minimum: Count
 
 
-class Freshness(_Doc, frozen=True, kw_only=True):
+class Freshness(Doc, frozen=True, kw_only=True):
     """How old a challenge may be when its evidence arrives."""
 
     challenge_max_age_s: Annotated[int, msgspec.Meta(ge=1, le=3600)]
 
 
-class Approvals(_Doc, frozen=True, kw_only=True):
+class Approvals(Doc, frozen=True, kw_only=True):
     """m-of-n approvals a release needs: key fingerprints of approvers, and how many."""
 
     threshold: Annotated[int, msgspec.Meta(ge=0, le=16)]
     approvers: list[str]
 
 
-class ReleasePolicy(_Doc, frozen=True, kw_only=True):
+class ReleasePolicy(Doc, frozen=True, kw_only=True):
     """Under which conditions the broker releases a model key. Signed by the model owner."""
 
     format: str
     name: str
-    version: _Version  # monotonic per model; a broker refuses to go back
+    version: Version  # monotonic per model; a broker refuses to go back
     model: ModelRule
     platform: Platform
     freshness: Freshness
@@ -155,7 +149,7 @@ class ReleasePolicy(_Doc, frozen=True, kw_only=True):
         return PolicyId.of(self.encode())
 
 
-class ClientPolicy(_Doc, frozen=True, kw_only=True):
+class ClientPolicy(Doc, frozen=True, kw_only=True):
     """What a client demands of a runtime before it sends a prompt. Local, not signed."""
 
     format: str
@@ -170,6 +164,13 @@ class ClientPolicy(_Doc, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """Canonical JSON."""
         return canonical_json(self)
+
+
+def parse_platform(data: bytes) -> Platform:
+    """Inverse of ``Platform.encode``. Raises ParseError."""
+    platform = parse_json(data, Platform, limit=LIMIT, what="platform section")
+    check_platform(platform)
+    return platform
 
 
 def parse_release_policy(payload: bytes) -> ReleasePolicy:

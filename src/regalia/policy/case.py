@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.policy.codes import PolicyCode
 from regalia.policy.verdict import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regalia.formats.claims import SnpClaims
-    from regalia.formats.policy import ClientPolicy, Platform, ReleasePolicy, Snp
-    from regalia.policy.codes import PolicyCode
+    from regalia.core.errors import Code
+    from regalia.formats.claims import Claims
+    from regalia.formats.policy import ClientPolicy, Platform, ReleasePolicy
     from regalia.policy.context import ClientContext, ReleaseContext
 
 _SHOWN_MAX = 160  # characters
@@ -25,18 +26,13 @@ class Case:
     """The part that releases and clients share."""
 
     policy: ReleasePolicy | ClientPolicy
-    claims: SnpClaims
+    claims: Claims
     context: ClientContext
 
     @property
     def platform(self) -> Platform:
         """The policy's demands on the platform."""
         return self.policy.platform
-
-    @property
-    def snp(self) -> Snp:
-        """The policy's demands on SEV-SNP."""
-        return self.policy.platform.snp
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +47,14 @@ Rule = Callable[[Case], Iterator[Finding]]
 ReleaseRule = Callable[[ReleaseCase], Iterator[Finding]]
 
 
-def finding(code: PolicyCode, what: str, fix: str | None = None) -> Finding:
+def finding(code: Code, what: str, fix: str | None = None) -> Finding:
     """A finding; without a more exact ``fix`` the code's own is given."""
     return Finding(code, what, code.fix if fix is None else fix)
+
+
+def empty(path: str) -> Finding:
+    """The finding about a list that accepts nothing."""
+    return finding(PolicyCode.EMPTY_RULE, f"{path} is an empty list, which accepts nothing")
 
 
 def shown(text: str) -> str:

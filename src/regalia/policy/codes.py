@@ -21,12 +21,22 @@ class PolicyCode(Code):
         'Write a policy with hardware "genuine" for this platform.',
     )
     DEBUG_ENABLED = (
-        "In debug mode the host reads and writes the guest's memory.",
-        "Start the guest with guest policy bit 19 (DEBUG) clear. No policy can accept it.",
+        "In debug mode the host reads and writes the workload's memory.",
+        (
+            "Start the workload without debug mode (SNP: guest policy bit 19; TDX: TDATTRIBUTES "
+            "bit 0; SGX: not a debug enclave; Nitro: without --debug-mode). No policy accepts it."
+        ),
     )
     MIGRATION_ALLOWED = (
-        "A migration agent outside the measurement may carry the guest's memory away.",
-        "Start the guest with guest policy bit 18 (MIGRATE_MA) clear. No policy can accept it.",
+        "A migration agent outside the measurement may carry the workload's memory away.",
+        (
+            "Start the workload without migration (SNP: guest policy bit 18; TDX: TDATTRIBUTES "
+            "bit 29). No policy accepts it."
+        ),
+    )
+    TEE_NOT_ACCEPTED = (
+        "A kind of TEE that the owner said nothing about would be held against nothing.",
+        "Run on a kind that the policy has a section for, or pin a section for this one.",
     )
     POLICY_BIT = (
         "The guest was started with a weaker guest policy than the owner demands.",
@@ -96,13 +106,111 @@ class PolicyCode(Code):
         "The guest's ID block was signed by somebody else, or there is none.",
         "Launch with an ID block signed by an accepted key.",
     )
+    ID_BLOCK_DENIED = (
+        "The guest's ID block is signed by an accepted key, but for another image or an older one.",
+        "Launch with a current ID block, or add an entry for this one to id_blocks.",
+    )
     HOST_DATA_UNKNOWN = (
         "The guest was launched with a configuration that nobody accepted.",
         "Launch with an accepted runtime configuration, or list this one's SHA-256.",
     )
-    DEVICES_UNVERIFIED = (
-        "The policy demands devices, and this version verifies CPU evidence only.",
-        "Write an empty device list for CPU-only serving.",
+    TCB_OUT_OF_DATE = (
+        "Intel lists known weaknesses of this platform's firmware that an update mends.",
+        "Update BIOS, microcode and TDX module; a TD whose module is new needs a new launch.",
+    )
+    TCB_STATUS_DENIED = (
+        "Intel says that the platform needs a configuration or software that resists attacks.",
+        "Configure the platform as Intel's advisories say, or list the status in tcb_statuses.",
+    )
+    ADVISORY_DENIED = (
+        "A security advisory that the owner does not tolerate applies to this platform.",
+        "Update the platform as the advisory says.",
+    )
+    TCB_EVALUATION_TOO_OLD = (
+        "Collateral from before a weakness was published calls a weak platform healthy.",
+        "Fetch current collateral from the vendor.",
+    )
+    TDX_MODULE_DENIED = (
+        "The module that isolates the TD is not one that the owner accepts.",
+        "Run an accepted TDX module, or list this one.",
+    )
+    SERVICE_TD_DENIED = (
+        "A service TD that is bound to the TD may act on it, and is measured elsewhere.",
+        "Launch the TD without service TDs.",
+    )
+    TD_OWNER_UNKNOWN = (
+        "The TD was launched in the name of somebody whom the owner did not accept.",
+        "Launch with the accepted MROWNER and MROWNERCONFIG, or list these.",
+    )
+    EVENT_LOG_INSUFFICIENT = (
+        "Without a log whose every event is understood, registers say less than they seem to.",
+        "Send the event log of this boot; find out what measures events of unknown type.",
+    )
+    ENCLAVE_VERSION_DENIED = (
+        "Another product of the same signer, or an older one with known holes, may leak the key.",
+        "Run an accepted product of at least the security version that the policy names.",
+    )
+    IMAGE_SIGNER_UNKNOWN = (
+        "The enclave's image was signed by somebody else, or by nobody.",
+        "Build the image with an accepted signing certificate.",
+    )
+    ROLE_NOT_ALLOWED = (
+        "The parent instance acts for somebody else than the owner agreed to.",
+        "Start the parent instance with an accepted IAM role.",
+    )
+    AK_BINDING_DENIED = (
+        "Who vouches for a TPM's key decides what the key is worth: its maker, or a cloud.",
+        "Enrol the machine's AK, or list this kind in bindings.",
+    )
+    REBOOTED_SINCE_ENROLMENT = (
+        "Whoever has the machine may have done anything to it while it was off.",
+        "Enrol the machine again since its last start, or write same_boot = any.",
+    )
+    PCR_UNKNOWN = (
+        "Something else booted than what the owner accepted; it could copy the weights.",
+        "Boot the accepted image; after a deliberate update, pin the new register value.",
+    )
+    BOOT_DENIED = (
+        "A debugger or a failed start leaves room for anything.",
+        "Boot the machine cleanly, without the thing that the message names.",
+    )
+    SECURE_BOOT_OFF = (
+        "Without Secure Boot whoever writes the disk chooses what boots.",
+        "Turn on UEFI Secure Boot, with your own keys or your vendor's.",
+    )
+    BOOT_STEP_UNKNOWN = (
+        "A program, file or command line took part in the boot that the owner does not know.",
+        "Boot the accepted image; after a deliberate update, pin the new boot.",
+    )
+    VM_CONFIGURATION_DENIED = (
+        "The VM was configured so that its host has a way in, or so that its boot is not held.",
+        "Create the VM again with the configuration that the message names.",
+    )
+    COLLATERAL_LATE = (
+        "Collateral out of its dates does not show what was revoked or fixed since.",
+        (
+            "Give the verifier current collateral; a grace period is a policy's own word, "
+            "dangerous_collateral_grace_days."
+        ),
+    )
+    DEVICE_SET_MISMATCH = (
+        "A device that is not attested could see weights and prompts in clear.",
+        (
+            "Attest exactly the devices that the policy lists; for CPU-only serving the list is "
+            "empty."
+        ),
+    )
+    DEVICE_FEATURE_DENIED = (
+        "The mode of confidential computing decides which links of the device are protected.",
+        "Put the devices into an accepted mode, or list this one in features.",
+    )
+    DEVICE_FIRMWARE_DENIED = (
+        "Drivers and VBIOS of other versions may have known ways in.",
+        "Install accepted versions; after a deliberate update, list the new ones.",
+    )
+    RIM_MISSING = (
+        "Without reference values a device's firmware could be anybody's.",
+        "Ingest NVIDIA's reference values for these versions into the collateral.",
     )
     CONFIG_MISMATCH = (
         "The configuration that came along is not the one that the hardware recorded.",

@@ -1,92 +1,58 @@
-"""What a condition may speak of: the fields by name and type, and their values for one case."""
+"""What a condition may speak of: the fields by name and type, and their values for one case.
+
+Members of another TEE than the claims' are absent, so that a condition about them cannot be
+decided and denies: a policy for several TEEs asks ``claims.tee`` first.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from regalia.formats.snp_names import (
-    ABI_MAJOR_SHIFT,
-    ABI_MINOR_MASK,
-    GuestPolicyBit,
-    PlatformInfoBit,
-    bit,
-)
+from regalia.formats.claims import SnpClaims
+from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
+from regalia.formats.claims_intel import SgxClaims, TdxClaims
+from regalia.formats.claims_nitro import NitroClaims
+from regalia.formats.claims_tpm import TpmClaims
+from regalia.policy.condition_types import record
+from regalia.policy.fields_azure import AZURE_FIELDS, azure_values
+from regalia.policy.fields_devices import DEVICE_FIELDS, device_values
+from regalia.policy.fields_intel import SGX_FIELDS, TDX_FIELDS, sgx_values, tdx_values
+from regalia.policy.fields_nitro import NITRO_FIELDS, nitro_values
+from regalia.policy.fields_snp import SNP_FIELDS, snp_values
+from regalia.policy.fields_tpm import TPM_FIELDS, tpm_values
 from regalia.policy.rules_use import EGRESS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from regalia.formats.claims import Firmware, SnpClaims
+    from regalia.formats.claims import Claims
+    from regalia.policy.condition_types import Fields, Values
     from regalia.policy.context import ClientContext, ReleaseContext
-
-Kind = Literal["int", "text", "bool", "time", "list of int", "list of text"]
-Fields = Mapping[str, "Kind | Fields"]
-Values = dict[str, object]
 
 _FOREVER = 2**63 - 1  # seconds; such an age is refused by the freshness rule
 
-_GUEST_BITS: Mapping[str, GuestPolicyBit] = MappingProxyType(
-    {
-        "smt": GuestPolicyBit.SMT,
-        "migrate_ma": GuestPolicyBit.MIGRATE_MA,
-        "debug": GuestPolicyBit.DEBUG,
-        "single_socket": GuestPolicyBit.SINGLE_SOCKET,
-        "cxl": GuestPolicyBit.CXL_ALLOW,
-        "mem_aes_256_xts": GuestPolicyBit.MEM_AES_256_XTS,
-        "rapl_dis": GuestPolicyBit.RAPL_DIS,
-        "ciphertext_hiding": GuestPolicyBit.CIPHERTEXT_HIDING_DRAM,
-        "page_swap_disable": GuestPolicyBit.PAGE_SWAP_DISABLE,
-    }
-)
-
-
-def _fields(**members: Kind | Fields) -> Fields:
-    return MappingProxyType(members)
-
-
-def _all_bool(names: Iterable[str]) -> dict[str, Kind | Fields]:
-    return dict.fromkeys(names, "bool")
-
-
-_TCB = _fields(fmc="int", bootloader="int", tee="int", snp="int", microcode="int")
-_FIRMWARE = _fields(major="int", minor="int", build="int")
-
-CLIENT_FIELDS: Fields = _fields(
-    claims=_fields(
+CLIENT_FIELDS: Fields = record(
+    claims=record(
         tee="text",
         hardware="text",
         product="text",
         revocation="text",
-        report_version="int",
-        guest_svn="int",
-        vmpl="int",
-        signing_key="text",
-        csp_id="text",  # empty unless a VLEK signed
-        family_id="text",
-        image_id="text",
-        measurement="text",
-        host_data="text",
-        id_key_digest="text",
-        author_key_digest="text",
-        chip_id="text",
-        guest_policy=_fields(abi_major="int", abi_minor="int", **_all_bool(_GUEST_BITS)),
-        platform_info=_fields(**_all_bool(PlatformInfoBit.__members__)),
-        tcb=_fields(current=_TCB, reported=_TCB, committed=_TCB, launch=_TCB),
-        firmware=_fields(current=_FIRMWARE, committed=_FIRMWARE),
-        launch_mitigations="list of int",  # numbers of the bits that are set
-        current_mitigations="list of int",
+        devices=DEVICE_FIELDS,
+        tdx=TDX_FIELDS,
+        sgx=SGX_FIELDS,
+        **SNP_FIELDS,
+        tpm=TPM_FIELDS,
+        nitro=NITRO_FIELDS,
+        azure=AZURE_FIELDS,
     ),
-    config=_fields(
+    config=record(
         model_id="text",
         owner_key="text",
         log_key="text",
-        placement=_fields(region="text", site="text", tier="text"),
+        placement=record(region="text", site="text", tier="text"),
         egress="list of text",
     ),
-    model=_fields(id="text", version="int"),
+    model=record(id="text", version="int"),
     challenge_age_s="int",  # rounded up
     now="time",
 )
@@ -94,17 +60,17 @@ CLIENT_FIELDS: Fields = _fields(
 RELEASE_FIELDS: Fields = MappingProxyType(
     {
         **CLIENT_FIELDS,
-        "release": _fields(active_holders="int", approvals="list of text", custody="text"),
+        "release": record(active_holders="int", approvals="list of text", custody="text"),
     }
 )
 
 
-def client_values(claims: SnpClaims, context: ClientContext) -> Values:
+def client_values(claims: Claims, context: ClientContext) -> Values:
     """Values of ``CLIENT_FIELDS``. Bytes are lower-case hex."""
     age = context.challenge_age_s
     config = context.runtime_config
     return {
-        "claims": _claims(claims),
+        "claims": claim_values(claims),
         "config": {
             "model_id": config.model_id,
             "owner_key": config.owner_key,
@@ -122,7 +88,7 @@ def client_values(claims: SnpClaims, context: ClientContext) -> Values:
     }
 
 
-def release_values(claims: SnpClaims, context: ReleaseContext) -> Values:
+def release_values(claims: Claims, context: ReleaseContext) -> Values:
     """Values of ``RELEASE_FIELDS``."""
     release: Values = {
         "active_holders": context.active_holders,
@@ -132,51 +98,29 @@ def release_values(claims: SnpClaims, context: ReleaseContext) -> Values:
     return {**client_values(claims, context), "release": release}
 
 
-def _claims(claims: SnpClaims) -> Values:
-    return {
+def claim_values(claims: Claims) -> Values:  # noqa: PLR0911 - one for each kind
+    """Values of the members of ``claims``."""
+    common: Values = {
         "tee": str(claims.tee),
         "hardware": str(claims.hardware),
         "product": claims.product,
         "revocation": str(claims.revocation),
-        "report_version": claims.report_version,
-        "guest_svn": claims.guest_svn,
-        "vmpl": claims.vmpl,
-        "signing_key": claims.signing_key,
-        "csp_id": claims.csp_id or "",
-        "family_id": claims.family_id.hex(),
-        "image_id": claims.image_id.hex(),
-        "measurement": claims.measurement.hex(),
-        "host_data": claims.host_data.hex(),
-        "id_key_digest": claims.id_key_digest.hex(),
-        "author_key_digest": claims.author_key_digest.hex(),
-        "chip_id": claims.chip_id.hex(),
-        "guest_policy": {
-            "abi_major": (claims.policy >> ABI_MAJOR_SHIFT) & ABI_MINOR_MASK,
-            "abi_minor": claims.policy & ABI_MINOR_MASK,
-            **{name: bit(claims.policy, index) for name, index in _GUEST_BITS.items()},
-        },
-        "platform_info": {
-            name: bit(claims.platform_info, index)
-            for name, index in PlatformInfoBit.__members__.items()
-        },
-        "tcb": {
-            "current": claims.current_tcb.components(),
-            "reported": claims.reported_tcb.components(),
-            "committed": claims.committed_tcb.components(),
-            "launch": claims.launch_tcb.components(),
-        },
-        "firmware": {
-            "current": _firmware(claims.current_firmware),
-            "committed": _firmware(claims.committed_firmware),
-        },
-        "launch_mitigations": _bits(claims.launch_mit_vector),
-        "current_mitigations": _bits(claims.current_mit_vector),
+        "devices": device_values(claims),
     }
-
-
-def _firmware(version: Firmware) -> dict[str, int]:
-    return {"major": version.major, "minor": version.minor, "build": version.build}
-
-
-def _bits(vector: int) -> list[int]:
-    return [index for index in range(vector.bit_length()) if bit(vector, index)]
+    match claims:
+        case SnpClaims():
+            return {**common, **snp_values(claims)}
+        case TpmClaims():
+            return {**common, "tpm": tpm_values(claims)}
+        case NitroClaims():
+            return {**common, "nitro": nitro_values(claims)}
+        case AzureSnpClaims():
+            return {**common, **snp_values(claims.snp), "azure": azure_values(claims)}
+        case AzureTdxClaims():
+            return {**common, "tdx": tdx_values(claims.tdx), "azure": azure_values(claims)}
+        case TdxClaims():
+            return {**common, "tdx": tdx_values(claims)}
+        case SgxClaims():
+            return {**common, "sgx": sgx_values(claims)}
+        case _:
+            return common

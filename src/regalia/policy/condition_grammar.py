@@ -32,7 +32,7 @@ from regalia.formats.policy_checks import EXPRESSION_MAX
 from regalia.policy.codes import PolicyCode
 
 if TYPE_CHECKING:
-    from regalia.policy.condition_fields import Fields, Kind
+    from regalia.policy.condition_types import Fields, Kind
 
 TOKENS_MAX = 256
 DEPTH_MAX = 12  # parentheses, brackets, calls and negations inside one another

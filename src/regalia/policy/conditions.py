@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.formats.policy import ClientPolicy
-    from regalia.policy.condition_fields import Fields, Values
+    from regalia.policy.condition_types import Fields, Values
     from regalia.policy.verdict import Finding
 
 TEXT_MAX = 1024  # characters of any text that conditions see
@@ -32,7 +32,7 @@ def check_conditions(policy: ReleasePolicy | ClientPolicy) -> None:
 
 
 def unmet_conditions(policy: ReleasePolicy | ClientPolicy, values: Values) -> Iterator[Finding]:
-    """(29) Every condition is checked and then evaluated; what is not ``true`` denies."""
+    """(30) Every condition is checked and then evaluated; what is not ``true`` denies."""
     fields = RELEASE_FIELDS if isinstance(policy, ReleasePolicy) else CLIENT_FIELDS
     for index, source in enumerate(policy.conditions):
         where = f"conditions[{index}], {shown(source)}"

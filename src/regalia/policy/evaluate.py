@@ -14,13 +14,13 @@ from regalia.policy.case import Case, ReleaseCase
 from regalia.policy.condition_fields import client_values, release_values
 from regalia.policy.conditions import unmet_conditions
 from regalia.policy.context import ClientContext, ReleaseContext
-from regalia.policy.rules_platform import PLATFORM_RULES
+from regalia.policy.rules_platform import platform_findings
 from regalia.policy.rules_use import COMMON_RULES, RELEASE_RULES
 from regalia.policy.verdict import MINT, Allow, Deny, Finding, Subject, Verdict
 from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims
     from regalia.formats.policy import ClientPolicy, ReleasePolicy
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-def evaluate_release(policy: ReleasePolicy, claims: SnpClaims, context: ReleaseContext) -> Verdict:
+def evaluate_release(policy: ReleasePolicy, claims: Claims, context: ReleaseContext) -> Verdict:
     """Decide whether the broker may release the model key.
 
     Args:
@@ -48,16 +48,18 @@ def evaluate_release(policy: ReleasePolicy, claims: SnpClaims, context: ReleaseC
     """
     case = Case(policy, claims, context)
     release = ReleaseCase(policy, context)
-    found = [each for rule in (*PLATFORM_RULES, *COMMON_RULES) for each in rule(case)]
+    found = list(platform_findings(policy.platform, claims))
+    found += [each for rule in COMMON_RULES for each in rule(case)]
     found += [each for rule in RELEASE_RULES for each in rule(release)]
     found += unmet_conditions(policy, release_values(claims, context))
     return _verdict(case, found)
 
 
-def evaluate_client(policy: ClientPolicy, claims: SnpClaims, context: ClientContext) -> Verdict:
+def evaluate_client(policy: ClientPolicy, claims: Claims, context: ClientContext) -> Verdict:
     """Decide whether a client may send prompts to a runtime. As ``evaluate_release``."""
     case = Case(policy, claims, context)
-    found = [each for rule in (*PLATFORM_RULES, *COMMON_RULES) for each in rule(case)]
+    found = list(platform_findings(policy.platform, claims))
+    found += [each for rule in COMMON_RULES for each in rule(case)]
     found += unmet_conditions(policy, client_values(claims, context))
     return _verdict(case, found)
 

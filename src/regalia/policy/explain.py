@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regalia.formats.claims import Hardware
+from regalia.formats.policy import Platform
+from regalia.formats.policy_nvidia import PATH as DEVICES_PATH
 from regalia.policy.case import in_full
-from regalia.policy.sentences import SENTENCES
+from regalia.policy.sentences import ENTRY_SENTENCES, SENTENCES
+from regalia.policy.sentences_devices import device_sentences
 from regalia.policy.verdict import Allow
 from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from regalia.formats.policy import ClientPolicy, ReleasePolicy
+    from regalia.policy.sentence import Sentence
     from regalia.policy.verdict import Verdict
 
 
@@ -35,11 +42,22 @@ class Statement:
     risk: str | None
 
 
-def statements(policy: ReleasePolicy | ClientPolicy) -> tuple[Statement, ...]:
-    """One statement for every field, in the order of the document."""
-    open_paths = {path.partition("=")[0] for path in wildcards(policy)}
+class _Alone(msgspec.Struct, frozen=True):
+    """A platform section by itself, in the place that it has in a policy."""
+
+    platform: Platform
+
+
+def platform_statements(platform: Platform) -> tuple[Statement, ...]:
+    """Those about the rules of a platform section that are left open."""
+    return tuple(each for each in statements(_Alone(platform)) if each.risk is not None)
+
+
+def statements(policy: ReleasePolicy | ClientPolicy | _Alone) -> tuple[Statement, ...]:
+    """One for every field, in the order of the document; then what entries of lists leave open."""
+    open_paths = tuple(path.partition("=")[0] for path in wildcards(policy))
     out: list[Statement] = []
-    for sentence in SENTENCES:
+    for sentence in _sentences(policy):
         value = _field(policy, sentence.path)
         if value is _ABSENT:
             continue
@@ -48,6 +66,10 @@ def statements(policy: ReleasePolicy | ClientPolicy) -> tuple[Statement, ...]:
         out.append(
             Statement(sentence.path, _value(value), says, sentence.risk if is_open else None)
         )
+    for path in open_paths:
+        within = ENTRY_SENTENCES.get(_INDEX.sub("[]", path))
+        if within is not None:
+            out.append(Statement(path, "any", f"{path}: {within.opened}", within.risk))
     return tuple(out)
 
 
@@ -86,19 +108,36 @@ def explain_verdict(verdict: Verdict) -> tuple[str, ...]:
 
 
 _ABSENT = object()
+_INDEX = re.compile(r"\[\d+\]")
 
 
-def _field(policy: ReleasePolicy | ClientPolicy, path: str) -> object:
+def _sentences(policy: ReleasePolicy | ClientPolicy | _Alone) -> Iterator[Sentence]:
+    """All of them; those of the device set's entries follow the one about the set."""
+    for sentence in SENTENCES:
+        yield sentence
+        if sentence.path == DEVICES_PATH:
+            for index in range(len(policy.platform.devices)):
+                yield from device_sentences(index)
+
+
+def _field(policy: msgspec.Struct, path: str) -> object:
     """Follow a dotted path; a field that this kind of policy does not have is ``_ABSENT``."""
     value: object = policy
-    for name in path.split("."):
+    for part in path.split("."):
+        name, _, index = part.partition("[")
         value = getattr(value, name, _ABSENT)
+        if index and isinstance(value, list):
+            value = value[int(index[:-1])]
     return value
+
+
+def _entry(value: object) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, msgspec.Struct) else str(value)
 
 
 def _value(value: object) -> str:
     if isinstance(value, msgspec.Struct | dict):
         return in_full([msgspec.json.encode(value).decode()])
     if isinstance(value, list):
-        return in_full([str(item) for item in value]) if value else "[]"
+        return in_full([_entry(item) for item in value]) if value else "[]"
     return in_full([str(value)])

@@ -5,52 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from regalia.formats.claims import Hardware, Revocation
+import msgspec
+
+from regalia.core.errors import PolicyDenied
+from regalia.formats.claims import Hardware, SnpClaims
+from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
+from regalia.formats.claims_intel import SgxClaims, TdxClaims
+from regalia.formats.claims_nitro import NitroClaims
+from regalia.formats.claims_tpm import TpmClaims
 from regalia.formats.policy import (
     CLIENT_FORMAT,
     RELEASE_FORMAT,
     Approvals,
     ClientPolicy,
-    FirmwareMinimum,
     Freshness,
-    GuestPolicy,
     ModelRule,
     PlacementRule,
     Platform,
     ReleasePolicy,
     RuntimeRule,
-    Snp,
-    TcbMinimum,
     parse_client_policy,
+    parse_platform,
     parse_release_policy,
-)
-from regalia.formats.snp_names import (
-    ABI_MAJOR_SHIFT,
-    ABI_MINOR_MASK,
-    GuestPolicyBit,
-    PlatformInfoBit,
-    bit,
 )
 from regalia.policy.context import ClientContext, ReleaseContext
 from regalia.policy.evaluate import evaluate_client, evaluate_release
+from regalia.policy.pin_azure import pin_azure_snp, pin_azure_tdx
+from regalia.policy.pin_devices import pin_devices
+from regalia.policy.pin_intel import pin_sgx, pin_tdx
+from regalia.policy.pin_nitro import pin_nitro
+from regalia.policy.pin_snp import pin_snp
+from regalia.policy.pin_tpm import pin_tpm
+from regalia.policy.rules_platform import lone_device_findings, platform_findings
 from regalia.policy.verdict import Deny
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from regalia.core.types import KeyFingerprint, ModelId
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims, DeviceClaims
+    from regalia.formats.policy_doc import Doc
     from regalia.formats.runtime_config import RuntimeConfig
-    from regalia.policy.verdict import Verdict
-
-# Bits of PLATFORM_INFO that protect the guest; those that the known-good platform sets are pinned.
-_PROTECTIVE = (
-    PlatformInfoBit.TSME_EN,
-    PlatformInfoBit.ECC_EN,
-    PlatformInfoBit.RAPL_DIS,
-    PlatformInfoBit.CIPHERTEXT_HIDING_EN,
-    PlatformInfoBit.ALIAS_CHECK_COMPLETE,
-)
+    from regalia.policy.verdict import Finding, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +56,7 @@ class OwnerChoices:
 
     Attributes:
         owner_key: fingerprint of the key that signs the model and this policy.
-        pin_chip: accept this one chip only. Needed for Milan.
+        pin_chip: accept this one chip or machine, and these devices, only. Needed for Milan.
         pin_host_data: accept this one runtime configuration only.
     """
 
@@ -79,7 +76,7 @@ class OwnerChoices:
 
 
 def pin_release(
-    claims: SnpClaims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
+    claims: Claims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
 ) -> ReleasePolicy:
     """A release policy that these claims meet.
 
@@ -99,7 +96,7 @@ def pin_release(
         name=choices.name,
         version=choices.version,
         model=_model(choices),
-        platform=_platform(claims, choices),
+        platform=_platform(claims, choices.pin_chip, choices.pin_host_data),
         freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
         placement=_placement(config),
         runtime=_runtime(config, choices),
@@ -128,14 +125,14 @@ def pin_release(
 
 
 def pin_client(
-    claims: SnpClaims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
+    claims: Claims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
 ) -> ClientPolicy:
     """A client policy that these claims meet. As ``pin_release``."""
     policy = ClientPolicy(
         format=CLIENT_FORMAT,
         name=choices.name,
         model=_model(choices),
-        platform=_platform(claims, choices),
+        platform=_platform(claims, choices.pin_chip, choices.pin_host_data),
         freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
         placement=_placement(config),
         runtime=_runtime(config, choices),
@@ -151,6 +148,39 @@ def pin_client(
     )
     _must_allow(evaluate_client(policy, claims, context))
     return policy
+
+
+def pin_platform(claims: Claims, *, pin_machine: bool, pin_config: bool) -> Platform:
+    """The platform section that these claims meet: the reference values of known-good evidence.
+
+    Args:
+        claims: known-good, from a verifier.
+        pin_machine: accept this one chip or machine, and these devices, only.
+        pin_config: accept this one runtime configuration only.
+
+    Raises:
+        ParseError: a value has no place in a policy.
+        PolicyDenied: no such section exists, e.g. for a debug guest.
+    """
+    platform = parse_platform(_platform(claims, pin_machine, pin_config).encode())
+    _must_meet(platform_findings(platform, claims))
+    return platform
+
+
+def pin_lone_devices(devices: Sequence[DeviceClaims], *, pin_machine: bool) -> Platform:
+    """The section for devices that came without a CPU: a device set and no TEE, as
+    ``pin_platform``. By itself it accepts no machine.
+    """
+    platform = parse_platform(_empty(devices[0].hardware, devices, pin_machine).encode())
+    _must_meet(lone_device_findings(platform, devices))
+    return platform
+
+
+def _must_meet(findings: Iterable[Finding]) -> None:
+    found = tuple(findings)
+    if found:
+        reasons = [(each.code, each.what) for each in found]
+        raise PolicyDenied(found[0].code, "no policy accepts this evidence", reasons)
 
 
 def _must_allow(verdict: Verdict) -> None:
@@ -173,61 +203,38 @@ def _runtime(config: RuntimeConfig, choices: OwnerChoices) -> RuntimeRule:
     )
 
 
-def _platform(claims: SnpClaims, choices: OwnerChoices) -> Platform:
-    genuine = claims.hardware is Hardware.GENUINE
+def _platform(claims: Claims, chip: bool, config: bool) -> Platform:  # noqa: FBT001
+    empty = _empty(claims.hardware, claims.devices, chip)
+    return msgspec.structs.replace(empty, **_section(claims, chip, config))
+
+
+def _empty(hardware: Hardware, devices: Sequence[DeviceClaims], chip: bool) -> Platform:  # noqa: FBT001
     return Platform(
-        hardware="genuine" if genuine else "dangerous_simulated",
-        snp=_snp(claims, choices),
-        devices=[],
+        hardware="genuine" if hardware is Hardware.GENUINE else "dangerous_simulated",
+        devices=pin_devices(devices, pin_machine=chip),
     )
 
 
-def _snp(claims: SnpClaims, choices: OwnerChoices) -> Snp:
-    committed = (
-        claims.current_tcb == claims.committed_tcb
-        and claims.current_firmware == claims.committed_firmware
-    )
-    firmware = min(
-        (version.major, version.minor, version.build)
-        for version in (claims.current_firmware, claims.committed_firmware)
-    )
-    return Snp(
-        products=[claims.product],
-        measurements=[claims.measurement.hex()],
-        host_data=[claims.host_data.hex()] if choices.pin_host_data else "any",
-        id_keys=[claims.id_key_digest.hex()],
-        vmpl=[claims.vmpl],
-        guest_policy=_guest_policy(claims),
-        platform_info_required=[
-            index.name for index in _PROTECTIVE if bit(claims.platform_info, index)
-        ],
-        tcb_minimum={claims.product: _tcb_minimum(claims)},
-        firmware_minimum=FirmwareMinimum(major=firmware[0], minor=firmware[1], build=firmware[2]),
-        provisional_firmware="deny" if committed else "allow",
-        mitigations_required=(claims.launch_mit_vector & claims.current_mit_vector) or "any",
-        report_version_minimum=claims.report_version,
-        signing_keys=["vlek" if claims.signing_key == "vlek" else "vcek"],
-        csp_ids=[] if claims.csp_id is None else [claims.csp_id],
-        chip_ids=[claims.chip_id.hex()] if choices.pin_chip else "any",
-        revocation="required" if claims.revocation is Revocation.CHECKED else "any",
-    )
-
-
-def _guest_policy(claims: SnpClaims) -> GuestPolicy:
-    have = claims.policy
-    return GuestPolicy(
-        abi_major_min=(have >> ABI_MAJOR_SHIFT) & ABI_MINOR_MASK,
-        abi_minor_min=have & ABI_MINOR_MASK,
-        smt="allow" if bit(have, GuestPolicyBit.SMT) else "deny",
-        single_socket="required" if bit(have, GuestPolicyBit.SINGLE_SOCKET) else "any",
-        cxl="allow" if bit(have, GuestPolicyBit.CXL_ALLOW) else "deny",
-    )
-
-
-def _tcb_minimum(claims: SnpClaims) -> TcbMinimum:
-    """The lowest of reported, committed and launch, by component, so that the evidence meets it."""
-    each = [
-        tcb.components() for tcb in (claims.reported_tcb, claims.committed_tcb, claims.launch_tcb)
-    ]
-    lowest = {name: min(tcb[name] for tcb in each) for name in each[0]}
-    return TcbMinimum(**lowest)
+def _section(  # noqa: PLR0911 - one for each kind
+    claims: Claims,
+    chip: bool,  # noqa: FBT001
+    config: bool,  # noqa: FBT001
+) -> dict[str, Doc]:
+    """The one section for the TEE of these claims, by its field. Other TEEs stay out."""
+    match claims:
+        case SnpClaims():
+            return {"snp": pin_snp(claims, pin_machine=chip, pin_config=config)}
+        case TpmClaims():
+            return {"tpm": pin_tpm(claims, pin_machine=chip, pin_config=config)}
+        case NitroClaims():
+            return {"nitro": pin_nitro(claims, pin_machine=chip, pin_config=config)}
+        case AzureSnpClaims():
+            return {"azure_snp": pin_azure_snp(claims, pin_machine=chip, pin_config=config)}
+        case AzureTdxClaims():
+            return {"azure_tdx": pin_azure_tdx(claims, pin_machine=chip, pin_config=config)}
+        case TdxClaims():
+            return {"tdx": pin_tdx(claims, pin_machine=chip, pin_config=config)}
+        case SgxClaims():
+            return {"sgx": pin_sgx(claims, pin_machine=chip, pin_config=config)}
+        case _:
+            return {}

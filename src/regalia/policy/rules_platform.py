@@ -1,4 +1,4 @@
-"""Rules about the SEV-SNP platform: one function for each, in the order of appraisal.
+"""Rules about every platform, and the way to those of its TEE.
 
 Numbers in the docstrings are the checks of docs/spec/policy.md, section "Order of evaluation".
 """
@@ -8,354 +8,111 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.formats.claims import Hardware, Revocation
-from regalia.formats.snp_names import (
-    ABI_MAJOR_SHIFT,
-    ABI_MINOR_MASK,
-    GUEST_POLICY_DEFINED,
-    MILAN,
-    GuestPolicyBit,
-    PlatformInfoBit,
-    bit,
-)
-from regalia.policy.case import finding, listing, shown
+from regalia.formats.claims import Hardware, Revocation, SnpClaims
+from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
+from regalia.formats.claims_intel import SgxClaims, TdxClaims
+from regalia.formats.claims_nitro import NitroClaims
+from regalia.formats.claims_tpm import TpmClaims
+from regalia.policy.case import finding
 from regalia.policy.codes import PolicyCode
+from regalia.policy.rules_azure import azure_snp_findings, azure_tdx_findings
+from regalia.policy.rules_devices import device_findings
+from regalia.policy.rules_intel import sgx_findings, tdx_findings
+from regalia.policy.rules_nitro import nitro_findings
+from regalia.policy.rules_snp import snp_findings
+from regalia.policy.rules_tpm import tpm_findings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from regalia.formats.claims import Firmware
-    from regalia.formats.policy import TcbMinimum
-    from regalia.policy.case import Case, Rule
+    from regalia.formats.claims import Claims, DeviceClaims
+    from regalia.formats.policy import Platform
     from regalia.policy.verdict import Finding
 
-VLEK = "vlek"
 _HARDWARE: Mapping[str, Hardware] = MappingProxyType(
     {"genuine": Hardware.GENUINE, "dangerous_simulated": Hardware.SIMULATED}
 )
 
 
-def hardware(case: Case) -> Iterator[Finding]:
+def platform_findings(platform: Platform, claims: Claims) -> Iterator[Finding]:
+    """Every finding about the attester itself, in the order of the rules."""
+    yield from hardware(platform, claims)
+    yield from debug(claims)
+    yield from migration(claims)
+    yield from tee(platform, claims)
+    yield from grace(platform, claims)
+    yield from device_findings(platform, claims.devices)
+
+
+def lone_device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
+    """The rules about devices that came without a CPU: for looking at, never for a release."""
+    for device in devices:
+        yield from hardware(platform, device)
+        yield from grace(platform, device)
+    yield from device_findings(platform, devices)
+
+
+def hardware(platform: Platform, claims: Claims | DeviceClaims) -> Iterator[Finding]:
     """(1) Each word accepts one kind of hardware, and no word accepts both."""
-    wanted = _HARDWARE.get(case.platform.hardware)
-    if case.claims.hardware is wanted:
+    wanted = _HARDWARE.get(platform.hardware)
+    if claims.hardware is wanted:
         return
-    if case.claims.hardware is Hardware.GENUINE:
+    if claims.hardware is Hardware.GENUINE:
         yield finding(
             PolicyCode.HARDWARE_NOT_SIMULATED,
-            f"the evidence is genuine; the policy wants {case.platform.hardware}",
+            f"the evidence is genuine; the policy wants {platform.hardware}",
         )
     else:
         yield finding(
             PolicyCode.SIMULATED_HARDWARE,
-            f"the evidence is {case.claims.hardware}; the policy wants {case.platform.hardware}",
+            f"the evidence is {claims.hardware}; the policy wants {platform.hardware}",
         )
 
 
-def debug(case: Case) -> Iterator[Finding]:
-    """(2) DEBUG lets the host read the guest. There is no word that accepts it."""
-    if bit(case.claims.policy, GuestPolicyBit.DEBUG):
+def debug(claims: Claims) -> Iterator[Finding]:
+    """(2) In debug mode the host reads the workload. There is no word that accepts it."""
+    if claims.debug:
+        yield finding(PolicyCode.DEBUG_ENABLED, f"{claims.tee} evidence says debug mode")
+
+
+def migration(claims: Claims) -> Iterator[Finding]:
+    """(3) A migration agent may export the workload. There is no word that accepts it."""
+    if claims.migratable:
         yield finding(
-            PolicyCode.DEBUG_ENABLED, f"guest policy {case.claims.policy:#x} has DEBUG set"
+            PolicyCode.MIGRATION_ALLOWED, f"{claims.tee} evidence says that migration is allowed"
         )
 
 
-def migration(case: Case) -> Iterator[Finding]:
-    """(3) A migration agent may export the guest. There is no word that accepts it."""
-    if bit(case.claims.policy, GuestPolicyBit.MIGRATE_MA):
-        yield finding(
-            PolicyCode.MIGRATION_ALLOWED, f"guest policy {case.claims.policy:#x} has MIGRATE_MA set"
-        )
-
-
-def guest_policy(case: Case) -> Iterator[Finding]:
-    """(4) The other bits of the guest POLICY, and the ABI version that the guest insists on."""
-    want = case.snp.guest_policy
-    have = case.claims.policy
-    abi = ((have >> ABI_MAJOR_SHIFT) & ABI_MINOR_MASK, have & ABI_MINOR_MASK)
-    wrong: list[str] = []
-    if not bit(have, GuestPolicyBit.RESERVED_ONE):
-        wrong.append("bit 17, which must be one, is zero")
-    if have & ~GUEST_POLICY_DEFINED:
-        wrong.append("bits that must be zero are set")
-    if abi < (want.abi_major_min, want.abi_minor_min):
-        wrong.append(f"ABI {abi[0]}.{abi[1]} is below {want.abi_major_min}.{want.abi_minor_min}")
-    if want.smt != "allow" and bit(have, GuestPolicyBit.SMT):
-        wrong.append("SMT is allowed (bit 16)")
-    if want.single_socket != "any" and not bit(have, GuestPolicyBit.SINGLE_SOCKET):
-        wrong.append("a single socket is not required (bit 20)")
-    if want.cxl != "allow" and bit(have, GuestPolicyBit.CXL_ALLOW):
-        wrong.append("CXL is allowed (bit 21)")
-    for each in wrong:
-        yield finding(PolicyCode.POLICY_BIT, f"guest policy {have:#x}: {each}")
-
-
-def product(case: Case) -> Iterator[Finding]:
-    """(5) Product lines. Milan's signing seed can be extracted in software (arXiv 2605.12990),
-    so there only a chip that the owner names by itself is accepted.
-    """
-    accepted = case.snp.products
-    if not accepted:
-        yield _empty("platform.snp.products")
-    elif case.claims.product not in accepted:
-        yield finding(
-            PolicyCode.PRODUCT_DENIED,
-            f"product {case.claims.product}; accepted: {listing(accepted)}",
-        )
-    elif case.claims.product == MILAN and not _names_chip(case):
-        yield finding(
-            PolicyCode.PRODUCT_DENIED,
-            "product Milan: reports can be forged for chips in an attacker's hands, and chip_ids"
-            " does not name this chip",
-            "List this chip's id in chip_ids if the machine is in your own custody; better, use"
-            " Genoa or Turin.",
-        )
-
-
-def _names_chip(case: Case) -> bool:
-    chips = case.snp.chip_ids
-    return chips != "any" and any(case.claims.chip_id) and case.claims.chip_id.hex() in chips
-
-
-def report_version(case: Case) -> Iterator[Finding]:
-    """(6) The report's version."""
-    want = case.snp.report_version_minimum
-    if case.claims.report_version < want:
-        yield finding(
-            PolicyCode.REPORT_VERSION_TOO_OLD,
-            f"report version {case.claims.report_version}; at least {want}",
-        )
-
-
-def signing_key(case: Case) -> Iterator[Finding]:
-    """(7) VCEK or VLEK, and for a VLEK whose."""
-    kinds: list[str] = list(case.snp.signing_keys)
-    if not kinds:
-        yield _empty("platform.snp.signing_keys")
-    elif case.claims.signing_key not in kinds:
-        yield finding(
-            PolicyCode.SIGNING_KEY_DENIED,
-            f"signed with a {case.claims.signing_key.upper()}; accepted: {', '.join(kinds)}",
-        )
-    providers = case.snp.csp_ids
-    if case.claims.signing_key != VLEK or providers == "any":
-        return
-    if not providers:
-        yield _empty("platform.snp.csp_ids")
-    elif case.claims.csp_id not in providers:
-        yield finding(
-            PolicyCode.CSP_NOT_ALLOWED,
-            f"VLEK of {shown(case.claims.csp_id or 'nobody')}; accepted: {listing(providers)}",
-        )
-
-
-def revocation(case: Case) -> Iterator[Finding]:
-    """(8) Whether a CRL was checked."""
-    if case.snp.revocation != "any" and case.claims.revocation is not Revocation.CHECKED:
-        yield finding(
-            PolicyCode.REVOCATION_UNKNOWN, "the certificates were not checked against a CRL"
-        )
-
-
-def chip(case: Case) -> Iterator[Finding]:
-    """(9) Enrolled chips. A masked or VLEK-signed report names none and never matches a list."""
-    accepted = case.snp.chip_ids
-    if accepted == "any":
-        return
-    if not accepted:
-        yield _empty("platform.snp.chip_ids")
-    elif not _names_chip(case):
-        yield finding(
-            PolicyCode.INSTANCE_NOT_ALLOWED,
-            f"chip {case.claims.chip_id.hex()[:16]}... is not among {len(accepted)} enrolled",
-            f"Run on an enrolled machine, or add {case.claims.chip_id.hex()} to chip_ids after"
-            " checking where it stands.",
-        )
-
-
-def tcb(case: Case) -> Iterator[Finding]:
-    """(10) Component-wise minimum for the reported, committed and launch TCB."""
-    minima = case.snp.tcb_minimum
-    if minima == "any":
-        return
-    minimum = minima.get(case.claims.product)
-    if minimum is None:
-        yield finding(
-            PolicyCode.TCB_NO_MINIMUM,
-            f"tcb_minimum says nothing about product {case.claims.product}",
-        )
-        return
-    for word, have in (
-        ("reported", case.claims.reported_tcb),
-        ("committed", case.claims.committed_tcb),
-        ("launch", case.claims.launch_tcb),
-    ):
-        low = _below(have.components(), minimum)
-        if low:
-            yield finding(PolicyCode.TCB_BELOW_MINIMUM, f"{word} TCB: {low}", _tcb_fix(word))
-
-
-def _below(have: dict[str, int], minimum: TcbMinimum) -> str:
-    want = {name: int(getattr(minimum, name)) for name in have}
-    return ", ".join(
-        f"{name} {have[name]} is below {want[name]}" for name in have if have[name] < want[name]
-    )
-
-
-def _tcb_fix(word: str) -> str:
-    if word == "launch":
-        return "The host's firmware was older when the guest started: start the guest again."
-    if word == "committed":
-        return "Update the firmware on the host and commit it (SNP_COMMIT)."
-    return "Update BIOS and SEV firmware on the host, and let it report the new TCB."
-
-
-def firmware(case: Case) -> Iterator[Finding]:
-    """(11) SEV firmware version: running and committed."""
-    want = case.snp.firmware_minimum
-    if want == "any":
-        return
-    floor = (want.major, want.minor, want.build)
-    for word, have in (
-        ("current", case.claims.current_firmware),
-        ("committed", case.claims.committed_firmware),
-    ):
-        if _version(have) < floor:
+def tee(platform: Platform, claims: Claims) -> Iterator[Finding]:
+    """(4) to (17): the section of this TEE. Without one the TEE is not accepted."""
+    match claims:
+        case SnpClaims() if platform.snp is not None:
+            yield from snp_findings(platform.snp, claims)
+        case TpmClaims() if platform.tpm is not None:
+            yield from tpm_findings(platform.tpm, claims)
+        case NitroClaims() if platform.nitro is not None:
+            yield from nitro_findings(platform.nitro, claims)
+        case AzureSnpClaims() if platform.azure_snp is not None:
+            yield from azure_snp_findings(platform.azure_snp, claims)
+        case AzureTdxClaims() if platform.azure_tdx is not None:
+            yield from azure_tdx_findings(platform.azure_tdx, claims)
+        case TdxClaims() if platform.tdx is not None:
+            yield from tdx_findings(platform.tdx, claims)
+        case SgxClaims() if platform.sgx is not None:
+            yield from sgx_findings(platform.sgx, claims)
+        case _:
             yield finding(
-                PolicyCode.FIRMWARE_BELOW_MINIMUM,
-                f"{word} SEV firmware {_dotted(_version(have))} is below {_dotted(floor)}",
+                PolicyCode.TEE_NOT_ACCEPTED,
+                f"the policy has no section that accepts {claims.tee}",
             )
 
 
-def _version(value: Firmware) -> tuple[int, int, int]:
-    return (value.major, value.minor, value.build)
-
-
-def _dotted(version: tuple[int, int, int]) -> str:
-    return ".".join(str(part) for part in version)
-
-
-def provisional(case: Case) -> Iterator[Finding]:
-    """(12) Current against committed: what is not committed can be rolled back."""
-    if case.snp.provisional_firmware == "allow":
-        return
-    committed = case.claims.committed_tcb.components()
-    differ = [
-        f"{name} {have} (committed {committed[name]})"
-        for name, have in case.claims.current_tcb.components().items()
-        if have != committed[name]
-    ]
-    if case.claims.current_firmware != case.claims.committed_firmware:
-        differ.append(
-            f"SEV firmware {_dotted(_version(case.claims.current_firmware))}"
-            f" (committed {_dotted(_version(case.claims.committed_firmware))})"
-        )
-    if differ:
+def grace(platform: Platform, claims: Claims | DeviceClaims) -> Iterator[Finding]:
+    """(18) Collateral out of date counts only under the policy's own word for it."""
+    beside: Sequence[DeviceClaims] = getattr(claims, "devices", ())
+    late = any(each.revocation is Revocation.GRACE for each in (claims, *beside))
+    if late and platform.dangerous_collateral_grace_days == 0:
         yield finding(
-            PolicyCode.TCB_PROVISIONAL, f"current firmware is not committed: {', '.join(differ)}"
+            PolicyCode.COLLATERAL_LATE,
+            "the collateral is out of date; dangerous_collateral_grace_days is 0",
         )
-
-
-def mitigations(case: Case) -> Iterator[Finding]:
-    """(13) Mitigation vectors, at launch and now. Reports before version 5 carry none."""
-    want = case.snp.mitigations_required
-    if want == "any":
-        return
-    for word, have in (
-        ("launch", case.claims.launch_mit_vector),
-        ("current", case.claims.current_mit_vector),
-    ):
-        if have & want != want:
-            yield finding(
-                PolicyCode.MITIGATION_MISSING,
-                f"{word} mitigation vector {have:#x} lacks bits {want & ~have:#x}",
-            )
-
-
-def platform_info(case: Case) -> Iterator[Finding]:
-    """(14) PLATFORM_INFO bits that must be set. A name that is not known counts as missing."""
-    for name in case.snp.platform_info_required:
-        index = PlatformInfoBit.__members__.get(name)
-        if index is None or not bit(case.claims.platform_info, index):
-            yield finding(
-                PolicyCode.PLATFORM_FLAG_MISSING,
-                f"PLATFORM_INFO {case.claims.platform_info:#x} lacks {shown(name)}",
-            )
-
-
-def vmpl(case: Case) -> Iterator[Finding]:
-    """(15) The privilege level that asked for the report."""
-    accepted = case.snp.vmpl
-    if not accepted:
-        yield _empty("platform.snp.vmpl")
-    elif case.claims.vmpl not in accepted:
-        names = ", ".join(str(level) for level in accepted)
-        yield finding(PolicyCode.VMPL_MISMATCH, f"VMPL {case.claims.vmpl}; accepted: {names}")
-
-
-def workload(case: Case) -> Iterator[Finding]:
-    """(16) What runs: the measurement, the ID block's key, or both. Neither is no policy."""
-    measurements, id_keys = case.snp.measurements, case.snp.id_keys
-    has_id_block = any(case.claims.id_key_digest)
-    if measurements == "any" and (id_keys == "any" or not has_id_block):
-        yield finding(
-            PolicyCode.WORKLOAD_UNPINNED,
-            "measurements is open, and no ID block signed by a listed key takes its place",
-        )
-    if measurements != "any":
-        yield from _listed(
-            measurements, case.claims.measurement, "measurements", PolicyCode.MEASUREMENT_UNKNOWN
-        )
-    if id_keys != "any":
-        yield from _listed(id_keys, case.claims.id_key_digest, "id_keys", PolicyCode.ID_KEY_UNKNOWN)
-
-
-def host_data(case: Case) -> Iterator[Finding]:
-    """(17) HOST_DATA, the digest of the runtime configuration."""
-    accepted = case.snp.host_data
-    if accepted != "any":
-        yield from _listed(
-            accepted, case.claims.host_data, "host_data", PolicyCode.HOST_DATA_UNKNOWN
-        )
-
-
-def _listed(accepted: list[str], have: bytes, field: str, code: PolicyCode) -> Iterator[Finding]:
-    if not accepted:
-        yield _empty(f"platform.snp.{field}")
-    elif have.hex() not in accepted:
-        yield finding(code, f"{have.hex()} is not among the {len(accepted)} accepted {field}")
-
-
-def devices(case: Case) -> Iterator[Finding]:
-    """(18) The exact device set. Only CPU evidence is verified so far, so any device denies."""
-    if case.platform.devices:
-        yield finding(
-            PolicyCode.DEVICES_UNVERIFIED,
-            f"the policy demands {listing(case.platform.devices)}; the evidence shows no devices",
-        )
-
-
-def _empty(path: str) -> Finding:
-    return finding(PolicyCode.EMPTY_RULE, f"{path} is an empty list, which accepts nothing")
-
-
-PLATFORM_RULES: tuple[Rule, ...] = (
-    hardware,
-    debug,
-    migration,
-    guest_policy,
-    product,
-    report_version,
-    signing_key,
-    revocation,
-    chip,
-    tcb,
-    firmware,
-    provisional,
-    mitigations,
-    platform_info,
-    vmpl,
-    workload,
-    host_data,
-    devices,
-)

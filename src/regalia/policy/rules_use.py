@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regalia.formats.config_slot import expected_slot, slot_name
 from regalia.policy.case import finding, listing, shown
 from regalia.policy.codes import PolicyCode
 
@@ -17,17 +18,19 @@ EGRESS_MAX = 256  # entries of a runtime configuration; more is a list that nobo
 
 
 def config_digest(case: Case) -> Iterator[Finding]:
-    """(19) The configuration that came along is the one that the hardware recorded."""
-    digest = case.context.runtime_config.digest()
-    if digest.raw != case.claims.host_data:
+    """(20) The configuration that came along is the one that the hardware recorded."""
+    claims = case.claims
+    expected = expected_slot(claims.tee, case.context.runtime_config.encode())
+    if claims.config_slot != expected:
         yield finding(
             PolicyCode.CONFIG_MISMATCH,
-            f"the runtime configuration has {digest}; HOST_DATA is {case.claims.host_data.hex()}",
+            f"the runtime configuration demands {slot_name(claims.tee)} {expected.hex()}; it is "
+            f"{claims.config_slot.hex() or 'absent'}",
         )
 
 
 def model(case: Case) -> Iterator[Finding]:
-    """(20) The model that was asked for is the policy's and the measured configuration's."""
+    """(21) The model that was asked for is the policy's and the measured configuration's."""
     wanted = case.policy.model.id
     if str(case.context.model_id) != wanted:
         yield finding(
@@ -43,7 +46,7 @@ def model(case: Case) -> Iterator[Finding]:
 
 
 def model_version(case: Case) -> Iterator[Finding]:
-    """(21) Not an older version than the owner still accepts."""
+    """(22) Not an older version than the owner still accepts."""
     minimum = case.policy.model.version_minimum
     if case.context.model_version < minimum:
         yield finding(
@@ -53,7 +56,7 @@ def model_version(case: Case) -> Iterator[Finding]:
 
 
 def trust(case: Case) -> Iterator[Finding]:
-    """(22) Whom the runtime trusts: the owner's key and the log's key."""
+    """(23) Whom the runtime trusts: the owner's key and the log's key."""
     rule, config = case.policy.runtime, case.context.runtime_config
     if rule.owner_key not in ("any", config.owner_key):
         yield finding(
@@ -68,7 +71,7 @@ def trust(case: Case) -> Iterator[Finding]:
 
 
 def egress(case: Case) -> Iterator[Finding]:
-    """(23) Addresses that the workload may reach: a subset of the accepted ones."""
+    """(24) Addresses that the workload may reach: a subset of the accepted ones."""
     listed = case.context.runtime_config.egress
     if len(listed) > EGRESS_MAX:
         yield finding(
@@ -88,7 +91,7 @@ def egress(case: Case) -> Iterator[Finding]:
 
 
 def placement(case: Case) -> Iterator[Finding]:
-    """(24) Region, site and tier, as the operator asserts them in the measured configuration."""
+    """(25) Region, site and tier, as the operator asserts them in the measured configuration."""
     rule, have = case.policy.placement, case.context.runtime_config.placement
     for field, accepted, value in (
         ("regions", rule.regions, have.region),
@@ -109,7 +112,7 @@ def placement(case: Case) -> Iterator[Finding]:
 
 
 def freshness(case: Case) -> Iterator[Finding]:
-    """(25) The challenge's age. A negative age (a clock that was set back) is refused too."""
+    """(26) The challenge's age. A negative age (a clock that was set back) is refused too."""
     age, limit = case.context.challenge_age_s, case.policy.freshness.challenge_max_age_s
     if not 0 <= age <= limit:
         yield finding(
@@ -118,7 +121,7 @@ def freshness(case: Case) -> Iterator[Finding]:
 
 
 def holders(case: ReleaseCase) -> Iterator[Finding]:
-    """(26) The cap on concurrent holders leaves room for one more."""
+    """(27) The cap on concurrent holders leaves room for one more."""
     if not 0 <= case.context.active_holders < case.policy.holders_max:
         yield finding(
             PolicyCode.HOLDERS_EXHAUSTED,
@@ -127,7 +130,7 @@ def holders(case: ReleaseCase) -> Iterator[Finding]:
 
 
 def custody(case: ReleaseCase) -> Iterator[Finding]:
-    """(27) Where the model key is in clear while it is rewrapped."""
+    """(28) Where the model key is in clear while it is rewrapped."""
     accepted: list[str] = list(case.policy.custody)
     if not accepted:
         yield finding(PolicyCode.EMPTY_RULE, "custody is an empty list, which accepts nothing")
@@ -139,7 +142,7 @@ def custody(case: ReleaseCase) -> Iterator[Finding]:
 
 
 def approvals(case: ReleaseCase) -> Iterator[Finding]:
-    """(28) m of n approvers have signed. Approvals by others do not count."""
+    """(29) m of n approvers have signed. Approvals by others do not count."""
     wanted = set(case.policy.approvals.approvers)
     given = wanted & case.context.approvals
     if len(given) < case.policy.approvals.threshold:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from regalia.core.errors import PolicyDenied
 
 if TYPE_CHECKING:
+    from regalia.core.errors import Code
     from regalia.core.types import Digest, ModelId, PolicyId
     from regalia.formats.claims import Hardware
-    from regalia.policy.codes import PolicyCode
 
 # The token catches honest mistakes, such as a service that answers Allow on its own. It is no
 # wall against hostile code in the same process, which could read it here.
@@ -27,7 +27,7 @@ class Finding:
         fix: what would make this finding go away.
     """
 
-    code: PolicyCode
+    code: Code
     what: str
     fix: str
 

@@ -7,8 +7,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from regalia.formats.claims import Firmware, Hardware, Revocation
-from regalia.formats.policy import TcbMinimum
+from regalia.formats.policy_snp import IdBlock, TcbMinimum
+from regalia.testing.policy_devices import gpu_entry
+from regalia.testing.policy_scene import ID_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,11 +22,19 @@ if TYPE_CHECKING:
     Break = Callable[[Scene], Scene]
 
 SNP = "platform.snp"
+NO_ID_BLOCK = IdBlock(
+    id_key="00" * 48, author_key="any", family_id="any", image_id="any", guest_svn_minimum=0
+)
 
 
 def lower_tcb(name: str, **low: int) -> Break:
     """Lower components of one of the four TCBs."""
     return lambda scene: scene.attest(**{name: replace(scene.claims.reported_tcb, **low)})
+
+
+def clear_bit(index: int) -> Break:
+    """Clear a bit of the guest POLICY."""
+    return lambda scene: scene.attest(policy=scene.claims.policy & ~(1 << index))
 
 
 DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
@@ -34,6 +46,8 @@ DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         ),
         "debug": ("DEBUG_ENABLED", lambda s: s.attest(policy=s.claims.policy | 1 << 19)),
         "migration": ("MIGRATION_ALLOWED", lambda s: s.attest(policy=s.claims.policy | 1 << 18)),
+        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(SNP, None)),
+        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
         "bit_17": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy & ~(1 << 17))),
         "bit_26": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy | 1 << 26)),
         "bit_63": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy | 1 << 63)),
@@ -42,6 +56,10 @@ DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         "smt": ("POLICY_BIT", lambda s: s.demand(f"{SNP}.guest_policy.smt", "deny")),
         "sockets": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy & ~(1 << 20))),
         "cxl": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy | 1 << 21)),
+        "mem_aes_256_xts": ("POLICY_BIT", clear_bit(22)),
+        "rapl_dis": ("POLICY_BIT", clear_bit(23)),
+        "ciphertext_hiding": ("POLICY_BIT", clear_bit(24)),
+        "page_swap_disable": ("POLICY_BIT", clear_bit(25)),
         "product": ("PRODUCT_DENIED", lambda s: s.demand(f"{SNP}.products", ["Turin"])),
         "milan_any_chip": (
             "PRODUCT_DENIED",
@@ -102,20 +120,45 @@ DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
             lambda s: s.attest(measurement=b"\xab" * 48).demand(f"{SNP}.measurements", ["AB" * 48]),
         ),
         "id_key": ("ID_KEY_UNKNOWN", lambda s: s.attest(id_key_digest=b"\x23" * 48)),
+        "author_key": ("ID_BLOCK_DENIED", lambda s: s.attest(author_key_digest=b"\x24" * 48)),
+        "author_key_absent": ("ID_BLOCK_DENIED", lambda s: s.attest(author_key_digest=bytes(48))),
+        "family_id": ("ID_BLOCK_DENIED", lambda s: s.attest(family_id=b"\x78" * 16)),
+        "image_id": ("ID_BLOCK_DENIED", lambda s: s.attest(image_id=bytes(16))),
+        "guest_svn": (
+            "ID_BLOCK_DENIED",
+            lambda s: s.demand(
+                f"{SNP}.id_blocks", [structs.replace(ID_BLOCK, guest_svn_minimum=4)]
+            ),
+        ),
+        "id_blocks_mixed": (
+            "ID_BLOCK_DENIED",
+            lambda s: s.demand(
+                f"{SNP}.id_blocks",
+                [
+                    structs.replace(ID_BLOCK, family_id="00" * 16),
+                    structs.replace(ID_BLOCK, image_id="00" * 16),
+                ],
+            ),
+        ),
         "workload_open": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{SNP}.measurements", "any").demand(f"{SNP}.id_keys", "any"),
+            lambda s: s.demand(f"{SNP}.measurements", "any").demand(f"{SNP}.id_blocks", "any"),
         ),
         "workload_no_id_block": (
             "WORKLOAD_UNPINNED",
             lambda s: (
-                s.attest(id_key_digest=bytes(48))
+                s.attest(
+                    id_key_digest=bytes(48),
+                    author_key_digest=bytes(48),
+                    family_id=bytes(16),
+                    image_id=bytes(16),
+                )
                 .demand(f"{SNP}.measurements", "any")
-                .demand(f"{SNP}.id_keys", ["00" * 48])
+                .demand(f"{SNP}.id_blocks", [NO_ID_BLOCK])
             ),
         ),
         "host_data": ("HOST_DATA_UNKNOWN", lambda s: s.demand(f"{SNP}.host_data", ["99" * 32])),
-        "devices": ("DEVICES_UNVERIFIED", lambda s: s.demand("platform.devices", ["nvidia-h100"])),
+        "devices": ("DEVICE_SET_MISMATCH", lambda s: s.demand("platform.devices", [gpu_entry()])),
         "config_other_than_measured": (
             "CONFIG_MISMATCH",
             lambda s: replace(s, config=s.configure("egress", []).config),

@@ -19,17 +19,14 @@ from regalia.formats.policy import (
     RELEASE_FORMAT,
     Approvals,
     ClientPolicy,
-    FirmwareMinimum,
     Freshness,
-    GuestPolicy,
     ModelRule,
     PlacementRule,
     Platform,
     ReleasePolicy,
     RuntimeRule,
-    Snp,
-    TcbMinimum,
 )
+from regalia.formats.policy_snp import FirmwareMinimum, GuestPolicy, IdBlock, Snp, TcbMinimum
 from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia.policy.context import ClientContext, ReleaseContext
 from regalia.policy.evaluate import evaluate_client, evaluate_release
@@ -43,6 +40,14 @@ MODEL = ModelId(bytes(range(32)))
 OWNER = KeyFingerprint(b"\x0a" * 32)
 LOG_KEY = "log.example+0badc0de+AQID"
 ALICE, BOB, CAROL = (str(KeyFingerprint(bytes([n]) * 32)) for n in (1, 2, 3))
+
+ID_BLOCK = IdBlock(
+    id_key="22" * 48,
+    author_key="23" * 48,
+    family_id="77" * 16,
+    image_id="78" * 16,
+    guest_svn_minimum=3,
+)
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -67,9 +72,9 @@ def _claims(config: RuntimeConfig) -> SnpClaims:
         evidence_digest=Digest.of(b"evidence"),
         report_version=5,
         guest_svn=3,
-        policy=0x13_0000 | 1 << 8 | 55,  # single socket, bit 17, SMT, ABI 1.55
-        family_id=bytes(16),
-        image_id=bytes(16),
+        policy=0x3D3_0000 | 1 << 8 | 55,  # bits 25 to 22, single socket, 17, SMT, ABI 1.55
+        family_id=b"\x77" * 16,
+        image_id=b"\x78" * 16,
         vmpl=0,
         signing_key="vcek",
         csp_id=None,
@@ -78,7 +83,7 @@ def _claims(config: RuntimeConfig) -> SnpClaims:
         measurement=b"\x11" * 48,
         host_data=config.digest().raw,
         id_key_digest=b"\x22" * 48,
-        author_key_digest=bytes(48),
+        author_key_digest=b"\x23" * 48,
         report_id=b"\x33" * 32,
         chip_id=b"\x44" * 64,
         current_tcb=tcb,
@@ -99,7 +104,7 @@ def _policy(config: RuntimeConfig) -> ReleasePolicy:
         name="weights for hall 1",
         version=4,
         model=ModelRule(id=str(MODEL), version_minimum=7),
-        platform=Platform(hardware="genuine", snp=_snp(config), devices=[]),
+        platform=Platform(hardware="genuine", snp=snp_section(config), devices=[]),
         freshness=Freshness(challenge_max_age_s=60),
         placement=PlacementRule(regions=["eu-west", "eu-north"], sites=["hall-1"], tiers=["own"]),
         runtime=RuntimeRule(
@@ -113,15 +118,24 @@ def _policy(config: RuntimeConfig) -> ReleasePolicy:
     )
 
 
-def _snp(config: RuntimeConfig) -> Snp:
+def snp_section(config: RuntimeConfig) -> Snp:
+    """Accepts exactly the scene's SNP platform."""
     return Snp(
         products=["Genoa", "Turin"],
         measurements=["11" * 48, "12" * 48],
         host_data=[config.digest().raw.hex()],
-        id_keys=["22" * 48],
+        id_blocks=[ID_BLOCK],
         vmpl=[0],
         guest_policy=GuestPolicy(
-            abi_minor_min=55, abi_major_min=1, smt="allow", single_socket="required", cxl="deny"
+            abi_minor_min=55,
+            abi_major_min=1,
+            smt="allow",
+            single_socket="required",
+            cxl="deny",
+            mem_aes_256_xts="required",
+            rapl_dis="required",
+            ciphertext_hiding="required",
+            page_swap_disable="required",
         ),
         platform_info_required=["ALIAS_CHECK_COMPLETE", "ECC_EN"],
         tcb_minimum={"Genoa": TcbMinimum(fmc=0, bootloader=9, tee=0, snp=21, microcode=72)},
@@ -149,7 +163,7 @@ class Scene:
 
     config: RuntimeConfig = field(default_factory=_config)
     policy: ReleasePolicy = field(default_factory=lambda: _policy(_config()))
-    claims: SnpClaims = field(default_factory=lambda: _claims(_config()))
+    claims: Any = field(default_factory=lambda: _claims(_config()))  # of any TEE; SNP here
     age_s: float = 5.0
     model_id: ModelId = MODEL
     model_version: int = 7

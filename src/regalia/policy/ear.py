@@ -1,0 +1,232 @@
+"""From claims and findings to an attestation result with its trustworthiness vector (AR4SI).
+
+The vector follows from what was seen, never from a wish: an accepted weakness is a warning, a
+simulated TEE too, and a refusal is contraindicated whatever the other claims say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from regalia.formats.appraisal import Source
+from regalia.formats.claims import Hardware, Revocation
+from regalia.formats.claims_intel import IntelClaims
+from regalia.formats.ear import Status, Submod, TrustVector
+from regalia.formats.evidence import Tee
+from regalia.formats.intel_names import TcbStatus
+from regalia.formats.plain import plain_fields
+from regalia.formats.policy import SECTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from regalia.formats.appraisal import Step
+    from regalia.formats.claims import Claims, DeviceClaims
+    from regalia.formats.policy import Platform
+    from regalia.policy.verdict import Finding
+
+# AR4SI values that are used here (draft-ietf-rats-ar4si, section 2.3.4).
+GENUINE, GENUINE_REVOCATION_UNKNOWN, WEAKENED, SIMULATED = 2, 3, 32, 33
+CONTRAINDICATED, NOT_RECOGNIZED, CRYPTO_FAILED = 96, 97, 99
+UNKNOWN_WORKLOAD, BOOT_MEASURED = 33, 3
+AFFIRMED, NOT_ISOLATED = 2, 32
+
+# Members of claims that this verifier concludes; all others stand in what the hardware signed.
+_DERIVED = frozenset(
+    {
+        "age_ms",
+        "ak_binding",
+        "evidence_digest",
+        "hardware",
+        "product",
+        "revocation",
+        "rims",
+        "rims_missing",
+        "tee",
+    }
+)
+# Fields of sections that list accepted machines.
+_MACHINE_LISTS = ("chip_ids", "ppids", "eks", "instances")
+_VTPM_ONLY = frozenset({Tee.TPM})
+
+# Which claim of the vector a refusal spoils, and how far. Everything else spoils ``hardware``.
+_SPOILED: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        "CHAIN_INVALID": ("hardware", CRYPTO_FAILED),
+        "SIGNATURE_INVALID": ("hardware", CRYPTO_FAILED),
+        "LEAF_BINDING_MISMATCH": ("hardware", CRYPTO_FAILED),
+        "CRL_SIG_INVALID": ("hardware", CRYPTO_FAILED),
+        "COLLATERAL_SIG_INVALID": ("hardware", CRYPTO_FAILED),
+        "ROOT_UNTRUSTED": ("hardware", NOT_RECOGNIZED),
+        "COLLATERAL_MISSING": ("hardware", NOT_RECOGNIZED),
+        "CRL_MISSING": ("hardware", NOT_RECOGNIZED),
+        "TCB_NO_MATCH": ("hardware", NOT_RECOGNIZED),
+        "RIM_MISSING": ("hardware", NOT_RECOGNIZED),
+        "NONCE_MISMATCH": ("instance_identity", CRYPTO_FAILED),
+        "NONCE_WELL_KNOWN": ("instance_identity", CRYPTO_FAILED),
+        "AK_UNBOUND": ("instance_identity", NOT_RECOGNIZED),
+        "INSTANCE_NOT_ALLOWED": ("instance_identity", NOT_RECOGNIZED),
+        "COMPOSITE_MISMATCH": ("sourced_data", CONTRAINDICATED),
+        "DEVICE_SET_MISMATCH": ("sourced_data", CONTRAINDICATED),
+        "DEVICE_FEATURE_DENIED": ("sourced_data", CONTRAINDICATED),
+        "DEVICE_FIRMWARE_DENIED": ("sourced_data", CONTRAINDICATED),
+        "RIM_MISMATCH": ("sourced_data", CONTRAINDICATED),
+        "DEBUG_ENABLED": ("runtime_opaque", CONTRAINDICATED),
+        "MIGRATION_ALLOWED": ("configuration", CONTRAINDICATED),
+        "POLICY_BIT": ("configuration", CONTRAINDICATED),
+        "PLATFORM_FLAG_MISSING": ("configuration", CONTRAINDICATED),
+        "VMPL_MISMATCH": ("configuration", CONTRAINDICATED),
+        "RESERVED_BIT_SET": ("configuration", CONTRAINDICATED),
+        "MEASUREMENT_UNKNOWN": ("executables", UNKNOWN_WORKLOAD),
+        "WORKLOAD_UNPINNED": ("executables", UNKNOWN_WORKLOAD),
+        "ID_KEY_UNKNOWN": ("executables", UNKNOWN_WORKLOAD),
+        "IMAGE_SIGNER_UNKNOWN": ("executables", UNKNOWN_WORKLOAD),
+        "PCR_UNKNOWN": ("executables", UNKNOWN_WORKLOAD),
+        "ROLE_NOT_ALLOWED": ("configuration", CONTRAINDICATED),
+        "VM_CONFIGURATION_DENIED": ("configuration", CONTRAINDICATED),
+        "EVENTLOG_MISMATCH": ("executables", CRYPTO_FAILED),
+        "EVENTLOG_UNKNOWN_EVENT": ("executables", NOT_RECOGNIZED),
+        "CONFIG_MISMATCH": ("configuration", CONTRAINDICATED),
+        "HOST_DATA_UNKNOWN": ("configuration", CONTRAINDICATED),
+        "SERVICE_TD_DENIED": ("configuration", CONTRAINDICATED),
+        "TD_OWNER_UNKNOWN": ("configuration", CONTRAINDICATED),
+        "EVENT_LOG_INSUFFICIENT": ("executables", UNKNOWN_WORKLOAD),
+        "ENCLAVE_VERSION_DENIED": ("executables", UNKNOWN_WORKLOAD),
+    }
+)
+
+
+def refused_submod(code: str, *, policy_ids: Sequence[str], steps: Iterable[Step]) -> Submod:
+    """The result about evidence that a verifier refused: there are no claims."""
+    return Submod(
+        status=Status.CONTRAINDICATED,
+        vector=_spoil(TrustVector(), [code]),
+        policy_ids=tuple(policy_ids),
+        attester_claims={},
+        verifier_claims={"checks": _checks(steps), "findings": [code]},
+    )
+
+
+def submod(  # noqa: PLR0913 - the facts of one appraisal
+    platform: Platform,
+    claims: Claims,
+    findings: Sequence[Finding],
+    *,
+    policy_ids: Sequence[str],
+    steps: Iterable[Step],
+    wildcards: Sequence[str],
+    workload_judged: bool,
+) -> Submod:
+    """The result about verified evidence."""
+    codes = [finding.code.name for finding in findings]
+    vector = _spoil(_vector(platform, claims, workload_judged=workload_judged), codes)
+    return Submod(
+        status=Status.CONTRAINDICATED if codes else vector.status(),
+        vector=vector,
+        policy_ids=tuple(policy_ids),
+        attester_claims=_sourced(claims),
+        verifier_claims={
+            "checks": _checks(steps),
+            "findings": codes,
+            "wildcards": list(wildcards),
+        },
+    )
+
+
+def with_unbound_devices(body: Submod) -> Submod:
+    """The result when nothing shows that the devices beside a CPU are its own: a warning."""
+    vector = replace(body.vector, sourced_data=max(body.vector.sourced_data, WEAKENED))
+    refused = body.status is Status.CONTRAINDICATED
+    return replace(body, vector=vector, status=body.status if refused else vector.status())
+
+
+def device_submod(
+    device: DeviceClaims,
+    findings: Sequence[Finding],
+    *,
+    policy_ids: Sequence[str],
+    steps: Iterable[Step],
+) -> Submod:
+    """The result about one verified device. It says nothing of a workload: no GPU measures one."""
+    codes = [finding.code.name for finding in findings]
+    vector = _spoil(TrustVector(hardware=_hardware(device), configuration=AFFIRMED), codes)
+    return Submod(
+        status=Status.CONTRAINDICATED if codes else vector.status(),
+        vector=vector,
+        policy_ids=tuple(policy_ids),
+        attester_claims=_with_sources(plain_fields(device)),
+        verifier_claims={"checks": _checks(steps), "findings": codes},
+    )
+
+
+def _vector(platform: Platform, claims: Claims, *, workload_judged: bool) -> TrustVector:
+    return TrustVector(
+        hardware=_hardware(claims),
+        configuration=AFFIRMED,
+        executables=BOOT_MEASURED if workload_judged else 0,
+        instance_identity=AFFIRMED if _machine_is_listed(platform, claims) else 0,
+        runtime_opaque=NOT_ISOLATED if claims.tee in _VTPM_ONLY else AFFIRMED,
+        sourced_data=AFFIRMED if claims.devices else 0,
+    )
+
+
+def _machine_is_listed(platform: Platform, claims: Claims) -> bool:
+    """Whether the section names accepted machines; that this one is among them, a rule checked."""
+    section = getattr(platform, SECTIONS.get(claims.tee, ""), None)
+    listed = (getattr(section, name, "any") for name in _MACHINE_LISTS)
+    return any(value != "any" for value in listed)
+
+
+def _sourced(claims: Claims) -> dict[str, dict[str, object]]:
+    """Every claim with who stands behind it."""
+    return _with_sources(plain_fields(claims))
+
+
+def _with_sources(values: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    return {
+        name: {
+            "value": value,
+            "source": (
+                Source.VERIFIER_DERIVED if name in _DERIVED else Source.HARDWARE_PROVEN
+            ).value,
+        }
+        for name, value in values.items()
+        if name != "devices"  # each has a submodule of its own
+    }
+
+
+def _hardware(claims: Claims | DeviceClaims) -> int:
+    if claims.hardware is not Hardware.GENUINE:
+        return SIMULATED
+    if claims.revocation is Revocation.GRACE:
+        return WEAKENED
+    if isinstance(claims, IntelClaims) and claims.tcb_status is not TcbStatus.UP_TO_DATE:
+        return WEAKENED
+    if claims.revocation is Revocation.UNKNOWN:
+        return GENUINE_REVOCATION_UNKNOWN
+    return GENUINE
+
+
+def _spoil(vector: TrustVector, codes: Iterable[str]) -> TrustVector:
+    for code in codes:
+        name, value = _SPOILED.get(code, ("hardware", CONTRAINDICATED))
+        if getattr(vector, name) < value:
+            vector = replace(vector, **{name: value})
+    return vector
+
+
+def _checks(steps: Iterable[Step]) -> list[dict[str, str | bool]]:
+    return [
+        {
+            "name": step.check.name,
+            "outcome": step.outcome.value,
+            "passed": step.passed,
+            "code": step.code,
+            "seen": step.seen,
+            "wanted": step.wanted,
+            "source": step.check.source.value,
+        }
+        for step in steps
+    ]

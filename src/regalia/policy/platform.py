@@ -1,0 +1,69 @@
+"""Only the platform: for evidence that is looked at by itself, without a release around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regalia.policy.baseline import baseline_devices
+from regalia.policy.codes import PolicyCode
+from regalia.policy.rules_platform import lone_device_findings, platform_findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from regalia.formats.claims import Claims, DeviceClaims
+    from regalia.formats.policy import Platform
+    from regalia.policy.verdict import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformRules:
+    """The platform rules of a policy, or of the baseline.
+
+    Attributes:
+        platform: the rules.
+        built_in: the baseline, which knows nobody's workload and nobody's device set: those are
+            not judged, and the result says so.
+    """
+
+    platform: Platform
+    built_in: bool
+
+    def judge(self, claims: Claims) -> PlatformFindings:
+        """Rules about a release (model, placement, lease, configuration) do not apply here."""
+        return self._findings(platform_findings(self._for(claims.devices), claims))
+
+    def judge_devices(self, devices: Sequence[DeviceClaims]) -> PlatformFindings:
+        """Devices without a CPU."""
+        return self._findings(lone_device_findings(self._for(devices), devices))
+
+    def _for(self, devices: Sequence[DeviceClaims]) -> Platform:
+        if not self.built_in:
+            return self.platform
+        entries = baseline_devices(self.platform, devices)
+        return msgspec.structs.replace(self.platform, devices=entries)
+
+    def _findings(self, found: Iterable[Finding]) -> PlatformFindings:
+        if not self.built_in:
+            return PlatformFindings(tuple(found), ())
+        kept = tuple(each for each in found if each.code is not PolicyCode.WORKLOAD_UNPINNED)
+        return PlatformFindings(kept, (PolicyCode.WORKLOAD_UNPINNED.name,))
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformFindings:
+    """What the platform rules say. No verdict: nothing is released for it.
+
+    Attributes:
+        findings: empty if the platform meets every rule that was asked.
+        not_judged: codes of rules that were left out on purpose.
+    """
+
+    findings: tuple[Finding, ...]
+    not_judged: tuple[str, ...]
+
+
+NOTHING_JUDGED = PlatformFindings((), ())
