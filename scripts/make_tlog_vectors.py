@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from regalia.core.codec import b64, unb64
 from regalia.crypto.sign import SigningKey
-from regalia.formats.release import RECORD_FORMAT, LogProof, Reason, ReleaseRecord
+from regalia.formats.release import RECORD_FORMAT, RECORD_FORMAT_V1, LogProof, Reason, ReleaseRecord
 from regalia.tlog.merkle import (
     EMPTY_ROOT,
     Frontier,
@@ -63,6 +63,7 @@ def record(number: int, **changes: Any) -> ReleaseRecord:  # noqa: ANN401 - fiel
         "product": "Genoa",
         "measurement": hashlib.sha384(b"image").hexdigest(),
         "chip_id": hashlib.sha512(b"chip").hexdigest(),
+        "devices": [],
         "revocation": "checked",
         "evidence_digest": f"sha256:{digest(f'evidence {number}')}",
         "recipient": f"key:{digest(f'key {number}')}",
@@ -76,11 +77,13 @@ def record(number: int, **changes: Any) -> ReleaseRecord:  # noqa: ANN401 - fiel
 
 
 def records() -> list[ReleaseRecord]:
-    """Two releases, a denial of verified and one of unverified evidence, a renewal."""
+    """A release of version 1, a denial of verified and one of unverified evidence, a release to a
+    machine with devices, a renewal.
+    """
     denial: dict[str, Any] = {"decision": "denial", "lease_id": "", "lease_until": ""}
     unverified = dict.fromkeys(("tee", "product", "measurement", "chip_id", "revocation"), "")
     return [
-        record(0),
+        record(0, format=RECORD_FORMAT_V1),
         record(1, **denial, reasons=[Reason(code="DEBUG_ENABLED", what="guest policy 0xb0000")]),
         record(
             2,
@@ -89,7 +92,11 @@ def records() -> list[ReleaseRecord]:
             hardware="unverified",
             reasons=[Reason(code="NONCE_MISMATCH", what="REPORT_DATA is “other”")],
         ),
-        record(3, wildcards=["platform.snp.chip_ids", "placement.sites"]),
+        record(
+            3,
+            devices=["nvidia-gpu:41" + digest("gpu")[:16], "nvidia-switch:50" + digest("sw")[:16]],
+            wildcards=["platform.snp.chip_ids", "placement.sites"],
+        ),
         record(4, lease_id=f"lease:{digest('lease 0')[:32]}"),
     ]
 
@@ -137,7 +144,7 @@ class Vectors:
             "entries": [
                 {
                     "index": index,
-                    "record": msgspec.to_builtins(each),
+                    "record": json.loads(each.encode()),
                     "entry": self.entries[index].decode(),
                     "leaf_hash": leaf_hash(self.entries[index]).hex(),
                 }

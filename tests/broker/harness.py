@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
+from regalia.attest.anchors import TrustAnchors
+from regalia.attest.verifier import Verifier
 from regalia.broker.app import create_app
 from regalia.broker.appraise import Appraiser
 from regalia.broker.assemble import read_collateral
@@ -264,6 +266,13 @@ class World:
         }
         return ModelFiles(**(fields | changes))
 
+    def verifier(self) -> Verifier:
+        """What this broker trusts."""
+        return Verifier(
+            TrustAnchors.dangerous_simulated((self.shared.platform.ark,)),
+            read_collateral(self.shared.platform.collateral_directory),
+        )
+
     def restart(self) -> None:
         """A new broker on the same databases, with the current manifest and policy."""
         create_tables(self.state_engine)
@@ -273,8 +282,7 @@ class World:
         self.broker = Broker(
             models=by_id((model,)),
             appraiser=Appraiser(
-                anchors=self.shared.platform.anchors(),
-                collateral=read_collateral(self.shared.platform.collateral_directory),
+                verifier=self.verifier(),
                 audience=ORIGIN,
             ),
             challenges=ChallengeStore(
@@ -404,6 +412,22 @@ class World:
     def refused(self, answer: httpx.Response) -> Refusal:
         assert answer.status_code != 200, answer.text
         return msgspec.json.decode(answer.content, type=Refusal)
+
+    def denied(self, answer: httpx.Response, *, status: int = 403) -> list[str]:
+        """Codes of a denial that is in the log, with the proof of it in the answer."""
+        assert answer.status_code == status, answer.text
+        refusal = self.refused(answer)
+        assert refusal.log is not None
+        logged = verify_proof(refusal.log, log_key=self.shared.log_key)
+        assert logged.record == self.records()[-1]
+        assert logged.record.decision == "denial"
+        assert logged.record.lease_until == ""
+        assert logged.record.reasons == refusal.reasons
+        assert refusal.code == refusal.reasons[0].code
+        assert refusal.why
+        assert refusal.fix
+        assert self.store.unwrapped == []
+        return [reason.code for reason in refusal.reasons]
 
     def write_config(self, folder: Path, **changes: str) -> Path:
         """The same world as files, for ``regalia broker``; returns the configuration file."""

@@ -216,8 +216,8 @@ def test_collateral_in_pem_and_der(world: World, tmp_path: Path) -> None:
     )
     (folder / "README").write_text("not collateral")
     found = read_collateral(folder)
-    assert sorted(found.intermediates) == sorted((platform.ask, platform.ark, platform.asvk))
-    assert found.crls == (platform.crl, platform.crl)
+    assert sorted(found.certificates) == sorted((platform.ask, platform.ark, platform.asvk))
+    assert found.crls == (platform.crl,)  # the same list in two files
 
 
 @pytest.mark.parametrize(
@@ -230,10 +230,10 @@ def test_collateral_that_is_none(tmp_path: Path, data: bytes) -> None:
 
 
 def test_collateral_folder(tmp_path: Path) -> None:
-    assert read_collateral(tmp_path).intermediates == ()  # and the verifier then refuses
+    assert read_collateral(tmp_path).certificates == ()  # and the verifier then refuses
     with pytest.raises(LocalError, match="FILE_MISSING"):
         read_collateral(tmp_path / "none")
-    for number in range(65):
+    for number in range(1025):
         (tmp_path / f"{number}.der").write_bytes(b"")
     with pytest.raises(LocalError, match="TOO_LARGE"):
         read_collateral(tmp_path)
@@ -242,7 +242,10 @@ def test_collateral_folder(tmp_path: Path) -> None:
 def test_no_collateral_and_no_crl_mean_no_release(world: World, tmp_path: Path) -> None:
     import dataclasses  # noqa: PLC0415
 
-    appraiser = dataclasses.replace(world.broker.appraiser, collateral=read_collateral(tmp_path))
+    verifier = dataclasses.replace(
+        world.broker.appraiser.verifier, collateral=read_collateral(tmp_path)
+    )
+    appraiser = dataclasses.replace(world.broker.appraiser, verifier=verifier)
     world.broker = dataclasses.replace(world.broker, appraiser=appraiser)
     from regalia.broker.app import create_app  # noqa: PLC0415
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from regalia.attest.snp import RevocationRule
 from regalia.client.trust import ClientTrust
 from regalia.core.clock import rfc3339, system_clock
 from regalia.core.types import KeyFingerprint, ModelId
@@ -333,6 +332,7 @@ def logged(log: Log, platform: SimulatedPlatform) -> Callable[..., LogProof]:
             "product": "Genoa",
             "measurement": MEASUREMENT.hex(),
             "chip_id": platform.hwid.hex(),
+            "devices": [],
             "revocation": "checked",
             "evidence_digest": "sha256:" + "5" * 64,
             "recipient": "key:" + "6" * 64,
@@ -386,7 +386,7 @@ def policy_document(log_key: str, **changes: Any) -> ClientPolicy:  # noqa: ANN4
         "products": ["Genoa"],
         "measurements": [MEASUREMENT.hex()],
         "host_data": "any",
-        "id_keys": "any",
+        "id_blocks": "any",
         "vmpl": [0],
         "guest_policy": {
             "abi_minor_min": 0,
@@ -394,6 +394,10 @@ def policy_document(log_key: str, **changes: Any) -> ClientPolicy:  # noqa: ANN4
             "smt": "allow",
             "single_socket": "any",
             "cxl": "deny",
+            "mem_aes_256_xts": "any",
+            "rapl_dis": "any",
+            "ciphertext_hiding": "any",
+            "page_swap_disable": "any",
         },
         "platform_info_required": ["ALIAS_CHECK_COMPLETE"],
         "tcb_minimum": "any",
@@ -434,8 +438,7 @@ def trust(
 ) -> ClientTrust:
     return ClientTrust(
         policy=make_policy(),
-        anchors=platform.anchors(),
-        collateral=platform.collateral(RevocationRule.REQUIRED),
+        verifier=platform.verifier(),
         clock=clock,
     )
 

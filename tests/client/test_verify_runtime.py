@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from regalia.attest.snp import Anchors
+from regalia.attest.anchors import TrustAnchors
 from regalia.client.errors import RuntimeNotVerifiedError
 from regalia.client.fetch import runtime_url
 from regalia.client.transport import RegaliaTransport
@@ -200,7 +200,8 @@ def test_evidence_of_the_release_role_is_worthless(relay: object, trust: ClientT
 
 
 def test_production_roots_refuse_simulation(relay: object, trust: ClientTrust) -> None:
-    strict = dataclasses.replace(trust, anchors=Anchors.production())
+    verifier = dataclasses.replace(trust.verifier, anchors=TrustAnchors.production())
+    strict = dataclasses.replace(trust, verifier=verifier)
     error = refused(relay, strict)
     assert isinstance(error, AttestationError)
     assert error.code.name == "ROOT_UNTRUSTED"
@@ -246,6 +247,7 @@ def test_missing_release_proof(relay: object, trust: ClientTrust) -> None:
         {"product": "Milan"},
         {"measurement": "0" * 96},
         {"chip_id": "0" * 128},
+        {"devices": ["nvidia-gpu:41"]},
         {"lease_until": "2026-11-22T09:57:59Z"},
         {"lease_until": "later"},
     ],
@@ -385,9 +387,10 @@ def test_trust_from_files(
         policy_file, collateral=folder, dangerous_simulated_anchor=folder / "ark.der"
     )
     assert loaded.policy == trust.policy
-    assert loaded.anchors == trust.anchors
-    assert set(loaded.collateral.intermediates) == set(trust.collateral.intermediates)
-    assert loaded.collateral.crls == trust.collateral.crls
+    assert loaded.verifier.anchors == trust.verifier.anchors
+    found, wanted = loaded.verifier.collateral, trust.verifier.collateral
+    assert set(found.certificates) == set(wanted.certificates)
+    assert found.crls == wanted.crls
     verify(relay, dataclasses.replace(loaded, clock=trust.clock))
     assert loaded.clock().tzinfo is not None
 
@@ -408,12 +411,12 @@ def test_collateral_may_be_pem(platform: SimulatedPlatform, tmp_path: Path) -> N
     (tmp_path / "chain.pem").write_text(chain)
     (tmp_path / "crl.pem").write_text(pem("X509 CRL", platform.crl))
     (tmp_path / "README.md").write_text("not collateral")
-    loaded = load_collateral(tmp_path, platform.collateral().revocation)
-    assert loaded.intermediates == (platform.ask, platform.ark)
+    loaded = load_collateral(tmp_path)
+    assert loaded.certificates == (platform.ask, platform.ark)
     assert loaded.crls == (platform.crl,)
     (tmp_path / "bad.pem").write_text("-----BEGIN NOTHING-----\n")
     with pytest.raises(ParseError):
-        load_collateral(tmp_path, platform.collateral().revocation)
+        load_collateral(tmp_path)
 
 
 def test_freshness_needs_a_sane_clock(relay: object, trust: ClientTrust) -> None:

@@ -15,6 +15,7 @@ from regalia.core.errors import ParseError
 from regalia.formats.release import (
     MINT,
     RECORD_FORMAT,
+    RECORD_FORMAT_V1,
     RECORD_LIMIT,
     ChallengeRequest,
     ChallengeResponse,
@@ -25,9 +26,11 @@ from regalia.formats.release import (
     ReleaseRecord,
     ReleaseRequest,
     ReleaseResponse,
+    device_names,
     parse_record,
     release_info,
 )
+from regalia.testing.policy_devices import gpu_claims
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 _INT = st.integers(-(2**63), 2**63 - 1)
@@ -103,14 +106,17 @@ def _record() -> ReleaseRecord:
         field.name: 0 if field.type is int else ""
         for field in msgspec.structs.fields(ReleaseRecord)
     }
-    fields |= {"format": RECORD_FORMAT, "decision": "denial", "wildcards": [], "reasons": []}
-    return ReleaseRecord(**fields)
+    fields |= {name: [] for name in ("devices", "wildcards", "reasons")}
+    return ReleaseRecord(**(fields | {"format": RECORD_FORMAT, "decision": "denial"}))
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": "regalia/release-record/v2"},
+        {"format": "regalia/release-record/v1"},  # and a list of devices, which that has not
+        {"format": "regalia/release-record/v3"},
+        {"devices": None},
+        {"devices": [7]},
         {"decision": "maybe"},
         {"model_version": "1"},
         {"model_version": 1.0},
@@ -122,6 +128,30 @@ def test_records_that_are_none(changes: dict[str, Any]) -> None:
     fields = json.loads(_record().encode()) | changes
     with pytest.raises(ParseError):
         parse_record(canonical_json(fields))
+
+
+def test_a_record_from_before_devices_keeps_its_bytes() -> None:
+    """Logs are kept longer than software: what stands in one can always be verified."""
+    old = msgspec.structs.replace(_record(), format=RECORD_FORMAT_V1)
+    encoded = old.encode()
+    assert b"devices" not in encoded
+    assert parse_record(encoded) == old
+    assert parse_record(encoded).encode() == encoded
+    for format_ in (RECORD_FORMAT, "regalia/release-record/v3"):
+        with pytest.raises(ParseError):
+            parse_record(encoded.replace(RECORD_FORMAT_V1.encode(), format_.encode()))
+    with pytest.raises(ParseError):
+        parse_record(encoded + b" ")
+    # The words of the format inside of a text are a text.
+    spoken = msgspec.structs.replace(_record(), broker=f'"format":"{RECORD_FORMAT_V1}"')
+    assert parse_record(spoken.encode()) == spoken
+
+
+def test_devices_are_named_in_one_order() -> None:
+    first, second = gpu_claims(1), gpu_claims(2)
+    names = ["nvidia-gpu:410000000000000001", "nvidia-gpu:410000000000000002"]
+    assert device_names((second, first)) == device_names((first, second)) == names
+    assert device_names(()) == []
 
 
 def test_a_record_over_the_limit() -> None:

@@ -74,6 +74,7 @@ def logged(decision: str = "release", model_id: str = str(MODEL)) -> LoggedRecor
         product="Genoa",
         measurement="",
         chip_id="",
+        devices=[],
         revocation="",
         evidence_digest="",
         recipient="",

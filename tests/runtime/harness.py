@@ -36,6 +36,7 @@ class WordEngine:
 
     def __init__(self) -> None:
         self.requests: list[GenerationRequest] = []
+        self.begun = threading.Event()
         self.closed = 0
         self.steps = 0
         self.go = threading.Event()
@@ -62,6 +63,7 @@ class WordEngine:
     def _run(self, request: GenerationRequest, words: list[str]) -> Iterator[TextDelta]:
         count = 0
         try:
+            self.begun.set()
             yield TextDelta("")
             for word in words[: request.max_tokens]:
                 self.go.wait(10)

@@ -101,9 +101,7 @@ class RealWorld(World):
         """What a client of this model holds a runtime against."""
         policy = pin_client(self.claims(), self.runtime_config(), self.choices(), now=self.now)
         platform = self.shared.platform
-        return ClientTrust(
-            policy=policy, anchors=platform.anchors(), collateral=platform.collateral()
-        )
+        return ClientTrust(policy=policy, verifier=platform.verifier())
 
 
 @contextmanager

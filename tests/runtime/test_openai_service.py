@@ -336,6 +336,7 @@ def test_a_client_that_leaves_stops_the_engine(stream: bool, bench: Bench) -> No
         task = asyncio.create_task(bench.post("/v1/completions", body))
         waiting = asyncio.create_task(bench.post("/v1/completions", body))
         left = asyncio.create_task(bench.post("/v1/completions", body))
+        assert await asyncio.to_thread(bench.engine.begun.wait, 10)
         await asyncio.sleep(0.1)
         task.cancel()
         left.cancel()  # from the queue

@@ -65,6 +65,7 @@ class Bench:
             "product": "Genoa",
             "measurement": "00" * 48,
             "chip_id": "00" * 64,
+            "devices": [],
             "revocation": "checked",
             "evidence_digest": str(EVIDENCE.digest()),
             "recipient": str(KeyFingerprint.of(PAIR.public_key)),

@@ -35,6 +35,7 @@ def build_record(number: int = 0, **changes: Any) -> ReleaseRecord:  # noqa: ANN
         "product": "Genoa",
         "measurement": "3" * 96,
         "chip_id": "4" * 128,
+        "devices": [],
         "revocation": "checked",
         "evidence_digest": "sha256:" + "5" * 64,
         "recipient": "key:" + "6" * 64,

@@ -44,6 +44,15 @@ def test_show(capsys: pytest.CaptureFixture[str], database: str, log: Log) -> No
     assert "\x1b[31mevil" not in text
 
 
+def test_show_says_how_many_devices(
+    capsys: pytest.CaptureFixture[str], database: str, log: Log, make_record: MakeRecord
+) -> None:
+    log.append(make_record(2, devices=["nvidia-gpu:41", "nvidia-gpu:42"]))
+    args = ["--database", database, "--log-key", log.log_key]
+    for command in ("show", "verify"):
+        assert "simulated Genoa, 2 devices" in output(capsys, command, *args)
+
+
 def test_show_json(capsys: pytest.CaptureFixture[str], database: str, log: Log) -> None:
     args = ["show", "--database", database, "--log-key", log.log_key, "--last", "1", "--json"]
     body = json.loads(output(capsys, *args))

@@ -7,24 +7,25 @@ Nothing here writes anything or knows a key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.attest.snp import RevocationRule, verify_snp
+from regalia.attest.rules import CollateralRule
 from regalia.broker.approvals import current_approvers
 from regalia.core.types import Digest
 from regalia.formats.evidence import NO_DEVICES, Binding, Role, parse_evidence
+from regalia.formats.policy import collateral_words
 from regalia.formats.runtime_config import parse_runtime_config
 from regalia.policy.evaluate import ReleaseContext, evaluate_release
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.attest.snp import Anchors, SnpCollateral
+    from regalia.attest.verifier import Verifier
     from regalia.broker.challenges import ConsumedChallenge
     from regalia.broker.models import ServedModel
     from regalia.broker.request import Asked
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims
     from regalia.policy.evaluate import Verdict
 
 
@@ -32,17 +33,17 @@ if TYPE_CHECKING:
 class Appraiser:
     """What this broker trusts about hardware, and its own name."""
 
-    anchors: Anchors
-    collateral: SnpCollateral
+    verifier: Verifier
     audience: str
 
     def claims(
         self, asked: Asked, challenge: ConsumedChallenge, model: ServedModel, now: datetime
-    ) -> tuple[SnpClaims, bytes]:
+    ) -> tuple[Claims, bytes]:
         """Is it genuine, fresh, and made for this very request?
 
         The expected report data is computed from what *this broker* knows: its own name, the
-        challenge it issued, its model and policy. Of the request only the public keys go in.
+        challenge it issued, its model and policy. Of the request only the public keys go in, and
+        the devices' evidence, which the CPU must have committed to.
 
         Returns:
             The claims, and the runtime configuration's bytes: still untrusted, as only policy
@@ -63,20 +64,17 @@ class Appraiser:
             policy_id=model.policy_id,
             device_evidence=Digest(NO_DEVICES),
         )
-        required = model.policy.platform.snp.revocation == "required"
-        rule = RevocationRule.REQUIRED if required else RevocationRule.ANY
-        claims = verify_snp(
+        claims = self.verifier.verify(
             evidence,
-            anchors=self.anchors,
-            collateral=replace(self.collateral, revocation=rule),
-            report_data=expected.report_data(),
+            expected=expected,
+            rule=CollateralRule.of_words(*collateral_words(model.policy.platform, evidence.tee)),
             now=now,
         )
         return claims, evidence.runtime_config
 
 
 def verdict_of(  # noqa: PLR0913 - the facts of one release
-    claims: SnpClaims,
+    claims: Claims,
     config: bytes,
     *,
     asked: Asked,

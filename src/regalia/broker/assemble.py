@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
-from regalia.attest.snp import (
-    COLLATERAL_ENDINGS,
-    COLLATERAL_FILE_MAX,
-    COLLATERAL_FILES_MAX,
-    Anchors,
-    RevocationRule,
-    parse_collateral,
-    parse_root,
-)
+from regalia.attest.anchors import TrustAnchors
+from regalia.attest.collateral import parse_roots
+from regalia.attest.verifier import Verifier
 from regalia.broker.appraise import Appraiser
 from regalia.broker.challenges import ChallengeStore
+from regalia.broker.collateral import (
+    CollateralFloors,
+    is_folder,
+    longest_grace,
+    read_bundle,
+    read_collateral,
+)
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
@@ -28,7 +29,7 @@ from regalia.broker.state import create_tables
 from regalia.core import plugins
 from regalia.core.clock import system_clock
 from regalia.core.errors import CoreCode, UsageError
-from regalia.core.localfs import read_file, read_folder, read_private_file
+from regalia.core.localfs import read_file, read_private_file
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.formats.approval import LIMIT as APPROVAL_LIMIT
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from regalia.attest.snp import SnpCollateral
+    from regalia.attest.collateral import CollateralSet, VerifiedBundle
     from regalia.broker.config import BrokerConfig, ModelSection
     from regalia.broker.models import ServedModel
     from regalia.core.secret import SecretBytes
@@ -50,19 +51,6 @@ if TYPE_CHECKING:
 
 _KEY_LIMIT = 16 * 1024  # bytes of PEM
 _CERTIFICATE_LIMIT = 64 * 1024  # bytes of DER or PEM
-
-
-def read_collateral(folder: Path) -> SnpCollateral:
-    """Certificates and CRLs of a folder; each policy's own revocation rule replaces the strict one.
-
-    Raises:
-        LocalError: the folder cannot be read, or holds too many files.
-        ParseError: a file holds neither certificates nor a revocation list.
-    """
-    files = read_folder(
-        folder, endings=COLLATERAL_ENDINGS, limit=COLLATERAL_FILE_MAX, most=COLLATERAL_FILES_MAX
-    )
-    return parse_collateral(files, RevocationRule.REQUIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +63,7 @@ class Documents:
     appraiser: Appraiser
     models: dict[str, ServedModel]
     banners: tuple[str, ...]
+    bundle: VerifiedBundle | None  # None if collateral is loose files
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +101,21 @@ class Assembler:
         Raises:
             RegaliaError: anything that is missing, malformed, unsigned or does not belong.
         """
-        appraiser = self._appraiser()
+        collateral, bundle = self._collateral()
+        appraiser = self._appraiser(collateral)
         files = [self._model_files(section) for section in self.config.models]
         signer = self._log_key()
         key = verifier_key_text(self.config.log.origin, signer.verify_key)
         store = self._key_store()
         try:
             models = by_id(tuple(load_model(each, store=store, log_key=key) for each in files))
+            grace = longest_grace(model.policy for model in models.values())
+            collateral.require_fresh(system_clock(), grace)
         except BaseException:
             store.close()
             raise
         banners = _banners(self.config, store, tuple(models.values()))
-        return Documents(signer, key, store, appraiser, models, banners)
+        return Documents(signer, key, store, appraiser, models, banners, bundle)
 
     def assemble(self) -> ReadyBroker:
         """Load, open the databases, and raise the version floors.
@@ -137,6 +129,8 @@ class Assembler:
             for url in (config.state.database, config.log.database):
                 engines.append(self._engine(url))  # noqa: PERF401 - the first is closed if the second fails
             create_tables(engines[0])
+            if found.bundle is not None:
+                CollateralFloors(engines[0]).raise_to(found.bundle)
             floors = FloorStore(engines[0])
             log = Log(engines[1], origin=config.log.origin, key=found.signer)
             for model in found.models.values():
@@ -201,17 +195,25 @@ class Assembler:
     def _optional(self, text: str | None) -> Path | None:
         return None if text is None else self._path(text)
 
-    def _appraiser(self) -> Appraiser:
+    def _collateral(self) -> tuple[CollateralSet, VerifiedBundle | None]:
         section = self.config.attest
-        anchors = Anchors.production()
+        path = self._path(section.collateral)
+        if is_folder(path, section):
+            return read_collateral(path), None
+        signers = self._public_keys(section.collateral_signers)
+        bundle = read_bundle(path, section, signers, system_clock())
+        return bundle.collateral, bundle
+
+    def _appraiser(self, collateral: CollateralSet) -> Appraiser:
+        section = self.config.attest
+        anchors = TrustAnchors.production()
         if section.dangerous_simulated_anchor is not None:
             path = self._path(section.dangerous_simulated_anchor)
-            anchors = Anchors.dangerous_simulated(
-                parse_root(read_file(path, limit=_CERTIFICATE_LIMIT), what=str(path))
+            anchors = TrustAnchors.dangerous_simulated(
+                parse_roots(read_file(path, limit=_CERTIFICATE_LIMIT), what=str(path))
             )
         return Appraiser(
-            anchors=anchors,
-            collateral=read_collateral(self._path(section.collateral)),
+            verifier=Verifier(anchors, collateral),
             audience=self.config.log.origin,
         )
 
@@ -249,5 +251,11 @@ def _banners(
         f"DANGEROUS: policy {model.policy.name!r} releases to simulated hardware."
         for model in models
         if model.policy.platform.hardware == "dangerous_simulated"
+    ]
+    banners += [
+        f"DANGEROUS: policy {model.policy.name!r} accepts collateral that is up to "
+        f"{model.policy.platform.dangerous_collateral_grace_days} days late."
+        for model in models
+        if model.policy.platform.dangerous_collateral_grace_days
     ]
     return tuple(banners)

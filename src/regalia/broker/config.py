@@ -49,7 +49,10 @@ class KeysSection(_Section, frozen=True, kw_only=True):
 class AttestSection(_Section, frozen=True, kw_only=True):
     """``[attest]``: certificates and revocation lists."""
 
-    collateral: str
+    collateral: str  # a folder of loose files, or a signed bundle
+    collateral_signers: list[str] = []  # public keys; without any, a bundle is refused
+    collateral_threshold: int = 1
+    collateral_name: str | None = None  # the site that the bundle must be for
     dangerous_simulated_anchor: str | None = None
 
 
@@ -105,6 +108,7 @@ def load_config(path: Path) -> BrokerConfig:
         "limits.challenges": limits.challenges,
         "limits.concurrent": limits.concurrent,
         "limits.body_timeout_s": limits.body_timeout_s,
+        "attest.collateral_threshold": config.attest.collateral_threshold,
         **{f"models[{i}].owner_threshold": m.owner_threshold for i, m in enumerate(config.models)},
     }
     wrong = [name for name, value in positive.items() if value < 1]

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims
 
 _HOLDER_DOMAIN = b"regalia/lease-holder/v1"
 _ID_SIZE = 16  # bytes
 
 
-def holder_of(claims: SnpClaims) -> str:
+def holder_of(claims: Claims) -> str:
     """Names the TEE instance: SHA-256 over chip, REPORT_ID, measurement and HOST_DATA.
 
     REPORT_ID is chosen by the firmware at launch and stays for the guest's life, so a lease
     cannot be renewed from another guest, on the same chip or elsewhere.
     """
-    parts = lp(claims.chip_id, claims.report_id, claims.measurement, claims.host_data)
+    parts = lp(claims.instance, claims.guest, claims.measurement, claims.config_slot)
     return hashlib.sha256(_HOLDER_DOMAIN + parts).hexdigest()
 
 

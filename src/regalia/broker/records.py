@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.clock import rfc3339
-from regalia.formats.evidence import Tee
-from regalia.formats.release import RECORD_FORMAT, Reason, ReleaseRecord
+from regalia.formats.release import RECORD_FORMAT, Reason, ReleaseRecord, device_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from regalia.broker.leases import Lease
     from regalia.core.errors import Code
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims
 
 UNVERIFIED = "unverified"
 REASONS_MAX = 32
@@ -60,7 +59,7 @@ def clean_reasons(reasons: Sequence[tuple[Code, str]]) -> list[Reason]:
 
 def denial_record(
     attempt: Attempt,
-    claims: SnpClaims | None,
+    claims: Claims | None,
     wildcards: Sequence[str],
     reasons: Sequence[tuple[Code, str]],
 ) -> ReleaseRecord:
@@ -69,7 +68,7 @@ def denial_record(
 
 
 def release_record(
-    attempt: Attempt, claims: SnpClaims, wildcards: Sequence[str], lease: Lease
+    attempt: Attempt, claims: Claims, wildcards: Sequence[str], lease: Lease
 ) -> ReleaseRecord:
     """A release, written before any key is touched."""
     return _record(attempt, claims, wildcards, lease=lease, reasons=[])
@@ -77,7 +76,7 @@ def release_record(
 
 def _record(
     attempt: Attempt,
-    claims: SnpClaims | None,
+    claims: Claims | None,
     wildcards: Sequence[str],
     *,
     lease: Lease | None,
@@ -93,10 +92,11 @@ def _record(
         policy_id=attempt.policy_id,
         policy_version=attempt.policy_version,
         hardware=UNVERIFIED if claims is None else claims.hardware,
-        tee="" if claims is None else Tee.SEV_SNP,
+        tee="" if claims is None else claims.tee,
         product="" if claims is None else claims.product,
         measurement="" if claims is None else claims.measurement.hex(),
-        chip_id="" if claims is None else claims.chip_id.hex(),
+        chip_id="" if claims is None else claims.instance.hex(),
+        devices=[] if claims is None else device_names(claims.devices),
         revocation="" if claims is None else claims.revocation,
         evidence_digest=attempt.evidence_digest,
         recipient=attempt.recipient,

@@ -1,8 +1,8 @@
 """The release, in its one order. Spec: docs/spec/release-exchange.md.
 
     (1) consume the challenge          bytes             -> ConsumedChallenge
-    (2) verify the evidence            ConsumedChallenge -> SnpClaims
-    (3) evaluate the policy            SnpClaims         -> Allow
+    (2) verify the evidence            ConsumedChallenge -> Claims
+    (3) evaluate the policy            Claims         -> Allow
     (4) take a lease, within the cap   Allow             -> Cleared
     (5) append the record to the log   Cleared           -> LoggedRecord
     (6) unwrap the model key           LoggedRecord      -> SecretBytes
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from regalia.broker.request import Asked
     from regalia.core.clock import Clock
     from regalia.core.errors import Code
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims
     from regalia.formats.release import LoggedRecord, LogProof, ReleaseRequest
     from regalia.keys.base import KeyStore
     from regalia.policy.verdict import Allow
@@ -87,7 +87,7 @@ class Cleared:
     attempt: Attempt
     asked: Asked
     model: ServedModel
-    claims: SnpClaims
+    claims: Claims
     allow: Allow
     lease: Lease
     mint: InitVar[object]
@@ -102,7 +102,7 @@ class Denial:
     """Why a request is denied, and what was verified by then."""
 
     attempt: Attempt
-    claims: SnpClaims | None
+    claims: Claims | None
     wildcards: tuple[str, ...]
     reasons: tuple[tuple[Code, str], ...]
 
@@ -215,7 +215,7 @@ class Broker:
         self, attempt: Attempt, request: ReleaseRequest, challenge: ConsumedChallenge
     ) -> Cleared | Denial:
         """Steps (2) to (4). Failures of the broker itself are raised, not taken for a denial."""
-        claims: SnpClaims | None = None
+        claims: Claims | None = None
         wildcards: tuple[str, ...] = ()
         try:
             asked = decode(request)
@@ -268,7 +268,7 @@ class Broker:
             raise PolicyDenied(BrokerCode.POLICY_CHANGED, f"the policy is now {model.policy_id}")
         return model
 
-    def _lease(self, asked: Asked, model: ServedModel, claims: SnpClaims, now: datetime) -> Lease:
+    def _lease(self, asked: Asked, model: ServedModel, claims: Claims, now: datetime) -> Lease:
         return self.leases.take(
             model_id=str(model.model_id),
             holder=holder_of(claims),

@@ -46,6 +46,14 @@ FLOORS = sa.Table(
     sa.Column("policy_id", sa.Text, nullable=False),
     sa.Column("model_version", sa.BigInteger, nullable=False),
 )
+COLLATERAL_FLOORS = sa.Table(
+    "broker_collateral_floors",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),  # of the site, signed in the bundle
+    sa.Column("serial", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("tcb_evaluation_data_number", sa.BigInteger, nullable=False),
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -12,13 +12,15 @@ from dataclasses import InitVar, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from regalia.attest.snp import verify_snp
+from regalia.attest.rules import CollateralRule
 from regalia.client.errors import ClientCode
 from regalia.client.fetch import fetch_evidence, fetch_evidence_async
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import LogError
 from regalia.crypto.ohttp import serving_key_config
 from regalia.formats.evidence import CHALLENGE_SIZE
+from regalia.formats.policy import collateral_words
+from regalia.formats.release import device_names
 from regalia.formats.runtime_config import parse_runtime_config
 from regalia.formats.serving import DATE_WINDOW_S, parse_serving_evidence
 from regalia.policy.context import ClientContext
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from regalia.client.trust import ClientTrust
     from regalia.crypto.ohttp import KeyConfig
-    from regalia.formats.claims import SnpClaims
+    from regalia.formats.claims import Claims
     from regalia.formats.release import LoggedRecord
     from regalia.formats.runtime_config import RuntimeConfig
     from regalia.formats.serving import ServingEvidence
@@ -61,7 +63,7 @@ class VerifiedRuntime:
     """
 
     document: ServingEvidence
-    claims: SnpClaims
+    claims: Claims
     config: RuntimeConfig
     verdict: Allow
     logged: LoggedRecord | None
@@ -100,11 +102,12 @@ def appraise_runtime(
     # (1) Parse. Everything is untrusted.
     document = parse_serving_evidence(data)
     # (2) Genuine, fresh, and bound to this key, model and version?
-    claims = verify_snp(
+    claims = trust.verifier.verify(
         document.evidence,
-        anchors=trust.anchors,
-        collateral=trust.collateral,
-        report_data=document.binding(challenge).report_data(),
+        expected=document.binding(challenge),
+        rule=CollateralRule.of_words(
+            *collateral_words(trust.policy.platform, document.evidence.tee)
+        ),
         now=now,
     )
     # (3) Acceptable? Evaluation compares the configuration's digest with HOST_DATA.
@@ -169,7 +172,7 @@ async def verify_runtime_async(
 
 
 def _verify_release(
-    document: ServingEvidence, claims: SnpClaims, trust: ClientTrust, *, now: datetime
+    document: ServingEvidence, claims: Claims, trust: ClientTrust, *, now: datetime
 ) -> LoggedRecord | None:
     """The record stands in the policy's log, and is the release of this model to this machine."""
     log_key = trust.policy.runtime.log_key
@@ -188,7 +191,8 @@ def _verify_release(
         "tee": claims.tee.value,
         "product": claims.product,
         "measurement": claims.measurement.hex(),
-        "chip_id": claims.chip_id.hex(),
+        "chip_id": claims.instance.hex(),
+        "devices": device_names(claims.devices),
     }
     wrong = [
         f"{name} is {str(getattr(logged.record, name))[:100]!r}, want {str(value)[:100]!r}"

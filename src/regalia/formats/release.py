@@ -5,14 +5,22 @@ docs/spec/release-record.md.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from regalia.core.codec import MIB, canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
 
-RECORD_FORMAT = "regalia/release-record/v1"
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from regalia.formats.claims import DeviceClaims
+
+RECORD_FORMAT = "regalia/release-record/v2"
+# Before devices were recorded. No such broker released to a machine with devices.
+RECORD_FORMAT_V1 = "regalia/release-record/v1"
+_OLD = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
 REQUEST_LIMIT = 8 * MIB
 RESPONSE_LIMIT = 1 * MIB
 RECORD_LIMIT = 64 * 1024
@@ -60,8 +68,8 @@ class Reason(_Doc, frozen=True, kw_only=True):
     what: str
 
 
-class ReleaseRecord(_Doc, frozen=True, kw_only=True):
-    """What the transparency log keeps of one decision, release or denial."""
+class _RecordV1(_Doc, frozen=True, kw_only=True):
+    """A record as it was before devices were recorded."""
 
     format: str
     decision: Literal["release", "denial"]
@@ -75,7 +83,7 @@ class ReleaseRecord(_Doc, frozen=True, kw_only=True):
     tee: str
     product: str
     measurement: str  # hex; empty when unverified
-    chip_id: str
+    chip_id: str  # the machine, in hex: what ``Claims.instance`` is for its TEE
     revocation: str
     evidence_digest: str
     recipient: str  # fingerprint of the HPKE key
@@ -85,9 +93,17 @@ class ReleaseRecord(_Doc, frozen=True, kw_only=True):
     wildcards: list[str]  # policy fields that were written "any"
     reasons: list[Reason]
 
+
+class ReleaseRecord(_RecordV1, frozen=True, kw_only=True):
+    """What the transparency log keeps of one decision, release or denial."""
+
+    devices: list[str]  # of ``device_names``; empty in a record of version 1, which lists none
+
     def encode(self) -> bytes:
         """Canonical JSON: the log entry's exact bytes."""
-        return canonical_json(self)
+        if self.format != RECORD_FORMAT_V1:
+            return canonical_json(self)
+        return canonical_json({name: getattr(self, name) for name in _RecordV1.__struct_fields__})
 
 
 class LogProof(_Doc, frozen=True, kw_only=True):
@@ -141,11 +157,24 @@ class LoggedRecord:
 
 
 def parse_record(entry: bytes) -> ReleaseRecord:
-    """Inverse of ``ReleaseRecord.encode``. Raises ParseError."""
+    """Inverse of ``ReleaseRecord.encode``, for records of both versions: logs keep them all.
+
+    Raises:
+        ParseError: it is none.
+    """
+    if _OLD in entry:  # canonical JSON: the same bytes inside of a text have escaped quotes
+        old = parse_json(entry, _RecordV1, limit=RECORD_LIMIT, what="release record")
+        fields = {name: getattr(old, name) for name in _RecordV1.__struct_fields__}
+        return ReleaseRecord(**fields, devices=[])
     record = parse_json(entry, ReleaseRecord, limit=RECORD_LIMIT, what="release record")
     if record.format != RECORD_FORMAT:
-        raise ParseError(CoreCode.MALFORMED, f"release record: format {record.format!r}")
+        raise ParseError(CoreCode.MALFORMED, f"release record: format {record.format[:80]!r}")
     return record
+
+
+def device_names(devices: Iterable[DeviceClaims]) -> list[str]:
+    """Devices as records list them: ``<kind>:<identity, hex>``, sorted."""
+    return sorted(f"{device.kind}:{device.identity.hex()}" for device in devices)
 
 
 def release_info(*, model_id: str, lease_id: str, record_index: int) -> bytes:

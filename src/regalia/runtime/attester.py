@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from regalia.core import plugins
 from regalia.core.errors import CoreCode, LocalError, RegaliaError, UsageError
 from regalia.core.types import Digest
-from regalia.formats.evidence import NO_DEVICES, Binding, Role
+from regalia.formats.evidence import (
+    NO_DEVICES,
+    Binding,
+    Role,
+    device_nonce,
+    devices_digest,
+)
 from regalia.formats.serving import ServingEvidence, serving_binding
 from regalia.runtime.codes import RuntimeCode
 
@@ -55,8 +61,13 @@ class Attester:
     model_id: ModelId
 
     def _collect(self, binding: Binding) -> Evidence:
+        """Devices first: the CPU's report commits to the digest of their evidence."""
+        nonce = device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
         try:
-            return self.source.collect(binding.report_data(), self.measured)
+            devices = self.source.collect_devices(nonce)
+            bound = replace(binding, device_evidence=devices_digest(devices))
+            evidence = self.source.collect(bound.report_data(), self.measured)
+            return replace(evidence, devices=devices)
         except RegaliaError:
             raise
         except (OSError, ValueError) as exc:

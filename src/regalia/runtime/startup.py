@@ -8,14 +8,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from regalia.core import plugins
 from regalia.core.errors import IntegrityError, LocalError
 from regalia.core.events import Event, emit
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
-from regalia.formats.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role
+from regalia.formats.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role, devices_digest
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.config import load_measured
@@ -89,7 +89,8 @@ def collect_only(identity: Identity) -> tuple[Evidence, bytes]:
     evidence = attester.for_release(
         challenge=challenge, audience=_ONLY_AUDIENCE, policy_id=binding.policy_id
     )
-    return evidence, binding.report_data()
+    bound = replace(binding, device_evidence=devices_digest(evidence.devices))
+    return evidence, bound.report_data()
 
 
 def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:

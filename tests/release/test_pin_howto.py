@@ -1,0 +1,112 @@
+"""The commands of the how-to are run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from regalia.attest.collateral import parse_roots
+from regalia.crypto.sign import SigningKey
+from regalia.formats.evidence import Tee
+from regalia.formats.policy import parse_platform
+from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
+from regalia.testing.__main__ import main
+from regalia.testing.intel_quotes import pem_chain
+from regalia.testing.machines import MACHINES
+from regalia.testing.source_nitro import open_source
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/howto/pin-reference-values.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def prepare(folder: Path) -> None:
+    """A TDX machine with a runtime's configuration, its bare quote, and a GPU."""
+    owner = SigningKey.generate_ed25519().verify_key
+    config = RuntimeConfig(
+        format=FORMAT,
+        model_id=f"model:{'ab' * 32}",
+        owner_key=str(owner.fingerprint),
+        log_key="log.example+0badc0de+AQID",
+        placement=Placement(region="eu", site="one", tier="own"),
+        egress=[],
+    )
+    machine = MACHINES["tdx"](folder / "machine/machine")
+    machine.write(folder / "machine")
+    gpus = MACHINES["sev-snp+gpus"](folder / "gpus/machine")
+    gpus.write(folder / "gpus")
+    settings = 'store = "s"\nbroker = "http://127.0.0.1:9"\nmeasured_config = "measured.json"\n'
+    settings += 'listen = "127.0.0.1:0"\ndangerous_simulated_tee = true\n'
+    evidence = machine.open().collect(bytes(range(64)), config.encode())
+    device = gpus.open().collect_devices(bytes(range(32)))[0]
+    for name, data in {
+        "owner.pub": owner.to_pem(),
+        "measured.json": config.encode(),
+        "runtime.toml": (settings + machine.section()).encode(),
+        "quote.bin": evidence.report,
+        "ccel.bin": evidence.event_log,
+        "gpu.txt": device.report.hex().encode(),
+        "gpu-chain.pem": pem_chain(*device.endorsements),
+    }.items():
+        (folder / name).write_bytes(data)
+
+
+@pytest.mark.slow
+def test_the_howto_works_as_written(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    blocks = BLOCK.findall(PAGE)
+    assert len(blocks) == 5
+    function = f'regalia() {{ "{sys.executable}" -m regalia "$@"; }}\n'
+    function += f'python() {{ "{sys.executable}" "$@"; }}\n'
+    done = subprocess.run(
+        ["/bin/bash", "-c", "set -euo pipefail\n" + function + "".join(blocks)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "may be a replay" in done.stderr
+    assert "Exactly 8 devices must be there" in done.stdout
+    ours = parse_platform((tmp_path / "platform.json").read_bytes())
+    theirs = parse_platform((tmp_path / "from-quote.json").read_bytes())
+    assert ours.tdx is not None
+    assert theirs.tdx is not None
+    assert theirs.tdx.mrtd == ours.tdx.mrtd
+    assert (ours.tdx.mr_config_id == "any", theirs.tdx.mr_config_id) == (False, "any")
+    edited = json.loads((tmp_path / "edited.json").read_bytes())
+    assert edited["platform"]["devices"][0]["count"] == 8
+
+
+def test_the_command_that_makes_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*args: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["regalia.testing", *map(str, args)])
+        return main()
+
+    assert run("machine", "aws-nitro", tmp_path / "m") == 0
+    assert "roots.pem" in capsys.readouterr().out
+    section = tomllib.loads((tmp_path / "m/evidence.toml").read_text())["evidence"]
+    assert section["source"] == "simulated-nitro"
+    assert open_source(section["options"]).simulated
+    assert parse_roots((tmp_path / "m/roots.pem").read_bytes(), what="roots")
+    assert run("machine", "tea", tmp_path / "n") == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in MACHINES)
+
+
+def test_the_page_names_every_tee() -> None:
+    table = PAGE[PAGE.index("| evidence of |") : PAGE.index("A field in which")]
+    for word in ("SEV-SNP", "TDX", "SGX", "AWS Nitro", "Azure", "TPM", "NVIDIA"):
+        assert f"| {word}" in table, word
+    assert len(Tee) == 7
