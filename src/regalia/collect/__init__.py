@@ -1,0 +1,1 @@
+"""Evidence sources on real hardware: they open devices, on the attester's side only."""
