@@ -103,12 +103,30 @@ def check(*, config_file: Path, as_json: bool) -> None:
     found.store.close()
     for banner in found.banners:
         warn(banner)
+    bundle = _bundle(found)
     if as_json:
-        show_json({"ok": True, "log_key": found.log_key, "models": _models(found)})
+        body = {"log_key": found.log_key, "collateral": bundle, "models": _models(found)}
+        show_json({"ok": True, **body})
         return
     show_facts("broker", [("log_key", found.log_key)])
+    if bundle is not None:
+        show_facts("collateral", [(name, _text(value)) for name, value in bundle.items()])
     for model in _models(found):
         show_facts("model", [(name, _text(value)) for name, value in model.items()])
+
+
+def _bundle(found: Documents) -> dict[str, object] | None:
+    """The signed collateral; None for loose files."""
+    if found.bundle is None:
+        return None
+    document = found.bundle.document
+    return {
+        "name": document.name,
+        "serial": document.serial,
+        "next_update": document.next_update,
+        "digest": str(found.bundle.digest),
+        "signed_by": list(found.bundle.signed_by),
+    }
 
 
 @broker.command("approve")

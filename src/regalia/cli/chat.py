@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regalia.cli.collateral_options import collateral_options
 from regalia.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.client.chat import ChatClient, Message
+    from regalia.client.collateral import BundleSource
     from regalia.client.verify import VerifiedRuntime
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _PROMPT_MAX = 1 << 20  # bytes read from standard input
 _QUIT = ("/quit", "/exit")
 
@@ -30,7 +31,7 @@ SIMULATED_BANNER = (
 @click.command(short_help="Verify a runtime, then chat with it.")
 @click.option("--url", required=True, help="Address of the runtime or relay, without /v1.")
 @click.option("--policy", required=True, type=_FILE, help="Your client policy.")
-@click.option("--collateral", type=_FOLDER, help="Folder of certificates and CRLs (DER or PEM).")
+@collateral_options
 @click.option(
     "--dangerous-simulated-anchor",
     type=_FILE,
@@ -57,7 +58,7 @@ def chat(
     *,
     url: str,
     policy: Path,
-    collateral: Path | None,
+    collateral: Path | BundleSource | None,
     dangerous_simulated_anchor: Path | None,
     model: str | None,
     temperature: float,
@@ -175,10 +176,11 @@ def summary(runtime: VerifiedRuntime) -> dict[str, object]:
     claims, config, logged = runtime.claims, runtime.config, runtime.logged
     return {
         "hardware": claims.hardware.value,
+        "tee": claims.tee.value,
         "product": claims.product,
         "measurement": claims.measurement.hex(),
-        "chip_id": claims.chip_id.hex(),
-        "reported_tcb": claims.reported_tcb.components(),
+        "chip_id": claims.instance.hex(),
+        "tcb": claims.tcb,
         "revocation": claims.revocation.value,
         "model_id": str(runtime.document.model_id),
         "model_version": runtime.document.model_version,
@@ -229,16 +231,17 @@ def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:
     open_rules = runtime.verdict.wildcards
     yield "runtime", url, ""
     if claims.hardware is Hardware.GENUINE:
-        yield "hardware", f"genuine AMD SEV-SNP, {claims.product}", "bold green"
+        yield "hardware", f"genuine {claims.tee.value}, {claims.product}", "bold green"
     else:
         yield (
             "hardware",
-            f"SIMULATED SEV-SNP, {claims.product}: protects nothing from the host",
+            f"SIMULATED {claims.tee.value}, {claims.product}: protects nothing from the host",
             "bold white on red",
         )
     yield "measurement", claims.measurement.hex(), ""
-    tcb = ", ".join(f"{name} {value}" for name, value in claims.reported_tcb.components().items())
-    yield "reported TCB", tcb, ""
+    yield "TCB", ", ".join(f"{name} {value}" for name, value in claims.tcb.items()), ""
+    for device in claims.devices:
+        yield "device", f"{device.hardware} {device.kind}, {device.identity.hex()}", ""
     yield "revocation", claims.revocation.value, ""
     yield "model", f"{runtime.document.model_id}", ""
     yield "model version", str(runtime.document.model_version), ""

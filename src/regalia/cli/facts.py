@@ -24,8 +24,10 @@ def show_facts(title: str, facts: list[tuple[str, str]]) -> None:
         click.echo(f"{click.style(name.ljust(width), dim=True)}  {value}")
 
 
-def show_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table. Text is shown as it is, never as markup."""
+def show_table(
+    headings: tuple[str, ...], rows: Sequence[tuple[str | tuple[str, str], ...]]
+) -> None:
+    """Print a table of text, or of (text, style). Text is shown as it is, never as markup."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -36,7 +38,7 @@ def show_table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
         console = Console(highlight=False, width=_WIDTH_OF_A_PIPE)
     table = Table(*headings, box=SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(c) if isinstance(c, str) else Text(c[0], style=c[1]) for c in row))
     console.print(table)
 
 

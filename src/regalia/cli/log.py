@@ -127,7 +127,7 @@ def verify(
         click.echo(
             _printable(
                 f"release {index}: {record.time}  {record.model_id} v{record.model_version}  to "
-                f"{record.recipient}  ({record.hardware} {record.product}, {record.lease_id})"
+                f"{record.recipient}  ({_machine(record)}, {record.lease_id})"
             )
         )
     _print_summary(audit)
@@ -267,7 +267,7 @@ def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
             str(index),
             record.time,
             record.decision,
-            f"{record.hardware} {record.product}".strip(),
+            _machine(record),
             f"{_short(record.model_id)} v{record.model_version}",
             f"until {record.lease_until}" if released else why,
         )
@@ -277,6 +277,12 @@ def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
     # A pipe has no width: rows stay whole for grep.
     console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
     console.print(table)
+
+
+def _machine(record: ReleaseRecord) -> str:
+    """What it was, e.g. "genuine Genoa, 8 devices"."""
+    cpu = f"{record.hardware} {record.product}".strip()
+    return f"{cpu}, {len(record.devices)} devices" if record.devices else cpu
 
 
 def _short(name: str) -> str:

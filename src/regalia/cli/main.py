@@ -18,7 +18,18 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inspect": ("regalia.cli.inspect", "inspect", "Show what anybody can see of a sealed model."),
     "verify": ("regalia.cli.verify", "verify", "Check a sealed model without any key."),
     "open": ("regalia.cli.open", "open_", "Owner's recovery: write a sealed model in clear."),
+    "measure": (
+        "regalia.cli.measure",
+        "measure",
+        "Compute launch measurements from build artifacts.",
+    ),
     "policy": ("regalia.cli.policy", "policy", "Write, read and explain release policies."),
+    "collateral": (
+        "regalia.cli.collateral",
+        "collateral",
+        "Carry what verifiers need across an air gap.",
+    ),
+    "attest": ("regalia.cli.attest", "attest", "Verify and inspect evidence of any TEE, offline."),
     "store": ("regalia.cli.store", "store", "Serve ciphertext over HTTP."),
     "broker": ("regalia.cli.broker", "broker", "Release keys to attested workloads."),
     "log": ("regalia.cli.log", "log", "Read and verify the transparency log."),
@@ -60,7 +71,8 @@ def cli() -> None:
     """Keep model weights unreadable everywhere except inside a verified TEE.
 
     Exit status: 0 done, 2 usage, 3 malformed input, 4 integrity, 5 attestation, 6 policy,
-    7 key access, 8 unavailable, 9 local file or machine, 10 log, 130 interrupted, 1 a bug.
+    7 key access, 8 unavailable, 9 local file or machine, 10 log, 11 accepted with a warning,
+    130 interrupted, 1 a bug.
     """
 
 

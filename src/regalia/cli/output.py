@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regalia.core.errors import CoreCode, UsageError
+
 if TYPE_CHECKING:
     from regalia.core.errors import RegaliaError
 
@@ -33,7 +35,8 @@ def show_error(error: RegaliaError, *, as_json: bool) -> None:
 def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
     """Print a usage error; returns the exit status, 2."""
     if as_json:
-        body = {"ok": False, "error": {"code": "BAD_USAGE", "what": error.format_message()}}
+        refusal = UsageError(CoreCode.BAD_USAGE, error.format_message())
+        body = {"ok": False, "error": refusal.as_dict()}
         click.echo(json.dumps(body, indent=2, sort_keys=True))
     else:
         error.show()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from regalia.cli.collateral_options import collateral_options
 from regalia.cli.facts import show_facts, show_table
 from regalia.cli.output import show_json
 from regalia.core.errors import CoreCode, UsageError
@@ -63,7 +64,8 @@ def _evidence_options(command: F) -> F:
     report_data = click.option(
         "--report-data",
         metavar="HEX",
-        help="The 64 bytes of report data that the evidence must carry, or the word any.",
+        help="The 64 bytes of report data that the evidence must carry, or the word any. For a"
+        " vendor's own evidence: its report data or nonce, in full.",
     )
     challenge = click.option(
         "--challenge",
@@ -71,19 +73,13 @@ def _evidence_options(command: F) -> F:
         help="In place of --report-data, if the file is what a runtime answered: the 32 bytes"
         " that it was asked with.",
     )
-    collateral = click.option(
-        "--collateral",
-        type=_FILE,
-        metavar="DIR",
-        help="Folder with the platform's certificates and CRLs (.der, .pem, .crt, .crl).",
-    )
     anchor = click.option(
         "--dangerous-simulated-anchor",
         type=_FILE,
         metavar="CERT",
-        help="Trust this throw-away root instead of AMD's. It protects nothing.",
+        help="Trust the throw-away roots in this file, and no vendor's. It protects nothing.",
     )
-    return report_data(challenge(collateral(anchor(command))))
+    return report_data(challenge(collateral_options(anchor(command))))
 
 
 # What an owner decides and no evidence tells.
@@ -178,18 +174,24 @@ def policy() -> None:
     required=True,
     type=_FILE,
     metavar="EVIDENCE",
-    help="Evidence of a known-good runtime: an envelope, or what a runtime answered.",
+    help="Evidence of a known-good runtime: an envelope, or what a runtime answered. With"
+    " --platform-only also a vendor's own evidence, of any TEE or of NVIDIA devices.",
+)
+@click.option(
+    "--platform-only",
+    is_flag=True,
+    help="Write no policy but its platform section: the reference values of this evidence, to be"
+    " put into one. The only way for a vendor's own evidence, which holds no configuration of a"
+    " runtime.",
 )
 @click.option(
     "--model",
-    required=True,
     metavar="MODEL",
     help="A sealed model (its directory or manifest), or model:<64 hex>.",
 )
 @click.option(
     "--signer",
     "owner",
-    required=True,
     metavar="PUB",
     help="The owner's public key: NAME.pub or key:<64 hex>.",
 )
@@ -198,12 +200,29 @@ def policy() -> None:
     required=True,
     type=_FILE,
     metavar="FILE",
-    help="The release policy: signed with --sign, otherwise a draft to read and edit.",
+    help="The release policy: signed with --sign, otherwise a draft to read and edit. Or, with"
+    " --platform-only, the platform section.",
 )
 @click.option("--client-out", type=_FILE, metavar="FILE", help="Write a client policy as well.")
 @_sign_with
 @_passphrase_file
 @_evidence_options
+@click.option(
+    "--now",
+    metavar="TIME",
+    default="now",
+    show_default=True,
+    help="The moment of the check, RFC 3339: when the evidence was made, if it is a recording.",
+)
+@click.option(
+    "--endorsement",
+    "endorsements",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE",
+    help="A certificate, CRL, Intel collateral, RIM or event log that belongs to the evidence;"
+    " recognized by content. Repeat it for several.",
+)
 @click.option(
     "--revocation",
     type=click.Choice(["required", "any"]),
@@ -216,8 +235,9 @@ def policy() -> None:
 def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in PinOptions
     """Write a policy from the evidence of a known-good runtime.
 
-    Measured values are pinned: product, measurement, TCB, firmware, platform flags, VMPL, guest
-    policy and runtime configuration. The rest you choose. What stays open is printed.
+    Measured values are pinned, of any TEE and of all devices that answered: product,
+    measurement, security versions, firmware, state and runtime configuration. The rest you
+    choose. What stays open is printed.
     """
     from regalia.cli.policy_pin import PinOptions, pin_files
 

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.attest.snp import RevocationRule
+from regalia.attest.rules import CollateralRule
 from regalia.cli.output import show_json
-from regalia.cli.policy_input import (
-    ANY,
-    key_fingerprint,
-    make_appraiser,
-    read_evidence,
-    read_policy,
-)
+from regalia.cli.policy_evidence import ANY, make_appraiser, read_given
+from regalia.cli.policy_input import key_fingerprint, read_policy
 from regalia.cli.policy_output import policy_facts, show_headline
+from regalia.core.clock import system_clock
 from regalia.core.types import ModelId
-from regalia.formats.policy import ReleasePolicy
+from regalia.formats.policy import ReleasePolicy, collateral_words
 from regalia.policy.context import ClientContext, ReleaseContext
 from regalia.policy.evaluate import evaluate_client, evaluate_release
 from regalia.policy.explain import explain_policy, explain_verdict, statements
@@ -27,7 +23,9 @@ from regalia.policy.verdict import Allow, Deny
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.cli.policy_input import Appraiser, PolicyFile
+    from regalia.cli.policy_evidence import Appraiser
+    from regalia.cli.policy_input import PolicyFile
+    from regalia.client.collateral import BundleSource
     from regalia.formats.policy import ClientPolicy
     from regalia.policy.verdict import Verdict
 
@@ -42,7 +40,7 @@ class ExplainOptions:
     evidence: tuple[Path, ...]
     report_data: str | None
     challenge: str | None
-    collateral: Path | None
+    collateral: Path | BundleSource | None
     dangerous_simulated_anchor: Path | None
     model_version: int | None
     holders: int
@@ -74,11 +72,8 @@ def _verdicts(
 ) -> list[tuple[Path, Verdict]]:
     if not options.evidence:
         return []
-    required = policy.platform.snp.revocation == "required"
     appraiser = make_appraiser(
-        options.dangerous_simulated_anchor,
-        options.collateral,
-        RevocationRule.REQUIRED if required else RevocationRule.ANY,
+        options.dangerous_simulated_anchor, options.collateral, now=system_clock()
     )
     return [(path, _verdict(options, policy, appraiser, path)) for path in options.evidence]
 
@@ -91,10 +86,11 @@ def _verdict(
 ) -> Verdict:
     # Nothing is released here, so report data may stay unknown; reading it warns.
     unknown = options.report_data is None and options.challenge is None
-    evidence, expected = read_evidence(
+    given = read_given(
         path, report_data=ANY if unknown else options.report_data, challenge=options.challenge
     )
-    claims, config = appraiser.claims(evidence, expected)
+    rule = CollateralRule.of_words(*collateral_words(policy.platform, given.evidence.tee))
+    claims, config = appraiser.claims(given, rule), given.config()
     version = options.model_version
     context = ReleaseContext(
         now=appraiser.now,

@@ -1,4 +1,4 @@
-"""What the policy commands read: policies with their signatures, evidence, models, keys."""
+"""What the policy commands read: policies with their signatures, models, keys, roots."""
 
 from __future__ import annotations
 
@@ -7,25 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regalia.cli.facts import warn
-from regalia.core.codec import MIB, unhex
 from regalia.core.errors import CoreCode, IntegrityError, LocalError, UsageError
 from regalia.core.localfs import read_file
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral
+    from regalia.attest.anchors import TrustAnchors
     from regalia.core.types import KeyFingerprint, ModelId
     from regalia.crypto.sign import SigningKey, VerifyKey
-    from regalia.formats.claims import SnpClaims
-    from regalia.formats.evidence import Evidence
     from regalia.formats.policy import ClientPolicy, ReleasePolicy
-    from regalia.formats.runtime_config import RuntimeConfig
 
-ANY = "any"
 _PEM_LIMIT = 64 * 1024  # bytes
 _ENVELOPE_START = b'{"payload":'  # canonical DSSE begins so
-_SERVING_START = b'{"evidence":'  # canonical serving evidence begins so
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +88,8 @@ def must_be_new(*paths: Path) -> None:
     for path in paths:
         if path.exists():
             raise LocalError(CoreCode.FILE_EXISTS, f"{path} exists")
+        if not path.absolute().parent.is_dir():
+            raise LocalError(CoreCode.FILE_MISSING, f"{path}: its folder does not exist")
 
 
 def key_fingerprint(word: str) -> KeyFingerprint:
@@ -139,96 +133,13 @@ def read_model(
     return manifest.content.model_id, version
 
 
-def read_anchors(dangerous_simulated_anchor: Path | None) -> Anchors:
-    """AMD's roots; or one simulated root, loudly."""
-    from regalia.attest.snp import Anchors, parse_root
+def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
+    """The vendors' roots; or simulated ones, loudly."""
+    from regalia.attest.anchors import TrustAnchors
+    from regalia.attest.collateral import parse_roots
 
     if dangerous_simulated_anchor is None:
-        return Anchors.production()
+        return TrustAnchors.production()
     warn("DANGEROUS: a simulated root is trusted. Nothing is protected from whoever has its key.")
     data = read_file(dangerous_simulated_anchor, limit=_PEM_LIMIT)
-    return Anchors.dangerous_simulated(parse_root(data, what=str(dangerous_simulated_anchor)))
-
-
-@dataclass(frozen=True, slots=True)
-class Appraiser:
-    """How evidence files are verified."""
-
-    anchors: Anchors
-    collateral: SnpCollateral
-    now: datetime
-
-    def claims(self, evidence: Evidence, expected: bytes) -> tuple[SnpClaims, RuntimeConfig]:
-        """Verified claims and the configuration that came along.
-
-        Raises:
-            ParseError, AttestationError: malformed or not genuine.
-        """
-        from regalia.attest.snp import verify_snp
-        from regalia.formats.runtime_config import parse_runtime_config
-
-        claims = verify_snp(
-            evidence,
-            anchors=self.anchors,
-            collateral=self.collateral,
-            report_data=expected,
-            now=self.now,
-        )
-        return claims, parse_runtime_config(evidence.runtime_config)
-
-
-def make_appraiser(anchor: Path | None, collateral: Path | None, rule: RevocationRule) -> Appraiser:
-    """Read anchors and collateral. Raises ParseError, AttestationError or LocalError."""
-    from regalia.client.trust import load_collateral
-    from regalia.core.clock import system_clock
-
-    return Appraiser(read_anchors(anchor), load_collateral(collateral, rule), system_clock())
-
-
-def read_evidence(
-    path: Path, *, report_data: str | None, challenge: str | None
-) -> tuple[Evidence, bytes]:
-    """Evidence, raw and untrusted, and what its report data must be.
-
-    Args:
-        path: an evidence envelope, or the serving evidence that a runtime answers with.
-        report_data: 128 hex digits, or the word ``any``.
-        challenge: 64 hex digits, for serving evidence: the challenge that was asked with.
-
-    Raises:
-        UsageError: neither or both are given, or a challenge for an envelope.
-        ParseError, LocalError: the file is not usable.
-    """
-    from regalia.formats.evidence import (
-        CHALLENGE_SIZE,
-        REPORT_DATA_SIZE,
-        parse_evidence,
-    )
-    from regalia.formats.serving import parse_serving_evidence
-    from regalia.formats.snp import parse_report
-
-    if (report_data is None) == (challenge is None):
-        raise UsageError(
-            CoreCode.BAD_USAGE,
-            "give either --report-data HEX (or the word any), or --challenge HEX if the file is"
-            " what a runtime answered to that challenge",
-        )
-    data = read_file(path, limit=8 * MIB)
-    serving = parse_serving_evidence(data) if data.startswith(_SERVING_START) else None
-    evidence = parse_evidence(data) if serving is None else serving.evidence
-    if challenge is not None:
-        if serving is None:
-            raise UsageError(
-                CoreCode.BAD_USAGE,
-                f"{path} is a bare evidence envelope, which does not say what keys it binds:"
-                " give --report-data",
-            )
-        nonce = unhex(challenge, what="--challenge", size=CHALLENGE_SIZE)
-        return evidence, serving.binding(nonce).report_data()
-    if report_data == ANY:
-        warn(
-            f"{path}: report data is not checked (any), so this may be a replay, and the keys of"
-            " whoever sent it were not compared."
-        )
-        return evidence, parse_report(evidence.report).report_data
-    return evidence, unhex(report_data or "", what="--report-data", size=REPORT_DATA_SIZE)
+    return TrustAnchors.dangerous_simulated(parse_roots(data, what=str(dangerous_simulated_anchor)))

@@ -57,7 +57,11 @@ def show_headline(path: Path, found: PolicyFile) -> None:
 
 def show_open(policy: ReleasePolicy | ClientPolicy) -> None:
     """Print every rule that demands nothing, with its risk. Loud, on standard error."""
-    left_open = open_statements(policy)
+    show_statements(open_statements(policy))
+
+
+def show_statements(left_open: tuple[Statement, ...]) -> None:
+    """As ``show_open``."""
     if not left_open:
         click.echo("Nothing is left open.", err=True)
     for each in left_open:

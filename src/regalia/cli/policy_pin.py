@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from regalia.attest.snp import RevocationRule
+from regalia.attest.rules import CollateralRule
+from regalia.cli.attest_input import read_endorsements, read_time
 from regalia.cli.facts import show_facts
 from regalia.cli.output import show_json
-from regalia.cli.policy_input import (
-    key_fingerprint,
-    make_appraiser,
-    must_be_new,
-    read_evidence,
-    read_model,
-    signing_keys,
-)
-from regalia.cli.policy_output import policy_id, show_open
+from regalia.cli.policy_evidence import make_appraiser, read_given
+from regalia.cli.policy_input import key_fingerprint, must_be_new, read_model, signing_keys
+from regalia.cli.policy_output import policy_id, show_open, show_statements
+from regalia.core.errors import CoreCode, UsageError
 from regalia.core.localfs import write_new
+from regalia.formats.release import device_names
 from regalia.policy.document import sign_release_policy, write_draft
-from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.explain import platform_statements
+from regalia.policy.pin import (
+    OwnerChoices,
+    pin_client,
+    pin_lone_devices,
+    pin_platform,
+    pin_release,
+)
 from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.formats.claims import SnpClaims
+    from regalia.cli.policy_evidence import Appraiser, Given
+    from regalia.client.collateral import BundleSource
+    from regalia.formats.claims import Claims
     from regalia.formats.policy import ReleasePolicy
 
 
@@ -34,15 +40,18 @@ class PinOptions:
     """The command line, as ``regalia.cli.policy`` names and explains its options."""
 
     source: Path
-    model: str
-    owner: str
+    platform_only: bool
+    model: str | None
+    owner: str | None
     out: Path
     client_out: Path | None
     sign_with: tuple[Path, ...]
     passphrase_file: Path | None
     report_data: str | None
     challenge: str | None
-    collateral: Path | None
+    now: str
+    endorsements: tuple[Path, ...]
+    collateral: Path | BundleSource | None
     dangerous_simulated_anchor: Path | None
     revocation: str
     name: str
@@ -61,18 +70,15 @@ class PinOptions:
 
 def pin_files(options: PinOptions) -> None:
     """Verify the evidence, write the policies, and say what they leave open."""
+    if options.platform_only:
+        pin_platform_file(options)
+        return
     outputs = [path for path in (options.out, options.client_out) if path is not None]
     must_be_new(*outputs)
     choices = _choices(options)
-    evidence, expected = read_evidence(
-        options.source, report_data=options.report_data, challenge=options.challenge
-    )
-    appraiser = make_appraiser(
-        options.dangerous_simulated_anchor,
-        options.collateral,
-        RevocationRule(options.revocation),
-    )
-    claims, config = appraiser.claims(evidence, expected)
+    given, appraiser = _given(options)
+    config = given.config()
+    claims = appraiser.claims(given, CollateralRule.of_words(options.revocation, grace_days=0))
     release = pin_release(claims, config, choices, now=appraiser.now)
     client = pin_client(claims, config, choices, now=appraiser.now)
     keys = signing_keys(options.sign_with, options.passphrase_file)
@@ -82,7 +88,67 @@ def pin_files(options: PinOptions) -> None:
     _report(options, claims, release, [str(key.verify_key.fingerprint) for key in keys])
 
 
+def _given(options: PinOptions) -> tuple[Given, Appraiser]:
+    now = read_time(options.now)
+    given = read_given(options.source, report_data=options.report_data, challenge=options.challenge)
+    found, loose = read_endorsements(options.endorsements, given.found, now)
+    appraiser = make_appraiser(
+        options.dangerous_simulated_anchor, options.collateral, now=now, loose=loose
+    )
+    return replace(given, found=found), appraiser
+
+
+def pin_platform_file(options: PinOptions) -> None:
+    """Write the platform section that the evidence meets, and say what it leaves open.
+
+    Raises:
+        UsageError: options that are about a whole policy.
+        RegaliaError: the evidence is not genuine, or no policy accepts it.
+    """
+    if options.client_out is not None or options.sign_with:
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            "a platform section is a part of a policy: --client-out and --sign are for policies",
+        )
+    must_be_new(options.out)
+    given, appraiser = _given(options)
+    rule = CollateralRule.of_words(options.revocation, grace_days=0)
+    if given.found.devices:
+        devices = appraiser.devices(given, rule)
+        platform = pin_lone_devices(devices, pin_machine=options.pin_chip)
+    else:
+        claims = appraiser.claims(given, rule)
+        devices = claims.devices
+        # What the field of a configuration holds without one is nothing to compare with.
+        config = bool(given.evidence.runtime_config) and not options.any_host_data
+        platform = pin_platform(claims, pin_machine=options.pin_chip, pin_config=config)
+    write_new(options.out, platform.encode())
+    left_open = platform_statements(platform)
+    if options.as_json:
+        show_json(
+            {
+                "ok": True,
+                "out": str(options.out),
+                "form": given.found.form,
+                "tee": given.found.subject,
+                "hardware": platform.hardware,
+                "devices": device_names(devices),
+                "fresh": given.expected is not None,
+                "wildcards": [each.path for each in left_open],
+            }
+        )
+        return
+    facts = [("from", given.found.form), ("hardware", platform.hardware)]
+    facts += [("device", name) for name in device_names(devices)]
+    show_facts(f"{options.out} holds the platform section of {given.found.subject}", facts)
+    show_statements(left_open)
+
+
 def _choices(options: PinOptions) -> OwnerChoices:
+    if options.model is None or options.owner is None:
+        raise UsageError(
+            CoreCode.BAD_USAGE, "give --model and --signer, or --platform-only for no policy"
+        )
     owner = key_fingerprint(options.owner)
     model_id, model_version = read_model(options.model, owner, options.minimum_version)
     return OwnerChoices(
@@ -103,7 +169,7 @@ def _choices(options: PinOptions) -> OwnerChoices:
 
 
 def _report(
-    options: PinOptions, claims: SnpClaims, release: ReleasePolicy, signed_by: list[str]
+    options: PinOptions, claims: Claims, release: ReleasePolicy, signed_by: list[str]
 ) -> None:
     if options.as_json:
         show_json(

@@ -15,7 +15,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group()
 def testing() -> None:
-    """Make a small real model, or a simulated SEV-SNP platform."""
+    """Make a small real model, or a simulated platform or machine of any TEE."""
 
 
 @testing.command("model")
@@ -39,6 +39,36 @@ def platform(folder: Path, product: str) -> None:
     made = SimulatedPlatform.create(folder, product)
     click.echo(
         f"simulated platform  {folder}\nroot                {made.collateral_directory}/ark.der"
+    )
+
+
+@testing.command("intel-platform")
+@click.argument("folder", type=_FOLDER)
+def intel_platform(folder: Path) -> None:
+    """Make a simulated Intel platform, TDX and SGX, in FOLDER. It protects nothing."""
+    from regalia.testing.intel import SimulatedIntel
+
+    SimulatedIntel.create(folder)
+    click.echo(f"simulated platform  {folder}\nroot                {folder}/collateral/root.der")
+
+
+@testing.command("machine")
+@click.argument("kind")
+@click.argument("folder", type=_FOLDER)
+def machine(kind: str, folder: Path) -> None:
+    """Make a simulated machine of KIND in FOLDER. It protects nothing.
+
+    FOLDER/evidence.toml is for a runtime's configuration, FOLDER/collateral and FOLDER/roots.pem
+    are for whoever verifies. KIND is a TEE, such as tdx; another word lists all.
+    """
+    from regalia.testing.machines import MACHINES
+
+    if kind not in MACHINES:
+        raise click.BadParameter(f"{kind!r} is none of {', '.join(MACHINES)}", param_hint="KIND")
+    made = MACHINES[kind](folder.absolute() / "machine")
+    collateral, roots = made.write(folder)
+    click.echo(
+        f"simulated machine  {folder}\ncollateral         {collateral}\nroots              {roots}"
     )
 
 

@@ -1,0 +1,157 @@
+"""The page on verifying is run as it stands there, and the page on results says what is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.core.clock import system_clock
+from regalia.crypto.jws import verify_compact
+from regalia.crypto.sign import VerifyKey
+from regalia.formats import ear
+from regalia.formats.appraisal import Source
+from regalia.policy import ear as vectors
+from regalia.testing.defender import REPORT_DATA, RUNTIME_CONFIG, defend
+from regalia.testing.intel_quotes import pem_chain
+from regalia.testing.machines import MACHINES
+
+if TYPE_CHECKING:
+    from regalia.testing.machines import Machine
+
+ROOT = Path(__file__).parents[2]
+HOWTO = (ROOT / "docs/howto/verify-evidence.md").read_text(encoding="utf-8")
+SPEC = (ROOT / "docs/spec/ear.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NONCE = bytes(range(1, 33))
+
+
+def prepare(folder: Path) -> None:
+    """Machines, their evidence, and a policy that was pinned on one of them."""
+    files: dict[str, bytes] = {
+        "report_data.hex": REPORT_DATA.hex().encode(),
+        "nonce.hex": NONCE.hex().encode(),
+    }
+    for name, kind in (
+        ("snp", "sev-snp"),
+        ("tdx", "tdx"),
+        ("nitro", "aws-nitro"),
+        ("gpu", "sev-snp+gpus"),
+    ):
+        machine: Machine = MACHINES[kind](folder / name / "machine")
+        machine.write(folder / name)
+        source = machine.open()
+        evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
+        if name == "snp":
+            debug = machine.open("debug").collect(REPORT_DATA, RUNTIME_CONFIG)
+            for file, der in zip(("vcek", "ask", "ark"), evidence.endorsements, strict=True):
+                files[f"{file}.der"] = der
+            files["crl.der"] = machine.collateral["crl.der"]
+            files |= {"report.bin": evidence.report, "evidence.json": evidence.encode()}
+            files["debug.json"] = debug.encode()
+            files["policy.json"] = policy_for(machine)
+        elif name == "tdx":
+            files |= {"quote.bin": evidence.report, "ccel.bin": evidence.event_log}
+        elif name == "nitro":
+            files["nitro.cbor"] = evidence.report
+        else:
+            device = source.collect_devices(NONCE)[0]
+            files["gpu.txt"] = device.report.hex().encode()
+            files["gpu-chain.pem"] = pem_chain(*device.endorsements)
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+
+
+def policy_for(machine: Machine) -> bytes:
+    source = machine.open()
+    defender = defend(
+        lambda: source.collect(REPORT_DATA, RUNTIME_CONFIG), machine.verifier(), system_clock()
+    )
+    return defender.policy.encode()
+
+
+def run_blocks(folder: Path, blocks: list[str]) -> str:
+    functions = f'regalia() {{ "{sys.executable}" -m regalia "$@"; }}\n'
+    functions += f'python() {{ "{sys.executable}" "$@"; }}\n'
+    done = subprocess.run(
+        ["/bin/bash", "-c", "set -euo pipefail\n" + functions + "".join(blocks)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_howto_works_as_written(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    blocks = BLOCK.findall(HOWTO)
+    assert len(blocks) == 7
+    said = run_blocks(tmp_path, blocks)
+    assert said.count("ACCEPTED WITH A WARNING\n") == 6
+    assert "REFUSED" not in said
+    assert "['DEBUG_ENABLED']" in said
+    assert said.count("bound to the challenge") == 4
+    assert "UNTRUSTED: nothing was verified." in said
+    fields = json.loads((tmp_path / "fields.json").read_bytes())
+    assert fields["verified"] is False
+    token = (tmp_path / "result.jwt").read_text()
+    key = VerifyKey.from_pem((tmp_path / "verifier.pub").read_bytes())
+    written = ear.parse_ear(verify_compact(token, [key], typ=ear.MEDIA_TYPE))
+    assert written.status() is ear.Status.WARNING
+
+
+def test_the_page_on_results_names_what_is_written() -> None:
+    example = json.loads(re.findall(r"```json\n(.+?)```", SPEC, re.DOTALL)[0])
+    read = ear.parse_ear(json.dumps(example).encode())
+    assert read.wire() == example
+    assert read.status() is ear.Status.WARNING
+    for name in (*example, *example["submods"]["cpu"]):
+        assert f"`{name}`" in SPEC, name
+    for name in ear.TrustVector().claims():
+        assert f"`{name}`" in SPEC, name
+    for source in Source:
+        assert f"`{source.value}`" in SPEC
+    for status in ear.Status:
+        assert f"`{status.value}`" in SPEC
+    assert f"`{ear.PROFILE}`" in SPEC
+    assert f"`{ear.MEDIA_TYPE}`" in SPEC
+    assert ear.LIMIT == 1 << 20
+    assert f"1 to {ear.SUBMODS_MAX}" in SPEC
+
+
+def test_the_page_on_results_has_the_numbers() -> None:
+    table = SPEC[SPEC.index("## 2. ") : SPEC.index("## 3. ")]
+    rows = {
+        cells[0].strip(" `"): " ".join(cells[1:])
+        for line in table.splitlines()
+        if line.startswith("| `") and (cells := line.strip("|").split("|"))
+    }
+    for value in (
+        vectors.GENUINE,
+        vectors.GENUINE_REVOCATION_UNKNOWN,
+        vectors.WEAKENED,
+        vectors.SIMULATED,
+        vectors.CONTRAINDICATED,
+        vectors.NOT_RECOGNIZED,
+        vectors.CRYPTO_FAILED,
+    ):
+        assert re.search(rf"\b{value} ", rows["hardware"]), value
+    assert f"{vectors.BOOT_MEASURED} measured at boot" in rows["executables"]
+    assert f"{vectors.UNKNOWN_WORKLOAD} not among" in rows["executables"]
+    assert f"{vectors.NOT_ISOLATED} a TPM" in rows["runtime-opaque"]
+    assert f"{vectors.WEAKENED} nothing shows" in rows["sourced-data"]
+    for claim, value in vectors._SPOILED.values():
+        if value != vectors.UNKNOWN_WORKLOAD:
+            assert re.search(rf"\b{value} ", rows[claim.replace("_", "-")]), (claim, value)
