@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --no-input --root-user-action=ignore
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick slow check bench lock install clean
+.PHONY: demo test quick slow check bench fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: install
@@ -17,7 +17,7 @@ demo: install
 test: check quick slow
 
 quick: install
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto --dist worksteal
 
 slow: install
 	$(BIN)/pytest -m slow -p no:randomly
@@ -35,6 +35,12 @@ bench: install
 	$(BIN)/python bench/load_speed.py
 	$(BIN)/python bench/seal_speed.py
 	$(BIN)/python bench/release_latency.py
+	$(BIN)/python bench/attest_cost.py
+
+# Every parser of hostile bytes, guided by coverage.
+FUZZ_SECONDS ?= 600
+fuzz: install
+	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz $(FUZZ_FLAGS)
 
 install: $(READY)
 
