@@ -12,10 +12,22 @@ command -v "$python" >/dev/null 2>&1 || fail "$python is missing: apt-get instal
   fail "$python is older than 3.11: set PYTHON=python3.11 (or newer)"
 
 # Debian packages: gdb takes the core dumps in the demo and the tests; python3-venv brings
-# ensurepip, which Debian's python3 lacks.
+# ensurepip, which Debian's python3 lacks. tpm2-pytss, which speaks to TPMs, is built from source
+# against libtss2-dev; swtpm is the TPM of the tests.
 missing=
 command -v gdb >/dev/null 2>&1 || missing="$missing gdb"
 "$python" -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
+command -v gcc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
+"$python" -c 'import pathlib, sys, sysconfig
+sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || missing="$missing python3-dev"
+command -v pkg-config >/dev/null 2>&1 || missing="$missing pkg-config"
+pkg-config --exists tss2-esys 2>/dev/null || missing="$missing libtss2-dev"
+command -v swtpm >/dev/null 2>&1 || missing="$missing swtpm"
+command -v swtpm_localca >/dev/null 2>&1 || missing="$missing swtpm-tools"
+for tcti in swtpm device; do
+  "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "libtss2-tcti-$tcti.so.0" 2>/dev/null ||
+    missing="$missing libtss2-tcti-${tcti}0"
+done
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     say "installing Debian packages:$missing"

@@ -5,10 +5,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 printf 'torch==2.13.0\n' >"$work/constraints.txt"
 printf 'hatchling\neditables\n' >"$work/build.in"
+# Pins stay as they are unless something new needs them otherwise; UPGRADE=1 takes what is newest.
+if [ -z "${UPGRADE:-}" ]; then
+  cp requirements/lock.txt "$work/lock.txt"
+  cp requirements/build.txt "$work/build.txt"
+fi
 flags="--quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header
   --no-emit-find-links --no-emit-index-url"
 
-pip-compile $flags --extra transformers --extra demo --extra dev --constraint "$work/constraints.txt" \
+pip-compile $flags --extra transformers --extra demo --extra ingest --extra measure --extra tpm --extra dev --constraint "$work/constraints.txt" \
   --output-file "$work/lock.txt" pyproject.toml
 pip-compile $flags --output-file "$work/build.txt" "$work/build.in"
 {
