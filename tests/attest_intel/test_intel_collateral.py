@@ -86,7 +86,14 @@ def test_no_collateral_at_all(bench: IntelBench) -> None:
         )
     assert refusal.value.code.name == "COLLATERAL_MISSING"
     names = [step.check.name for step in trail.failed(refusal.value)]
-    assert names == ["intel/quote", "intel/pck-chain", "intel/tcb-info"]
+    assert names == [
+        "intel/quote",
+        "intel/pck-chain",
+        "intel/qe-report",
+        "intel/attestation-key",
+        "intel/dates",
+        "intel/tcb-info",
+    ]
 
 
 def test_a_pck_ca_that_only_the_quote_brings(bench: IntelBench) -> None:

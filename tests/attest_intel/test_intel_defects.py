@@ -20,7 +20,8 @@ from regalia.attest.intel import (
     verify_genuine,
     verify_tdx,
 )
-from regalia.attest.intel.chain import TrustedPck
+from regalia.attest.intel.certified import CertifiedKey
+from regalia.attest.intel.chain import PckPath
 from regalia.attest.pki import Cache
 from regalia.attest.trail import Trail
 from regalia.core.errors import AttestationError, ParseError, RegaliaError
@@ -284,7 +285,8 @@ def test_trusted_types_come_from_the_verifier_only(bench: IntelBench) -> None:
     for make in (
         lambda: GenuineQuote(*(object() for _ in range(10))),  # type: ignore[arg-type]
         lambda: IntelAnchors(Hardware.GENUINE, b"", object()),
-        lambda: TrustedPck(*(object() for _ in range(6))),  # type: ignore[arg-type]
+        lambda: PckPath(*(object() for _ in range(8))),  # type: ignore[arg-type]
+        lambda: CertifiedKey(*(object() for _ in range(4))),  # type: ignore[arg-type]
         lambda: PreparedCollateral(*(object() for _ in range(5))),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError):
@@ -304,12 +306,12 @@ def test_a_trail_names_the_check_that_failed(bench: IntelBench) -> None:
     trail = Trail()
     bench.verify(bench.evidence(), trail=trail)
     names = [step.check.name for step in trail.steps()]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 14
     assert all(step.passed for step in trail.steps())
     trail = Trail()
     with pytest.raises(AttestationError) as refusal:
         bench.verify(bench.evidence(qe_signer=False), trail=trail)
     steps = trail.failed(refusal.value)
-    assert [step.check.name for step in steps] == names[:8]
+    assert [step.check.name for step in steps] == names[:9]
     assert steps[-1].code == "QE_IDENTITY_MISMATCH"
     assert steps[-1].seen != steps[-1].wanted

@@ -53,12 +53,12 @@ def test_certificates_left_out_doubled_and_swapped(bench: IntelBench, tee: Tee) 
     verify = bench.with_prepared()
     evidence = bench.evidence(tee)
     quote = parse_quote(evidence.report)
-    blocks = re.findall(rb"-----BEGIN.+?-----END CERTIFICATE-----\n", quote.pck_chain, re.DOTALL)
+    blocks = re.findall(rb"-----BEGIN.+?-----END CERTIFICATE-----\n", quote.qe.pck_chain, re.DOTALL)
     assert len(blocks) == 3
 
     def changed(chains: Iterator[tuple[str, Sequence[bytes]]]) -> Iterator[tuple[str, Evidence]]:
         for what, chain in chains:
-            altered = replace(quote, pck_chain=b"".join(chain) + b"\x00")
+            altered = replace(quote, qe=replace(quote.qe, pck_chain=b"".join(chain) + b"\x00"))
             yield what, replace(evidence, report=altered.encode())
 
     for change in (dropped, duplicated, reordered):
@@ -77,7 +77,12 @@ def test_parts_of_two_good_quotes(bench: IntelBench) -> None:
             verify(replace(one, report=mixed.encode()))
         assert refusal.value.code.name == "SIGNATURE_INVALID"
     sgx = parse_quote(bench.evidence(Tee.SGX).report)
-    mixed = replace(first, qe_report=sgx.qe_report, qe_report_signature=sgx.qe_report_signature)
+    enclave = replace(
+        first.qe,
+        qe_report=sgx.qe.qe_report,
+        qe_report_signature=sgx.qe.qe_report_signature,
+    )
+    mixed = replace(first, qe=enclave)
     with pytest.raises(AttestationError) as refusal:  # the quoting enclave for SGX
         verify(replace(one, report=mixed.encode()))
     assert refusal.value.code.name == "QE_IDENTITY_MISMATCH"

@@ -236,8 +236,8 @@ def test_real_evidence(tdx_vectors: Path, quote: str, collateral: str, now: int)
     else:
         ours = genuine.status.value, genuine.standing.advisories
         parsed = dcap_qvl.parse_quote(raw)
-        assert genuine.pck.facts.fmspc.hex().upper() == parsed.fmspc()
-        assert genuine.pck.facts.ppid == parsed.pck_extension().ppid
+        assert genuine.certified.pck.facts.fmspc.hex().upper() == parsed.fmspc()
+        assert genuine.certified.pck.facts.ppid == parsed.pck_extension().ppid
         if isinstance(genuine.quote.body, TdReport) and genuine.quote.body.td_attributes & 1:
             ours = REFUSED  # dcap-qvl refuses debug itself
     try:

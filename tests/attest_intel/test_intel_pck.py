@@ -100,7 +100,7 @@ def test_each_certificate_has_its_place(bench: IntelBench) -> None:
     authority, anchors = platform.authority, platform.anchors()
     root, ca = authority.root(), authority.pck_ca()
     signing, pck = authority.tcb_signing(), authority.pck(platform.facts())
-    good = verify_pck(pem_chain(pck, ca, root), anchors=anchors, now=bench.now, cache=cache)
+    good = verify_pck(pem_chain(pck, ca, root), anchors=anchors, cache=cache)
     assert good.facts == platform.facts()
     for chain in (
         (signing, ca, root),
@@ -113,19 +113,11 @@ def test_each_certificate_has_its_place(bench: IntelBench) -> None:
         (pck,),
     ):
         assert (
-            refused(
-                lambda chain=chain: verify_pck(
-                    pem_chain(*chain), anchors=anchors, now=bench.now, cache=cache
-                )
-            )
+            refused(lambda chain=chain: verify_pck(pem_chain(*chain), anchors=anchors, cache=cache))
             == "CHAIN_INVALID"
         )
     assert (
-        refused(
-            lambda: verify_pck(
-                pem_chain(pck, ca, root, root), anchors=anchors, now=bench.now, cache=cache
-            )
-        )
+        refused(lambda: verify_pck(pem_chain(pck, ca, root, root), anchors=anchors, cache=cache))
         == "TOO_LARGE"
     )
     parsed = {d: parse_certificate(d, what="x") for d in (root, ca, signing, pck)}
@@ -141,11 +133,10 @@ def test_a_warm_cache_trusts_no_more(bench: IntelBench) -> None:
     """What the cache knows under one root helps nothing under another."""
     cache = Cache()
     chain = bench.platform.pck_chain()
-    verify_pck(chain, anchors=bench.platform.anchors(), now=bench.now, cache=cache)
+    verify_pck(chain, anchors=bench.platform.anchors(), cache=cache)
     other = SimulatedIntel.make(now=bench.now)
     assert (
-        refused(lambda: verify_pck(chain, anchors=other.anchors(), now=bench.now, cache=cache))
-        == "ROOT_UNTRUSTED"
+        refused(lambda: verify_pck(chain, anchors=other.anchors(), cache=cache)) == "ROOT_UNTRUSTED"
     )
 
 
@@ -201,7 +192,7 @@ def test_real_extensions(tdx_vectors: Path) -> None:
         data = path.read_bytes()
         if path.name == "google-quote_v4_spr_e4.bin":
             data = data[:-39]
-        chain = parse_pem_certificates(parse_quote(data).pck_chain, count_max=3, what=path.name)
+        chain = parse_pem_certificates(parse_quote(data).qe.pck_chain, count_max=3, what=path.name)
         facts = read_pck(parse_certificate(chain[0], what=path.name))
         assert facts.cpu_svn == bytes(facts.svns)
         found[path.name] = facts.fmspc.hex().upper()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest
@@ -48,7 +48,6 @@ POINT_SIZE = 64  # bytes, x and y
 
 _HEADER = struct.Struct("<HHIHH16s20s")
 _DESCRIPTOR = struct.Struct("<HI")
-_SIGNATURES = struct.Struct(f"<{SIGNATURE_SIZE}s{POINT_SIZE}s")
 _CERTIFICATION = struct.Struct("<HI")
 _QE_REPORT = struct.Struct(f"<{ENCLAVE_REPORT_SIZE}s{SIGNATURE_SIZE}sH")
 _SIGNATURE_LENGTH = struct.Struct("<I")
@@ -72,6 +71,36 @@ _BODY_SIZES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QeCertification:
+    """The quoting enclave's word for the key that signs its quotes, untrusted.
+
+    It stays from quote to quote until the machine makes itself another key or gets another PCK
+    certificate.
+    """
+
+    attestation_key: bytes  # 64: a point of P-256
+    qe_report: EnclaveReport
+    qe_report_raw: bytes  # 384, as received
+    qe_report_signature: bytes  # 64, over the QE report by the PCK
+    qe_auth_data: bytes
+    pck_chain: bytes  # PEM, PCK certificate first, as received
+
+    def encode(self, version: int) -> bytes:
+        """What follows a quote's signature, in a quote of that version."""
+        qe = (
+            _QE_REPORT.pack(
+                self.qe_report.encode(), self.qe_report_signature, len(self.qe_auth_data)
+            )
+            + self.qe_auth_data
+            + _CERTIFICATION.pack(CERTIFICATION_PCK_CHAIN, len(self.pck_chain))
+            + self.pck_chain
+        )
+        if version != VERSION_SGX:
+            qe = _CERTIFICATION.pack(CERTIFICATION_QE_REPORT, len(qe)) + qe
+        return self.attestation_key + qe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntelQuote:
     """Every field of one quote, untrusted."""
 
@@ -83,12 +112,7 @@ class IntelQuote:
     body: EnclaveReport | TdReport
     signed: bytes  # as received: header, body type and size, body
     signature: bytes  # 64, over ``signed`` by the attestation key
-    attestation_key: bytes  # 64: a point of P-256
-    qe_report: EnclaveReport
-    qe_report_raw: bytes  # 384, as received
-    qe_report_signature: bytes  # 64, over the QE report by the PCK
-    qe_auth_data: bytes
-    pck_chain: bytes  # PEM, PCK certificate first, as received
+    qe: QeCertification
     trailing_zeros: int  # bytes behind the quote, signed by nobody
 
     @property
@@ -123,22 +147,47 @@ class IntelQuote:
 
     def encode(self) -> bytes:
         """``parse_quote(b).encode() == b`` for every ``b`` that parses."""
-        qe = (
-            _QE_REPORT.pack(
-                self.qe_report.encode(), self.qe_report_signature, len(self.qe_auth_data)
-            )
-            + self.qe_auth_data
-            + _CERTIFICATION.pack(CERTIFICATION_PCK_CHAIN, len(self.pck_chain))
-            + self.pck_chain
-        )
-        if self.version != VERSION_SGX:
-            qe = _CERTIFICATION.pack(CERTIFICATION_QE_REPORT, len(qe)) + qe
-        data = _SIGNATURES.pack(self.signature, self.attestation_key) + qe
+        certification = self.qe.encode(self.version)
         return (
             self.encode_signed()
-            + _SIGNATURE_LENGTH.pack(len(data))
-            + data
+            + _SIGNATURE_LENGTH.pack(SIGNATURE_SIZE + len(certification))
+            + self.signature
+            + certification
             + bytes(self.trailing_zeros)
+        )
+
+
+class QuoteParts(NamedTuple):
+    """A quote cut into its parts; sizes are right, and the certification is unread."""
+
+    version: int
+    qe_svn: int
+    pce_svn: int
+    user_data: bytes
+    body_type: BodyType
+    body: EnclaveReport | TdReport
+    signed: bytes
+    signature: bytes
+    certification: bytes  # the attestation key and everything behind it, but for trailing zeros
+    trailing_zeros: int
+
+    def read(self) -> QeCertification:
+        """The certification. Raises ParseError as ``parse_quote``."""
+        return _qe_certification(self.certification, nested=self.version != VERSION_SGX)
+
+    def quote(self, qe: QeCertification) -> IntelQuote:
+        """The whole, with what ``read`` gave for these same bytes."""
+        return IntelQuote(
+            version=self.version,
+            qe_svn=self.qe_svn,
+            pce_svn=self.pce_svn,
+            user_data=self.user_data,
+            body_type=self.body_type,
+            body=self.body,
+            signed=self.signed,
+            signature=self.signature,
+            qe=qe,
+            trailing_zeros=self.trailing_zeros,
         )
 
 
@@ -182,6 +231,12 @@ def parse_quote(data: bytes) -> IntelQuote:
             keys, quoting enclaves and certification data of other kinds), RESERVED_BIT_SET, or
             TRAILING_DATA for bytes behind the quote that are not zero.
     """
+    parts = split_quote(data)
+    return parts.quote(parts.read())
+
+
+def split_quote(data: bytes) -> QuoteParts:
+    """``parse_quote`` but for the insides of the certification. Raises as it does."""
     if len(data) > QUOTE_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"Intel quote: {len(data)} bytes, at most {QUOTE_MAX}")
     reader = _Reader(data, 0, len(data), "the quote")
@@ -189,13 +244,30 @@ def parse_quote(data: bytes) -> IntelQuote:
     body_type, body = _body(reader, version, tee_type)
     signed = data[: reader.at]
     (size,) = _SIGNATURE_LENGTH.unpack(reader.take(_SIGNATURE_LENGTH.size, "the signature length"))
-    section = reader.inner(size, "the signature data")
-    signature, attestation_key = _SIGNATURES.unpack(section.take(_SIGNATURES.size, "signature"))
-    qe = section
-    if version != VERSION_SGX:
-        qe = section.inner(
-            _certification(section, CERTIFICATION_QE_REPORT), "the QE report certification data"
+    if size < SIGNATURE_SIZE + POINT_SIZE:
+        raise _malformed(f"the signature data has {size} bytes")
+    signature = reader.take(SIGNATURE_SIZE, "the signature")
+    certification = reader.take(size - SIGNATURE_SIZE, "the signature data")
+    rest = data[reader.at :]
+    if rest.count(0) != len(rest):
+        raise ParseError(
+            EvidenceCode.TRAILING_DATA,
+            f"Intel quote: {len(rest)} bytes behind its end, and not all of them are zero",
         )
+    return QuoteParts(
+        *(version, qe_svn, pce_svn, user_data, body_type, body),
+        *(signed, signature, certification, len(rest)),
+    )
+
+
+def _qe_certification(data: bytes, *, nested: bool) -> QeCertification:
+    """Attestation key, QE report, authentication data, PCK chain; nested since version 4."""
+    section = _Reader(data, 0, len(data), "the signature data")
+    attestation_key = section.take(POINT_SIZE, "the attestation key")
+    qe = section
+    if nested:
+        size = _certification(section, CERTIFICATION_QE_REPORT)
+        qe = section.inner(size, "the QE report certification data")
     raw_report, report_signature, auth_size = _QE_REPORT.unpack(
         qe.take(_QE_REPORT.size, "the QE report")
     )
@@ -203,28 +275,13 @@ def parse_quote(data: bytes) -> IntelQuote:
     chain = qe.take(_certification(qe, CERTIFICATION_PCK_CHAIN), "the PCK chain")
     qe.finish()
     section.finish()
-    rest = data[reader.at :]
-    if rest.count(0) != len(rest):
-        raise ParseError(
-            EvidenceCode.TRAILING_DATA,
-            f"Intel quote: {len(rest)} bytes behind its end, and not all of them are zero",
-        )
-    return IntelQuote(
-        version=version,
-        qe_svn=qe_svn,
-        pce_svn=pce_svn,
-        user_data=user_data,
-        body_type=body_type,
-        body=body,
-        signed=signed,
-        signature=signature,
+    return QeCertification(
         attestation_key=attestation_key,
         qe_report=parse_enclave_report(raw_report, what="QE report"),
         qe_report_raw=raw_report,
         qe_report_signature=report_signature,
         qe_auth_data=auth_data,
         pck_chain=chain,
-        trailing_zeros=len(rest),
     )
 
 

@@ -127,7 +127,7 @@ class IntelAuthority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
                 critical=False,
             )
-            .sign(signer, hashes.SHA256())
+            .sign(signer, hashes.SHA256(), ecdsa_deterministic=True)
         )
         return certificate.public_bytes(Encoding.DER)
 
@@ -155,7 +155,8 @@ class IntelAuthority:
         for name in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(_SERIALS[name])
             builder = builder.add_revoked_certificate(entry.revocation_date(since).build())
-        return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+        signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+        return signed.public_bytes(Encoding.DER)
 
 
 def sgx_extension(facts: PckFacts) -> bytes:

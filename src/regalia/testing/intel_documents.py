@@ -127,6 +127,11 @@ def isv_levels(advisory: str) -> list[dict[str, Any]]:
 
 
 def raw_signature(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-    """ECDSA with SHA-256, r and s, 64 bytes."""
-    r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
+    """ECDSA with SHA-256, r and s, 64 bytes.
+
+    Deterministic (RFC 6979): a quoting enclave has its report signed once, and sends the same
+    bytes with every quote.
+    """
+    scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    r, s = decode_dss_signature(key.sign(message, scheme))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from regalia.formats.intel_bodies import EnclaveReport, TdReport, TdReport15, TdReport15Ex
 from regalia.formats.intel_names import SgxAttributeBit, TdAttributeBit
-from regalia.formats.intel_quote import BodyType, IntelQuote
+from regalia.formats.intel_quote import BodyType, IntelQuote, QeCertification
 from regalia.testing.intel_documents import (
     MODULE_SIGNER,
     QE_PROD_IDS,
@@ -149,12 +149,14 @@ def sign_quote(  # noqa: PLR0913 - the parts of a quote
         body=body,
         signed=b"",
         signature=bytes(64),
-        attestation_key=attestation,
-        qe_report=report,
-        qe_report_raw=raw_report,
-        qe_report_signature=_flipped(qe_signature, flip=knobs.bad_qe_signature),
-        qe_auth_data=AUTH_DATA,
-        pck_chain=chain,
+        qe=QeCertification(
+            attestation_key=attestation,
+            qe_report=report,
+            qe_report_raw=raw_report,
+            qe_report_signature=_flipped(qe_signature, flip=knobs.bad_qe_signature),
+            qe_auth_data=AUTH_DATA,
+            pck_chain=chain,
+        ),
         trailing_zeros=knobs.trailing_zeros,
     )
     signed = _spoiled_header(quote.encode_signed(), knobs)
@@ -162,7 +164,7 @@ def sign_quote(  # noqa: PLR0913 - the parts of a quote
     signature = raw_signature(signer, signed)
     quote = replace(quote, signature=_flipped(signature, flip=knobs.bad_signature))
     if knobs.other_attestation_key:
-        quote = replace(quote, attestation_key=point(keys.pck))
+        quote = replace(quote, qe=replace(quote.qe, attestation_key=point(keys.pck)))
     encoded = quote.encode()
     data = signed + encoded[len(signed) :]
     if knobs.certification_type != 5:  # noqa: PLR2004 - the right one

@@ -16,7 +16,13 @@ from regalia.formats.intel_names import (
     SgxAttributeBit,
     SgxType,
 )
-from regalia.formats.intel_quote import VERSION_5, VERSION_SGX, BodyType, IntelQuote
+from regalia.formats.intel_quote import (
+    VERSION_5,
+    VERSION_SGX,
+    BodyType,
+    IntelQuote,
+    QeCertification,
+)
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -92,8 +98,21 @@ def td_reports(draw: DrawFn, body_type: BodyType) -> TdReport:
 
 
 @st.composite
+def qe_certifications(draw: DrawFn) -> QeCertification:
+    """Any that parses; ``qe_report_raw`` is left empty."""
+    return QeCertification(
+        attestation_key=draw(_bytes(64)),
+        qe_report=draw(enclave_reports()),
+        qe_report_raw=b"",
+        qe_report_signature=draw(_bytes(64)),
+        qe_auth_data=draw(st.binary(max_size=64)),
+        pck_chain=draw(st.binary(max_size=64)),
+    )
+
+
+@st.composite
 def intel_quotes(draw: DrawFn) -> IntelQuote:
-    """Any quote that parses; ``signed`` and ``qe_report_raw`` are left empty."""
+    """Any quote that parses; ``signed`` and ``qe.qe_report_raw`` are left empty."""
     version = draw(st.sampled_from([VERSION_SGX, 4, VERSION_5]))
     types = {VERSION_SGX: [BodyType.SGX_ENCLAVE], 4: [BodyType.SGX_ENCLAVE, BodyType.TD_10]}
     body_type = draw(st.sampled_from(types.get(version, list(BodyType))))
@@ -111,12 +130,7 @@ def intel_quotes(draw: DrawFn) -> IntelQuote:
         body=body,
         signed=b"",
         signature=draw(_bytes(64)),
-        attestation_key=draw(_bytes(64)),
-        qe_report=draw(enclave_reports()),
-        qe_report_raw=b"",
-        qe_report_signature=draw(_bytes(64)),
-        qe_auth_data=draw(st.binary(max_size=64)),
-        pck_chain=draw(st.binary(max_size=64)),
+        qe=draw(qe_certifications()),
         trailing_zeros=draw(st.integers(0, 64)),
     )
 

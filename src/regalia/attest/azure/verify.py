@@ -1,7 +1,7 @@
 """Azure confidential VM appraisal, *is it genuine and fresh?* Spec: docs/spec/azure-appraisal.md.
 
  (1) Document and HCL report parse, and are of the kind that the envelope names.
- (2) The hardware's report is genuine: checks 1 to 7 of SEV-SNP, or 1 to 11 of TDX.
+ (2) The hardware's report is genuine: checks 1 to 7 of SEV-SNP, or 1 to 12 of TDX.
  (3) SNP: it was asked for at VMPL 0. TDX: the quote and the TD report in the HCL report agree.
  (4) Its report data is the SHA-256 of the runtime data, and zeros; the runtime data parses, and
      its AK is the paravisor's.

@@ -164,7 +164,7 @@ def intel_platform(evidence: Evidence) -> IntelPlatform:
         AttestationError: LEAF_BINDING_MISMATCH, the certificate names no platform.
     """
     chain = parse_pem_certificates(
-        parse_quote(evidence.report).pck_chain, count_max=CHAIN_SIZE, what="PCK chain"
+        parse_quote(evidence.report).qe.pck_chain, count_max=CHAIN_SIZE, what="PCK chain"
     )
     leaf = parse_certificate(chain[0], what="PCK certificate")
     return IntelPlatform(read_pck(leaf).fmspc, leaf.issuer_common_name)

@@ -47,48 +47,32 @@ _MINT = object()
 
 
 @dataclass(frozen=True, slots=True)
-class TrustedPck:
-    """A PCK certificate that the pinned root vouches for at one moment. Made by ``verify_pck``."""
+class PckPath:
+    """A PCK certificate that the pinned root vouches for, dates aside. Made by ``verify_pck``."""
 
-    key: ec.EllipticCurvePublicKey  # P-256
+    key: ec.EllipticCurvePublicKey  # P-256, of the leaf
     facts: PckFacts
     leaf: Certificate
     authority: Certificate  # the PCK Platform or Processor CA
     root: Certificate
+    not_before: datetime  # the latest of the three
+    not_after: datetime  # the earliest of the three
     mint: InitVar[object]
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
-            raise TypeError("a trusted PCK comes from verify_pck")
+            raise TypeError("a PCK path comes from verify_pck")
 
 
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """A PCK chain whose signatures hold, dates aside."""
+def verify_pck(pem: bytes, *, anchors: IntelAnchors, cache: Cache) -> PckPath:
+    """PCK -> Platform or Processor CA -> pinned root, exactly these three.
 
-    key: ec.EllipticCurvePublicKey
-    facts: PckFacts
-    leaf: Certificate
-    authority: Certificate
-    root: Certificate
-
-
-def verify_pck(pem: bytes, *, anchors: IntelAnchors, now: datetime, cache: Cache) -> TrustedPck:
-    """PCK -> Platform or Processor CA -> pinned root, exactly these three, all valid at ``now``.
+    Every signature, name and constraint holds; ``require_current`` sees to the time.
 
     Raises:
         ParseError: the chain or a certificate is malformed.
-        AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED, CERT_NOT_YET_VALID or
-            LEAF_BINDING_MISMATCH.
+        AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID or LEAF_BINDING_MISMATCH.
     """
-    path = cache.derived("intel pck", (pem, anchors.pin), lambda: _path(pem, anchors, cache))
-    for certificate in (path.root, path.authority, path.leaf):
-        require_valid_at(certificate, now)
-    return TrustedPck(path.key, path.facts, path.leaf, path.authority, path.root, _MINT)
-
-
-def _path(pem: bytes, anchors: IntelAnchors, cache: Cache) -> _Path:
-    """All of ``verify_pck`` that does not depend on time: a machine attests again."""
     chain = parse_pem_certificates(pem, count_max=CHAIN_SIZE, what="PCK chain")
     if len(chain) != CHAIN_SIZE:
         raise chain_invalid(f"the PCK chain has {len(chain)} certificates, want {CHAIN_SIZE}")
@@ -100,7 +84,23 @@ def _path(pem: bytes, anchors: IntelAnchors, cache: Cache) -> _Path:
     if leaf.common_name != PCK_NAME:
         raise chain_invalid(f"{leaf} is not named {PCK_NAME}")
     cache.require_issued_by(leaf, authority, SCHEMES)
-    return _Path(require_signing_leaf(leaf), read_pck(leaf), leaf, authority, root)
+    return PckPath(
+        key=require_signing_leaf(leaf),
+        facts=read_pck(leaf),
+        leaf=leaf,
+        authority=authority,
+        root=root,
+        not_before=max(each.not_before for each in (leaf, authority, root)),
+        not_after=min(each.not_after for each in (leaf, authority, root)),
+        mint=_MINT,
+    )
+
+
+def require_current(path: PckPath, now: datetime) -> None:
+    """The whole path is valid now. Raises AttestationError CERT_EXPIRED or CERT_NOT_YET_VALID."""
+    if not path.not_before <= now <= path.not_after:
+        for certificate in (path.root, path.authority, path.leaf):
+            require_valid_at(certificate, now)
 
 
 def require_root(root: Certificate, *, anchors: IntelAnchors, cache: Cache) -> None:

@@ -16,6 +16,12 @@ PCK_CHAIN = Check(
     "Intel certified the key of this very platform; a key that anybody made proves nothing.",
     Source.HARDWARE_PROVEN,
 )
+DATES = Check(
+    "intel/dates",
+    "The platform's certificates are valid at that time",
+    "Intel stands by a certificate for a while; an old one may be of a key that has leaked since.",
+    Source.VERIFIER_DERIVED,
+)
 REVOCATION = Check(
     "intel/revocation",
     "Intel's revocation lists are current and name none of the certificates",

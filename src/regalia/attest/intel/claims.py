@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def _platform(evidence: Evidence, genuine: GenuineQuote) -> dict[str, Any]:
     """What ``IntelClaims`` has."""
-    facts, info, identity = genuine.pck.facts, genuine.info, genuine.identity
+    facts, info, identity = genuine.certified.pck.facts, genuine.info, genuine.identity
     stands = genuine.standing
     return {
         "hardware": genuine.anchors.hardware,
@@ -31,7 +31,7 @@ def _platform(evidence: Evidence, genuine: GenuineQuote) -> dict[str, Any]:
         "tcb_status": genuine.status,
         "current_tcb_status": genuine.current_status,
         "qe_status": stands.qe.status,
-        "qe_isv_svn": genuine.quote.qe_report.isv_svn,
+        "qe_isv_svn": genuine.certified.qe_report.isv_svn,
         "advisory_ids": stands.advisories,
         "tcb_date": stands.platform.date,
         "tcb_evaluation_data_number": min(

@@ -14,24 +14,24 @@ from regalia.formats.intel_names import SgxAttributeBit
 if TYPE_CHECKING:
     from regalia.attest.intel.documents import EnclaveIdentity, IsvLevel
     from regalia.formats.intel_bodies import EnclaveReport
-    from regalia.formats.intel_quote import IntelQuote
+    from regalia.formats.intel_quote import QeCertification
 
 _DIGEST_SIZE = 32  # bytes of the QE report's REPORTDATA; zeros follow
 _FLAGS_BITS = 64
 
 
-def require_attestation_key(quote: IntelQuote) -> None:
+def require_attestation_key(qe: QeCertification) -> None:
     """The QE's REPORTDATA is SHA-256(attestation key, authentication data), then zeros.
 
     Raises:
         AttestationError: QE_BINDING_MISMATCH.
     """
-    digest = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest()
+    digest = hashlib.sha256(qe.attestation_key + qe.qe_auth_data).digest()
     expected = digest.ljust(2 * _DIGEST_SIZE, b"\x00")
-    if not hmac.compare_digest(quote.qe_report.report_data, expected):
+    if not hmac.compare_digest(qe.qe_report.report_data, expected):
         raise AttestationError(
             IntelCode.QE_BINDING_MISMATCH,
-            f"the QE report is over {quote.qe_report.report_data.hex()}, the quote's attestation "
+            f"the QE report is over {qe.qe_report.report_data.hex()}, the quote's attestation "
             f"key and authentication data give {expected.hex()}",
         )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from regalia.attest.intel.chain import TrustedPck
+    from regalia.attest.intel.chain import PckPath
     from regalia.attest.intel.prepared import PreparedCollateral
     from regalia.attest.pki import Certificate
     from regalia.attest.rules import CollateralRule
@@ -25,7 +25,7 @@ _WORST_LAST = (Revocation.CHECKED, Revocation.GRACE, Revocation.UNKNOWN)
 
 
 def check_revocation(
-    pck: TrustedPck,
+    pck: PckPath,
     signers: Iterable[Certificate],
     *,
     collateral: PreparedCollateral,

@@ -2,19 +2,20 @@
 
  (1) The quote parses: exact sizes, known version, everything reserved is zero; what follows it is
      zero too.
- (2) PCK -> PCK Platform or Processor CA -> Intel SGX Root CA (key pinned), valid at ``now``.
- (3) The TCB info for the platform's FMSPC and PCEID is there, signed, in date.
- (4) The quoting enclave's identity likewise: TD_QE for TDX, QE for SGX.
- (5) The root's and the PCK CA's revocation lists are in date and name none of the certificates.
- (6) The PCK signed the QE report.
- (7) The QE report is over the attestation key and the authentication data.
- (8) The QE is Intel's, not in debug mode, and reaches a level of its identity.
- (9) The attestation key signed header and body.
-(10) TDX: MRSIGNERSEAM and SEAMATTRIBUTES are those of a listed module.
-(11) Platform and TDX module reach a level of the TCB info, with the module of the launch and with
+ (2) PCK -> PCK Platform or Processor CA -> Intel SGX Root CA (key pinned).
+ (3) The PCK signed the QE report.
+ (4) The QE report is over the attestation key and the authentication data.
+ (5) The three certificates are valid at ``now``.
+ (6) The TCB info for the platform's FMSPC and PCEID is there, signed, in date.
+ (7) The quoting enclave's identity likewise: TD_QE for TDX, QE for SGX.
+ (8) The root's and the PCK CA's revocation lists are in date and name none of the certificates.
+ (9) The QE is Intel's, not in debug mode, and reaches a level of its identity.
+(10) The attestation key signed header and body.
+(11) TDX: MRSIGNERSEAM and SEAMATTRIBUTES are those of a listed module.
+(12) Platform and TDX module reach a level of the TCB info, with the module of the launch and with
      the one that runs now; none of the levels is revoked.
-(12) REPORTDATA is what the caller expects, all 64 bytes.
-(13) TDX: an event log, if one came along, reproduces RTMR0 to RTMR3.
+(13) REPORTDATA is what the caller expects, all 64 bytes.
+(14) TDX: an event log, if one came along, reproduces RTMR0 to RTMR3.
 
 Left to ``regalia.policy``, which gets the claims: which TCB statuses and advisories, the floor of
 the evaluation data number, debug and migration, SEPT_VE_DISABLE and the other attributes, XFAM,
@@ -30,28 +31,31 @@ from typing import TYPE_CHECKING
 from regalia.attest.codes import AttestCode
 from regalia.attest.eventlog import require_rtmrs
 from regalia.attest.intel import checks
-from regalia.attest.intel.chain import verify_pck
+from regalia.attest.intel.certified import certify
+from regalia.attest.intel.chain import require_current
 from regalia.attest.intel.choose import for_platform, newest, require_dated
 from regalia.attest.intel.claims import event_log_claims, sgx_claims, tdx_claims
 from regalia.attest.intel.documents import EnclaveId, TcbInfoId
-from regalia.attest.intel.qe import require_attestation_key, require_identity
+from regalia.attest.intel.qe import require_identity
 from regalia.attest.intel.revocation import check_revocation, worst
-from regalia.attest.intel.signatures import p256_point, require_raw_signature
+from regalia.attest.intel.signatures import require_raw_signature
 from regalia.attest.intel.tcb import relaunch, require_module, standing
 from regalia.attest.trail import SILENT
+from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.crypto.sign import SignCode
 from regalia.formats.evidence import REPORT_DATA_SIZE, Tee
 from regalia.formats.evidence_codes import EvidenceCode
 from regalia.formats.intel_bodies import TdReport
-from regalia.formats.intel_quote import TEE_TYPE_TDX, VERSION_SGX, parse_quote
+from regalia.formats.intel_quote import VERSION_SGX, split_quote
 from regalia.formats.tcg_log import parse_event_log
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.attest.intel.anchors import IntelAnchors
-    from regalia.attest.intel.chain import TrustedPck
+    from regalia.attest.intel.certified import CertifiedKey
+    from regalia.attest.intel.chain import PckPath
     from regalia.attest.intel.documents import EnclaveIdentity, TcbInfo
     from regalia.attest.intel.prepared import PreparedCollateral
     from regalia.attest.intel.tcb import Standing
@@ -62,7 +66,7 @@ if TYPE_CHECKING:
     from regalia.formats.claims_intel import EventLogClaims, SgxClaims, TdxClaims
     from regalia.formats.evidence import Evidence
     from regalia.formats.intel_names import TcbStatus
-    from regalia.formats.intel_quote import IntelQuote
+    from regalia.formats.intel_quote import QuoteParts
 
 # Keeps quotes from being declared genuine by hand; no wall against code in the same process.
 _MINT = object()
@@ -70,10 +74,10 @@ _MINT = object()
 
 @dataclass(frozen=True, slots=True)
 class GenuineQuote:
-    """A quote that passed checks 1 to 11: genuine, of unknown age. Made by ``verify_genuine``."""
+    """A quote that passed checks 1 to 12: genuine, of unknown age. Made by ``verify_genuine``."""
 
-    quote: IntelQuote
-    pck: TrustedPck
+    quote: QuoteParts
+    certified: CertifiedKey
     info: TcbInfo
     identity: EnclaveIdentity
     standing: Standing  # under the TDX module that launched the TD
@@ -126,8 +130,8 @@ def verify_tdx(  # noqa: PLR0913 - the one shape of all verifiers
         cache=cache,
         trail=trail,
     )
-    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (12)
-    return claims_of_tdx(evidence, genuine, cache, trail)  # (13)
+    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (13)
+    return claims_of_tdx(evidence, genuine, cache, trail)  # (14)
 
 
 def verify_sgx(  # noqa: PLR0913 - the one shape of all verifiers
@@ -152,7 +156,7 @@ def verify_sgx(  # noqa: PLR0913 - the one shape of all verifiers
         cache=cache,
         trail=trail,
     )
-    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (12)
+    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (13)
     return sgx_claims(evidence, genuine)
 
 
@@ -166,35 +170,26 @@ def verify_genuine(  # noqa: PLR0913 - the one shape of all verifiers
     cache: Cache,
     trail: Trail = SILENT,
 ) -> GenuineQuote:
-    """Checks 1 to 11. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
+    """Checks 1 to 12. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
     if now.tzinfo is None:
         raise ValueError("now has no time zone")
     if collateral.anchors != anchors:
         raise ValueError("the collateral was prepared under other anchors")
     trail.enter(checks.QUOTE)  # (1)
     quote = _parse(evidence)
-    trail.enter(checks.PCK_CHAIN)  # (2)
-    pck = verify_pck(quote.pck_chain, anchors=anchors, now=now, cache=cache)
+    certified = certify(quote, anchors=anchors, cache=cache, trail=trail)  # (2) (3) (4)
+    pck, qe_report = certified.pck, certified.qe_report
+    trail.enter(checks.DATES)
     if trail is not SILENT:
-        seen = f"PPID {pck.facts.ppid.hex()}, by {pck.authority.common_name}"
-        trail.note(seen, "the pinned root")
-    info, identity, revocation = _collateral(quote, pck, collateral, rule, now, trail)
-    trail.enter(checks.QE_REPORT)  # (6)
+        trail.note(rfc3339(now), f"{rfc3339(pck.not_before)} to {rfc3339(pck.not_after)}")
+    require_current(pck, now)  # (5)
+    tdx = evidence.tee is Tee.TDX
+    info, identity, revocation = _collateral(pck, collateral, rule, now, trail, tdx=tdx)
+    trail.enter(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
+    qe = require_identity(qe_report, identity)  # (9)
+    trail.enter(checks.SIGNATURE)  # (10)
     require_raw_signature(
-        pck.key,
-        quote.qe_report_signature,
-        quote.qe_report_raw,
-        code=SignCode.SIGNATURE_INVALID,
-        what="QE report",
-    )
-    trail.enter(checks.ATTESTATION_KEY, quote.qe_report.report_data.hex())  # (7)
-    require_attestation_key(quote)
-    trail.enter(checks.QE_IDENTITY, quote.qe_report.mr_signer.hex(), identity.mr_signer.hex())
-    qe = require_identity(quote.qe_report, identity)  # (8)
-    trail.enter(checks.SIGNATURE)  # (9)
-    point = quote.attestation_key  # the same until the machine makes itself another one
-    require_raw_signature(
-        cache.derived("intel key", (point,), lambda: p256_point(point, what="attestation key")),
+        certified.key,
         quote.signature,
         quote.signed,
         code=SignCode.SIGNATURE_INVALID,
@@ -202,23 +197,23 @@ def verify_genuine(  # noqa: PLR0913 - the one shape of all verifiers
     )
     td = quote.body if isinstance(quote.body, TdReport) else None
     if td is not None:
-        trail.enter(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (10)
+        trail.enter(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (11)
         require_module(info, td)
-    trail.enter(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (11)
+    trail.enter(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (12)
     stands, now_status = standing(info, pck.facts, td, qe)
     status = relaunch(stands.status, now_status)
     if trail is not SILENT:
         seen = f"{status} {' '.join(stands.advisories)}".strip()
         trail.note(seen, "a level not revoked")
     return GenuineQuote(
-        quote, pck, info, identity, stands, status, now_status, revocation, anchors, _MINT
+        quote, certified, info, identity, stands, status, now_status, revocation, anchors, _MINT
     )
 
 
-def _parse(evidence: Evidence) -> IntelQuote:
+def _parse(evidence: Evidence) -> QuoteParts:
     """(1) The quote, of the kind of TEE that the envelope names."""
-    quote = parse_quote(evidence.report)
-    tee = Tee.TDX if quote.tee_type == TEE_TYPE_TDX else Tee.SGX
+    quote = split_quote(evidence.report)
+    tee = Tee.TDX if isinstance(quote.body, TdReport) else Tee.SGX
     if evidence.tee is not tee:
         raise ParseError(
             CoreCode.MALFORMED, f"the evidence says {evidence.tee}, the quote is of {tee}"
@@ -232,16 +227,16 @@ def _parse(evidence: Evidence) -> IntelQuote:
     return quote
 
 
-def _collateral(  # noqa: PLR0913, PLR0917 - three checks over the same things
-    quote: IntelQuote,
-    pck: TrustedPck,
+def _collateral(  # noqa: PLR0913 - three checks over the same things
+    pck: PckPath,
     collateral: PreparedCollateral,
     rule: CollateralRule,
     now: datetime,
     trail: Trail,
+    *,
+    tdx: bool,
 ) -> tuple[TcbInfo, EnclaveIdentity, Revocation]:
-    """(3) (4) (5) What Intel says of the platform and of its quoting enclave, and revocation."""
-    tdx = quote.tee_type == TEE_TYPE_TDX
+    """(6) (7) (8) What Intel says of the platform and of its quoting enclave, and revocation."""
     wanted = f"FMSPC {pck.facts.fmspc.hex()}, PCEID {pck.facts.pce_id.hex()}"
     trail.enter(checks.TCB_INFO, wanted=wanted)
     kind = TcbInfoId.TDX if tdx else TcbInfoId.SGX
@@ -270,7 +265,7 @@ def _require_usable(report_data: bytes) -> None:
 
 
 def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
-    """(12) All 64 bytes. An expectation of zeros would accept a quote that anybody can have."""
+    """(13) All 64 bytes. An expectation of zeros would accept a quote that anybody can have."""
     trail.enter(checks.REPORT_DATA, seen.hex(), expected.hex())
     if not any(expected):
         raise AttestationError(
@@ -285,14 +280,14 @@ def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
 def claims_of_tdx(
     evidence: Evidence, genuine: GenuineQuote, cache: Cache, trail: Trail
 ) -> TdxClaims:
-    """Check 13, and claims without check 12: of unknown age. ``attest.replayable`` wraps them."""
+    """Check 14, and claims without check 13: of unknown age. ``attest.replayable`` wraps them."""
     return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, cache, trail))
 
 
 def _event_log(
     log: bytes, genuine: GenuineQuote, cache: Cache, trail: Trail
 ) -> EventLogClaims | None:
-    """(13) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
+    """(14) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
     td = genuine.quote.body
     if not log or not isinstance(td, TdReport):
         return None
