@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 from collections.abc import Callable
@@ -14,10 +13,24 @@ from typing import TYPE_CHECKING
 from regalia.attest.collateral import CollateralSet, parse_roots
 from regalia.attest.pki import Cache
 from regalia.attest.snp import Anchors, verify_genuine
+from regalia.attest.verifier import Verifier
 from regalia.formats.evidence import Evidence, Tee, device_nonce, parse_evidence
 from regalia.formats.snp import Product
-from regalia.testing.samples import GPUS, NO_LISTS, NOW, SAMPLES, snp_sample
+from regalia.testing.intel import SimulatedIntel
+from regalia.testing.nitro import SimulatedNitro
+from regalia.testing.samples import (
+    GPUS,
+    NO_LISTS,
+    NOW,
+    SAMPLES,
+    nitro_sample,
+    snp_sample,
+    tdx_sample,
+    tpm_sample,
+)
 from regalia.testing.snp import SimulatedPlatform
+from regalia.testing.tpm import SimulatedTpm
+from regalia.testing.tpm_authority import TpmAuthority
 
 if TYPE_CHECKING:
     from regalia.testing.samples import Sample
@@ -26,7 +39,6 @@ GOAL = 1.3  # times the bare checks
 GOAL_COMPOSITE = 1.1  # of a CPU with all its GPUs
 VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
 RECORDED = datetime(2026, 3, 1, tzinfo=UTC)
-NEW_MACHINES = 64
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class Case:
 
 
 Make = Callable[[Path], Case | None]  # from an absent directory
+Verify = Callable[[Verifier, Evidence], object]
 
 
 class _Arriving:
@@ -55,86 +68,126 @@ class _Arriving:
     (Python remembers the hash of a bytes object, which makes looking it up again cheaper.)
     """
 
-    def __init__(self, sample: Sample, *, log: bool, known_boot: bool = True) -> None:
-        kept = sample.evidence if log else replace(sample.evidence, event_log=b"")
-        self._sample, self._encoded, self._known_boot = sample, kept.encode(), known_boot
-        self._evidence = kept
+    def __init__(self, sample: Sample, verify: Verify) -> None:
+        self._sample, self._verify = sample, verify
+        self._encoded, self._evidence = sample.evidence.encode(), sample.evidence
+        self._verifier = sample.verifier
 
-    def parse(self) -> None:
-        """Let the evidence arrive."""
+    def arrive(self) -> None:
+        """For the verifier that there is."""
         self._evidence = parse_evidence(self._encoded)
-        if not self._known_boot:
-            table = self._sample.verifier.cache._replays  # noqa: SLF001
-            table.known.clear()
-            table.size = 0
+
+    def arrive_after(self, before: Evidence) -> None:
+        """For a new verifier, which has seen other evidence and nothing else."""
+        given = self._sample.verifier
+        self._verifier = Verifier(given.anchors, given.collateral)
+        self._verify(self._verifier, before)
+        self.arrive()
 
     def verify(self) -> object:
-        """Appraise it."""
-        return self._sample.verify(self._evidence)
+        """What is measured."""
+        return self._verify(self._verifier, self._evidence)
 
 
-def known_machine(
-    name: str, contains: str, *, log: bool = True, known_boot: bool = True, goal: float = GOAL
-) -> Make:
-    """The sample again and again, as when a lease is renewed."""
+def _again(sample: Sample, verify: Verify, contains: str, goal: float = GOAL) -> Case:
+    """The same evidence again and again, as when a lease is renewed."""
+    arriving = _Arriving(sample, verify)
+    return Case(arriving.verify, arriving.arrive, contains, goal)
+
+
+def _after(before: Evidence, sample: Sample, verify: Verify, contains: str) -> Case:
+    """Evidence of something new, each time for a verifier that has seen ``before``."""
+    arriving = _Arriving(sample, verify)
+    return Case(arriving.verify, lambda: arriving.arrive_after(before), contains)
+
+
+def _whole(sample: Sample) -> Verify:
+    def verify(verifier: Verifier, evidence: Evidence) -> object:
+        return verifier.verify(evidence, expected=sample.binding, rule=sample.rule, now=sample.now)
+
+    return verify
+
+
+def same_machine(name: str, contains: str, *, log: bool = True, goal: float = GOAL) -> Make:
+    """The verifier knows the machine and its boot."""
 
     def make(folder: Path) -> Case:
-        arriving = _Arriving(SAMPLES[name](folder), log=log, known_boot=known_boot)
-        return Case(arriving.verify, arriving.parse, contains, goal)
+        sample = SAMPLES[name](folder)
+        if not log:
+            sample = replace(sample, evidence=_without_log(sample.evidence))
+        return _again(sample, _whole(sample), contains, goal)
 
     return make
 
 
-def new_machine(folder: Path) -> Case:
-    """SEV-SNP: each verification is of a chip that this verifier never saw."""
+def new_boot(name: str, contains: str) -> Make:
+    """The machine is known, and the log of its boot is not."""
+
+    def make(folder: Path) -> Case:
+        sample = SAMPLES[name](folder)
+        return _after(_without_log(sample.evidence), sample, _whole(sample), contains)
+
+    return make
+
+
+def _without_log(evidence: Evidence) -> Evidence:
+    return replace(evidence, event_log=b"")
+
+
+def new_machine(pair: Callable[[Path], tuple[Sample, Evidence]], contains: str) -> Make:
+    """The verifier has seen another machine of the same vendor: its authorities are known."""
+
+    def make(folder: Path) -> Case:
+        sample, other = pair(folder)
+        return _after(other, sample, _whole(sample), contains)
+
+    return make
+
+
+def _snp_pair(folder: Path) -> tuple[Sample, Evidence]:
     platform = SimulatedPlatform.create(folder, Product.GENOA, now=NOW)
-    chips = [
-        replace(platform, hwid=secrets.token_bytes(64), secret=secrets.token_bytes(32))
-        for _ in range(NEW_MACHINES)
-    ]
-    samples = [snp_sample(chip) for chip in chips]
-    machines = itertools.cycle(sample.evidence.encode() for sample in samples)
-    first = samples[0]
-    cache, authorities = first.verifier.cache, set(first.verifier.collateral.certificates)
-    leaves = {der for sample in samples for der in sample.evidence.endorsements} - authorities
-    arrived: list[Evidence] = []
-
-    def forget() -> None:
-        """Leaves and what followed from them; the authorities stay known."""
-        derived = cache._derived.known  # noqa: SLF001
-        for key in [each for each in derived if not leaves.isdisjoint(each[1])]:
-            del derived[key]
-        for der in leaves & set(cache._parsed):  # noqa: SLF001
-            del cache._parsed[der]  # noqa: SLF001
-        for pair in [each for each in cache._signed if each[0] in leaves]:  # noqa: SLF001
-            cache._signed.remove(pair)  # noqa: SLF001
-        arrived[:] = [parse_evidence(next(machines))]
-
-    return Case(
-        lambda: first.verify(arrived[0]),
-        forget,
-        "report and a VCEK never seen before, whose key OpenSSL must import",
-    )
+    other = replace(platform, hwid=secrets.token_bytes(64), secret=secrets.token_bytes(32))
+    return snp_sample(platform), snp_sample(other).evidence
 
 
-def one_gpu(folder: Path) -> Case:
+def _tdx_pair(folder: Path) -> tuple[Sample, Evidence]:
+    platform = SimulatedIntel.create(folder, now=NOW)
+    other = replace(platform, ppid=secrets.token_bytes(16))
+    return tdx_sample(platform), _without_log(tdx_sample(other).evidence)
+
+
+def _nitro_pair(folder: Path) -> tuple[Sample, Evidence]:
+    platform = SimulatedNitro.create(folder, clock=lambda: NOW)
+    return nitro_sample(platform), nitro_sample(
+        platform
+    ).evidence  # enclaves have keys of their own
+
+
+def _tpm_pair(_: Path) -> tuple[Sample, Evidence]:
+    authority = TpmAuthority.create(now=NOW)
+    tpm, other = SimulatedTpm.create(authority), SimulatedTpm.create(authority)
+    return tpm_sample(tpm, other), _without_log(tpm_sample(other, tpm).evidence)
+
+
+def gpu(contains: str, *, known: bool) -> Make:
     """A device alone, against its nonce; beside a CPU it is the same for each."""
-    sample = SAMPLES[f"SEV-SNP with {GPUS} GPUs"](folder)
-    bound = sample.binding
-    nonce = device_nonce(bound.role, bound.challenge, bound.hpke_public_key)
-    encoded = sample.evidence.encode()
-    arrived = [sample.evidence]
 
-    def parse() -> None:
-        arrived[:] = [parse_evidence(encoded)]
+    def make(folder: Path) -> Case:
+        sample = SAMPLES[f"SEV-SNP with {GPUS} GPUs"](folder)
+        bound = sample.binding
+        nonce = device_nonce(bound.role, bound.challenge, bound.hpke_public_key)
 
-    return Case(
-        lambda: sample.verifier.verify_device(
-            arrived[0].devices[0], nonce=nonce, rule=sample.rule, now=sample.now
-        ),
-        parse,
-        "SPDM report, certificates known, reference values of driver and VBIOS",
-    )
+        def verify(verifier: Verifier, evidence: Evidence) -> object:
+            return verifier.verify_device(
+                evidence.devices[0], nonce=nonce, rule=sample.rule, now=sample.now
+            )
+
+        if known:
+            return _again(sample, verify, contains)
+        others = replace(sample.evidence, devices=sample.evidence.devices[1:])
+        return _after(others, sample, verify, contains)
+
+    return make
 
 
 def recorded_machine(_: Path) -> Case | None:
@@ -158,31 +211,39 @@ def recorded_machine(_: Path) -> Case | None:
     )
 
 
-QUOTE = "quote, QE report; PCK chain, TCB info and QE identity known"
+QUOTE = "quote; QE report, PCK chain, TCB info and QE identity known"
 TPM_QUOTE = "quote of 24 PCRs by an enrolled AK; EK chain known"
 AZURE = "and the vTPM's quote of 24 PCRs, runtime data, event log of a boot that is known"
 
 CASES: dict[str, Make] = {
-    "SEV-SNP, VCEK": known_machine("SEV-SNP, VCEK", "report; VCEK known"),
-    "SEV-SNP, VLEK": known_machine("SEV-SNP, VLEK", "report; VLEK known"),
-    "SEV-SNP, VCEK, new machine": new_machine,
+    "SEV-SNP, VCEK": same_machine("SEV-SNP, VCEK", "report; VCEK known"),
+    "SEV-SNP, VLEK": same_machine("SEV-SNP, VLEK", "report; VLEK known"),
+    "SEV-SNP, VCEK, new machine": new_machine(_snp_pair, "report and its VCEK"),
     "SEV-SNP, real report": recorded_machine,
-    "TDX, no event log": known_machine("TDX", QUOTE, log=False),
-    "TDX, event log, first time": known_machine(
-        "TDX", f"{QUOTE}; 30 events replayed into RTMR0 to RTMR3", known_boot=False
+    "TDX, no event log": same_machine("TDX", QUOTE, log=False),
+    "TDX, new machine and boot": new_machine(
+        _tdx_pair, "quote, QE report, PCK in PEM; 30 events replayed into RTMR0 to RTMR3"
     ),
-    "TDX, event log, same boot again": known_machine("TDX", f"{QUOTE}; the log known"),
-    "SGX": known_machine("SGX", QUOTE),
-    "Nitro": known_machine("Nitro", "attestation document in CBOR; certificates known"),
-    "TPM, no event log": known_machine("TPM", TPM_QUOTE, log=False),
-    "TPM, event log, first time": known_machine(
-        "TPM", f"{TPM_QUOTE}; 31 events replayed, facts of the boot read", known_boot=False
+    "TDX, new boot": new_boot("TDX", f"{QUOTE}; 30 events replayed into RTMR0 to RTMR3"),
+    "TDX, same boot again": same_machine("TDX", f"{QUOTE}; the log known"),
+    "SGX": same_machine("SGX", QUOTE),
+    "Nitro": same_machine("Nitro", "attestation document in CBOR; certificates known"),
+    "Nitro, new enclave": new_machine(_nitro_pair, "attestation document and its certificate"),
+    "TPM, no event log": same_machine("TPM", TPM_QUOTE, log=False),
+    "TPM, new machine and boot": new_machine(
+        _tpm_pair, "quote of 24 PCRs by an enrolled AK, EK certificate; 31 events replayed"
     ),
-    "TPM, event log, same boot again": known_machine("TPM", f"{TPM_QUOTE}; the log known"),
-    "Azure, SEV-SNP": known_machine("Azure, SEV-SNP", f"report, VCEK known, {AZURE}"),
-    "Azure, TDX": known_machine("Azure, TDX", f"TD quote and TD report, {AZURE}"),
-    "NVIDIA GPU": one_gpu,
-    f"SEV-SNP with {GPUS} GPUs": known_machine(
+    "TPM, new boot": new_boot("TPM", f"{TPM_QUOTE}; 31 events replayed"),
+    "TPM, same boot again": same_machine("TPM", f"{TPM_QUOTE}; the log known"),
+    "Azure, SEV-SNP": same_machine("Azure, SEV-SNP", f"report, VCEK known, {AZURE}"),
+    "Azure, TDX": same_machine("Azure, TDX", f"TD quote and TD report, {AZURE}"),
+    "NVIDIA GPU": gpu(
+        "SPDM report; certificates and reference values of its firmware known", known=True
+    ),
+    "NVIDIA GPU, new device": gpu(
+        "SPDM report, certificates of leaf and device; the firmware known", known=False
+    ),
+    f"SEV-SNP with {GPUS} GPUs": same_machine(
         f"SEV-SNP with {GPUS} GPUs",
         f"report of the CPU and of {GPUS} GPUs, bound together",
         goal=GOAL_COMPOSITE,

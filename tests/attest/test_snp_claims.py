@@ -6,6 +6,7 @@ import struct
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from regalia.formats.claims import Firmware, Tcb
@@ -62,7 +63,7 @@ def distinct(report: SnpReport) -> SnpReport:
             value = bytes((*value[:4], 0, 0, 0, value[7]))  # reserved on Turin
         changes[name] = value if code.endswith("s") else int.from_bytes(value, "little")
     policy = 1 << GuestPolicyBit.RESERVED_ONE | 1 << GuestPolicyBit.RAPL_DIS | 0x1234
-    return replace(report, **{**changes, "policy": policy})
+    return msgspec.structs.replace(report, **{**changes, "policy": policy})
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def both(bench_of: Callable[[str], SnpBench]) -> tuple[SnpReport, SnpClaims]:
     evidence = bench.evidence()
     report = distinct(parse_report(evidence.report))
     key = bench.platform.endorsement_key(HEALTHY.key, reported_tcb(bench.platform.product, HEALTHY))
-    signed = sign_report(replace(report, signature_r=b"", signature_s=b""), key, HEALTHY)
+    signed = sign_report(
+        msgspec.structs.replace(report, signature_r=b"", signature_s=b""), key, HEALTHY
+    )
     return report, bench.verify(replace(evidence, report=signed))
 
 

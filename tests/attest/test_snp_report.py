@@ -16,6 +16,7 @@ from regalia.formats.snp import (
     REPORT_SIZE,
     SIGNED_SIZE,
     Product,
+    SnpReport,
     decode_tcb,
     encode_tcb,
     parse_report,
@@ -24,10 +25,6 @@ from regalia.testing.strategies import snp_reports
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from regalia.formats.snp import (
-        SnpReport,
-    )
 
 BYTE = st.integers(0, 255)
 
@@ -38,6 +35,7 @@ def test_fields_stand_where_the_abi_puts_them() -> None:
         assert declared == offset, name
         offset += struct.calcsize("<" + code)
     assert offset == REPORT_SIZE == 1184
+    assert SnpReport.__struct_fields__ == tuple(name for _, _, name in FIELDS if name)
     assert next(start for start, _, name in FIELDS if name == "signature_r") == SIGNED_SIZE
 
 

@@ -2,7 +2,8 @@
 
 * JSON: UTF-8, object members sorted by code point, no white space, integers only, no
   duplicates. ``parse_json`` re-encodes and compares, so exactly one spelling is accepted.
-* Base64: RFC 4648 section 4 with padding, canonical. Hex: lower case.
+* Base64: RFC 4648 section 4 with padding, canonical. Hex: lower case. A struct's member of type
+  ``bytes`` is base64 in JSON, which the comparison keeps canonical.
 * ``lp``: each part preceded by its length as a 4-byte big-endian integer. No two different
   tuples of byte strings give the same output.
 """
@@ -46,8 +47,7 @@ def parse_json(data: bytes, kind: type[T], *, limit: int, what: str) -> T:
     Raises:
         ParseError: TOO_LARGE or MALFORMED.
     """
-    if len(data) > limit:
-        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
+    at_most(data, limit, what=what)
     try:
         value = msgspec.json.decode(data, type=kind)
         canonical = canonical_json(value) == data
@@ -92,6 +92,13 @@ def exact(data: bytes, size: int, *, what: str) -> bytes:
     """Return ``data`` if it has exactly ``size`` bytes. Nothing is ever padded or truncated."""
     if len(data) != size:
         raise ParseError(CoreCode.MALFORMED, f"{what}: want {size} bytes, got {len(data)}")
+    return data
+
+
+def at_most(data: bytes, limit: int, *, what: str) -> bytes:
+    """Return ``data`` if it has no more than ``limit`` bytes. Raises ParseError TOO_LARGE."""
+    if len(data) > limit:
+        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
     return data
 
 

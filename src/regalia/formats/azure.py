@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.core.codec import b64, canonical_json, parse_json, unb64
+from regalia.core.codec import at_most, canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.formats.hcl import HCL_MAX
 from regalia.formats.tpm import ATTEST_MAX, SIGNATURE_MAX
@@ -29,11 +29,11 @@ TD_QUOTE_MAX = 32 * 1024  # bytes
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: str
-    hcl_report: str
+    hcl_report: bytes
     pcrs: dict[str, dict[str, str]]
-    quoted: str
-    signature: str
-    td_quote: str
+    quoted: bytes
+    signature: bytes
+    td_quote: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class AzureDocument:
         return canonical_json(
             _Wire(
                 format=FORMAT,
-                hcl_report=b64(self.hcl_report),
+                hcl_report=self.hcl_report,
                 pcrs=pcrs_as_text(self.pcrs),
-                quoted=b64(self.quoted),
-                signature=b64(self.signature),
-                td_quote=b64(self.td_quote),
+                quoted=self.quoted,
+                signature=self.signature,
+                td_quote=self.td_quote,
             )
         )
 
@@ -74,9 +74,9 @@ def parse_azure(data: bytes) -> AzureDocument:
     if wire.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"Azure evidence: format {wire.format[:80]!r}")
     return AzureDocument(
-        hcl_report=unb64(wire.hcl_report, what="Azure evidence.hcl_report", limit=HCL_MAX),
-        td_quote=unb64(wire.td_quote, what="Azure evidence.td_quote", limit=TD_QUOTE_MAX),
-        quoted=unb64(wire.quoted, what="Azure evidence.quoted", limit=ATTEST_MAX),
-        signature=unb64(wire.signature, what="Azure evidence.signature", limit=SIGNATURE_MAX),
+        hcl_report=at_most(wire.hcl_report, HCL_MAX, what="Azure evidence.hcl_report"),
+        td_quote=at_most(wire.td_quote, TD_QUOTE_MAX, what="Azure evidence.td_quote"),
+        quoted=at_most(wire.quoted, ATTEST_MAX, what="Azure evidence.quoted"),
+        signature=at_most(wire.signature, SIGNATURE_MAX, what="Azure evidence.signature"),
         pcrs=parse_pcrs(wire.pcrs),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from regalia.core.codec import MIB, b64, canonical_json, exact, lp, parse_json, unb64
+from regalia.core.codec import MIB, canonical_json, exact, lp, parse_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest
 
@@ -109,17 +109,17 @@ def device_nonce(role: Role, challenge: bytes, hpke_public_key: bytes) -> bytes:
 
 class _WireDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kind: str
-    report: str
-    endorsements: list[str]
+    report: bytes
+    endorsements: list[bytes]
 
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: str
     tee: str
-    report: str
-    endorsements: list[str]
-    event_log: str
-    runtime_config: str
+    report: bytes
+    endorsements: list[bytes]
+    event_log: bytes
+    runtime_config: bytes
     devices: list[_WireDevice]
 
 
@@ -180,15 +180,15 @@ class Evidence:
             _Wire(
                 format=FORMAT,
                 tee=self.tee,
-                report=b64(self.report),
-                endorsements=[b64(cert) for cert in self.endorsements],
-                event_log=b64(self.event_log),
-                runtime_config=b64(self.runtime_config),
+                report=self.report,
+                endorsements=list(self.endorsements),
+                event_log=self.event_log,
+                runtime_config=self.runtime_config,
                 devices=[
                     _WireDevice(
                         kind=device.kind,
-                        report=b64(device.report),
-                        endorsements=[b64(cert) for cert in device.endorsements],
+                        report=device.report,
+                        endorsements=list(device.endorsements),
                     )
                     for device in self.devices
                 ],
@@ -215,10 +215,10 @@ def parse_evidence(data: bytes) -> Evidence:
         raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(wire.devices)} devices")
     evidence = Evidence(
         tee=Tee(wire.tee),
-        report=unb64(wire.report, what="evidence.report"),
+        report=wire.report,
         endorsements=_endorsements(wire.endorsements, "evidence"),
-        event_log=unb64(wire.event_log, what="evidence.event_log"),
-        runtime_config=unb64(wire.runtime_config, what="evidence.runtime_config"),
+        event_log=wire.event_log,
+        runtime_config=wire.runtime_config,
         devices=tuple(
             _device(each, f"evidence.devices[{i}]") for i, each in enumerate(wire.devices)
         ),
@@ -228,10 +228,10 @@ def parse_evidence(data: bytes) -> Evidence:
     return evidence
 
 
-def _endorsements(items: list[str], what: str) -> tuple[bytes, ...]:
+def _endorsements(items: list[bytes], what: str) -> tuple[bytes, ...]:
     if len(items) > ENDORSEMENTS_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(items)} endorsements")
-    return tuple(unb64(item, what=f"{what}.endorsements[{i}]") for i, item in enumerate(items))
+    return tuple(items)
 
 
 def _device(wire: _WireDevice, what: str) -> DeviceEvidence:
@@ -239,7 +239,7 @@ def _device(wire: _WireDevice, what: str) -> DeviceEvidence:
         raise ParseError(CoreCode.MALFORMED, f"{what}: kind {wire.kind[:80]!r} is not known")
     return DeviceEvidence(
         kind=DeviceKind(wire.kind),
-        report=unb64(wire.report, what=f"{what}.report"),
+        report=wire.report,
         endorsements=_endorsements(wire.endorsements, what),
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.core.codec import b64, canonical_json, parse_json, unb64, unhex
+from regalia.core.codec import at_most, canonical_json, parse_json, unhex
 from regalia.core.errors import CoreCode, ParseError
 from regalia.formats.evidence import REPORT_DATA_SIZE
 from regalia.formats.tpm import ATTEST_MAX, BANKS_MAX, SELECT_MAX, SIGNATURE_MAX
@@ -48,9 +48,9 @@ def qualifying_data(report_data: bytes) -> bytes:
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: str
-    quoted: str
-    signature: str
-    ak_public: str
+    quoted: bytes
+    signature: bytes
+    ak_public: bytes
     pcrs: dict[str, dict[str, str]]
 
 
@@ -75,9 +75,9 @@ class TpmQuote:
         return canonical_json(
             _Wire(
                 format=FORMAT,
-                quoted=b64(self.quoted),
-                signature=b64(self.signature),
-                ak_public=b64(self.ak_public),
+                quoted=self.quoted,
+                signature=self.signature,
+                ak_public=self.ak_public,
                 pcrs=pcrs_as_text(self.pcrs),
             )
         )
@@ -89,9 +89,9 @@ def parse_tpm_quote(data: bytes) -> TpmQuote:
     if wire.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"TPM quote: format {wire.format[:80]!r}")
     return TpmQuote(
-        quoted=unb64(wire.quoted, what="TPM quote.quoted", limit=ATTEST_MAX),
-        signature=unb64(wire.signature, what="TPM quote.signature", limit=SIGNATURE_MAX),
-        ak_public=unb64(wire.ak_public, what="TPM quote.ak_public", limit=PUBLIC_MAX),
+        quoted=at_most(wire.quoted, ATTEST_MAX, what="TPM quote.quoted"),
+        signature=at_most(wire.signature, SIGNATURE_MAX, what="TPM quote.signature"),
+        ak_public=at_most(wire.ak_public, PUBLIC_MAX, what="TPM quote.ak_public"),
         pcrs=parse_pcrs(wire.pcrs),
     )
 

@@ -90,7 +90,7 @@ class DeviceCertificate:
         for extension, critical in self.extensions:
             builder = builder.add_extension(extension, critical=critical)
         digest = hashes.SHA256() if self.sha256 else hashes.SHA384()
-        return builder.sign(key, digest).public_bytes(Encoding.DER)
+        return builder.sign(key, digest, ecdsa_deterministic=True).public_bytes(Encoding.DER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,11 @@ def _snp_vlek(folder: Path) -> Sample:
 
 
 def _tdx(folder: Path) -> Sample:
-    platform = SimulatedIntel.create(folder, now=NOW)
+    return tdx_sample(SimulatedIntel.create(folder, now=NOW))
+
+
+def tdx_sample(platform: SimulatedIntel) -> Sample:
+    """Of a TD on a simulated Intel platform."""
     evidence = platform.tdx_evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
@@ -138,7 +142,11 @@ def _sgx(folder: Path) -> Sample:
 
 
 def _nitro(folder: Path) -> Sample:
-    platform = SimulatedNitro.create(folder, clock=lambda: NOW)
+    return nitro_sample(SimulatedNitro.create(folder, clock=lambda: NOW))
+
+
+def nitro_sample(platform: SimulatedNitro) -> Sample:
+    """Of an enclave on a simulated instance: each has a key of its own."""
     evidence = platform.evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
@@ -147,14 +155,18 @@ def _nitro(folder: Path) -> Sample:
 
 
 def _tpm(_: Path) -> Sample:
-    authority = TpmAuthority.create(now=NOW)
-    tpm = SimulatedTpm.create(authority)
+    return tpm_sample(SimulatedTpm.create(TpmAuthority.create(now=NOW)))
+
+
+def tpm_sample(tpm: SimulatedTpm, *also_enrolled: SimulatedTpm) -> Sample:
+    """Of a simulated TPM, beside others of the same authority."""
+    authority = tpm.authority
     evidence = tpm.evidence(BINDING.report_data(), config=RUNTIME_CONFIG)
     collateral = TpmCollateral(
         ek_roots=(authority.root(),),
         intermediates=(authority.issuer(),),
         crls=authority.crls(),
-        enrolments=(tpm.enrolment(NOW).encode(),),
+        enrolments=tuple(each.enrolment(NOW).encode() for each in (tpm, *also_enrolled)),
     )
     verifier = Verifier(
         TrustAnchors(tpm=TpmAnchors.production()), CollateralSet((), (), tpm=collateral)

@@ -110,7 +110,8 @@ class TpmAuthority:
         constraints = x509.BasicConstraints(ca=ca, path_length=path_length if ca else None)
         builder = builder.add_extension(constraints, critical=True)
         builder = builder.add_extension(_usage(("key_cert_sign", "crl_sign")), critical=True)
-        return builder.sign(self.root_key, hashes.SHA384()).public_bytes(Encoding.DER)
+        signed = builder.sign(self.root_key, hashes.SHA384(), ecdsa_deterministic=True)
+        return signed.public_bytes(Encoding.DER)
 
     def leaf(self, spec: LeafSpec) -> bytes:
         """A certificate of a TPM's key, DER."""

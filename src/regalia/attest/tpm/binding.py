@@ -158,7 +158,7 @@ def _consistent(enrolment: Enrolment, cache: Cache) -> EkChain:
     """What the document says, its certificate says too."""
     chain = read_ek(enrolment.ek_certificates, cache)
     require_key_of(parse_public(enrolment.ek_public), chain.leaf, what="EK")
-    if (chain.model, hardware_of(chain.model)) != (enrolment.model, enrolment.hardware):
+    if (chain.model, chain.hardware) != (enrolment.model, enrolment.hardware):
         raise _mismatch("the enrolment says another model than the EK certificate")
     return chain
 

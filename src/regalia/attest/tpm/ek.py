@@ -58,6 +58,7 @@ class EkChain:
     leaf: Certificate
     came: tuple[Certificate, ...]
     model: TpmModel
+    hardware: Hardware  # by its model: a program is simulated, whatever root vouches for it
 
 
 def verify_ek(certificates: Sequence[bytes], authorities: Authorities) -> TrustedEk:
@@ -87,14 +88,14 @@ def read_ek(certificates: Sequence[bytes], cache: Cache) -> EkChain:
     usages = extended_usages(leaf)
     if EK_USAGE not in usages:
         raise _unsuitable(f"{leaf}: extended key usage {list(usages)}, want {EK_USAGE}")
-    return EkChain(leaf, tuple(came), model)
+    return EkChain(leaf, tuple(came), model, hardware_of(model))
 
 
 def trust_ek(chain: EkChain, path: Sequence[Certificate], authorities: Authorities) -> TrustedEk:
     """The rest of ``verify_ek``: its path to a trusted root holds at the moment of the check."""
     require_current(chain.leaf, path, authorities.now)
     revocation = check_revocation(chain.leaf, path, authorities)
-    return TrustedEk(chain.leaf, chain.model, hardware_of(chain.model), revocation)
+    return TrustedEk(chain.leaf, chain.model, chain.hardware, revocation)
 
 
 def require_key_of(public: PublicArea, certificate: Certificate, *, what: str) -> None:

@@ -231,19 +231,17 @@ def _check_selection(
     wanted: Mapping[HashAlg, frozenset[int]],
 ) -> None:
     """(5) Quoted, sent and expected registers are the same, and at least one in each bank."""
-    weak = [
-        alg for alg in (*wanted, *pcrs, *(bank.alg for bank in quote.selection)) if alg not in BANKS
-    ]
-    if weak:
-        raise AttestationError(TpmCode.TPM_WEAK_HASH, f"a PCR bank of {weak[0].name}")
     quoted = {bank.alg: frozenset(bank.pcrs) for bank in quote.selection}
+    for alg in (*wanted, *pcrs, *quoted):
+        if alg not in BANKS:
+            raise AttestationError(TpmCode.TPM_WEAK_HASH, f"a PCR bank of {alg.name}")
     if not wanted or not all(wanted.values()) or quoted != dict(wanted):
         raise AttestationError(
             TpmCode.QUOTE_SELECTION,
             f"the quote covers {_banks(quote)}, want exactly {_wanted(wanted)}",
         )
-    sent = {alg: frozenset(bank) for alg, bank in pcrs.items()}
-    if sent != quoted:
+    if {alg: bank.keys() for alg, bank in pcrs.items()} != quoted:  # views compare as sets do
+        sent = {alg: frozenset(bank) for alg, bank in pcrs.items()}
         raise AttestationError(
             TpmCode.QUOTE_SELECTION,
             f"values came along for {_wanted(sent)}, the quote covers {_banks(quote)}",
