@@ -39,6 +39,17 @@ OID_SPL_SPARE = tuple(f"{_ARC}.3.{n}" for n in (4, 5, 6, 7))
 OID_HWID = f"{_ARC}.4"
 OID_CSP_ID = f"{_ARC}.5"
 
+# Looked up as they are: the dotted string of an OID is made anew each time.
+_KNOWN = MappingProxyType(
+    {
+        x509.ObjectIdentifier(oid): oid
+        for oid in (
+            *(OID_PRODUCT_NAME, OID_HWID, OID_CSP_ID),
+            *OID_SPL.values(),
+            *OID_SPL_SPARE,
+        )
+    }
+)
 # Components that a product does not have.
 _ABSENT = MappingProxyType(
     {
@@ -81,9 +92,9 @@ def read_leaf(leaf: Certificate, product: Product, signing_key: SigningKey) -> L
         AttestationError: LEAF_BINDING_MISMATCH, an extension is absent or out of place.
     """
     raw = {
-        extension.oid.dotted_string: extension.value.value
+        _KNOWN[extension.oid]: extension.value.value
         for extension in leaf.extensions
-        if isinstance(extension.value, x509.UnrecognizedExtension)
+        if extension.oid in _KNOWN and isinstance(extension.value, x509.UnrecognizedExtension)
     }
     return LeafFacts(
         product_name=_ia5_string(_required(raw, OID_PRODUCT_NAME, "productName"), "productName"),
