@@ -19,10 +19,11 @@ from regalia.core.plugins import EVIDENCE_SOURCES, load
 from regalia.formats.claims import Hardware
 from regalia.formats.evidence import parse_evidence
 from regalia.formats.snp import parse_report
+from regalia.testing.options import knobs_from
 from regalia.testing.snp import MARKER, MEASUREMENT_SIZE, SimulatedPlatform, measure_code
 from regalia.testing.snp_bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, SnpBench
-from regalia.testing.snp_knobs import HEALTHY, Knobs, knobs_from_options
-from regalia.testing.source import open_source
+from regalia.testing.snp_knobs import HEALTHY, Knobs
+from regalia.testing.sources import open_snp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,8 +232,8 @@ def test_another_process_measures_the_same() -> None:
 
 
 def test_the_plug_in_is_found_by_name(bench: SnpBench) -> None:
-    assert load(EVIDENCE_SOURCES, "simulated-snp") is open_source
-    source = open_source({"platform": str(bench.platform.directory)})
+    assert load(EVIDENCE_SOURCES, "simulated-snp") is open_snp
+    source = open_snp({"platform": str(bench.platform.directory)})
     assert source.simulated
     evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
     claims = bench.verify(evidence)
@@ -243,7 +244,7 @@ def test_the_plug_in_is_found_by_name(bench: SnpBench) -> None:
 
 def test_the_plug_in_takes_knobs(bench: SnpBench) -> None:
     options = {"platform": str(bench.platform.directory), "knobs": {"debug": True, "vmpl": 2}}
-    report = parse_report(open_source(options).collect(REPORT_DATA, RUNTIME_CONFIG).report)
+    report = parse_report(open_snp(options).collect(REPORT_DATA, RUNTIME_CONFIG).report)
     assert report.vmpl == 2
     assert report.policy & 1 << 19
 
@@ -267,13 +268,13 @@ def test_unusable_options(bench: SnpBench, options: dict[str, object]) -> None:
     if options.get("platform") == "PLATFORM":
         options = {**options, "platform": str(bench.platform.directory)}
     with pytest.raises(UsageError) as refusal:
-        open_source(options)
+        open_snp(options)
     assert refusal.value.code.name == "BAD_CONFIG"
 
 
 def test_knobs_from_options() -> None:
-    assert knobs_from_options({}) == HEALTHY
-    assert knobs_from_options({"old_tcb": True}) == Knobs(old_tcb=True)
+    assert knobs_from({}, HEALTHY) == HEALTHY
+    assert knobs_from({"old_tcb": True}, HEALTHY) == Knobs(old_tcb=True)
 
 
 def test_a_platform_by_hand(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from regalia.formats.evidence import Tee, parse_evidence
 from regalia.testing.intel import MARKER, SimulatedIntel
 from regalia.testing.intel_authority import IntelKeys
 from regalia.testing.intel_bench import REPORT_DATA, RUNTIME_CONFIG, IntelBench
-from regalia.testing.source_intel import open_sgx_source, open_tdx_source
+from regalia.testing.sources import open_sgx, open_tdx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Open = Callable[[dict[str, object]], EvidenceSource]
 
-SOURCES = [(open_tdx_source, Tee.TDX), (open_sgx_source, Tee.SGX)]
+SOURCES = [(open_tdx, Tee.TDX), (open_sgx, Tee.SGX)]
 REQUIRED = CollateralRule.of_words("required", 0)
 
 

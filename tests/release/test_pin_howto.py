@@ -20,7 +20,7 @@ from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia.testing.__main__ import main
 from regalia.testing.intel_quotes import pem_chain
 from regalia.testing.machines import MACHINES
-from regalia.testing.source_nitro import open_source
+from regalia.testing.sources import open_nitro
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/howto/pin-reference-values.md").read_text(encoding="utf-8")
@@ -98,7 +98,7 @@ def test_the_command_that_makes_a_machine(
     assert "roots.pem" in capsys.readouterr().out
     section = tomllib.loads((tmp_path / "m/evidence.toml").read_text())["evidence"]
     assert section["source"] == "simulated-nitro"
-    assert open_source(section["options"]).simulated
+    assert open_nitro(section["options"]).simulated
     assert parse_roots((tmp_path / "m/roots.pem").read_bytes(), what="roots")
     assert run("machine", "tea", tmp_path / "n") == 2
     said = capsys.readouterr().err

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
-
-from regalia.core.errors import CoreCode, UsageError
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,12 +95,3 @@ class IntelKnobs:
 
 
 HEALTHY = IntelKnobs()
-
-
-def require_words(knobs: IntelKnobs) -> None:
-    """Knobs that are words have one of theirs. Raises UsageError BAD_CONFIG."""
-    hints = get_type_hints(IntelKnobs)
-    for field in fields(IntelKnobs):
-        words = get_args(hints[field.name])
-        if words and getattr(knobs, field.name) not in words:
-            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {field.name} is none of {words}")

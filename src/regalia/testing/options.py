@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from regalia.core.errors import CoreCode, UsageError
 
@@ -40,17 +40,21 @@ def platform_options(
 
 
 def knobs_from(options: dict[str, object], healthy: Knobs) -> Knobs:
-    """Knobs by name, each of the type that it has by default.
+    """Knobs by name, each of the type that it has by default; words are among those known.
 
     Raises:
-        UsageError: BAD_CONFIG for a name or a type that is not known.
+        UsageError: BAD_CONFIG for a name, a type or a word that is not known.
     """
     known = {field.name: getattr(healthy, field.name) for field in fields(healthy)}
+    hints = get_type_hints(type(healthy))
     for name, value in options.items():
         if name not in known:
             raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name!r} is none of {sorted(known)}")
         if type(value) is not type(known[name]):
             kind = type(known[name]).__name__
             raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name} must be a {kind}")
+        words = get_args(hints[name])
+        if words and value not in words:
+            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name} is none of {words}")
     changes: dict[str, Any] = dict(options)
     return replace(healthy, **changes)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from regalia.core.errors import CoreCode, UsageError
 from regalia.formats.snp import SigningKey
 
 KeyName = Literal["vcek", "vlek", "none"]
@@ -76,22 +75,3 @@ class Knobs:
 
 
 HEALTHY = Knobs()
-
-
-def knobs_from_options(options: dict[str, object]) -> Knobs:
-    """Knobs by name, as they stand in a configuration.
-
-    Raises:
-        UsageError: BAD_CONFIG for a name or a type that is not known.
-    """
-    known = {field.name: getattr(HEALTHY, field.name) for field in fields(Knobs)}
-    for name, value in options.items():
-        if name not in known:
-            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name!r} is none of {sorted(known)}")
-        if type(value) is not type(known[name]):
-            kind = type(known[name]).__name__
-            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name} must be a {kind}")
-    if options.get("signing_key", "vcek") not in _SIGNING_KEYS:
-        raise UsageError(CoreCode.BAD_CONFIG, f"knobs: signing_key is none of {set(_SIGNING_KEYS)}")
-    changes: dict[str, Any] = dict(options)
-    return replace(HEALTHY, **changes)

@@ -10,7 +10,7 @@ from regalia.core.errors import CoreCode, UsageError
 from regalia.testing.nvidia import SimulatedDevices
 from regalia.testing.nvidia_knobs import HEALTHY_DEVICE
 from regalia.testing.options import knobs_from
-from regalia.testing.source import open_source as open_cpu
+from regalia.testing.sources import open_snp
 
 if TYPE_CHECKING:
     from regalia.formats.evidence import DeviceEvidence, Evidence, EvidenceSource
@@ -64,4 +64,4 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
     if not isinstance(chosen, dict):
         raise UsageError(CoreCode.BAD_CONFIG, "simulated-composite: `device_knobs` must be a table")
     knobs = knobs_from(chosen, HEALTHY_DEVICE)
-    return CompositeSource(open_cpu(rest), SimulatedDevices.open(Path(directory)), knobs)
+    return CompositeSource(open_snp(rest), SimulatedDevices.open(Path(directory)), knobs)

@@ -12,7 +12,7 @@ from regalia.formats.config_slot import expected_slot
 from regalia.formats.evidence import parse_evidence
 from regalia.testing.azure import MARKER, SimulatedAzure
 from regalia.testing.azure_bench import REPORT_DATA, RUNTIME_CONFIG, AzureBench
-from regalia.testing.source_azure import open_snp_source, open_tdx_source
+from regalia.testing.sources import open_azure_snp, open_azure_tdx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_damaged_directory(azure: AzureBench, tmp_path: Path, name: str, data:
 
 
 def test_the_sources(azure: AzureBench) -> None:
-    mine, other = open_snp_source, open_tdx_source
+    mine, other = open_azure_snp, open_azure_tdx
     if azure.platform.intel is not None:
         mine, other = other, mine
     options: dict[str, object] = {"platform": str(azure.platform.directory)}
@@ -72,7 +72,7 @@ def test_the_sources(azure: AzureBench) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"platform": "x", "knobs": {"vmpl": "1"}}], ids=str)
 def test_unusable_options(options: dict[str, object]) -> None:
-    for opener in (open_snp_source, open_tdx_source):
+    for opener in (open_azure_snp, open_azure_tdx):
         with pytest.raises(UsageError) as refusal:
             opener(options)
         assert refusal.value.code.name == "BAD_CONFIG"

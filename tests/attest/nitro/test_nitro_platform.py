@@ -14,7 +14,7 @@ from regalia.formats.evidence import Tee, parse_evidence
 from regalia.testing.nitro import MARKER, SimulatedNitro
 from regalia.testing.nitro_bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, NitroBench
 from regalia.testing.snp_bench import refused
-from regalia.testing.source_nitro import open_source
+from regalia.testing.sources import open_nitro
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def test_nothing_is_padded(nitro: NitroBench, data: bytes, measurement: bytes) -
 
 def test_the_source(nitro: NitroBench, tmp_path: Path) -> None:
     SimulatedNitro.create(tmp_path / "platform")
-    source = open_source({"platform": str(tmp_path / "platform")})
+    source = open_nitro({"platform": str(tmp_path / "platform")})
     assert source.simulated
     assert source.collect_devices(bytes(32)) == ()
     evidence = parse_evidence(source.collect(REPORT_DATA, RUNTIME_CONFIG).encode())
@@ -101,7 +101,7 @@ def test_the_source_takes_knobs(tmp_path: Path) -> None:
     SimulatedNitro.create(tmp_path / "platform")
     options = {"platform": str(tmp_path / "platform"), "knobs": {"debug": True}}
     opened = SimulatedNitro.open(tmp_path / "platform")
-    evidence = open_source(options).collect(REPORT_DATA, RUNTIME_CONFIG)
+    evidence = open_nitro(options).collect(REPORT_DATA, RUNTIME_CONFIG)
     assert NitroBench(opened, opened.clock()).verify(evidence).debug
 
 
@@ -120,5 +120,5 @@ def test_the_source_takes_knobs(tmp_path: Path) -> None:
 )
 def test_unusable_options(options: dict[str, object]) -> None:
     with pytest.raises(UsageError) as refusal:
-        open_source(options)
+        open_nitro(options)
     assert refusal.value.code.name == "BAD_CONFIG"
