@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from regalia.testing.pages import blocks_of, run_blocks
 from regalia.testing.snp import SimulatedPlatform
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_howto_works_as_written(tmp_path: Path) -> None:
     text = (ROOT / "docs/howto/air-gapped-collateral.md").read_text(encoding="utf-8")
-    blocks = BLOCK.findall(text)
+    blocks = blocks_of(text)
     assert len(blocks) == 7
     platform = SimulatedPlatform.create(tmp_path / "platform")
     shutil.copytree(platform.collateral_directory, tmp_path / "collateral")
@@ -26,17 +22,7 @@ def test_the_howto_works_as_written(tmp_path: Path) -> None:
         b"r" * 64, measurement=hashlib.sha384(b"x").digest(), runtime_config=b"c"
     )
     (tmp_path / "evidence.json").write_bytes(evidence.encode())
-    function = f'regalia() {{ "{sys.executable}" -m regalia "$@"; }}\n'
-    done = subprocess.run(
-        ["/bin/bash", "-c", "set -euo pipefail\n" + function + "".join(blocks)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_blocks(tmp_path, blocks)
     assert "COLLATERAL_ROLLBACK" in done.stderr
     assert "nothing is missing" in done.stdout
     assert (tmp_path / "site/collateral.bundle").read_bytes() == (

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +18,7 @@ from regalia.policy import ear as vectors
 from regalia.testing.defender import REPORT_DATA, RUNTIME_CONFIG, defend
 from regalia.testing.intel_quotes import pem_chain
 from regalia.testing.machines import MACHINES
+from regalia.testing.pages import blocks_of, run_blocks
 
 if TYPE_CHECKING:
     from regalia.testing.machines import Machine
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 HOWTO = (ROOT / "docs/howto/verify-evidence.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs/spec/ear.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NONCE = bytes(range(1, 33))
 
 
@@ -76,29 +73,12 @@ def policy_for(machine: Machine) -> bytes:
     return defender.policy.encode()
 
 
-def run_blocks(folder: Path, blocks: list[str]) -> str:
-    functions = f'regalia() {{ "{sys.executable}" -m regalia "$@"; }}\n'
-    functions += f'python() {{ "{sys.executable}" "$@"; }}\n'
-    done = subprocess.run(
-        ["/bin/bash", "-c", "set -euo pipefail\n" + functions + "".join(blocks)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_the_howto_works_as_written(tmp_path: Path) -> None:
     prepare(tmp_path)
-    blocks = BLOCK.findall(HOWTO)
+    blocks = blocks_of(HOWTO)
     assert len(blocks) == 7
-    said = run_blocks(tmp_path, blocks)
+    said = run_blocks(tmp_path, blocks).stdout
     assert said.count("ACCEPTED WITH A WARNING\n") == 6
     assert "REFUSED" not in said
     assert "['DEBUG_ENABLED']" in said

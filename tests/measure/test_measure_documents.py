@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,12 +14,12 @@ from regalia.measure.tdvf import PageOrder
 from regalia.measure.uki import PHASES
 from regalia.testing.eif_images import Image, eif_image, usual_sections
 from regalia.testing.ovmf_images import Firmware, ovmf_image, tdvf_sections
+from regalia.testing.pages import blocks_of, run_blocks
 from regalia.testing.pe_images import Section, pe_image, uki_image
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "spec" / "measurements.md").read_text(encoding="utf-8")
 HOWTO = (ROOT / "docs" / "howto" / "compute-reference-values.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```sh\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 
 def test_the_spec_names_the_codes_and_the_numbers_of_the_code() -> None:
@@ -72,17 +69,9 @@ def test_the_commands_of_the_howto_run(tmp_path: Path) -> None:
         ),
     }.items():
         (tmp_path / name).write_bytes(data)
-    blocks = BLOCK.findall(HOWTO)
+    blocks = blocks_of(HOWTO)
     assert len(blocks) == 11
-    done = subprocess.run(
-        ["/bin/bash", "-c", "set -euo pipefail\n" + "".join(blocks)],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_blocks(tmp_path, blocks)
     values = re.findall(r"\b[0-9a-f]{64,96}\b", done.stdout)
     # 3 + 3 launches, 4 times 3 registers and their events, 3 registers, 2 orders.
     assert len(set(values)) > 20

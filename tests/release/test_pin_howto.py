@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -20,11 +17,11 @@ from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia.testing.__main__ import main
 from regalia.testing.intel_quotes import pem_chain
 from regalia.testing.machines import MACHINES
+from regalia.testing.pages import blocks_of, run_blocks
 from regalia.testing.sources import open_nitro
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/howto/pin-reference-values.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def prepare(folder: Path) -> None:
@@ -61,20 +58,9 @@ def prepare(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_howto_works_as_written(tmp_path: Path) -> None:
     prepare(tmp_path)
-    blocks = BLOCK.findall(PAGE)
+    blocks = blocks_of(PAGE)
     assert len(blocks) == 5
-    function = f'regalia() {{ "{sys.executable}" -m regalia "$@"; }}\n'
-    function += f'python() {{ "{sys.executable}" "$@"; }}\n'
-    done = subprocess.run(
-        ["/bin/bash", "-c", "set -euo pipefail\n" + function + "".join(blocks)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = run_blocks(tmp_path, blocks)
     assert "may be a replay" in done.stderr
     assert "Exactly 8 devices must be there" in done.stdout
     ours = parse_platform((tmp_path / "platform.json").read_bytes())
