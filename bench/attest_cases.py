@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import CollateralSet, parse_roots
 from regalia.attest.pki import Cache
 from regalia.attest.snp import Anchors, verify_genuine
@@ -200,12 +201,11 @@ def recorded_machine(_: Path) -> Case | None:
         for name in ("ms-vcek", "ms-ask", "ark")
     )
     evidence = Evidence(Tee.SEV_SNP, (folder / "ms-report.bin").read_bytes(), (leaf,), b"")
-    collateral = CollateralSet((ask, ark), ()).snp(NO_LISTS)
-    anchors, cache = Anchors.production(), Cache()
+    collateral = CollateralSet((ask, ark), ()).snp()
+    anchors = Anchors.production()
+    at = Circumstances(now=RECORDED, rule=NO_LISTS, cache=Cache())
     return Case(
-        lambda: verify_genuine(
-            evidence, anchors=anchors, collateral=collateral, now=RECORDED, cache=cache
-        ),
+        lambda: verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at),
         lambda: None,
         "a real Genoa's report, without claims, for comparison with the simulated ones",
     )

@@ -116,9 +116,9 @@ def test_each_report_gets_its_own_vcek(bench: SnpBench) -> None:
     stranger = replace(bench, platform=other).evidence().endorsements[0]
     found = parse_collateral({"a": leaf, "b": stranger, "c": ask, "d": ark})
     assert set(found.vceks.values()) == {leaf, stranger}
-    assert found.snp(RULE, evidence.report).intermediates == (ask, ark, leaf)
-    assert found.snp(RULE).intermediates == (ask, ark)
-    assert found.snp(RULE, b"rubbish").intermediates == (ask, ark)
+    assert found.snp(evidence.report).intermediates == (ask, ark, leaf)
+    assert found.snp().intermediates == (ask, ark)
+    assert found.snp(b"rubbish").intermediates == (ask, ark)
 
 
 # -- needs -----------------------------------------------------------------------------------
@@ -254,8 +254,9 @@ def test_grace_lowers_what_is_known_and_raises_nothing(bench: SnpBench) -> None:
     assert late.revocation is Revocation.GRACE
     assert (late.chip_id, late.report_data) == (claims.chip_id, claims.report_data)
     assert lowered(late) == late
-    any_rule = replace(bench.platform.collateral(), crls=(), revocation=RevocationRule.ANY)
-    unknown = bench.verify(bench.evidence(), collateral=any_rule)
+    lenient = replace(bench, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
+    without = replace(bench.platform.collateral(), crls=())
+    unknown = lenient.verify(bench.evidence(), collateral=without)
     assert lowered(unknown).revocation is Revocation.UNKNOWN
 
 

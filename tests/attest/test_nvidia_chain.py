@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nvidia import Anchors, NvidiaCollateral, prepare, verify_nvidia
 from regalia.attest.nvidia.collateral import READINGS_MAX
 from regalia.attest.nvidia.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO, read_dice
@@ -307,14 +308,13 @@ def test_lists_are_remembered_without_their_dates_and_refusals_not_at_all(
     evidence, now = device_bench.evidence(), device_bench.now
 
     def verify(prepared: PreparedNvidia, days: int = 0) -> NvidiaClaims:
+        moment = now + timedelta(days=days)
         return verify_nvidia(
             evidence,
             anchors=device_bench.machine.anchors(),
             collateral=prepared,
-            rule=STRICT,
             nonce=NONCE,
-            now=now + timedelta(days=days),
-            cache=device_bench.cache,
+            at=Circumstances(now=moment, rule=STRICT, cache=device_bench.cache),
         )
 
     prepared = prepare(NvidiaCollateral(crls=crls()))

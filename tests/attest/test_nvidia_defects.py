@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nvidia import PUBLISHED_NONCE, Anchors, GenuineDevice, prepare
 from regalia.attest.nvidia.chain import TrustedChain
 from regalia.attest.nvidia.verify import verify_genuine, verify_nvidia
@@ -258,12 +259,10 @@ def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
     arguments: dict[str, Any] = {
         "anchors": device_bench.machine.anchors(),
         "collateral": prepare(device_bench.machine.collateral()),
-        "rule": STRICT,
-        "now": device_bench.now,
-        "cache": device_bench.cache,
     }
+    at = Circumstances(now=device_bench.now, rule=STRICT, cache=device_bench.cache, trail=trail)
     evidence = device_bench.evidence()
-    verify_nvidia(evidence, nonce=NONCE, trail=trail, **arguments)
+    verify_nvidia(evidence, nonce=NONCE, at=at, **arguments)
     names = [
         "report", "chain", "model", "revocation", "fwid", "signature", "rim", "nonce",
     ]  # fmt: skip
@@ -271,7 +270,8 @@ def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
     assert [step.check.name for step in steps] == [f"nvidia/{name}" for name in names]
     assert all(step.passed for step in steps)
     trail = Trail()
+    at = replace(at, trail=trail)
     with pytest.raises(RegaliaError) as caught:
-        verify_genuine(device_bench.evidence(bad_signature=True), trail=trail, **arguments)
+        verify_genuine(device_bench.evidence(bad_signature=True), at=at, **arguments)
     last = trail.failed(caught.value)[-1]
     assert (last.check.name, last.code) == ("nvidia/signature", "SIGNATURE_INVALID")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nvidia import Anchors, NvidiaCollateral, prepare, verify_nvidia
 from regalia.attest.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
@@ -55,17 +56,16 @@ def test_every_byte_of_a_real_report(vectors: Path) -> None:
     data = (vectors / "nvidia/sdk/hopper_evidence.json").read_bytes()
     (evidence,) = parse_nvidia_evidence(data)
     nonce = parse_report(evidence.report).nonce
-    collateral, cache = prepare(NvidiaCollateral()), Cache()
+    collateral = prepare(NvidiaCollateral())
+    at = Circumstances(now=datetime(2026, 1, 1, tzinfo=UTC), rule=LENIENT, cache=Cache())
 
     def verify(altered: DeviceEvidence) -> object:
         return verify_nvidia(
             altered,
             anchors=Anchors.production(),
             collateral=collateral,
-            rule=LENIENT,
             nonce=nonce,
-            now=datetime(2026, 1, 1, tzinfo=UTC),
-            cache=cache,
+            at=at,
         )
 
     assert "SIGNATURE_INVALID" in codes_of_flips(evidence, verify)

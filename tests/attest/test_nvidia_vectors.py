@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.composite import check_topology
 from regalia.attest.nvidia import (
     PUBLISHED_NONCE,
@@ -90,9 +91,7 @@ def genuine(
         evidence,
         anchors=Anchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
-        rule=rule,
-        now=NOW,
-        cache=Cache(),
+        at=Circumstances(now=NOW, rule=rule, cache=Cache()),
     )
 
 
@@ -102,10 +101,8 @@ def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) 
         evidence,
         anchors=Anchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
-        rule=LENIENT,
         nonce=parse_report(evidence.report).nonce,
-        now=NOW,
-        cache=Cache(),
+        at=Circumstances(now=NOW, rule=LENIENT, cache=Cache()),
     )
 
 
@@ -351,10 +348,8 @@ def test_another_kind_or_nonce_is_refused(folder: Path) -> None:
         evidence=evidence,
         anchors=Anchors.production(),
         collateral=prepare(NvidiaCollateral()),
-        rule=LENIENT,
         nonce=NONCE,
-        now=NOW,
-        cache=Cache(),
+        at=Circumstances(now=NOW, rule=LENIENT, cache=Cache()),
     )
     with pytest.raises(AttestationError, match="ROOT_UNTRUSTED"):
         genuine(replace(evidence, endorsements=evidence.endorsements[:-1]))

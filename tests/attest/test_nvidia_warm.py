@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nvidia import prepare, verify_nvidia
 from regalia.attest.nvidia.collateral import READINGS_MAX
 from regalia.attest.nvidia.models import MODELS
@@ -34,10 +35,8 @@ def appraise(
         evidence,
         anchors=bench.machine.anchors(),
         collateral=prepared,
-        rule=STRICT,
         nonce=NONCE,
-        now=bench.now,
-        cache=bench.cache,
+        at=Circumstances(now=bench.now, rule=STRICT, cache=bench.cache),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral
+from regalia.attest.snp import Anchors, SnpCollateral
 from regalia.core.errors import AttestationError, ParseError
 from regalia.formats.claims import Revocation
 from regalia.formats.snp import SigningKey
@@ -218,9 +218,9 @@ def test_order_and_origin_do_not_matter(bench: SnpBench) -> None:
     evidence = bench.evidence()
     crls = (bench.platform.crl,)
     for held in (evidence.endorsements, evidence.endorsements[::-1]):
-        collateral = SnpCollateral(held, crls, RevocationRule.REQUIRED)
+        collateral = SnpCollateral(held, crls)
         bench.verify(replace(evidence, endorsements=()), collateral=collateral)
-    sent = SnpCollateral((), crls, RevocationRule.REQUIRED)
+    sent = SnpCollateral((), crls)
     bench.verify(replace(evidence, endorsements=evidence.endorsements[::-1]), collateral=sent)
 
 
@@ -252,6 +252,6 @@ def test_a_forged_twin_of_the_intermediate_changes_nothing(
     evidence = bench.evidence()
     leaf, ask, ark = evidence.endorsements
     bench.verify(replace(evidence, endorsements=(leaf, forged, ask, ark)))
-    empty = SnpCollateral((), (bench.platform.crl,), RevocationRule.REQUIRED)
+    empty = SnpCollateral((), (bench.platform.crl,))
     alone = replace(evidence, endorsements=(leaf, forged, ark))
     refused("CHAIN_INVALID", lambda: bench.verify(alone, collateral=empty))

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia import attest
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
 from regalia.attest.snp import Anchors, verify_genuine, verify_snp
 from regalia.attest.snp.chain import TrustedLeaf
 from regalia.attest.snp.verify import GenuineReport
 from regalia.core.errors import AttestationError, ParseError
 from regalia.formats.claims import Hardware, Revocation, Tcb
 from regalia.formats.snp_names import GuestPolicyBit, PlatformInfoBit, bit
-from regalia.testing.snp_bench import MEASUREMENT, REPORT_DATA
+from regalia.testing.snp_bench import MEASUREMENT, REPORT_DATA, REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +220,7 @@ def test_report_data_is_a_required_argument(bench: SnpBench) -> None:
             bench.evidence(),
             anchors=bench.platform.anchors(),
             collateral=bench.platform.collateral(),
-            now=bench.now,
+            at=Circumstances(now=bench.now, rule=REQUIRED, cache=Cache()),
         )
 
 
@@ -227,7 +229,7 @@ def test_trusted_types_come_from_the_verifier_only(bench: SnpBench) -> None:
         bench.evidence(),
         anchors=bench.platform.anchors(),
         collateral=bench.platform.collateral(),
-        now=bench.now,
+        at=Circumstances(now=bench.now, rule=REQUIRED, cache=Cache()),
     )
     claims = bench.verify(bench.evidence())
     for make in (

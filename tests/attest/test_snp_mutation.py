@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral, verify_snp
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.attest.snp import Anchors, SnpCollateral, verify_snp
 from regalia.core.errors import AttestationError, ParseError
 from regalia.formats.evidence import Evidence, Tee
 from regalia.formats.snp import REPORT_SIZE, SIGNED_SIZE
@@ -76,7 +79,8 @@ def test_every_byte_of_a_real_report(  # noqa: PLR0917 - one vector is four name
     """With the report data that it has: what is refused is the altered report, not its nonce."""
     folder = vectors / "snp/milan"
     raw = (folder / report).read_bytes()
-    collateral = SnpCollateral(certificates(folder / chain), (), RevocationRule.ANY)
+    collateral = SnpCollateral(certificates(folder / chain), ())
+    rule = CollateralRule(RevocationRule.ANY, NO_GRACE)
 
     def verify(evidence: Evidence) -> object:
         return verify_snp(
@@ -84,7 +88,7 @@ def test_every_byte_of_a_real_report(  # noqa: PLR0917 - one vector is four name
             anchors=Anchors.production(),
             collateral=collateral,
             report_data=evidence.report[REPORT_DATA_AT],
-            now=now,
+            at=Circumstances(now=now, rule=rule, cache=Cache()),
         )
 
     codes = codes_of_flips(Evidence(Tee.SEV_SNP, raw, certificates(folder / leaf), b""), verify)
@@ -128,7 +132,7 @@ def test_spliced_certificates(bench: SnpBench, which: int, data: st.DataObject) 
     start = data.draw(st.integers(0, len(der)))
     end = data.draw(st.integers(start, len(der)))
     chain[which] = der[:start] + data.draw(st.binary(max_size=16)) + der[end:]
-    alone = SnpCollateral((), (bench.platform.crl,), RevocationRule.REQUIRED)
+    alone = SnpCollateral((), (bench.platform.crl,))
     altered = replace(evidence, endorsements=tuple(chain))
     if chain[which] == der:
         return

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.attest.pki.crl import CRL_MAX
-from regalia.attest.snp import RevocationRule, SnpCollateral
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.attest.snp import SnpCollateral
 from regalia.core.errors import RegaliaError
 from regalia.formats.claims import Revocation
 from regalia.testing.snp_x509 import SignatureScheme, integer
@@ -40,9 +41,10 @@ class Lists:
         return replace(self.good, **change).sign(self.authority.keys.ark)
 
     def verdict(self, rule: RevocationRule, *crls: bytes, kind: str = "vcek") -> str:
-        collateral = SnpCollateral(self.bench.platform.collateral().intermediates, crls, rule)
+        collateral = SnpCollateral(self.bench.platform.collateral().intermediates, crls)
+        bench = replace(self.bench, rule=CollateralRule(rule, NO_GRACE))
         try:
-            claims = self.bench.verify(self.bench.evidence(signing_key=kind), collateral=collateral)
+            claims = bench.verify(bench.evidence(signing_key=kind), collateral=collateral)
         except RegaliaError as refusal:
             return refusal.code.name
         return claims.revocation.value

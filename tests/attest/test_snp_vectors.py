@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
 from regalia.attest.pki.certificates import (
     parse_certificate,
     require_authority,
     require_issued_by,
 )
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
 from regalia.attest.snp import (
     Anchors,
-    RevocationRule,
     SnpCollateral,
     verify_genuine,
     verify_snp,
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
 
 Certificates = Callable[[Path], tuple[bytes, ...]]
 REPORT_DATA_AT = slice(0x50, 0x90)
+
+
+def at(moment: datetime, revocation: RevocationRule = RevocationRule.ANY) -> Circumstances:
+    rule = CollateralRule(revocation, NO_GRACE)
+    return Circumstances(now=moment, rule=rule, cache=Cache())
 
 
 @dataclass(frozen=True)
@@ -80,17 +87,15 @@ class Appraiser:
         report = (self.folder / vector.report).read_bytes()
         return Evidence(Tee.SEV_SNP, report, self.read(self.folder / vector.leaf), b"")
 
-    def collateral(
-        self, vector: Vector, rule: RevocationRule = RevocationRule.ANY
-    ) -> SnpCollateral:
-        return SnpCollateral(self.read(self.folder / vector.chain), (), rule)
+    def collateral(self, vector: Vector) -> SnpCollateral:
+        return SnpCollateral(self.read(self.folder / vector.chain), ())
 
     def genuine(self, vector: Vector, rule: RevocationRule = RevocationRule.ANY) -> GenuineReport:
         return verify_genuine(
             self.evidence(vector),
             anchors=Anchors.production(),
-            collateral=self.collateral(vector, rule),
-            now=vector.moment,
+            collateral=self.collateral(vector),
+            at=at(vector.moment, rule),
         )
 
 
@@ -121,7 +126,7 @@ def test_claims_of_reports_with_a_nonce(appraiser: Appraiser, vector: Vector) ->
         anchors=Anchors.production(),
         collateral=appraiser.collateral(vector),
         report_data=evidence.report[REPORT_DATA_AT],
-        now=vector.moment,
+        at=at(vector.moment),
     )
     assert claims.hardware is Hardware.GENUINE
     assert claims.revocation is Revocation.UNKNOWN
@@ -156,7 +161,7 @@ def test_reports_without_a_nonce_are_never_fresh(
             anchors=Anchors.production(),
             collateral=appraiser.collateral(vector),
             report_data=expected,
-            now=vector.moment,
+            at=at(vector.moment),
         )
     assert refusal.value.code.name == code
 
@@ -259,14 +264,12 @@ def test_a_report_inside_an_azure_bundle(vectors: Path, certificates: Certificat
         certificates(vectors / "az/snp/vcek.pem"),
         b"",
     )
-    collateral = SnpCollateral(
-        certificates(vectors / "snp/milan/ask_ark.pem"), (), RevocationRule.ANY
-    )
+    collateral = SnpCollateral(certificates(vectors / "snp/milan/ask_ark.pem"), ())
     genuine = verify_genuine(
         evidence,
         anchors=Anchors.production(),
         collateral=collateral,
-        now=datetime(2024, 1, 1, tzinfo=UTC),
+        at=at(datetime(2024, 1, 1, tzinfo=UTC)),
     )
     assert genuine.leaf.product is Product.MILAN
 
@@ -291,11 +294,10 @@ def test_the_chain_in_separate_files(appraiser: Appraiser, vector: Vector) -> No
     collateral = SnpCollateral(
         appraiser.read(folder / "ms-ask.pem") + appraiser.read(folder / "ark.pem"),
         (),
-        RevocationRule.ANY,
     )
     verify_genuine(
         appraiser.evidence(vector),
         anchors=Anchors.production(),
         collateral=collateral,
-        now=vector.moment,
+        at=at(vector.moment),
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.pki import Cache
-from regalia.attest.snp import RevocationRule, SnpCollateral, verify_snp
+from regalia.attest.snp import SnpCollateral, verify_snp
 from regalia.attest.snp.checks import CHECKS
 from regalia.attest.trail import Trail
 from regalia.core.errors import RegaliaError
 from regalia.testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
-from regalia.testing.snp_bench import REPORT_DATA, refused
+from regalia.testing.snp_bench import REPORT_DATA, REQUIRED, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,14 +51,13 @@ def appraise(
     collateral: SnpCollateral | None = None,
     later: timedelta = timedelta(0),
 ) -> SnpClaims:
+    at = Circumstances(now=bench.now + later, rule=REQUIRED, cache=cache, trail=trail or Trail())
     return verify_snp(
         evidence,
         anchors=anchors or bench.platform.anchors(),
         collateral=collateral or bench.platform.collateral(),
         report_data=REPORT_DATA,
-        now=bench.now + later,
-        cache=cache,
-        trail=trail or Trail(),
+        at=at,
     )
 
 
@@ -100,9 +100,7 @@ def test_time_and_revocation_are_not_remembered(
     revoking = platform.authority.crl()
     listed = replace(revoking, serials=(platform.authority.ask().serial,))
     collateral = SnpCollateral(
-        platform.collateral().intermediates,
-        (listed.sign(authority_keys.ark),),
-        RevocationRule.REQUIRED,
+        platform.collateral().intermediates, (listed.sign(authority_keys.ark),)
     )
     refused(
         "CERT_REVOKED",
@@ -163,7 +161,7 @@ def test_every_byte_against_a_warm_cache(bench: SnpBench, warm: Cache) -> None:
 def test_every_certificate_counts(bench: SnpBench, warm: Cache) -> None:
     """Without collateral a missing certificate is missed; order and repetition say nothing."""
     evidence = bench.evidence()
-    alone = SnpCollateral((), (bench.platform.crl,), RevocationRule.REQUIRED)
+    alone = SnpCollateral((), (bench.platform.crl,))
 
     def verify(chain: tuple[bytes, ...]) -> SnpClaims:
         return appraise(bench, replace(evidence, endorsements=chain), warm, collateral=alone)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.pki import Cache
 from regalia.attest.tpm import Authorities, begin_enrolment, finish_enrolment
 from regalia.attest.tpm.credential import EK_REQUIRED, kdf_a, make_credential
@@ -36,7 +37,8 @@ def tpm() -> SimulatedTpm:
 
 
 def authorities(tpm: SimulatedTpm, **changes: Any) -> Authorities:  # noqa: ANN401 - fields
-    made = Authorities((tpm.authority.root(),), (), tpm.authority.crls(), REQUIRED, NOW, Cache())
+    at = Circumstances(now=NOW, rule=REQUIRED, cache=Cache())
+    made = Authorities((tpm.authority.root(),), (), tpm.authority.crls(), at)
     return replace(made, **changes)
 
 

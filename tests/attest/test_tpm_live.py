@@ -24,6 +24,7 @@ from tpm2_pytss import (
 )
 
 from regalia.attest.anchors import TrustAnchors
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import CollateralSet
 from regalia.attest.pki import Cache
 from regalia.attest.tpm import (
@@ -94,6 +95,10 @@ def source_of(tpm: SoftwareTpm, **options: object) -> EvidenceSource:
     return open_source({"tcti": tpm.tcti, "event_log": "", **options})
 
 
+def at() -> Circumstances:
+    return Circumstances(now=NOW, rule=NO_LISTS, cache=Cache())
+
+
 def verify(
     evidence: Evidence, collateral: TpmCollateral, *, report_data: bytes = REPORT_DATA
 ) -> TpmClaims:
@@ -101,10 +106,8 @@ def verify(
         evidence,
         anchors=Anchors.production(),
         collateral=collateral.prepare(),
-        rule=NO_LISTS,
         report_data=report_data,
-        now=NOW,
-        cache=Cache(),
+        at=at(),
     )
 
 
@@ -303,7 +306,7 @@ def test_an_ak_that_is_not_restricted(maker: TpmMaker, tpm: SoftwareTpm) -> None
     """Such a key signs anything, a forged quote too; the TPM makes one if it is asked."""
     template = AK_TEMPLATES["ecdsa-p256"]
     loose = replace(template, attributes=template.attributes & ~Attribute.RESTRICTED)
-    authorities = Authorities((maker.root,), (maker.intermediate,), (), NO_LISTS, NOW, Cache())
+    authorities = Authorities((maker.root,), (maker.intermediate,), (), at())
     with TpmDevice.open(tpm.tcti) as device:
         ek = device.ek()
         public = device.attestation_key(loose)
@@ -364,7 +367,7 @@ def activation_session(esapi: ESAPI, kind: TPM2_SE) -> ESYS_TR:
 
 def test_an_answer_to_another_challenge(maker: TpmMaker, tpm: SoftwareTpm) -> None:
     template = AK_TEMPLATES["ecdsa-p256"]
-    authorities = Authorities((maker.root,), (maker.intermediate,), (), NO_LISTS, NOW, Cache())
+    authorities = Authorities((maker.root,), (maker.intermediate,), (), at())
     with TpmDevice.open(tpm.tcti) as device:
         ek = device.ek()
         public = device.attestation_key(template).encode()

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.pki import Cache
 from regalia.attest.tpm import (
     ALL_PCRS,
@@ -150,9 +151,7 @@ def refusal_of(
             evidence,
             anchors=Anchors.production(),
             collateral=collateral.prepare(),
-            rule=NO_LISTS,
-            now=NOW,
-            cache=Cache(),
+            at=Circumstances(now=NOW, rule=NO_LISTS, cache=Cache()),
         )
     return refusal.value.code.name
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.pki import Cache
 from regalia.attest.rules import CollateralRule, RevocationRule
 from regalia.attest.tpm import Anchors, TpmCollateral, verify_genuine, verify_tpm
@@ -120,11 +121,8 @@ def test_what_is_remembered_is_what_was_proven(scene: TpmScene) -> None:
             evidence,
             anchors=scene.anchors,
             collateral=prepared,
-            rule=scene.rule,
             report_data=REPORT_DATA,
-            now=NOW,
-            cache=cache,
-            trail=trail,
+            at=Circumstances(now=NOW, rule=scene.rule, cache=cache, trail=trail),
         )
 
     trails = [Trail(), Trail()]
@@ -163,9 +161,7 @@ def test_a_replay_is_genuine(scene: TpmScene) -> None:
         scene.evidence,
         anchors=scene.anchors,
         collateral=scene.collateral.prepare(),
-        rule=scene.rule,
-        now=NOW,
-        cache=Cache(),
+        at=Circumstances(now=NOW, rule=scene.rule, cache=Cache()),
     )
     assert genuine.hardware is Hardware.GENUINE
     with pytest.raises(TypeError, match="verify_genuine"):

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral, verify_snp
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.attest.snp import Anchors, SnpCollateral, verify_snp
 from regalia.formats.evidence import Evidence, Tee
 from regalia.formats.policy_snp import GuestPolicy, Snp
 from regalia.policy.evaluate import ClientContext, Deny, evaluate_client
@@ -86,12 +89,17 @@ def real_claims(vectors: Path, certificates: Callable[[Path], tuple[bytes, ...]]
         folder = vectors / "snp/milan"
         report = (folder / f"{name}-report.bin").read_bytes()
         leaf = "coco-vlek.der" if name == "coco-vlek" else f"{name}-vcek.der"
+        at = Circumstances(
+            now=datetime.fromisoformat(day).replace(tzinfo=UTC),
+            rule=CollateralRule(RevocationRule.ANY, NO_GRACE),
+            cache=Cache(),
+        )
         return verify_snp(
             Evidence(Tee.SEV_SNP, report, certificates(folder / leaf), b""),
             anchors=Anchors.production(),
-            collateral=SnpCollateral(certificates(folder / chain), (), RevocationRule.ANY),
+            collateral=SnpCollateral(certificates(folder / chain), ()),
             report_data=report[REPORT_DATA_AT],
-            now=datetime.fromisoformat(day).replace(tzinfo=UTC),
+            at=at,
         )
 
     return appraise

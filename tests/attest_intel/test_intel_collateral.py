@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import parse_collateral
 from regalia.attest.intel import parse_json_collateral, prepare, verify_genuine
 from regalia.attest.intel.documents import parse_identity, parse_tcb_info
@@ -79,10 +80,7 @@ def test_no_collateral_at_all(bench: IntelBench) -> None:
             bench.evidence(),
             anchors=anchors,
             collateral=prepared,
-            rule=GRACE,
-            now=bench.now,
-            cache=cache,
-            trail=trail,
+            at=Circumstances(now=bench.now, rule=GRACE, cache=cache, trail=trail),
         )
     assert refusal.value.code.name == "COLLATERAL_MISSING"
     names = [step.check.name for step in trail.failed(refusal.value)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.intel import (
     GenuineQuote,
     IntelAnchors,
@@ -261,23 +262,20 @@ def test_bugs_of_the_caller(bench: IntelBench) -> None:
         bench.verify(evidence, now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
     cache = Cache()
     collateral = prepare(bench.raw(), anchors=bench.platform.anchors(), cache=cache)
+    at = Circumstances(now=bench.now, rule=REQUIRED, cache=cache)
     with pytest.raises(ValueError, match="other anchors"):
         verify_genuine(
             evidence,
             anchors=IntelAnchors.production(),
             collateral=collateral,
-            rule=REQUIRED,
-            now=bench.now,
-            cache=cache,
+            at=at,
         )
     with pytest.raises(TypeError, match="report_data"):
         verify_tdx(  # type: ignore[call-arg]  # the defect
             evidence,
             anchors=bench.platform.anchors(),
             collateral=collateral,
-            rule=REQUIRED,
-            now=bench.now,
-            cache=cache,
+            at=at,
         )
 
 

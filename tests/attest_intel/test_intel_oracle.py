@@ -13,6 +13,7 @@ import dcap_qvl
 import msgspec
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import parse_collateral
 from regalia.attest.intel import IntelAnchors, prepare, verify_genuine
 from regalia.attest.pki import Cache
@@ -227,10 +228,9 @@ def test_real_evidence(tdx_vectors: Path, quote: str, collateral: str, now: int)
     cache, anchors = Cache(), IntelAnchors.production()
     moment = datetime.fromtimestamp(now, UTC)
     prepared = prepare(parse_collateral({collateral: bundled}).intel, anchors=anchors, cache=cache)
+    at = Circumstances(now=moment, rule=REQUIRED, cache=cache)
     try:
-        genuine = verify_genuine(
-            evidence, anchors=anchors, collateral=prepared, rule=REQUIRED, now=moment, cache=cache
-        )
+        genuine = verify_genuine(evidence, anchors=anchors, collateral=prepared, at=at)
     except RegaliaError:
         ours: object = REFUSED
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import parse_collateral
 from regalia.attest.intel import (
     IntelAnchors,
@@ -159,11 +160,11 @@ def test_real_evidence_under_the_baseline(
     arguments: dict[str, Any] = {
         "anchors": anchors,
         "collateral": prepare(parse_collateral(files).intel, anchors=anchors, cache=cache),
-        "cache": cache,
     }
 
-    def judge(rule: CollateralRule, at: datetime, words: BaselineWords) -> set[str]:
-        genuine = verify_genuine(evidence, rule=rule, now=at, **arguments)
+    def judge(rule: CollateralRule, moment: datetime, words: BaselineWords) -> set[str]:
+        at = Circumstances(now=moment, rule=rule, cache=cache)
+        genuine = verify_genuine(evidence, at=at, **arguments)
         claims = (
             sgx_claims(evidence, genuine) if tee is Tee.SGX else tdx_claims(evidence, genuine, None)
         )

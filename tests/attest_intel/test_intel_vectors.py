@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import CollateralSet, parse_collateral
 from regalia.attest.eventlog import require_rtmrs
 from regalia.attest.intel import (
@@ -91,9 +92,7 @@ def arguments(
     return {
         "anchors": ANCHORS,
         "collateral": prepared,
-        "rule": rule,
-        "now": vector.moment,
-        "cache": cache,
+        "at": Circumstances(now=vector.moment, rule=rule, cache=cache),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.intel import prepare, verify_tdx
 from regalia.attest.pki import Cache
 from regalia.attest.trail import SILENT, Trail
@@ -41,11 +42,8 @@ def appraise(
         evidence,
         anchors=chosen,
         collateral=prepare(bench.raw(), anchors=chosen, cache=cache),
-        rule=REQUIRED,
         report_data=REPORT_DATA,
-        now=now or bench.now,
-        cache=cache,
-        trail=trail,
+        at=Circumstances(now=now or bench.now, rule=REQUIRED, cache=cache, trail=trail),
     )
 
 
@@ -117,10 +115,8 @@ def test_a_known_machine_is_not_known_under_another_root(bench: IntelBench, warm
             bench.evidence(),
             anchors=other.anchors(),
             collateral=collateral,
-            rule=REQUIRED,
             report_data=REPORT_DATA,
-            now=bench.now,
-            cache=warm,
+            at=Circumstances(now=bench.now, rule=REQUIRED, cache=warm),
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 

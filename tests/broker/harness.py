@@ -20,6 +20,9 @@ import httpx
 import msgspec
 
 from regalia.attest.anchors import TrustAnchors
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
+from regalia.attest.snp import verify_snp
 from regalia.attest.verifier import Verifier
 from regalia.broker.app import create_app
 from regalia.broker.appraise import Appraiser
@@ -63,6 +66,7 @@ from regalia.policy.document import sign_release_policy
 from regalia.policy.pin import OwnerChoices, pin_release
 from regalia.testing.snp import SimulatedPlatform
 from regalia.testing.snp_authority import AuthorityKeys
+from regalia.testing.snp_bench import REQUIRED
 from regalia.testing.snp_knobs import HEALTHY
 from regalia.tlog.audit import audit_log
 from regalia.tlog.database import open_engine
@@ -213,8 +217,6 @@ class World:
 
     def make_policy(self, **changes: Any) -> ReleasePolicy:  # noqa: ANN401
         """A policy pinned from a healthy platform, then changed."""
-        from regalia.attest.snp import verify_snp  # noqa: PLC0415
-
         choices = OwnerChoices(
             name="test",
             version=5,
@@ -237,7 +239,7 @@ class World:
             anchors=platform.anchors(),
             collateral=platform.collateral(),
             report_data=report_data,
-            now=self.now,
+            at=Circumstances(now=self.now, rule=REQUIRED, cache=Cache()),
         )
         pinned = pin_release(claims, config, choices, now=self.now)
         return msgspec.structs.replace(pinned, **changes)

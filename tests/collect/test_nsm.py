@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nitro import NitroCollateral, verify_nitro
 from regalia.attest.pki import Cache
 from regalia.collect.nsm import NitroSource, Nsm, collect, open_source, record_config
@@ -42,10 +43,8 @@ def test_evidence_that_verifies(platform: SimulatedNitro, module: FakeNsm) -> No
         evidence,
         anchors=platform.anchors(),
         collateral=NitroCollateral(),
-        rule=ANY,
         report_data=REPORT_DATA,
-        now=NOW,
-        cache=Cache(),
+        at=Circumstances(now=NOW, rule=ANY, cache=Cache()),
     )
     assert claims.measurement == MEASUREMENT
     assert claims.config_slot == expected_slot(Tee.NITRO, RUNTIME_CONFIG)

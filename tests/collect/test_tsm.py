@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.intel import prepare, verify_tdx
 from regalia.attest.pki import Cache
 from regalia.attest.snp import verify_snp
@@ -76,7 +77,7 @@ def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
         anchors=snp.anchors(),
         collateral=snp.collateral(),
         report_data=REPORT_DATA,
-        now=NOW,
+        at=Circumstances(now=NOW, rule=REQUIRED, cache=Cache()),
     )
     assert claims.measurement == MEASUREMENT
     assert evidence.endorsements[1:] == (snp.ask, snp.ark)
@@ -108,10 +109,8 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
         evidence,
         anchors=anchors,
         collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),
-        rule=REQUIRED,
         report_data=REPORT_DATA,
-        now=NOW,
-        cache=cache,
+        at=Circumstances(now=NOW, rule=REQUIRED, cache=cache),
     )
     assert claims.mr_td == MEASUREMENT
     log.write_bytes(boot.event_log)

@@ -18,6 +18,8 @@ import openai
 from broker_harness import KEK, World
 
 import regalia
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
 from regalia.attest.snp import verify_snp
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import ClientTrust
@@ -31,6 +33,7 @@ from regalia.runtime.config import load_config
 from regalia.runtime.service import Runtime
 from regalia.seal.writer import SealOptions, seal_model
 from regalia.testing.snp import measure_code
+from regalia.testing.snp_bench import REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +85,7 @@ class RealWorld(World):
             anchors=platform.anchors(),
             collateral=platform.collateral(),
             report_data=report_data,
-            now=self.now,
+            at=Circumstances(now=self.now, rule=REQUIRED, cache=Cache()),
         )
 
     def choices(self) -> OwnerChoices:

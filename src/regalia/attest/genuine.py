@@ -5,7 +5,7 @@ A release and a client go through ``attest.verifier``, where freshness is part o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regalia.attest import azure, intel, nitro, nvidia, snp, tpm
@@ -15,7 +15,6 @@ from regalia.attest.intel.verify import claims_of_tdx
 from regalia.attest.nitro.verify import claims_of as claims_of_nitro
 from regalia.attest.nvidia.verify import claims_of as claims_of_nvidia
 from regalia.attest.replayable import Replayable
-from regalia.attest.rules import CollateralRule, RevocationRule
 from regalia.attest.snp.verify import claims_of as claims_of_snp
 from regalia.attest.tpm.verify import claims_of as claims_of_tpm
 from regalia.attest.trail import SILENT
@@ -25,6 +24,8 @@ from regalia.formats.evidence import Tee
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
+    from regalia.attest.rules import CollateralRule
     from regalia.attest.trail import Trail
     from regalia.attest.verifier import Verifier
     from regalia.formats.claims import Claims, DeviceClaims
@@ -40,12 +41,22 @@ class GenuineOnly:
         rule: how fresh collateral must be.
         now: the moment of the appraisal, aware.
         trail: records the checks.
+
+    Raises:
+        ValueError: ``now`` has no time zone (the caller's bug).
     """
 
     verifier: Verifier
     rule: CollateralRule
     now: datetime
     trail: Trail = SILENT
+    _at: Circumstances = field(init=False, repr=False)
+    _of_devices: Circumstances = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        make, rule = self.verifier.circumstances, self.rule
+        object.__setattr__(self, "_at", make(rule, self.now, self.trail))
+        object.__setattr__(self, "_of_devices", make(rule.for_devices(), self.now, self.trail))
 
     def cpu(self, evidence: Evidence) -> Replayable[Claims]:
         """The CPU's evidence alone; devices that came along are not looked at.
@@ -54,8 +65,8 @@ class GenuineOnly:
             ParseError: evidence or collateral is malformed.
             AttestationError: it is not genuine.
         """
-        self.verifier.admit(evidence, self.rule, self.now, self.trail)
-        claims = self.verifier.settled(self._cpu(evidence), self.rule, self.now, self.trail)
+        self.verifier.admit(evidence, self._at)
+        claims = self.verifier.settled(self._cpu(evidence), self._at)
         return Replayable(claims, claims.report_data)
 
     def device(self, evidence: DeviceEvidence) -> Replayable[DeviceClaims]:
@@ -68,27 +79,18 @@ class GenuineOnly:
             evidence,
             anchors=anchors,
             collateral=self.verifier.nvidia,
-            rule=CollateralRule(RevocationRule.ANY, self.rule.grace),  # policy judges it
-            now=self.now,
-            cache=self.verifier.cache,
-            trail=self.trail,
+            at=self._of_devices,
         )
         claims = claims_of_nvidia(evidence, found)
         require_device_not_denied(claims, given.denied)
         return Replayable(claims, claims.nonce)
 
     def _cpu(self, evidence: Evidence) -> Claims:  # noqa: PLR0911 - one for each kind
-        anchors, given = self.verifier.anchors, self.verifier.collateral
-        rule, now, cache, trail = self.rule, self.now, self.verifier.cache, self.trail
+        anchors, given, at = self.verifier.anchors, self.verifier.collateral, self._at
         match evidence.tee:
             case Tee.SEV_SNP if anchors.snp is not None:
                 report = snp.verify_genuine(
-                    evidence,
-                    anchors=anchors.snp,
-                    collateral=given.snp(rule, evidence.report),
-                    now=now,
-                    cache=cache,
-                    trail=trail,
+                    evidence, anchors=anchors.snp, collateral=given.snp(evidence.report), at=at
                 )
                 return claims_of_snp(evidence, report)
             case Tee.TDX | Tee.SGX if anchors.intel is not None:
@@ -96,33 +98,22 @@ class GenuineOnly:
                     evidence,
                     anchors=anchors.intel,
                     collateral=self.verifier.intel(anchors.intel),
-                    rule=rule,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
+                    at=at,
                 )
                 if evidence.tee is Tee.TDX:
-                    return claims_of_tdx(evidence, quote, cache, trail)
+                    return claims_of_tdx(evidence, quote, at)
                 return intel.sgx_claims(evidence, quote)
             case Tee.NITRO if anchors.nitro is not None:
                 document = nitro.verify_genuine(
-                    evidence,
-                    anchors=anchors.nitro,
-                    collateral=given.nitro,
-                    rule=rule,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
+                    evidence, anchors=anchors.nitro, collateral=given.nitro, at=at
                 )
                 return claims_of_nitro(evidence, document, document.document.nonce or b"")
             case Tee.AZURE_SNP if anchors.snp is not None:
                 snp_guest = azure.verify_genuine_snp(
                     evidence,
                     anchors=anchors.snp,
-                    collateral=given.snp(rule, azure.snp_report_within(evidence)),
-                    now=now,
-                    cache=cache,
-                    trail=trail,
+                    collateral=given.snp(azure.snp_report_within(evidence)),
+                    at=at,
                 )
                 return azure.snp_claims(evidence, snp_guest)
             case Tee.AZURE_TDX if anchors.intel is not None:
@@ -130,21 +121,12 @@ class GenuineOnly:
                     evidence,
                     anchors=anchors.intel,
                     collateral=self.verifier.intel(anchors.intel),
-                    rule=rule,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
+                    at=at,
                 )
                 return azure.tdx_claims(evidence, tdx_guest)
             case Tee.TPM if anchors.tpm is not None:
                 found = tpm.verify_genuine(
-                    evidence,
-                    anchors=anchors.tpm,
-                    collateral=self.verifier.tpm,
-                    rule=rule,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
+                    evidence, anchors=anchors.tpm, collateral=self.verifier.tpm, at=at
                 )
                 return claims_of_tpm(evidence, found)
             case _:

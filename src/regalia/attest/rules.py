@@ -35,3 +35,12 @@ class CollateralRule:
         """From a policy's words; anything but ``any`` is the strict rule."""
         rule = RevocationRule.ANY if revocation == "any" else RevocationRule.REQUIRED
         return cls(rule, timedelta(days=grace_days))
+
+    def for_devices(self) -> Self:
+        """The same grace, and revocation left to policy.
+
+        Each entry of a policy's device set has its own word on revocation, and which entry a
+        device falls under is not known to its verifier: claims say what is known, and policy
+        judges it.
+        """
+        return type(self)(RevocationRule.ANY, self.grace)

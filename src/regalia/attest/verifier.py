@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regalia.attest.azure import snp_report_within, verify_azure_snp, verify_azure_tdx
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.codes import AttestCode
 from regalia.attest.collateral import (
     Freshness,
@@ -22,7 +23,6 @@ from regalia.attest.intel import Preparer, verify_sgx, verify_tdx
 from regalia.attest.nitro import verify_nitro
 from regalia.attest.nvidia import prepare, verify_nvidia
 from regalia.attest.pki import Cache
-from regalia.attest.rules import CollateralRule, RevocationRule
 from regalia.attest.snp import verify_snp
 from regalia.attest.tpm.verify import verify_tpm
 from regalia.attest.trail import SILENT
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from regalia.attest.intel import IntelAnchors
     from regalia.attest.intel.prepared import PreparedCollateral as PreparedIntel
     from regalia.attest.nvidia import PreparedNvidia
+    from regalia.attest.rules import CollateralRule
     from regalia.attest.tpm.anchors import PreparedCollateral as PreparedTpm
     from regalia.attest.trail import Trail
     from regalia.formats.claims import Claims, DeviceClaims
@@ -73,6 +74,14 @@ class Verifier:
         """Intel's collateral, verified once for each content."""
         return self._intel.get(self.collateral.intel, anchors=anchors, cache=self.cache)
 
+    def circumstances(self, rule: CollateralRule, now: datetime, trail: Trail) -> Circumstances:
+        """Those of one appraisal, which finds what this verifier found before.
+
+        Raises:
+            ValueError: ``now`` has no time zone (the caller's bug).
+        """
+        return Circumstances(now=now, rule=rule, cache=self.cache, trail=trail)
+
     def verify(
         self,
         evidence: Evidence,
@@ -95,21 +104,23 @@ class Verifier:
         Raises:
             ParseError: evidence or collateral is malformed.
             AttestationError: it is not genuine, or not for this purpose.
+            ValueError: ``now`` has no time zone (the caller's bug).
         """
+        at = self.circumstances(rule, now, trail)
+        # Once for all devices, and not at all for a machine that has none.
+        of_devices = self.circumstances(rule.for_devices(), now, trail) if evidence.devices else at
 
         def cpu(evidence: Evidence, report_data: bytes) -> Claims:
-            return self.verify_cpu(
-                evidence, report_data=report_data, rule=rule, now=now, trail=trail
-            )
+            return self._cpu(evidence, report_data, at)
 
         def device(evidence: DeviceEvidence, nonce: bytes) -> DeviceClaims:
-            return self.verify_device(evidence, nonce=nonce, rule=rule, now=now, trail=trail)
+            return self._device(evidence, nonce, of_devices)
 
         claims = verify_composite(
             evidence, binding=expected, verify_cpu=cpu, verify_device=device, trail=trail
         )
-        # ``verify_cpu`` settled what there is of the CPU.
-        return self.settled(claims, rule, now, trail) if claims.devices else claims
+        # ``_cpu`` settled what there is of the CPU.
+        return self.settled(claims, at) if claims.devices else claims
 
     def verify_cpu(
         self,
@@ -121,126 +132,7 @@ class Verifier:
         trail: Trail = SILENT,
     ) -> Claims:
         """The CPU's evidence alone, against a given report data. Raises as ``verify``."""
-        self.admit(evidence, rule, now, trail)
-        claims = self._verify_cpu(
-            evidence, report_data=report_data, rule=rule, now=now, trail=trail
-        )
-        return self.settled(claims, rule, now, trail)
-
-    def admit(self, evidence: Evidence, rule: CollateralRule, now: datetime, trail: Trail) -> None:
-        """What comes before every vendor's checks: the bundle is in date, no certificate denied.
-
-        Raises:
-            ParseError: a certificate is malformed.
-            AttestationError: COLLATERAL_STALE or DEVICE_DENIED.
-        """
-        given = self.collateral
-        if given.validity is not None:
-            trail.enter(checks.BUNDLE, rfc3339(now), str(given.validity))
-        given.require_fresh(now, rule.grace)
-        if given.denied:
-            trail.enter(checks.CERTIFICATES)
-        require_certificates_not_denied(evidence, given.denied, given.certificates)
-
-    def settled(
-        self, claims: Claims, rule: CollateralRule, now: datetime, trail: Trail = SILENT
-    ) -> Claims:
-        """What the site's own deny-lists and the age of its bundle add to a vendor's verdict.
-
-        Raises:
-            AttestationError: COLLATERAL_STALE or DEVICE_DENIED.
-        """
-        if self.collateral.denied:
-            trail.enter(checks.DEVICES, claims.instance.hex())
-        require_not_denied(claims, self.collateral.denied)
-        late = self.collateral.require_fresh(now, rule.grace) is Freshness.GRACE
-        return lowered(claims) if late else claims
-
-    def _verify_cpu(
-        self,
-        evidence: Evidence,
-        *,
-        report_data: bytes,
-        rule: CollateralRule,
-        now: datetime,
-        trail: Trail,
-    ) -> Claims:
-        # Each arm gives the vendor's verifier its part of the anchors and of the collateral.
-        anchors, given, cache = self.anchors, self.collateral, self.cache
-        match evidence.tee:
-            case Tee.SEV_SNP if anchors.snp is not None:
-                return verify_snp(
-                    evidence,
-                    anchors=anchors.snp,
-                    collateral=given.snp(rule, evidence.report),
-                    report_data=report_data,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
-                )
-            case Tee.TDX | Tee.SGX if anchors.intel is not None:
-                verify = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
-                return verify(
-                    evidence,
-                    anchors=anchors.intel,
-                    collateral=self.intel(anchors.intel),
-                    rule=rule,
-                    report_data=report_data,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
-                )
-            case Tee.NITRO if anchors.nitro is not None:
-                return verify_nitro(
-                    evidence,
-                    anchors=anchors.nitro,
-                    collateral=given.nitro,
-                    rule=rule,
-                    report_data=report_data,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
-                )
-            case Tee.AZURE_SNP if anchors.snp is not None:
-                return verify_azure_snp(
-                    evidence,
-                    anchors=anchors.snp,
-                    collateral=given.snp(rule, self._hint(evidence)),
-                    report_data=report_data,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
-                )
-            case Tee.AZURE_TDX if anchors.intel is not None:
-                return verify_azure_tdx(
-                    evidence,
-                    anchors=anchors.intel,
-                    collateral=self.intel(anchors.intel),
-                    rule=rule,
-                    report_data=report_data,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
-                )
-            case Tee.TPM if anchors.tpm is not None:
-                return verify_tpm(
-                    evidence,
-                    anchors=anchors.tpm,
-                    collateral=self.tpm,
-                    rule=rule,
-                    report_data=report_data,
-                    now=now,
-                    cache=cache,
-                    trail=trail,
-                )
-            case _:
-                raise AttestationError(
-                    AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {evidence.tee}"
-                )
-
-    def _hint(self, evidence: Evidence) -> bytes:
-        """Parsed twice, so only where there is a VCEK to choose."""
-        return snp_report_within(evidence) if self.collateral.vceks else b""
+        return self._cpu(evidence, report_data, self.circumstances(rule, now, trail))
 
     def verify_device(
         self,
@@ -253,20 +145,112 @@ class Verifier:
     ) -> DeviceClaims:
         """One device's evidence, against a given nonce. Raises as ``verify``.
 
-        Each entry of a policy's device set has its own word on revocation, and which entry a
-        device falls under is not known here: claims say what is known, and policy judges it.
+        Of the rule only its grace counts: ``CollateralRule.for_devices`` says why.
         """
+        return self._device(evidence, nonce, self.circumstances(rule.for_devices(), now, trail))
+
+    def admit(self, evidence: Evidence, at: Circumstances) -> None:
+        """What comes before every vendor's checks: the bundle is in date, no certificate denied.
+
+        Raises:
+            ParseError: a certificate is malformed.
+            AttestationError: COLLATERAL_STALE or DEVICE_DENIED.
+        """
+        given = self.collateral
+        if given.validity is not None:
+            at.trail.enter(checks.BUNDLE, rfc3339(at.now), str(given.validity))
+        given.require_fresh(at.now, at.rule.grace)
+        if given.denied:
+            at.trail.enter(checks.CERTIFICATES)
+        require_certificates_not_denied(evidence, given.denied, given.certificates)
+
+    def settled(self, claims: Claims, at: Circumstances) -> Claims:
+        """What the site's own deny-lists and the age of its bundle add to a vendor's verdict.
+
+        Raises:
+            AttestationError: COLLATERAL_STALE or DEVICE_DENIED.
+        """
+        if self.collateral.denied:
+            at.trail.enter(checks.DEVICES, claims.instance.hex())
+        require_not_denied(claims, self.collateral.denied)
+        late = self.collateral.require_fresh(at.now, at.rule.grace) is Freshness.GRACE
+        return lowered(claims) if late else claims
+
+    def _cpu(self, evidence: Evidence, report_data: bytes, at: Circumstances) -> Claims:
+        self.admit(evidence, at)
+        return self.settled(self._by_vendor(evidence, report_data, at), at)
+
+    def _by_vendor(self, evidence: Evidence, report_data: bytes, at: Circumstances) -> Claims:
+        # Each arm gives the vendor's verifier its part of the anchors and of the collateral.
+        anchors, given = self.anchors, self.collateral
+        match evidence.tee:
+            case Tee.SEV_SNP if anchors.snp is not None:
+                return verify_snp(
+                    evidence,
+                    anchors=anchors.snp,
+                    collateral=given.snp(evidence.report),
+                    report_data=report_data,
+                    at=at,
+                )
+            case Tee.TDX | Tee.SGX if anchors.intel is not None:
+                verify = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
+                return verify(
+                    evidence,
+                    anchors=anchors.intel,
+                    collateral=self.intel(anchors.intel),
+                    report_data=report_data,
+                    at=at,
+                )
+            case Tee.NITRO if anchors.nitro is not None:
+                return verify_nitro(
+                    evidence,
+                    anchors=anchors.nitro,
+                    collateral=given.nitro,
+                    report_data=report_data,
+                    at=at,
+                )
+            case Tee.AZURE_SNP if anchors.snp is not None:
+                return verify_azure_snp(
+                    evidence,
+                    anchors=anchors.snp,
+                    collateral=given.snp(self._hint(evidence)),
+                    report_data=report_data,
+                    at=at,
+                )
+            case Tee.AZURE_TDX if anchors.intel is not None:
+                return verify_azure_tdx(
+                    evidence,
+                    anchors=anchors.intel,
+                    collateral=self.intel(anchors.intel),
+                    report_data=report_data,
+                    at=at,
+                )
+            case Tee.TPM if anchors.tpm is not None:
+                return verify_tpm(
+                    evidence,
+                    anchors=anchors.tpm,
+                    collateral=self.tpm,
+                    report_data=report_data,
+                    at=at,
+                )
+            case _:
+                raise AttestationError(
+                    AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {evidence.tee}"
+                )
+
+    def _hint(self, evidence: Evidence) -> bytes:
+        """Parsed twice, so only where there is a VCEK to choose."""
+        return snp_report_within(evidence) if self.collateral.vceks else b""
+
+    def _device(self, evidence: DeviceEvidence, nonce: bytes, at: Circumstances) -> DeviceClaims:
         match evidence.kind:
             case DeviceKind.NVIDIA_GPU | DeviceKind.NVIDIA_SWITCH if self.anchors.nvidia:
                 return verify_nvidia(
                     evidence,
                     anchors=self.anchors.nvidia,
                     collateral=self.nvidia,
-                    rule=CollateralRule(RevocationRule.ANY, rule.grace),
                     nonce=nonce,
-                    now=now,
-                    cache=self.cache,
-                    trail=trail,
+                    at=at,
                 )
             case _:
                 raise AttestationError(

@@ -32,8 +32,10 @@ class Trust:
 
 def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     """The chain of one report's key. The report's own signature proves that it is the right one."""
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.codes import AttestCode
     from regalia.attest.collateral import parse_collateral
+    from regalia.attest.pki import Cache
     from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
     from regalia.attest.snp import verify_genuine
     from regalia.formats.snp import (
@@ -63,8 +65,12 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
         evidence = replace(evidence, endorsements=())
     found = parse_collateral(files)
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
-    collateral = found.snp(rule, evidence.report)
-    verify_genuine(evidence, anchors=trust.anchors.snp, collateral=collateral, now=trust.now)
+    verify_genuine(
+        evidence,
+        anchors=trust.anchors.snp,
+        collateral=found.snp(evidence.report),
+        at=Circumstances(now=trust.now, rule=rule, cache=Cache()),
+    )
     return files
 
 

@@ -216,6 +216,7 @@ def _authorities(
     *, ek_roots: tuple[Path, ...], collateral: tuple[Path, ...], revocation: str
 ) -> Authorities:
     """The roots and lists of the command line, at this moment."""
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.collateral import parse_collateral, parse_roots
     from regalia.attest.pki import Cache
     from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
@@ -235,9 +236,11 @@ def _authorities(
         roots=tuple(roots),
         intermediates=given.certificates,
         crls=given.crls,
-        rule=CollateralRule(RevocationRule(revocation), NO_GRACE),
-        now=system_clock(),
-        cache=Cache(),
+        at=Circumstances(
+            now=system_clock(),
+            rule=CollateralRule(RevocationRule(revocation), NO_GRACE),
+            cache=Cache(),
+        ),
     )
 
 

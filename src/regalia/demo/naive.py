@@ -11,6 +11,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
 from regalia.attest.snp.verify import verify_genuine
 from regalia.core.clock import system_clock
 from regalia.core.codec import b64, unb64
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from regalia.testing.snp import SimulatedPlatform
 
 _LEASE_S = 3600
+_RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
 class SignatureOnlyBroker:
@@ -50,7 +54,7 @@ class SignatureOnlyBroker:
             parse_evidence(unb64(request.evidence, what="evidence")),
             anchors=self._platform.anchors(),
             collateral=self._platform.collateral(),
-            now=system_clock(),
+            at=Circumstances(now=system_clock(), rule=_RULE, cache=Cache()),
         )
         lease_id = secrets.token_hex(8)
         enc, wrapped = hpke.seal(

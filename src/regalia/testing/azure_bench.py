@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from regalia.attest.azure import verify_azure_snp, verify_azure_tdx
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.intel import prepare
 from regalia.attest.pki import Cache
 from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
@@ -54,16 +55,14 @@ class AzureBench:
         trail: Trail = SILENT,
     ) -> AzureSnpClaims | AzureTdxClaims:
         """Appraise; whatever is not given is right."""
-        moment = now or self.now
+        at = Circumstances(now=now or self.now, rule=REQUIRED, cache=self.cache, trail=trail)
         if self.platform.snp is not None:
             return verify_azure_snp(
                 evidence,
                 anchors=self.platform.snp.anchors(),
                 collateral=self.platform.snp.collateral(),
                 report_data=report_data,
-                now=moment,
-                cache=self.cache,
-                trail=trail,
+                at=at,
             )
         if self.platform.intel is None:
             raise TypeError("a VM runs on one kind of hardware")
@@ -73,11 +72,8 @@ class AzureBench:
             evidence,
             anchors=anchors,
             collateral=prepare(collateral, anchors=anchors, cache=self.cache),
-            rule=REQUIRED,
             report_data=report_data,
-            now=moment,
-            cache=self.cache,
-            trail=trail,
+            at=at,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.collateral import parse_collateral
 from regalia.attest.intel import prepare, verify_sgx, verify_tdx
 from regalia.attest.pki import Cache
@@ -66,6 +67,7 @@ class IntelBench:
         cache = Cache()
         anchors = self.platform.anchors()
         collateral = prepare(self.raw(), anchors=anchors, cache=cache)
+        at = Circumstances(now=self.now, rule=REQUIRED, cache=cache)
 
         def verify(evidence: Evidence) -> TdxClaims | SgxClaims:
             call = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
@@ -73,10 +75,8 @@ class IntelBench:
                 evidence,
                 anchors=anchors,
                 collateral=collateral,
-                rule=REQUIRED,
                 report_data=REPORT_DATA,
-                now=self.now,
-                cache=cache,
+                at=at,
             )
 
         return verify
@@ -104,9 +104,6 @@ class IntelBench:
             evidence,
             anchors=chosen,
             collateral=collateral,
-            rule=rule,
             report_data=report_data,
-            now=now or self.now,
-            cache=cache,
-            trail=trail,
+            at=Circumstances(now=now or self.now, rule=rule, cache=cache, trail=trail),
         )

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nitro import NitroCollateral, verify_nitro
 from regalia.attest.pki import Cache
 from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
@@ -76,9 +77,6 @@ class NitroBench:
             evidence,
             anchors=anchors or self.platform.anchors(),
             collateral=collateral or NitroCollateral(),
-            rule=rule,
             report_data=report_data,
-            now=now or self.now,
-            cache=self.cache,
-            trail=trail,
+            at=Circumstances(now=now or self.now, rule=rule, cache=self.cache, trail=trail),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nvidia import prepare, verify_nvidia
 from regalia.attest.pki import Cache
 from regalia.attest.rules import CollateralRule, RevocationRule
@@ -57,8 +58,6 @@ class DeviceBench:
             evidence,
             anchors=anchors or self.machine.anchors(),
             collateral=prepare(collateral or self.machine.collateral()),
-            rule=rule,
             nonce=nonce,
-            now=now or self.now,
-            cache=self.cache,
+            at=Circumstances(now=now or self.now, rule=rule, cache=self.cache),
         )

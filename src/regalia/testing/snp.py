@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from regalia.attest.anchors import TrustAnchors
 from regalia.attest.collateral import CollateralSet
-from regalia.attest.snp import Anchors, RevocationRule, SnpCollateral
+from regalia.attest.snp import Anchors, SnpCollateral
 from regalia.attest.verifier import Verifier
 from regalia.core.clock import parse_rfc3339, rfc3339, system_clock
 from regalia.core.codec import canonical_json, exact, lp, parse_json, unhex
@@ -186,9 +186,9 @@ class SimulatedPlatform:
         """This platform's root as the only anchor."""
         return Anchors.dangerous_simulated(self.ark)
 
-    def collateral(self, rule: RevocationRule = RevocationRule.REQUIRED) -> SnpCollateral:
+    def collateral(self) -> SnpCollateral:
         """Certificates and CRL, as files in ``collateral_directory`` hold them."""
-        return SnpCollateral((self.ark, self.ask, self.asvk), (self.crl,), rule)
+        return SnpCollateral((self.ark, self.ask, self.asvk), (self.crl,))
 
     def verifier(self) -> Verifier:
         """A relying party's verifier that trusts this platform and no other."""

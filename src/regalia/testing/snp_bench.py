@@ -6,7 +6,10 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia.attest.snp import RevocationRule, SnpCollateral, verify_snp
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.attest.snp import SnpCollateral, verify_snp
 from regalia.core.errors import RegaliaError
 from regalia.formats.snp import SigningKey
 from regalia.testing.snp import CSP_ID
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
 MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
 RUNTIME_CONFIG = b"the measured configuration"
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class SnpBench:
 
     platform: SimulatedPlatform
     now: datetime
+    rule: CollateralRule = REQUIRED
 
     def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of Knobs
         """Evidence of a platform that is healthy but for ``knobs``."""
@@ -62,7 +67,7 @@ class SnpBench:
             anchors=anchors or self.platform.anchors(),
             collateral=collateral or self.platform.collateral(),
             report_data=report_data,
-            now=now or self.now,
+            at=Circumstances(now=now or self.now, rule=self.rule, cache=Cache()),
         )
 
 
@@ -91,7 +96,7 @@ class SnpChain:
         evidence = self.bench.evidence(signing_key=self.signing_key.name.lower())
         return self.bench.verify(
             replace(evidence, endorsements=(leaf, ask, ark)),
-            collateral=SnpCollateral((), (self.bench.platform.crl,), RevocationRule.REQUIRED),
+            collateral=SnpCollateral((), (self.bench.platform.crl,)),
         )
 
 

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.pki import Cache
 from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
 from regalia.attest.tpm import Authorities, TpmCollateral, begin_enrolment, finish_enrolment
@@ -47,7 +48,8 @@ def enrol(  # noqa: PLR0913 - a TPM, who vouches for it, and which of its keys
         AttestationError: as ``begin_enrolment`` and ``finish_enrolment``.
         LocalError: the TPM refuses.
     """
-    authorities = Authorities(tuple(roots), tuple(intermediates), (), NO_LISTS, now, Cache())
+    at = Circumstances(now=now, rule=NO_LISTS, cache=Cache())
+    authorities = Authorities(tuple(roots), tuple(intermediates), (), at)
     template = AK_TEMPLATES[ak]
     secret = secrets.token_bytes(32)
     with TpmDevice.open(tcti) as tpm:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.pki import Cache
 from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
 from regalia.attest.tpm import Anchors, TpmCollateral, verify_tpm
@@ -58,15 +59,13 @@ class TpmScene:
 
     def verify(self, cache: Cache | None = None, trail: Trail = SILENT) -> TpmClaims:
         """Have it appraised."""
+        remembered = Cache() if cache is None else cache
         return verify_tpm(
             self.evidence,
             anchors=self.anchors,
             collateral=self.collateral.prepare(),
-            rule=self.rule,
             report_data=self.report_data,
-            now=self.now,
-            cache=Cache() if cache is None else cache,
-            trail=trail,
+            at=Circumstances(now=self.now, rule=self.rule, cache=remembered, trail=trail),
         )
 
     def code(self) -> str:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from regalia.attest.azure import verify_azure_snp, verify_azure_tdx
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.composite import verify_composite
 from regalia.attest.intel import verify_sgx, verify_tdx
 from regalia.attest.nitro import verify_nitro
@@ -48,7 +49,7 @@ VERIFIERS: tuple[Callable[..., object], ...] = (
 )
 EXPECTED = {"report_data", "nonce", "binding", "expected"}
 # What a caller may leave out: it decides nothing.
-OPTIONAL = {"trail", "cache"}
+OPTIONAL = {"trail"}
 TEES = ("snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm", "tpm")
 
 
@@ -56,6 +57,17 @@ TEES = ("snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm", "tpm")
 def test_expected_values_are_required_arguments(verify: Callable[..., object]) -> None:
     parameters = inspect.signature(verify).parameters
     assert EXPECTED & set(parameters), "it expects nothing"
+    for name, parameter in parameters.items():
+        if name in OPTIONAL:
+            continue
+        assert parameter.default is inspect.Parameter.empty, name
+        assert "None" not in str(parameter.annotation), name
+
+
+def test_circumstances_are_required_arguments() -> None:
+    """What a verifier learns from ``at`` is not left out there either."""
+    parameters = inspect.signature(Circumstances).parameters
+    assert set(parameters) == {"now", "rule", "cache", "trail"}
     for name, parameter in parameters.items():
         if name in OPTIONAL:
             continue

@@ -16,6 +16,7 @@ from regalia.attest.azure import (
     verify_genuine_snp,
     verify_genuine_tdx,
 )
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.intel import prepare
 from regalia.attest.tpm import qualifying_data
 from regalia.attest.trail import Trail
@@ -222,13 +223,13 @@ def test_parts_of_another_vm(azure: AzureBench, tmp_path: Path) -> None:
 def test_a_replay_is_genuine_and_not_fresh(azure: AzureBench) -> None:
     evidence = azure.evidence(stale_nonce=True)
     platform = azure.platform
+    at = Circumstances(now=azure.now, rule=REQUIRED, cache=azure.cache)
     if platform.snp is not None:
         genuine_snp = verify_genuine_snp(
             evidence,
             anchors=platform.snp.anchors(),
             collateral=platform.snp.collateral(),
-            now=azure.now,
-            cache=azure.cache,
+            at=at,
         )
         assert genuine_snp.snp.measurement == MEASUREMENT
     if platform.intel is not None:
@@ -239,9 +240,7 @@ def test_a_replay_is_genuine_and_not_fresh(azure: AzureBench) -> None:
             collateral=prepare(
                 platform.intel.verifier().collateral.intel, anchors=anchors, cache=azure.cache
             ),
-            rule=REQUIRED,
-            now=azure.now,
-            cache=azure.cache,
+            at=at,
         )
         assert genuine_tdx.tdx.mr_td == MEASUREMENT
     refused("NONCE_MISMATCH", azure.verify, evidence=evidence)

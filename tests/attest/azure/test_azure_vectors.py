@@ -29,6 +29,7 @@ from regalia.attest.azure.guest import (
     verify_any_quote,
 )
 from regalia.attest.azure.verify import require_same_td
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.intel import IntelAnchors, prepare
 from regalia.attest.intel.collateral import parse_json_collateral
 from regalia.attest.pki import Cache
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from regalia.formats.policy import Platform
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
+ANY = CollateralRule(RevocationRule.ANY, NO_GRACE)
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 SNP = {
     "evidence-v0.json": "6a063be9",
     "evidence-v1.json": "6a063be9",
@@ -100,21 +103,21 @@ def read(path: Path, tee: Tee) -> tuple[Evidence, bytes]:
 class Appraiser:
     folder: Path
     collateral: SnpCollateral
+    rule: CollateralRule = ANY
 
     def snp(self, evidence: Evidence) -> GenuineAzureSnp:
         return verify_genuine_snp(
             evidence,
             anchors=Anchors.production(),
             collateral=self.collateral,
-            now=NOW,
-            cache=Cache(),
+            at=Circumstances(now=NOW, rule=self.rule, cache=Cache()),
         )
 
 
 @pytest.fixture
 def appraiser(vectors: Path, certificates: Callable[[Path], tuple[bytes, ...]]) -> Appraiser:
     chain = certificates(vectors / "snp/milan/ask_ark.pem")
-    return Appraiser(vectors / "az", SnpCollateral(chain, (), RevocationRule.ANY))
+    return Appraiser(vectors / "az", SnpCollateral(chain, ()))
 
 
 @pytest.mark.parametrize(("name", "measurement"), SNP.items(), ids=list(SNP))
@@ -151,8 +154,7 @@ def test_a_nonce_that_is_no_digest_of_ours(appraiser: Appraiser, name: str) -> N
             anchors=Anchors.production(),
             collateral=appraiser.collateral,
             report_data=b"\x01" * 64,
-            now=NOW,
-            cache=Cache(),
+            at=Circumstances(now=NOW, rule=ANY, cache=Cache()),
         )
     assert refusal.value.code.name == "NONCE_MISMATCH"
 
@@ -170,9 +172,7 @@ def test_quotes_of_other_vms(appraiser: Appraiser) -> None:
 
 def test_without_a_crl_the_word_any_is_needed(appraiser: Appraiser) -> None:
     evidence, _ = read(appraiser.folder / "snp" / "evidence-v1.json", Tee.AZURE_SNP)
-    strict = replace(
-        appraiser, collateral=replace(appraiser.collateral, revocation=RevocationRule.REQUIRED)
-    )
+    strict = replace(appraiser, rule=REQUIRED)
     with pytest.raises(AttestationError) as refusal:
         strict.snp(evidence)
     assert refusal.value.code.name == "CRL_MISSING"
@@ -206,18 +206,19 @@ def test_tdx_by_parts(appraiser: Appraiser) -> None:
     body = parse_quote(parts.document.td_quote).body
     assert isinstance(body, TdReport)
     require_same_td(parts, body)
-    guest = require_vouched(parts, body.report_data, cache=Cache(), trail=SILENT)
+    at = Circumstances(now=NOW, rule=ANY, cache=Cache())
+    guest = require_vouched(parts, body.report_data, at)
     assert nonce == b"challenge"
     assert guest.vm.tpm_persisted is False
     assert guest.vm.root_cert_thumbprint
-    vtpm = verify_any_quote(guest, cache=Cache(), trail=SILENT)
+    vtpm = verify_any_quote(guest, replace(at, cache=Cache()))
     values = b"".join(vtpm.pcrs[index] for index in range(24))
     assert hashlib.sha256(values).digest() in parts.document.quoted
     with pytest.raises(AttestationError) as refusal:
         require_same_td(parts, replace(body, rtmr1=b"\x01" * 48))
     assert refusal.value.code.name == "TD_REPORT_MISMATCH"
     with pytest.raises(AttestationError) as refusal:
-        require_vouched(parts, b"\x01" + body.report_data[1:], cache=Cache(), trail=SILENT)
+        require_vouched(parts, b"\x01" + body.report_data[1:], replace(at, cache=Cache()))
     assert refusal.value.code.name == "RUNTIME_DATA_UNBOUND"
 
 
@@ -232,9 +233,7 @@ def test_tdx_without_collateral_of_its_platform(appraiser: Appraiser, vectors: P
             evidence,
             anchors=anchors,
             collateral=prepare(collateral, anchors=anchors, cache=cache),
-            rule=CollateralRule(RevocationRule.ANY, NO_GRACE),
-            now=datetime(2026, 3, 17, tzinfo=UTC),
-            cache=cache,
+            at=Circumstances(now=datetime(2026, 3, 17, tzinfo=UTC), rule=ANY, cache=cache),
         )
     assert refusal.value.code.name == "LEAF_BINDING_MISMATCH"
 

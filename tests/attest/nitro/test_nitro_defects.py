@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nitro import Anchors, NitroCollateral, checks, verify_genuine
 from regalia.attest.nitro.chain import TrustedSigner
 from regalia.attest.nitro.verify import GenuineDocument
@@ -294,9 +295,7 @@ def test_genuine_says_nothing_of_the_nonce(nitro: NitroBench) -> None:
         evidence,
         anchors=nitro.platform.anchors(),
         collateral=NitroCollateral(),
-        rule=ANY,
-        now=nitro.now,
-        cache=nitro.cache,
+        at=Circumstances(now=nitro.now, rule=ANY, cache=nitro.cache),
     )
     assert genuine.document.nonce != REPORT_DATA
     with pytest.raises(AttestationError):

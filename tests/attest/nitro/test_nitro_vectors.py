@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from regalia.attest.circumstances import Circumstances
 from regalia.attest.nitro import Anchors, NitroCollateral, verify_genuine, verify_nitro
 from regalia.attest.nitro.anchors import AWS_ROOT_SPKI_SHA256
 from regalia.attest.nitro.verify import claims_of
@@ -85,9 +86,7 @@ def genuine(
         evidence,
         anchors=Anchors.production(),
         collateral=NitroCollateral(),
-        rule=rule,
-        now=now,
-        cache=cache or Cache(),
+        at=Circumstances(now=now, rule=rule, cache=cache or Cache()),
     )
 
 
@@ -128,10 +127,8 @@ def test_a_nonce_of_another_size_is_none_of_ours(vectors: Path, vector: Vector) 
             read(vectors, vector),
             anchors=Anchors.production(),
             collateral=NitroCollateral(),
-            rule=ANY,
             report_data=b"\x01" * 64,
-            now=vector.now,
-            cache=Cache(),
+            at=Circumstances(now=vector.now, rule=ANY, cache=Cache()),
         )
     assert refusal.value.code.name == "NONCE_MISMATCH"
 

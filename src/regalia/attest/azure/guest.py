@@ -37,7 +37,7 @@ from regalia.formats.tpm_wire import HashAlg, SignatureAlg
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from regalia.attest.pki import Cache
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.tpm import VerifiedQuote
     from regalia.attest.trail import Trail
     from regalia.formats.azure import AzureDocument
@@ -104,30 +104,27 @@ def snp_report_within(evidence: Evidence) -> bytes:
         return b""
 
 
-def require_vouched(
-    parts: GuestParts, report_data: bytes, *, cache: Cache, trail: Trail
-) -> VouchedGuest:
+def require_vouched(parts: GuestParts, report_data: bytes, at: Circumstances) -> VouchedGuest:
     """The hardware's report data is the digest of the runtime data, and zeros.
 
     Args:
         parts: parsed, untrusted.
         report_data: 64 bytes of a hardware report that was verified.
-        cache: of what runtime data says.
-        trail: told of the check.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: the runtime data is malformed, or the AK is not a key.
         AttestationError: RUNTIME_DATA_UNBOUND or RUNTIME_KEY_MISSING.
     """
     expected = parts.hcl.digest().ljust(len(report_data), b"\x00")
-    trail.enter(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
+    at.trail.enter(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
     if not hmac.compare_digest(report_data, expected):
         raise AttestationError(
             AzureCode.RUNTIME_DATA_UNBOUND,
             f"the hardware's report data is {report_data.hex()}, want {expected.hex()}",
         )
     data = parts.hcl.runtime_data
-    vm, ak, name = cache.derived("azure runtime data", (data,), lambda: _read(data))
+    vm, ak, name = at.cache.derived("azure runtime data", (data,), lambda: _read(data))
     return VouchedGuest(parts, ak, name, vm, _MINT)
 
 
@@ -179,9 +176,7 @@ def _base64url(text: str) -> bytes:
     return raw
 
 
-def verify_fresh_quote(
-    guest: VouchedGuest, report_data: bytes, *, cache: Cache, trail: Trail
-) -> AzureVtpm:
+def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: Circumstances) -> AzureVtpm:
     """The AK quoted all registers over the SHA-256 of ``report_data``. Raises as ``verify_quote``,
     and EVENTLOG_MISMATCH.
     """
@@ -193,29 +188,31 @@ def verify_fresh_quote(
         key=guest.ak,
         expected_data=qualifying_data(report_data),
         selection=SELECTION,
-        trail=trail,
+        trail=at.trail,
     )
-    return _vtpm(guest, quote, cache, trail)
+    return _vtpm(guest, quote, at)
 
 
-def verify_any_quote(guest: VouchedGuest, *, cache: Cache, trail: Trail) -> AzureVtpm:
+def verify_any_quote(guest: VouchedGuest, at: Circumstances) -> AzureVtpm:
     """The AK quoted all registers at some time, over something. Raises as the other."""
-    document = guest.parts.document
+    document, trail = guest.parts.document, at.trail
     quote = verify_quote_signature(document.quoted, document.signature, key=guest.ak, trail=trail)
     verified = verify_quoted_pcrs(
         quote, document.pcrs, key=guest.ak, selection=SELECTION, trail=trail
     )
-    return _vtpm(guest, verified, cache, trail)
+    return _vtpm(guest, verified, at)
 
 
-def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, cache: Cache, trail: Trail) -> AzureVtpm:
+def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, at: Circumstances) -> AzureVtpm:
     pcrs = verified.pcrs[HashAlg.SHA256]
     log = guest.parts.event_log
     boot = None
     if log:
-        trail.enter(checks.EVENT_LOG, f"{len(log)} bytes")
+        at.trail.enter(checks.EVENT_LOG, f"{len(log)} bytes")
         proof = (log, verified.quote.pcr_digest)
-        boot = cache.replayed("azure boot", proof, lambda: verify_boot(log, pcrs, HashAlg.SHA256))
+        boot = at.cache.replayed(
+            "azure boot", proof, lambda: verify_boot(log, pcrs, HashAlg.SHA256)
+        )
     return AzureVtpm(
         ak=guest.ak_name,
         extra_data=verified.quote.extra_data,

@@ -32,7 +32,6 @@ from regalia.attest.intel.verify import verify_genuine as verify_genuine_quote
 from regalia.attest.snp.verify import claims_of as claims_of_report
 from regalia.attest.snp.verify import verify_genuine as verify_genuine_report
 from regalia.attest.tpm.quote import require_chosen
-from regalia.attest.trail import SILENT
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.formats import claims as claims_format
 from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
@@ -42,18 +41,14 @@ from regalia.formats.intel_bodies import TdReport
 from regalia.formats.td_report import TD_REPORT_SIZE, LocalTdReport, parse_local_td_report
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from regalia.attest.azure.guest import GuestParts, VouchedGuest
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.intel.anchors import IntelAnchors
     from regalia.attest.intel.prepared import PreparedCollateral
     from regalia.attest.intel.verify import GenuineQuote
-    from regalia.attest.pki import Cache
-    from regalia.attest.rules import CollateralRule
     from regalia.attest.snp import Anchors as SnpAnchors
     from regalia.attest.snp import SnpCollateral
     from regalia.attest.snp.verify import GenuineReport
-    from regalia.attest.trail import Trail
     from regalia.formats.claims import SnpClaims
     from regalia.formats.claims_azure import AzureVtpm
     from regalia.formats.claims_intel import TdxClaims
@@ -94,15 +89,13 @@ class GenuineAzureTdx:
             raise TypeError("a genuine guest comes from verify_genuine_tdx")
 
 
-def verify_azure_snp(  # noqa: PLR0913 - the one shape of all verifiers
+def verify_azure_snp(
     evidence: Evidence,
     *,
     anchors: SnpAnchors,
     collateral: SnpCollateral,
     report_data: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> AzureSnpClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -111,55 +104,38 @@ def verify_azure_snp(  # noqa: PLR0913 - the one shape of all verifiers
         anchors: AMD's pinned roots.
         collateral: certificates and revocation lists of the verifier's operator.
         report_data: what the vTPM must have quoted the SHA-256 of; ``Binding.report_data()``.
-        now: the moment of the appraisal, aware.
-        cache: of authorities.
-        trail: records the checks.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
         AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` or ``now`` cannot be used (the caller's bug).
+        ValueError: ``report_data`` has another size (the caller's bug).
     """
     _require_usable(report_data)
-    snp, guest = _snp(
-        evidence, anchors=anchors, collateral=collateral, now=now, cache=cache, trail=trail
-    )
-    vtpm = verify_fresh_quote(guest, report_data, cache=cache, trail=trail)  # (5) (6) (7)
+    snp, guest = _snp(evidence, anchors=anchors, collateral=collateral, at=at)
+    vtpm = verify_fresh_quote(guest, report_data, at)  # (5) (6) (7)
     return snp_claims(evidence, GenuineAzureSnp(snp, guest, vtpm, _MINT))
 
 
-def verify_genuine_snp(  # noqa: PLR0913 - the one shape of all verifiers
-    evidence: Evidence,
-    *,
-    anchors: SnpAnchors,
-    collateral: SnpCollateral,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+def verify_genuine_snp(
+    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: Circumstances
 ) -> GenuineAzureSnp:
     """All checks but 6: a replay passes. Raises as ``verify_azure_snp``."""
-    snp, guest = _snp(
-        evidence, anchors=anchors, collateral=collateral, now=now, cache=cache, trail=trail
-    )
-    return GenuineAzureSnp(snp, guest, verify_any_quote(guest, cache=cache, trail=trail), _MINT)
+    snp, guest = _snp(evidence, anchors=anchors, collateral=collateral, at=at)
+    return GenuineAzureSnp(snp, guest, verify_any_quote(guest, at), _MINT)
 
 
-def _snp(  # noqa: PLR0913 - the one shape of all verifiers
-    evidence: Evidence,
-    *,
-    anchors: SnpAnchors,
-    collateral: SnpCollateral,
-    now: datetime,
-    cache: Cache,
-    trail: Trail,
+def _snp(
+    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: Circumstances
 ) -> tuple[SnpClaims, VouchedGuest]:
     """Checks 1 to 4."""
+    trail = at.trail
     parts = parse_parts(evidence, tee=Tee.AZURE_SNP, report_type=ReportType.SNP, trail=trail)
     if parts.document.td_quote:
         raise ParseError(CoreCode.MALFORMED, "a TD quote beside an SNP report")
     below = Evidence(Tee.SEV_SNP, parts.hcl.hardware_report, evidence.endorsements, b"")
     genuine: GenuineReport = verify_genuine_report(  # (2)
-        below, anchors=anchors, collateral=collateral, now=now, cache=cache, trail=trail
+        below, anchors=anchors, collateral=collateral, at=at
     )
     vmpl = genuine.report.vmpl
     trail.enter(checks.PARAVISOR_LEVEL, str(vmpl), str(PARAVISOR_VMPL))
@@ -167,20 +143,17 @@ def _snp(  # noqa: PLR0913 - the one shape of all verifiers
         raise AttestationError(
             AzureCode.PARAVISOR_LEVEL, f"the report was asked for at VMPL {vmpl}"
         )
-    guest = require_vouched(parts, genuine.report.report_data, cache=cache, trail=trail)  # (4)
+    guest = require_vouched(parts, genuine.report.report_data, at)  # (4)
     return claims_of_report(evidence, genuine), guest
 
 
-def verify_azure_tdx(  # noqa: PLR0913 - the one shape of all verifiers
+def verify_azure_tdx(
     evidence: Evidence,
     *,
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
-    rule: CollateralRule,
     report_data: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> AzureTdxClaims:
     """Like ``verify_azure_snp``, for a TD.
 
@@ -188,78 +161,40 @@ def verify_azure_tdx(  # noqa: PLR0913 - the one shape of all verifiers
         evidence: raw, untrusted; its report is a ``regalia/azure-cvm/v1`` document.
         anchors: Intel's pinned root; the one that ``collateral`` was prepared under.
         collateral: of the verifier's operator.
-        rule: how fresh collateral must be.
         report_data: what the vTPM must have quoted the SHA-256 of; ``Binding.report_data()``.
-        now: the moment of the appraisal, aware.
-        cache: of authorities.
-        trail: records the checks.
+        at: the circumstances of the appraisal.
     """
     _require_usable(report_data)
-    tdx, guest = _tdx(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    vtpm = verify_fresh_quote(guest, report_data, cache=cache, trail=trail)  # (5) (6) (7)
+    tdx, guest = _tdx(evidence, anchors=anchors, collateral=collateral, at=at)
+    vtpm = verify_fresh_quote(guest, report_data, at)  # (5) (6) (7)
     return tdx_claims(evidence, GenuineAzureTdx(tdx, guest, vtpm, _MINT))
 
 
-def verify_genuine_tdx(  # noqa: PLR0913 - the one shape of all verifiers
-    evidence: Evidence,
-    *,
-    anchors: IntelAnchors,
-    collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+def verify_genuine_tdx(
+    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
 ) -> GenuineAzureTdx:
     """All checks but 6: a replay passes. Raises as ``verify_azure_tdx``."""
-    tdx, guest = _tdx(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    return GenuineAzureTdx(tdx, guest, verify_any_quote(guest, cache=cache, trail=trail), _MINT)
+    tdx, guest = _tdx(evidence, anchors=anchors, collateral=collateral, at=at)
+    return GenuineAzureTdx(tdx, guest, verify_any_quote(guest, at), _MINT)
 
 
-def _tdx(  # noqa: PLR0913 - the one shape of all verifiers
-    evidence: Evidence,
-    *,
-    anchors: IntelAnchors,
-    collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
-    trail: Trail,
+def _tdx(
+    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
 ) -> tuple[TdxClaims, VouchedGuest]:
     """Checks 1 to 4."""
+    trail = at.trail
     parts = parse_parts(evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, trail=trail)
     if evidence.endorsements:
         raise ParseError(CoreCode.MALFORMED, "endorsements beside a TD quote, which has its own")
     below = Evidence(Tee.TDX, parts.document.td_quote, (), b"")
     genuine: GenuineQuote = verify_genuine_quote(  # (2)
-        below,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
+        below, anchors=anchors, collateral=collateral, at=at
     )
     claims = claims_of_td(evidence, genuine, None)
     trail.enter(checks.TD_REPORT)
     if isinstance(genuine.quote.body, TdReport):  # claims_of_td refuses any other
         require_same_td(parts, genuine.quote.body)  # (3)
-    return claims, require_vouched(parts, claims.report_data, cache=cache, trail=trail)  # (4)
+    return claims, require_vouched(parts, claims.report_data, at)  # (4)
 
 
 def require_same_td(parts: GuestParts, quoted: TdReport) -> None:

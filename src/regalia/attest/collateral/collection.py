@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from regalia.attest.collateral.freshness import Validity
     from regalia.attest.collateral.items import Item
     from regalia.attest.intel.collateral import SignedDocument
-    from regalia.attest.rules import CollateralRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +98,14 @@ class CollateralSet:
         """What NVIDIA's verifier needs of it."""
         return NvidiaCollateral(self.rims, self.crls, self.denials)
 
-    def snp(self, rule: CollateralRule, report: bytes = b"") -> SnpCollateral:
+    def snp(self, report: bytes = b"") -> SnpCollateral:
         """For the SEV-SNP verifier.
 
         Args:
-            rule: the policy's.
             report: raw, untrusted. Of the VCEKs the one for its chip and TCB comes along, if
                 there is one: a hint, since the verifier compares.
         """
-        return SnpCollateral(self.snp_certificates(report), self.crls, rule.revocation, rule.grace)
+        return SnpCollateral(self.snp_certificates(report), self.crls)
 
     def snp_certificates(self, report: bytes) -> tuple[bytes, ...]:
         """Certificates that may help to verify a report; raw, untrusted."""

@@ -21,10 +21,9 @@ from regalia.formats.intel_quote import VERSION_SGX
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.intel.anchors import IntelAnchors
     from regalia.attest.intel.chain import PckPath
-    from regalia.attest.pki import Cache
-    from regalia.attest.trail import Trail
     from regalia.formats.intel_bodies import EnclaveReport
     from regalia.formats.intel_quote import QuoteParts
 
@@ -46,9 +45,7 @@ class CertifiedKey:
             raise TypeError("a certified key comes from certify")
 
 
-def certify(
-    parts: QuoteParts, *, anchors: IntelAnchors, cache: Cache, trail: Trail
-) -> CertifiedKey:
+def certify(parts: QuoteParts, *, anchors: IntelAnchors, at: Circumstances) -> CertifiedKey:
     """Checks 2 to 4. A trail gets to see them made, whatever the cache knows.
 
     Raises:
@@ -56,21 +53,22 @@ def certify(
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, LEAF_BINDING_MISMATCH, SIGNATURE_INVALID
             or QE_BINDING_MISMATCH.
     """
-    if trail is not SILENT:
-        return _certify(parts, anchors, cache, trail)
+    if at.trail is not SILENT:
+        return _certify(parts, anchors, at)
     layout = "intel certification v3" if parts.version == VERSION_SGX else "intel certification"
-    return cache.derived(
+    return at.cache.derived(
         layout,
         (parts.certification,),
-        lambda: _certify(parts, anchors, cache, trail),
+        lambda: _certify(parts, anchors, at),
         held=(anchors.pin,),
     )
 
 
-def _certify(parts: QuoteParts, anchors: IntelAnchors, cache: Cache, trail: Trail) -> CertifiedKey:
+def _certify(parts: QuoteParts, anchors: IntelAnchors, at: Circumstances) -> CertifiedKey:
+    trail = at.trail
     qe = parts.read()
     trail.enter(checks.PCK_CHAIN)  # (2)
-    pck = verify_pck(qe.pck_chain, anchors=anchors, cache=cache)
+    pck = verify_pck(qe.pck_chain, anchors=anchors, cache=at.cache)
     trail.note(f"PPID {pck.facts.ppid.hex()}, by {pck.authority.common_name}", "the pinned root")
     trail.enter(checks.QE_REPORT)  # (3)
     require_raw_signature(

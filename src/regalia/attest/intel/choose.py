@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.intel.documents import TcbInfoId
     from regalia.attest.intel.pck import PckFacts
     from regalia.attest.intel.prepared import PreparedCollateral, Verified
-    from regalia.attest.rules import CollateralRule
 
 T = TypeVar("T", TcbInfo, EnclaveIdentity)
 
@@ -64,13 +64,13 @@ def newest(found: Sequence[Verified[T]], now: datetime, what: str) -> Verified[T
     )
 
 
-def require_dated(found: Verified[T], rule: CollateralRule, now: datetime, what: str) -> Revocation:
+def require_dated(found: Verified[T], at: Circumstances, what: str) -> Revocation:
     """Document and signer are in date; a late document counts within the grace, and says so."""
-    document = found.document
+    document, now = found.document, at.now
     require_valid_at(found.signer, now)
     if document.issue_date <= now <= document.next_update:
         return Revocation.CHECKED
-    if document.next_update < now <= document.next_update + rule.grace:
+    if document.next_update < now <= document.next_update + at.rule.grace:
         return Revocation.GRACE
     raise AttestationError(
         AttestCode.COLLATERAL_STALE,

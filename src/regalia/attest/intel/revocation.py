@@ -14,12 +14,11 @@ from regalia.formats.claims import Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.intel.chain import PckPath
     from regalia.attest.intel.prepared import PreparedCollateral
     from regalia.attest.pki import Certificate
-    from regalia.attest.rules import CollateralRule
 
 _WORST_LAST = (Revocation.CHECKED, Revocation.GRACE, Revocation.UNKNOWN)
 
@@ -29,8 +28,7 @@ def check_revocation(
     signers: Iterable[Certificate],
     *,
     collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
+    at: Circumstances,
 ) -> Revocation:
     """Both lists are there, signed, in date, and name none of the certificates.
 
@@ -42,8 +40,8 @@ def check_revocation(
     """
     by_root = (pck.root, pck.authority, *signers)
     return worst(
-        _check(pck.root, by_root, collateral, rule, now),
-        _check(pck.authority, (pck.leaf,), collateral, rule, now),
+        _check(pck.root, by_root, collateral, at),
+        _check(pck.authority, (pck.leaf,), collateral, at),
     )
 
 
@@ -56,9 +54,9 @@ def _check(
     issuer: Certificate,
     certificates: Iterable[Certificate],
     collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
+    at: Circumstances,
 ) -> Revocation:
+    rule, now = at.rule, at.now
     crls = []
     for crl, spki in collateral.crls:
         if crl.issuer != issuer.subject:

@@ -51,16 +51,13 @@ from regalia.formats.intel_quote import VERSION_SGX, split_quote
 from regalia.formats.tcg_log import parse_event_log
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.intel.anchors import IntelAnchors
     from regalia.attest.intel.certified import CertifiedKey
     from regalia.attest.intel.chain import PckPath
     from regalia.attest.intel.documents import EnclaveIdentity, TcbInfo
     from regalia.attest.intel.prepared import PreparedCollateral
     from regalia.attest.intel.tcb import Standing
-    from regalia.attest.pki import Cache
-    from regalia.attest.rules import CollateralRule
     from regalia.attest.trail import Trail
     from regalia.formats.claims import Revocation
     from regalia.formats.claims_intel import EventLogClaims, SgxClaims, TdxClaims
@@ -92,16 +89,13 @@ class GenuineQuote:
             raise TypeError("a genuine quote comes from verify_genuine")
 
 
-def verify_tdx(  # noqa: PLR0913 - the one shape of all verifiers
+def verify_tdx(
     evidence: Evidence,
     *,
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
-    rule: CollateralRule,
     report_data: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> TdxClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -109,82 +103,52 @@ def verify_tdx(  # noqa: PLR0913 - the one shape of all verifiers
         evidence: raw, untrusted; its report is a TD quote.
         anchors: the pinned root; the one that ``collateral`` was prepared under.
         collateral: of the verifier's operator.
-        rule: how fresh collateral must be.
         report_data: what REPORTDATA must be, 64 bytes; ``Binding.report_data()``.
-        now: the moment of the appraisal, aware.
-        cache: of authorities.
-        trail: records the checks.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: evidence is malformed.
         AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data``, ``now`` or ``collateral`` cannot be used (the caller's bug).
+        ValueError: ``report_data`` or ``collateral`` cannot be used (the caller's bug).
     """
     _require_usable(report_data)
-    genuine = verify_genuine(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (13)
-    return claims_of_tdx(evidence, genuine, cache, trail)  # (14)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    _check_report_data(genuine.quote.body.report_data, report_data, at.trail)  # (13)
+    return claims_of_tdx(evidence, genuine, at)  # (14)
 
 
-def verify_sgx(  # noqa: PLR0913 - the one shape of all verifiers
+def verify_sgx(
     evidence: Evidence,
     *,
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
-    rule: CollateralRule,
     report_data: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> SgxClaims:
     """Like ``verify_tdx``, for the quote of an SGX enclave."""
     _require_usable(report_data)
-    genuine = verify_genuine(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    _check_report_data(genuine.quote.body.report_data, report_data, trail)  # (13)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    _check_report_data(genuine.quote.body.report_data, report_data, at.trail)  # (13)
     return sgx_claims(evidence, genuine)
 
 
-def verify_genuine(  # noqa: PLR0913 - the one shape of all verifiers
-    evidence: Evidence,
-    *,
-    anchors: IntelAnchors,
-    collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+def verify_genuine(
+    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
 ) -> GenuineQuote:
     """Checks 1 to 12. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
-    if now.tzinfo is None:
-        raise ValueError("now has no time zone")
     if collateral.anchors != anchors:
         raise ValueError("the collateral was prepared under other anchors")
+    now, trail = at.now, at.trail
     trail.enter(checks.QUOTE)  # (1)
     quote = _parse(evidence)
-    certified = certify(quote, anchors=anchors, cache=cache, trail=trail)  # (2) (3) (4)
+    certified = certify(quote, anchors=anchors, at=at)  # (2) (3) (4)
     pck, qe_report = certified.pck, certified.qe_report
     trail.enter(checks.DATES)
     if trail is not SILENT:
         trail.note(rfc3339(now), f"{rfc3339(pck.not_before)} to {rfc3339(pck.not_after)}")
     require_current(pck, now)  # (5)
     tdx = evidence.tee is Tee.TDX
-    info, identity, revocation = _collateral(pck, collateral, rule, now, trail, tdx=tdx)
+    info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
     trail.enter(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
     qe = require_identity(qe_report, identity)  # (9)
     trail.enter(checks.SIGNATURE)  # (10)
@@ -227,21 +191,16 @@ def _parse(evidence: Evidence) -> QuoteParts:
     return quote
 
 
-def _collateral(  # noqa: PLR0913 - three checks over the same things
-    pck: PckPath,
-    collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    trail: Trail,
-    *,
-    tdx: bool,
+def _collateral(
+    pck: PckPath, collateral: PreparedCollateral, at: Circumstances, *, tdx: bool
 ) -> tuple[TcbInfo, EnclaveIdentity, Revocation]:
     """(6) (7) (8) What Intel says of the platform and of its quoting enclave, and revocation."""
+    now, trail = at.now, at.trail
     wanted = f"FMSPC {pck.facts.fmspc.hex()}, PCEID {pck.facts.pce_id.hex()}"
     trail.enter(checks.TCB_INFO, wanted=wanted)
     kind = TcbInfoId.TDX if tdx else TcbInfoId.SGX
     info = newest(for_platform(collateral, kind, pck.facts), now, f"TCB info for {wanted}")
-    freshness = require_dated(info, rule, now, "TCB info")
+    freshness = require_dated(info, at, "TCB info")
     trail.note(wanted, "in date")
     trail.enter(checks.QE_IDENTITY_DOCUMENT)
     enclave = EnclaveId.TD_QE if tdx else EnclaveId.QE
@@ -250,11 +209,11 @@ def _collateral(  # noqa: PLR0913 - three checks over the same things
         now,
         f"identity of the quoting enclave {enclave}",
     )
-    freshness = worst(freshness, require_dated(identity, rule, now, "QE identity"))
+    freshness = worst(freshness, require_dated(identity, at, "QE identity"))
     trail.note(enclave, "in date")
     trail.enter(checks.REVOCATION)
     signers = (info.signer, identity.signer)
-    revocation = check_revocation(pck, signers, collateral=collateral, rule=rule, now=now)
+    revocation = check_revocation(pck, signers, collateral=collateral, at=at)
     trail.note(revocation, "checked")
     return info.document, identity.document, worst(freshness, revocation)
 
@@ -277,26 +236,22 @@ def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
         )
 
 
-def claims_of_tdx(
-    evidence: Evidence, genuine: GenuineQuote, cache: Cache, trail: Trail
-) -> TdxClaims:
+def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: Circumstances) -> TdxClaims:
     """Check 14, and claims without check 13: of unknown age. ``attest.replayable`` wraps them."""
-    return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, cache, trail))
+    return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, at))
 
 
-def _event_log(
-    log: bytes, genuine: GenuineQuote, cache: Cache, trail: Trail
-) -> EventLogClaims | None:
+def _event_log(log: bytes, genuine: GenuineQuote, at: Circumstances) -> EventLogClaims | None:
     """(14) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
     td = genuine.quote.body
     if not log or not isinstance(td, TdReport):
         return None
-    trail.enter(checks.EVENT_LOG)
+    at.trail.enter(checks.EVENT_LOG)
     rtmrs = (td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3)
 
     def replay() -> EventLogClaims:
         return event_log_claims(require_rtmrs(parse_event_log(log), dict(enumerate(rtmrs))))
 
-    found = cache.replayed("ccel", (log, *rtmrs), replay)
-    trail.note(f"{found.events} measured events", "RTMR0 to RTMR3")
+    found = at.cache.replayed("ccel", (log, *rtmrs), replay)
+    at.trail.note(f"{found.events} measured events", "RTMR0 to RTMR3")
     return found

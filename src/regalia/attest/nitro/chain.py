@@ -21,8 +21,7 @@ from regalia.attest.pki.certificates import require_ca
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.nitro.anchors import Anchors
     from regalia.attest.pki import Cache, Certificate
     from regalia.formats.claims import Hardware
@@ -49,9 +48,7 @@ class TrustedSigner:
             raise TypeError("a trusted signer comes from verify_chain")
 
 
-def verify_chain(
-    document: NitroDocument, *, anchors: Anchors, now: datetime, cache: Cache
-) -> TrustedSigner:
+def verify_chain(document: NitroDocument, *, anchors: Anchors, at: Circumstances) -> TrustedSigner:
     """Check 3: cabundle from the pinned root on, each issued by the one before, then the leaf.
 
     The order is the document's; nothing is searched for.
@@ -60,7 +57,7 @@ def verify_chain(
         ParseError: a certificate is malformed.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED or CERT_NOT_YET_VALID.
     """
-    bundle = document.cabundle
+    bundle, cache = document.cabundle, at.cache
     root = cache.certificate_of_evidence(bundle[0], what="cabundle[0]")
     leaf = cache.certificate_of_evidence(document.certificate, what="certificate")
     if not anchors.pins(root):
@@ -72,7 +69,7 @@ def verify_chain(
     cache.require_issued_by(leaf, authorities[-1], SCHEMES)
     key = _leaf_key(leaf)
     for certificate in (*authorities, leaf):
-        require_valid_at(certificate, now)
+        require_valid_at(certificate, at.now)
     return TrustedSigner(key, leaf, authorities, anchors.hardware, _MINT)
 
 

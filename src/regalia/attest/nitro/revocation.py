@@ -22,16 +22,14 @@ from regalia.core.errors import AttestationError
 from regalia.formats.claims import Revocation
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.nitro.anchors import NitroCollateral
     from regalia.attest.nitro.chain import TrustedSigner
     from regalia.attest.pki import Certificate, Crl
-    from regalia.attest.rules import CollateralRule
 
 
 def check_revocation(
-    signer: TrustedSigner, *, collateral: NitroCollateral, rule: CollateralRule, now: datetime
+    signer: TrustedSigner, *, collateral: NitroCollateral, at: Circumstances
 ) -> Revocation:
     """Check 4: every list at hand is signed by its authority and names none of its children.
 
@@ -54,7 +52,7 @@ def check_revocation(
                     AttestCode.CERT_REVOKED, f"{child} is listed in the CRL of {issuer}"
                 )
         if own or _has_distribution_point(child):
-            known.append(_state(own, issuer, rule=rule, now=now))
+            known.append(_state(own, issuer, at))
     return _worst(known)
 
 
@@ -62,9 +60,8 @@ def _has_distribution_point(certificate: Certificate) -> bool:
     return any(isinstance(e.value, x509.CRLDistributionPoints) for e in certificate.extensions)
 
 
-def _state(
-    crls: list[Crl], issuer: Certificate, *, rule: CollateralRule, now: datetime
-) -> Revocation:
+def _state(crls: list[Crl], issuer: Certificate, at: Circumstances) -> Revocation:
+    rule, now = at.rule, at.now
     if any(crl.is_current(now) for crl in crls):
         return Revocation.CHECKED
     if any(crl.is_late(now, rule.grace) for crl in crls):

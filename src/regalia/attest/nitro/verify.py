@@ -33,7 +33,6 @@ from regalia.attest.nitro import checks
 from regalia.attest.nitro.chain import verify_chain
 from regalia.attest.nitro.codes import NitroCode
 from regalia.attest.nitro.revocation import check_revocation
-from regalia.attest.trail import SILENT
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.crypto.sign import SignCode
@@ -46,10 +45,9 @@ from regalia.formats.nitro import SIGNATURE_SIZE, parse_nitro
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.nitro.anchors import Anchors, NitroCollateral
     from regalia.attest.nitro.chain import TrustedSigner
-    from regalia.attest.pki import Cache
-    from regalia.attest.rules import CollateralRule
     from regalia.attest.trail import Trail
     from regalia.formats.claims import Hardware, Revocation
     from regalia.formats.cose import Sign1
@@ -77,16 +75,13 @@ class GenuineDocument:
             raise TypeError("a genuine document comes from verify_genuine")
 
 
-def verify_nitro(  # noqa: PLR0913 - everything that it may know is an argument
+def verify_nitro(
     evidence: Evidence,
     *,
     anchors: Anchors,
     collateral: NitroCollateral,
-    rule: CollateralRule,
     report_data: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> NitroClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -94,45 +89,26 @@ def verify_nitro(  # noqa: PLR0913 - everything that it may know is an argument
         evidence: raw, untrusted.
         anchors: the pinned root.
         collateral: revocation lists of the verifier's operator.
-        rule: whether revocation must be known.
         report_data: what the nonce must be, 64 bytes; ``Binding.report_data()``.
-        now: the moment of the appraisal, aware.
-        cache: of authorities.
-        trail: is told of every check.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
         AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` has another size or ``now`` no time zone (the caller's bug).
+        ValueError: ``report_data`` has another size (the caller's bug).
     """
     if len(report_data) != REPORT_DATA_SIZE:
         raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-    genuine = verify_genuine(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    nonce = _require_nonce(genuine.document, report_data, trail)  # (7)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    nonce = _require_nonce(genuine.document, report_data, at.trail)  # (7)
     return claims_of(evidence, genuine, nonce)
 
 
-def verify_genuine(  # noqa: PLR0913 - likewise
-    evidence: Evidence,
-    *,
-    anchors: Anchors,
-    collateral: NitroCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+def verify_genuine(
+    evidence: Evidence, *, anchors: Anchors, collateral: NitroCollateral, at: Circumstances
 ) -> GenuineDocument:
     """Checks 1 to 6. It is bound to nothing: a replay passes. Raises as ``verify_nitro``."""
-    if now.tzinfo is None:
-        raise ValueError("now has no time zone")
+    rule, trail = at.rule, at.trail
     trail.enter(checks.PARSE, f"{len(evidence.report)} bytes")
     parsed = _parse(evidence)  # (1)
     message, document = parsed.message, parsed.document
@@ -142,14 +118,14 @@ def verify_genuine(  # noqa: PLR0913 - likewise
             SignCode.SIGNATURE_INVALID, f"algorithm {message.algorithm}, want ES384 ({ES384})"
         )
     trail.enter(checks.CHAIN, f"{len(document.cabundle)} authorities")
-    signer = verify_chain(document, anchors=anchors, now=now, cache=cache)  # (3)
+    signer = verify_chain(document, anchors=anchors, at=at)  # (3)
     trail.enter(checks.REVOCATION, f"{len(collateral.crls)} lists", rule.revocation.value)
-    revocation = check_revocation(signer, collateral=collateral, rule=rule, now=now)  # (4)
+    revocation = check_revocation(signer, collateral=collateral, at=at)  # (4)
     trail.note(revocation.value, rule.revocation.value)
     trail.enter(checks.SIGNATURE, str(signer.certificate))
     _require_signature(message, signer)  # (5)
     trail.enter(checks.TIMESTAMP, f"{document.timestamp} ms")
-    age_ms = _require_past(document, signer, now)  # (6)
+    age_ms = _require_past(document, signer, at.now)  # (6)
     return GenuineDocument(document, signer.hardware, revocation, age_ms, _MINT)
 
 

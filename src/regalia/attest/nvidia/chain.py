@@ -25,6 +25,7 @@ from regalia.core.errors import AttestationError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.nvidia.anchors import Anchors
     from regalia.attest.nvidia.models import Model
     from regalia.attest.pki import Cache, Certificate
@@ -78,9 +79,7 @@ class TrustedChain:
             raise TypeError("a trusted chain comes from verify_chain")
 
 
-def verify_chain(
-    evidence: DeviceEvidence, *, anchors: Anchors, now: datetime, cache: Cache
-) -> TrustedChain:
+def verify_chain(evidence: DeviceEvidence, *, anchors: Anchors, at: Circumstances) -> TrustedChain:
     """Leaf -> device -> provisioning authority -> ... -> pinned root, exactly as they came.
 
     Raises:
@@ -94,6 +93,7 @@ def verify_chain(
             AttestCode.COLLATERAL_MISSING,
             f"the device sent {len(ders)} certificates, want its whole chain",
         )
+    cache, now = at.cache, at.now
     path = cache.derived(
         "nvidia path", ders, lambda: _path(ders, anchors, cache), held=(anchors.pin,)
     )

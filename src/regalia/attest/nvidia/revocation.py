@@ -15,16 +15,12 @@ from regalia.core.errors import AttestationError
 from regalia.formats.claims import Revocation
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.nvidia.chain import Path
     from regalia.attest.nvidia.collateral import Links, PreparedNvidia
-    from regalia.attest.rules import CollateralRule
 
 
-def check_revocation(
-    path: Path, collateral: PreparedNvidia, rule: CollateralRule, now: datetime
-) -> Revocation:
+def check_revocation(path: Path, collateral: PreparedNvidia, at: Circumstances) -> Revocation:
     """No key is denied, no list names a certificate, and what says so is in date.
 
     A list that names a certificate counts whatever its dates and whatever the rule says. A chain
@@ -34,6 +30,7 @@ def check_revocation(
     Raises:
         AttestationError: CERT_REVOKED, CRL_MISSING, CRL_STALE or CRL_SIG_INVALID.
     """
+    rule, now = at.rule, at.now
     if not collateral.denied.isdisjoint(path.fingerprints):
         denied = [
             str(certificate)
@@ -41,7 +38,7 @@ def check_revocation(
             if fingerprint in collateral.denied
         ]
         raise _revoked(f"the key of {' and '.join(denied)} is denied")
-    current, late, stale = _by_lists(path, collateral, rule, now)
+    current, late, stale = _by_lists(path, collateral, at)
     if current or any(denials.is_current(now) for denials in collateral.denials):
         return Revocation.CHECKED
     if late or any(denials.is_late(now, rule.grace) for denials in collateral.denials):
@@ -58,15 +55,14 @@ def check_revocation(
     )
 
 
-def _by_lists(
-    path: Path, collateral: PreparedNvidia, rule: CollateralRule, now: datetime
-) -> tuple[bool, bool, bool]:
+def _by_lists(path: Path, collateral: PreparedNvidia, at: Circumstances) -> tuple[bool, bool, bool]:
     """Whether all lists are in date, whether all are at most late, whether one is out of date."""
     if not collateral.crls:
         return False, False, False
     links = collateral.links.get(path.ders)
     if links is None:
         links = collateral.remember_links(path.ders, _links(path, collateral))
+    rule, now = at.rule, at.now
     current, late, stale = True, True, False
     for crls in links:
         fresh = any(crl.is_current(now) for crl in crls)

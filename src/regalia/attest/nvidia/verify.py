@@ -45,16 +45,12 @@ from regalia.formats.nvidia import decode_opaque
 from regalia.formats.spdm import SIGNATURE_SIZE, split_report
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.nvidia.anchors import Anchors
     from regalia.attest.nvidia.chain import Path, TrustedChain
     from regalia.attest.nvidia.collateral import PreparedNvidia
     from regalia.attest.nvidia.dice import Dice
     from regalia.attest.nvidia.models import Model
-    from regalia.attest.pki import Cache
-    from regalia.attest.rules import CollateralRule
-    from regalia.attest.trail import Trail
     from regalia.formats.claims import Revocation
     from regalia.formats.claims_nvidia import RimFact
     from regalia.formats.evidence import DeviceEvidence
@@ -89,16 +85,13 @@ class GenuineDevice:
             raise TypeError("a genuine device comes from verify_genuine")
 
 
-def verify_nvidia(  # noqa: PLR0913 - evidence, and what it is held against
+def verify_nvidia(
     evidence: DeviceEvidence,
     *,
     anchors: Anchors,
     collateral: PreparedNvidia,
-    rule: CollateralRule,
     nonce: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> NvidiaClaims:
     """Turn one device's raw evidence into claims, or refuse at the first check that fails.
 
@@ -106,55 +99,36 @@ def verify_nvidia(  # noqa: PLR0913 - evidence, and what it is held against
         evidence: raw, untrusted.
         anchors: the pinned root.
         collateral: reference values and revocation of the verifier's operator.
-        rule: what must be known of revocation.
         nonce: what the request must carry, 32 bytes; ``formats.evidence.device_nonce``.
-        now: the moment of the appraisal, aware.
-        cache: remembers certificates between appraisals.
-        trail: records the checks.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: the evidence is malformed.
         AttestationError: the evidence is not genuine, or not for this ``nonce``.
-        ValueError: ``nonce`` has another size or ``now`` no time zone (the caller's bug).
+        ValueError: ``nonce`` has another size (the caller's bug).
     """
     if len(nonce) != DEVICE_NONCE_SIZE:
         raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
-    genuine = verify_genuine(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    trail.enter(checks.NONCE, genuine.report.nonce.hex(), nonce.hex())
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    at.trail.enter(checks.NONCE, genuine.report.nonce.hex(), nonce.hex())
     _check_nonce(genuine.report, nonce)  # (8)
     return claims_of(evidence, genuine)
 
 
-def verify_genuine(  # noqa: PLR0913 - likewise
-    evidence: DeviceEvidence,
-    *,
-    anchors: Anchors,
-    collateral: PreparedNvidia,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+def verify_genuine(
+    evidence: DeviceEvidence, *, anchors: Anchors, collateral: PreparedNvidia, at: Circumstances
 ) -> GenuineDevice:
     """Checks 1 to 7. The result proves no freshness: a replay passes.
 
     Raises as ``verify_nvidia``.
     """
-    if now.tzinfo is None:
-        raise ValueError("now has no time zone")
+    cache, trail = at.cache, at.trail
     trail.enter(checks.REPORT)
     parts = split_report(evidence.report)  # (1)
     known = collateral.readings.get((parts.record, parts.opaque))
     columns = parts.read() if known is None else known.columns
     trail.enter(checks.CHAIN)
-    chain = verify_chain(evidence, anchors=anchors, now=now, cache=cache)  # (2)
+    chain = verify_chain(evidence, anchors=anchors, at=at)  # (2)
     path = chain.path
     trail.enter(checks.MODEL, path.device.common_name, evidence.kind)
     model = cache.derived("nvidia model", path.ders, lambda: read_model(path))  # (3)
@@ -164,8 +138,8 @@ def verify_genuine(  # noqa: PLR0913 - likewise
         known = None
     opaque = known.opaque if known else decode_opaque(report, switch=_is_switch(model))
     trail.enter(checks.REVOCATION)
-    revocation = check_revocation(path, collateral, rule, now)  # (4)
-    trail.note(revocation, rule.revocation.value)
+    revocation = check_revocation(path, collateral, at)  # (4)
+    trail.note(revocation, at.rule.revocation.value)
     trail.enter(checks.FWID)
     dice = cache.derived("nvidia dice", (path.leaf.der,), lambda: read_dice(path.leaf))
     trail.note(opaque.fwid.hex(), dice.fwid.hex())

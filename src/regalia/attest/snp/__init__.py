@@ -3,14 +3,12 @@
 ``verify_snp`` in ``verify`` is the walk; ``chain``, ``revocation`` and ``leaf`` are its steps.
 """
 
-from regalia.attest.rules import RevocationRule
 from regalia.attest.snp.anchors import Anchors, SnpCollateral
 from regalia.attest.snp.verify import GenuineReport, verify_genuine, verify_snp
 
 __all__ = [
     "Anchors",
     "GenuineReport",
-    "RevocationRule",
     "SnpCollateral",
     "verify_genuine",
     "verify_snp",

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import InitVar, dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from regalia.attest.pki import chain_invalid, parse_certificate
-from regalia.attest.rules import NO_GRACE
 from regalia.attest.snp.products import root_name
 from regalia.core.codec import lp
 from regalia.formats.claims import Hardware
 from regalia.formats.snp import Product
-
-if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from regalia.attest.rules import RevocationRule
 
 # SHA-256 of the SubjectPublicKeyInfo (DER) of AMD's root keys. A key, not a name, is the anchor.
 AMD_ROOT_SPKI_SHA256 = {
@@ -80,11 +74,7 @@ class SnpCollateral:
         intermediates: ARK, ASK and ASVK certificates, and leaves if they do not come with the
             evidence. They are verified like those in the evidence.
         crls: revocation lists signed by the ARK.
-        revocation: whether they must be there.
-        grace: how long after its next update a list still counts.
     """
 
     intermediates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
-    revocation: RevocationRule
-    grace: timedelta = NO_GRACE

@@ -36,6 +36,7 @@ from regalia.formats.snp import Product, SigningKey
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.pki import Cache, Certificate
     from regalia.attest.snp.anchors import Anchors, SnpCollateral
     from regalia.attest.snp.leaf import LeafFacts
@@ -93,15 +94,13 @@ class _Pool:
         return [c for c in self.certificates if c.common_name == common_name]
 
 
-def verify_chain(  # noqa: PLR0913 - evidence, what is trusted, and how
+def verify_chain(
     evidence: Evidence,
     report: SnpReport,
     *,
     anchors: Anchors,
     collateral: SnpCollateral,
-    now: datetime,
-    cache: Cache,
-    trail: Trail,
+    at: Circumstances,
 ) -> TrustedLeaf:
     """Checks 2 to 4: pinned ARK -> ASK or ASVK -> VCEK or VLEK, valid and not revoked.
 
@@ -113,54 +112,54 @@ def verify_chain(  # noqa: PLR0913 - evidence, what is trusted, and how
         AttestationError: COLLATERAL_MISSING, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED,
             CERT_NOT_YET_VALID, CERT_REVOKED, CRL_MISSING, CRL_STALE or CRL_SIG_INVALID.
     """
-    path = _known_path(evidence, report, anchors, collateral, cache, trail)
+    now, trail = at.now, at.trail
+    path = _known_path(evidence, report, anchors, collateral, at)
     if trail is not SILENT:
         trail.enter(checks.VALIDITY, rfc3339(now))
     if not path.not_before <= now <= path.not_after:
         for certificate in (path.root, path.intermediate, path.leaf):
             require_valid_at(certificate, now)
-    trail.enter(checks.REVOCATION, "", collateral.revocation.value)
-    revocation = check_revocation(collateral, path.root, path.intermediate, now=now, cache=cache)
-    trail.note(revocation.value, collateral.revocation.value)
+    trail.enter(checks.REVOCATION, "", at.rule.revocation.value)
+    revocation = check_revocation(collateral, path.root, path.intermediate, at)
+    trail.note(revocation.value, at.rule.revocation.value)
     trail.enter(checks.LEAF)
     proof = (path.signing_key.to_bytes(), path.product.encode(), path.leaf.der)
-    facts = cache.derived("snp leaf", proof, lambda: _facts(path, trail))
+    facts = at.cache.derived("snp leaf", proof, lambda: _facts(path, trail))
     trail.note(facts.product_name, path.product)
     return TrustedLeaf(
         path.key, path.signing_key, path.product, anchors.hardware, revocation, facts, _MINT
     )
 
 
-def _known_path(  # noqa: PLR0913, PLR0917 - all that it depends on
+def _known_path(
     evidence: Evidence,
     report: SnpReport,
     anchors: Anchors,
     collateral: SnpCollateral,
-    cache: Cache,
-    trail: Trail,
+    at: Circumstances,
 ) -> _Path:
     """``_path``, once for a machine and its certificates: neither time nor revocation is in it."""
 
     def find() -> _Path:
-        return _path(evidence, report, anchors, collateral, cache, trail)
+        return _path(evidence, report, anchors, collateral, at)
 
-    if trail is not SILENT:  # every step is to be recorded
+    if at.trail is not SILENT:  # every step is to be recorded
         return find()
     # The first three choose among several leaves.
     proof = (bytes((report.signing_key,)), report.chip_id, report.reported_tcb)
     held = (anchors.identity, *collateral.intermediates)
-    return cache.derived("snp path", proof + evidence.endorsements, find, held=held)
+    return at.cache.derived("snp path", proof + evidence.endorsements, find, held=held)
 
 
-def _path(  # noqa: PLR0913, PLR0917 - likewise
+def _path(
     evidence: Evidence,
     report: SnpReport,
     anchors: Anchors,
     collateral: SnpCollateral,
-    cache: Cache,
-    trail: Trail,
+    at: Circumstances,
 ) -> _Path:
     """Checks 2 to 4 without dates."""
+    cache, trail = at.cache, at.trail
     trail.enter(checks.SIGNING_KEY, str(report.signing_key), "0 (VCEK) or 1 (VLEK)")
     signing_key = _signing_key(report)
     pool = _collect(evidence, collateral, cache)

@@ -13,8 +13,7 @@ from regalia.core.errors import AttestationError
 from regalia.formats.claims import Revocation
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.pki import Cache, Certificate, Crl
     from regalia.attest.snp.anchors import SnpCollateral
 
@@ -22,12 +21,7 @@ SCHEMES = frozenset({Scheme.RSA_PSS_SHA384})
 
 
 def check_revocation(
-    collateral: SnpCollateral,
-    root: Certificate,
-    intermediate: Certificate,
-    *,
-    now: datetime,
-    cache: Cache,
+    collateral: SnpCollateral, root: Certificate, intermediate: Certificate, at: Circumstances
 ) -> Revocation:
     """The root's CRL is there, signed by it, in date, and lists neither certificate.
 
@@ -39,17 +33,18 @@ def check_revocation(
         ParseError: a CRL is not one.
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
     """
-    crls = cache.derived(
+    rule, now = at.rule, at.now
+    crls = at.cache.derived(
         "snp lists",
         (root.der, intermediate.der),
-        lambda: _lists(collateral.crls, root, intermediate, cache),
+        lambda: _lists(collateral.crls, root, intermediate, at.cache),
         held=collateral.crls,
     )
     if any(crl.is_current(now) for crl in crls):
         return Revocation.CHECKED
-    if any(crl.is_late(now, collateral.grace) for crl in crls):
+    if any(crl.is_late(now, rule.grace) for crl in crls):
         return Revocation.GRACE
-    if collateral.revocation is RevocationRule.ANY:
+    if rule.revocation is RevocationRule.ANY:
         return Revocation.UNKNOWN
     if not crls:
         raise AttestationError(

@@ -27,11 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.attest.codes import AttestCode
-from regalia.attest.pki import Cache
 from regalia.attest.snp import checks
 from regalia.attest.snp.chain import verify_chain
 from regalia.attest.snp.products import product_of_cpuid
-from regalia.attest.trail import SILENT
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
 from regalia.formats import claims as claims_format
@@ -47,8 +45,7 @@ from regalia.formats.snp import (
 )
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.snp.anchors import Anchors, SnpCollateral
     from regalia.attest.snp.chain import TrustedLeaf
     from regalia.attest.trail import Trail
@@ -85,15 +82,13 @@ class GenuineReport:
             raise TypeError("a genuine report comes from verify_genuine")
 
 
-def verify_snp(  # noqa: PLR0913 - evidence, what is trusted, what is expected, and how
+def verify_snp(
     evidence: Evidence,
     *,
     anchors: Anchors,
     collateral: SnpCollateral,
     report_data: bytes,
-    now: datetime,
-    cache: Cache | None = None,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> SnpClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -102,47 +97,29 @@ def verify_snp(  # noqa: PLR0913 - evidence, what is trusted, what is expected, 
         anchors: the pinned roots.
         collateral: certificates and revocation lists of the verifier's operator.
         report_data: what REPORT_DATA must be, 64 bytes; ``Binding.report_data()``.
-        now: the moment of the appraisal, aware.
-        cache: keep one between calls, and AMD's authorities are verified once; None remembers
-            nothing.
-        trail: records the checks.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
         AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` has another size or ``now`` no time zone (the caller's bug).
+        ValueError: ``report_data`` has another size (the caller's bug).
     """
     if len(report_data) != REPORT_DATA_SIZE:
         raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-    genuine = verify_genuine(
-        evidence, anchors=anchors, collateral=collateral, now=now, cache=cache, trail=trail
-    )
-    _check_report_data(genuine.report, report_data, trail)  # (8)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    _check_report_data(genuine.report, report_data, at.trail)  # (8)
     return claims_of(evidence, genuine)
 
 
-def verify_genuine(  # noqa: PLR0913 - as verify_snp
-    evidence: Evidence,
-    *,
-    anchors: Anchors,
-    collateral: SnpCollateral,
-    now: datetime,
-    cache: Cache | None = None,
-    trail: Trail = SILENT,
+def verify_genuine(
+    evidence: Evidence, *, anchors: Anchors, collateral: SnpCollateral, at: Circumstances
 ) -> GenuineReport:
     """Checks 1 to 7. The result proves no freshness: a replay passes. Raises as ``verify_snp``."""
-    if now.tzinfo is None:
-        raise ValueError("now has no time zone")
+    trail = at.trail
     trail.enter(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
     report = parse_report(evidence.report)  # (1)
     leaf = verify_chain(  # (2) (3) (4)
-        evidence,
-        report,
-        anchors=anchors,
-        collateral=collateral,
-        now=now,
-        cache=cache or Cache(),
-        trail=trail,
+        evidence, report, anchors=anchors, collateral=collateral, at=at
     )
     _check_leaf_binding(report, leaf, trail)  # (5)
     trail.enter(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")

@@ -116,7 +116,7 @@ def bind_ak(
         return _by_enrolment(enrolment, endorsements, collateral.memory, authorities)
     authorities = authorities_for(AkBinding.AK_CERTIFICATE)
     if endorsements and authorities.roots:
-        cache = authorities.cache
+        cache = authorities.at.cache
         leaf, *came = (cache.certificate_of_evidence(der, what="AK chain") for der in endorsements)
         if leaf.spki == spki(ak.key):
             trail.enter(checks.AK_CERTIFICATE, str(leaf))
@@ -138,7 +138,7 @@ def _by_enrolment(
         raise _mismatch("the EK certificates that came along are not those enrolled")
     known = memory.chains.get(enrolment.ak_name)
     if known is None or known.roots != authorities.roots:
-        chain = _consistent(enrolment, authorities.cache)
+        chain = _consistent(enrolment, authorities.at.cache)
         path = find_path(chain.leaf, chain.came, authorities)
         known = KnownChain(chain, path, authorities.roots)
         memory.keep(memory.chains, enrolment.ak_name, known)
@@ -172,7 +172,7 @@ def _by_certificate(
     if usages and not {AK_USAGE, EK_USAGE} & set(usages):
         raise AttestationError(TpmCode.EK_UNSUITABLE, f"{leaf}: extended key usage {list(usages)}")
     path = find_path(leaf, came, authorities)
-    require_current(leaf, path, authorities.now)
+    require_current(leaf, path, authorities.at.now)
     model = read_model(leaf.extensions) or UNNAMED
     return BoundAk(
         binding=AkBinding.AK_CERTIFICATE,

@@ -72,7 +72,7 @@ def verify_ek(certificates: Sequence[bytes], authorities: Authorities) -> Truste
         ParseError: MALFORMED or TOO_LARGE.
         AttestationError: EK_UNSUITABLE, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_*, CRL_*.
     """
-    chain = read_ek(certificates, authorities.cache)
+    chain = read_ek(certificates, authorities.at.cache)
     return trust_ek(chain, find_path(chain.leaf, chain.came, authorities), authorities)
 
 
@@ -93,7 +93,7 @@ def read_ek(certificates: Sequence[bytes], cache: Cache) -> EkChain:
 
 def trust_ek(chain: EkChain, path: Sequence[Certificate], authorities: Authorities) -> TrustedEk:
     """The rest of ``verify_ek``: its path to a trusted root holds at the moment of the check."""
-    require_current(chain.leaf, path, authorities.now)
+    require_current(chain.leaf, path, authorities.at.now)
     revocation = check_revocation(chain.leaf, path, authorities)
     return TrustedEk(chain.leaf, chain.model, chain.hardware, revocation)
 

@@ -92,7 +92,7 @@ def finish_enrolment(
         ek_public=request.ek_public,
         model=ek.model,
         reset_count=verified.quote.reset_count,
-        enrolled_at=authorities.now,
+        enrolled_at=authorities.at.now,
         hardware=ek.hardware,
     )
 

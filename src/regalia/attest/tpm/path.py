@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.pki import Cache, Certificate, Crl
-    from regalia.attest.rules import CollateralRule
 
 AUTHORITIES_MAX = 4  # between a TPM's certificate and the root, the root included
 SCHEMES = frozenset(Scheme) - {Scheme.OTHER}
@@ -33,23 +33,19 @@ _WORST = (Revocation.UNKNOWN, Revocation.GRACE, Revocation.CHECKED)
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Who may vouch for a certificate of a TPM, and when.
+    """Who may vouch for a certificate of a TPM, and in which circumstances.
 
     Attributes:
         roots: DER, of the verifier's operator. A path ends in one of them.
         intermediates: DER, of the operator; more may come along with a leaf.
         crls: DER, of any of these issuers.
-        rule: what must be known of revocation.
-        now: the moment of the check, aware.
-        cache: remembers parsed authorities and their signatures.
+        at: the circumstances of the check.
     """
 
     roots: tuple[bytes, ...]
     intermediates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
-    rule: CollateralRule
-    now: datetime
-    cache: Cache
+    at: Circumstances
 
 
 def find_path(
@@ -64,7 +60,7 @@ def find_path(
     Raises:
         AttestationError: ROOT_UNTRUSTED or CHAIN_INVALID.
     """
-    cache = authorities.cache
+    cache = authorities.at.cache
     roots = [cache.certificate(der, what="TPM root") for der in authorities.roots]
     given = [cache.certificate(der, what="TPM authority") for der in authorities.intermediates]
     path = _climb(leaf, (*came, *given), roots, cache)
@@ -150,8 +146,8 @@ def check_revocation(
 
 
 def _revocation(child: Certificate, issuer: Certificate, authorities: Authorities) -> Revocation:
-    rule, now = authorities.rule, authorities.now
-    mine = authorities.cache.derived(
+    rule, now = authorities.at.rule, authorities.at.now
+    mine = authorities.at.cache.derived(
         "tpm lists",
         (child.der, issuer.der),
         lambda: _lists(child, issuer, authorities),
@@ -175,7 +171,7 @@ def _revocation(child: Certificate, issuer: Certificate, authorities: Authoritie
 
 def _lists(child: Certificate, issuer: Certificate, authorities: Authorities) -> tuple[Crl, ...]:
     """The issuer's lists, whatever their dates: complete, signed, and not naming the child."""
-    cache = authorities.cache
+    cache = authorities.at.cache
     mine = tuple(crl for crl in map(cache.crl, authorities.crls) if crl.issuer == issuer.subject)
     for crl in mine:
         require_complete(crl)

@@ -32,7 +32,6 @@ from regalia.attest.tpm.quote import (
     verify_quote_signature,
     verify_quoted_pcrs,
 )
-from regalia.attest.trail import SILENT
 from regalia.core.errors import AttestationError
 from regalia.formats import claims as claims_format
 from regalia.formats.claims import Hardware
@@ -42,10 +41,9 @@ from regalia.formats.tpm_quote import parse_tpm_quote, qualifying_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
+    from regalia.attest.circumstances import Circumstances
     from regalia.attest.pki import Cache
-    from regalia.attest.rules import CollateralRule
     from regalia.attest.tpm.anchors import Anchors, PreparedCollateral
     from regalia.attest.tpm.binding import BoundAk
     from regalia.attest.tpm.keys import SigningKey
@@ -77,16 +75,13 @@ class GenuineQuote:
             raise TypeError("a genuine quote comes from verify_genuine")
 
 
-def verify_tpm(  # noqa: PLR0913 - evidence, what is trusted, what is expected, and how
+def verify_tpm(
     evidence: Evidence,
     *,
     anchors: Anchors,
     collateral: PreparedCollateral,
-    rule: CollateralRule,
     report_data: bytes,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+    at: Circumstances,
 ) -> TpmClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -94,45 +89,26 @@ def verify_tpm(  # noqa: PLR0913 - evidence, what is trusted, what is expected, 
         evidence: raw, untrusted; ``report`` is a document of ``formats.tpm_quote``.
         anchors: whose roots are trusted.
         collateral: the operator's roots, lists and enrolments.
-        rule: what must be known of revocation.
         report_data: what the quote must be bound to, 64 bytes; ``Binding.report_data()``.
-        now: the moment of the appraisal, aware.
-        cache: remembers authorities.
-        trail: told of each check.
+        at: the circumstances of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
         AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` has another size or ``now`` no time zone (the caller's bug).
+        ValueError: ``report_data`` has another size (the caller's bug).
     """
     expected = qualifying_data(report_data)
     require_chosen(report_data)
-    genuine = verify_genuine(
-        evidence,
-        anchors=anchors,
-        collateral=collateral,
-        rule=rule,
-        now=now,
-        cache=cache,
-        trail=trail,
-    )
-    check_extra_data(genuine.verified.quote, expected, trail)  # (9)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    check_extra_data(genuine.verified.quote, expected, at.trail)  # (9)
     return claims_of(evidence, genuine)
 
 
-def verify_genuine(  # noqa: PLR0913 - as verify_tpm
-    evidence: Evidence,
-    *,
-    anchors: Anchors,
-    collateral: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
-    trail: Trail = SILENT,
+def verify_genuine(
+    evidence: Evidence, *, anchors: Anchors, collateral: PreparedCollateral, at: Circumstances
 ) -> GenuineQuote:
     """Checks 1 to 8. The result proves no freshness: a replay passes. Raises as ``verify_tpm``."""
-    if now.tzinfo is None:
-        raise ValueError("now has no time zone")
+    trail = at.trail
     document = parse_tpm_quote(evidence.report)  # (1)
     memory = collateral.memory
     trail.enter(checks.AK, wanted="restricted, sign, fixedTPM, fixedParent, not decrypt")
@@ -144,7 +120,7 @@ def verify_genuine(  # noqa: PLR0913 - as verify_tpm
         Ak(name, key.key),
         evidence.endorsements,
         collateral=collateral,
-        authorities_for=_authorities(anchors, collateral, rule, now, cache),
+        authorities_for=_authorities(anchors, collateral, at),
         trail=trail,
     )
     memory.keep(memory.keys, document.ak_public, (key, name))
@@ -155,7 +131,7 @@ def verify_genuine(  # noqa: PLR0913 - as verify_tpm
     )
     if evidence.event_log:
         trail.enter(checks.EVENT_LOG, f"{len(evidence.event_log)} bytes")
-    boot = _boot(evidence.event_log, verified, bank, cache)  # (8)
+    boot = _boot(evidence.event_log, verified, bank, at.cache)  # (8)
     return GenuineQuote(verified, bank, name, ak, _hardware(anchors, ak), boot, _MINT)
 
 
@@ -173,11 +149,7 @@ def _boot(log: bytes, verified: VerifiedQuote, bank: HashAlg, cache: Cache) -> B
 
 
 def _authorities(
-    anchors: Anchors,
-    prepared: PreparedCollateral,
-    rule: CollateralRule,
-    now: datetime,
-    cache: Cache,
+    anchors: Anchors, prepared: PreparedCollateral, at: Circumstances
 ) -> Callable[[AkBinding], Authorities]:
     collateral = prepared.collateral
     roots = {AkBinding.ENROLMENT: anchors.ek_roots, AkBinding.AK_CERTIFICATE: anchors.ak_roots}
@@ -185,9 +157,7 @@ def _authorities(
         roots=roots[binding](collateral),
         intermediates=collateral.intermediates,
         crls=collateral.crls,
-        rule=rule,
-        now=now,
-        cache=cache,
+        at=at,
     )
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import regalia
+from regalia.attest.circumstances import Circumstances
+from regalia.attest.pki import Cache
+from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
 from regalia.attest.snp import Anchors, verify_snp
 from regalia.core.clock import system_clock
 from regalia.core.errors import PolicyDenied, RegaliaError
@@ -142,12 +145,13 @@ def own_root_naive(lab: Lab) -> Side:
     keys, forged = generate_keys(), _forger(lab)
     evidence = _evidence(lab, keys, lab.real.challenge(lab.model_id), Guise(platform=forged))
     anchors = Anchors.dangerous_simulated(evidence.endorsements[-1])
+    rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
     claims = verify_snp(
         evidence,
         anchors=anchors,
         collateral=forged.collateral(),
         report_data=_report_data(evidence),
-        now=system_clock(),
+        at=Circumstances(now=system_clock(), rule=rule, cache=Cache()),
     )
     return stolen_if(
         claims.report_data == _report_data(evidence),
