@@ -29,7 +29,7 @@ FRESHNESS = Check(
 
 @dataclass(frozen=True, slots=True)
 class Replayable(Generic[C]):
-    """Made by ``Verifier.verify_genuine``: a replay passes.
+    """Made by ``GenuineOnly``: a replay passes.
 
     Attributes:
         bound_to: what the evidence carries as report data or nonce, exactly.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.attest.codes import AttestCode
 from regalia.attest.intel.chain import SCHEMES
 from regalia.attest.pki.crl import require_complete, require_signed_by
-from regalia.attest.rules import RevocationRule
-from regalia.core.clock import rfc3339
-from regalia.core.errors import AttestationError
-from regalia.formats.claims import Revocation
+from regalia.attest.revocation import known_by, require_not_listed, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +15,7 @@ if TYPE_CHECKING:
     from regalia.attest.intel.chain import PckPath
     from regalia.attest.intel.prepared import PreparedCollateral
     from regalia.attest.pki import Certificate
-
-_WORST_LAST = (Revocation.CHECKED, Revocation.GRACE, Revocation.UNKNOWN)
+    from regalia.formats.claims import Revocation
 
 
 def check_revocation(
@@ -45,42 +40,19 @@ def check_revocation(
     )
 
 
-def worst(*known: Revocation) -> Revocation:
-    """What is known when all of these are."""
-    return max(known, key=_WORST_LAST.index)
-
-
 def _check(
     issuer: Certificate,
     certificates: Iterable[Certificate],
     collateral: PreparedCollateral,
     at: Circumstances,
 ) -> Revocation:
-    rule, now = at.rule, at.now
-    crls = []
+    own = []
     for crl, spki in collateral.crls:
         if crl.issuer != issuer.subject:
             continue
         if spki != issuer.spki:
             require_complete(crl)
             require_signed_by(crl, issuer, SCHEMES)
-        crls.append(crl)
-        for certificate in certificates:
-            if crl.lists(certificate.serial):
-                raise AttestationError(
-                    AttestCode.CERT_REVOKED, f"{certificate} is listed in the CRL of {issuer}"
-                )
-    if any(crl.is_current(now) for crl in crls):
-        return Revocation.CHECKED
-    if any(crl.is_late(now, rule.grace) for crl in crls):
-        return Revocation.GRACE
-    if rule.revocation is RevocationRule.ANY:
-        return Revocation.UNKNOWN
-    if not crls:
-        raise AttestationError(
-            AttestCode.CRL_MISSING, f"the collateral holds no CRL issued by {issuer}"
-        )
-    raise AttestationError(
-        AttestCode.CRL_STALE,
-        f"no CRL of {issuer} is in date at {rfc3339(now)}: {', '.join(c.dates() for c in crls)}",
-    )
+        require_not_listed(crl, certificates, issuer)
+        own.append(crl)
+    return known_by(own, issuer, at)

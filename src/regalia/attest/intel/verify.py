@@ -37,9 +37,10 @@ from regalia.attest.intel.choose import for_platform, newest, require_dated
 from regalia.attest.intel.claims import event_log_claims, sgx_claims, tdx_claims
 from regalia.attest.intel.documents import EnclaveId, TcbInfoId
 from regalia.attest.intel.qe import require_identity
-from regalia.attest.intel.revocation import check_revocation, worst
+from regalia.attest.intel.revocation import check_revocation
 from regalia.attest.intel.signatures import require_raw_signature
 from regalia.attest.intel.tcb import relaunch, require_module, standing
+from regalia.attest.revocation import worst
 from regalia.attest.trail import SILENT
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError

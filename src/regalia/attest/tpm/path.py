@@ -12,23 +12,19 @@ from typing import TYPE_CHECKING
 from regalia.attest.codes import AttestCode
 from regalia.attest.pki import Scheme, chain_invalid, require_valid_at
 from regalia.attest.pki.certificates import require_ca
-from regalia.attest.pki.crl import require_complete
-from regalia.attest.rules import RevocationRule
-from regalia.core.clock import rfc3339
+from regalia.attest.revocation import known_by, lists_of, worst
 from regalia.core.errors import AttestationError
-from regalia.formats.claims import Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from regalia.attest.circumstances import Circumstances
-    from regalia.attest.pki import Cache, Certificate, Crl
+    from regalia.attest.pki import Cache, Certificate
+    from regalia.formats.claims import Revocation
 
 AUTHORITIES_MAX = 4  # between a TPM's certificate and the root, the root included
 SCHEMES = frozenset(Scheme) - {Scheme.OTHER}
-
-_WORST = (Revocation.UNKNOWN, Revocation.GRACE, Revocation.CHECKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,46 +134,16 @@ def check_revocation(
         ParseError: a CRL is not one.
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
     """
-    known = [
-        _revocation(child, issuer, authorities)
-        for child, issuer in zip((leaf, *path), path, strict=False)
-    ]
-    return min(known, key=_WORST.index)
+    pairs = zip((leaf, *path), path, strict=False)
+    return worst(*(_revocation(child, issuer, authorities) for child, issuer in pairs))
 
 
 def _revocation(child: Certificate, issuer: Certificate, authorities: Authorities) -> Revocation:
-    rule, now = authorities.at.rule, authorities.at.now
-    mine = authorities.at.cache.derived(
+    at = authorities.at
+    own = at.cache.derived(
         "tpm lists",
         (child.der, issuer.der),
-        lambda: _lists(child, issuer, authorities),
+        lambda: lists_of(issuer, (child,), authorities.crls, schemes=SCHEMES, cache=at.cache),
         held=authorities.crls,
     )
-    if any(crl.is_current(now) for crl in mine):
-        return Revocation.CHECKED
-    if any(crl.is_late(now, rule.grace) for crl in mine):
-        return Revocation.GRACE
-    if rule.revocation is RevocationRule.ANY:
-        return Revocation.UNKNOWN
-    if not mine:
-        raise AttestationError(
-            AttestCode.CRL_MISSING, f"the collateral holds no CRL issued by {issuer}"
-        )
-    raise AttestationError(
-        AttestCode.CRL_STALE,
-        f"no CRL of {issuer} is in date at {rfc3339(now)}: {', '.join(c.dates() for c in mine)}",
-    )
-
-
-def _lists(child: Certificate, issuer: Certificate, authorities: Authorities) -> tuple[Crl, ...]:
-    """The issuer's lists, whatever their dates: complete, signed, and not naming the child."""
-    cache = authorities.at.cache
-    mine = tuple(crl for crl in map(cache.crl, authorities.crls) if crl.issuer == issuer.subject)
-    for crl in mine:
-        require_complete(crl)
-        cache.require_signed_by(crl, issuer, SCHEMES)
-        if crl.lists(child.serial):
-            raise AttestationError(
-                AttestCode.CERT_REVOKED, f"{child} is listed in the CRL of {issuer}"
-            )
-    return mine
+    return known_by(own, issuer, at)

@@ -188,7 +188,7 @@ def _hardware(anchors: Anchors, ak: BoundAk) -> Hardware:
 
 
 def claims_of(evidence: Evidence, genuine: GenuineQuote) -> TpmClaims:
-    """Claims without check 8: of unknown age. ``attest.replayable`` wraps them."""
+    """Claims without check 9: of unknown age. ``attest.replayable`` wraps them."""
     quote, ak = genuine.verified.quote, genuine.ak
     return TpmClaims(
         hardware=genuine.hardware,
