@@ -155,16 +155,19 @@ def test_genuine_reports_over_the_published_nonce(  # noqa: PLR0917 - one row of
     evidence = evidence_of(folder, names, kind)
     found = genuine(evidence)
     assert found.report.nonce == PUBLISHED_NONCE
-    assert found.model.name == model
-    assert (found.opaque.driver_version, found.opaque.vbios_version) == (driver, vbios)
-    assert found.opaque.fwid in (b"", found.dice.fwid)
+    assert found.reading.model.name == model
+    assert (found.reading.opaque.driver_version, found.reading.opaque.vbios_version) == (
+        driver,
+        vbios,
+    )
+    assert found.reading.opaque.fwid in (b"", found.dice.fwid)
     refused("NONCE_WELL_KNOWN", fresh, evidence=evidence)
-    assert found.rims_missing
+    assert found.reading.missing
 
 
 def test_blackwell_names_its_own_reference_values(folder: Path) -> None:
     found = genuine(evidence_of(folder, BLACKWELL))
-    assert found.rims_missing == (
+    assert found.reading.missing == (
         "NV_GPU_CC_DRIVER_GB100_575.32",
         "NV_GPU_VBIOS_G525_0220_886_970088000F",
     )
@@ -174,16 +177,16 @@ def test_blackwell_names_its_own_reference_values(folder: Path) -> None:
 
 def test_the_switch_names_itself_as_its_certificate_does(folder: Path) -> None:
     found = genuine(evidence_of(folder, LS10, SWITCH))
-    assert found.opaque.pdi.hex() == "203eb31ad9ed0008"
+    assert found.reading.opaque.pdi.hex() == "203eb31ad9ed0008"
     assert found.chain.path.identity.hex() == "50203eb31ad9ed0008"
-    assert found.rims_missing == ("NV_SWITCH_BIOS_5612_0002_890_9610550001",)
-    assert len(found.opaque.gpu_pdis) == 7
+    assert found.reading.missing == ("NV_SWITCH_BIOS_5612_0002_890_9610550001",)
+    assert len(found.reading.opaque.gpu_pdis) == 7
 
 
 def test_a_gpu_names_its_switches_as_they_name_themselves(folder: Path) -> None:
     """From one laboratory: byte order on the two sides of a link, seen in real evidence."""
     report = parse_report(evidence_of(folder, BAD_SIGNATURE).report)
-    switch = genuine(evidence_of(folder, LS10, SWITCH)).opaque.pdi
+    switch = genuine(evidence_of(folder, LS10, SWITCH)).reading.opaque.pdi
     assert switch in decode_opaque(report, switch=False).switch_pdis
 
 
@@ -206,7 +209,7 @@ def test_evidence_lists(folder: Path, name: str) -> None:
     for evidence in recognized.devices:
         found = genuine(evidence)
         assert found.report.encode() == evidence.report
-        assert found.model.kind is evidence.kind
+        assert found.reading.model.kind is evidence.kind
 
 
 def test_eight_gpus_in_protected_pcie(folder: Path) -> None:
@@ -299,7 +302,7 @@ def test_genuine_reference_values(folder: Path) -> None:
     # The driver of this report is another one, so the document is not even asked for.
     rim = ingested(folder, f"{driver}.xml", driver, "2026-01-01")
     found = genuine(evidence_of(folder, HOPPER_550), NvidiaCollateral(rims=(rim,)))
-    assert found.rims == ()
+    assert found.reading.rims == ()
 
 
 def _decoded(token: str) -> dict[str, object]:
@@ -327,10 +330,10 @@ def test_our_claims_are_those_of_nvidias_own_service(  # noqa: PLR0917 - one row
     assert theirs["eat_nonce"] == found.report.nonce.hex()
     assert theirs["dbgstat"] == ("enabled" if found.dice.debug else "disabled")
     if kind is GPU:
-        assert theirs["x-nvidia-gpu-driver-version"] == found.opaque.driver_version
-        assert theirs["x-nvidia-gpu-vbios-version"] == found.opaque.vbios_version
+        assert theirs["x-nvidia-gpu-driver-version"] == found.reading.opaque.driver_version
+        assert theirs["x-nvidia-gpu-vbios-version"] == found.reading.opaque.vbios_version
     else:
-        assert theirs["x-nvidia-switch-bios-version"] == found.opaque.vbios_version
+        assert theirs["x-nvidia-switch-bios-version"] == found.reading.opaque.vbios_version
     assert theirs[f"x-nvidia-{prefix}-attestation-report-cert-chain-fwid-match"] is True
     overall, inner = json.loads((folder / f"sdk/{token}.json").read_bytes())
     kind_word, digest = _decoded(overall[1])["submods"][name]  # type: ignore[index] # JSON

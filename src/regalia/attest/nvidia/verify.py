@@ -52,10 +52,9 @@ if TYPE_CHECKING:
     from regalia.attest.nvidia.dice import Dice
     from regalia.attest.nvidia.models import Model
     from regalia.formats.claims import Revocation
-    from regalia.formats.claims_nvidia import RimFact
     from regalia.formats.evidence import DeviceEvidence
     from regalia.formats.nvidia import Opaque
-    from regalia.formats.spdm import SpdmReport
+    from regalia.formats.spdm import SpdmParts, SpdmReport
 
 # The nonce that NVIDIA's tools use when nobody gives them one: reports over it are public.
 PUBLISHED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
@@ -70,19 +69,21 @@ _MINT = object()
 class GenuineDevice:
     """A report that passed checks 1 to 7: genuine, of unknown age. Made by ``verify_genuine``."""
 
-    report: SpdmReport
-    opaque: Opaque
+    parts: SpdmParts
+    reading: Reading
     chain: TrustedChain
-    model: Model
     dice: Dice
     revocation: Revocation
-    rims: tuple[RimFact, ...]
-    rims_missing: tuple[str, ...]
     mint: InitVar[object]
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
             raise TypeError("a genuine device comes from verify_genuine")
+
+    @property
+    def report(self) -> SpdmReport:
+        """The whole report. Made when somebody looks: claims need little of it."""
+        return self.parts.report(self.reading.columns)
 
 
 def verify_nvidia(
@@ -110,8 +111,8 @@ def verify_nvidia(
     if len(nonce) != DEVICE_NONCE_SIZE:
         raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    at.trail.enter(checks.NONCE, genuine.report.nonce.hex(), nonce.hex())
-    _check_nonce(genuine.report, nonce)  # (8)
+    at.trail.enter(checks.NONCE, genuine.parts.nonce.hex(), nonce.hex())
+    _check_nonce(genuine.parts.nonce, nonce)  # (8)
     return claims_of(evidence, genuine)
 
 
@@ -133,10 +134,12 @@ def verify_genuine(
     trail.enter(checks.MODEL, path.device.common_name, evidence.kind)
     model = cache.derived("nvidia model", path.ders, lambda: read_model(path))  # (3)
     require_kind(model, evidence.kind)
-    report = parts.report(columns)
     if known is not None and (known.model is not model or known.hardware is not chain.hardware):
         known = None
-    opaque = known.opaque if known else decode_opaque(report, switch=_is_switch(model))
+    if known is None:
+        opaque = decode_opaque(parts.report(columns), switch=_is_switch(model))
+    else:
+        opaque = known.opaque
     trail.enter(checks.REVOCATION)
     revocation = check_revocation(path, collateral, at)  # (4)
     trail.note(revocation, at.rule.revocation.value)
@@ -145,20 +148,22 @@ def verify_genuine(
     trail.note(opaque.fwid.hex(), dice.fwid.hex())
     _check_leaf_binding(opaque, path, dice)  # (5)
     trail.enter(checks.SIGNATURE)
-    _check_signature(evidence.report, report, path)  # (6)
+    _check_signature(evidence.report, parts.signature, path)  # (6)
     trail.enter(checks.RIM)
     if known is None:
         rims, missing = match_rims(  # (7)
-            report, opaque, model, hardware=chain.hardware, collateral=collateral
+            parts.report(columns),
+            opaque,
+            model,
+            hardware=chain.hardware,
+            collateral=collateral,
         )
         known = Reading(columns, opaque, model, chain.hardware, rims, missing)
         collateral.remember(parts, known)
     if trail is not SILENT:
         seen = ", ".join(rim.id for rim in known.rims) or UNKNOWN
         trail.note(seen, ", ".join(known.missing) or "a match")
-    return GenuineDevice(
-        report, opaque, chain, model, dice, revocation, known.rims, known.missing, _MINT
-    )
+    return GenuineDevice(parts, known, chain, dice, revocation, _MINT)
 
 
 def _is_switch(model: Model) -> bool:
@@ -180,11 +185,11 @@ def _check_leaf_binding(opaque: Opaque, path: Path, dice: Dice) -> None:
         )
 
 
-def _check_signature(raw: bytes, report: SpdmReport, path: Path) -> None:
+def _check_signature(raw: bytes, scalars: bytes, path: Path) -> None:
     """(6) ECDSA P-384 with SHA-384 over the bytes as received (DSP0274 10.11.2)."""
     signature = encode_dss_signature(
-        int.from_bytes(report.signature[:_SCALAR_SIZE], "big"),
-        int.from_bytes(report.signature[_SCALAR_SIZE:], "big"),
+        int.from_bytes(scalars[:_SCALAR_SIZE], "big"),
+        int.from_bytes(scalars[_SCALAR_SIZE:], "big"),
     )
     try:
         path.key.verify(signature, raw[:-SIGNATURE_SIZE], _ECDSA)
@@ -194,30 +199,31 @@ def _check_signature(raw: bytes, report: SpdmReport, path: Path) -> None:
         ) from exc
 
 
-def _check_nonce(report: SpdmReport, expected: bytes) -> None:
+def _check_nonce(seen: bytes, expected: bytes) -> None:
     """(8) All 32 bytes. An expectation that is public would accept reports that anybody has."""
     if expected == PUBLISHED_NONCE or not any(expected):
         raise AttestationError(
             AttestCode.NONCE_WELL_KNOWN, f"the expected nonce {expected.hex()} is public"
         )
-    if not hmac.compare_digest(report.nonce, expected):
+    if not hmac.compare_digest(seen, expected):
         raise AttestationError(
             AttestCode.NONCE_MISMATCH,
-            f"the request's nonce is {report.nonce.hex()}, want {expected.hex()}",
+            f"the request's nonce is {seen.hex()}, want {expected.hex()}",
         )
 
 
 def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
     """Claims without check 8: of unknown age. ``attest.replayable`` wraps them."""
-    path, opaque = genuine.chain.path, genuine.opaque
+    path, reading = genuine.chain.path, genuine.reading
+    opaque = reading.opaque
     return NvidiaClaims(
         kind=evidence.kind,
         hardware=genuine.chain.hardware,
         revocation=genuine.revocation,
         evidence_digest=evidence.digest(),
         identity=path.identity,
-        nonce=genuine.report.nonce,
-        model=genuine.model.name,
+        nonce=genuine.parts.nonce,
+        model=reading.model.name,
         hwmodel=path.device.common_name,
         ueid=str(path.leaf.serial),
         driver_version=opaque.driver_version,
@@ -228,8 +234,8 @@ def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
         fwid=genuine.dice.fwid,
         fwid_reported=bool(opaque.fwid),
         debug=genuine.dice.debug,
-        rims=genuine.rims,
-        rims_missing=genuine.rims_missing,
+        rims=reading.rims,
+        rims_missing=reading.missing,
         pdi=opaque.pdi,
         switch_pdis=opaque.switch_pdis,
         gpu_pdis=opaque.gpu_pdis,
