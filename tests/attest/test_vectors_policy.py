@@ -6,6 +6,7 @@ carry somebody else's HOST_DATA, so CONFIG_MISMATCH stands in every verdict on t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ from regalia.attest.snp import Anchors, SnpCollateral, verify_snp
 from regalia.formats.evidence import Evidence, Tee
 from regalia.formats.policy_snp import GuestPolicy, Snp
 from regalia.policy.evaluate import ClientContext, Deny, evaluate_client
-from regalia.policy.pin import OwnerChoices, pin_client
-from regalia.testing.policy_scene import MODEL, NOW, OWNER, Scene
+from regalia.policy.pin import pin_client
+from regalia.testing.defender import CHOICES
+from regalia.testing.policy_scene import MODEL, NOW, Scene
 from regalia.testing.snp_bench import MEASUREMENT, REPORT_DATA
 from regalia.testing.snp_knobs import Knobs
 
@@ -169,22 +171,7 @@ def pinned(bench: SnpBench) -> Callable[[Knobs], set[str]]:
         )
         return bench.verify(evidence)
 
-    choices = OwnerChoices(
-        name="the healthy platform",
-        version=1,
-        model_id=MODEL,
-        model_version_minimum=7,
-        owner_key=OWNER,
-        challenge_max_age_s=60,
-        holders_max=1,
-        lease_s=60,
-        custody=("broker",),
-        approvals_threshold=0,
-        approvers=(),
-        pin_chip=True,
-        pin_host_data=False,
-    )
-    policy = pin_client(claims(Knobs()), CONFIG, choices, now=NOW)
+    policy = pin_client(claims(Knobs()), CONFIG, replace(CHOICES, pin_chip=True), now=NOW)
     return lambda knobs: reasons(policy, claims(knobs))
 
 

@@ -26,11 +26,12 @@ from regalia.formats.evidence import Evidence, Tee
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.context import ClientContext
 from regalia.policy.evaluate import evaluate_client
-from regalia.policy.pin import OwnerChoices, pin_client
+from regalia.policy.pin import pin_client
 from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
+from regalia.testing import defender
 from regalia.testing.intel_bench import MEASUREMENT, REPORT_DATA
-from regalia.testing.policy_scene import MODEL, NOW, OWNER, Scene
+from regalia.testing.policy_scene import MODEL, NOW, Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,21 +43,7 @@ CONFIG = Scene().config
 CONTEXT = ClientContext(
     now=NOW, challenge_age_s=1.0, runtime_config=CONFIG, model_id=MODEL, model_version=7
 )
-CHOICES = OwnerChoices(
-    name="pinned",
-    version=1,
-    model_id=MODEL,
-    model_version_minimum=7,
-    owner_key=OWNER,
-    challenge_max_age_s=60,
-    holders_max=1,
-    lease_s=900,
-    custody=("broker",),
-    approvals_threshold=0,
-    approvers=(),
-    pin_chip=True,
-    pin_host_data=True,
-)
+CHOICES = replace(defender.CHOICES, pin_chip=True, pin_host_data=True)
 REQUIRED = CollateralRule.of_words("required", 0)
 
 

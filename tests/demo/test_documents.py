@@ -97,14 +97,3 @@ def test_the_readme_shows_every_theft() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for number, attack in enumerate(ATTACKS, 1):
         assert f"{number:>2}  {attack.title} " in readme
-
-
-@pytest.mark.parametrize(
-    "page",
-    sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("**/*.md") if ".venv" not in str(p)),
-)
-def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
-        if not target.startswith(("http://", "https://", "mailto:")):
-            assert ((ROOT / page).parent / target).exists(), target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import InitVar, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -48,6 +49,14 @@ if TYPE_CHECKING:
 CERTIFICATES_MAX = 256  # different ones, in evidence and collateral together
 RSA_BITS = 4096  # of the ARK, ASK and ASVK
 SCHEMES = frozenset({Scheme.RSA_PSS_SHA384})
+
+_ISSUERS = MappingProxyType(
+    {
+        (key, intermediate_name(product, key)): product
+        for key in (SigningKey.VCEK, SigningKey.VLEK)
+        for product in Product
+    }
+)
 
 # Keeps leaves from being declared trusted by hand; no wall against code in the same process.
 _MINT = object()
@@ -255,13 +264,13 @@ def _fits(leaf: Certificate, report: SnpReport, signing_key: SigningKey) -> bool
 
 def _product_of_issuer(leaf: Certificate, signing_key: SigningKey) -> Product:
     """The product line whose ASK (for a VCEK) or ASVK (for a VLEK) the leaf names as issuer."""
-    for product in Product:
-        if leaf.issuer_common_name == intermediate_name(product, signing_key):
-            return product
-    raise chain_invalid(
-        f"{leaf} names {leaf.issuer_common_name[:80]!r} as its issuer, which issues no "
-        f"{signing_key.name}"
-    )
+    product = _ISSUERS.get((signing_key, leaf.issuer_common_name))
+    if product is None:
+        raise chain_invalid(
+            f"{leaf} names {leaf.issuer_common_name[:80]!r} as its issuer, which issues no "
+            f"{signing_key.name}"
+        )
+    return product
 
 
 def _pinned_root(pool: _Pool, product: Product, anchors: Anchors, cache: Cache) -> Certificate:
