@@ -150,7 +150,8 @@ class Cache:
             make: raises if they are not right. A refusal is not remembered.
             held: what else it depends on, of the operator's: it is in memory anyhow.
         """
-        return self._remembered(self._derived, (what, proof, held), make)
+        found = self._derived.known.get(key := (what, proof, held))
+        return cast("T", found) if found is not None else self._made(self._derived, key, make)
 
     def replayed(self, what: str, proof: tuple[bytes, ...], make: Callable[[], T]) -> T:
         """What follows from an event log and from signed registers, and from nothing else.
@@ -164,12 +165,11 @@ class Cache:
             proof: the log, and everything that says which values its registers must have.
             make: raises if the log does not lead there. A refusal is not remembered.
         """
-        return self._remembered(self._replays, (what, proof, ()), make)
+        found = self._replays.known.get(key := (what, proof, ()))
+        return cast("T", found) if found is not None else self._made(self._replays, key, make)
 
-    def _remembered(self, table: _Table, key: Key, make: Callable[[], T]) -> T:
-        found = table.known.get(key)
-        if found is None:
-            found = make()
-            with self._lock:
-                table.keep(key, found)
-        return cast("T", found)
+    def _made(self, table: _Table, key: Key, make: Callable[[], T]) -> T:
+        made = make()
+        with self._lock:
+            table.keep(key, made)
+        return made
