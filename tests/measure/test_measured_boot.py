@@ -1,5 +1,7 @@
 """Boot a unified kernel image under QEMU with a TPM, and compare its registers with ours.
 
+`make boot` installs what that needs, and runs this.
+
 Needs qemu-system-x86, swtpm, ovmf, systemd-boot-efi, binutils, busybox-static and, for Secure Boot,
 sbsigntool (Debian's names), and a kernel with built-in TPM driver: REGALIA_BOOT_KERNEL, or the
 newest readable /boot/vmlinuz-*. REGALIA_BOOT_STUB names another stub than the installed one.
@@ -62,7 +64,7 @@ def kernel() -> Path:
     found = [Path(named)] if named else sorted(Path("/boot").glob("vmlinuz-*"), reverse=True)
     readable = [path for path in found if os.access(path, os.R_OK)]
     if not readable:
-        pytest.skip("no kernel: set REGALIA_BOOT_KERNEL")
+        pytest.skip("no kernel: `make boot` fetches one, REGALIA_BOOT_KERNEL names another")
     return readable[0]
 
 
