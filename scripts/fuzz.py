@@ -1,8 +1,9 @@
 """Fuzz every parser of hostile bytes: python scripts/fuzz.py [--seconds N] [--only NAME].
 
-Guided by coverage (atheris, libFuzzer). Each parser starts from simulated and, where they are
-at hand, real samples. Only its documented refusal may come out; anything else, an endless loop
-and a memory above 2 GiB are findings, which are printed with the input that led there.
+Guided by coverage (atheris, libFuzzer). Each parser starts from simulated and, where they are at
+hand, real samples; JSON documents are changed value by value. Only its documented refusal may come
+out; anything else, an endless loop and a memory above 2 GiB are findings, which are printed with
+the input that led there.
 
 The seconds, on each of the jobs, are shared evenly among the parsers. Exit status 1: something
 was found.
@@ -26,9 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import atheris
+from fuzz_json import mutated
 
 with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["regalia"]):
-    from fuzz_targets import TARGETS, Material, verifiers
+    from fuzz_seeds import Material
+    from fuzz_targets import TARGETS, verifiers
 
     from regalia.testing.samples import SAMPLES
 
@@ -141,6 +144,7 @@ def libfuzzer(turn: Turn) -> None:
             str(turn.corpus),
         ],
         once,
+        custom_mutator=lambda data, size, seed: mutated(data, size, seed, atheris.Mutate),
     )
     atheris.Fuzz()
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError
+from regalia.testing.samples import SAMPLES
 
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = PROJECT / "scripts"
@@ -72,6 +77,34 @@ def test_the_fuzzer_finds_a_fault() -> None:
     assert done.returncode == 7, done.stdout + done.stderr
 
 
+def test_every_parser_starts_from_something_that_it_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its gate is all that is fuzzed. Where real ones are absent, simulated seeds do."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    targets = pytest.importorskip("fuzz_targets")
+    seeds = pytest.importorskip("fuzz_seeds")
+    samples = {name: make(tmp_path / str(at)) for at, (name, make) in enumerate(SAMPLES.items())}
+    material = seeds.Material(samples, None, PROJECT / "tests" / "vectors")
+    assert len({target.name for target in targets.TARGETS}) == len(targets.TARGETS) > 40
+    for target in targets.TARGETS:
+        found = [seed for seed in target.seeds(material) if len(seed) <= target.max_size]
+        assert any(map(target.accepts, found)), target.name
+
+
+@given(seed=st.integers(0, 2**32), data=st.data())
+def test_documents_are_changed_into_documents(seed: int, data: st.DataObject) -> None:
+    mutated = runpy.run_path(str(SCRIPTS / "fuzz_json.py"))["mutated"]
+    document = {"a": [1, "00ff", "AAEC", None], "b": {"c": "text", "d": True}}
+    encoded = canonical_json(document)
+    other = mutated(encoded, 4096, seed, lambda inner, _: inner + b"!")
+    assert other == mutated(encoded, 4096, seed, lambda inner, _: inner + b"!")
+    if other != encoded + b"!":  # mutated as bytes
+        assert json.loads(other) != document or other == encoded
+    noise = data.draw(st.binary(max_size=40))
+    mutated(noise, 4096, seed, lambda inner, _: inner)
+
+
 def test_only_refusals_and_equal_bytes_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a target lets through, without the fuzzer."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
@@ -89,14 +122,15 @@ def test_only_refusals_and_equal_bytes_pass(monkeypatch: pytest.MonkeyPatch) -> 
             return self.data.lower()
 
     monkeypatch.setattr(targets, "parser_for_tests", Parsed, raising=False)
-    once = targets.Target(
-        "test", "fuzz_targets:parser_for_tests", targets.nothing, again="encode"
-    ).load()
+    target = targets.Target("test", "fuzz_targets:parser_for_tests", lambda _: (), again="encode")
+    assert target.accepts(b"abc")
+    assert not target.accepts(b"")
+    once = target.load()
     once(b"")
     once(b"abc")
     with pytest.raises(ValueError, match="crash"):
         once(b"crash")
     with pytest.raises(AssertionError, match="other bytes"):
         once(b"ABC")
-    absent = targets.Target("absent", "regalia.no_such.module:parse", targets.nothing)
+    absent = targets.Target("absent", "regalia.no_such.module:parse", lambda _: ())
     assert not absent.is_here()

@@ -1,0 +1,375 @@
+"""What the fuzzer starts from: simulated samples of everything, and real ones where there are any.
+
+A parser whose seeds it refuses is fuzzed at its gate only (a length, a first byte, canonical JSON),
+so a test holds every target to a seed that it accepts.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from regalia.attest.collateral import parse_collateral
+from regalia.core.types import Digest
+from regalia.formats import deny_list, ear, release, sealed_prefix, snp_certs, uefi
+from regalia.formats.azure import parse_azure
+from regalia.formats.hcl import parse_hcl
+from regalia.formats.sealed_index import Entry, Index
+from regalia.formats.tpm_enrol_steps import Credential
+from regalia.formats.tpm_quote import parse_tpm_quote
+from regalia.testing.eif_images import Image, eif_image, signature_section, usual_sections
+from regalia.testing.eventlog import SimulatedBoot
+from regalia.testing.intel import SimulatedIntel
+from regalia.testing.intel_quotes import pem_chain
+from regalia.testing.nvidia_rim import RimAuthority, swid
+from regalia.testing.ovmf_images import Firmware, ovmf_image, tdvf_sections
+from regalia.testing.pe_images import uki_image
+from regalia.testing.samples import NOW
+from regalia.testing.tpm import SimulatedTpm
+from regalia.testing.tpm_authority import TpmAuthority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from regalia.testing.samples import Sample
+
+_PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----(.+?)-----END", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Where seeds come from.
+
+    Attributes:
+        samples: simulated evidence by name.
+        vectors: the folder of real evidence, or None.
+        project: this project's own test vectors.
+    """
+
+    samples: dict[str, Sample]
+    vectors: Path | None
+    project: Path
+
+    def real(self, *patterns: str) -> Iterator[bytes]:
+        """Contents of files of real evidence."""
+        if self.vectors is not None:
+            for pattern in patterns:
+                for path in sorted(self.vectors.glob(pattern)):
+                    yield path.read_bytes()
+
+    def own(self, pattern: str) -> Iterator[bytes]:
+        """Contents of the project's test vectors."""
+        for path in sorted(self.project.glob(pattern)):
+            yield path.read_bytes()
+
+    def reports(self, *tees: str) -> Iterator[bytes]:
+        """Simulated reports of some kinds of TEE."""
+        for sample in self.samples.values():
+            if sample.evidence.tee in tees:
+                yield sample.evidence.report
+
+    def certificates(self) -> Iterator[bytes]:
+        """Simulated and real, DER."""
+        for sample in self.samples.values():
+            yield from sample.evidence.endorsements
+            yield from sample.verifier.collateral.certificates
+        yield from der_blocks(self.real("roots/*", "snp/*/*.pem", "snp/*/*.der", "tpm/*.pem"))
+
+
+def der_blocks(files: Iterable[bytes]) -> Iterator[bytes]:
+    """What PEM files hold; other files as they are."""
+    for data in files:
+        blocks = _PEM.findall(data)
+        yield from (base64.b64decode(block) for block in blocks) if blocks else (data,)
+
+
+def anything(material: Material) -> Iterator[bytes]:
+    """A little of everything that somebody may hand to ``regalia attest``."""
+    yield from envelopes(material)
+    for sample in material.samples.values():
+        yield sample.evidence.report
+    yield from material.real("*/*.bin", "*/*/*.bin", "*/*.json", "nitro/*", "tpm/*.pb")
+
+
+def envelopes(material: Material) -> Iterator[bytes]:
+    """Whole evidence envelopes, without what makes them large: logs and all devices but one."""
+    for sample in material.samples.values():
+        evidence = sample.evidence
+        yield replace(evidence, event_log=b"", devices=evidence.devices[:1]).encode()
+
+
+def pem_files(material: Material) -> Iterator[bytes]:
+    """Certificates as text."""
+    for sample in material.samples.values():
+        if sample.evidence.endorsements:
+            yield pem_chain(*sample.evidence.endorsements)
+    yield from material.real("snp/*/*.pem")
+
+
+def crls(material: Material) -> Iterator[bytes]:
+    """Revocation lists, DER."""
+    for sample in material.samples.values():
+        yield from sample.verifier.collateral.crls
+    yield from material.real("tdx/*crl.der", "tdx/lunal-collateral/*.der")
+
+
+def intel_files(material: Material) -> Iterator[bytes]:
+    """JSON collateral as Intel's service answers, and as libraries exchange it."""
+    for name, data in SimulatedIntel.make(now=NOW).files().items():
+        if name.endswith(".json"):
+            yield data
+    yield from material.real("tdx/*_collateral.json")
+
+
+def tcb_infos(material: Material) -> Iterator[bytes]:
+    """The signed documents themselves."""
+    for data in intel_files(material):
+        for document in parse_collateral({"x.json": data}).intel.tcb_infos:
+            yield document.body
+
+
+def identities(material: Material) -> Iterator[bytes]:
+    """Likewise, of quoting enclaves."""
+    for data in intel_files(material):
+        for document in parse_collateral({"x.json": data}).intel.identities:
+            yield document.body
+
+
+def event_logs(material: Material) -> Iterator[bytes]:
+    """Firmware logs, those of a size that is worth mutating."""
+    yield SimulatedBoot().pcr_log().encode()
+    yield SimulatedBoot().ccel().encode()
+    logs = material.real("tdx/coco-CCEL*", "tpm/*eventlog*", "tpm/keylime-binary*")
+    yield from (log for log in logs if len(log) <= 64 * 1024)
+
+
+def uefi_variables(_: Material) -> Iterator[bytes]:
+    """As firmware measures them."""
+    yield uefi.UefiVariable(uefi.EFI_GLOBAL_VARIABLE, "SecureBoot", b"\x01").encode()
+
+
+def tpm_quotes(material: Material) -> Iterator[bytes]:
+    """TPMS_ATTEST."""
+    for report in material.reports("tpm"):
+        yield parse_tpm_quote(report).quoted
+    yield from material.real("az/*/*.msg")
+
+
+def tpm_signatures(material: Material) -> Iterator[bytes]:
+    """TPMT_SIGNATURE."""
+    for report in material.reports("tpm"):
+        yield parse_tpm_quote(report).signature
+    for report in material.reports("az-snp-vtpm"):
+        yield parse_azure(report).signature
+
+
+def tpm_public_areas(material: Material) -> Iterator[bytes]:
+    """Of the simulated TPM's AK."""
+    for report in material.reports("tpm"):
+        yield parse_tpm_quote(report).ak_public
+
+
+def tpm_enrolments(material: Material) -> Iterator[bytes]:
+    """Of the simulated TPM."""
+    for sample in material.samples.values():
+        yield from sample.verifier.collateral.tpm.enrolments
+
+
+def tpm_requests(_: Material) -> Iterator[bytes]:
+    """What starts an enrolment."""
+    yield SimulatedTpm.create(TpmAuthority.create(now=NOW)).request().encode()
+
+
+def tpm_challenges(_: Material) -> Iterator[bytes]:
+    """What TPM2_ActivateCredential takes."""
+    yield Credential(bytes(52), bytes(256)).encode()
+
+
+def go_attestations(material: Material) -> Iterator[bytes]:
+    """Protocol buffers of go-tpm-tools: a quote of two registers, and real ones."""
+    pcrs = _field(1, 0x0B) + _field(2, _field(2, bytes(32)))
+    quote = _field(1, b"quoted") + _field(2, b"signature") + _field(3, pcrs)
+    yield _field(1, b"public") + _field(2, quote) + _field(3, b"log") + _field(6, b"certificate")
+    yield from material.real("tpm/*.pb")
+
+
+def _field(number: int, value: bytes | int) -> bytes:
+    """One field of a protocol buffer, shorter than 128 bytes."""
+    if isinstance(value, int):
+        return bytes((number << 3, value))
+    return bytes((number << 3 | 2, len(value))) + value
+
+
+def hcl_reports(material: Material) -> Iterator[bytes]:
+    """Azure's, out of NV index or with the zeros that follow."""
+    yield from hcl_of_azure(material)
+    yield from material.real("az/snp/*hcl*.bin", "az/tdx/*hcl*.bin")
+
+
+def hcl_of_azure(material: Material) -> Iterator[bytes]:
+    """Simulated HCL reports."""
+    for report in material.reports("az-snp-vtpm", "az-tdx-vtpm"):
+        yield parse_azure(report).hcl_report
+
+
+def runtime_data(material: Material) -> Iterator[bytes]:
+    """JSON that Azure's hypervisor hashes into the hardware's report."""
+    for report in hcl_reports(material):
+        yield parse_hcl(report).runtime_data
+
+
+def certificate_tables(material: Material) -> Iterator[bytes]:
+    """As a hypervisor hands out AMD's certificates."""
+    for sample in material.samples.values():
+        if sample.evidence.tee == "sev-snp" and len(sample.evidence.endorsements) == 3:  # noqa: PLR2004 - a whole chain
+            names = (snp_certs.VCEK, snp_certs.ASK, snp_certs.ARK)
+            table = dict(zip(names, sample.evidence.endorsements, strict=True))
+            yield snp_certs.encode_certificate_table(table)
+
+
+def spdm(material: Material) -> Iterator[bytes]:
+    """Of simulated GPUs, and real ones as hex in text files."""
+    for sample in material.samples.values():
+        for device in sample.evidence.devices[:1]:
+            yield device.report
+    for text in material.real("nvidia/sdk/*AttestationReport*.txt"):
+        yield bytes.fromhex("".join(text.decode().split()))
+
+
+def nvidia_json(material: Material) -> Iterator[bytes]:
+    """As NVIDIA's tools write it."""
+    for sample in material.samples.values():
+        for device in sample.evidence.devices[:1]:
+            chain = base64.b64encode(pem_chain(*device.endorsements)).decode()
+            item = {"arch": "HOPPER", "evidence": base64.b64encode(device.report).decode()}
+            yield json.dumps([{**item, "certificate": chain}]).encode()
+    yield from material.real("nvidia/sdk/*evidence*.json")
+
+
+def rims(material: Material) -> Iterator[bytes]:
+    """Reference values of the simulated GPUs."""
+    for sample in material.samples.values():
+        yield from sample.verifier.collateral.rims
+
+
+def rim_files(material: Material) -> Iterator[bytes]:
+    """As NVIDIA publishes them: signed XML."""
+    yield RimAuthority.make(NOW).sign(swid({0: ["ab" * 48]}))
+    yield from material.real("nvidia/rim/*")
+
+
+def key_denials(material: Material) -> Iterator[bytes]:
+    """Lists of denied device keys."""
+    for sample in material.samples.values():
+        yield from sample.verifier.collateral.denials
+
+
+def deny_lists(_: Material) -> Iterator[bytes]:
+    """One entry of each kind."""
+    key = "key:" + "ab" * 32
+    entries = [
+        deny_list.DeniedKey(key=key, reason="leaked"),
+        deny_list.DeniedSerial(issuer=key, serial="1f", reason="leaked"),
+        deny_list.DeniedIdentity(identity="cd" * 64, of="sev-snp", reason="stolen"),
+    ]
+    yield deny_list.DenyList(entries=entries, format=deny_list.FORMAT, name="list").encode()
+
+
+def bundles(material: Material) -> Iterator[bytes]:
+    """Payloads of collateral bundles."""
+    for envelope in material.own("collateral/bundle.json"):
+        yield base64.b64decode(json.loads(envelope)["payload"])
+
+
+def results(material: Material) -> Iterator[bytes]:
+    """Attestation results, ours and those of others."""
+    submod = ear.Submod(
+        status=ear.Status.WARNING,
+        vector=ear.TrustVector(hardware=2),
+        policy_ids=("policy",),
+        attester_claims={"debug": {"value": False, "source": "hardware_proven"}},
+        verifier_claims={},
+    )
+    yield ear.Ear(
+        profile=ear.PROFILE,
+        issued_at=1,
+        nonce="00" * 32,
+        developer="somebody",
+        build="1",
+        submods={"cpu": submod},
+        topology={"cpu": ()},
+    ).encode()
+    yield from material.real("tokens/*.json")
+
+
+def records(_: Material) -> Iterator[bytes]:
+    """A refusal, as the log holds it."""
+    yield release.ReleaseRecord(
+        format=release.RECORD_FORMAT,
+        decision="denial",
+        time="2026-11-22T10:00:00Z",
+        broker="broker",
+        model_id="model:" + "1" * 64,
+        model_version=3,
+        policy_id="policy:" + "2" * 64,
+        policy_version=4,
+        hardware="simulated",
+        tee="sev-snp",
+        product="Genoa",
+        measurement="3" * 96,
+        chip_id="4" * 128,
+        devices=[],
+        revocation="checked",
+        evidence_digest="sha256:" + "5" * 64,
+        recipient="key:" + "6" * 64,
+        custody="broker",
+        lease_id="",
+        lease_until="",
+        wildcards=["platform.snp.id_blocks"],
+        reasons=[release.Reason(code="DEBUG_ENABLED", what="debug mode")],
+    ).encode()
+
+
+def prefixes(material: Material) -> Iterator[bytes]:
+    """What each sealed file begins with."""
+    for data in material.own("sealed-model/sealed/*.seal"):
+        yield data[: sealed_prefix.PREFIX_SIZE]
+
+
+def indexes(_: Material) -> Iterator[bytes]:
+    """The list of a model's files, decrypted."""
+    yield Index((Entry("config.json", 0, 2, Digest.of(b"{}")),), 2).encode()
+
+
+def tensors(_: Material) -> Iterator[bytes]:
+    """A safetensors file of one tensor."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little") + header + bytes(8)
+
+
+def pe_images(_: Material) -> Iterator[bytes]:
+    """A small unified kernel image."""
+    yield uki_image({".linux": b"kernel", ".cmdline": b"quiet"})
+
+
+def eif_images(_: Material) -> Iterator[bytes]:
+    """A small enclave image."""
+    sections = usual_sections(kernel=b"kernel", cmdline=b"quiet", ramdisks=(b"a", b"b"))
+    yield eif_image(Image(sections=sections))
+
+
+def eif_signatures(_: Material) -> Iterator[bytes]:
+    """Its signature, both ways of writing it."""
+    yield signature_section(b"certificate", b"signature")
+    yield signature_section(b"certificate", b"signature", as_integers=False)
+
+
+def ovmf_images(_: Material) -> Iterator[bytes]:
+    """Small firmware images."""
+    yield ovmf_image(Firmware())
+    yield ovmf_image(Firmware(tdx=tdvf_sections(Firmware().size)))
