@@ -1,0 +1,216 @@
+"""The log comes first, versions never go down, and nothing secret is said."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from broker_harness import MODEL_KEY, Deviation
+
+from regalia.broker.challenges import ConsumedChallenge, IssuedFor
+from regalia.broker.service import Cleared
+from regalia.core.codec import b64
+from regalia.core.errors import IntegrityError, KeyAccessError
+from regalia.keys.codes import KeysCode
+from regalia.testing.snp_knobs import Knobs
+from regalia.tlog.verify import verify_proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from broker_harness import World
+
+
+# -- the log comes first --------------------------------------------------------------------------
+
+
+def both_places_are_free(world: World) -> None:
+    for number in (1, 2):
+        world.open(world.ask(Deviation(platform=world.guest(number))))
+
+
+def lock(path: Path) -> sqlite3.Connection:
+    """What a second process that holds the database does to everybody else."""
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    return holder
+
+
+def impatient(engine: sa.Engine) -> None:
+    sa.event.listen(
+        engine, "checkout", lambda c, _r, _p: c.execute("PRAGMA busy_timeout = 10") and None
+    )
+
+
+def test_no_key_comes_out_when_the_log_cannot_be_written(world: World) -> None:
+    asked = world.challenge()
+    request = world.request(asked)
+    impatient(world.log_engine)
+    holder = lock(world.folder / "log.db")
+    answer = world.post("/v1/release", request)
+    refusal = world.refused(answer)
+    assert (answer.status_code, refusal.code, refusal.log) == (503, "LOG_UNWRITABLE", None)
+    assert world.store.unwrapped == []
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert world.records() == []
+    # The lease that it would have taken is free again: others can have both places.
+    both_places_are_free(world)
+
+
+def test_a_denial_that_cannot_be_logged_is_no_decision_either(world: World) -> None:
+    request = world.request(world.challenge(), Deviation(knobs=Knobs(debug=True)))
+    impatient(world.log_engine)
+    holder = lock(world.folder / "log.db")
+    answer = world.post("/v1/release", request)
+    assert (answer.status_code, world.refused(answer).code) == (503, "LOG_UNWRITABLE")
+    holder.close()
+
+
+def test_the_record_stands_in_the_log_when_the_key_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwrap = world.store.unwrap_logged
+    order: list[str] = []
+
+    def watched(*args: Any, logged: Any) -> Any:  # noqa: ANN401
+        proof = world.log.reader.prove(logged.index)
+        assert verify_proof(proof, log_key=world.shared.log_key).record == logged.record
+        order.append("unwrap")
+        return unwrap(*args, logged=logged)
+
+    monkeypatch.setattr(world.store, "unwrap_logged", watched)
+    world.open(world.ask())
+    assert order == ["unwrap"]
+
+
+def test_steps_cannot_be_made_by_hand() -> None:
+    nothing: Any = None
+    with pytest.raises(TypeError, match="consume"):
+        ConsumedChallenge(b"c" * 32, IssuedFor("", "", nothing), object())
+    with pytest.raises(TypeError, match="steps"):
+        Cleared(nothing, nothing, nothing, nothing, nothing, nothing, object())
+
+
+def test_a_key_store_that_fails_gives_the_lease_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+        raise KeyAccessError(KeysCode.KEK_UNKNOWN, "the HSM is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "unwrap_logged", broken)
+        for _ in range(3):
+            answer = world.ask()
+            assert (answer.status_code, world.refused(answer).code) == (503, "KEK_UNKNOWN")
+    # The log says more was released than really was, never less.
+    assert [record.decision for record in world.records()] == ["release"] * 3
+    both_places_are_free(world)
+
+
+def test_a_key_store_that_breaks_its_contract_gives_the_lease_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "unwrap_logged", broken)
+        answer = world.ask()
+        assert (answer.status_code, world.refused(answer).code) == (500, "INTERNAL_ERROR")
+    both_places_are_free(world)
+
+
+def test_what_failed_behind_the_broker_is_not_told_to_the_network(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+        raise KeyAccessError(KeysCode.KEK_UNKNOWN, "/secret/place/keys.json has no key 'acme'")
+
+    monkeypatch.setattr(world.store, "unwrap_logged", broken)
+    capsys.readouterr()
+    answer = world.ask()
+    assert (answer.status_code, world.refused(answer).code) == (503, "KEK_UNKNOWN")
+    assert "secret" not in answer.text
+    assert "acme" not in answer.text
+    assert "/secret/place/keys.json has no key 'acme'" in capsys.readouterr().err
+
+
+def test_state_that_cannot_be_kept(world: World) -> None:
+    request = world.request(world.challenge())
+    impatient(world.state_engine)
+    holder = lock(world.folder / "state.db")
+    for path, message in (
+        ("/v1/challenge", {"model_id": str(world.model_id)}),
+        ("/v1/release", request),
+    ):
+        answer = world.post(path, message)
+        assert (answer.status_code, world.refused(answer).code) == (503, "STATE_UNAVAILABLE")
+    holder.close()
+    assert world.store.unwrapped == []
+    assert world.records() == []
+
+
+# -- versions never go down -----------------------------------------------------------------------
+
+
+def code_of(call: Callable[[], object]) -> str:
+    with pytest.raises(IntegrityError) as caught:
+        call()
+    return caught.value.code.name
+
+
+def test_an_older_policy_or_model_is_refused_after_a_restart(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world()
+    current, manifest = world.policy, world.manifest
+    world.policy = world.make_policy(version=4)
+    assert code_of(world.restart) == "POLICY_ROLLBACK"
+    world.policy = world.make_policy(holders_max=100)
+    assert code_of(world.restart) == "POLICY_VERSION_REUSED"
+    world.policy, world.manifest = current, world.make_manifest(2)
+    assert code_of(world.restart) == "MODEL_ROLLBACK"
+    world.manifest = manifest
+    world.restart()
+    world.open(world.ask())
+
+
+def test_another_broker_on_the_same_database_moved_on(world: World) -> None:
+    old_app = world.app
+    asked = world.challenge()
+    world.policy = world.make_policy(version=6)
+    world.restart()  # this is the other broker
+    world.app = old_app
+    answer = world.post("/v1/release", world.request(asked))
+    assert world.denied(answer) == ["POLICY_ROLLBACK"]
+
+
+def test_policy_replaced_between_challenge_and_release(world: World) -> None:
+    asked = world.challenge()
+    world.policy = world.make_policy(version=6)
+    world.restart()
+    assert world.denied(world.post("/v1/release", world.request(asked))) == ["POLICY_CHANGED"]
+
+
+def test_nothing_secret_is_said_anywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = world.ask()
+    world.ask(Deviation(knobs=Knobs(debug=True)))
+    world.ask(Deviation(evidence=b"rubbish"))
+    printed = capsys.readouterr()
+    metrics = world.http("GET", "/metrics").text
+    everything = printed.out + printed.err + metrics + answer.text + repr(world.broker)
+    for secret in (MODEL_KEY, world.shared.passphrase):
+        for spelling in (secret.hex(), b64(secret), repr(secret)):
+            assert spelling not in everything
+    events = [json.loads(line) for line in printed.err.splitlines()]
+    names = [event["event"] for event in events]
+    assert names.count("broker.release.granted") == 1
+    assert names.count("broker.release.denied") == 2
+    assert 'regalia_broker_decisions_total{decision="release"} 1.0' in metrics
+    assert 'regalia_broker_denial_reasons_total{code="DEBUG_ENABLED"} 1.0' in metrics
+    assert 'regalia_broker_stage_seconds_count{stage="rewrap"} 1.0' in metrics
