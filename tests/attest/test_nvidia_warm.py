@@ -99,5 +99,5 @@ def test_readings_are_bounded(device_bench: DeviceBench, prepared: PreparedNvidi
     (reading,) = prepared.readings.values()
     parts = split_report(evidence.report)
     for number in range(READINGS_MAX):
-        prepared.remember(parts._replace(record=number.to_bytes(4, "big")), reading)
+        prepared.remember(parts._replace(opaque=number.to_bytes(4, "big")), reading)
     assert len(prepared.readings) == 1

@@ -117,52 +117,77 @@ def test_a_log_is_replayed_once_for_the_same_registers() -> None:
         made.append(name)
         return name
 
-    for what, proof, wanted in (
-        ("ccel", (b"log", b"rtmr"), "first"),
-        ("ccel", (b"log", b"rtmr"), "first"),
-        ("ccel", (b"log", b"another"), "other registers"),
-        ("ccel", (b"lo", b"grtmr"), "moved by a byte"),
-        ("tpm boot", (b"log", b"rtmr"), "other facts"),
+    for what, log, register, wanted in (
+        ("ccel", b"log", b"rtmr", "first"),
+        ("ccel", b"log", b"rtmr", "first"),
+        ("ccel", b"log", b"another", "other registers"),
+        ("ccel", b"lo", b"grtmr", "moved by a byte"),
+        ("ccel", b"lot", b"rtmr", "another log, as long"),
+        ("tpm boot", b"log", b"rtmr", "other facts"),
     ):
-        assert cache.replayed(what, proof, lambda name=wanted: facts(name)) == wanted  # type: ignore[misc] # the loop's
-    assert made == ["first", "other registers", "moved by a byte", "other facts"]
+        found = cache.replayed(what, (register,), log, lambda name=wanted: facts(name))  # type: ignore[misc] # the loop's
+        assert found == wanted
+    assert made == [
+        *("first", "other registers", "moved by a byte", "another log, as long", "other facts")
+    ]
 
 
 def test_a_log_that_leads_elsewhere_is_not_remembered() -> None:
     cache = Cache()
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            cache.replayed("ccel", (b"log",), lambda: 1 // 0)
+            cache.replayed("ccel", (), b"log", lambda: 1 // 0)
     assert not cache._replays.known
 
 
 def test_logs_are_bounded_by_their_bytes_too() -> None:
     cache, large = Cache(), REPLAYS_MAX // 4
     for number in range(4):
-        cache.replayed("ccel", (bytes([number]) * large,), lambda: "facts")
+        cache.replayed("ccel", (bytes([number]),), bytes(large - 1), lambda: "facts")
     assert (len(cache._replays.known), cache._replays.size) == (4, REPLAYS_MAX)
-    cache.replayed("ccel", (b"log",), lambda: "facts")
+    cache.replayed("ccel", (), b"log", lambda: "facts")
     assert (len(cache._replays.known), cache._replays.size) == (1, 3)
-    cache.replayed("ccel", (bytes(REPLAYS_MAX + 1),), lambda: "facts")
+    cache.replayed("ccel", (), bytes(REPLAYS_MAX + 1), lambda: "facts")
     assert (len(cache._replays.known), cache._replays.size) == (1, 3)
     for number in range(ENTRIES_MAX + 3):
-        cache.replayed("ccel", (number.to_bytes(4, "big"),), lambda: "facts")
+        cache.replayed("ccel", (number.to_bytes(4, "big"),), b"", lambda: "facts")
     assert (len(cache._replays.known), cache._replays.size) == (4, 16)
 
 
 def test_logs_push_out_no_certificates(bench: SnpBench) -> None:
     cache = Cache()
-    cache.derived("it", (b"der",), lambda: "facts")
+    cache.derived("it", 1, (b"der",), lambda: "facts")
     cache.certificate(bench.platform.ark, what="ark")
     for number in range(ENTRIES_MAX + 1):
-        cache.replayed("ccel", (number.to_bytes(4, "big"),), lambda: "facts")
+        cache.replayed("ccel", (number.to_bytes(4, "big"),), b"", lambda: "facts")
     assert (len(cache._derived.known), len(cache._parsed)) == (1, 1)
 
 
 def test_what_the_operator_holds_counts_as_input_and_not_as_memory() -> None:
     cache = Cache()
-    assert cache.derived("it", (b"leaf",), lambda: "one", held=(b"root",)) == "one"
-    assert cache.derived("it", (b"leaf",), lambda: "two", held=(b"another",)) == "two"
-    assert cache.derived("it", (b"leaf", b"root"), lambda: "three") == "three"
-    assert cache.derived("it", (b"leaf",), lambda: "four", held=(b"root",)) == "one"
+    assert cache.derived("it", 1, (b"leaf",), lambda: "one", held=(b"root",)) == "one"
+    assert cache.derived("it", 2, (b"leaf",), lambda: "two", held=(b"another",)) == "two"
+    assert cache.derived("it", 3, (b"leaf", b"root"), lambda: "three") == "three"
+    assert cache.derived("it", 1, (b"leaf",), lambda: "four", held=(b"root",)) == "one"
     assert cache._derived.size == 4 + 4 + 8
+
+
+def test_a_key_is_where_to_look_and_proves_nothing() -> None:
+    """Under one key only the same proof gives the same answer; the last one is kept."""
+    cache = Cache()
+    for proof, held, wanted in (
+        ((b"leaf",), (), "first"),
+        ((b"leaf",), (), "first"),
+        ((b"leaf", b""), (), "one more"),
+        ((b"le", b"af"), (), "cut elsewhere"),
+        ((b"leaf",), (b"root",), "another root"),
+        ((b"longer leaf",), (), "another leaf"),
+        ((b"leaf",), (), "first again"),
+    ):
+        assert cache.derived("it", "key", proof, lambda: wanted, held=held) == wanted  # noqa: B023 - called at once
+    assert (len(cache._derived.known), cache._derived.size) == (1, 4)
+    assert cache.derived("another", "key", (b"leaf",), lambda: "else") == "else"
+    nothing: list[int] = []
+    for _ in range(2):
+        assert cache.derived("none", "key", (), lambda: nothing.append(1)) is None  # type: ignore[func-returns-value]
+    assert nothing == [1]

@@ -124,7 +124,7 @@ def require_vouched(parts: GuestParts, report_data: bytes, at: Circumstances) ->
             f"the hardware's report data is {report_data.hex()}, want {expected.hex()}",
         )
     data = parts.hcl.runtime_data
-    vm, ak, name = at.cache.derived("azure runtime data", (data,), lambda: _read(data))
+    vm, ak, name = at.cache.derived("azure runtime data", report_data, (data,), lambda: _read(data))
     return VouchedGuest(parts, ak, name, vm, _MINT)
 
 
@@ -209,9 +209,9 @@ def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, at: Circumstances) -> Az
     boot = None
     if log:
         at.trail.enter(checks.EVENT_LOG, f"{len(log)} bytes")
-        proof = (log, verified.quote.pcr_digest)
+        registers = (verified.quote.pcr_digest,)
         boot = at.cache.replayed(
-            "azure boot", proof, lambda: verify_boot(log, pcrs, HashAlg.SHA256)
+            "azure boot", registers, log, lambda: verify_boot(log, pcrs, HashAlg.SHA256)
         )
     return AzureVtpm(
         ak=guest.ak_name,

@@ -16,7 +16,7 @@ from regalia.attest.intel.qe import require_attestation_key
 from regalia.attest.intel.signatures import p256_point, require_raw_signature
 from regalia.attest.trail import SILENT
 from regalia.crypto.sign import SignCode
-from regalia.formats.intel_quote import VERSION_SGX
+from regalia.formats.intel_quote import POINT_SIZE, VERSION_SGX
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -58,6 +58,7 @@ def certify(parts: QuoteParts, *, anchors: IntelAnchors, at: Circumstances) -> C
     layout = "intel certification v3" if parts.version == VERSION_SGX else "intel certification"
     return at.cache.derived(
         layout,
+        parts.certification[:POINT_SIZE],  # the attestation key
         (parts.certification,),
         lambda: _certify(parts, anchors, at),
         held=(anchors.pin,),

@@ -253,6 +253,6 @@ def _event_log(log: bytes, genuine: GenuineQuote, at: Circumstances) -> EventLog
     def replay() -> EventLogClaims:
         return event_log_claims(require_rtmrs(parse_event_log(log), dict(enumerate(rtmrs))))
 
-    found = at.cache.replayed("ccel", (log, *rtmrs), replay)
+    found = at.cache.replayed("ccel", rtmrs, log, replay)
     at.trail.note(f"{found.events} measured events", "RTMR0 to RTMR3")
     return found

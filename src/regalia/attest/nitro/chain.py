@@ -16,6 +16,7 @@ from regalia.attest.pki import (
     require_known_critical,
     require_valid_at,
     require_version_3,
+    tail,
 )
 from regalia.attest.pki.certificates import require_ca
 from regalia.core.errors import AttestationError
@@ -65,7 +66,9 @@ def verify_chain(document: NitroDocument, *, anchors: Anchors, at: Circumstances
             AttestCode.ROOT_UNTRUSTED, f"{root} has a key that is not the pinned root's"
         )
     # Remembered only of bundles that lead from a pinned root: nobody else can fill the cache.
-    authorities = cache.derived("nitro cabundle", bundle, lambda: _authorities(bundle, cache))
+    authorities = cache.derived(
+        "nitro cabundle", tail(bundle[-1]), bundle, lambda: _authorities(bundle, cache)
+    )
     cache.require_issued_by(leaf, authorities[-1], SCHEMES)
     key = _leaf_key(leaf)
     for certificate in (*authorities, leaf):

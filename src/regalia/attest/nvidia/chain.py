@@ -18,6 +18,7 @@ from regalia.attest.pki import (
     require_known_critical,
     require_valid_at,
     require_version_3,
+    tail,
 )
 from regalia.attest.pki.certificates import require_ca
 from regalia.core.errors import AttestationError
@@ -95,7 +96,11 @@ def verify_chain(evidence: DeviceEvidence, *, anchors: Anchors, at: Circumstance
         )
     cache, now = at.cache, at.now
     path = cache.derived(
-        "nvidia path", ders, lambda: _path(ders, anchors, cache), held=(anchors.pin,)
+        "nvidia path",
+        tail(ders[0]),
+        ders,
+        lambda: _path(ders, anchors, cache),
+        held=(anchors.pin,),
     )
     if not path.not_before <= now <= path.not_after:
         for certificate in path.certificates:

@@ -61,6 +61,7 @@ class Reading:
     and it stays while the device's firmware does. Whose report it is, and of when, is not in it.
     """
 
+    record: bytes  # as received; the opaque data is where to look for it
     columns: Columns
     opaque: Opaque
     model: Model
@@ -74,7 +75,7 @@ class PreparedNvidia:
     """The same, parsed once. Holds nothing that depends on time.
 
     Attributes:
-        readings: of devices that were found genuine, by record and opaque data.
+        readings: of devices that were found genuine, by opaque data.
         links: for each authority of a path the lists that are its own, by the path's certificates;
             none of them names the certificate below.
     """
@@ -83,17 +84,22 @@ class PreparedNvidia:
     crls: dict[bytes, tuple[Crl, ...]]  # by the issuer's name
     denials: tuple[KeyDenials, ...]
     denied: frozenset[bytes]  # SHA-256 of SubjectPublicKeyInfo
-    readings: dict[tuple[bytes, bytes], Reading] = field(default_factory=dict)
+    readings: dict[bytes, Reading] = field(default_factory=dict)
     links: dict[tuple[bytes, ...], Links] = field(default_factory=dict)
     _signed: set[tuple[bytes, bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reading(self, parts: SpdmParts) -> Reading | None:
+        """Of a report with this record and this opaque data."""
+        found = self.readings.get(parts.opaque)
+        return found if found is not None and found.record == parts.record else None
 
     def remember(self, parts: SpdmParts, reading: Reading) -> None:
         """For the next time. Of a report whose signature held; a full table is emptied."""
         with self._lock:
             if len(self.readings) >= READINGS_MAX:
                 self.readings.clear()
-            self.readings[parts.record, parts.opaque] = reading
+            self.readings[parts.opaque] = reading
 
     def remember_links(self, path: tuple[bytes, ...], links: Links) -> Links:
         """For the next time. Of a path from the pinned root; a full table is emptied."""

@@ -127,13 +127,15 @@ def verify_genuine(
     cache, trail = at.cache, at.trail
     trail.enter(checks.REPORT)
     parts = split_report(evidence.report)  # (1)
-    known = collateral.readings.get((parts.record, parts.opaque))
+    known = collateral.reading(parts)
     columns = parts.read() if known is None else known.columns
     trail.enter(checks.CHAIN)
     chain = verify_chain(evidence, anchors=anchors, at=at)  # (2)
     path = chain.path
     trail.enter(checks.MODEL, path.device.common_name, evidence.kind)
-    model = cache.derived("nvidia model", path.ders, lambda: read_model(path))  # (3)
+    model = cache.derived(  # (3)
+        "nvidia model", path.identity, path.ders, lambda: read_model(path)
+    )
     require_kind(model, evidence.kind)
     if known is not None and (known.model is not model or known.hardware is not chain.hardware):
         known = None
@@ -146,7 +148,9 @@ def verify_genuine(
     if trail is not SILENT:
         trail.note(revocation, at.rule.revocation.value)
     trail.enter(checks.FWID)
-    dice = cache.derived("nvidia dice", (path.leaf.der,), lambda: read_dice(path.leaf))
+    dice = cache.derived(
+        "nvidia dice", path.leaf.der, (path.leaf.der,), lambda: read_dice(path.leaf)
+    )
     if trail is not SILENT:
         trail.note(opaque.fwid.hex(), dice.fwid.hex())
     _check_leaf_binding(opaque, path, dice)  # (5)
@@ -161,7 +165,7 @@ def verify_genuine(
             hardware=chain.hardware,
             collateral=collateral,
         )
-        known = Reading(columns, opaque, model, chain.hardware, rims, missing)
+        known = Reading(parts.record, columns, opaque, model, chain.hardware, rims, missing)
         collateral.remember(parts, known)
     if trail is not SILENT:
         seen = ", ".join(rim.id for rim in known.rims) or UNKNOWN

@@ -5,7 +5,7 @@ zero, leaves without extensions), so the few checks that a short pinned chain ne
 one function each. A ``Certificate`` is parsed and untrusted.
 """
 
-from regalia.attest.pki.cache import Cache
+from regalia.attest.pki.cache import Cache, tail
 from regalia.attest.pki.certificates import (
     Certificate,
     chain_invalid,
@@ -37,4 +37,5 @@ __all__ = [
     "require_signature",
     "require_valid_at",
     "require_version_3",
+    "tail",
 ]

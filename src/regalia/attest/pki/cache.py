@@ -9,8 +9,9 @@ evidence can make the cache neither large nor useless.
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from regalia.attest.pki.certificates import parse_certificate, require_issued_by
 from regalia.attest.pki.crl import parse_crl, require_signed_by
@@ -29,27 +30,49 @@ ENTRIES_MAX = 1024
 DERIVED_MAX = 32 * MIB  # bytes of certificates and the like, a few KiB for a machine
 REPLAYS_MAX = 64 * MIB  # bytes of event logs, of which a machine's has some 20 to 100 KiB
 
-Key = tuple[str, tuple[bytes, ...], tuple[bytes, ...]]
+_TAIL = 64  # bytes, of the 96 and more of a signature
+
+Name = tuple[str, Hashable]
+
+
+def tail(der: bytes) -> bytes:
+    """A certificate ends with its signature, which tells it from all others: a short key."""
+    return der[-_TAIL:]
+
+
+class _Kept(NamedTuple):
+    """A result, and all that it follows from."""
+
+    proof: tuple[bytes, ...]
+    held: tuple[bytes, ...]
+    value: object
+
+    @property
+    def size(self) -> int:
+        """Bytes that this keeps in memory; what is held, is there anyhow."""
+        return sum(map(len, self.proof))
 
 
 @dataclass(slots=True)
 class _Table:
-    """Results by what they follow from, with the bytes that this keeps in memory."""
+    """Results by name, bounded."""
 
     bytes_max: int
-    known: dict[Key, object] = field(default_factory=dict)
+    known: dict[Name, _Kept] = field(default_factory=dict)
     size: int = 0
 
-    def keep(self, key: Key, value: object) -> None:
+    def keep(self, name: Name, kept: _Kept) -> None:
         """Remember it; a full table is emptied first, and what is too large is left out."""
-        size = sum(map(len, key[1]))
-        if size > self.bytes_max or key in self.known:
+        if kept.size > self.bytes_max:
             return
-        if len(self.known) >= ENTRIES_MAX or self.size + size > self.bytes_max:
+        before = self.known.pop(name, None)
+        if before is not None:
+            self.size -= before.size
+        if len(self.known) >= ENTRIES_MAX or self.size + kept.size > self.bytes_max:
             self.known.clear()
             self.size = 0
-        self.known[key] = value
-        self.size += size
+        self.known[name] = kept
+        self.size += kept.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +160,7 @@ class Cache:
     def derived(
         self,
         what: str,
+        key: Hashable,
         proof: tuple[bytes, ...],
         make: Callable[[], T],
         *,
@@ -146,14 +170,23 @@ class Cache:
 
         Args:
             what: names the derivation; the same name always goes with the same ``make``.
+            key: something short that mostly tells one proof from another. It is where to look,
+                and nothing follows from it: comparing a whole proof is faster than hashing it.
             proof: all of evidence that the result depends on; mostly certificates in DER.
             make: raises if they are not right. A refusal is not remembered.
             held: what else it depends on, of the operator's: it is in memory anyhow.
         """
-        found = self._derived.known.get(key := (what, proof, held))
-        return cast("T", found) if found is not None else self._made(self._derived, key, make)
+        kept = self._derived.known.get((what, key))
+        if kept is not None and kept.proof == proof and kept.held == held:
+            return cast("T", kept.value)
+        made = make()
+        with self._lock:
+            self._derived.keep((what, key), _Kept(proof, held, made))
+        return made
 
-    def replayed(self, what: str, proof: tuple[bytes, ...], make: Callable[[], T]) -> T:
+    def replayed(
+        self, what: str, registers: tuple[bytes, ...], log: bytes, make: Callable[[], T]
+    ) -> T:
         """What follows from an event log and from signed registers, and from nothing else.
 
         A machine that renews its lease sends the log of the same boot again. Logs have a table of
@@ -162,14 +195,16 @@ class Cache:
 
         Args:
             what: names the derivation; the same name always goes with the same ``make``.
-            proof: the log, and everything that says which values its registers must have.
+            registers: everything that says which values the log must lead to.
+            log: the event log.
             make: raises if the log does not lead there. A refusal is not remembered.
         """
-        found = self._replays.known.get(key := (what, proof, ()))
-        return cast("T", found) if found is not None else self._made(self._replays, key, make)
-
-    def _made(self, table: _Table, key: Key, make: Callable[[], T]) -> T:
+        name = (what, (len(log), *registers))
+        proof = (log, *registers)
+        kept = self._replays.known.get(name)
+        if kept is not None and kept.proof == proof:
+            return cast("T", kept.value)
         made = make()
         with self._lock:
-            table.keep(key, made)
+            self._replays.keep(name, _Kept(proof, (), made))
         return made

@@ -19,6 +19,7 @@ from regalia.attest.pki import (
     require_known_critical,
     require_valid_at,
     require_version_3,
+    tail,
 )
 from regalia.attest.snp import checks
 from regalia.attest.snp.leaf import read_leaf
@@ -133,7 +134,7 @@ def verify_chain(
     trail.note(revocation.value, at.rule.revocation.value)
     trail.enter(checks.LEAF)
     proof = (path.signing_key.to_bytes(), path.product.encode(), path.leaf.der)
-    facts = at.cache.derived("snp leaf", proof, lambda: _facts(path, trail))
+    facts = at.cache.derived("snp leaf", path.leaf.der, proof, lambda: _facts(path, trail))
     trail.note(facts.product_name, path.product)
     return TrustedLeaf(
         path.key, path.signing_key, path.product, anchors.hardware, revocation, facts, _MINT
@@ -157,7 +158,8 @@ def _known_path(
     # The first three choose among several leaves.
     proof = (bytes((report.signing_key,)), report.chip_id, report.reported_tcb)
     held = (anchors.identity, *collateral.intermediates)
-    return at.cache.derived("snp path", proof + evidence.endorsements, find, held=held)
+    key = (report.chip_id, *map(tail, evidence.endorsements[:1]))
+    return at.cache.derived("snp path", key, proof + evidence.endorsements, find, held=held)
 
 
 def _path(

@@ -31,6 +31,7 @@ def check_revocation(
     """
     crls = at.cache.derived(
         "snp lists",
+        intermediate.der,
         (root.der, intermediate.der),
         lambda: lists_of(
             root, (root, intermediate), collateral.crls, schemes=SCHEMES, cache=at.cache

@@ -142,6 +142,7 @@ def _revocation(child: Certificate, issuer: Certificate, authorities: Authoritie
     at = authorities.at
     own = at.cache.derived(
         "tpm lists",
+        child.der,
         (child.der, issuer.der),
         lambda: lists_of(issuer, (child,), authorities.crls, schemes=SCHEMES, cache=at.cache),
         held=authorities.crls,

@@ -144,8 +144,10 @@ def _attestation_key(ak_public: bytes, trail: Trail) -> tuple[SigningKey, bytes]
 
 def _boot(log: bytes, verified: VerifiedQuote, bank: HashAlg, cache: Cache) -> BootFacts | None:
     """(8) Replayed once for each log and state of the registers."""
-    proof = (log, verified.quote.pcr_digest, bank.label.encode())
-    return cache.replayed("tpm boot", proof, lambda: verify_boot(log, verified.pcrs[bank], bank))
+    registers = (verified.quote.pcr_digest, bank.label.encode())
+    return cache.replayed(
+        "tpm boot", registers, log, lambda: verify_boot(log, verified.pcrs[bank], bank)
+    )
 
 
 def _authorities(
