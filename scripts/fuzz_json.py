@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Bytes = Callable[[bytes, int], bytes]  # the byte mutator: data, and the size that it may have
 
 _AS_BYTES = 0.2  # share of inputs that are mutated as bytes in any case
-_EDGES = (0, -1, 1, 255, 256, 2**31, 2**32 - 1, 2**53, 2**63 - 1, 2**64)
-_STRANGERS = (None, True, False, 0, -1, 2**64, "", "x", [], {}, [[]], {"": None}, 1.5)
+_EDGES = (0, -1, 1, 255, 256, 2**31, 2**32 - 1, 2**53, 2**63 - 1, 2**64 - 1)
+_STRANGERS = (None, True, False, 0, -1, 2**64 - 1, "", "x", [], {}, [[]], {"": None}, 1.5)
 _OPENING = (b"{", b"[")
 
 

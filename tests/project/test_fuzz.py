@@ -7,14 +7,16 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.testing.samples import SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[2]
 SCRIPTS = PROJECT / "scripts"
@@ -92,17 +94,34 @@ def test_every_parser_starts_from_something_that_it_accepts(
         assert any(map(target.accepts, found)), target.name
 
 
-@given(seed=st.integers(0, 2**32), data=st.data())
-def test_documents_are_changed_into_documents(seed: int, data: st.DataObject) -> None:
+DOCUMENT = {"flag": True, "hex": "00ff", "list": [1, None], "base64": "AAE=", "text": "not either"}
+
+
+def mutations(data: bytes, seeds: int) -> Iterator[bytes]:
+    """Of a byte mutator that only appends, so that one can see what it was given."""
     mutated = runpy.run_path(str(SCRIPTS / "fuzz_json.py"))["mutated"]
-    document = {"a": [1, "00ff", "AAEC", None], "b": {"c": "text", "d": True}}
-    encoded = canonical_json(document)
-    other = mutated(encoded, 4096, seed, lambda inner, _: inner + b"!")
-    assert other == mutated(encoded, 4096, seed, lambda inner, _: inner + b"!")
-    if other != encoded + b"!":  # mutated as bytes
-        assert json.loads(other) != document or other == encoded
-    noise = data.draw(st.binary(max_size=40))
-    mutated(noise, 4096, seed, lambda inner, _: inner)
+    for seed in range(seeds):
+        found = mutated(data, 4096, seed, lambda inner, _: inner + b"!")
+        assert found == mutated(data, 4096, seed, lambda inner, _: inner + b"!")
+        yield found
+
+
+def test_documents_are_changed_into_canonical_documents() -> None:
+    encoded = canonical_json(DOCUMENT)
+    found = set(mutations(encoded, 2000)) - {encoded + b"!"}  # mutated as bytes
+    others = [json.loads(each) for each in found]
+    assert {canonical_json(other) for other in others} == found
+    texts = {"hex": "00ff21", "base64": "AAEh", "text": "not either!"}
+    for name, value in {"flag": False, **texts}.items():
+        assert {**DOCUMENT, name: value} in others, name  # one value, the rest as it was
+        assert {key: DOCUMENT[key] for key in DOCUMENT if key != name} in others, name
+    for items in ([None], [1], [2**64 - 1, None], [1, None, 1, None]):
+        assert {**DOCUMENT, "list": items} in others, items
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00bytes", b"{not json", b"[" * 2000])
+def test_what_is_no_document_is_left_to_the_byte_mutator(data: bytes) -> None:
+    assert set(mutations(data, 20)) == {data + b"!"}
 
 
 def test_only_refusals_and_equal_bytes_pass(monkeypatch: pytest.MonkeyPatch) -> None:

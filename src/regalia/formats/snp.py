@@ -23,7 +23,6 @@ VERSIONS = (2, 3, 5)
 CPUID_SINCE_VERSION = 3
 MIT_VECTOR_SINCE_VERSION = 5
 SIGNATURE_ALGO_ECDSA_P384_SHA384 = 1
-TCB_SIZE = 8  # bytes
 CHIP_ID_SIZE = 64  # bytes
 TURIN_CHIP_ID_SIZE = 8  # bytes that Turin uses of them; zeros follow
 SCALAR_SIZE = 48  # bytes of R and S that P-384 uses, of 72; zeros follow

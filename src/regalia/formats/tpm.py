@@ -149,14 +149,6 @@ def encode_selection(selection: tuple[PcrSelection, ...]) -> bytes:
     return struct.pack(">I", len(selection)) + b"".join(bank.encode() for bank in selection)
 
 
-def parse_selection(data: bytes) -> tuple[PcrSelection, ...]:
-    """Parse a TPML_PCR_SELECTION. Raises ParseError."""
-    reader = Reader(data, what="TPML_PCR_SELECTION")
-    selection = _selection(reader)
-    reader.end()
-    return selection
-
-
 def _selection(reader: Reader) -> tuple[PcrSelection, ...]:
     count = reader.u32()
     if count > BANKS_MAX:

@@ -126,11 +126,3 @@ class Reader:
 def sized(data: bytes) -> bytes:
     """A TPM2B."""
     return struct.pack(">H", len(data)) + data
-
-
-def unwrap_sized(data: bytes, *, what: str, limit: int) -> bytes:
-    """The one buffer in a TPM2B; nothing may follow it. Raises ParseError."""
-    reader = Reader(data, what=what)
-    inner = reader.sized(limit, "the buffer")
-    reader.end()
-    return inner
