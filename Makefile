@@ -36,6 +36,8 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry src
+	$(BIN)/deptry --config testing/pyproject.toml testing
+	$(BIN)/deptry --config demo/pyproject.toml demo
 
 # Figures beside their baselines, in one run. A table each; --json for programs.
 bench: install
@@ -51,7 +53,7 @@ fuzz: install
 
 install: $(READY)
 
-$(READY): pyproject.toml scripts/bootstrap.sh $(wildcard requirements/*.txt)
+$(READY): pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh $(wildcard requirements/*.txt)
 	@sh scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(INSTALL)"
 	@touch $@
 

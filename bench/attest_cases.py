@@ -10,16 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regalia.attest.circumstances import Circumstances
-from regalia.attest.collateral import CollateralSet, parse_roots
-from regalia.attest.pki import Cache
-from regalia.attest.snp import Anchors, verify_genuine
-from regalia.attest.verifier import Verifier
-from regalia.formats.evidence import Evidence, Tee, device_nonce, parse_evidence
-from regalia.formats.snp import Product
-from regalia.testing.intel import SimulatedIntel
-from regalia.testing.nitro import SimulatedNitro
-from regalia.testing.samples import (
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.pki import Cache
+from regalia.tees.snp.evidence import Anchors, verify_genuine
+from regalia.tees.snp.evidence.wire import Product
+from regalia.verifier.collateral import CollateralSet, parse_roots
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import Evidence, Tee, device_nonce, parse_evidence
+from regalia_testing.samples import (
     GPUS,
     NO_LISTS,
     NOW,
@@ -29,12 +27,14 @@ from regalia.testing.samples import (
     tdx_sample,
     tpm_sample,
 )
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.tpm import SimulatedTpm
-from regalia.testing.tpm_authority import TpmAuthority
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.tpm.authority import TpmAuthority
+from regalia_testing.tees.tpm.simulator import SimulatedTpm
 
 if TYPE_CHECKING:
-    from regalia.testing.samples import Sample
+    from regalia_testing.samples import Sample
 
 GOAL = 1.3  # times the bare checks
 GOAL_COMPOSITE = 1.1  # of a CPU with all its GPUs

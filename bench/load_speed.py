@@ -204,7 +204,7 @@ def run_child(name: str, model: Path, sealed: Path, *, check: bool) -> None:
 def seal_once(model: Path, sealed: Path) -> str:
     """Seal with a throw-away key; returns it in hexadecimal, for the children's stdin."""
     from regalia.crypto.sign import SigningKey  # noqa: PLC0415
-    from regalia.formats.sealed import WrappedKey  # noqa: PLC0415
+    from regalia.seal.format.sealed import WrappedKey  # noqa: PLC0415
     from regalia.seal.progress import no_progress  # noqa: PLC0415
     from regalia.seal.writer import SealOptions, seal_model  # noqa: PLC0415
 

@@ -69,7 +69,7 @@ def hash_files(model: Path) -> None:
 
 def seal(model: Path, out: Path) -> None:
     from regalia.crypto.sign import SigningKey  # noqa: PLC0415
-    from regalia.formats.sealed import WrappedKey  # noqa: PLC0415
+    from regalia.seal.format.sealed import WrappedKey  # noqa: PLC0415
     from regalia.seal.progress import no_progress  # noqa: PLC0415
     from regalia.seal.writer import SealOptions, available_threads, seal_model  # noqa: PLC0415
 

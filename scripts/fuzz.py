@@ -33,7 +33,7 @@ with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["regali
     from fuzz_seeds import Material
     from fuzz_targets import TARGETS, verifiers
 
-    from regalia.testing.samples import SAMPLES
+    from regalia_testing.samples import SAMPLES
 
     # Whatever is imported later runs without instruments, and libFuzzer sees nothing of it.
     LOADED = {target.name: target.load() for target in TARGETS if target.is_here()}

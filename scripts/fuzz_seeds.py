@@ -12,30 +12,39 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regalia.attest.collateral import parse_collateral
 from regalia.core.types import Digest
-from regalia.formats import deny_list, ear, release, sealed_prefix, snp_certs, uefi
-from regalia.formats.azure import parse_azure
-from regalia.formats.hcl import parse_hcl
-from regalia.formats.sealed_index import Entry, Index
-from regalia.formats.tpm_enrol_steps import Credential
-from regalia.formats.tpm_quote import parse_tpm_quote
-from regalia.testing.eif_images import Image, eif_image, signature_section, usual_sections
-from regalia.testing.eventlog import SimulatedBoot
-from regalia.testing.intel import SimulatedIntel
-from regalia.testing.intel_quotes import pem_chain
-from regalia.testing.nvidia_rim import RimAuthority, swid
-from regalia.testing.ovmf_images import Firmware, ovmf_image, tdvf_sections
-from regalia.testing.pe_images import uki_image
-from regalia.testing.samples import NOW
-from regalia.testing.tpm import SimulatedTpm
-from regalia.testing.tpm_authority import TpmAuthority
+from regalia.policy import ear_document as ear
+from regalia.seal.format import prefix as sealed_prefix
+from regalia.seal.format.index import Entry, Index
+from regalia.tees.azure.evidence.hcl import parse_hcl
+from regalia.tees.azure.evidence.wire import parse_azure
+from regalia.tees.boot.evidence import uefi
+from regalia.tees.snp.evidence import certificate_table as snp_certs
+from regalia.tees.tpm.evidence.document import parse_tpm_quote
+from regalia.tees.tpm.evidence.enrol_steps import Credential
+from regalia.verifier.collateral import parse_collateral
+from regalia.wire import deny_list, release
+from regalia_testing.samples import NOW
+from regalia_testing.tees.boot.eventlog import SimulatedBoot
+from regalia_testing.tees.boot.pe_images import uki_image
+from regalia_testing.tees.intel.quotes import pem_chain
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.nitro.eif_images import (
+    Image,
+    eif_image,
+    signature_section,
+    usual_sections,
+)
+from regalia_testing.tees.nvidia.rim_xml import RimAuthority, swid
+from regalia_testing.tees.snp.ovmf_images import Firmware, ovmf_image, tdvf_sections
+from regalia_testing.tees.tpm.authority import TpmAuthority
+from regalia_testing.tees.tpm.simulator import SimulatedTpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from regalia.testing.samples import Sample
+    from regalia_testing.samples import Sample
 
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----(.+?)-----END", re.DOTALL)
 

@@ -13,7 +13,7 @@ fi
 flags="--quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header
   --no-emit-find-links --no-emit-index-url"
 
-pip-compile $flags --extra transformers --extra demo --extra ingest --extra measure --extra tpm --extra dev --constraint "$work/constraints.txt" \
+pip-compile $flags --extra transformers --extra ingest --extra measure --extra tpm --extra dev --constraint "$work/constraints.txt" \
   --output-file "$work/lock.txt" pyproject.toml
 pip-compile $flags --output-file "$work/build.txt" "$work/build.in"
 {

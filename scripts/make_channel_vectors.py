@@ -20,14 +20,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from regalia.crypto.hpke import DEFAULT_SUITE, RecipientContext, SenderContext
 from regalia.crypto.kem import XWingKeyPair
-from regalia.crypto.ohttp import (
-    ClientRequest,
-    ResponseSealer,
-    request_info,
-    serving_key_config,
-)
-from regalia.formats import bhttp
-from regalia.formats.bhttp import RequestHead, ResponseHead
+from regalia.crypto.ohttp import ClientRequest, ResponseSealer, request_info, serving_key_config
+from regalia.wire import bhttp
+from regalia.wire.bhttp import RequestHead, ResponseHead
 
 VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
 NONCE = bytes(range(32))

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from regalia.attest.collateral import make_bundle, sort_files
 from regalia.core.clock import rfc3339
 from regalia.core.codec import canonical_json
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey
-from regalia.formats.collateral import PAYLOAD_TYPE
-from regalia.testing.collateral import DENY_LIST, SITE, tcb_info_body
+from regalia.verifier.collateral import make_bundle, sort_files
+from regalia.wire.collateral import PAYLOAD_TYPE
+from regalia_testing.collateral import DENY_LIST, SITE, tcb_info_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,14 +33,14 @@ is written by `scripts/make_error_list.py` from the code, and a test compares th
 
 # Modules that need an optional extra define no codes of their own.
 OPTIONAL = (
-    "regalia.attest.nvidia.rim",
-    "regalia.collect.tpm",
+    "regalia.tees.nvidia.evidence.rim_xml",
+    "regalia.tees.tpm.source",
     "regalia.engines.transformers",
-    "regalia.measure.snp",
-    "regalia.cli.measure_snp",
-    "regalia.testing.nvidia_rim",
-    "regalia.testing.strategies",
-    "regalia.testing.tpm_bench",
+    "regalia.tees.snp.measure",
+    "regalia.cli.measure.snp",
+    "regalia_testing.tees.nvidia.rim_xml",
+    "regalia_testing.strategies",
+    "regalia_testing.tees.tpm.bench",
     "regalia.__main__",
 )
 TABLE = "| code | why it matters | what to do |\n|---|---|---|\n"

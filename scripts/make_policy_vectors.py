@@ -19,11 +19,11 @@ from regalia.core.clock import rfc3339
 from regalia.core.codec import b64
 from regalia.core.types import Digest
 from regalia.crypto.sign import SigningKey
-from regalia.formats.claims import Firmware, Tcb
-from regalia.policy.document import sign_release_policy
+from regalia.policy.signed import sign_release_policy
 from regalia.policy.verdict import Deny
-from regalia.testing.policy_defects import DEFECTS, SNP
-from regalia.testing.policy_scene import Scene
+from regalia.tees.snp.claims import Firmware, Tcb
+from regalia_testing.policy_defects import DEFECTS, SNP
+from regalia_testing.policy_scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

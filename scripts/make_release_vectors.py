@@ -23,12 +23,12 @@ from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.crypto.kem import XWingKeyPair
-from regalia.formats.approval import FORMAT as APPROVAL_FORMAT
-from regalia.formats.approval import Approval
-from regalia.formats.evidence import BINDING_DOMAIN, NO_DEVICES, Binding, Role
-from regalia.formats.release import release_info
 from regalia.keys import devfile_format as fmt
 from regalia.keys.devfile import WRAP_ALGORITHM
+from regalia.wire.approval import FORMAT as APPROVAL_FORMAT
+from regalia.wire.approval import Approval
+from regalia.wire.evidence import BINDING_DOMAIN, NO_DEVICES, Binding, Role
+from regalia.wire.release import release_info
 
 FOLDER = Path(__file__).parents[1] / "tests" / "vectors" / "release"
 PASSPHRASE = "correct horse battery staple"  # noqa: S105 - published, it protects nothing

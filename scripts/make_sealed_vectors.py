@@ -25,7 +25,10 @@ from regalia.crypto.aead import chunk_nonce
 from regalia.crypto.dsse import Envelope, parse_envelope, sign
 from regalia.crypto.kdf import hkdf_sha512
 from regalia.crypto.sign import SigningKey
-from regalia.formats.sealed import (
+from regalia.seal.format.index import model_id
+from regalia.seal.format.manifest import PAYLOAD_TYPE, SealedFile, parse_manifest
+from regalia.seal.format.prefix import parse_prefix
+from regalia.seal.format.sealed import (
     INDEX_NAME,
     MANIFEST_NAME,
     PREFIX_SIZE,
@@ -36,16 +39,13 @@ from regalia.formats.sealed import (
     shard_name,
     stored_size,
 )
-from regalia.formats.sealed_index import model_id
-from regalia.formats.sealed_manifest import PAYLOAD_TYPE, SealedFile, parse_manifest
-from regalia.formats.sealed_prefix import parse_prefix
 from regalia.seal.progress import no_progress
 from regalia.seal.writer import SealOptions, seal_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.formats.sealed_manifest import Manifest
+    from regalia.seal.format.manifest import Manifest
 
 STRIDE = 64 * 1024
 PAYLOAD = STRIDE - 16

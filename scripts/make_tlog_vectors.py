@@ -19,16 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from regalia.core.codec import b64, unb64
 from regalia.crypto.sign import SigningKey
-from regalia.formats.release import RECORD_FORMAT, RECORD_FORMAT_V1, LogProof, Reason, ReleaseRecord
-from regalia.tlog.merkle import (
-    EMPTY_ROOT,
-    Frontier,
-    consistency_path,
-    inclusion_path,
-    leaf_hash,
-)
+from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusion_path, leaf_hash
 from regalia.tlog.note import Checkpoint, log_key, sign_checkpoint
 from regalia.tlog.tiles import Tile, encode_bundle
+from regalia.wire.release import RECORD_FORMAT, RECORD_FORMAT_V1, LogProof, Reason, ReleaseRecord
 
 FOLDER = Path(__file__).parents[1] / "tests" / "vectors" / "tlog"
 ORIGIN = "log.example/regalia-vectors"

@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from regalia.attest.anchors import TrustAnchors
-from regalia.attest.circumstances import Circumstances
-from regalia.attest.pki import Cache
-from regalia.attest.snp import verify_snp
-from regalia.attest.verifier import Verifier
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.pki import Cache
 from regalia.broker.app import create_app
 from regalia.broker.appraise import Appraiser
 from regalia.broker.assemble import read_collateral
@@ -35,23 +32,17 @@ from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
-from regalia.core.clock import system_clock
 from regalia.core.codec import b64, canonical_json, unb64
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.crypto import dsse, hpke
 from regalia.crypto.sign import SigningKey
-from regalia.formats.evidence import NO_DEVICES, Binding, Role
-from regalia.formats.release import (
-    ChallengeResponse,
-    Refusal,
-    ReleaseRequest,
-    ReleaseResponse,
-    release_info,
-)
-from regalia.formats.runtime_config import FORMAT as CONFIG_FORMAT
-from regalia.formats.runtime_config import Placement, RuntimeConfig
-from regalia.formats.sealed import (
+from regalia.host.clock import system_clock
+from regalia.keys.devfile import create_store
+from regalia.policy.pin import OwnerChoices, pin_release
+from regalia.policy.signed import sign_release_policy
+from regalia.seal.format.manifest import PAYLOAD_TYPE, Manifest, SealedFile
+from regalia.seal.format.sealed import (
     INDEX_PADDING,
     STRIDE,
     Geometry,
@@ -60,34 +51,40 @@ from regalia.formats.sealed import (
     stored_size,
     wrap_context,
 )
-from regalia.formats.sealed_manifest import PAYLOAD_TYPE, Manifest, SealedFile
-from regalia.keys.devfile import create_store
-from regalia.policy.document import sign_release_policy
-from regalia.policy.pin import OwnerChoices, pin_release
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.snp_authority import AuthorityKeys
-from regalia.testing.snp_bench import REQUIRED
-from regalia.testing.snp_knobs import HEALTHY
+from regalia.tees.snp.evidence import verify_snp
 from regalia.tlog.audit import audit_log
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
 from regalia.tlog.note import parse_log_key, verifier_key_text
 from regalia.tlog.source import DatabaseSource
 from regalia.tlog.verify import verify_proof
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import NO_DEVICES, Binding, Role
+from regalia.wire.release import (
+    ChallengeResponse,
+    Refusal,
+    ReleaseRequest,
+    ReleaseResponse,
+    release_info,
+)
+from regalia.wire.runtime_config import FORMAT as CONFIG_FORMAT
+from regalia.wire.runtime_config import Placement, RuntimeConfig
+from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.snp.bench import REQUIRED
+from regalia_testing.tees.snp.defects import HEALTHY
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from regalia.crypto.hpke import KemKeyPair
-    from regalia.formats.evidence import Evidence
-    from regalia.formats.policy import ReleasePolicy
-    from regalia.formats.release import (
-        LoggedRecord,
-        ReleaseRecord,
-    )
     from regalia.keys.devfile import DevFileKeyStore
-    from regalia.testing.snp_knobs import Knobs
+    from regalia.policy.documents import ReleasePolicy
+    from regalia.wire.evidence import Evidence
+    from regalia.wire.release import LoggedRecord, ReleaseRecord
+    from regalia_testing.tees.snp.defects import Knobs
 
 ORIGIN = "log.example/regalia"
 MEASUREMENT = hashlib.sha384(b"the accepted image").digest()

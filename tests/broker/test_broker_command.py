@@ -20,9 +20,9 @@ from broker_harness import MODEL_KEY
 from regalia.cli.main import run
 from regalia.core.codec import canonical_json
 from regalia.crypto.sign import SigningKey
-from regalia.formats.policy import Approvals
-from regalia.formats.release import ChallengeResponse, ReleaseResponse
 from regalia.keys.devfile_format import FileKeys
+from regalia.policy.documents import Approvals
+from regalia.wire.release import ChallengeResponse, ReleaseResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

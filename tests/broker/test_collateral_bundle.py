@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regalia.attest.collateral import NO_FLOOR, make_bundle, sort_files, verify_bundle
-from regalia.attest.rules import NO_GRACE
+from regalia.appraisal.collateral_rule import NO_GRACE
 from regalia.broker.app import create_app
 from regalia.broker.assemble import Assembler
 from regalia.broker.config import load_config
 from regalia.cli.main import run
-from regalia.core.clock import system_clock
 from regalia.core.errors import RegaliaError
-from regalia.core.localfs import read_folder
 from regalia.core.secret import SecretBytes
 from regalia.crypto.sign import SigningKey
-from regalia.formats.deny_list import FORMAT as DENY_LIST_FORMAT
-from regalia.formats.deny_list import DeniedIdentity, DeniedKey, DeniedSerial, DenyList
-from regalia.testing.collateral import SITE
-from regalia.testing.snp_bench import refused
+from regalia.host.clock import system_clock
+from regalia.host.localfs import read_folder
+from regalia.verifier.collateral import NO_FLOOR, make_bundle, sort_files, verify_bundle
+from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
+from regalia.wire.deny_list import DeniedIdentity, DeniedKey, DeniedSerial, DenyList
+from regalia_testing.collateral import SITE
+from regalia_testing.tees.snp.bench import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from broker_harness import World
 
     from regalia.broker.assemble import ReadyBroker
-    from regalia.formats.deny_list import Denied
+    from regalia.wire.deny_list import Denied
 
 DAY = timedelta(days=1)
 KEYS = (SigningKey.generate_ed25519(), SigningKey.generate_p384())
@@ -147,7 +147,7 @@ def test_a_stolen_machine_gets_no_key(world: World) -> None:
 
 
 def test_a_denied_key_vouches_for_nothing(world: World) -> None:
-    from regalia.attest.pki import parse_certificate  # noqa: PLC0415
+    from regalia.appraisal.pki import parse_certificate  # noqa: PLC0415
     from regalia.core.types import KeyFingerprint  # noqa: PLC0415
 
     asked = world.challenge()

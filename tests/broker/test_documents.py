@@ -20,10 +20,10 @@ from regalia.core.errors import LocalError, ParseError, RegaliaError
 from regalia.core.types import ModelId, PolicyId
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey
-from regalia.formats import approval as approval_format
-from regalia.formats.approval import Approval, parse_approval
-from regalia.formats.policy import Approvals
-from regalia.policy.document import sign_release_policy
+from regalia.policy.documents import Approvals
+from regalia.policy.signed import sign_release_policy
+from regalia.wire import approval as approval_format
+from regalia.wire.approval import Approval, parse_approval
 
 if TYPE_CHECKING:
     from collections.abc import Callable

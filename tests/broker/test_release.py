@@ -13,11 +13,11 @@ from broker_harness import MODEL_KEY, Deviation
 from regalia.core.codec import b64
 from regalia.core.errors import IntegrityError
 from regalia.core.types import Digest, ModelId, PolicyId
-from regalia.formats.evidence import Role
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.snp_authority import AuthorityKeys
-from regalia.testing.snp_knobs import Knobs
 from regalia.tlog.verify import verify_proof
+from regalia.wire.evidence import Role
+from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
     from pathlib import Path

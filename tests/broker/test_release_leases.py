@@ -16,7 +16,7 @@ from broker_harness import MODEL_KEY, Deviation
 from regalia.core.codec import b64, canonical_json
 from regalia.core.errors import PolicyDenied
 from regalia.core.types import ModelId
-from regalia.testing.snp import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_an_expired_challenge(world: World) -> None:
 
 
 def test_a_challenge_older_than_the_policy_accepts(make_world: Callable[..., World]) -> None:
-    from regalia.formats.policy import Freshness  # noqa: PLC0415
+    from regalia.policy.documents import Freshness  # noqa: PLC0415
 
     world = make_world(policy={"freshness": Freshness(challenge_max_age_s=10)})
     assert world.denied(world.ask(Deviation(wait_s=11))) == ["EVIDENCE_TOO_OLD"]
@@ -214,7 +214,7 @@ def renewal(world: World, lease_id: str, **changes: Any) -> list[str]:  # noqa: 
 def test_a_lease_that_is_not_this_attesters(
     make_world: Callable[..., World], tmp_path: Path
 ) -> None:
-    from regalia.formats.policy import Platform  # noqa: PLC0415
+    from regalia.policy.documents import Platform  # noqa: PLC0415
 
     world = make_world()
     snp = world.policy.platform.snp

@@ -15,8 +15,8 @@ from regalia.broker.service import Cleared
 from regalia.core.codec import b64
 from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.keys.codes import KeysCode
-from regalia.testing.snp_knobs import Knobs
 from regalia.tlog.verify import verify_proof
+from regalia_testing.tees.snp.defects import Knobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

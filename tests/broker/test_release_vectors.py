@@ -24,8 +24,8 @@ from regalia.core.codec import unb64
 from regalia.core.secret import SecretBytes
 from regalia.crypto import hpke
 from regalia.crypto.kem import XWingKeyPair
-from regalia.formats.approval import parse_approval
 from regalia.keys.devfile import open_store
+from regalia.wire.approval import parse_approval
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "vectors" / "release"

@@ -14,12 +14,12 @@ from regalia.cli.main import run
 from regalia.core.errors import IntegrityError
 from regalia.crypto.jws import verify_compact
 from regalia.crypto.sign import VerifyKey
-from regalia.formats.ear import MEDIA_TYPE, PROFILE, Status, parse_ear
-from regalia.formats.evidence import device_nonce, parse_evidence
-from regalia.testing.attest_files import KINDS, WHEN, make
-from regalia.testing.composite_bench import BINDING
-from regalia.testing.nvidia import SimulatedDevices
-from regalia.testing.samples import NOW
+from regalia.policy.ear_document import MEDIA_TYPE, PROFILE, Status, parse_ear
+from regalia.wire.evidence import device_nonce, parse_evidence
+from regalia_testing.attest_files import KINDS, WHEN, make
+from regalia_testing.composite_bench import BINDING
+from regalia_testing.samples import NOW
+from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ import pytest
 
 from regalia.cli.main import run
 from regalia.core.types import ModelId
-from regalia.formats.evidence import device_nonce, devices_digest
-from regalia.formats.serving import HPKE_KEY_SIZE, ServingEvidence
-from regalia.testing.defender import RUNTIME_CONFIG
-from regalia.testing.machines import MACHINES
+from regalia.wire.evidence import device_nonce, devices_digest
+from regalia.wire.serving import HPKE_KEY_SIZE, ServingEvidence
+from regalia_testing.defender import RUNTIME_CONFIG
+from regalia_testing.machines import MACHINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from regalia.cli.attest_words import SUBJECTS
-from regalia.formats.anatomy import anatomy
-from regalia.formats.evidence import DeviceKind, Tee
-from regalia.formats.recognize import recognize
+from regalia.cli.attest.words import SUBJECTS
+from regalia.inspect.decoded_fields import anatomy
+from regalia.inspect.recognize import recognize
+from regalia.wire.evidence import DeviceKind, Tee
 
 
 def test_every_kind_is_spoken_of() -> None:

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.attest.collateral import make_bundle, peek_bundle, sort_files
-from regalia.cli import collateral_install
+from regalia.cli.collateral import install as collateral_install
 from regalia.cli.main import run
 from regalia.client.collateral import FLOOR_FILE, FloorFile
-from regalia.core.clock import rfc3339, system_clock
+from regalia.core.clock import rfc3339
 from regalia.crypto.sign import SigningKey
-from regalia.testing.collateral import DENY_LIST, SITE, tcb_info_body
-from regalia.testing.snp import SimulatedPlatform
+from regalia.host.clock import system_clock
+from regalia.verifier.collateral import make_bundle, peek_bundle, sort_files
+from regalia_testing.collateral import DENY_LIST, SITE, tcb_info_body
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,7 +260,7 @@ def test_nvidias_manifests_are_taken_in(
     name = "NV_GPU_DRIVER_GH100_550.144.03"
     shutil.copy(vectors / f"nvidia/rim/{name}.xml", "rims")
     moment = datetime(2026, 6, 1, tzinfo=UTC)
-    monkeypatch.setattr("regalia.cli.collateral_make.system_clock", lambda: moment)
+    monkeypatch.setattr("regalia.cli.collateral.make.system_clock", lambda: moment)
     assert run(export("x", "--serial", "1", folder="rims")) == 0
     (entry,) = output(["collateral", "show", "x"], capsys)["entries"]
     assert (entry["kind"], entry["name"]) == ("nvidia-rim", name)

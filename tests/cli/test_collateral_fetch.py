@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.attest.collateral import parse_collateral
-from regalia.attest.rules import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.cli.main import run
-from regalia.core.clock import system_clock
-from regalia.formats.evidence import DeviceEvidence, DeviceKind
-from regalia.testing.intel import SimulatedIntel
-from regalia.testing.intel_knobs import HEALTHY
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.snp_authority import AuthorityKeys
-from regalia.testing.vendor_server import Served, VendorServer
+from regalia.host.clock import system_clock
+from regalia.verifier.collateral import parse_collateral
+from regalia.wire.evidence import DeviceEvidence, DeviceKind
+from regalia_testing.tees.intel.defects import HEALTHY
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.vendor_server import Served, VendorServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.formats.evidence import Evidence
+    from regalia.wire.evidence import Evidence
 
 RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 REPORT_DATA = hashlib.sha512(b"report data").digest()

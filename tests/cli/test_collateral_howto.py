@@ -6,8 +6,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from regalia.testing.pages import blocks_of, run_blocks
-from regalia.testing.snp import SimulatedPlatform
+from regalia_testing.pages import blocks_of, run_blocks
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 ROOT = Path(__file__).parents[2]
 

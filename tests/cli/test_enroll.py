@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from regalia.cli.enroll import enroll
+from regalia.appraisal.claims import Hardware
+from regalia.cli.attest.enroll import enroll
 from regalia.core.errors import RegaliaError
-from regalia.formats.claims import Hardware
-from regalia.formats.tpm_enrolment import parse_enrolment
-from regalia.testing.swtpm import TpmMaker, missing_programs
+from regalia.tees.tpm.evidence.enrolment import parse_enrolment
+from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from regalia.testing.swtpm import SoftwareTpm
+    from regalia_testing.tees.tpm.swtpm import SoftwareTpm
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.core.clock import system_clock
+from regalia.appraisal.check import Source
 from regalia.crypto.jws import verify_compact
 from regalia.crypto.sign import VerifyKey
-from regalia.formats import ear
-from regalia.formats.appraisal import Source
+from regalia.host.clock import system_clock
 from regalia.policy import ear as vectors
-from regalia.testing.defender import REPORT_DATA, RUNTIME_CONFIG, defend
-from regalia.testing.intel_quotes import pem_chain
-from regalia.testing.machines import MACHINES
-from regalia.testing.pages import blocks_of, run_blocks
+from regalia.policy import ear_document as ear
+from regalia_testing.defender import REPORT_DATA, RUNTIME_CONFIG, defend
+from regalia_testing.machines import MACHINES
+from regalia_testing.pages import blocks_of, run_blocks
+from regalia_testing.tees.intel.quotes import pem_chain
 
 if TYPE_CHECKING:
-    from regalia.testing.machines import Machine
+    from regalia_testing.machines import Machine
 
 ROOT = Path(__file__).parents[2]
 HOWTO = (ROOT / "docs/howto/verify-evidence.md").read_text(encoding="utf-8")

@@ -16,40 +16,37 @@ import httpx
 import pytest
 
 from regalia.client.trust import ClientTrust
-from regalia.core.clock import rfc3339, system_clock
+from regalia.core.clock import rfc3339
 from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto.hpke import Kem, generate_keypair
-from regalia.crypto.ohttp import (
-    REQUEST_MEDIA_TYPE,
-    RESPONSE_MEDIA_TYPE,
-    ServerExchange,
-)
+from regalia.crypto.ohttp import REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, ServerExchange
 from regalia.crypto.sign import SigningKey
-from regalia.formats import bhttp
-from regalia.formats.policy import parse_client_policy
-from regalia.formats.release import RECORD_FORMAT, ReleaseRecord
-from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
-from regalia.formats.serving import (
+from regalia.host.clock import system_clock
+from regalia.policy.documents import parse_client_policy
+from regalia.tlog.database import open_engine
+from regalia.tlog.log import Log
+from regalia.wire import bhttp
+from regalia.wire.release import RECORD_FORMAT, ReleaseRecord
+from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
+from regalia.wire.serving import (
     DATE_WINDOW_S,
     EVIDENCE_PATH,
     SEALED_PATH,
     ServingEvidence,
     parse_challenge,
 )
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.snp_knobs import HEALTHY
-from regalia.tlog.database import open_engine
-from regalia.tlog.log import Log
+from regalia_testing.tees.snp.defects import HEALTHY
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from regalia.core.clock import Clock as AnyClock
     from regalia.crypto.hpke import KemKeyPair
-    from regalia.formats.policy import ClientPolicy
-    from regalia.formats.release import LogProof
-    from regalia.testing.snp_knobs import Knobs
+    from regalia.host.clock import Clock as AnyClock
+    from regalia.policy.documents import ClientPolicy
+    from regalia.wire.release import LogProof
+    from regalia_testing.tees.snp.defects import Knobs
 
 URL = "http://runtime.test"
 NEEDLE = "the prompt that nobody else may read"

@@ -13,8 +13,8 @@ import pytest
 from regalia.cli.main import run
 from regalia.client.chat import ChatClient, Message, printable
 from regalia.core.errors import ParseError, UnavailableError
-from regalia.formats.serving import EVIDENCE_PATH, SEALED_PATH
-from regalia.testing.snp_knobs import Knobs
+from regalia.wire.serving import EVIDENCE_PATH, SEALED_PATH
+from regalia_testing.tees.snp.defects import Knobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

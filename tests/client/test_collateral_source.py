@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.attest.collateral import CollateralSet, make_bundle, sort_files
-from regalia.attest.rules import NO_GRACE
+from regalia.appraisal.collateral_rule import NO_GRACE
 from regalia.client.collateral import (
     FLOOR_FILE,
     BundleSource,
@@ -18,16 +17,17 @@ from regalia.client.collateral import (
     load_bundle,
     load_collateral,
 )
-from regalia.core.clock import system_clock
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SigningKey
-from regalia.testing.collateral import DENY_LIST, SITE
-from regalia.testing.snp_bench import refused
+from regalia.host.clock import system_clock
+from regalia.verifier.collateral import CollateralSet, make_bundle, sort_files
+from regalia_testing.collateral import DENY_LIST, SITE
+from regalia_testing.tees.snp.bench import refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.testing.snp import SimulatedPlatform
+    from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 KEY = SigningKey.generate_ed25519()
 NOW = system_clock().replace(microsecond=0)

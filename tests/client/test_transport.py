@@ -16,11 +16,8 @@ from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedCha
 from regalia.client.exchange import padded_size
 from regalia.core.errors import ParseError
 from regalia.crypto.ohttp import CHUNK_MAX
-from regalia.formats import bhttp
-from regalia.formats.serving import (
-    EVIDENCE_PATH,
-    SEALED_PATH,
-)
+from regalia.wire import bhttp
+from regalia.wire.serving import EVIDENCE_PATH, SEALED_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,12 +14,7 @@ from regalia.client import AsyncRegaliaTransport, RegaliaTransport
 from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError
 from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE
-from regalia.formats.serving import (
-    EVIDENCE_PATH,
-    KEY_PROBLEM_TYPE,
-    PROBLEM_MEDIA_TYPE,
-    SEALED_PATH,
-)
+from regalia.wire.serving import EVIDENCE_PATH, KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

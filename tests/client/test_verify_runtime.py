@@ -10,7 +10,6 @@ import httpx
 import msgspec
 import pytest
 
-from regalia.attest.anchors import TrustAnchors
 from regalia.client.errors import RuntimeNotVerifiedError
 from regalia.client.fetch import runtime_url
 from regalia.client.transport import RegaliaTransport
@@ -29,20 +28,21 @@ from regalia.core.errors import (
 from regalia.core.types import ModelId
 from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.crypto.sign import SigningKey
-from regalia.formats.evidence import Role
-from regalia.formats.serving import EVIDENCE_PATH, parse_challenge
-from regalia.testing.snp_knobs import Knobs
 from regalia.tlog.note import verifier_key_text
+from regalia.verifier.anchors import TrustAnchors
+from regalia.wire.evidence import Role
+from regalia.wire.serving import EVIDENCE_PATH, parse_challenge
+from regalia_testing.tees.snp.defects import Knobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from regalia.client.trust import ClientTrust
-    from regalia.formats.policy import ClientPolicy
-    from regalia.formats.release import LogProof
-    from regalia.formats.serving import ServingEvidence
-    from regalia.testing.snp import SimulatedPlatform
+    from regalia.policy.documents import ClientPolicy
+    from regalia.wire.release import LogProof
+    from regalia.wire.serving import ServingEvidence
+    from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 URL = "http://runtime.test"
 NEEDLE = "the prompt that nobody else may read"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.demo.control_plane import broker_starts
-from regalia.demo.screen import Screen
-from regalia.demo.tour import prepare, runtime_starts
-from regalia.demo.world import World, default_cache, make_folders
-from regalia.testing.models import smollm2
+from regalia_demo.control_plane import broker_starts
+from regalia_demo.screen import Screen
+from regalia_demo.tour import prepare, runtime_starts
+from regalia_demo.world import World, default_cache, make_folders
+from regalia_testing.models import smollm2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

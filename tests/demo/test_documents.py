@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from regalia.demo.attacks import ATTACKS
+from regalia_demo.attacks import ATTACKS
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -49,7 +49,7 @@ def tutorial_script() -> str:
 def test_the_tutorial_works_as_written(tmp_path: Path, model_cache: Path) -> None:
     # The reader's first step makes the model; the cache saves the conversion, not the command.
     script = tutorial_script().replace(
-        "python -m regalia.testing model model", f"cp -r {model_cache}/smollm2 model"
+        "python -m regalia_testing model model", f"cp -r {model_cache}/smollm2 model"
     )
     script = script.replace('export PATH="$PWD/.venv/bin:$PATH"', f'export PATH="{BIN}:$PATH"')
     process = subprocess.Popen(

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.demo.attacks.machine import core_file
-from regalia.demo.clients import sealed_client
-from regalia.testing.needles import file_blocks, files_under, pick_needles, process_blocks
+from regalia_demo.attacks.machine import core_file
+from regalia_demo.clients import sealed_client
+from regalia_testing.needles import file_blocks, files_under, pick_needles, process_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.demo.world import World
-    from regalia.testing.needles import Needles
+    from regalia_demo.world import World
+    from regalia_testing.needles import Needles
 
 pytestmark = pytest.mark.slow
 COUNT = 100

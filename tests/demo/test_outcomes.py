@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from regalia.core.errors import CoreCode, UnavailableError
-from regalia.demo.attacks import Attack
-from regalia.demo.outcome import FAILED, NOT_PROTECTED, REFUSED, STOLEN, Side
+from regalia_demo.attacks import Attack
+from regalia_demo.outcome import FAILED, NOT_PROTECTED, REFUSED, STOLEN, Side
 
 if TYPE_CHECKING:
-    from regalia.demo.lab import Lab
+    from regalia_demo.lab import Lab
 
 LAB = cast("Lab", None)
 

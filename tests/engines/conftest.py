@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.testing.models import tiny_llama
+from regalia_testing.models import tiny_llama
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from regalia.core.errors import CoreCode, IntegrityError, ParseError, UsageError
 from regalia.engines.base import Message
 from regalia.engines.codes import EngineCode
 from regalia.engines.transformers import build_engine
-from regalia.testing.models import FilesInMemory
+from regalia_testing.models import FilesInMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

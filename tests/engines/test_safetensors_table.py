@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from regalia.core.errors import CoreCode, ParseError
-from regalia.formats.safetensors import (
-    HEADER_MAX,
-    ITEM_SIZES,
-    parse_index,
-    parse_safetensors,
-)
+from regalia.engines.safetensors import HEADER_MAX, ITEM_SIZES, parse_index, parse_safetensors
 
 ENTRY = b'{"dtype":"U8","shape":[4],"data_offsets":[0,4]}'
 

@@ -18,8 +18,8 @@ from regalia.core.errors import UsageError
 from regalia.engines.base import Finish, GenerationRequest, Message, TextDelta
 from regalia.engines.codes import EngineCode
 from regalia.engines.transformers import PREFILL_STEP, TransformersEngine, build_engine
-from regalia.testing.models import FilesInMemory, smollm2
-from regalia.testing.needles import pick_needles
+from regalia_testing.models import FilesInMemory, smollm2
+from regalia_testing.needles import pick_needles
 
 torch.set_num_threads(1)
 HELLO = (Message("user", "Hello, wie geht es? 😀 ä€"),)
@@ -240,7 +240,7 @@ def test_prompts_that_the_model_cannot_take(engine: TransformersEngine, tiny: Pa
 OPENS = """
     import os, sys
     from pathlib import Path
-    from regalia.testing.models import FilesInMemory
+    from regalia_testing.models import FilesInMemory
     files = FilesInMemory.of(Path(sys.argv[1]))
     seen = []
     def hook(event, args):
@@ -286,7 +286,7 @@ SECOND_COPIES = """
     from pathlib import Path
     from regalia.engines.base import GenerationRequest, Message
     from regalia.engines.transformers import build_engine
-    from regalia.testing.models import FilesInMemory
+    from regalia_testing.models import FilesInMemory
     import ctypes
     files = FilesInMemory.of(Path(sys.argv[1]))
     engine = build_engine(files, model_name="m", options={})

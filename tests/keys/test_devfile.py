@@ -14,9 +14,9 @@ from regalia.core.codec import b64, lp, unb64
 from regalia.core.errors import KeyAccessError, LocalError, ParseError, RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.core.types import ModelId
-from regalia.formats.release import MINT, RECORD_FORMAT, LoggedRecord, LogProof, ReleaseRecord
 from regalia.keys import devfile_format as fmt
 from regalia.keys.devfile import WRAPPED_SIZE, create_store, open_store
+from regalia.wire.release import MINT, RECORD_FORMAT, LoggedRecord, LogProof, ReleaseRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.cli.main import run
-from regalia.formats.eif import parse_eif
-from regalia.formats.ovmf import parse_ovmf
-from regalia.measure.eif import measure_eif
-from regalia.measure.tdvf import PageOrder, tdx_mrtd
-from regalia.testing.eif_images import Image, eif_image, usual_sections
-from regalia.testing.ovmf_images import Firmware, ovmf_image, tdvf_sections
-from regalia.testing.pe_images import Section, pe_image, uki_image
+from regalia.measure.images.eif import parse_eif
+from regalia.measure.images.ovmf import parse_ovmf
+from regalia.tees.intel.measure import PageOrder, tdx_mrtd
+from regalia.tees.nitro.measure import measure_eif
+from regalia_testing.tees.boot.pe_images import Section, pe_image, uki_image
+from regalia_testing.tees.nitro.eif_images import Image, eif_image, usual_sections
+from regalia_testing.tees.snp.ovmf_images import Firmware, ovmf_image, tdvf_sections
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,9 @@ def test_snp_without_the_library(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in list(sys.modules):
-        if name.startswith(("sevsnpmeasure", "regalia.measure.snp", "regalia.cli.measure_snp")):
+        if name.startswith(
+            ("sevsnpmeasure", "regalia.tees.snp.measure", "regalia.cli.measure.snp")
+        ):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sevsnpmeasure", None)
     assert run(["measure", *SNP, *EPYC]) == 2

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from regalia.formats import eif, ovmf, pe
 from regalia.measure.codes import MeasureCode
+from regalia.measure.images import eif, ovmf, pe
 from regalia.measure.stub import MEASURED_SINCE, OLDEST
-from regalia.measure.tdvf import PageOrder
 from regalia.measure.uki import PHASES
-from regalia.testing.eif_images import Image, eif_image, usual_sections
-from regalia.testing.ovmf_images import Firmware, ovmf_image, tdvf_sections
-from regalia.testing.pages import blocks_of, run_blocks
-from regalia.testing.pe_images import Section, pe_image, uki_image
+from regalia.tees.intel.measure import PageOrder
+from regalia_testing.pages import blocks_of, run_blocks
+from regalia_testing.tees.boot.pe_images import Section, pe_image, uki_image
+from regalia_testing.tees.nitro.eif_images import Image, eif_image, usual_sections
+from regalia_testing.tees.snp.ovmf_images import Firmware, ovmf_image, tdvf_sections
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "spec" / "measurements.md").read_text(encoding="utf-8")

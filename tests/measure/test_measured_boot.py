@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from regalia.formats.pe import parse_pe
+from regalia.measure.images.pe import parse_pe
 from regalia.measure.stub import inner_kernel_measured, stub_version
 from regalia.measure.tpm import Bank
 from regalia.measure.uki import Start, UkiBoot, measure_uki

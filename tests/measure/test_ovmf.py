@@ -12,13 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.formats.ovmf import (
-    SevSectionType,
-    TdxAttribute,
-    TdxSectionType,
-    parse_ovmf,
-)
-from regalia.testing.ovmf_images import (
+from regalia.measure.images.ovmf import SevSectionType, TdxAttribute, TdxSectionType, parse_ovmf
+from regalia_testing.tees.snp.ovmf_images import (
     HASH_TABLE_GPA,
     PAGE,
     SEV_SECTIONS,
@@ -175,7 +170,7 @@ def test_the_split_code_file_is_told_apart_from_a_broken_one(debian_ovmf: bytes)
 
 
 def test_a_file_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regalia.formats.ovmf.LIMIT", PAGE)
+    monkeypatch.setattr("regalia.measure.images.ovmf.LIMIT", PAGE)
     with pytest.raises(ParseError, match="TOO_LARGE"):
         parse_ovmf(ovmf_image(BOTH))
 

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.formats.pe import parse_pe
+from regalia.measure.images.pe import parse_pe
 from regalia.measure.tpm import Bank
 from regalia.measure.uki import authenticode
-from regalia.testing.pe_images import FILE_ALIGNMENT, Section, pe_image
+from regalia_testing.tees.boot.pe_images import FILE_ALIGNMENT, Section, pe_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.formats.pe import PeImage
+    from regalia.measure.images.pe import PeImage
 
 SECTIONS = (
     Section(name=".text", data=b"code" * 300),
@@ -162,7 +162,7 @@ def test_refused(name: str) -> None:
 
 
 def test_a_file_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regalia.formats.pe.LIMIT", 2000)
+    monkeypatch.setattr("regalia.measure.images.pe.LIMIT", 2000)
     with pytest.raises(ParseError, match="TOO_LARGE"):
         parse_pe(pe_image(SECTIONS))
 

@@ -11,8 +11,8 @@ import measure_independent as independent
 import pytest
 
 from regalia.core.errors import ParseError, UsageError
-from regalia.formats.ovmf import parse_ovmf
-from regalia.testing.ovmf_images import (
+from regalia.measure.images.ovmf import parse_ovmf
+from regalia_testing.tees.snp.ovmf_images import (
     HASH_TABLE_GPA,
     PAGE,
     SEV_SECTIONS,
@@ -21,7 +21,7 @@ from regalia.testing.ovmf_images import (
 )
 
 pytest.importorskip("sevsnpmeasure", reason="needs the extra `measure`")
-from regalia.measure import snp
+from regalia.tees.snp import measure as snp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +197,7 @@ def test_what_the_library_refuses_has_a_code(monkeypatch: pytest.MonkeyPatch) ->
         def fail(*_: object, error: type[Exception] = error, **__: object) -> bytes:
             raise error("odd")
 
-        monkeypatch.setattr("regalia.measure.snp.guest.calc_launch_digest", fail)
+        monkeypatch.setattr("regalia.tees.snp.measure.guest.calc_launch_digest", fail)
         with pytest.raises(ParseError, match=f"MALFORMED.*{error.__name__}"):
             measure()
 

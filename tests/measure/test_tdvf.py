@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.formats.ovmf import parse_ovmf
-from regalia.measure.tdvf import PageOrder, tdx_mrtd
-from regalia.testing.ovmf_images import PAGE, Firmware, ovmf_image, tdvf_sections
+from regalia.measure.images.ovmf import parse_ovmf
+from regalia.tees.intel.measure import PageOrder, tdx_mrtd
+from regalia_testing.tees.snp.ovmf_images import PAGE, Firmware, ovmf_image, tdvf_sections
 
 SIZE = Firmware().size
 BOTH = Firmware(tdx=tdvf_sections(SIZE))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError, UsageError
-from regalia.formats.pe import parse_pe
+from regalia.measure.images.pe import parse_pe
 from regalia.measure.stub import (
     MEASURED_SINCE,
     archive,
@@ -28,7 +28,7 @@ from regalia.measure.stub import (
 )
 from regalia.measure.tpm import Bank, PcrEvent, replay
 from regalia.measure.uki import PHASES, Start, UkiBoot, measure_uki
-from regalia.testing.pe_images import Section, pe_image, uki_image
+from regalia_testing.tees.boot.pe_images import Section, pe_image, uki_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.core.errors import ParseError
-from regalia.formats.policy_checks import EXPRESSION_MAX
 from regalia.policy.condition_fields import (
     CLIENT_FIELDS,
     RELEASE_FIELDS,
@@ -26,12 +25,13 @@ from regalia.policy.condition_grammar import (
     check_condition,
 )
 from regalia.policy.conditions import TEXT_MAX, check_conditions
+from regalia.policy.document_checks import EXPRESSION_MAX
 from regalia.policy.verdict import Allow
-from regalia.testing.policy_azure import azure_snp_scene, azure_tdx_scene
-from regalia.testing.policy_intel import sgx_scene, tdx_scene
-from regalia.testing.policy_nitro import nitro_scene
-from regalia.testing.policy_scene import Scene
-from regalia.testing.policy_tpm import tpm_scene
+from regalia_testing.policy_scene import Scene
+from regalia_testing.tees.azure.policy import azure_snp_scene, azure_tdx_scene
+from regalia_testing.tees.intel.policy import sgx_scene, tdx_scene
+from regalia_testing.tees.nitro.policy import nitro_scene
+from regalia_testing.tees.tpm.policy import tpm_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from regalia.core.errors import IntegrityError, ParseError
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey
-from regalia.formats.policy import PAYLOAD_TYPE
-from regalia.policy.document import (
+from regalia.policy.documents import PAYLOAD_TYPE
+from regalia.policy.signed import (
     add_signatures,
     load_client_policy,
     load_release_policy,
@@ -26,7 +26,7 @@ from regalia.policy.document import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.testing.policy_scene import Scene
+    from regalia_testing.policy_scene import Scene
 
 OWNER = SigningKey.generate_ed25519()
 SECOND = SigningKey.generate_p384()

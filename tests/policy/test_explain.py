@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from regalia.formats.claims import Hardware
-from regalia.formats.policy_snp import FirmwareMinimum, GuestPolicy
+from regalia.appraisal.claims import Hardware
 from regalia.policy.explain import explain_policy, explain_verdict, statements
 from regalia.policy.sentences import SENTENCES
 from regalia.policy.wildcards import wildcards
-from regalia.testing.policy_defects import NO_ID_BLOCK
-from regalia.testing.policy_devices import gpu_entry
-from regalia.testing.policy_scene import ID_BLOCK
+from regalia.tees.snp.policy.section import FirmwareMinimum, GuestPolicy
+from regalia_testing.policy_defects import NO_ID_BLOCK
+from regalia_testing.policy_scene import ID_BLOCK
+from regalia_testing.tees.nvidia.policy import gpu_entry
 
 if TYPE_CHECKING:
-    from regalia.formats.policy import ReleasePolicy
-    from regalia.testing.policy_scene import Scene
+    from regalia.policy.documents import ReleasePolicy
+    from regalia_testing.policy_scene import Scene
 
 
 def _paths(document: msgspec.Struct, prefix: str = "") -> list[str]:

@@ -9,16 +9,17 @@ import msgspec
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from regalia.formats.claims import MINT, Firmware, Hardware, Revocation
-from regalia.formats.policy_snp import FirmwareMinimum, TcbMinimum
+from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.policy.verdict import Deny
-from regalia.testing.policy_defects import NO_ID_BLOCK
-from regalia.testing.policy_devices import gpu_entry
-from regalia.testing.policy_scene import ID_BLOCK, changed
+from regalia.tees.snp.claims import Firmware
+from regalia.tees.snp.policy.section import FirmwareMinimum, TcbMinimum
+from regalia_testing.policy_defects import NO_ID_BLOCK
+from regalia_testing.policy_scene import ID_BLOCK, changed
+from regalia_testing.tees.nvidia.policy import gpu_entry
 
 if TYPE_CHECKING:
-    from regalia.formats.policy import ReleasePolicy
-    from regalia.testing.policy_scene import Scene
+    from regalia.policy.documents import ReleasePolicy
+    from regalia_testing.policy_scene import Scene
 
 SNP = "platform.snp"
 GUEST = f"{SNP}.guest_policy"

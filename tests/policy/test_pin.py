@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import ParseError, PolicyDenied
 from regalia.core.types import KeyFingerprint
-from regalia.formats.claims import Firmware, Hardware, Revocation
-from regalia.formats.policy import parse_client_policy, parse_release_policy
-from regalia.formats.policy_snp import FirmwareMinimum
+from regalia.policy.documents import parse_client_policy, parse_release_policy
 from regalia.policy.pin import OwnerChoices, pin_client, pin_release
 from regalia.policy.verdict import Allow, Deny
 from regalia.policy.wildcards import wildcards
+from regalia.tees.snp.claims import Firmware
+from regalia.tees.snp.policy.section import FirmwareMinimum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.testing.policy_scene import Scene
+    from regalia_testing.policy_scene import Scene
 
 
 def _choices(

@@ -12,20 +12,20 @@ from regalia.cli.main import run
 from regalia.cli.sealing import read_manifest_file
 from regalia.core.types import ModelId
 from regalia.crypto.sign import SigningKey
-from regalia.formats.policy import parse_client_policy
-from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
-from regalia.formats.serving import ServingEvidence
-from regalia.policy.document import load_release_policy, read_draft
+from regalia.policy.documents import parse_client_policy
+from regalia.policy.signed import load_release_policy, read_draft
 from regalia.seal.manifest import peek_manifest
-from regalia.testing.sealed import seal_bench, write_model
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.snp_authority import AuthorityKeys
-from regalia.testing.snp_knobs import HEALTHY, Knobs
+from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
+from regalia.wire.serving import ServingEvidence
+from regalia_testing.sealed import seal_bench, write_model
+from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.snp.defects import HEALTHY, Knobs
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.formats.evidence import Evidence
+    from regalia.wire.evidence import Evidence
 
 MODEL = ModelId(b"\x07" * 32)
 REPORT_DATA = bytes(range(64))

@@ -10,29 +10,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regalia.appraisal import policy_words
+from regalia.appraisal.finding import _LISTED_MAX, _SHOWN_MAX
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.codec import canonical_json
-from regalia.formats import policy as documents
-from regalia.formats import (
-    policy_azure,
-    policy_boot,
-    policy_intel,
-    policy_nitro,
-    policy_nvidia,
-    policy_snp,
-    policy_tpm,
-    policy_words,
-)
-from regalia.formats import policy_checks as checks
-from regalia.formats.snp_names import PRODUCTS, PlatformInfoBit
 from regalia.policy import condition_grammar as grammar
-from regalia.policy.case import _LISTED_MAX, _SHOWN_MAX
-from regalia.policy.codes import PolicyCode
+from regalia.policy import document_checks as checks
+from regalia.policy import documents
 from regalia.policy.condition_fields import RELEASE_FIELDS
 from regalia.policy.conditions import TEXT_MAX
 from regalia.policy.rules_use import EGRESS_MAX
+from regalia.tees.azure.policy import section as policy_azure
+from regalia.tees.boot.policy import section as policy_boot
+from regalia.tees.intel.policy import section as policy_intel
+from regalia.tees.nitro.policy import section as policy_nitro
+from regalia.tees.nvidia.policy import section as policy_nvidia
+from regalia.tees.snp.names import PRODUCTS, PlatformInfoBit
+from regalia.tees.snp.policy import section as policy_snp
+from regalia.tees.tpm.policy import section as policy_tpm
 
 if TYPE_CHECKING:
-    from regalia.policy.condition_types import Fields
+    from regalia.appraisal.condition_types import Fields
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "spec" / "policy.md").read_text(encoding="utf-8")
@@ -113,7 +111,7 @@ def test_the_threat_model_names_what_exists() -> None:
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
     assert len(named) > 20
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
-    attacks = (ROOT / "src/regalia/demo/attacks/__init__.py").read_text(encoding="utf-8")
+    attacks = (ROOT / "demo/regalia_demo/attacks/__init__.py").read_text(encoding="utf-8")
     ids = re.findall(r"\bAttack\(\s*\"([a-z-]+)\"", attacks)
     assert len(ids) >= 10
     assert sorted(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == sorted(ids)

@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.core.clock import parse_rfc3339
 from regalia.core.types import Digest, ModelId
 from regalia.crypto.sign import VerifyKey
-from regalia.formats.claims import MINT, Firmware, Hardware, Revocation, SnpClaims, Tcb
-from regalia.formats.policy import (
-    ReleasePolicy,
-    parse_client_policy,
-    parse_release_policy,
-)
-from regalia.formats.runtime_config import RuntimeConfig
-from regalia.policy.document import load_release_policy
+from regalia.policy.documents import ReleasePolicy, parse_client_policy, parse_release_policy
 from regalia.policy.evaluate import Deny, ReleaseContext, evaluate_release
+from regalia.policy.signed import load_release_policy
+from regalia.tees.snp.claims import Firmware, SnpClaims, Tcb
+from regalia.wire.runtime_config import RuntimeConfig
 
 if TYPE_CHECKING:
     from types import ModuleType

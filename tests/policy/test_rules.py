@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.codec import canonical_json
-from regalia.formats.claims import Firmware, Hardware, Revocation
-from regalia.policy.codes import PolicyCode
 from regalia.policy.verdict import Allow, Deny
-from regalia.testing.policy_azure import AZURE_DEFECTS
-from regalia.testing.policy_defects import DEFECTS, SNP, lower_tcb
-from regalia.testing.policy_devices import DEVICE_DEFECTS, gpu_claims, gpu_entry
-from regalia.testing.policy_intel import SGX_DEFECTS, TDX_DEFECTS
-from regalia.testing.policy_nitro import NITRO_DEFECTS
-from regalia.testing.policy_tpm import TPM_DEFECTS
+from regalia.tees.snp.claims import Firmware
+from regalia_testing.policy_defects import DEFECTS, SNP, lower_tcb
+from regalia_testing.tees.azure.policy import AZURE_DEFECTS
+from regalia_testing.tees.intel.policy import SGX_DEFECTS, TDX_DEFECTS
+from regalia_testing.tees.nitro.policy import NITRO_DEFECTS
+from regalia_testing.tees.nvidia.policy import DEVICE_DEFECTS, gpu_claims, gpu_entry
+from regalia_testing.tees.tpm.policy import TPM_DEFECTS
 
 if TYPE_CHECKING:
-    from regalia.testing.policy_scene import Scene
+    from regalia_testing.policy_scene import Scene
 
 EMPTY = (
     "products",

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from regalia.appraisal.claims import Hardware
+from regalia.appraisal.finding import Finding
 from regalia.core.types import PolicyId
-from regalia.formats.claims import Hardware
-from regalia.policy.verdict import MINT, Allow, Deny, Finding
+from regalia.policy.verdict import MINT, Allow, Deny
 from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
-    from regalia.testing.policy_scene import Scene
+    from regalia_testing.policy_scene import Scene
 
 OPEN = (
     "platform.snp.measurements",

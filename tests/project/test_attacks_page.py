@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 import pytest
 
-from regalia.formats.policy import ReleasePolicy
+from regalia.policy.documents import ReleasePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "spec" / "attacks.md").read_text(encoding="utf-8")
 LIMITATIONS = (ROOT / "docs" / "limitations.md").read_text(encoding="utf-8")
-FOLDER = ROOT / "tests" / "attest" / "attacks"
+FOLDER = ROOT / "tests" / "attacks"
 COLUMNS = 5
 # The attacks of the review that this page answers, by words of their rows.
 REVIEWED = (

@@ -13,7 +13,7 @@ import pytest
 
 from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError
-from regalia.testing.samples import SAMPLES
+from regalia_testing.samples import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

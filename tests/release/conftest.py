@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.runtime.keys import generate_keys
-from regalia.testing.machines import MACHINES
+from regalia_testing.machines import MACHINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from regalia.runtime.keys import RuntimeKeys
-    from regalia.testing.machines import Machine
+    from regalia_testing.machines import Machine
 
 _HERE = Path(__file__).parent
 

@@ -11,11 +11,11 @@ import pytest
 from release_worlds import PIN_CHALLENGE
 
 from regalia.cli.main import run
-from regalia.formats.evidence import Tee
-from regalia.formats.policy import SECTIONS, parse_platform
-from regalia.policy.document import read_draft
-from regalia.testing.intel_quotes import pem_chain
-from regalia.testing.machines import MACHINES
+from regalia.policy.documents import SECTIONS, parse_platform
+from regalia.policy.signed import read_draft
+from regalia.wire.evidence import Tee
+from regalia_testing.machines import MACHINES
+from regalia_testing.tees.intel.quotes import pem_chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from release_worlds import MachineWorld
 
-    from regalia.formats.evidence import Evidence
-    from regalia.formats.policy import Platform
-    from regalia.testing.machines import Machine
+    from regalia.policy.documents import Platform
+    from regalia.wire.evidence import Evidence
+    from regalia_testing.machines import Machine
 
 NAMES = tuple(MACHINES)
 # Whose own evidence is a file by itself; the others' come in documents that wrap it.

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from regalia.attest.collateral import parse_roots
 from regalia.crypto.sign import SigningKey
-from regalia.formats.evidence import Tee
-from regalia.formats.policy import parse_platform
-from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
-from regalia.testing.__main__ import main
-from regalia.testing.intel_quotes import pem_chain
-from regalia.testing.machines import MACHINES
-from regalia.testing.pages import blocks_of, run_blocks
-from regalia.testing.sources import open_nitro
+from regalia.policy.documents import parse_platform
+from regalia.verifier.collateral import parse_roots
+from regalia.wire.evidence import Tee
+from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
+from regalia_testing.__main__ import main
+from regalia_testing.machines import MACHINES
+from regalia_testing.pages import blocks_of, run_blocks
+from regalia_testing.sources import open_nitro
+from regalia_testing.tees.intel.quotes import pem_chain
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/howto/pin-reference-values.md").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_the_command_that_makes_a_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*args: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["regalia.testing", *map(str, args)])
+        monkeypatch.setattr(sys, "argv", ["regalia_testing", *map(str, args)])
         return main()
 
     assert run("machine", "aws-nitro", tmp_path / "m") == 0

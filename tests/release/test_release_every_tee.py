@@ -15,20 +15,20 @@ from release_worlds import OTHER_MODEL, PIN_CHALLENGE
 
 from regalia.core.codec import b64
 from regalia.core.errors import AttestationError, LogError, PolicyDenied
-from regalia.formats.evidence import DeviceKind, Tee
-from regalia.formats.policy import SECTIONS
-from regalia.formats.release import device_names
+from regalia.policy.documents import SECTIONS
 from regalia.policy.wildcards import wildcards
 from regalia.runtime.keys import generate_keys
-from regalia.testing.machines import MACHINES
-from regalia.testing.nvidia import SimulatedDevices
+from regalia.wire.evidence import DeviceKind, Tee
+from regalia.wire.release import device_names
+from regalia_testing.machines import MACHINES
+from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from release_worlds import MachineWorld
 
-    from regalia.testing.machines import Machine
+    from regalia_testing.machines import Machine
 
 NAMES = tuple(MACHINES)
 INTEL = {Tee.TDX, Tee.SGX, Tee.AZURE_TDX}

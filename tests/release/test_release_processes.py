@@ -21,8 +21,8 @@ from runtime_stage import RealWorld
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import load_trust
 from regalia.client.verify import verify_runtime
-from regalia.formats.release import device_names
-from regalia.testing.models import tiny_llama
+from regalia.wire.release import device_names
+from regalia_testing.models import tiny_llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from broker_harness import Shared
 
     from regalia.runtime.keys import RuntimeKeys
-    from regalia.testing.machines import Machine
+    from regalia_testing.machines import Machine
 
 pytestmark = pytest.mark.slow
 START_S = 120

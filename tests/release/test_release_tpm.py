@@ -13,23 +13,23 @@ import pytest
 from broker_harness import MODEL_KEY
 from release_worlds import OTHER_MODEL
 
-from regalia.collect.tpm_device import TpmDevice
-from regalia.core.clock import system_clock
 from regalia.core.codec import b64
 from regalia.core.errors import LocalError
-from regalia.formats.evidence import Tee
-from regalia.formats.tpm_enrolment import parse_enrolment
+from regalia.host.clock import system_clock
 from regalia.runtime.keys import generate_keys
-from regalia.testing.machines import tpm_machine
-from regalia.testing.swtpm import TpmMaker, missing_programs
+from regalia.tees.tpm.device import TpmDevice
+from regalia.tees.tpm.evidence.enrolment import parse_enrolment
+from regalia.wire.evidence import Tee
+from regalia_testing.machines import tpm_machine
+from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from release_worlds import MachineWorld
 
-    from regalia.testing.machines import Machine
-    from regalia.testing.swtpm import SoftwareTpm
+    from regalia_testing.machines import Machine
+    from regalia_testing.tees.tpm.swtpm import SoftwareTpm
 
 pytestmark = [
     pytest.mark.slow,

@@ -20,19 +20,19 @@ import httpx
 import msgspec
 from broker_harness import World
 
-from regalia.attest.pki import Cache
+from regalia.appraisal.pki import Cache
 from regalia.client.trust import ClientTrust
 from regalia.client.verify import appraise_runtime
-from regalia.core.clock import system_clock
 from regalia.core.codec import b64, unb64
 from regalia.core.types import Digest, ModelId, PolicyId
-from regalia.formats.evidence import NO_DEVICES, Binding, Role
-from regalia.formats.release import ReleaseRequest, device_names
+from regalia.host.clock import system_clock
 from regalia.policy.pin import OwnerChoices, pin_client, pin_release
 from regalia.runtime.attester import Attester
 from regalia.runtime.broker import BrokerClient
 from regalia.runtime.release import accept, exchange, unwrap
-from regalia.testing.source_composite import CompositeSource
+from regalia.wire.evidence import NO_DEVICES, Binding, Role
+from regalia.wire.release import ReleaseRequest, device_names
+from regalia_testing.source_composite import CompositeSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
     from broker_harness import Shared
 
+    from regalia.appraisal.claims import Claims
     from regalia.client.verify import VerifiedRuntime
-    from regalia.formats.claims import Claims
-    from regalia.formats.evidence import Evidence, EvidenceSource
-    from regalia.formats.policy import ReleasePolicy
-    from regalia.formats.release import ChallengeResponse
-    from regalia.formats.runtime_config import RuntimeConfig
+    from regalia.policy.documents import ReleasePolicy
     from regalia.runtime.keys import RuntimeKeys
     from regalia.runtime.release import AcceptedRelease
-    from regalia.testing.machines import Machine
-    from regalia.testing.nvidia import SimulatedDevices
+    from regalia.wire.evidence import Evidence, EvidenceSource
+    from regalia.wire.release import ChallengeResponse
+    from regalia.wire.runtime_config import RuntimeConfig
+    from regalia_testing.machines import Machine
+    from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 
 PIN_CHALLENGE = hashlib.sha256(b"a challenge of the owner's").digest()
 OTHER_MODEL = ModelId(hashlib.sha256(b"another model").digest())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.testing.models import tiny_llama
+from regalia_testing.models import tiny_llama
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,22 +18,20 @@ import openai
 from broker_harness import KEK, World
 
 import regalia
-from regalia.attest.circumstances import Circumstances
-from regalia.attest.pki import Cache
-from regalia.attest.snp import verify_snp
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.pki import Cache
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import ClientTrust
-from regalia.core.errors import (
-    RegaliaError,
-)
-from regalia.core.listen import address_of, bind, serve
-from regalia.formats.sealed import WrappedKey
+from regalia.core.errors import RegaliaError
+from regalia.host.listen import address_of, bind, serve
 from regalia.policy.pin import OwnerChoices, pin_client, pin_release
 from regalia.runtime.config import load_config
 from regalia.runtime.service import Runtime
+from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.writer import SealOptions, seal_model
-from regalia.testing.snp import measure_code
-from regalia.testing.snp_bench import REQUIRED
+from regalia.tees.snp.evidence import verify_snp
+from regalia_testing.tees.snp.bench import REQUIRED
+from regalia_testing.tees.snp.simulator import measure_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,9 +39,9 @@ if TYPE_CHECKING:
     from broker_harness import Shared
     from starlette.types import ASGIApp
 
-    from regalia.formats.claims import SnpClaims
-    from regalia.formats.policy import ReleasePolicy
-    from regalia.formats.runtime_config import RuntimeConfig
+    from regalia.policy.documents import ReleasePolicy
+    from regalia.tees.snp.claims import SnpClaims
+    from regalia.wire.runtime_config import RuntimeConfig
 
 MEASUREMENT = measure_code(Path(regalia.__file__).parent)
 PROMPT = "What do the crown jewels say?"

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from regalia.attest.codes import AttestCode
+from regalia.appraisal.codes import AttestCode
 from regalia.core.codec import canonical_json
-from regalia.core.errors import (
-    CoreCode,
-    ParseError,
-    PolicyDenied,
-    UnavailableError,
-    UsageError,
-)
+from regalia.core.errors import CoreCode, ParseError, PolicyDenied, UnavailableError, UsageError
 from regalia.core.types import ModelId
-from regalia.formats.release import RESPONSE_LIMIT, ChallengeResponse, Reason, Refusal
 from regalia.runtime.broker import BrokerClient, known_code, open_http
 from regalia.runtime.codes import RuntimeCode
+from regalia.wire.release import RESPONSE_LIMIT, ChallengeResponse, Reason, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,16 +12,16 @@ from runtime_bench import call
 from regalia.core.errors import LocalError
 from regalia.core.types import ModelId
 from regalia.crypto.hpke import Kem, generate_keypair
-from regalia.formats.evidence import Evidence, Tee
-from regalia.formats.serving import (
+from regalia.runtime.codes import RuntimeCode
+from regalia.runtime.metrics import Metrics
+from regalia.runtime.outer import OPENAI_METHODS, Outside, build_outer
+from regalia.wire.evidence import Evidence, Tee
+from regalia.wire.serving import (
     EVIDENCE_PATH,
     ServingEvidence,
     encode_challenge,
     parse_serving_evidence,
 )
-from regalia.runtime.codes import RuntimeCode
-from regalia.runtime.metrics import Metrics
-from regalia.runtime.outer import OPENAI_METHODS, Outside, build_outer
 
 if TYPE_CHECKING:
     from runtime_bench import Answer

@@ -15,25 +15,25 @@ from regalia.core.secret import SecretBytes
 from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto import hpke
 from regalia.crypto.sign import SigningKey
-from regalia.formats.evidence import Evidence, Tee
-from regalia.formats.release import (
-    RECORD_FORMAT,
-    ReleaseRecord,
-    ReleaseRequest,
-    ReleaseResponse,
-    release_info,
-)
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.release import AcceptedRelease, Exchange, accept, unwrap
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
 from regalia.tlog.note import verifier_key_text
+from regalia.wire.evidence import Evidence, Tee
+from regalia.wire.release import (
+    RECORD_FORMAT,
+    ReleaseRecord,
+    ReleaseRequest,
+    ReleaseResponse,
+    release_info,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from regalia.formats.release import LogProof
+    from regalia.wire.release import LogProof
 
 MODEL = ModelId(hashlib.sha256(b"model").digest())
 POLICY = "policy:" + "cd" * 32

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.core.errors import CoreCode, LocalError, ParseError, UsageError
-from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia.runtime.config import load_config, load_measured
+from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ import pytest
 import torch
 from runtime_stage import PROMPT, client
 
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.codec import b64, canonical_json
 from regalia.core.errors import (
     CoreCode,
@@ -25,13 +26,12 @@ from regalia.crypto.dsse import DsseCode
 from regalia.crypto.sign import SigningKey
 from regalia.engines.base import GenerationRequest, Message
 from regalia.engines.transformers import build_engine
-from regalia.formats.release import ReleaseResponse
-from regalia.policy.codes import PolicyCode
 from regalia.runtime import service
 from regalia.runtime.codes import RuntimeCode
-from regalia.testing.models import FilesInMemory
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.note import verifier_key_text
+from regalia.wire.release import ReleaseResponse
+from regalia_testing.models import FilesInMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from runtime_stage import Stage
 
-    from regalia.formats.release import LogProof
+    from regalia.wire.release import LogProof
 
 torch.set_num_threads(1)
 

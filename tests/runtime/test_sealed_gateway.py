@@ -14,10 +14,10 @@ from regalia.core.errors import IntegrityError
 from regalia.crypto import ohttp
 from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.crypto.ohttp import ClientRequest, serving_key_config
-from regalia.formats import bhttp, serving
 from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.sealed import SealedGateway
+from regalia.wire import bhttp, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

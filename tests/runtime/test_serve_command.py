@@ -16,8 +16,8 @@ import pytest
 
 from regalia.cli.main import run
 from regalia.core.types import Digest
-from regalia.formats.evidence import parse_evidence
-from regalia.formats.runtime_config import FORMAT, Placement, RuntimeConfig
+from regalia.wire.evidence import parse_evidence
+from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.crypto.sign import SigningKey
-from regalia.testing.sealed import (
-    PAYLOAD,
-    KeptMemory,
-    pattern,
-    seal_bench,
-    write_model,
-)
+from regalia_testing.sealed import PAYLOAD, KeptMemory, pattern, seal_bench, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.testing.sealed import (
-        SealedBench,
-    )
+    from regalia_testing.sealed import SealedBench
 
 
 @pytest.fixture(scope="session")

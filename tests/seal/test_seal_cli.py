@@ -21,15 +21,15 @@ from regalia.cli.main import COMMANDS, cli, run
 from regalia.core.secret import SecretBytes
 from regalia.crypto.dsse import parse_envelope, sign
 from regalia.crypto.sign import SigningKey
-from regalia.formats.sealed_manifest import PAYLOAD_TYPE, parse_manifest
 from regalia.keys.devfile import create_store
+from regalia.seal.format.manifest import PAYLOAD_TYPE, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from typing import Any
 
-    from regalia.formats.sealed_manifest import Manifest
+    from regalia.seal.format.manifest import Manifest
 
 
 @dataclass

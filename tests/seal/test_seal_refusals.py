@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
-from regalia.formats.sealed import SealedCode
 from regalia.seal import plan as plan_module
 from regalia.seal.codes import SealCode
+from regalia.seal.format.sealed import SealedCode
 from regalia.seal.scan import check_unchanged, scan
 from regalia.seal.stream import ModelStream
 from regalia.seal.writer import SealOptions, seal_model
-from regalia.testing.sealed import seal_bench
+from regalia_testing.sealed import seal_bench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import Code
     from regalia.crypto.sign import SigningKey
-    from regalia.formats.sealed import WrappedKey
+    from regalia.seal.format.sealed import WrappedKey
 
 
 @pytest.fixture

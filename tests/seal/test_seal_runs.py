@@ -13,8 +13,8 @@ import pytest
 
 from regalia.core.errors import CoreCode, LocalError
 from regalia.crypto import aead
-from regalia.formats.sealed import WrappedKey
 from regalia.seal import filekeys
+from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.manifest import ANY_SIGNER, verify_manifest
 from regalia.seal.staging import StagedDirectory
 from regalia.seal.writer import SealOptions, seal_model
@@ -31,7 +31,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from regalia.crypto.sign import SigningKey
-from regalia.formats.sealed import WrappedKey
+from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.writer import SealOptions, seal_model
 
 def progress(done, total):

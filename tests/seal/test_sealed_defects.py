@@ -7,26 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.core.errors import (
-    CoreCode,
-    IntegrityError,
-    LocalError,
-    ParseError,
-)
+from regalia.core.errors import CoreCode, IntegrityError, LocalError, ParseError
 from regalia.core.types import Digest
 from regalia.crypto.aead import AeadCode, ChunkCipher
-from regalia.formats.sealed import SealedCode, SealId, WrappedKey
 from regalia.seal.codes import SealCode
+from regalia.seal.format.sealed import SealedCode, SealId, WrappedKey
 from regalia.seal.reader import open_sealed
 from regalia.store.local import LocalBlobs
-from regalia.testing.sealed import refused, refused_by_load
+from regalia_testing.sealed import refused, refused_by_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from regalia.core.errors import Code
-    from regalia.testing.sealed import KeptMemory, SealedBench
+    from regalia_testing.sealed import KeptMemory, SealedBench
 
 STRIDE = 64 * 1024
 PREFIX = 4096

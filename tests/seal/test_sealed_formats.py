@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest, ModelId
-from regalia.formats.sealed import (
+from regalia.seal.format.index import Entry, Index, model_id, parse_index
+from regalia.seal.format.manifest import Manifest, SealedFile, parse_manifest
+from regalia.seal.format.paths import check_collisions, check_path
+from regalia.seal.format.prefix import Kind, Prefix, parse_prefix
+from regalia.seal.format.sealed import (
     INDEX_PADDING,
     PREFIX_SIZE,
     STRIDES,
@@ -26,10 +30,6 @@ from regalia.formats.sealed import (
     stored_size,
     wrap_context,
 )
-from regalia.formats.sealed_index import Entry, Index, model_id, parse_index
-from regalia.formats.sealed_manifest import Manifest, SealedFile, parse_manifest
-from regalia.formats.sealed_paths import check_collisions, check_path
-from regalia.formats.sealed_prefix import Kind, Prefix, parse_prefix
 
 digests = st.binary(min_size=32, max_size=32)
 prefixes = st.builds(

@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.core.errors import (
-    CoreCode,
-)
+from regalia.core.errors import CoreCode
 from regalia.core.types import Digest, ModelId
-from regalia.formats.sealed import SealedCode
-from regalia.formats.sealed_index import Index, parse_index
 from regalia.seal.codes import SealCode
+from regalia.seal.format.index import Index, parse_index
+from regalia.seal.format.sealed import SealedCode
 from regalia.seal.reader import open_sealed
 from regalia.store.local import LocalBlobs
-from regalia.testing.sealed import refused, refused_by_load
+from regalia_testing.sealed import refused, refused_by_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from regalia.core.errors import Code
-    from regalia.formats.sealed_index import Entry
-    from regalia.testing.sealed import KeptMemory, SealedBench
+    from regalia.seal.format.index import Entry
+    from regalia_testing.sealed import KeptMemory, SealedBench
 
 
 def index_of(sealed: SealedBench) -> Index:
@@ -132,10 +130,10 @@ def test_index_malformed(
 
 def test_index_limits(monkeypatch: pytest.MonkeyPatch, pristine: SealedBench) -> None:
     data = index_of(pristine).encode()
-    monkeypatch.setattr("regalia.formats.sealed_index.INDEX_LIMIT", len(data) - 1)
+    monkeypatch.setattr("regalia.seal.format.index.INDEX_LIMIT", len(data) - 1)
     refused(CoreCode.TOO_LARGE, lambda: parse_index(data))
     monkeypatch.undo()
-    monkeypatch.setattr("regalia.formats.sealed_index.FILES_MAX", 3)
+    monkeypatch.setattr("regalia.seal.format.index.FILES_MAX", 3)
     refused(CoreCode.TOO_LARGE, lambda: parse_index(data))
 
 

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from regalia.core.codec import canonical_json
-from regalia.core.errors import (
-    CoreCode,
-    KeyAccessError,
-)
+from regalia.core.errors import CoreCode, KeyAccessError
 from regalia.core.secret import SecretBytes
 from regalia.crypto.dsse import DsseCode, Envelope, parse_envelope, sign
 from regalia.crypto.sign import SignCode, SigningKey
-from regalia.formats.sealed import SealedCode
-from regalia.formats.sealed_manifest import PAYLOAD_TYPE
 from regalia.seal.codes import SealCode
+from regalia.seal.format.manifest import PAYLOAD_TYPE
+from regalia.seal.format.sealed import SealedCode
 from regalia.seal.manifest import (
     ANY_SIGNER,
     DANGEROUS_UNSIGNED,
@@ -26,17 +23,14 @@ from regalia.seal.manifest import (
     peek_manifest,
     verify_manifest,
 )
-from regalia.testing.sealed import refused, refused_by_load
+from regalia_testing.sealed import refused, refused_by_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.core.errors import Code
-    from regalia.seal.manifest import (
-        Signers,
-        Trusted,
-    )
-    from regalia.testing.sealed import KeptMemory, SealedBench
+    from regalia.seal.manifest import Signers, Trusted
+    from regalia_testing.sealed import KeptMemory, SealedBench
 
 
 def test_older_version(pristine: SealedBench) -> None:

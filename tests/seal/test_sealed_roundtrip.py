@@ -14,22 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.formats.sealed_paths import check_collisions
+from regalia.seal.format.paths import check_collisions
 from regalia.seal.reader import open_sealed
 from regalia.store.local import LocalBlobs
-from regalia.testing.sealed import (
-    PAYLOAD,
-    pattern,
-    seal_bench,
-    write_model,
-)
+from regalia_testing.sealed import PAYLOAD, pattern, seal_bench, write_model
 
 if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey
-    from regalia.testing.sealed import (
-        KeptMemory,
-        SealedBench,
-    )
+    from regalia_testing.sealed import KeptMemory, SealedBench
 
 EDGES = [0, 1, 63, 64, 65, PAYLOAD - 1, PAYLOAD, PAYLOAD + 1, 2 * PAYLOAD, 2 * PAYLOAD + 1]
 

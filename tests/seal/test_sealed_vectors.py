@@ -19,20 +19,20 @@ from regalia.core.errors import RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.crypto.sign import VerifyKey
-from regalia.formats.sealed import Geometry, stored_size
-from regalia.formats.sealed_index import model_id
 from regalia.seal.check import verify_ciphertext
+from regalia.seal.format.index import model_id
+from regalia.seal.format.sealed import Geometry, stored_size
 from regalia.seal.load import load_model
 from regalia.seal.manifest import verify_manifest
 from regalia.seal.progress import no_progress
 from regalia.store.local import LocalBlobs
-from regalia.testing.sealed import KeptMemory
+from regalia_testing.sealed import KeptMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from regalia.testing.sealed import SealedBench
+    from regalia_testing.sealed import SealedBench
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "sealed-model"

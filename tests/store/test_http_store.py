@@ -13,14 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regalia.core.errors import (
-    CoreCode,
-    IntegrityError,
-    LocalError,
-    UnavailableError,
-    UsageError,
-)
-from regalia.core.listen import address_of, bind, serve
+from regalia.core.errors import CoreCode, IntegrityError, LocalError, UnavailableError, UsageError
+from regalia.host.listen import address_of, bind, serve
 from regalia.store.http import ATTEMPTS, HttpBlobs
 from regalia.store.local import LocalBlobs
 from regalia.store.locate import open_store

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.crypto.sign import SigningKey
-from regalia.formats.release import RECORD_FORMAT, ReleaseRecord
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
+from regalia.wire.release import RECORD_FORMAT, ReleaseRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

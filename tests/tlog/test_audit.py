@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from regalia.core.errors import LogError, RegaliaError, UsageError
-from regalia.formats.release import ReleaseRecord
 from regalia.tlog.audit import audit_log
 from regalia.tlog.merkle import Frontier, leaf_hash
 from regalia.tlog.note import Checkpoint, LogKey, parse_log_key, sign_checkpoint
 from regalia.tlog.source import DatabaseSource, HttpSource
 from regalia.tlog.tiles import TILE_WIDTH, encode_bundle, parse_tile_path
+from regalia.wire.release import ReleaseRecord
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from regalia.core.codec import b64, unb64
 from regalia.core.errors import LogError, UsageError
 from regalia.crypto.sign import SigningKey
-from regalia.formats.release import LogProof, ReleaseRecord, parse_record
 from regalia.tlog.database import ENTRIES, HASHES, METADATA, STATE, open_engine, transaction
 from regalia.tlog.log import Log, LogReader
 from regalia.tlog.merkle import leaf_hash, verify_consistency
 from regalia.tlog.note import Checkpoint, parse_log_key, sign_checkpoint, verify_checkpoint
 from regalia.tlog.tiles import Tile, parse_bundle
 from regalia.tlog.verify import verify_proof
+from regalia.wire.release import LogProof, ReleaseRecord, parse_record
 
 if TYPE_CHECKING:
     from pathlib import Path

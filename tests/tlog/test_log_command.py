@@ -12,9 +12,9 @@ from regalia.cli.main import run
 from regalia.core.errors import LogError
 from regalia.core.secret import SecretBytes
 from regalia.crypto.sign import SigningKey
-from regalia.formats.release import Reason, ReleaseRecord
 from regalia.tlog.log import Log
 from regalia.tlog.note import parse_log_key
+from regalia.wire.release import Reason, ReleaseRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

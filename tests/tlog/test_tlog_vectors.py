@@ -16,10 +16,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from regalia.core.errors import LogError
-from regalia.formats.release import LogProof, ReleaseRecord, parse_record
 from regalia.tlog.merkle import verify_consistency
 from regalia.tlog.tiles import parse_bundle
 from regalia.tlog.verify import verify_proof
+from regalia.wire.release import LogProof, ReleaseRecord, parse_record
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "vectors" / "tlog"

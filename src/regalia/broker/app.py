@@ -33,10 +33,10 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
-from regalia.core.events import Event, emit
-from regalia.formats.release import REQUEST_LIMIT
+from regalia.host.events import Event, emit
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.tiles import parse_tile_path
+from regalia.wire.release import REQUEST_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,23 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.attest.rules import CollateralRule
+from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.broker.approvals import current_approvers
 from regalia.core.types import Digest
-from regalia.formats.evidence import NO_DEVICES, Binding, Role, parse_evidence
-from regalia.formats.policy import collateral_words
-from regalia.formats.runtime_config import parse_runtime_config
+from regalia.policy.documents import collateral_words
 from regalia.policy.evaluate import ReleaseContext, evaluate_release
+from regalia.wire.evidence import NO_DEVICES, Binding, Role, parse_evidence
+from regalia.wire.runtime_config import parse_runtime_config
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.attest.verifier import Verifier
+    from regalia.appraisal.claims import Claims
     from regalia.broker.challenges import ConsumedChallenge
     from regalia.broker.models import ServedModel
     from regalia.broker.request import Asked
-    from regalia.formats.claims import Claims
     from regalia.policy.evaluate import Verdict
+    from regalia.verifier.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True)

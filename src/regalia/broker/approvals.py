@@ -9,7 +9,7 @@ from regalia.broker.codes import BrokerCode
 from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import IntegrityError
 from regalia.crypto import dsse
-from regalia.formats.approval import PAYLOAD_TYPE, parse_approval
+from regalia.wire.approval import PAYLOAD_TYPE, parse_approval
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
-from regalia.attest.anchors import TrustAnchors
-from regalia.attest.collateral import parse_roots
-from regalia.attest.verifier import Verifier
 from regalia.broker.appraise import Appraiser
 from regalia.broker.challenges import ChallengeStore
 from regalia.broker.collateral import (
@@ -26,16 +23,19 @@ from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
-from regalia.core import plugins
-from regalia.core.clock import system_clock
 from regalia.core.errors import CoreCode, UsageError
-from regalia.core.localfs import read_file, read_private_file
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
-from regalia.formats.approval import LIMIT as APPROVAL_LIMIT
+from regalia.host import plugins
+from regalia.host.clock import system_clock
+from regalia.host.localfs import read_file, read_private_file
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
 from regalia.tlog.note import verifier_key_text
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.collateral import parse_roots
+from regalia.verifier.verifier import Verifier
+from regalia.wire.approval import LIMIT as APPROVAL_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from regalia.attest.collateral import CollateralSet, VerifiedBundle
     from regalia.broker.config import BrokerConfig, ModelSection
     from regalia.broker.models import ServedModel
     from regalia.core.secret import SecretBytes
     from regalia.keys.base import KeyStore
+    from regalia.verifier.collateral import CollateralSet, VerifiedBundle
 
 _KEY_LIMIT = 16 * 1024  # bytes of PEM
 _CERTIFICATE_LIMIT = 64 * 1024  # bytes of DER or PEM

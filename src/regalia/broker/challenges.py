@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from regalia.broker.codes import BrokerCode
 from regalia.broker.state import CHALLENGES, from_us, state, to_us
 from regalia.core.errors import AttestationError, UnavailableError
-from regalia.formats.evidence import CHALLENGE_SIZE
+from regalia.wire.evidence import CHALLENGE_SIZE
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from regalia.attest.collateral import (
+from regalia.broker.state import COLLATERAL_FLOORS, state
+from regalia.core.errors import CoreCode, UsageError
+from regalia.crypto.dsse import LIMIT
+from regalia.host.events import Event, emit
+from regalia.host.localfs import os_errors, read_file, read_folder
+from regalia.policy.documents import COLLATERAL_GRACE_MAX_DAYS
+from regalia.verifier.collateral import (
     COLLATERAL_ENDINGS,
     COLLATERAL_FILE_MAX,
     COLLATERAL_FILES_MAX,
@@ -17,12 +23,6 @@ from regalia.attest.collateral import (
     parse_collateral,
     verify_bundle,
 )
-from regalia.broker.state import COLLATERAL_FLOORS, state
-from regalia.core.errors import CoreCode, UsageError
-from regalia.core.events import Event, emit
-from regalia.core.localfs import os_errors, read_file, read_folder
-from regalia.crypto.dsse import LIMIT
-from regalia.formats.policy import COLLATERAL_GRACE_MAX_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from regalia.attest.collateral import CollateralSet, VerifiedBundle
     from regalia.broker.config import AttestSection
     from regalia.crypto.sign import VerifyKey
-    from regalia.formats.policy import ReleasePolicy
+    from regalia.policy.documents import ReleasePolicy
+    from regalia.verifier.collateral import CollateralSet, VerifiedBundle
 
 
 def read_collateral(folder: Path) -> CollateralSet:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.core.config import load_toml
 from regalia.core.errors import CoreCode, UsageError
+from regalia.host.config import load_toml
 
 if TYPE_CHECKING:
     from pathlib import Path

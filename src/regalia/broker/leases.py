@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.broker.codes import BrokerCode
 from regalia.broker.state import FLOORS, LEASES, from_us, state, to_us
 from regalia.core.codec import lp
 from regalia.core.errors import PolicyDenied
-from regalia.policy.codes import PolicyCode
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine
 
-    from regalia.formats.claims import Claims
+    from regalia.appraisal.claims import Claims
 
 _HOLDER_DOMAIN = b"regalia/lease-holder/v1"
 _ID_SIZE = 16  # bytes

@@ -9,15 +9,15 @@ from regalia.broker.approvals import verify_approvals
 from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions
 from regalia.core.errors import CoreCode, IntegrityError, KeyAccessError, UsageError
-from regalia.policy.document import load_release_policy
+from regalia.policy.signed import load_release_policy
 from regalia.seal.manifest import verify_manifest
 
 if TYPE_CHECKING:
     from regalia.broker.approvals import VerifiedApproval
     from regalia.core.types import ModelId, PolicyId
     from regalia.crypto.sign import VerifyKey
-    from regalia.formats.policy import ReleasePolicy
     from regalia.keys.base import KeyStore
+    from regalia.policy.documents import ReleasePolicy
     from regalia.seal.manifest import VerifiedManifest
 
 

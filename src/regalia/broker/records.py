@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.clock import rfc3339
-from regalia.formats.release import RECORD_FORMAT, Reason, ReleaseRecord, device_names
+from regalia.wire.release import RECORD_FORMAT, Reason, ReleaseRecord, device_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from regalia.appraisal.claims import Claims
     from regalia.broker.leases import Lease
     from regalia.core.errors import Code
-    from regalia.formats.claims import Claims
 
 UNVERIFIED = "unverified"
 REASONS_MAX = 32

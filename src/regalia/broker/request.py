@@ -9,9 +9,9 @@ from regalia.core.codec import parse_json, unb64
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.crypto.hpke import Kem, setup_sender
-from regalia.formats.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT
-from regalia.formats.release import REQUEST_LIMIT, ChallengeRequest, ReleaseRequest
-from regalia.formats.sealed import VERSION_MAX
+from regalia.seal.format.sealed import VERSION_MAX
+from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT
+from regalia.wire.release import REQUEST_LIMIT, ChallengeRequest, ReleaseRequest
 
 CHALLENGE_REQUEST_LIMIT = 4096  # bytes
 WRAP_KEY_MAX = 1024  # bytes; an RSA-3072 SubjectPublicKeyInfo has 422

@@ -42,28 +42,28 @@ from regalia.core.errors import (
     RegaliaError,
     UnavailableError,
 )
-from regalia.core.events import Event, emit
 from regalia.crypto import hpke
-from regalia.formats.release import ChallengeResponse, Refusal, ReleaseResponse, release_info
+from regalia.host.events import Event, emit
 from regalia.policy.verdict import Deny
+from regalia.wire.release import ChallengeResponse, Refusal, ReleaseResponse, release_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from regalia.appraisal.claims import Claims
     from regalia.broker.appraise import Appraiser
     from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
     from regalia.broker.floors import FloorStore
     from regalia.broker.leases import Lease, LeaseStore
     from regalia.broker.models import ServedModel
     from regalia.broker.request import Asked
-    from regalia.core.clock import Clock
     from regalia.core.errors import Code
-    from regalia.formats.claims import Claims
-    from regalia.formats.release import LoggedRecord, LogProof, ReleaseRequest
+    from regalia.host.clock import Clock
     from regalia.keys.base import KeyStore
     from regalia.policy.verdict import Allow
     from regalia.tlog.log import Log
+    from regalia.wire.release import LoggedRecord, LogProof, ReleaseRequest
 
 
 # Catches honest mistakes, such as a release that was never appraised; no wall against hostile code.

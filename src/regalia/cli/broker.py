@@ -54,9 +54,9 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
     from regalia.broker.app import create_app
     from regalia.broker.config import load_config
     from regalia.broker.hardening import harden
-    from regalia.core.events import Event, emit
-    from regalia.core.listen import address_of, bind
-    from regalia.core.listen import serve as serve_app
+    from regalia.host.events import Event, emit
+    from regalia.host.listen import address_of, bind
+    from regalia.host.listen import serve as serve_app
 
     config = load_config(config_file)
     hardening = harden()
@@ -166,14 +166,14 @@ def approve(
     as_json: bool,
 ) -> None:
     """Approve releases under one policy, as one of its approvers."""
-    from regalia.cli.policy_input import must_be_new
+    from regalia.cli.policy.input import must_be_new
     from regalia.cli.sealing import read_signing_key
     from regalia.core.clock import rfc3339
-    from regalia.core.localfs import read_file, write_new
     from regalia.crypto import dsse
     from regalia.crypto.sign import VerifyKey
-    from regalia.formats import approval
-    from regalia.policy.document import load_release_policy
+    from regalia.host.localfs import read_file, write_new
+    from regalia.policy.signed import load_release_policy
+    from regalia.wire import approval
 
     must_be_new(out)
     owners = tuple(VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT)) for path in owner_keys)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.collateral_options import collateral_options
+from regalia.cli.collateral.options import collateral_options
 from regalia.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -222,9 +222,9 @@ def _show_table(runtime: VerifiedRuntime, url: str, *, to_stderr: bool) -> None:
 
 def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:
     """Name, value and style of each line of the table."""
+    from regalia.appraisal.claims import Hardware
     from regalia.client.chat import printable
     from regalia.core.types import KeyFingerprint
-    from regalia.formats.claims import Hardware
 
     claims, config, logged = runtime.claims, runtime.config, runtime.logged
     where = config.placement

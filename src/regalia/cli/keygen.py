@@ -10,7 +10,7 @@ import click
 from regalia.cli.output import show_json
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, LocalError, UsageError
-from regalia.core.localfs import write_new
+from regalia.host.localfs import write_new
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes

@@ -11,15 +11,15 @@ import click
 from regalia.cli.output import show_json
 from regalia.core.codec import parse_json
 from regalia.core.errors import CoreCode, UsageError
-from regalia.core.localfs import read_file, replace_file, write_new
+from regalia.host.localfs import read_file, replace_file, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from regalia.formats.release import LogProof, ReleaseRecord
     from regalia.tlog.audit import Audit
     from regalia.tlog.note import LogKey
     from regalia.tlog.source import LogSource
+    from regalia.wire.release import LogProof, ReleaseRecord
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _PROOF_LIMIT = 256 * 1024  # bytes
@@ -210,8 +210,8 @@ def _read_log_key(text: str) -> LogKey:
 
 
 def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
-    from regalia.formats.release import LogProof
     from regalia.tlog.verify import verify_with_key
+    from regalia.wire.release import LogProof
 
     data = read_file(path, limit=_PROOF_LIMIT).removesuffix(b"\n")
     proof: LogProof = parse_json(data, LogProof, limit=_PROOF_LIMIT, what=str(path))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import entry_points
 
 import click
 
 from regalia import __version__
 from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
+from regalia.host.plugins import ADDED_COMMANDS, load
 
 # name: (module, attribute, one line of help). The help stands here so that `regalia --help`
 # imports none of the commands; a test compares it with each command's own.
@@ -19,47 +21,65 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("regalia.cli.verify", "verify", "Check a sealed model without any key."),
     "open": ("regalia.cli.open", "open_", "Owner's recovery: write a sealed model in clear."),
     "measure": (
-        "regalia.cli.measure",
+        "regalia.cli.measure.command",
         "measure",
         "Compute launch measurements from build artifacts.",
     ),
-    "policy": ("regalia.cli.policy", "policy", "Write, read and explain release policies."),
+    "policy": ("regalia.cli.policy.command", "policy", "Write, read and explain release policies."),
     "collateral": (
-        "regalia.cli.collateral",
+        "regalia.cli.collateral.command",
         "collateral",
         "Carry what verifiers need across an air gap.",
     ),
-    "attest": ("regalia.cli.attest", "attest", "Verify and inspect evidence of any TEE, offline."),
+    "attest": (
+        "regalia.cli.attest.command",
+        "attest",
+        "Verify and inspect evidence of any TEE, offline.",
+    ),
     "store": ("regalia.cli.store", "store", "Serve ciphertext over HTTP."),
     "broker": ("regalia.cli.broker", "broker", "Release keys to attested workloads."),
     "log": ("regalia.cli.log", "log", "Read and verify the transparency log."),
     "serve": ("regalia.cli.serve", "serve", "Run the attested runtime and serve the model."),
     "chat": ("regalia.cli.chat", "chat", "Verify a runtime, then chat with it."),
-    "demo": ("regalia.demo.command", "demo", "Show everything, and try to steal the model."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported on use."""
+    """A group whose commands are imported on use.
+
+    Besides its own commands it knows those of other installed distributions, such as the demo.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """In the order of the table, which is the order of use."""
-        return list(COMMANDS)
+        """In the order of the table, which is the order of use; others come last."""
+        return [*COMMANDS, *added_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            module, attribute, _ = COMMANDS[cmd_name]
+            command = getattr(importlib.import_module(module), attribute)
+        elif cmd_name in added_commands():
+            command = load(ADDED_COMMANDS, cmd_name)
+        else:
             return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{module}.{attribute} is not a command")
+            raise TypeError(f"{cmd_name} is not a command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list without importing anything."""
+        rows = [(name, entry[2]) for name, entry in COMMANDS.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+            formatter.write_dl([*rows, *added_commands().items()])
+
+
+def added_commands() -> dict[str, str]:
+    """Commands of other installed distributions by name, with the distribution's summary."""
+    return {
+        point.name: point.dist.metadata["Summary"] if point.dist else ""
+        for point in entry_points(group=ADDED_COMMANDS)
+    }
 
 
 @click.group(

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import (
-    progress_bar,
-    show_facts,
-    size_text,
-    termination_interrupts,
-    warn,
-)
+from regalia.cli.facts import progress_bar, show_facts, size_text, termination_interrupts, warn
 from regalia.cli.output import show_json
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from regalia.core.errors import Code, UsageError
-from regalia.core.localfs import read_private_file
 from regalia.core.secret import SecretBytes
+from regalia.host.localfs import read_private_file
 
 if TYPE_CHECKING:
     from pathlib import Path

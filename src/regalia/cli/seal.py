@@ -6,13 +6,7 @@ from pathlib import Path
 
 import click
 
-from regalia.cli.facts import (
-    progress_bar,
-    show_facts,
-    size_text,
-    termination_interrupts,
-    warn,
-)
+from regalia.cli.facts import progress_bar, show_facts, size_text, termination_interrupts, warn
 from regalia.cli.output import show_json
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -79,12 +73,7 @@ def seal(
     single files and tensor shapes are encrypted too. A fresh model key is made in each run and
     leaves this process only wrapped under the key that --key names.
     """
-    from regalia.cli.sealing import (
-        manifest_facts,
-        manifest_json,
-        open_key_store,
-        read_signing_key,
-    )
+    from regalia.cli.sealing import manifest_facts, manifest_json, open_key_store, read_signing_key
     from regalia.seal.writer import SealOptions, available_threads, seal_model
 
     signing_key = None

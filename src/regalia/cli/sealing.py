@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from regalia.cli.facts import size_text, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
-from regalia.core.localfs import read_file, read_private_file
+from regalia.host.localfs import read_file, read_private_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.core.secret import SecretBytes
     from regalia.crypto.sign import SigningKey, VerifyKey
-    from regalia.formats.sealed import WrappedKey
-    from regalia.formats.sealed_manifest import Manifest, SealedFile
     from regalia.keys.devfile import DevFileKeyStore
+    from regalia.seal.format.manifest import Manifest, SealedFile
+    from regalia.seal.format.sealed import WrappedKey
     from regalia.seal.manifest import Trusted, VerifiedManifest
 
 _PEM_LIMIT = 64 * 1024  # bytes
@@ -35,8 +35,8 @@ class OwnerKey:
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
         """What ``seal_model`` calls at its end."""
-        from regalia.formats.sealed import WrappedKey
         from regalia.keys.devfile import WRAP_ALGORITHM
+        from regalia.seal.format.sealed import WrappedKey
 
         blob = self.store.wrap(self.name, model_key, context)
         return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
@@ -52,7 +52,7 @@ class OwnerKey:
 def read_manifest_file(folder: Path) -> bytes:
     """The manifest's bytes, raw and untrusted. Raises LocalError."""
     from regalia.crypto.dsse import LIMIT
-    from regalia.formats.sealed import MANIFEST_NAME
+    from regalia.seal.format.sealed import MANIFEST_NAME
 
     return read_file(folder / MANIFEST_NAME, limit=LIMIT)
 
@@ -97,7 +97,7 @@ def warn_of_any_signer(manifest: VerifiedManifest) -> None:
 
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     """What a manifest says, for people."""
-    from regalia.formats.sealed_manifest import SUITE_NAME
+    from regalia.seal.format.manifest import SUITE_NAME
 
     geometry = manifest.geometry
     shards = "1 shard" if geometry.shard_count == 1 else f"{geometry.shard_count} shards"
@@ -116,7 +116,7 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
     """The encrypted files by name."""
-    from regalia.formats.sealed import INDEX_NAME, shard_name
+    from regalia.seal.format.sealed import INDEX_NAME, shard_name
 
     files = {INDEX_NAME: manifest.index}
     return files | {shard_name(number): shard for number, shard in enumerate(manifest.shards)}
@@ -125,7 +125,7 @@ def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
 def manifest_json(manifest: Manifest) -> dict[str, object]:
     """What a manifest says, for programs."""
     from regalia.crypto.sign import VerifyKey
-    from regalia.formats.sealed_manifest import SUITE_NAME
+    from regalia.seal.format.manifest import SUITE_NAME
 
     signer = None if manifest.signer is None else VerifyKey(manifest.signer).fingerprint
     return {

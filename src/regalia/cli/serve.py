@@ -60,13 +60,9 @@ def serve(
 
 
 def _write_evidence(config: ServeConfig, folder: Path, out: Path, *, as_json: bool) -> None:
-    from regalia.core.localfs import write_new
     from regalia.core.types import Digest
-    from regalia.runtime.startup import (
-        announce_dangers,
-        collect_only,
-        take_identity,
-    )
+    from regalia.host.localfs import write_new
+    from regalia.runtime.startup import announce_dangers, collect_only, take_identity
 
     announce_dangers(config, warn)
     identity = take_identity(config, folder)

@@ -31,9 +31,9 @@ def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
     Only manifest.json and *.seal files are served. They are ciphertext: the server needs no
     key, and whoever reads them learns sizes and nothing else.
     """
-    from regalia.core.events import Event, emit
-    from regalia.core.listen import address_of, bind
-    from regalia.core.listen import serve as serve_app
+    from regalia.host.events import Event, emit
+    from regalia.host.listen import address_of, bind
+    from regalia.host.listen import serve as serve_app
     from regalia.store.server import build_app
 
     app = build_app(sealed)

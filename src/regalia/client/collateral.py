@@ -16,8 +16,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.attest.codes import AttestCode
-from regalia.attest.collateral import (
+from regalia.appraisal.codes import AttestCode
+from regalia.core.codec import canonical_json, parse_json
+from regalia.core.errors import AttestationError, CoreCode, LocalError, ParseError, UsageError
+from regalia.crypto.dsse import LIMIT
+from regalia.host.clock import system_clock
+from regalia.host.localfs import os_errors, read_file, read_folder, replace_file
+from regalia.policy.documents import COLLATERAL_GRACE_MAX_DAYS
+from regalia.verifier.collateral import (
     COLLATERAL_ENDINGS,
     COLLATERAL_FILE_MAX,
     COLLATERAL_FILES_MAX,
@@ -27,27 +33,15 @@ from regalia.attest.collateral import (
     parse_collateral,
     verify_bundle,
 )
-from regalia.core.clock import system_clock
-from regalia.core.codec import canonical_json, parse_json
-from regalia.core.errors import (
-    AttestationError,
-    CoreCode,
-    LocalError,
-    ParseError,
-    UsageError,
-)
-from regalia.core.localfs import os_errors, read_file, read_folder, replace_file
-from regalia.crypto.dsse import LIMIT
-from regalia.formats.policy import COLLATERAL_GRACE_MAX_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
-    from regalia.attest.collateral import VerifiedBundle
-    from regalia.core.clock import Clock
     from regalia.crypto.sign import VerifyKey
+    from regalia.host.clock import Clock
+    from regalia.verifier.collateral import VerifiedBundle
 
 FLOOR_FORMAT = "regalia/collateral-floor/v1"
 FLOOR_FILE = "collateral-floor.json"

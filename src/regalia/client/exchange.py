@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.crypto.ohttp import REQUEST_MEDIA_TYPE, RESPONSE_MEDIA_TYPE, ClientRequest
-from regalia.formats import bhttp
-from regalia.formats.bhttp import Content, RequestHead, ResponseHead, ResponseParser
+from regalia.wire import bhttp
+from regalia.wire.bhttp import Content, RequestHead, ResponseHead, ResponseParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import httpx
 
     from regalia.crypto.ohttp import KeyConfig
-    from regalia.formats.bhttp import Event
+    from regalia.wire.bhttp import Event
 
 CONTENT_MAX = bhttp.DEFAULT_LIMITS.content_max
 _PAD_FROM = 1024  # bytes; shorter requests are all padded to this

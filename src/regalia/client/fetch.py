@@ -7,7 +7,7 @@ import httpx
 from regalia.client.errors import ClientCode
 from regalia.client.streams import read_start, read_start_async
 from regalia.core.errors import CoreCode, ParseError, UnavailableError
-from regalia.formats.serving import EVIDENCE_PATH, LIMIT, MEDIA_TYPE, encode_challenge
+from regalia.wire.serving import EVIDENCE_PATH, LIMIT, MEDIA_TYPE, encode_challenge
 
 TIMEOUT_S = 30.0
 _OK = 200

@@ -26,7 +26,7 @@ from regalia.core.errors import (
     UsageError,
 )
 from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE, OhttpCode
-from regalia.formats.serving import KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH
+from regalia.wire.serving import KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from regalia.attest.anchors import TrustAnchors
-from regalia.attest.collateral import parse_roots
-from regalia.attest.verifier import Verifier
 from regalia.client.collateral import load_collateral
-from regalia.core.clock import system_clock
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, UsageError
-from regalia.core.localfs import read_file
-from regalia.formats.policy import LIMIT, parse_client_policy
+from regalia.host.clock import system_clock
+from regalia.host.localfs import read_file
+from regalia.policy.documents import LIMIT, parse_client_policy
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.collateral import parse_roots
+from regalia.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.client.collateral import BundleSource
-    from regalia.core.clock import Clock
-    from regalia.formats.policy import ClientPolicy
+    from regalia.host.clock import Clock
+    from regalia.policy.documents import ClientPolicy
 
 VERIFY_EVERY = timedelta(minutes=10)
 SIMULATED = "dangerous_simulated"

@@ -12,34 +12,34 @@ from dataclasses import InitVar, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from regalia.attest.rules import CollateralRule
+from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.client.errors import ClientCode
 from regalia.client.fetch import fetch_evidence, fetch_evidence_async
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import LogError
 from regalia.crypto.ohttp import serving_key_config
-from regalia.formats.evidence import CHALLENGE_SIZE
-from regalia.formats.policy import collateral_words
-from regalia.formats.release import device_names
-from regalia.formats.runtime_config import parse_runtime_config
-from regalia.formats.serving import DATE_WINDOW_S, parse_serving_evidence
 from regalia.policy.context import ClientContext
+from regalia.policy.documents import collateral_words
 from regalia.policy.evaluate import evaluate_client
 from regalia.policy.verdict import Deny
 from regalia.tlog.verify import verify_proof
+from regalia.wire.evidence import CHALLENGE_SIZE
+from regalia.wire.release import device_names
+from regalia.wire.runtime_config import parse_runtime_config
+from regalia.wire.serving import DATE_WINDOW_S, parse_serving_evidence
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import httpx
 
+    from regalia.appraisal.claims import Claims
     from regalia.client.trust import ClientTrust
     from regalia.crypto.ohttp import KeyConfig
-    from regalia.formats.claims import Claims
-    from regalia.formats.release import LoggedRecord
-    from regalia.formats.runtime_config import RuntimeConfig
-    from regalia.formats.serving import ServingEvidence
     from regalia.policy.verdict import Allow
+    from regalia.wire.release import LoggedRecord
+    from regalia.wire.runtime_config import RuntimeConfig
+    from regalia.wire.serving import ServingEvidence
 
 _ANY = "any"
 _CLOCK_SKEW = timedelta(seconds=DATE_WINDOW_S)

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-
-Clock = Callable[[], datetime]
-
-
-def system_clock() -> datetime:
-    """Current time, aware, in UTC."""
-    return datetime.now(UTC)
 
 
 def rfc3339(moment: datetime) -> str:

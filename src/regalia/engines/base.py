@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from regalia.formats.weights import ModelFiles
+    from regalia.core.weights import ModelFiles
 
 
 class Finish(StrEnum):

@@ -14,8 +14,8 @@ from regalia.engines.tokenizer import read_object, refuse_remote_code
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from regalia.core.weights import ModelFiles
     from regalia.engines.tensors import MappedTensors
-    from regalia.formats.weights import ModelFiles
 
 CONFIG = "config.json"
 _SHOWN = 5  # names in a message

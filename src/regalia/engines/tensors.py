@@ -10,13 +10,13 @@ import torch
 
 from regalia.core.errors import IntegrityError, UsageError
 from regalia.engines.codes import EngineCode
-from regalia.formats.safetensors import ITEM_SIZES, parse_index, parse_safetensors
+from regalia.engines.safetensors import ITEM_SIZES, parse_index, parse_safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from regalia.formats.safetensors import TensorEntry
-    from regalia.formats.weights import ModelFiles
+    from regalia.core.weights import ModelFiles
+    from regalia.engines.safetensors import TensorEntry
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

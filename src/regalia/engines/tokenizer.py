@@ -12,8 +12,8 @@ from regalia.engines.codes import EngineCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from regalia.core.weights import ModelFiles
     from regalia.engines.base import Message
-    from regalia.formats.weights import ModelFiles
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -20,9 +20,9 @@ from regalia.engines.detokenize import Detokenizer, StopScanner
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from regalia.core.weights import ModelFiles
     from regalia.engines.base import GenerationRequest, Message
     from regalia.engines.tokenizer import TextCodec
-    from regalia.formats.weights import ModelFiles
 
 PREFILL_STEP = 256  # prompt tokens between two chances to stop
 GENERATION_CONFIG = "generation_config.json"

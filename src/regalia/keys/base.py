@@ -10,7 +10,7 @@ from regalia.core.types import FixedBytes
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
-    from regalia.formats.release import LoggedRecord
+    from regalia.wire.release import LoggedRecord
 
 MODEL_KEY_SIZE = 32  # bytes
 

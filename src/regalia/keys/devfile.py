@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from regalia.core.codec import b64, lp, unb64
 from regalia.core.errors import CoreCode, IntegrityError, KeyAccessError, LocalError
-from regalia.core.localfs import os_errors, read_private_file, replace_file, write_new
 from regalia.core.secret import SecretBytes
+from regalia.host.localfs import os_errors, read_private_file, replace_file, write_new
 from regalia.keys import devfile_format as fmt
 from regalia.keys.base import MODEL_KEY_SIZE, KekId
 from regalia.keys.codes import KeysCode
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from regalia.formats.release import LoggedRecord
+    from regalia.wire.release import LoggedRecord
 
 SCHEME = "dev-file"
 WRAP_ALGORITHM = "regalia/wrap-aes256gcm/v1"

@@ -10,7 +10,7 @@ from regalia.core.types import ModelId
 from regalia.keys.codes import KeysCode
 
 if TYPE_CHECKING:
-    from regalia.formats.release import LoggedRecord
+    from regalia.wire.release import LoggedRecord
 
 
 def require_release(logged: LoggedRecord, context: bytes) -> None:

@@ -14,7 +14,7 @@ from regalia.core.errors import CoreCode, ParseError
 from regalia.measure.codes import MeasureCode
 
 if TYPE_CHECKING:
-    from regalia.formats.pe import PeImage
+    from regalia.measure.images.pe import PeImage
 
 OLDEST = 252  # before, PCR 11 was not used like this
 INNER_KERNEL_UNMEASURED_SINCE = 258  # the stub loads the kernel without the firmware's help

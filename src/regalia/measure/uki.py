@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, ParseError, UsageError
-from regalia.formats.pe import parse_pe
 from regalia.measure.codes import MeasureCode
+from regalia.measure.images.pe import parse_pe
 from regalia.measure.stub import (
     MEASURED_SINCE,
     OLDEST,
@@ -28,7 +28,7 @@ from regalia.measure.tpm import PcrEvent, replay
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.formats.pe import PeImage
+    from regalia.measure.images.pe import PeImage
     from regalia.measure.tpm import Bank
 
 PCR_BOOT_MANAGER = 4

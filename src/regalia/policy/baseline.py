@@ -11,22 +11,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from regalia.formats.claims_nvidia import NvidiaClaims
-from regalia.formats.evidence import DeviceKind, Tee
-from regalia.formats.policy import Platform, collateral_words
-from regalia.formats.policy_azure import AzureSnp, AzureTdx, AzureVm
-from regalia.formats.policy_boot import Boot
-from regalia.formats.policy_intel import NOT_OUT_OF_DATE, Rtmrs, Sgx, TdAttributes, Tdx
-from regalia.formats.policy_nitro import Nitro
-from regalia.formats.policy_nvidia import Device
-from regalia.formats.policy_snp import GuestPolicy, Snp
-from regalia.formats.policy_tpm import Tpm
-from regalia.formats.snp_names import PRODUCTS
+from regalia.policy.documents import Platform, collateral_words
+from regalia.tees.azure.policy.section import AzureSnp, AzureTdx, AzureVm
+from regalia.tees.boot.policy.section import Boot
+from regalia.tees.intel.policy.section import NOT_OUT_OF_DATE, Rtmrs, Sgx, TdAttributes, Tdx
+from regalia.tees.nitro.policy.section import Nitro
+from regalia.tees.nvidia.claims import NvidiaClaims
+from regalia.tees.nvidia.policy.section import Device
+from regalia.tees.snp.names import PRODUCTS
+from regalia.tees.snp.policy.section import GuestPolicy, Snp
+from regalia.tees.tpm.policy.section import Tpm
+from regalia.wire.evidence import DeviceKind, Tee
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regalia.formats.claims import DeviceClaims
+    from regalia.appraisal.claims import DeviceClaims
 
 NAME = "baseline"
 POLICY_ID = "regalia:baseline/v1"

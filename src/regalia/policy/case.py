@@ -6,19 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.policy.codes import PolicyCode
-from regalia.policy.verdict import Finding
+from regalia.appraisal.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from regalia.core.errors import Code
-    from regalia.formats.claims import Claims
-    from regalia.formats.policy import ClientPolicy, Platform, ReleasePolicy
+    from regalia.appraisal.claims import Claims
     from regalia.policy.context import ClientContext, ReleaseContext
-
-_SHOWN_MAX = 160  # characters
-_LISTED_MAX = 8  # entries
+    from regalia.policy.documents import ClientPolicy, Platform, ReleasePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +38,3 @@ class ReleaseCase:
 
 Rule = Callable[[Case], Iterator[Finding]]
 ReleaseRule = Callable[[ReleaseCase], Iterator[Finding]]
-
-
-def finding(code: Code, what: str, fix: str | None = None) -> Finding:
-    """A finding; without a more exact ``fix`` the code's own is given."""
-    return Finding(code, what, code.fix if fix is None else fix)
-
-
-def empty(path: str) -> Finding:
-    """The finding about a list that accepts nothing."""
-    return finding(PolicyCode.EMPTY_RULE, f"{path} is an empty list, which accepts nothing")
-
-
-def shown(text: str) -> str:
-    """Text from outside for a message: printable and short, whatever it was.
-
-    A runtime configuration is written by the attester's operator and findings go to terminals
-    and into the log, so neither control characters nor length may get through.
-    """
-    if len(text) <= _SHOWN_MAX and text.isascii() and text.isprintable():
-        return text
-    quoted = ascii(text[:_SHOWN_MAX])
-    return quoted if len(quoted) <= _SHOWN_MAX else f"{quoted[:_SHOWN_MAX]}..."
-
-
-def listing(values: Sequence[str]) -> str:
-    """A list for a message; a long one is cut and says so."""
-    if not values:
-        return "none"
-    head = ", ".join(shown(value) for value in values[:_LISTED_MAX])
-    rest = len(values) - _LISTED_MAX
-    return head if rest <= 0 else f"{head} and {rest} more"
-
-
-def in_full(values: Sequence[str]) -> str:
-    """All of a list from a policy, for the person who decides about it. Printable, never cut."""
-    tame = [value if value.isascii() and value.isprintable() else ascii(value) for value in values]
-    return ", ".join(tame) if tame else "none"

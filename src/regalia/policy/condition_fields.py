@@ -10,23 +10,23 @@ import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.formats.claims import SnpClaims
-from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
-from regalia.formats.claims_intel import SgxClaims, TdxClaims
-from regalia.formats.claims_nitro import NitroClaims
-from regalia.formats.claims_tpm import TpmClaims
-from regalia.policy.condition_types import record
-from regalia.policy.fields_azure import AZURE_FIELDS, azure_values
-from regalia.policy.fields_devices import DEVICE_FIELDS, device_values
-from regalia.policy.fields_intel import SGX_FIELDS, TDX_FIELDS, sgx_values, tdx_values
-from regalia.policy.fields_nitro import NITRO_FIELDS, nitro_values
-from regalia.policy.fields_snp import SNP_FIELDS, snp_values
-from regalia.policy.fields_tpm import TPM_FIELDS, tpm_values
+from regalia.appraisal.condition_types import record
 from regalia.policy.rules_use import EGRESS_MAX
+from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+from regalia.tees.azure.policy.fields import AZURE_FIELDS, azure_values
+from regalia.tees.intel.claims import SgxClaims, TdxClaims
+from regalia.tees.intel.policy.fields import SGX_FIELDS, TDX_FIELDS, sgx_values, tdx_values
+from regalia.tees.nitro.claims import NitroClaims
+from regalia.tees.nitro.policy.fields import NITRO_FIELDS, nitro_values
+from regalia.tees.nvidia.policy.fields import DEVICE_FIELDS, device_values
+from regalia.tees.snp.claims import SnpClaims
+from regalia.tees.snp.policy.fields import SNP_FIELDS, snp_values
+from regalia.tees.tpm.claims import TpmClaims
+from regalia.tees.tpm.policy.fields import TPM_FIELDS, tpm_values
 
 if TYPE_CHECKING:
-    from regalia.formats.claims import Claims
-    from regalia.policy.condition_types import Fields, Values
+    from regalia.appraisal.claims import Claims
+    from regalia.appraisal.condition_types import Fields, Values
     from regalia.policy.context import ClientContext, ReleaseContext
 
 _FOREVER = 2**63 - 1  # seconds; such an age is refused by the freshness rule

@@ -26,13 +26,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import ParseError
-from regalia.formats.policy_checks import EXPRESSION_MAX
-from regalia.policy.codes import PolicyCode
+from regalia.policy.document_checks import EXPRESSION_MAX
 
 if TYPE_CHECKING:
-    from regalia.policy.condition_types import Fields, Kind
+    from regalia.appraisal.condition_types import Fields, Kind
 
 TOKENS_MAX = 256
 DEPTH_MAX = 12  # parentheses, brackets, calls and negations inside one another

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regalia.appraisal.finding import finding, shown
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.errors import ParseError
-from regalia.formats.policy import ReleasePolicy
-from regalia.policy.case import finding, shown
-from regalia.policy.codes import PolicyCode
 from regalia.policy.condition_fields import CLIENT_FIELDS, RELEASE_FIELDS
 from regalia.policy.condition_grammar import check_condition
+from regalia.policy.documents import ReleasePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.formats.policy import ClientPolicy
-    from regalia.policy.condition_types import Fields, Values
-    from regalia.policy.verdict import Finding
+    from regalia.appraisal.condition_types import Fields, Values
+    from regalia.appraisal.finding import Finding
+    from regalia.policy.documents import ClientPolicy
 
 TEXT_MAX = 1024  # characters of any text that conditions see
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.core.types import ModelId
-    from regalia.formats.runtime_config import RuntimeConfig
+    from regalia.wire.runtime_config import RuntimeConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,22 +10,22 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.formats.appraisal import Source
-from regalia.formats.claims import Hardware, Revocation
-from regalia.formats.claims_intel import IntelClaims
-from regalia.formats.ear import Status, Submod, TrustVector
-from regalia.formats.evidence import Tee
-from regalia.formats.intel_names import TcbStatus
-from regalia.formats.plain import plain_fields
-from regalia.formats.policy import SECTIONS
+from regalia.appraisal.check import Source
+from regalia.appraisal.claims import Hardware, Revocation
+from regalia.core.plain import plain_fields
+from regalia.policy.documents import SECTIONS
+from regalia.policy.ear_document import Status, Submod, TrustVector
+from regalia.tees.intel.claims import IntelClaims
+from regalia.tees.intel.names import TcbStatus
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from regalia.formats.appraisal import Step
-    from regalia.formats.claims import Claims, DeviceClaims
-    from regalia.formats.policy import Platform
-    from regalia.policy.verdict import Finding
+    from regalia.appraisal.check import Step
+    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.finding import Finding
+    from regalia.policy.documents import Platform
 
 # AR4SI values that are used here (draft-ietf-rats-ar4si, section 2.3.4).
 GENUINE, GENUINE_REVOCATION_UNKNOWN, WEAKENED, SIMULATED = 2, 3, 32, 33

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regalia.appraisal.finding import Finding
 from regalia.core.types import PolicyId
 from regalia.policy.case import Case, ReleaseCase
 from regalia.policy.condition_fields import client_values, release_values
@@ -16,12 +17,12 @@ from regalia.policy.conditions import unmet_conditions
 from regalia.policy.context import ClientContext, ReleaseContext
 from regalia.policy.rules_platform import platform_findings
 from regalia.policy.rules_use import COMMON_RULES, RELEASE_RULES
-from regalia.policy.verdict import MINT, Allow, Deny, Finding, Subject, Verdict
+from regalia.policy.verdict import MINT, Allow, Deny, Subject, Verdict
 from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
-    from regalia.formats.claims import Claims
-    from regalia.formats.policy import ClientPolicy, ReleasePolicy
+    from regalia.appraisal.claims import Claims
+    from regalia.policy.documents import ClientPolicy, ReleasePolicy
 
 __all__ = [
     "Allow",
@@ -39,7 +40,7 @@ def evaluate_release(policy: ReleasePolicy, claims: Claims, context: ReleaseCont
     """Decide whether the broker may release the model key.
 
     Args:
-        policy: from ``regalia.policy.document.load_release_policy``.
+        policy: from ``regalia.policy.signed.load_release_policy``.
         claims: from a verifier; genuine and bound to this request.
         context: the facts of this request.
 

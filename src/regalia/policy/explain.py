@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.formats.claims import Hardware
-from regalia.formats.policy import Platform
-from regalia.formats.policy_nvidia import PATH as DEVICES_PATH
-from regalia.policy.case import in_full
+from regalia.appraisal.claims import Hardware
+from regalia.appraisal.finding import in_full
+from regalia.policy.documents import Platform
 from regalia.policy.sentences import ENTRY_SENTENCES, SENTENCES
-from regalia.policy.sentences_devices import device_sentences
 from regalia.policy.verdict import Allow
 from regalia.policy.wildcards import wildcards
+from regalia.tees.nvidia.policy.section import PATH as DEVICES_PATH
+from regalia.tees.nvidia.policy.words import device_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.formats.policy import ClientPolicy, ReleasePolicy
-    from regalia.policy.sentence import Sentence
+    from regalia.appraisal.explanation import Sentence
+    from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.verdict import Verdict
 
 

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from regalia.appraisal.claims import Hardware
 from regalia.core.errors import PolicyDenied
-from regalia.formats.claims import Hardware, SnpClaims
-from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
-from regalia.formats.claims_intel import SgxClaims, TdxClaims
-from regalia.formats.claims_nitro import NitroClaims
-from regalia.formats.claims_tpm import TpmClaims
-from regalia.formats.policy import (
+from regalia.policy.context import ClientContext, ReleaseContext
+from regalia.policy.documents import (
     CLIENT_FORMAT,
     RELEASE_FORMAT,
     Approvals,
@@ -28,26 +25,31 @@ from regalia.formats.policy import (
     parse_platform,
     parse_release_policy,
 )
-from regalia.policy.context import ClientContext, ReleaseContext
 from regalia.policy.evaluate import evaluate_client, evaluate_release
-from regalia.policy.pin_azure import pin_azure_snp, pin_azure_tdx
-from regalia.policy.pin_devices import pin_devices
-from regalia.policy.pin_intel import pin_sgx, pin_tdx
-from regalia.policy.pin_nitro import pin_nitro
-from regalia.policy.pin_snp import pin_snp
-from regalia.policy.pin_tpm import pin_tpm
 from regalia.policy.rules_platform import lone_device_findings, platform_findings
 from regalia.policy.verdict import Deny
+from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+from regalia.tees.azure.policy.pin import pin_azure_snp, pin_azure_tdx
+from regalia.tees.intel.claims import SgxClaims, TdxClaims
+from regalia.tees.intel.policy.pin import pin_sgx, pin_tdx
+from regalia.tees.nitro.claims import NitroClaims
+from regalia.tees.nitro.policy.pin import pin_nitro
+from regalia.tees.nvidia.policy.pin import pin_devices
+from regalia.tees.snp.claims import SnpClaims
+from regalia.tees.snp.policy.pin import pin_snp
+from regalia.tees.tpm.claims import TpmClaims
+from regalia.tees.tpm.policy.pin import pin_tpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.finding import Finding
+    from regalia.appraisal.policy_doc import Doc
     from regalia.core.types import KeyFingerprint, ModelId
-    from regalia.formats.claims import Claims, DeviceClaims
-    from regalia.formats.policy_doc import Doc
-    from regalia.formats.runtime_config import RuntimeConfig
-    from regalia.policy.verdict import Finding, Verdict
+    from regalia.policy.verdict import Verdict
+    from regalia.wire.runtime_config import RuntimeConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

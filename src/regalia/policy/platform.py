@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.policy.baseline import baseline_devices
-from regalia.policy.codes import PolicyCode
 from regalia.policy.rules_platform import lone_device_findings, platform_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from regalia.formats.claims import Claims, DeviceClaims
-    from regalia.formats.policy import Platform
-    from regalia.policy.verdict import Finding
+    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.finding import Finding
+    from regalia.policy.documents import Platform
 
 
 @dataclass(frozen=True, slots=True)

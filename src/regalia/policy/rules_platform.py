@@ -8,26 +8,27 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.formats.claims import Hardware, Revocation, SnpClaims
-from regalia.formats.claims_azure import AzureSnpClaims, AzureTdxClaims
-from regalia.formats.claims_intel import SgxClaims, TdxClaims
-from regalia.formats.claims_nitro import NitroClaims
-from regalia.formats.claims_tpm import TpmClaims
-from regalia.policy.case import finding
-from regalia.policy.codes import PolicyCode
-from regalia.policy.rules_azure import azure_snp_findings, azure_tdx_findings
-from regalia.policy.rules_devices import device_findings
-from regalia.policy.rules_intel import sgx_findings, tdx_findings
-from regalia.policy.rules_nitro import nitro_findings
-from regalia.policy.rules_snp import snp_findings
-from regalia.policy.rules_tpm import tpm_findings
+from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.finding import finding
+from regalia.appraisal.policy_codes import PolicyCode
+from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+from regalia.tees.azure.policy.rules import azure_snp_findings, azure_tdx_findings
+from regalia.tees.intel.claims import SgxClaims, TdxClaims
+from regalia.tees.intel.policy.rules import sgx_findings, tdx_findings
+from regalia.tees.nitro.claims import NitroClaims
+from regalia.tees.nitro.policy.rules import nitro_findings
+from regalia.tees.nvidia.policy.rules import device_findings
+from regalia.tees.snp.claims import SnpClaims
+from regalia.tees.snp.policy.rules import snp_findings
+from regalia.tees.tpm.claims import TpmClaims
+from regalia.tees.tpm.policy.rules import tpm_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from regalia.formats.claims import Claims, DeviceClaims
-    from regalia.formats.policy import Platform
-    from regalia.policy.verdict import Finding
+    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.finding import Finding
+    from regalia.policy.documents import Platform
 
 _HARDWARE: Mapping[str, Hardware] = MappingProxyType(
     {"genuine": Hardware.GENUINE, "dangerous_simulated": Hardware.SIMULATED}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.formats.config_slot import expected_slot, slot_name
-from regalia.policy.case import finding, listing, shown
-from regalia.policy.codes import PolicyCode
+from regalia.appraisal.config_binding import expected_slot, slot_name
+from regalia.appraisal.finding import finding, listing, shown
+from regalia.appraisal.policy_codes import PolicyCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regalia.appraisal.finding import Finding
     from regalia.policy.case import Case, ReleaseCase, ReleaseRule, Rule
-    from regalia.policy.verdict import Finding
 
 EGRESS_MAX = 256  # entries of a runtime configuration; more is a list that nobody reads
 

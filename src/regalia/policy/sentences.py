@@ -5,17 +5,15 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.formats.policy_nvidia import PATH as DEVICES_PATH
-from regalia.policy import (
-    sentences_azure,
-    sentences_intel,
-    sentences_nitro,
-    sentences_snp,
-    sentences_tpm,
-)
-from regalia.policy.case import in_full
-from regalia.policy.sentence import Sentence, accepted
-from regalia.policy.sentences_devices import device_set
+from regalia.appraisal.explanation import Sentence, accepted
+from regalia.appraisal.finding import in_full
+from regalia.tees.azure.policy import words as sentences_azure
+from regalia.tees.intel.policy import words as sentences_intel
+from regalia.tees.nitro.policy import words as sentences_nitro
+from regalia.tees.nvidia.policy.section import PATH as DEVICES_PATH
+from regalia.tees.nvidia.policy.words import device_set
+from regalia.tees.snp.policy import words as sentences_snp
+from regalia.tees.tpm.policy import words as sentences_tpm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,28 +8,13 @@ from typing import TYPE_CHECKING
 from regalia.core.errors import PolicyDenied
 
 if TYPE_CHECKING:
-    from regalia.core.errors import Code
+    from regalia.appraisal.claims import Hardware
+    from regalia.appraisal.finding import Finding
     from regalia.core.types import Digest, ModelId, PolicyId
-    from regalia.formats.claims import Hardware
 
 # The token catches honest mistakes, such as a service that answers Allow on its own. It is no
 # wall against hostile code in the same process, which could read it here.
 MINT = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One rule that the claims do not meet.
-
-    Attributes:
-        code: the stable reason.
-        what: one sentence with the values seen and wanted.
-        fix: what would make this finding go away.
-    """
-
-    code: Code
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True, slots=True)

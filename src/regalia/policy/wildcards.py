@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.policy import sentences_azure, sentences_intel, sentences_snp
+from regalia.tees.azure.policy import words as sentences_azure
+from regalia.tees.intel.policy import words as sentences_intel
+from regalia.tees.snp.policy import words as sentences_snp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.formats.policy import Platform
+    from regalia.policy.documents import Platform
 
 _GRACE = "platform.dangerous_collateral_grace_days"
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from regalia.core import plugins
 from regalia.core.errors import CoreCode, LocalError, RegaliaError, UsageError
 from regalia.core.types import Digest
-from regalia.formats.evidence import (
-    NO_DEVICES,
-    Binding,
-    Role,
-    device_nonce,
-    devices_digest,
-)
-from regalia.formats.serving import ServingEvidence, serving_binding
+from regalia.host import plugins
 from regalia.runtime.codes import RuntimeCode
+from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
+from regalia.wire.serving import ServingEvidence, serving_binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.core.types import ModelId, PolicyId
-    from regalia.formats.evidence import Evidence, EvidenceSource
-    from regalia.formats.release import LogProof
     from regalia.runtime.config import EvidenceSection
     from regalia.runtime.keys import RuntimeKeys
+    from regalia.wire.evidence import Evidence, EvidenceSource
+    from regalia.wire.release import LogProof
 
 SIMULATED_BANNER = (
     "SIMULATED TEE: the evidence is signed by a throw-away root. This protects nothing from the"

@@ -19,21 +19,21 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
-from regalia.formats.release import (
+from regalia.runtime.codes import RuntimeCode
+from regalia.wire.release import (
     RESPONSE_LIMIT,
     ChallengeRequest,
     ChallengeResponse,
     Refusal,
     ReleaseResponse,
 )
-from regalia.runtime.codes import RuntimeCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.core.errors import RegaliaError
     from regalia.core.types import ModelId
-    from regalia.formats.release import ReleaseRequest
+    from regalia.wire.release import ReleaseRequest
 
 T = TypeVar("T")
 TIMEOUT_S = 15.0
@@ -111,11 +111,11 @@ def _all_codes(base: type[Code]) -> Iterator[Code]:
 def known_code(name: str) -> Code | None:
     """The code of this name, so that a broker's refusal explains itself here too."""
     # Imported for their codes only: enums are known once their modules are loaded.
-    import regalia.attest.codes
-    import regalia.policy.codes
+    import regalia.appraisal.codes
+    import regalia.appraisal.policy_codes
     import regalia.tlog.codes
 
-    _ = (regalia.attest.codes, regalia.policy.codes, regalia.tlog.codes)
+    _ = (regalia.appraisal.codes, regalia.appraisal.policy_codes, regalia.tlog.codes)
     return next((code for code in _all_codes(Code) if code.name == name), None)
 
 

@@ -1,7 +1,7 @@
 """The runtime's settings. Documented in docs/reference/configuration-runtime.md.
 
 Nothing here is trusted by anybody outside; what others rely on is in the measured
-``formats.runtime_config.RuntimeConfig``, which ``measured_config`` points at.
+``wire.runtime_config.RuntimeConfig``, which ``measured_config`` points at.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from regalia.core.config import load_toml
 from regalia.core.errors import CoreCode, UsageError
-from regalia.core.localfs import read_file
-from regalia.formats.runtime_config import LIMIT, parse_runtime_config
+from regalia.host.config import load_toml
+from regalia.host.localfs import read_file
+from regalia.wire.runtime_config import LIMIT, parse_runtime_config
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.formats.runtime_config import RuntimeConfig
+    from regalia.wire.runtime_config import RuntimeConfig
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from regalia.core.errors import ParseError, RegaliaError
-from regalia.formats import serving
-from regalia.formats.release import Refusal
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
+from regalia.wire import serving
+from regalia.wire.release import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from regalia.core.errors import Code
-    from regalia.formats.serving import ServingEvidence
     from regalia.runtime.metrics import Metrics
+    from regalia.wire.serving import ServingEvidence
 
 _JSON = "application/json"
 _WAITING_MAX = 64  # evidence requests that may wait

@@ -15,27 +15,22 @@ from typing import TYPE_CHECKING
 
 from regalia.core.clock import parse_rfc3339
 from regalia.core.codec import b64, unb64
-from regalia.core.errors import (
-    IntegrityError,
-    KeyAccessError,
-    LogError,
-    ParseError,
-)
+from regalia.core.errors import IntegrityError, KeyAccessError, LogError, ParseError
 from regalia.core.types import KeyFingerprint, PolicyId
 from regalia.crypto import hpke
-from regalia.formats.evidence import CHALLENGE_SIZE
-from regalia.formats.release import ReleaseRequest, release_info
 from regalia.runtime.codes import RuntimeCode
 from regalia.tlog.verify import verify_proof
+from regalia.wire.evidence import CHALLENGE_SIZE
+from regalia.wire.release import ReleaseRequest, release_info
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.core.types import ModelId
     from regalia.crypto.hpke import KemKeyPair
-    from regalia.formats.evidence import Evidence
-    from regalia.formats.release import LoggedRecord, ReleaseRecord, ReleaseResponse
     from regalia.runtime.attester import Attester
     from regalia.runtime.broker import BrokerClient
+    from regalia.wire.evidence import Evidence
+    from regalia.wire.release import LoggedRecord, ReleaseRecord, ReleaseResponse
 
 MODEL_KEY_SIZE = 32  # bytes
 LEASE_MAX_S = 366 * 24 * 3600

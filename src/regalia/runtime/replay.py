@@ -10,12 +10,12 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from regalia.formats.serving import DATE_WINDOW_S
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
+from regalia.wire.serving import DATE_WINDOW_S
 
 if TYPE_CHECKING:
-    from regalia.core.clock import Clock
+    from regalia.host.clock import Clock
 
 CAPACITY = 200_000  # requests remembered, some 30 MB
 _HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"  # IMF-fixdate, RFC 9110 section 5.6.7

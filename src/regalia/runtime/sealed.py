@@ -15,12 +15,12 @@ from urllib.parse import unquote
 import msgspec
 
 from regalia.core.errors import CoreCode, IntegrityError, ParseError, RegaliaError
-from regalia.core.events import Event, emit
 from regalia.crypto import ohttp
 from regalia.crypto.ohttp import OhttpCode, ServerExchange
-from regalia.formats import bhttp, serving
+from regalia.host.events import Event, emit
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
+from regalia.wire import bhttp, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from regalia.core.errors import Code
     from regalia.crypto.hpke import KemKeyPair
     from regalia.crypto.ohttp import ResponseSealer
-    from regalia.formats.bhttp import RequestHead
     from regalia.runtime.metrics import Metrics
     from regalia.runtime.replay import ReplayMemory
+    from regalia.wire.bhttp import RequestHead
 
 READ_SECONDS = 60  # a request that takes longer to arrive is given up
 _DROPPED = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}  # of one hop only

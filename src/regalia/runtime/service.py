@@ -7,10 +7,10 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from regalia.core.clock import system_clock
 from regalia.core.errors import KeyAccessError
-from regalia.core.events import Event, emit
-from regalia.core.listen import address_of, bind, serve
+from regalia.host.clock import system_clock
+from regalia.host.events import Event, emit
+from regalia.host.listen import address_of, bind, serve
 from regalia.runtime.broker import BrokerClient, open_http
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.generation import Generations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from regalia.core.weights import BlobSource
     from regalia.engines.base import Engine
-    from regalia.formats.release import LogProof
-    from regalia.formats.serving import ServingEvidence
-    from regalia.formats.weights import BlobSource
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.hardening import Check
     from regalia.runtime.release import AcceptedRelease
     from regalia.runtime.startup import Identity
     from regalia.seal.manifest import VerifiedManifest
+    from regalia.wire.release import LogProof
+    from regalia.wire.serving import ServingEvidence
 
 LINGER_S = 1.0  # seconds in which a runtime without a lease still says so, before it stops
 

@@ -11,29 +11,29 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from regalia.core import plugins
 from regalia.core.errors import IntegrityError, LocalError
-from regalia.core.events import Event, emit
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
-from regalia.formats.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role, devices_digest
+from regalia.host import plugins
+from regalia.host.events import Event, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.config import load_measured
 from regalia.runtime.keys import generate_keys
 from regalia.runtime.memory import LockedMemory, MemoryKind
+from regalia.wire.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role, devices_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from regalia.core.secret import SecretBytes
+    from regalia.core.weights import BlobSource
     from regalia.engines.base import BuildEngine, Engine
-    from regalia.formats.evidence import Evidence
-    from regalia.formats.runtime_config import RuntimeConfig
-    from regalia.formats.weights import BlobSource
     from regalia.runtime.config import ServeConfig
     from regalia.seal.load import LoadedModel
     from regalia.seal.manifest import VerifiedManifest
+    from regalia.wire.evidence import Evidence
+    from regalia.wire.runtime_config import RuntimeConfig
 
 MANIFEST_MAX = 24 << 20  # bytes of the signed envelope
 _ONLY_AUDIENCE = "regalia/evidence-only"  # no broker and no client ever asks with this name
@@ -100,7 +100,7 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
         IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not hold.
         ParseError, LocalError, UnavailableError: it is malformed or cannot be had.
     """
-    from regalia.formats.sealed import MANIFEST_NAME
+    from regalia.seal.format.sealed import MANIFEST_NAME
     from regalia.seal.manifest import verify_manifest
 
     size = source.size(MANIFEST_NAME)

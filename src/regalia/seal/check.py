@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, IntegrityError, LocalError
 from regalia.core.types import Digest
-from regalia.formats.sealed import INDEX_NAME, MANIFEST_NAME, shard_name
-from regalia.formats.sealed_prefix import Kind
 from regalia.seal.codes import SealCode
+from regalia.seal.format.prefix import Kind
+from regalia.seal.format.sealed import INDEX_NAME, MANIFEST_NAME, shard_name
 from regalia.seal.opened import Place, read_prefix
 from regalia.seal.progress import Counter
 
 if TYPE_CHECKING:
-    from regalia.formats.sealed_manifest import Manifest, SealedFile
-    from regalia.formats.weights import BlobSource
+    from regalia.core.weights import BlobSource
+    from regalia.seal.format.manifest import Manifest, SealedFile
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.progress import Progress
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from regalia.crypto.aead import KEY_SIZE, ChunkCipher
 from regalia.crypto.kdf import hkdf_sha512
-from regalia.formats.sealed_prefix import COMMITMENT_SIZE, SALT_SIZE, Prefix
+from regalia.seal.format.prefix import COMMITMENT_SIZE, SALT_SIZE, Prefix
 from regalia.seal.randomness import random_bytes
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
-    from regalia.formats.sealed import SealId
-    from regalia.formats.sealed_prefix import Kind
+    from regalia.seal.format.prefix import Kind
+    from regalia.seal.format.sealed import SealId
     from regalia.seal.randomness import RandomSource
 
 MODEL_KEY_SIZE = 32  # bytes

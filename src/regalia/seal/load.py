@@ -8,8 +8,8 @@ from regalia.seal.reader import open_sealed
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
-    from regalia.formats.sealed_index import Entry, Index
-    from regalia.formats.weights import BlobSource
+    from regalia.core.weights import BlobSource
+    from regalia.seal.format.index import Entry, Index
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.progress import Progress
 
@@ -28,7 +28,7 @@ class Destination(Protocol):
 
 
 class LoadedModel:
-    """A model's files as views on one destination. Implements ``formats.weights.ModelFiles``."""
+    """A model's files as views on one destination. Implements ``core.weights.ModelFiles``."""
 
     def __init__(self, index: Index, stream: memoryview, destination: Destination) -> None:
         """Called by ``load_model``."""

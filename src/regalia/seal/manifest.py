@@ -14,13 +14,13 @@ from regalia.core.errors import IntegrityError
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.crypto.dsse import DsseCode, parse_envelope
 from regalia.crypto.sign import VerifyKey
-from regalia.formats.sealed_manifest import PAYLOAD_TYPE, parse_manifest
 from regalia.seal.codes import SealCode
+from regalia.seal.format.manifest import PAYLOAD_TYPE, parse_manifest
 
 if TYPE_CHECKING:
     from regalia.crypto.dsse import Envelope
-    from regalia.formats.sealed import WrappedKey
-    from regalia.formats.sealed_manifest import Manifest
+    from regalia.seal.format.manifest import Manifest
+    from regalia.seal.format.sealed import WrappedKey
 
 _MINT = object()
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.core.types import Digest
-from regalia.formats.sealed import (
+from regalia.seal.codes import SealCode
+from regalia.seal.filekeys import existing_file
+from regalia.seal.format.prefix import Kind, parse_prefix
+from regalia.seal.format.sealed import (
     INDEX_NAME,
     PREFIX_SIZE,
     chunk_at,
@@ -15,19 +18,14 @@ from regalia.formats.sealed import (
     shard_name,
     stored_size,
 )
-from regalia.formats.sealed_prefix import Kind, parse_prefix
-from regalia.seal.codes import SealCode
-from regalia.seal.filekeys import existing_file
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
+    from regalia.core.weights import BlobSource
     from regalia.crypto.aead import ChunkCipher
-    from regalia.formats.sealed import (
-        Chunk,
-    )
-    from regalia.formats.sealed_manifest import Manifest
-    from regalia.formats.sealed_prefix import Prefix
-    from regalia.formats.weights import BlobSource
+    from regalia.seal.format.manifest import Manifest
+    from regalia.seal.format.prefix import Prefix
+    from regalia.seal.format.sealed import Chunk
 
 
 @dataclass(frozen=True, slots=True)

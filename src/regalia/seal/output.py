@@ -6,17 +6,17 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from regalia.core.localfs import os_errors
 from regalia.core.types import Digest
-from regalia.formats.sealed import stored_size
-from regalia.formats.sealed_manifest import SealedFile
+from regalia.host.localfs import os_errors
+from regalia.seal.format.manifest import SealedFile
+from regalia.seal.format.sealed import stored_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.crypto.aead import ChunkCipher
-    from regalia.formats.sealed import Chunk
-    from regalia.formats.sealed_prefix import Prefix
+    from regalia.seal.format.prefix import Prefix
+    from regalia.seal.format.sealed import Chunk
 
 
 def write_all(fd: int, view: memoryview, offset: int) -> None:

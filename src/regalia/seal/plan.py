@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import LocalError
-from regalia.core.localfs import os_errors
-from regalia.formats.sealed import SHARDS_MAX, Geometry
-from regalia.formats.sealed_index import ALIGNMENT
+from regalia.host.localfs import os_errors
 from regalia.seal.codes import SealCode
+from regalia.seal.format.index import ALIGNMENT
+from regalia.seal.format.sealed import SHARDS_MAX, Geometry
 
 if TYPE_CHECKING:
     from pathlib import Path

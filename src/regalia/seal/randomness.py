@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from regalia.core.localfs import os_errors
 from regalia.core.secret import SecretBytes
+from regalia.host.localfs import os_errors
 
 # Fills the whole buffer with bytes that nobody can predict.
 RandomSource = Callable[[memoryview], None]

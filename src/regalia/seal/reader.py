@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import IntegrityError
 from regalia.crypto.aead import wipe
-from regalia.formats.sealed_index import parse_index
-from regalia.formats.sealed_prefix import Kind
 from regalia.seal.codes import SealCode
 from regalia.seal.faults import PageFaulter
+from regalia.seal.format.index import parse_index
+from regalia.seal.format.prefix import Kind
 from regalia.seal.opened import Place, open_file
 from regalia.seal.progress import Counter, Progress
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.core.secret import SecretBytes
-    from regalia.formats.sealed import Chunk
-    from regalia.formats.sealed_index import Index
-    from regalia.formats.sealed_manifest import Manifest
-    from regalia.formats.weights import BlobSource
+    from regalia.core.weights import BlobSource
+    from regalia.seal.format.index import Index
+    from regalia.seal.format.manifest import Manifest
+    from regalia.seal.format.sealed import Chunk
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.opened import OpenedFile
     from regalia.seal.progress import Progress

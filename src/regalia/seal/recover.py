@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import IntegrityError
-from regalia.core.localfs import os_errors
 from regalia.crypto.aead import TAG_SIZE, wipe
+from regalia.host.localfs import os_errors
 from regalia.seal.codes import SealCode
 from regalia.seal.output import write_all
 from regalia.seal.pipeline import Pipeline, slot_count
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.core.secret import SecretBytes
-    from regalia.formats.sealed import Chunk
-    from regalia.formats.sealed_index import Entry, Index
-    from regalia.formats.weights import BlobSource
+    from regalia.core.weights import BlobSource
+    from regalia.seal.format.index import Entry, Index
+    from regalia.seal.format.sealed import Chunk
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.opened import OpenedFile
     from regalia.seal.progress import Progress

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import LocalError, ParseError
-from regalia.core.localfs import os_errors
-from regalia.formats.sealed import FILES_MAX
-from regalia.formats.sealed_paths import check_collisions, check_path
+from regalia.host.localfs import os_errors
 from regalia.seal.codes import SealCode
+from regalia.seal.format.paths import check_collisions, check_path
+from regalia.seal.format.sealed import FILES_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path

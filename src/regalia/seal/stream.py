@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from regalia.core.errors import LocalError
-from regalia.core.localfs import os_errors
 from regalia.core.types import Digest
 from regalia.crypto.aead import wipe
+from regalia.host.localfs import os_errors
 from regalia.seal.codes import SealCode
 from regalia.seal.scan import FoundFile
 

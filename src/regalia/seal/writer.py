@@ -14,10 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, LocalError, UsageError
-from regalia.core.localfs import os_errors, write_new
 from regalia.crypto.aead import TAG_SIZE, wipe
 from regalia.crypto.dsse import sign
-from regalia.formats.sealed import (
+from regalia.host.localfs import os_errors, write_new
+from regalia.seal.codes import SealCode
+from regalia.seal.filekeys import MODEL_KEY_SIZE, FileIdentity, new_file
+from regalia.seal.format.index import Entry, Index
+from regalia.seal.format.manifest import PAYLOAD_TYPE, Manifest, parse_manifest
+from regalia.seal.format.prefix import Kind
+from regalia.seal.format.sealed import (
     INDEX_LIMIT,
     INDEX_NAME,
     MANIFEST_NAME,
@@ -33,11 +38,6 @@ from regalia.formats.sealed import (
     stored_size,
     wrap_context,
 )
-from regalia.formats.sealed_index import Entry, Index
-from regalia.formats.sealed_manifest import PAYLOAD_TYPE, Manifest, parse_manifest
-from regalia.formats.sealed_prefix import Kind
-from regalia.seal.codes import SealCode
-from regalia.seal.filekeys import MODEL_KEY_SIZE, FileIdentity, new_file
 from regalia.seal.output import SealedOutput
 from regalia.seal.pipeline import Pipeline, slot_count
 from regalia.seal.plan import plan
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
     from regalia.core.secret import SecretBytes
     from regalia.crypto.sign import SigningKey
-    from regalia.formats.sealed import Chunk, WrappedKey
-    from regalia.formats.sealed_manifest import SealedFile
+    from regalia.seal.format.manifest import SealedFile
+    from regalia.seal.format.sealed import Chunk, WrappedKey
     from regalia.seal.plan import Plan
     from regalia.seal.progress import Progress
     from regalia.seal.randomness import RandomSource

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from regalia.core.errors import CoreCode, LocalError
-from regalia.core.localfs import os_errors
+from regalia.host.localfs import os_errors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from regalia.core.errors import CoreCode, LocalError
-from regalia.core.localfs import os_errors
+from regalia.host.localfs import os_errors
 from regalia.store.names import BLOB_NAME, StoreCode
 
 if TYPE_CHECKING:

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import LogError, ParseError
-from regalia.formats.release import parse_record
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.merkle import HASH_SIZE, Frontier, leaf_hash
 from regalia.tlog.note import verify_checkpoint
 from regalia.tlog.tiles import LEVEL_MAX, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle, tiles_of
+from regalia.wire.release import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from regalia.formats.release import ReleaseRecord
     from regalia.tlog.merkle import Subtree
     from regalia.tlog.note import Checkpoint, LogKey
     from regalia.tlog.source import LogSource
+    from regalia.wire.release import ReleaseRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,38 +10,22 @@ import sqlalchemy as sa
 
 from regalia.core.codec import b64
 from regalia.core.errors import LogError
-from regalia.formats.release import LogProof, parse_record
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.database import ENTRIES, HASHES, METADATA, STATE, reading, writing
-from regalia.tlog.merkle import (
-    EMPTY_ROOT,
-    Frontier,
-    consistency_path,
-    inclusion_path,
-    leaf_hash,
-)
-from regalia.tlog.note import (
-    Checkpoint,
-    log_key,
-    parse_log_key,
-    sign_checkpoint,
-    verify_checkpoint,
-)
+from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusion_path, leaf_hash
+from regalia.tlog.note import Checkpoint, log_key, parse_log_key, sign_checkpoint, verify_checkpoint
 from regalia.tlog.tiles import ENTRY_MAX, TILE_HEIGHT, TILE_WIDTH, encode_bundle
 from regalia.tlog.verify import verify_with_key
+from regalia.wire.release import LogProof, parse_record
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from regalia.crypto.sign import SigningKey
-    from regalia.formats.release import LoggedRecord, ReleaseRecord
-    from regalia.tlog.merkle import (
-        Subtree,
-    )
-    from regalia.tlog.note import (
-        LogKey,
-    )
+    from regalia.tlog.merkle import Subtree
+    from regalia.tlog.note import LogKey
     from regalia.tlog.tiles import Tile
+    from regalia.wire.release import LoggedRecord, ReleaseRecord
 
 
 class LogReader:

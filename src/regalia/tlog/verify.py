@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from regalia.core.codec import unb64
 from regalia.core.errors import LogError, ParseError
-from regalia.formats.release import MINT, RECORD_LIMIT, LoggedRecord, parse_record
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.merkle import HASH_SIZE, PATH_MAX, leaf_hash, root_from_inclusion
 from regalia.tlog.note import parse_log_key, verify_checkpoint
+from regalia.wire.release import MINT, RECORD_LIMIT, LoggedRecord, parse_record
 
 if TYPE_CHECKING:
-    from regalia.formats.release import LogProof
     from regalia.tlog.note import LogKey
+    from regalia.wire.release import LogProof
 
 
 def verify_proof(proof: LogProof, *, log_key: str) -> LoggedRecord:

@@ -1,0 +1,69 @@
+"""``regalia demo``: everything, end to end, and then every theft."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.core.errors import CoreCode, LocalError, RegaliaError
+
+if TYPE_CHECKING:
+    from regalia_demo.tour import TourResult
+
+EXIT_NOT_AS_EXPECTED = 1
+
+
+@click.command(name="demo")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Work in this new folder and keep it, instead of a temporary one.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the converted model is kept between runs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON.")
+def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
+    """Show everything, and try to steal the model.
+
+    Seals a real model, starts store, broker and runtime on loopback with a simulated TEE, chats
+    with the model through the sealed path, and then tries every theft, each beside a control run
+    in which the same attack succeeds on an unprotected server.
+
+    Exit status 0 if everything was as it should be, 1 if anything was not.
+    """
+    if folder is not None and folder.exists():
+        raise LocalError(CoreCode.FILE_EXISTS, f"{folder} exists")
+    root = folder or Path(tempfile.mkdtemp(prefix="regalia-demo-"))
+    keep = folder is not None
+    try:
+        result = _run(root.resolve(), cache, as_json=as_json)
+    except RegaliaError:
+        click.echo(f"files and logs are kept in {root}", err=True)
+        keep = True
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+    return 0 if result.ok else EXIT_NOT_AS_EXPECTED
+
+
+def _run(root: Path, cache: Path | None, *, as_json: bool) -> TourResult:
+    from regalia.cli.output import show_json
+    from regalia_demo.screen import Screen
+    from regalia_demo.tour import run_tour
+    from regalia_demo.world import World, default_cache
+
+    world = World(root, cache or default_cache(), Screen(quiet=as_json))
+    with world.services:
+        result = run_tour(world)
+    if as_json:
+        show_json(result.as_dict())
+    return result

@@ -1,0 +1,69 @@
+"""Policy and broker of the demo: what the owner pins, and who holds to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regalia.host.localfs import write_new
+from regalia_demo.world import ORIGIN, PASSPHRASE
+
+if TYPE_CHECKING:
+    from regalia_demo.world import World
+
+_LEASE_S = 3600
+_HOLDERS = 8  # room for the thieves: they must fail for their own reasons
+
+
+def owner_pins_policy(world: World) -> None:
+    """Evidence of the intended workload becomes the policy that demands exactly it."""
+    with world.screen.working("the runtime shows evidence, before it has any key"):
+        world.regalia(
+            *("serve", "--config", "runtime/runtime.toml"),
+            *("--evidence-only", "runtime/evidence.json"),
+        )
+    world.regalia(
+        *("policy", "pin", "--from", "runtime/evidence.json", "--report-data", "any"),
+        *("--model", "store", "--signer", "owner/owner.pub"),
+        *("--collateral", "platform/collateral"),
+        *("--dangerous-simulated-anchor", "platform/collateral/ark.der"),
+        *("--lease", str(_LEASE_S), "--holders", str(_HOLDERS)),
+        *("--out", "owner/policy.json", "--client-out", "owner/client-policy.json"),
+        *("--sign", "owner/owner.key", "--passphrase-file", PASSPHRASE),
+    )
+
+
+def broker_starts(world: World) -> None:
+    """The broker, with its log and the (development) key store."""
+    write_new(world.root / "broker" / "broker.toml", broker_toml(world).encode())
+    broker = world.start(
+        "broker", ["broker", "serve", "--config", "broker/broker.toml"], world.broker_address
+    )
+    broker.wait_ready()
+
+
+def broker_toml(world: World) -> str:
+    """The broker's settings; paths are relative to its own folder."""
+    return f"""listen = "{world.broker_address}"
+
+[state]
+database = "sqlite:///state.db"
+
+[log]
+database = "sqlite:///log.db"
+origin = "{ORIGIN}"
+key = "../owner/log.key"
+passphrase_file = "../owner/passphrase"
+
+[keys]
+store = "dev-file:../owner/development-keys.json"
+passphrase_file = "../owner/passphrase"
+
+[attest]
+collateral = "../platform/collateral"
+dangerous_simulated_anchor = "../platform/collateral/ark.der"
+
+[[models]]
+manifest = "../store/manifest.json"
+policy = "../owner/policy.json"
+owner_keys = ["../owner/owner.pub"]
+"""

@@ -1,0 +1,97 @@
+"""What the demo shows while it runs. With --json only the result goes to standard output."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regalia_demo.outcome import Outcome
+
+SIMULATED = (
+    "hardware: simulated. The TEE here is software with a throw-away root. It protects nothing"
+    " from the host; everything else you see is what runs on real hardware."
+)
+
+
+_LONG_HEX = re.compile(r"[0-9a-f]{33,}")
+
+
+class Screen:
+    """Narrates the demo on a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(quiet=quiet, highlight=False)
+        self._status = Console(stderr=True, quiet=quiet)
+
+    def title(self, text: str) -> None:
+        """A new act."""
+        self._console.print()
+        self._console.rule(f"[bold]{escape(text)}", align="left")
+
+    def banner(self) -> None:
+        """Say what is simulated."""
+        self._console.print(f"[bold yellow]{SIMULATED}")
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(escape(text))
+
+    def fact(self, name: str, value: str) -> None:
+        """One thing that was established."""
+        self._console.print(f"  [dim]{escape(name):<18}[/] {escape(value)}", soft_wrap=True)
+
+    def command(self, arguments: list[str]) -> None:
+        """A command as a person would type it."""
+        line = f"[cyan]$ regalia {escape(shlex.join(arguments))}"
+        self._console.print(line, soft_wrap=True)
+
+    def turn(self, who: str, text: str) -> None:
+        """One message of a chat."""
+        self._console.print(f"  [bold]{escape(who)}[/]  {escape(text)}")
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Show that something takes a while: a spinner, or a line where there is no terminal."""
+        if not self._status.is_terminal:
+            self._status.print(f"[dim]… {escape(text)}")
+            yield
+            return
+        with self._status.status(escape(text)):
+            yield
+
+    def outcome(self, outcome: Outcome) -> None:
+        """One attack, when it is over."""
+        mark = "[green]as it should be" if outcome.as_expected else "[bold red]NOT AS IT SHOULD BE"
+        self._console.print(f"[bold]{outcome.number:>2}. {escape(outcome.attack)}[/]  {mark}")
+        for who, what in (("control", outcome.control_detail), ("Regalia", outcome.regalia_detail)):
+            short = _LONG_HEX.sub(lambda match: f"{match[0][:16]}…", what)
+            self._console.print(f"    [dim]{who}[/]  {escape(short)}", soft_wrap=True)
+
+    def table(self, outcomes: list[Outcome]) -> None:
+        """The whole story on one page."""
+        table = Table(title="What was tried, and what came of it", title_justify="left")
+        for name in ("", "attack", "unprotected", "Regalia"):
+            table.add_column(name)
+        table.add_column("code", overflow="fold")
+        for outcome in outcomes:
+            colour = "green" if outcome.regalia == "refused" else "yellow"
+            if not outcome.as_expected:
+                colour = "bold red"
+            table.add_row(
+                str(outcome.number),
+                escape(outcome.attack),
+                f"[red]{escape(outcome.control)}",
+                f"[{colour}]{escape(outcome.regalia)}",
+                escape(outcome.code),
+            )
+        self._console.print()
+        self._console.print(table)

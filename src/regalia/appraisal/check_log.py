@@ -1,0 +1,66 @@
+"""Records which checks a verifier made, for whoever must explain its answer.
+
+A trail decides nothing: verifiers raise whether or not anybody records. A check is entered
+before it is made; entering the next one, or ``steps``, says that it passed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.check import Step
+
+if TYPE_CHECKING:
+    from regalia.appraisal.check import Check
+    from regalia.core.errors import RegaliaError
+
+
+class Trail:
+    """One appraisal's checks in order. Not shared between threads."""
+
+    __slots__ = ("_made", "_open")
+
+    def __init__(self) -> None:
+        self._made: list[Step] = []
+        self._open: tuple[Check, str, str] | None = None
+
+    def enter(self, check: Check, seen: str = "", wanted: str = "") -> None:
+        """The next check begins; the one before it passed."""
+        self._close("")
+        self._open = (check, seen, wanted)
+
+    def note(self, seen: str, wanted: str = "") -> None:
+        """What the entered check sees, once it knows."""
+        if self._open is not None:
+            self._open = (self._open[0], seen, wanted)
+
+    def steps(self) -> tuple[Step, ...]:
+        """All checks, when the verifier has returned."""
+        self._close("")
+        return tuple(self._made)
+
+    def failed(self, error: RegaliaError) -> tuple[Step, ...]:
+        """All checks, when the verifier has raised: the last one is the refusal."""
+        self._close(error.code.name)
+        return tuple(self._made)
+
+    def _close(self, code: str) -> None:
+        if self._open is not None:
+            check, seen, wanted = self._open
+            self._made.append(Step(check, seen, wanted, code))
+            self._open = None
+
+
+class _Silent(Trail):
+    """Records nothing, so that one instance can serve everybody."""
+
+    __slots__ = ()
+
+    def enter(self, check: Check, seen: str = "", wanted: str = "") -> None:
+        """Do nothing."""
+
+    def note(self, seen: str, wanted: str = "") -> None:
+        """Do nothing."""
+
+
+SILENT: Trail = _Silent()

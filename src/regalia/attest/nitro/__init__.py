@@ -1,9 +1,0 @@
-"""AWS Nitro verifier. Spec: docs/spec/nitro-appraisal.md.
-
-``verify_nitro`` in ``verify`` is the walk; ``chain`` and ``revocation`` are its steps.
-"""
-
-from regalia.attest.nitro.anchors import Anchors, NitroCollateral
-from regalia.attest.nitro.verify import GenuineDocument, verify_genuine, verify_nitro
-
-__all__ = ["Anchors", "GenuineDocument", "NitroCollateral", "verify_genuine", "verify_nitro"]

@@ -1,0 +1,1 @@
+"""``regalia attest``: one module for each step of its work."""

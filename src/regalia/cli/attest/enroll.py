@@ -1,0 +1,253 @@
+"""``regalia attest enroll``: show once that a machine's attestation key lives in a genuine TPM."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from regalia.cli.output import show_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regalia.tees.tpm.evidence import Authorities
+
+F = TypeVar("F", bound="Callable[..., None]")
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_DOCUMENT_MAX = 128 * 1024  # bytes
+_CERTIFICATES_MAX = 1 << 20  # bytes of one file
+
+_out = click.option("--out", required=True, type=_FILE, metavar="FILE", help="Write it there.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group()
+def enroll() -> None:
+    """Let a verifier learn a machine's TPM, in four steps.
+
+    \b
+    On the machine:   regalia attest enroll request  --out REQUEST
+    On the verifier:  regalia attest enroll challenge REQUEST --ek-root CA --state STATE --out CH
+    On the machine:   regalia attest enroll activate  CH --out ANSWER
+    On the verifier:  regalia attest enroll finish    ANSWER --ek-root CA --state STATE --out DOC
+
+    Only the TPM that holds both the endorsement key (EK) that its maker certified and the
+    attestation key (AK) can open the challenge. DOC goes into the verifier's signed collateral.
+    """  # noqa: D301 - click's own mark, which keeps the lines below it
+
+
+def _tpm_options(command: F) -> F:
+    """Which TPM, and which key of it."""
+    for option in (
+        click.option(
+            "--ak",
+            default="ecdsa-p256",
+            show_default=True,
+            type=click.Choice(["ecdsa-p256", "rsa-2048"]),
+            help="Kind of attestation key; the runtime's configuration must name the same.",
+        ),
+        click.option(
+            "--tcti",
+            default="device:/dev/tpmrm0",
+            show_default=True,
+            metavar="TCTI",
+            help="Where the TPM is, as the TPM Software Stack writes it.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _trust_options(command: F) -> F:
+    """Whom the verifier trusts to certify TPMs."""
+    for option in (
+        click.option(
+            "--revocation",
+            default="required",
+            show_default=True,
+            type=click.Choice(["required", "any"]),
+            help="any: the EK certificate may be unchecked against a revocation list.",
+        ),
+        click.option(
+            "--collateral",
+            "collateral",
+            multiple=True,
+            type=_FILE,
+            metavar="FILE",
+            help="Authorities between root and EK certificate, and CRLs. Repeat it for several.",
+        ),
+        click.option(
+            "--ek-root",
+            "ek_roots",
+            required=True,
+            multiple=True,
+            type=_FILE,
+            metavar="FILE",
+            help="A TPM maker's root certificate, PEM or DER. Repeat it for several.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@enroll.command("request")
+@_tpm_options
+@click.option(
+    "--certificate",
+    "files",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE",
+    help="The EK certificate (DER), then its issuers, in place of those that the TPM holds.",
+)
+@_out
+@_json
+def request(*, tcti: str, ak: str, files: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """On the machine: write down its keys and certificates."""
+    from regalia.host.localfs import read_file, write_new
+    from regalia.tees.tpm.device import TpmDevice
+    from regalia.tees.tpm.evidence.enrol_steps import EnrolmentRequest
+    from regalia.tees.tpm.key_templates import AK_TEMPLATES
+
+    given = tuple(read_file(path, limit=_CERTIFICATES_MAX) for path in files)
+    with TpmDevice.open(tcti) as tpm:
+        ek = tpm.ek()
+        public = tpm.attestation_key(AK_TEMPLATES[ak])
+    made = EnrolmentRequest(public.encode(), ek.public, given or ek.certificates)
+    write_new(out, made.encode())
+    _show({"request": str(out), "ak_name": public.name.hex()}, as_json=as_json)
+
+
+@enroll.command("challenge")
+@click.argument("request", type=_FILE)
+@_trust_options
+@click.option(
+    "--state",
+    required=True,
+    type=_FILE,
+    metavar="FILE",
+    help="Keep the secret there (mode 600) until `finish`.",
+)
+@_out
+@_json
+def challenge(*, request: Path, state: Path, out: Path, as_json: bool, **trust: Any) -> None:  # noqa: ANN401 - of _trust_options
+    """On the verifier: check the EK certificate, and make the challenge for REQUEST."""
+    from regalia.host.localfs import read_file, write_new
+    from regalia.tees.tpm.evidence import begin_enrolment
+    from regalia.tees.tpm.evidence.enrol_steps import SECRET_SIZE, PendingEnrolment, parse_request
+
+    data = read_file(request, limit=_DOCUMENT_MAX)
+    secret = secrets.token_bytes(SECRET_SIZE)
+    made = begin_enrolment(parse_request(data), authorities=_authorities(**trust), secret=secret)
+    write_new(state, PendingEnrolment(secret, data).encode(), mode=0o600)
+    write_new(out, made.encode())
+    _show({"challenge": str(out), "state": str(state)}, as_json=as_json)
+
+
+@enroll.command("activate")
+@click.argument("challenge", type=_FILE)
+@_tpm_options
+@_out
+@_json
+def activate(*, challenge: Path, tcti: str, ak: str, out: Path, as_json: bool) -> None:
+    """On the machine: let its TPM open CHALLENGE, and quote over what was in it."""
+    from regalia.host.localfs import read_file, write_new
+    from regalia.tees.tpm.device import TpmDevice
+    from regalia.tees.tpm.evidence.enrol_steps import answer_data, parse_challenge
+    from regalia.tees.tpm.key_templates import AK_TEMPLATES
+    from regalia.tees.tpm.source import BANK
+
+    credential = parse_challenge(read_file(challenge, limit=_DOCUMENT_MAX))
+    template = AK_TEMPLATES[ak]
+    with TpmDevice.open(tcti) as tpm:
+        secret = tpm.activate(tpm.ek(), template, credential.id_object, credential.encrypted_secret)
+        quote = tpm.quote(template, answer_data(secret), BANK)
+    write_new(out, quote.encode())
+    _show({"answer": str(out)}, as_json=as_json)
+
+
+@enroll.command("finish")
+@click.argument("answer", type=_FILE)
+@_trust_options
+@click.option(
+    "--state",
+    required=True,
+    type=_FILE,
+    metavar="FILE",
+    help="What `challenge` kept; removed when the enrolment is written.",
+)
+@_out
+@_json
+def finish(*, answer: Path, state: Path, out: Path, as_json: bool, **trust: Any) -> None:  # noqa: ANN401 - of _trust_options
+    """On the verifier: check ANSWER, and write the enrolment for the signed collateral."""
+    from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
+    from regalia.tees.tpm.evidence import finish_enrolment
+    from regalia.tees.tpm.evidence.document import parse_tpm_quote
+    from regalia.tees.tpm.evidence.enrol_steps import parse_pending, parse_request
+
+    pending = parse_pending(read_private_file(state, limit=2 * _DOCUMENT_MAX))
+    made = finish_enrolment(
+        parse_request(pending.request),
+        parse_tpm_quote(read_file(answer, limit=_DOCUMENT_MAX)),
+        authorities=_authorities(**trust),
+        secret=pending.secret,
+    )
+    write_new(out, made.encode())
+    with os_errors(state):
+        state.unlink()  # the secret is used up
+    _show(
+        {
+            "enrolment": str(out),
+            "ak_name": made.ak_name.hex(),
+            "manufacturer": made.model.manufacturer,
+            "model": made.model.model,
+            "hardware": made.hardware.value,
+            "reset_count": made.reset_count,
+        },
+        as_json=as_json,
+    )
+
+
+def _authorities(
+    *, ek_roots: tuple[Path, ...], collateral: tuple[Path, ...], revocation: str
+) -> Authorities:
+    """The roots and lists of the command line, at this moment."""
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+    from regalia.appraisal.pki import Cache
+    from regalia.host.clock import system_clock
+    from regalia.host.localfs import read_file
+    from regalia.tees.tpm.evidence import Authorities
+    from regalia.verifier.collateral import parse_collateral, parse_roots
+
+    roots = [
+        root
+        for path in ek_roots
+        for root in parse_roots(read_file(path, limit=_CERTIFICATES_MAX), what=str(path))
+    ]
+    given = parse_collateral(
+        {str(path): read_file(path, limit=_CERTIFICATES_MAX) for path in collateral}
+    )
+    return Authorities(
+        roots=tuple(roots),
+        intermediates=given.certificates,
+        crls=given.crls,
+        at=Circumstances(
+            now=system_clock(),
+            rule=CollateralRule(RevocationRule(revocation), NO_GRACE),
+            cache=Cache(),
+        ),
+    )
+
+
+def _show(result: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        show_json(result)
+        return
+    width = max(len(name) for name in result)
+    for name, value in result.items():
+        click.echo(f"{name:<{width}}  {value}")

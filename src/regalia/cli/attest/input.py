@@ -1,0 +1,190 @@
+"""What the attest commands read: evidence, endorsements, times, policies, challenges."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import CoreCode, UsageError
+from regalia.host.localfs import read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia.inspect.recognized import Recognized
+    from regalia.policy.platform import PlatformRules
+    from regalia.verifier.collateral import CollateralSet
+    from regalia.wire.evidence import DeviceEvidence
+
+ANY = "any"
+
+# TCG_PCClientPCREvent of a crypto-agile log: after register, type, a SHA-1 digest and a size.
+_SPEC_ID_AT = slice(32, 48)
+_SPEC_ID = b"Spec ID Event"
+_MACHINE = re.compile(r"(?:[0-9a-fA-F]{2})+|i-[0-9a-f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The platform rules that evidence is held against.
+
+    Attributes:
+        name: for people: the file, or ``baseline``.
+        policy_id: for results.
+        applied: the rules.
+        signature: what is known of the policy's signature, for people.
+    """
+
+    name: str
+    policy_id: str
+    applied: PlatformRules
+    signature: str
+
+
+def read_time(text: str) -> datetime:
+    """``now`` or RFC 3339. Raises UsageError."""
+    from regalia.core.clock import parse_rfc3339
+    from regalia.host.clock import system_clock
+
+    if text == "now":
+        return system_clock()
+    try:
+        return parse_rfc3339(text)
+    except ValueError as exc:
+        raise UsageError(
+            CoreCode.BAD_USAGE, f"--now {text!r}: want now or YYYY-MM-DDThh:mm:ssZ"
+        ) from exc
+
+
+def read_evidence_file(path: Path) -> Recognized:
+    """Raises LocalError or ParseError."""
+    from regalia.inspect.recognize import LIMIT, recognize
+
+    return recognize(read_file(path, limit=LIMIT))
+
+
+def read_endorsements(
+    paths: Sequence[Path], found: Recognized, now: datetime
+) -> tuple[Recognized, CollateralSet]:
+    """Loose endorsements as collateral.
+
+    An event log becomes part of the evidence, and so do chips' certificates and those of devices
+    that came without any: a device's are a chain in the order of the file, as NVIDIA's tools
+    write it.
+
+    Raises:
+        LocalError: a file cannot be read. ParseError: its content is nothing that is known.
+        AttestationError: a RIM is not NVIDIA's, or its signer's certificate is not valid at
+            ``now``.
+    """
+    from regalia.cli.attest.rims import ingest_for, is_rim
+    from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
+    from regalia.wire.evidence import ENDORSEMENTS_MAX, Tee
+
+    logs: list[bytes] = []
+    files: dict[str, bytes] = {}
+    for path in paths:
+        data = read_file(path, limit=COLLATERAL_FILE_MAX)
+        if _is_event_log(data):
+            logs.append(data)
+        elif is_rim(data):
+            files[f"{path} (ingested)"] = ingest_for(found.devices, data, path=path, now=now)
+        else:
+            files[str(path)] = data
+    if len(logs) > 1:
+        raise UsageError(CoreCode.BAD_USAGE, f"{len(logs)} event logs: want one at most")
+    given = parse_collateral(files)
+    if found.evidence is not None and logs:
+        found = replace(found, evidence=replace(found.evidence, event_log=logs[0]))
+    evidence = found.evidence
+    if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
+        leaves = tuple(given.vceks.values())[:ENDORSEMENTS_MAX]
+        came = evidence.endorsements or leaves
+        found = replace(found, evidence=replace(evidence, endorsements=came))
+    if found.devices and not any(device.endorsements for device in found.devices):
+        found = replace(found, devices=tuple(_with_chain(d, given) for d in found.devices))
+    return found, given
+
+
+def _is_event_log(data: bytes) -> bool:
+    """By its first event, which names the format."""
+    return data[_SPEC_ID_AT].startswith(_SPEC_ID)
+
+
+def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
+    """The kind follows from the chain: a bare report does not say whether it is a switch's."""
+    from regalia.tees.nvidia.evidence.models import kind_of_chain
+
+    kind = kind_of_chain(given.certificates) or device.kind
+    return replace(device, kind=kind, endorsements=given.certificates)
+
+
+def read_rules(
+    word: str,
+    *,
+    signers: Sequence[str],
+    revocation: str | None,
+    machines: Sequence[str],
+    simulated: bool,
+) -> Rules:
+    """The baseline with a person's words, or the platform section of a policy file.
+
+    Raises:
+        UsageError: words of the baseline beside a policy file.
+        RegaliaError: the policy is not usable.
+    """
+    from pathlib import Path
+
+    from regalia.cli.policy.input import read_policy
+    from regalia.core.types import PolicyId
+    from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
+    from regalia.policy.platform import PlatformRules
+
+    if word == NAME:
+        if signers:
+            raise UsageError(CoreCode.BAD_USAGE, "--signer: nobody has signed the baseline")
+        _require_machine_ids(machines)
+        words = BaselineWords(
+            hardware="dangerous_simulated" if simulated else "genuine",
+            revocation="any" if revocation == ANY else "required",
+            machines=tuple(machine.lower() for machine in machines),
+            grace_days=0,
+        )
+        applied = PlatformRules(baseline(words), built_in=True)
+        return Rules(NAME, POLICY_ID, applied, signature="built in")
+    if revocation is not None or machines:
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            "--revocation and --machine are words of the baseline; a policy file has its own",
+        )
+    found = read_policy(Path(word), tuple(signers), 1)
+    return Rules(
+        word,
+        str(PolicyId.of(found.policy.encode())),
+        PlatformRules(found.policy.platform, built_in=False),
+        signature=found.signature(),
+    )
+
+
+def _require_machine_ids(machines: Sequence[str]) -> None:
+    """Refuse what no evidence can name: a slip of the pen would otherwise just never match."""
+    for machine in machines:
+        if _MACHINE.fullmatch(machine) is None:
+            raise UsageError(
+                CoreCode.BAD_USAGE,
+                f"--machine {machine[:80]!r}: want hex digits, two for each byte, or the i-... of"
+                " an AWS instance",
+            )
+
+
+def read_challenge(text: str) -> bytes | None:
+    """Bytes, or None for the word any. Raises UsageError."""
+    if text == ANY:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError as exc:
+        raise UsageError(CoreCode.BAD_USAGE, "--challenge: want hex digits or any") from exc

@@ -1,0 +1,88 @@
+"""The work of ``regalia attest inspect``: every field, and no verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.cli.attest.input import read_evidence_file
+from regalia.cli.output import show_json
+from regalia.inspect.decoded_fields import anatomy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from regalia.core.plain import Plain
+
+WARNING = "UNTRUSTED: nothing was verified. Anybody can write every byte of this."
+_HEX_FROM = 10  # larger numbers may be bits, so they are shown as such too
+_FOLD = 96  # characters of a value in one line
+
+
+def inspect_file(path: Path, *, as_json: bool) -> None:
+    """Show what stands in the evidence."""
+    found = read_evidence_file(path)
+    parts = anatomy(found)
+    if as_json:
+        show_json(
+            {
+                "ok": True,
+                "verified": False,
+                "warning": WARNING,
+                "form": found.form,
+                "subject": found.subject,
+                "parts": parts,
+            }
+        )
+        return
+    click.echo(click.style(f"{path}: {found.form}", bold=True))
+    click.echo(click.style(WARNING, fg="yellow", bold=True))
+    for name, value in parts.items():
+        click.echo(click.style(f"\n{name}", bold=True))
+        for line in _lines(value, ""):
+            click.echo(line)
+    click.echo("Next: regalia attest verify")
+
+
+def _lines(value: Plain, indent: str) -> Iterator[str]:
+    match value:
+        case dict():
+            width = max((len(name) for name in value), default=0)
+            for name, inner in _in_order(value):
+                yield from _member(name.ljust(width), inner, indent)
+        case list():
+            for index, inner in enumerate(value):
+                yield from _member(f"[{index}]", inner, indent)
+        case _:
+            yield from _member("", value, indent)
+
+
+def _in_order(value: dict[str, Plain]) -> list[tuple[str, Plain]]:
+    """As it stands; registers by their numbers."""
+    if value and all(name.isdecimal() for name in value):
+        return sorted(value.items(), key=lambda member: int(member[0]))
+    return list(value.items())
+
+
+def _member(name: str, value: Plain, indent: str) -> Iterator[str]:
+    if isinstance(value, dict | list) and value:
+        yield f"{indent}  {click.style(name.rstrip(), dim=True)}"
+        yield from _lines(value, f"{indent}  ")
+        return
+    text = _text(value)
+    first, rest = text[:_FOLD], text[_FOLD:]
+    yield f"{indent}  {click.style(name, dim=True)}  {first}"
+    while rest:
+        yield f"{indent}  {' ' * len(name)}  {rest[:_FOLD]}"
+        rest = rest[_FOLD:]
+
+
+def _text(value: Plain) -> str:
+    if value is None or value in ("", [], {}):
+        return "—"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= _HEX_FROM:
+        return f"{value} ({value:#x})"
+    text = str(value)
+    return text if text.isprintable() else ascii(text)

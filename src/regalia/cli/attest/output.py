@@ -1,0 +1,225 @@
+"""How the attest commands show an appraisal, to people and to programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from regalia.appraisal.check import Outcome
+from regalia.appraisal.claims import Hardware
+from regalia.cli.attest.words import GENERAL, STANDING, SUBJECTS
+from regalia.cli.facts import show_facts
+from regalia.cli.output import show_json
+from regalia.core.clock import rfc3339
+from regalia.host.localfs import write_new
+from regalia.policy.ear_document import MEDIA_TYPE, Status
+from regalia.wire.evidence import Tee
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from regalia.appraisal.check import Step
+    from regalia.appraisal.claims import Claims
+    from regalia.cli.attest.result import Result
+
+_COLORS = {Status.AFFIRMING: "green", Status.WARNING: "yellow"}
+_SAYS = {
+    Status.AFFIRMING: "AFFIRMED",
+    Status.WARNING: "ACCEPTED WITH A WARNING",
+    Status.CONTRAINDICATED: "REFUSED",
+    Status.NONE: "REFUSED",
+}
+_VALUE_WIDTH = 64  # characters of a value in the table
+
+
+def show_result(result: Result, *, explain: bool, as_json: bool) -> None:
+    """Print the answer."""
+    if as_json:
+        show_json(result_json(result))
+        return
+    _show_headline(result)
+    if explain:
+        _show_words(result.question.found.subject)
+    _show_steps(result.steps, explain=explain)
+    _show_findings(result)
+    _show_open(result)
+
+
+def result_json(result: Result) -> dict[str, object]:
+    """The answer for programs; ``ok`` only for an affirming one."""
+    question = result.question
+    refusal = result.refusal
+    codes = [each.code.name for each in result.findings]
+    return {
+        "ok": result.exit_status == 0,
+        "status": result.ear.status().value,
+        "form": question.found.form,
+        "tee": question.found.subject,
+        "hardware": "unverified" if result.hardware is None else str(result.hardware),
+        "policy": {"name": question.rules.name, "id": question.rules.policy_id},
+        "fresh": question.challenge is not None and refusal is None,
+        "now": rfc3339(question.now),
+        "codes": codes if refusal is None else [refusal.code.name],
+        "refusal": None if refusal is None else refusal.as_dict(),
+        "findings": [
+            {"code": each.code.name, "what": each.what, "why": each.code.why, "fix": each.fix}
+            for each in result.findings
+        ],
+        "not_judged": list(result.not_judged),
+        "unbound_devices": question.unbound_devices,
+        "wildcards": list(question.wildcards),
+        "checks": [
+            {
+                "name": step.check.name,
+                "title": step.check.title,
+                "meaning": step.check.meaning,
+                "outcome": step.outcome.value,
+                "passed": step.passed,
+                "code": step.code,
+                "seen": step.seen,
+                "wanted": step.wanted,
+                "source": step.check.source.value,
+            }
+            for step in result.steps
+        ],
+        "ear": result.ear.wire(),
+    }
+
+
+def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Path | None) -> None:
+    """The EAR as canonical JSON, or signed as a JWT. Raises LocalError or KeyAccessError."""
+    if key is None:
+        write_new(path, result.ear.encode())
+        return
+    from regalia.cli.policy.input import signing_keys
+    from regalia.crypto.jws import sign_compact
+
+    (signer,) = signing_keys((key,), passphrase_file)
+    write_new(path, sign_compact(result.ear.encode(), signer, typ=MEDIA_TYPE).encode("ascii"))
+
+
+def _show_headline(result: Result) -> None:
+    question, claims = result.question, result.claims
+    status = result.ear.status()
+    facts = [
+        ("evidence", question.found.form),
+        ("hardware", _hardware(result)),
+        ("policy", f"{question.rules.name} ({question.rules.signature})"),
+        ("time", rfc3339(question.now)),
+        ("freshness", _freshness(result)),
+    ]
+    facts += [
+        ("device", f"{device.kind} {device.identity.hex()}, {device.revocation}")
+        for device in result.devices
+    ]
+    if claims is not None:
+        facts += [("measurement", claims.measurement.hex())]
+        facts += [("machine", _machine(claims))]
+        facts += [(name.replace("_", " "), str(value)) for name, value in claims.tcb.items()]
+        facts += [("revocation", str(claims.revocation))]
+    title = click.style(_SAYS[status], fg=_COLORS.get(status, "red"), bold=True)
+    show_facts(title, facts)
+
+
+def _machine(claims: Claims) -> str:
+    """AWS names instances in words, all others in bytes."""
+    name = claims.instance
+    if claims.tee is Tee.NITRO:
+        return name.decode("ascii", "replace")
+    return name.hex() if any(name) else "the evidence names none"
+
+
+def _show_words(subject: str) -> None:
+    for text in (GENERAL, SUBJECTS[subject], STANDING):
+        click.echo(f"\n{click.wrap_text(text, width=100)}")
+
+
+def _hardware(result: Result) -> str:
+    subject = result.question.found.subject
+    if result.claims is not None:
+        subject = f"{subject}, {result.claims.product}"
+    if result.hardware is None:
+        return "unverified"
+    if result.hardware is not Hardware.GENUINE:
+        return f"SIMULATED {subject}: protects nothing from the host"
+    return f"genuine {subject}"
+
+
+def _freshness(result: Result) -> str:
+    if result.question.challenge is None:
+        return "NOT CHECKED (--challenge any): this may be a replay of somebody else's evidence"
+    return "not reached" if result.refusal is not None else "bound to the challenge"
+
+
+def _show_steps(steps: tuple[Step, ...], *, explain: bool) -> None:
+    click.echo(click.style("\nChecks of the verifier", bold=True))
+    for number, step in enumerate(steps, start=1):
+        click.echo(f"{_mark(step)} {number:2}. {step.check.title}")
+        for line in _step_lines(step, explain=explain):
+            click.echo(f"         {line}")
+
+
+def _mark(step: Step) -> str:
+    """A check that nobody could make, and that a word left open, did not pass."""
+    color = {Outcome.FAIL: "red", Outcome.OPEN: "yellow", Outcome.PASS: "green"}[step.outcome]
+    word = "FAIL" if step.outcome is Outcome.FAIL else step.outcome.value
+    return click.style(word, fg=color)
+
+
+def _step_lines(step: Step, *, explain: bool) -> Iterator[str]:
+    if step.seen:
+        yield click.style("seen    ", dim=True) + _short(step.seen)
+    if step.wanted:
+        yield click.style("wanted  ", dim=True) + _short(step.wanted)
+    if step.code:
+        yield click.style("code    ", dim=True) + step.code
+    if explain or step.outcome is Outcome.FAIL:
+        yield click.style("means   ", dim=True) + step.check.meaning
+
+
+def _short(text: str) -> str:
+    tame = text if text.isprintable() else ascii(text)
+    return tame if len(tame) <= _VALUE_WIDTH * 3 else f"{tame[: _VALUE_WIDTH * 3]}..."
+
+
+def _show_findings(result: Result) -> None:
+    if result.refusal is not None:
+        click.echo(click.style(f"\nRefused: {result.refusal.code.name}", fg="red", bold=True))
+        click.echo(result.refusal.explain())
+        return
+    click.echo(click.style(f"\nRules of {result.question.rules.name}", bold=True))
+    if not result.findings:
+        click.echo(f"{click.style('pass', fg='green')} every rule about the platform is met")
+    for finding in result.findings:
+        click.echo(f"{click.style('FAIL', fg='red')} {finding.code.name}: {finding.what}.")
+        click.echo(f"         {finding.code.why}")
+        click.echo(f"         To do: {finding.fix}")
+
+
+def _show_open(result: Result) -> None:
+    if result.refusal is not None:
+        return
+    if result.not_judged:
+        click.echo("Not judged: whose workload this is. A policy of its owner says that.")
+    distinct = len({device.identity for device in result.devices})
+    if distinct != len(result.devices):
+        click.echo(f"Only {distinct} of these {len(result.devices)} are different devices.")
+    unbound = result.question.unbound_devices
+    if unbound:
+        text = (
+            f"Not known: whether the {unbound} devices are this CPU's. A runtime's whole answer,"
+            " with the challenge that it was asked with, shows it."
+        )
+        click.echo(click.style(text, fg="yellow"))
+    if result.claims is None:
+        click.echo("No CPU commits to these devices: by themselves they say nothing of a machine.")
+    wildcards = result.question.wildcards
+    if wildcards and not result.question.rules.applied.built_in:
+        click.echo(f"Left open by the policy: {', '.join(wildcards)}.")
+    for name, submod in result.ear.submods.items():
+        said = ", ".join(
+            f"{claim} {value}" for claim, value in submod.vector.claims().items() if value
+        )
+        click.echo(click.style(f"Trustworthiness of {name} (AR4SI): {said}", dim=True))

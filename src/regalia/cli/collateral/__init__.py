@@ -1,0 +1,1 @@
+"""``regalia collateral``: one module for each step of its work."""

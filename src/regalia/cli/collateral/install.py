@@ -1,0 +1,199 @@
+"""``regalia collateral import``: verified, then installed whole or not at all.
+
+    DIR/collateral.bundle       what services read
+    DIR/collateral.previous     the one before
+    DIR/collateral-floor.json   the newest serial number that was ever there
+
+One file is one rename, so a reader sees the old bundle or the new one. The floor is raised last:
+whoever reads the bundle before that raises it as well.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.cli.collateral.input import INSTALLED
+from regalia.cli.collateral.options import read_keys
+from regalia.cli.facts import show_facts, show_table, warn
+from regalia.cli.output import show_json
+from regalia.core.clock import parse_rfc3339, rfc3339
+from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.host.clock import system_clock
+from regalia.host.events import Event, emit
+from regalia.host.localfs import os_errors, read_file, replace_file
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia.crypto.sign import VerifyKey
+    from regalia.verifier.collateral import Floor, Item, VerifiedBundle
+
+PREVIOUS = "collateral.previous"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Whose a bundle must be."""
+
+    signers: tuple[VerifyKey, ...]
+    threshold: int
+    site: str
+
+    def verify(self, data: bytes, floor: Floor, now: datetime) -> VerifiedBundle:
+        """``verify_bundle`` without grace. Raises RegaliaError."""
+        from regalia.appraisal.collateral_rule import NO_GRACE
+        from regalia.verifier.collateral import verify_bundle
+
+        return verify_bundle(
+            data,
+            name=self.site,
+            signers=self.signers,
+            threshold=self.threshold,
+            floor=floor,
+            now=now,
+            grace=NO_GRACE,
+        )
+
+
+def import_bundle(
+    path: Path,
+    into: Path,
+    signers: tuple[Path, ...],
+    threshold: int,
+    name: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Verify and install.
+
+    Raises:
+        UsageError: nobody is named who may have signed it, or no site.
+        RegaliaError: it does not verify, or cannot be installed; nothing has changed then.
+    """
+    from regalia.client.collateral import FloorFile
+    from regalia.crypto.dsse import LIMIT
+
+    if not signers:
+        raise UsageError(CoreCode.BAD_USAGE, "name a public key that may sign it with --signer")
+    data, keys = read_file(path, limit=LIMIT), read_keys(signers)
+    with os_errors(into):
+        into.mkdir(parents=True, exist_ok=True)
+    with FloorFile.locked(into) as floors:
+        site = name or floors.name()
+        if site is None:
+            raise UsageError(CoreCode.BAD_USAGE, f"{into} is new: say for which site with --name")
+        expected = Expected(keys, threshold, site)
+        before = _installed(into, expected)
+        try:
+            bundle = expected.verify(data, floors.read(site), system_clock())
+            if before is not None:
+                before.floor.require(bundle.document, bundle.digest)
+        except RegaliaError as exc:
+            emit(Event.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
+            raise
+        _install(into, data)
+        floors.raise_to(bundle)
+    emit(
+        Event.COLLATERAL_INSTALLED,
+        name=site,
+        serial=bundle.document.serial,
+        previous_serial=None if before is None else before.document.serial,
+        digest=str(bundle.digest),
+        next_update=bundle.document.next_update,
+        entries=len(bundle.items),
+        signed_by=list(bundle.signed_by),
+    )
+    _report(into, bundle, before, as_json=as_json)
+
+
+def _installed(into: Path, expected: Expected) -> VerifiedBundle | None:
+    """What is there now, by the same signers, whatever its dates."""
+    from regalia.crypto.dsse import LIMIT
+    from regalia.verifier.collateral import NO_FLOOR, peek_bundle
+
+    path = into / INSTALLED
+    with os_errors(path):
+        if not path.exists():
+            return None
+    data = read_file(path, limit=LIMIT)
+    try:
+        then = parse_rfc3339(peek_bundle(data).document.issued)
+        return expected.verify(data, NO_FLOOR, then)
+    except RegaliaError as exc:
+        warn(f"{path} does not verify and is replaced: {exc}")
+        return None
+
+
+def _install(into: Path, data: bytes) -> None:
+    """Keep the current bundle as the previous one, then put the new one in its place."""
+    current, previous = into / INSTALLED, into / PREVIOUS
+    with os_errors(into):
+        for left in (*into.glob(".collateral*"), *into.glob("..collateral*")):  # of a killed run
+            left.unlink(missing_ok=True)
+        same = current.exists() and current.read_bytes() == data
+        if current.exists() and not same:
+            link = into / f".{PREVIOUS}.{secrets.token_hex(8)}"
+            link.hardlink_to(current)
+            link.replace(previous)
+            link.unlink(missing_ok=True)  # renaming one name of a file over another does nothing
+    if not same:
+        replace_file(current, data)
+
+
+def _report(
+    into: Path, bundle: VerifiedBundle, before: VerifiedBundle | None, *, as_json: bool
+) -> None:
+    changes = changed(() if before is None else before.items, bundle.items)
+    soonest = min((i.valid_until for i in bundle.items if i.valid_until is not None), default=None)
+    facts = {
+        "installed": str(into / INSTALLED),
+        "name": bundle.document.name,
+        "serial": bundle.document.serial,
+        "previous_serial": None if before is None else before.document.serial,
+        "next_update": bundle.document.next_update,
+        "soonest_entry_ends": None if soonest is None else rfc3339(soonest),
+        "signed_by": list(bundle.signed_by),
+    }
+    if as_json:
+        names = ("kind", "name", "old", "new")
+        body = [dict(zip(names, change, strict=True)) for change in changes]
+        show_json({"ok": True, **facts, "changes": body})
+        return
+    show_facts(
+        "Installed",
+        [
+            (name, ", ".join(value) if isinstance(value, list) else str(value))
+            for name, value in facts.items()
+            if value is not None
+        ],
+    )
+    if changes:
+        show_table(("kind", "name", "old", "new"), changes)
+
+
+def changed(old: tuple[Item, ...], new: tuple[Item, ...]) -> list[tuple[str, str, str, str]]:
+    """(kind, name, old, new) of every entry that is not the same in both; a dash is no entry."""
+    before = {(item.kind.value, item.name): item for item in old}
+    after = {(item.kind.value, item.name): item for item in new}
+    return [
+        (*key, _told(before.get(key)), _told(after.get(key)))
+        for key in sorted(before.keys() | after.keys())
+        if _content(before.get(key)) != _content(after.get(key))
+    ]
+
+
+def _content(item: Item | None) -> bytes | None:
+    return None if item is None else item.content
+
+
+def _told(item: Item | None) -> str:
+    """A piece of collateral in a few words: until when, and the beginning of its digest."""
+    from regalia.core.types import Digest
+
+    if item is None:
+        return "-"
+    until = "" if item.valid_until is None else f"until {rfc3339(item.valid_until)} "
+    return f"{until}sha256:{Digest.of(item.content).raw.hex()[:12]}"

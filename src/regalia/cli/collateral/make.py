@@ -1,0 +1,181 @@
+"""``regalia collateral export`` and ``sign``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.cli.collateral.options import read_keys
+from regalia.cli.facts import show_facts, warn
+from regalia.cli.output import show_json
+from regalia.cli.policy.input import must_be_new, signing_keys
+from regalia.core.clock import rfc3339
+from regalia.core.errors import CoreCode, UsageError
+from regalia.host.clock import system_clock
+from regalia.host.localfs import read_file, write_new
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia.crypto.sign import VerifyKey
+    from regalia.verifier.collateral import Item, VerifiedBundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """The command's options."""
+
+    folder: Path
+    out: Path
+    name: str | None
+    serial: int | None
+    next_update: datetime
+    after: Path | None
+    tcb_floor: int | None
+    sign_with: tuple[Path, ...]
+    passphrase_file: Path | None
+    signers: tuple[Path, ...]
+    as_json: bool
+
+
+def export_folder(options: ExportOptions) -> None:
+    """Make a bundle of a folder.
+
+    Raises:
+        UsageError: something is missing on the command line.
+        ParseError, LocalError: a file cannot be read as collateral.
+        AttestationError: COLLATERAL_ROLLBACK, it would go back behind --after.
+    """
+    from regalia.cli.collateral.input import read_items
+    from regalia.verifier.collateral import make_bundle, peek_bundle
+
+    if not options.sign_with:
+        raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
+    must_be_new(options.out)
+    now = system_clock()
+    if options.next_update <= now:
+        raise UsageError(CoreCode.BAD_USAGE, "--next-update has passed already")
+    items = read_items(options.folder, now=now)
+    keys = signing_keys(options.sign_with, options.passphrase_file)
+    mine = tuple(key.verify_key for key in keys)
+    before = _before(options, read_keys(options.signers) or mine)
+    data = make_bundle(
+        items,
+        name=_name(options, before),
+        serial=_serial(options, before),
+        issued=now,
+        next_update=options.next_update,
+        tcb_evaluation_data_number=_tcb_floor(options, items, before),
+        keys=keys,
+    )
+    made = peek_bundle(data)
+    if before is not None:
+        before.floor.require(made.document, made.digest)
+    write_new(options.out, data)
+    for item in items:
+        if item.valid_until is not None and item.valid_until < now:
+            warn(f"{item.kind} {item.name} ended at {rfc3339(item.valid_until)}")
+    facts: dict[str, object] = {
+        "out": str(options.out),
+        "name": made.document.name,
+        "serial": made.document.serial,
+        "next_update": made.document.next_update,
+        "entries": len(made.items),
+        "digest": str(made.digest),
+        "signed_by": list(made.signers),
+    }
+    if options.as_json:
+        show_json({"ok": True, **facts})
+        return
+    show_facts("Made a bundle", [(name, _text(value)) for name, value in facts.items()])
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _before(options: ExportOptions, signers: tuple[VerifyKey, ...]) -> VerifiedBundle | None:
+    """The bundle that the new one follows; its dates do not matter any more."""
+    from regalia.appraisal.collateral_rule import NO_GRACE
+    from regalia.core.clock import parse_rfc3339
+    from regalia.crypto.dsse import LIMIT
+    from regalia.verifier.collateral import NO_FLOOR, peek_bundle, verify_bundle
+
+    if options.after is None:
+        return None
+    data = read_file(options.after, limit=LIMIT)
+    document = peek_bundle(data).document
+    return verify_bundle(
+        data,
+        name=document.name if options.name is None else options.name,
+        signers=signers,
+        threshold=1,
+        floor=NO_FLOOR,
+        now=parse_rfc3339(document.issued),
+        grace=NO_GRACE,
+    )
+
+
+def _name(options: ExportOptions, before: VerifiedBundle | None) -> str:
+    if options.name is not None:
+        return options.name
+    if before is None:
+        raise UsageError(CoreCode.BAD_USAGE, "say for which site the bundle is with --name")
+    return before.document.name
+
+
+def _serial(options: ExportOptions, before: VerifiedBundle | None) -> int:
+    if options.serial is not None:
+        return options.serial
+    if before is None:
+        raise UsageError(
+            CoreCode.BAD_USAGE, "give --serial, or the bundle that this one follows with --after"
+        )
+    return before.document.serial + 1
+
+
+def _tcb_floor(
+    options: ExportOptions, items: tuple[Item, ...], before: VerifiedBundle | None
+) -> int:
+    """What is asked for; or the lowest number in it, and never less than before."""
+    from regalia.verifier.collateral import IntelDocument
+
+    if options.tcb_floor is not None:
+        return options.tcb_floor
+    numbers = [
+        item.parsed.tcb_evaluation_data_number
+        for item in items
+        if isinstance(item.parsed, IntelDocument)
+    ]
+    least = 0 if before is None else before.document.floors.tcb_evaluation_data_number
+    return max(min(numbers, default=0), least)
+
+
+def sign_bundle(
+    bundle: Path,
+    sign_with: tuple[Path, ...],
+    passphrase_file: Path | None,
+    out: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Add signatures.
+
+    Raises:
+        UsageError, ParseError, LocalError, KeyAccessError.
+    """
+    from regalia.crypto.dsse import LIMIT
+    from regalia.verifier.collateral import add_signatures, peek_bundle
+
+    if not sign_with:
+        raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
+    must_be_new(out)
+    data = add_signatures(read_file(bundle, limit=LIMIT), signing_keys(sign_with, passphrase_file))
+    write_new(out, data)
+    found = peek_bundle(data)
+    if as_json:
+        show_json({"ok": True, "out": str(out), "signed_by": list(found.signers)})
+        return
+    names = _text([*found.signers])
+    show_facts(f"{out} holds", [("digest", str(found.digest)), ("signed by", names)])

@@ -1,0 +1,1 @@
+"""``regalia measure``: one module for each kind of image."""

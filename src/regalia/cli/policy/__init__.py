@@ -1,0 +1,1 @@
+"""``regalia policy``: one module for each step of its work."""

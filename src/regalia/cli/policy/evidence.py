@@ -1,0 +1,191 @@
+"""Evidence that the policy commands read, and how they verify it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.cli.facts import warn
+from regalia.cli.policy.input import read_anchors
+from regalia.client.collateral import load_collateral
+from regalia.core.codec import unhex
+from regalia.core.errors import AttestationError, CoreCode, UsageError
+from regalia.host.localfs import read_file
+from regalia.inspect.recognize import LIMIT, recognize
+from regalia.tees.tpm.evidence import TpmCode
+from regalia.verifier.composite import join_unbound, require_distinct
+from regalia.verifier.genuine import GenuineOnly
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import CHALLENGE_SIZE, REPORT_DATA_SIZE, Binding
+from regalia.wire.runtime_config import parse_runtime_config
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.collateral_rule import CollateralRule
+    from regalia.client.collateral import BundleSource
+    from regalia.inspect.recognized import Recognized
+    from regalia.verifier.collateral import CollateralSet
+    from regalia.wire.evidence import Evidence
+    from regalia.wire.runtime_config import RuntimeConfig
+
+ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A file of evidence, raw and untrusted, and what it must be bound to.
+
+    Attributes:
+        path: the file.
+        found: what it holds.
+        expected: the binding; or the bare report data or nonce; or None for the word any.
+    """
+
+    path: Path
+    found: Recognized
+    expected: Binding | bytes | None
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of a CPU or TPM.
+
+        Raises:
+            AttestationError: AK_UNBOUND, a bare quote.
+            UsageError: the file holds evidence of devices alone.
+        """
+        if self.found.bare_quote is not None:
+            raise AttestationError(
+                TpmCode.AK_UNBOUND, "the quote comes with a bare public key, anybody's"
+            )
+        if self.found.evidence is None:
+            raise UsageError(
+                CoreCode.BAD_USAGE,
+                f"{self.path} holds evidence of devices alone; to pin them give --platform-only",
+            )
+        return self.found.evidence
+
+    def config(self) -> RuntimeConfig:
+        """The measured configuration that came along.
+
+        Raises:
+            UsageError: none did: it is a vendor's own evidence.
+            ParseError: it is malformed.
+        """
+        if not self.evidence.runtime_config:
+            raise UsageError(
+                CoreCode.BAD_USAGE,
+                f"{self.path} is {self.found.form}, without a runtime configuration: `policy pin"
+                " --platform-only` pins what it says of the platform, and `attest verify` holds"
+                " it against a policy",
+            )
+        return parse_runtime_config(self.evidence.runtime_config)
+
+
+def read_given(path: Path, *, report_data: str | None, challenge: str | None) -> Given:
+    """Read evidence in any form that is known.
+
+    Args:
+        path: an evidence envelope, the serving evidence that a runtime answers with, or a
+            vendor's own evidence.
+        report_data: hex digits, or the word ``any``. 64 bytes for an envelope; for a vendor's
+            evidence all of its report data or nonce.
+        challenge: 64 hex digits, for serving evidence: the challenge that was asked with.
+
+    Raises:
+        UsageError: neither or both are given, or a challenge for anything but serving evidence.
+        ParseError, LocalError: the file is not usable.
+    """
+    if (report_data is None) == (challenge is None):
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            "give either --report-data HEX (or the word any), or --challenge HEX if the file is"
+            " what a runtime answered to that challenge",
+        )
+    found = recognize(read_file(path, limit=LIMIT))
+    if challenge is not None:
+        if found.serving is None:
+            raise UsageError(
+                CoreCode.BAD_USAGE,
+                f"{path} is {found.form}, which does not say what keys it binds:"
+                " give --report-data",
+            )
+        nonce = unhex(challenge, what="--challenge", size=CHALLENGE_SIZE)
+        return Given(path, found, found.serving.binding(nonce))
+    if report_data == ANY:
+        warn(
+            f"{path}: report data is not checked (any), so this may be a replay, and the keys of"
+            " whoever sent it were not compared."
+        )
+        return Given(path, found, None)
+    ours = found.evidence is not None and found.evidence.runtime_config
+    size = REPORT_DATA_SIZE if ours else None
+    return Given(path, found, unhex(report_data or "", what="--report-data", size=size))
+
+
+@dataclass(frozen=True, slots=True)
+class Appraiser:
+    """How evidence files are verified."""
+
+    verifier: Verifier
+    now: datetime
+
+    def claims(self, given: Given, rule: CollateralRule) -> Claims:
+        """Verified claims, those of devices included.
+
+        Raises:
+            UsageError: see ``Given.evidence``.
+            ParseError, AttestationError: malformed or not genuine.
+        """
+        evidence, expected = given.evidence, given.expected
+        if isinstance(expected, Binding):
+            return self.verifier.verify(evidence, expected=expected, rule=rule, now=self.now)
+        claims = self._cpu(evidence, expected, rule)
+        if not evidence.devices:
+            return claims
+        warn(
+            f"{given.path}: each device is genuine, and whether they answered together with this"
+            " CPU is not known. A runtime's answer and --challenge show it."
+        )
+        genuine = self._genuine(rule)
+        devices = (genuine.device(each) for each in evidence.devices)
+        return join_unbound(claims, tuple(each.dangerous_without_freshness() for each in devices))
+
+    def devices(self, given: Given, rule: CollateralRule) -> tuple[DeviceClaims, ...]:
+        """Verified claims of devices without a CPU. Raises as ``claims``."""
+        genuine, expected = self._genuine(rule), given.expected
+        replayable = tuple(genuine.device(each) for each in given.found.devices)
+        found = tuple(
+            each.fresh(expected)
+            if isinstance(expected, bytes)
+            else each.dangerous_without_freshness()
+            for each in replayable
+        )
+        require_distinct(found)  # the switches that GPUs name may be in another file
+        return found
+
+    def _cpu(self, evidence: Evidence, expected: bytes | None, rule: CollateralRule) -> Claims:
+        if expected is None:
+            return self._genuine(rule).cpu(evidence).dangerous_without_freshness()
+        if evidence.runtime_config:
+            return self.verifier.verify_cpu(evidence, report_data=expected, rule=rule, now=self.now)
+        return self._genuine(rule).cpu(evidence).fresh(expected)
+
+    def _genuine(self, rule: CollateralRule) -> GenuineOnly:
+        return GenuineOnly(verifier=self.verifier, rule=rule, now=self.now)
+
+
+def make_appraiser(
+    anchor: Path | None,
+    collateral: Path | BundleSource | None,
+    *,
+    now: datetime,
+    loose: CollateralSet | None = None,
+) -> Appraiser:
+    """Read anchors and collateral. Raises ParseError, AttestationError or LocalError."""
+    provided = load_collateral(collateral, clock=lambda: now)
+    if loose is not None:
+        provided = provided.with_loose(loose)
+    return Appraiser(Verifier(read_anchors(anchor), provided), now)

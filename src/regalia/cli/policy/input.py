@@ -1,0 +1,141 @@
+"""What the policy commands read: policies with their signatures, models, keys, roots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regalia.cli.facts import warn
+from regalia.core.errors import CoreCode, IntegrityError, LocalError, UsageError
+from regalia.host.localfs import read_file
+
+if TYPE_CHECKING:
+    from regalia.core.types import KeyFingerprint, ModelId
+    from regalia.crypto.sign import SigningKey, VerifyKey
+    from regalia.policy.documents import ClientPolicy, ReleasePolicy
+    from regalia.verifier.anchors import TrustAnchors
+
+_PEM_LIMIT = 64 * 1024  # bytes
+_ENVELOPE_START = b'{"payload":'  # canonical DSSE begins so
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """A policy and what is known of its signature.
+
+    Attributes:
+        signed_by: key fingerprints that the file names; they are checked only if ``checked``.
+        checked: the signatures were verified with keys that the caller named.
+    """
+
+    policy: ReleasePolicy | ClientPolicy
+    signed_by: tuple[str, ...]
+    checked: bool
+
+    def signature(self) -> str:
+        """For a person."""
+        if not self.signed_by:
+            return "unsigned"
+        names = ", ".join(self.signed_by)
+        return f"verified: {names}" if self.checked else f"NOT CHECKED (give --signer): {names}"
+
+
+def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyFile:
+    """Read a signed release policy, a draft or a client policy.
+
+    Raises:
+        ParseError: malformed. LocalError: not readable.
+        IntegrityError: signers were named, and the file is unsigned or signed by others.
+    """
+    from regalia.crypto import dsse
+    from regalia.policy.signed import load_release_policy, read_draft, read_unverified
+
+    data = read_file(path, limit=dsse.LIMIT)
+    keys = tuple(_public_key(Path(word)) for word in signers)
+    if not data.startswith(_ENVELOPE_START):
+        policy = read_draft(data)
+        if keys:
+            raise IntegrityError(dsse.DsseCode.UNSIGNED, f"{path} carries no signature")
+        return PolicyFile(policy, (), checked=False)
+    names = tuple(name for name, _ in dsse.parse_envelope(data, what="policy").signatures)
+    if keys:
+        trusted = {str(key.fingerprint) for key in keys}
+        good = tuple(name for name in names if name in trusted)
+        return PolicyFile(load_release_policy(data, keys, threshold), good, checked=True)
+    return PolicyFile(read_unverified(data), names, checked=False)
+
+
+def _public_key(path: Path) -> VerifyKey:
+    from regalia.crypto.sign import VerifyKey
+
+    return VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT))
+
+
+def signing_keys(paths: tuple[Path, ...], passphrase_file: Path | None) -> tuple[SigningKey, ...]:
+    """Private keys. Raises LocalError, UsageError or KeyAccessError."""
+    from regalia.cli.sealing import read_signing_key
+
+    return tuple(read_signing_key(path, passphrase_file) for path in paths)
+
+
+def must_be_new(*paths: Path) -> None:
+    """Refuse before anything is read, asked or written. Raises LocalError."""
+    for path in paths:
+        if path.exists():
+            raise LocalError(CoreCode.FILE_EXISTS, f"{path} exists")
+        if not path.absolute().parent.is_dir():
+            raise LocalError(CoreCode.FILE_MISSING, f"{path}: its folder does not exist")
+
+
+def key_fingerprint(word: str) -> KeyFingerprint:
+    """``key:<64 hex>``, or the path of a public key."""
+    from regalia.core.types import KeyFingerprint
+
+    if word.startswith(f"{KeyFingerprint.PREFIX}:"):
+        return KeyFingerprint.parse(word)
+    return _public_key(Path(word)).fingerprint
+
+
+def read_model(
+    word: str, owner: KeyFingerprint, minimum_version: int | None
+) -> tuple[ModelId, int]:
+    """The model's id and the lowest version to accept.
+
+    Args:
+        word: ``model:<64 hex>``, a sealed model's directory, or its manifest file.
+        owner: whose signature the manifest must carry.
+        minimum_version: None takes the manifest's.
+
+    Raises:
+        UsageError: an id alone does not tell a version.
+        ParseError, IntegrityError, LocalError: the manifest is not usable.
+    """
+    from regalia.cli.sealing import read_manifest_file
+    from regalia.core.types import ModelId
+    from regalia.crypto.dsse import LIMIT
+    from regalia.seal.manifest import verify_manifest
+
+    if word.startswith(f"{ModelId.PREFIX}:"):
+        if minimum_version is None:
+            raise UsageError(
+                CoreCode.BAD_USAGE, "--model with an id needs --minimum-version N as well"
+            )
+        return ModelId.parse(word), minimum_version
+    path = Path(word)
+    data = read_manifest_file(path) if path.is_dir() else read_file(path, limit=LIMIT)
+    manifest = verify_manifest(data, signers=(owner,), minimum_version=minimum_version or 1)
+    version = manifest.content.version if minimum_version is None else minimum_version
+    return manifest.content.model_id, version
+
+
+def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
+    """The vendors' roots; or simulated ones, loudly."""
+    from regalia.verifier.anchors import TrustAnchors
+    from regalia.verifier.collateral import parse_roots
+
+    if dangerous_simulated_anchor is None:
+        return TrustAnchors.production()
+    warn("DANGEROUS: a simulated root is trusted. Nothing is protected from whoever has its key.")
+    data = read_file(dangerous_simulated_anchor, limit=_PEM_LIMIT)
+    return TrustAnchors.dangerous_simulated(parse_roots(data, what=str(dangerous_simulated_anchor)))

@@ -1,1 +1,0 @@
-"""Evidence sources on real hardware: they open devices, on the attester's side only."""

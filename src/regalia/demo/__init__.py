@@ -1,1 +1,0 @@
-"""The one-command tour: everything real but the TEE, and every theft beside a control."""

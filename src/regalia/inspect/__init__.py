@@ -1,0 +1,1 @@
+"""Recognizing and decoding evidence for people. Nothing here verifies anything."""

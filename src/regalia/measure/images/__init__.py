@@ -1,0 +1,1 @@
+"""Firmware, kernel and enclave images as bytes, untrusted."""

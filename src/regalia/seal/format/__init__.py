@@ -1,0 +1,1 @@
+"""The sealed model as bytes. Spec: docs/spec/sealed-model.md."""

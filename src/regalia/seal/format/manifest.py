@@ -1,0 +1,211 @@
+"""The manifest's payload: what anybody may know of a sealed model.
+Spec: docs/spec/sealed-model.md, "Manifest".
+
+Parsing checks that the manifest agrees with itself. Whether its owner signed it is for
+``regalia.seal.manifest``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from regalia.core.codec import MIB, b64, canonical_json, parse_json, unb64
+from regalia.core.errors import CoreCode, ParseError
+from regalia.core.types import Digest, ModelId
+from regalia.seal.format.sealed import (
+    INDEX_LIMIT,
+    INDEX_PADDING,
+    SHARD_CHUNKS_MAX,
+    SHARDS_MAX,
+    STRIDES,
+    VERSION_MAX,
+    Geometry,
+    SealedCode,
+    SealId,
+    WrappedKey,
+    plaintext_size,
+    stored_size,
+    wrap_context,
+)
+
+FORMAT = "regalia/sealed-model/v1"
+SUITE_NAME = "aes-256-gcm+hkdf-sha-512"
+PAYLOAD_TYPE = "application/vnd.regalia.sealed-model.v1+json"
+LIMIT = 8 * MIB  # bytes of payload
+_KEK_LIMIT = 256  # characters
+_ALGORITHM_LIMIT = 64  # characters
+_BLOB_LIMIT = 4096  # bytes
+_SPKI_LIMIT = 1024  # bytes
+_STREAM_LIMIT = 1 << 53  # bytes
+
+
+class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of the wire structs."""
+
+
+class _File(_Doc, frozen=True, kw_only=True):
+    prefix_digest: str
+    digest: str
+    size: int
+
+
+class _Wrapped(_Doc, frozen=True, kw_only=True):
+    kek: str
+    algorithm: str
+    blob: str
+
+
+class _Wire(_Doc, frozen=True, kw_only=True):
+    format: str
+    suite: str
+    seal_id: str
+    model_id: str
+    version: int
+    stride: int
+    shard_chunks: int
+    stream_size: int
+    signer: str | None
+    wrapped_key: _Wrapped
+    index: _File
+    shards: list[_File]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """One encrypted file, as its owner wrote it."""
+
+    size: int  # bytes, prefix included
+    prefix_digest: Digest  # SHA-256 of the first 4096 bytes
+    digest: Digest  # SHA-256 of the whole file, as sha256sum prints it
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A well-formed manifest. Nothing is said about who wrote it."""
+
+    seal_id: SealId
+    model_id: ModelId
+    version: int  # 1 … 2^53 - 1, monotonic over the life of a model
+    geometry: Geometry
+    signer: bytes | None  # SubjectPublicKeyInfo of the owner's key; None when unsigned
+    wrapped_key: WrappedKey
+    index: SealedFile
+    shards: tuple[SealedFile, ...]
+
+    def stored_total(self) -> int:
+        """Bytes of all encrypted files."""
+        return self.index.size + sum(shard.size for shard in self.shards)
+
+    def wrap_context(self) -> bytes:
+        """What the wrapping of this model's key is bound to."""
+        return wrap_context(self.model_id, self.version, self.seal_id)
+
+    def encode(self) -> bytes:
+        """Canonical JSON: the DSSE payload."""
+        return canonical_json(
+            _Wire(
+                format=FORMAT,
+                suite=SUITE_NAME,
+                seal_id=str(self.seal_id),
+                model_id=str(self.model_id),
+                version=self.version,
+                stride=self.geometry.stride,
+                shard_chunks=self.geometry.shard_chunks,
+                stream_size=self.geometry.stream_size,
+                signer=None if self.signer is None else b64(self.signer),
+                wrapped_key=_Wrapped(
+                    kek=self.wrapped_key.kek,
+                    algorithm=self.wrapped_key.algorithm,
+                    blob=b64(self.wrapped_key.blob),
+                ),
+                index=_file_wire(self.index),
+                shards=[_file_wire(shard) for shard in self.shards],
+            )
+        )
+
+
+def _file_wire(file: SealedFile) -> _File:
+    return _File(size=file.size, prefix_digest=str(file.prefix_digest), digest=str(file.digest))
+
+
+def parse_manifest(payload: bytes) -> Manifest:
+    """Inverse of ``Manifest.encode``: raw and untrusted bytes to a self-consistent value.
+
+    Raises:
+        ParseError: TOO_LARGE, MALFORMED, SEALED_VERSION_UNKNOWN or SEALED_SUITE_UNKNOWN.
+    """
+    wire = parse_json(payload, _Wire, limit=LIMIT, what="manifest")
+    if wire.format != FORMAT:
+        raise ParseError(
+            SealedCode.SEALED_VERSION_UNKNOWN, f"manifest: format {wire.format[:80]!r}"
+        )
+    if wire.suite != SUITE_NAME:
+        raise ParseError(SealedCode.SEALED_SUITE_UNKNOWN, f"manifest: suite {wire.suite[:80]!r}")
+    if not 1 <= wire.version <= VERSION_MAX:
+        raise _malformed(f"version {wire.version}")
+    geometry = _parse_geometry(wire)
+    signer = None
+    if wire.signer is not None:
+        signer = unb64(wire.signer, what="manifest.signer", limit=_SPKI_LIMIT)
+    manifest = Manifest(
+        seal_id=SealId.parse(wire.seal_id),
+        model_id=ModelId.parse(wire.model_id),
+        version=wire.version,
+        geometry=geometry,
+        signer=signer,
+        wrapped_key=_parse_wrapped(wire.wrapped_key),
+        index=_parse_file(wire.index),
+        shards=tuple(_parse_file(shard) for shard in wire.shards),
+    )
+    if manifest.index.size > stored_size(INDEX_LIMIT, geometry.stride):
+        raise ParseError(CoreCode.TOO_LARGE, f"manifest: index of {manifest.index.size} bytes")
+    index_size = plaintext_size(manifest.index.size, geometry.stride)
+    if not index_size or index_size % INDEX_PADDING:
+        raise _malformed(f"no index has {manifest.index.size} bytes")
+    for number, shard in enumerate(manifest.shards):
+        want = stored_size(geometry.shard_size(number), geometry.stride)
+        if shard.size != want:
+            raise _malformed(f"shard {number} has {shard.size} bytes, the layout says {want}")
+    return manifest
+
+
+def _malformed(what: str) -> ParseError:
+    return ParseError(CoreCode.MALFORMED, f"manifest: {what}")
+
+
+def _parse_geometry(wire: _Wire) -> Geometry:
+    if wire.stride not in STRIDES:
+        raise _malformed(f"stride {wire.stride} is not one of {STRIDES}")
+    if not 1 <= wire.shard_chunks <= SHARD_CHUNKS_MAX:
+        raise _malformed(f"{wire.shard_chunks} chunks per shard, at most {SHARD_CHUNKS_MAX}")
+    if not 0 <= wire.stream_size <= _STREAM_LIMIT:
+        raise _malformed(f"stream of {wire.stream_size} bytes")
+    geometry = Geometry(wire.stride, wire.shard_chunks, wire.stream_size)
+    if geometry.shard_count > SHARDS_MAX:
+        raise ParseError(CoreCode.TOO_LARGE, f"manifest: {geometry.shard_count} shards")
+    if len(wire.shards) != geometry.shard_count:
+        raise _malformed(f"{len(wire.shards)} shards, the layout says {geometry.shard_count}")
+    return geometry
+
+
+def _parse_wrapped(wire: _Wrapped) -> WrappedKey:
+    for name, text, limit in (
+        ("kek", wire.kek, _KEK_LIMIT),
+        ("algorithm", wire.algorithm, _ALGORITHM_LIMIT),
+    ):
+        if not 1 <= len(text) <= limit or not text.isprintable():
+            raise _malformed(f"wrapped_key.{name}: want 1 to {limit} printable characters")
+    blob = unb64(wire.blob, what="manifest.wrapped_key.blob", limit=_BLOB_LIMIT)
+    if not 1 <= len(blob) <= _BLOB_LIMIT:
+        raise _malformed(f"wrapped_key.blob: {len(blob)} bytes")
+    return WrappedKey(kek=wire.kek, algorithm=wire.algorithm, blob=blob)
+
+
+def _parse_file(wire: _File) -> SealedFile:
+    return SealedFile(
+        size=wire.size,
+        prefix_digest=Digest.parse(wire.prefix_digest),
+        digest=Digest.parse(wire.digest),
+    )

@@ -1,0 +1,226 @@
+"""What Azure's two kinds of VM have in common: the paravisor's runtime data and its vTPM.
+
+A hardware report that was verified vouches for the runtime data; the attestation key in that
+vouches for a quote.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from dataclasses import InitVar, dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from regalia.core.errors import AttestationError, CoreCode, ParseError
+from regalia.core.types import KeyFingerprint
+from regalia.tees.azure.claims import AzureVm, AzureVtpm
+from regalia.tees.azure.evidence import checks
+from regalia.tees.azure.evidence.codes import AzureCode
+from regalia.tees.azure.evidence.hcl import parse_hcl, parse_runtime_data
+from regalia.tees.azure.evidence.wire import parse_azure
+from regalia.tees.tpm.evidence import (
+    ALL_PCRS,
+    SigningKey,
+    qualifying_data,
+    verify_quote,
+    verify_quote_signature,
+    verify_quoted_pcrs,
+)
+from regalia.tees.tpm.evidence.boot import verify_boot
+from regalia.tees.tpm.evidence.keys import spki
+from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.azure.evidence.hcl import HclReport, ReportType, RuntimeData
+    from regalia.tees.azure.evidence.wire import AzureDocument
+    from regalia.tees.tpm.evidence import VerifiedQuote
+    from regalia.wire.evidence import Evidence, Tee
+
+AK_NAME = "HCLAkPub"
+SELECTION: Mapping[HashAlg, frozenset[int]] = MappingProxyType({HashAlg.SHA256: ALL_PCRS})
+MODULUS_SIZE = 256  # bytes: the paravisor's AK is RSA-2048
+EXPONENT = "AQAB"
+
+# Keeps guests from being declared vouched for by hand; no wall against code in this process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class GuestParts:
+    """The parsed document, untrusted."""
+
+    document: AzureDocument
+    hcl: HclReport
+    event_log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VouchedGuest:
+    """Runtime data that the hardware's report data commits to. Made by ``require_vouched``."""
+
+    parts: GuestParts
+    ak: SigningKey
+    ak_name: KeyFingerprint
+    vm: AzureVm
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a vouched guest comes from require_vouched")
+
+
+def parse_parts(
+    evidence: Evidence, *, tee: Tee, report_type: ReportType, trail: Trail
+) -> GuestParts:
+    """Check 1. Raises ParseError."""
+    trail.enter(checks.DOCUMENT, f"{len(evidence.report)} bytes")
+    if evidence.tee is not tee:
+        raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {tee}")
+    document = parse_azure(evidence.report)
+    hcl = parse_hcl(document.hcl_report)
+    if hcl.report_type is not report_type:
+        raise ParseError(
+            CoreCode.MALFORMED, f"an HCL report of {hcl.report_type.name}, want {report_type.name}"
+        )
+    return GuestParts(document, hcl, evidence.event_log)
+
+
+def snp_report_within(evidence: Evidence) -> bytes:
+    """The processor's report, raw, as a hint of which certificate is wanted; empty if malformed.
+
+    The verifier says better what is wrong.
+    """
+    try:
+        return parse_hcl(parse_azure(evidence.report).hcl_report).hardware_report
+    except ParseError:
+        return b""
+
+
+def require_vouched(parts: GuestParts, report_data: bytes, at: Circumstances) -> VouchedGuest:
+    """The hardware's report data is the digest of the runtime data, and zeros.
+
+    Args:
+        parts: parsed, untrusted.
+        report_data: 64 bytes of a hardware report that was verified.
+        at: the circumstances of the appraisal.
+
+    Raises:
+        ParseError: the runtime data is malformed, or the AK is not a key.
+        AttestationError: RUNTIME_DATA_UNBOUND or RUNTIME_KEY_MISSING.
+    """
+    expected = parts.hcl.digest().ljust(len(report_data), b"\x00")
+    at.trail.enter(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
+    if not hmac.compare_digest(report_data, expected):
+        raise AttestationError(
+            AzureCode.RUNTIME_DATA_UNBOUND,
+            f"the hardware's report data is {report_data.hex()}, want {expected.hex()}",
+        )
+    data = parts.hcl.runtime_data
+    vm, ak, name = at.cache.derived("azure runtime data", report_data, (data,), lambda: _read(data))
+    return VouchedGuest(parts, ak, name, vm, _MINT)
+
+
+def _read(data: bytes) -> tuple[AzureVm, SigningKey, KeyFingerprint]:
+    """What the runtime data says, its key, and what the key is called."""
+    runtime = parse_runtime_data(data)
+    configuration = runtime.vm_configuration
+    vm = AzureVm(
+        secure_boot=configuration.secure_boot,
+        console_enabled=configuration.console_enabled,
+        tpm_enabled=configuration.tpm_enabled,
+        tpm_persisted=configuration.tpm_persisted,
+        root_cert_thumbprint=configuration.root_cert_thumbprint,
+        vm_unique_id=configuration.vm_unique_id,
+        user_data=runtime.guest_data(),
+    )
+    ak = _attestation_key(runtime)
+    return vm, ak, KeyFingerprint.of(spki(ak.key))
+
+
+def _attestation_key(runtime: RuntimeData) -> SigningKey:
+    """HCLAkPub, RSA-2048. The paravisor makes it for RSASSA with SHA-256 and nothing else."""
+    found = [key for key in runtime.keys if key.kid == AK_NAME]
+    if len(found) != 1:
+        raise AttestationError(
+            AzureCode.RUNTIME_KEY_MISSING, f"{len(found)} keys are called {AK_NAME}, want one"
+        )
+    key = found[0]
+    if key.kty != "RSA" or key.e != EXPONENT:
+        raise ParseError(
+            CoreCode.MALFORMED, f"{AK_NAME}: kty {key.kty[:20]!r} with exponent {key.e[:20]!r}"
+        )
+    modulus = int.from_bytes(_base64url(key.n), "big")
+    try:
+        public = rsa.RSAPublicNumbers(65537, modulus).public_key()
+    except ValueError as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{AK_NAME}: not a valid key: {exc}") from exc
+    return SigningKey(public, SignatureAlg.RSASSA, HashAlg.SHA256)
+
+
+def _base64url(text: str) -> bytes:
+    """RFC 7515: base64url without padding, in its one spelling."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{AK_NAME}: n is not base64url") from exc
+    if len(raw) != MODULUS_SIZE or base64.urlsafe_b64encode(raw).rstrip(b"=") != text.encode():
+        raise ParseError(CoreCode.MALFORMED, f"{AK_NAME}: n is not {MODULUS_SIZE} bytes")
+    return raw
+
+
+def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: Circumstances) -> AzureVtpm:
+    """The AK quoted all registers over the SHA-256 of ``report_data``. Raises as ``verify_quote``,
+    and EVENTLOG_MISMATCH.
+    """
+    document = guest.parts.document
+    quote = verify_quote(
+        document.quoted,
+        document.signature,
+        document.pcrs,
+        key=guest.ak,
+        expected_data=qualifying_data(report_data),
+        selection=SELECTION,
+        trail=at.trail,
+    )
+    return _vtpm(guest, quote, at)
+
+
+def verify_any_quote(guest: VouchedGuest, at: Circumstances) -> AzureVtpm:
+    """The AK quoted all registers at some time, over something. Raises as the other."""
+    document, trail = guest.parts.document, at.trail
+    quote = verify_quote_signature(document.quoted, document.signature, key=guest.ak, trail=trail)
+    verified = verify_quoted_pcrs(
+        quote, document.pcrs, key=guest.ak, selection=SELECTION, trail=trail
+    )
+    return _vtpm(guest, verified, at)
+
+
+def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, at: Circumstances) -> AzureVtpm:
+    pcrs = verified.pcrs[HashAlg.SHA256]
+    log = guest.parts.event_log
+    boot = None
+    if log:
+        at.trail.enter(checks.EVENT_LOG, f"{len(log)} bytes")
+        registers = (verified.quote.pcr_digest,)
+        boot = at.cache.replayed(
+            "azure boot", registers, log, lambda: verify_boot(log, pcrs, HashAlg.SHA256)
+        )
+    return AzureVtpm(
+        ak=guest.ak_name,
+        extra_data=verified.quote.extra_data,
+        pcrs=pcrs,
+        clock=verified.quote.clock,
+        reset_count=verified.quote.reset_count,
+        restart_count=verified.quote.restart_count,
+        safe=verified.quote.safe,
+        firmware_version=verified.quote.firmware_version,
+        boot=boot,
+    )

@@ -1,0 +1,1 @@
+"""Measured boot: are verified claims acceptable?"""

@@ -1,0 +1,31 @@
+"""Intel TDX and SGX verifiers. Spec: docs/spec/tdx-appraisal.md.
+
+``verify_tdx`` and ``verify_sgx`` in ``verify`` are the walk. ``prepare`` verifies an operator's
+collateral once, so that a quote costs little more than its own three signatures.
+"""
+
+from regalia.tees.intel.evidence.anchors import IntelAnchors
+from regalia.tees.intel.evidence.claims_of import sgx_claims, tdx_claims
+from regalia.tees.intel.evidence.collateral import (
+    IntelCollateral,
+    SignedDocument,
+    parse_json_collateral,
+)
+from regalia.tees.intel.evidence.prepared import PreparedCollateral, Preparer, prepare
+from regalia.tees.intel.evidence.verify import GenuineQuote, verify_genuine, verify_sgx, verify_tdx
+
+__all__ = [
+    "GenuineQuote",
+    "IntelAnchors",
+    "IntelCollateral",
+    "PreparedCollateral",
+    "Preparer",
+    "SignedDocument",
+    "parse_json_collateral",
+    "prepare",
+    "sgx_claims",
+    "tdx_claims",
+    "verify_genuine",
+    "verify_sgx",
+    "verify_tdx",
+]

@@ -1,0 +1,197 @@
+"""Bodies of Intel quotes: enclave reports and TD reports, bytes to values and back.
+
+Layouts: Intel SDM volume 3D, REPORT (with the KSS fields); Intel TDX DCAP Quoting Library API,
+appendix A.3, "TD Quote Body"; the descriptors of body type 4 follow Intel's ``sgx_quote_5.h``.
+All integers are little endian. A parsed body is still raw, untrusted evidence.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, fields
+
+from regalia.core.codec import exact
+from regalia.core.errors import ParseError
+from regalia.tees.intel.names import (
+    SGX_ATTRIBUTES_DEFINED,
+    TD_ATTRIBUTES_DEFINED,
+    XFAM_FIXED0,
+    XFAM_FIXED1,
+    SgxAttributeBit,
+)
+from regalia.wire.evidence_codes import EvidenceCode
+
+ENCLAVE_REPORT_SIZE = 384  # bytes
+TD_REPORT_10_SIZE = 584
+TD_REPORT_15_SIZE = 648
+TD_REPORT_15_EX_SIZE = 885
+REPORT_DATA_SIZE = 64
+SVN_COUNT = 16  # components of CPUSVN and of TEE_TCB_SVN
+
+_ENCLAVE = struct.Struct("<16sI12s16sQQ32s32s32s32s64sHHH42s16s64s")
+_TD_10 = struct.Struct("<16s48s48s8sQQ48s48s48s48s48s48s48s48s64s")
+_TD_15 = struct.Struct("<16s48s")
+_TD_15_EX = struct.Struct("<B32s48s48s8s16s16s12s48s8s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnclaveReport:
+    """An SGX REPORT body: of an application's enclave, or of the quoting enclave itself."""
+
+    cpu_svn: bytes  # 16
+    misc_select: int
+    isv_ext_prod_id: bytes  # 16
+    attributes: int  # flags; ``SgxAttributeBit``
+    xfrm: int
+    mr_enclave: bytes  # 32
+    mr_signer: bytes  # 32
+    config_id: bytes  # 64
+    isv_prod_id: int
+    isv_svn: int
+    config_svn: int
+    isv_family_id: bytes  # 16
+    report_data: bytes  # 64
+
+    def encode(self) -> bytes:
+        """The 384 bytes. ``parse_enclave_report(b).encode() == b`` for every ``b`` that parses."""
+        return _ENCLAVE.pack(
+            self.cpu_svn,
+            self.misc_select,
+            b"",
+            self.isv_ext_prod_id,
+            self.attributes,
+            self.xfrm,
+            self.mr_enclave,
+            b"",
+            self.mr_signer,
+            b"",
+            self.config_id,
+            self.isv_prod_id,
+            self.isv_svn,
+            self.config_svn,
+            b"",
+            self.isv_family_id,
+            self.report_data,
+        )
+
+
+def parse_enclave_report(data: bytes, *, what: str) -> EnclaveReport:
+    """Parse a REPORT body. Everything reserved must be zero, and INIT one.
+
+    Raises:
+        ParseError: MALFORMED or RESERVED_BIT_SET.
+    """
+    unpacked = _ENCLAVE.unpack(exact(data, ENCLAVE_REPORT_SIZE, what=what))
+    reserved = unpacked[2] + unpacked[7] + unpacked[9] + unpacked[14]
+    if reserved.count(0) != len(reserved):
+        raise _reserved(f"{what}: reserved bytes are not zero")
+    flags = unpacked[4]
+    if flags & ~SGX_ATTRIBUTES_DEFINED:
+        raise _reserved(f"{what}: reserved bits of ATTRIBUTES {flags:#x} are not zero")
+    if not flags >> SgxAttributeBit.INIT & 1:
+        raise _reserved(f"{what}: INIT is not set in ATTRIBUTES")
+    return EnclaveReport(
+        cpu_svn=unpacked[0],
+        misc_select=unpacked[1],
+        isv_ext_prod_id=unpacked[3],
+        attributes=flags,
+        xfrm=unpacked[5],
+        mr_enclave=unpacked[6],
+        mr_signer=unpacked[8],
+        config_id=unpacked[10],
+        isv_prod_id=unpacked[11],
+        isv_svn=unpacked[12],
+        config_svn=unpacked[13],
+        isv_family_id=unpacked[15],
+        report_data=unpacked[16],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdReport15:
+    """What TDX 1.5 adds (body type 3)."""
+
+    tee_tcb_svn_2: bytes  # 16; of the TDX module that runs now
+    mr_service_td: bytes  # 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdReport15Ex:
+    """What body type 4 adds to that: identity of the TD and of where it was launched."""
+
+    vmid: int
+    td_id: bytes  # 32
+    dev_info: bytes  # 48
+    init_service_td_hash: bytes  # 48
+    init_service_td_attributes: bytes  # 8
+    init_cpu_svn: bytes  # 16
+    init_tee_tcb_svn: bytes  # 16
+    init_tee_fmspc: bytes  # 12
+    cur_service_td_hash: bytes  # 48
+    cur_service_td_attributes: bytes  # 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TdReport:
+    """A TD quote body of any type."""
+
+    tee_tcb_svn: bytes  # 16; of the TDX module that launched the TD
+    mr_seam: bytes  # 48
+    mr_signer_seam: bytes  # 48
+    seam_attributes: bytes  # 8
+    td_attributes: int  # ``TdAttributeBit``
+    xfam: int
+    mr_td: bytes  # 48
+    mr_config_id: bytes  # 48
+    mr_owner: bytes  # 48
+    mr_owner_config: bytes  # 48
+    rtmr0: bytes  # 48, like the next three
+    rtmr1: bytes
+    rtmr2: bytes
+    rtmr3: bytes
+    report_data: bytes  # 64
+    later: TdReport15 | None = None
+    extended: TdReport15Ex | None = None  # never without ``later``
+
+    def encode(self) -> bytes:
+        """``parse_td_report(b, ...).encode() == b`` for every ``b`` that parses."""
+        parts = [_TD_10.pack(*(getattr(self, name) for name in _TD_10_FIELDS))]
+        if self.later is not None:
+            parts.append(_TD_15.pack(self.later.tee_tcb_svn_2, self.later.mr_service_td))
+        if self.extended is not None:
+            parts.append(_TD_15_EX.pack(*(getattr(self.extended, n) for n in _TD_15_EX_FIELDS)))
+        return b"".join(parts)
+
+
+_TD_10_FIELDS = tuple(f.name for f in fields(TdReport) if f.name not in ("later", "extended"))
+_TD_15_FIELDS = tuple(f.name for f in fields(TdReport15))
+_TD_15_EX_FIELDS = tuple(f.name for f in fields(TdReport15Ex))
+
+
+def parse_td_report(data: bytes) -> TdReport:
+    """Parse a body of 584, 648 or 885 bytes; the caller has checked which it must be.
+
+    Raises:
+        ParseError: RESERVED_BIT_SET, in TDATTRIBUTES or XFAM.
+    """
+    later = extended = None
+    if len(data) >= TD_REPORT_15_SIZE:
+        values = _TD_15.unpack_from(data, TD_REPORT_10_SIZE)
+        later = TdReport15(**dict(zip(_TD_15_FIELDS, values, strict=True)))
+    if len(data) >= TD_REPORT_15_EX_SIZE:
+        values = _TD_15_EX.unpack_from(data, TD_REPORT_15_SIZE)
+        extended = TdReport15Ex(**dict(zip(_TD_15_EX_FIELDS, values, strict=True)))
+    named = dict(zip(_TD_10_FIELDS, _TD_10.unpack_from(data), strict=True))
+    report = TdReport(**named, later=later, extended=extended)
+    if report.td_attributes & ~TD_ATTRIBUTES_DEFINED:
+        raise _reserved(f"reserved bits of TDATTRIBUTES {report.td_attributes:#x} are not zero")
+    if report.xfam & XFAM_FIXED1 != XFAM_FIXED1 or report.xfam & ~XFAM_FIXED0:
+        raise _reserved(
+            f"XFAM is {report.xfam:#x}: no TDX module sets it so "
+            f"(always one {XFAM_FIXED1:#x}, ever one {XFAM_FIXED0:#x})"
+        )
+    return report
+
+
+def _reserved(what: str) -> ParseError:
+    return ParseError(EvidenceCode.RESERVED_BIT_SET, f"Intel quote: {what}")

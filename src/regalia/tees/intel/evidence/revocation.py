@@ -1,0 +1,58 @@
+"""Intel's revocation lists: the root's covers the CAs and signers, a PCK CA's covers the PCKs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.pki.crl import require_complete, require_signed_by
+from regalia.appraisal.revocation import known_by, require_not_listed, worst
+from regalia.tees.intel.evidence.chain import SCHEMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.claims import Revocation
+    from regalia.appraisal.pki import Certificate
+    from regalia.tees.intel.evidence.chain import PckPath
+    from regalia.tees.intel.evidence.prepared import PreparedCollateral
+
+
+def check_revocation(
+    pck: PckPath,
+    signers: Iterable[Certificate],
+    *,
+    collateral: PreparedCollateral,
+    at: Circumstances,
+) -> Revocation:
+    """Both lists are there, signed, in date, and name none of the certificates.
+
+    ``RevocationRule.ANY`` tolerates a list that is absent or out of date, and nothing else: a
+    certificate that a list names is refused, and so is a list with a bad signature.
+
+    Raises:
+        AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
+    """
+    by_root = (pck.root, pck.authority, *signers)
+    return worst(
+        _check(pck.root, by_root, collateral, at),
+        _check(pck.authority, (pck.leaf,), collateral, at),
+    )
+
+
+def _check(
+    issuer: Certificate,
+    certificates: Iterable[Certificate],
+    collateral: PreparedCollateral,
+    at: Circumstances,
+) -> Revocation:
+    own = []
+    for crl, spki in collateral.crls:
+        if crl.issuer != issuer.subject:
+            continue
+        if spki != issuer.spki:
+            require_complete(crl)
+            require_signed_by(crl, issuer, SCHEMES)
+        require_not_listed(crl, certificates, issuer)
+        own.append(crl)
+    return known_by(own, issuer, at)

@@ -1,0 +1,258 @@
+"""TDX and SGX appraisal, *is it genuine and fresh?* Spec: docs/spec/tdx-appraisal.md.
+
+ (1) The quote parses: exact sizes, known version, everything reserved is zero; what follows it is
+     zero too.
+ (2) PCK -> PCK Platform or Processor CA -> Intel SGX Root CA (key pinned).
+ (3) The PCK signed the QE report.
+ (4) The QE report is over the attestation key and the authentication data.
+ (5) The three certificates are valid at ``now``.
+ (6) The TCB info for the platform's FMSPC and PCEID is there, signed, in date.
+ (7) The quoting enclave's identity likewise: TD_QE for TDX, QE for SGX.
+ (8) The root's and the PCK CA's revocation lists are in date and name none of the certificates.
+ (9) The QE is Intel's, not in debug mode, and reaches a level of its identity.
+(10) The attestation key signed header and body.
+(11) TDX: MRSIGNERSEAM and SEAMATTRIBUTES are those of a listed module.
+(12) Platform and TDX module reach a level of the TCB info, with the module of the launch and with
+     the one that runs now; none of the levels is revoked.
+(13) REPORTDATA is what the caller expects, all 64 bytes.
+(14) TDX: an event log, if one came along, reproduces RTMR0 to RTMR3.
+
+Left to ``regalia.policy``, which gets the claims: which TCB statuses and advisories, the floor of
+the evaluation data number, debug and migration, SEPT_VE_DISABLE and the other attributes, XFAM,
+measurements, MRSERVICETD, and the list of platforms.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.revocation import worst
+from regalia.core.clock import rfc3339
+from regalia.core.errors import AttestationError, CoreCode, ParseError
+from regalia.crypto.sign import SignCode
+from regalia.tees.boot.evidence import require_rtmrs
+from regalia.tees.boot.evidence.log import parse_event_log
+from regalia.tees.intel.evidence import checks
+from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.certified import certify
+from regalia.tees.intel.evidence.chain import require_current
+from regalia.tees.intel.evidence.choose import for_platform, newest, require_dated
+from regalia.tees.intel.evidence.claims_of import event_log_claims, sgx_claims, tdx_claims
+from regalia.tees.intel.evidence.documents import EnclaveId, TcbInfoId
+from regalia.tees.intel.evidence.qe import require_identity
+from regalia.tees.intel.evidence.revocation import check_revocation
+from regalia.tees.intel.evidence.signatures import require_raw_signature
+from regalia.tees.intel.evidence.tcb import relaunch, require_module, standing
+from regalia.tees.intel.evidence.wire import VERSION_SGX, split_quote
+from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
+from regalia.wire.evidence_codes import EvidenceCode
+
+if TYPE_CHECKING:
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.claims import Revocation
+    from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
+    from regalia.tees.intel.evidence.anchors import IntelAnchors
+    from regalia.tees.intel.evidence.certified import CertifiedKey
+    from regalia.tees.intel.evidence.chain import PckPath
+    from regalia.tees.intel.evidence.documents import EnclaveIdentity, TcbInfo
+    from regalia.tees.intel.evidence.prepared import PreparedCollateral
+    from regalia.tees.intel.evidence.tcb import Standing
+    from regalia.tees.intel.evidence.wire import QuoteParts
+    from regalia.tees.intel.names import TcbStatus
+    from regalia.wire.evidence import Evidence
+
+# Keeps quotes from being declared genuine by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class GenuineQuote:
+    """A quote that passed checks 1 to 12: genuine, of unknown age. Made by ``verify_genuine``."""
+
+    quote: QuoteParts
+    certified: CertifiedKey
+    info: TcbInfo
+    identity: EnclaveIdentity
+    standing: Standing  # under the TDX module that launched the TD
+    status: TcbStatus
+    current_status: TcbStatus  # under the TDX module that runs now
+    revocation: Revocation
+    anchors: IntelAnchors
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a genuine quote comes from verify_genuine")
+
+
+def verify_tdx(
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    report_data: bytes,
+    at: Circumstances,
+) -> TdxClaims:
+    """Turn raw evidence into claims, or refuse at the first check that fails.
+
+    Args:
+        evidence: raw, untrusted; its report is a TD quote.
+        anchors: the pinned root; the one that ``collateral`` was prepared under.
+        collateral: of the verifier's operator.
+        report_data: what REPORTDATA must be, 64 bytes; ``Binding.report_data()``.
+        at: the circumstances of the appraisal.
+
+    Raises:
+        ParseError: evidence is malformed.
+        AttestationError: the evidence is not genuine, or not for this ``report_data``.
+        ValueError: ``report_data`` or ``collateral`` cannot be used (the caller's bug).
+    """
+    _require_usable(report_data)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    _check_report_data(genuine.quote.body.report_data, report_data, at.trail)  # (13)
+    return claims_of_tdx(evidence, genuine, at)  # (14)
+
+
+def verify_sgx(
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    report_data: bytes,
+    at: Circumstances,
+) -> SgxClaims:
+    """Like ``verify_tdx``, for the quote of an SGX enclave."""
+    _require_usable(report_data)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    _check_report_data(genuine.quote.body.report_data, report_data, at.trail)  # (13)
+    return sgx_claims(evidence, genuine)
+
+
+def verify_genuine(
+    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
+) -> GenuineQuote:
+    """Checks 1 to 12. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
+    if collateral.anchors != anchors:
+        raise ValueError("the collateral was prepared under other anchors")
+    now, trail = at.now, at.trail
+    trail.enter(checks.QUOTE)  # (1)
+    quote = _parse(evidence)
+    certified = certify(quote, anchors=anchors, at=at)  # (2) (3) (4)
+    pck, qe_report = certified.pck, certified.qe_report
+    trail.enter(checks.DATES)
+    if trail is not SILENT:
+        trail.note(rfc3339(now), f"{rfc3339(pck.not_before)} to {rfc3339(pck.not_after)}")
+    require_current(pck, now)  # (5)
+    tdx = evidence.tee is Tee.TDX
+    info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
+    trail.enter(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
+    qe = require_identity(qe_report, identity)  # (9)
+    trail.enter(checks.SIGNATURE)  # (10)
+    require_raw_signature(
+        certified.key,
+        quote.signature,
+        quote.signed,
+        code=SignCode.SIGNATURE_INVALID,
+        what="quote",
+    )
+    td = quote.body if isinstance(quote.body, TdReport) else None
+    if td is not None:
+        trail.enter(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (11)
+        require_module(info, td)
+    trail.enter(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (12)
+    stands, now_status = standing(info, pck.facts, td, qe)
+    status = relaunch(stands.status, now_status)
+    if trail is not SILENT:
+        seen = f"{status} {' '.join(stands.advisories)}".strip()
+        trail.note(seen, "a level not revoked")
+    return GenuineQuote(
+        quote, certified, info, identity, stands, status, now_status, revocation, anchors, _MINT
+    )
+
+
+def _parse(evidence: Evidence) -> QuoteParts:
+    """(1) The quote, of the kind of TEE that the envelope names."""
+    quote = split_quote(evidence.report)
+    tee = Tee.TDX if isinstance(quote.body, TdReport) else Tee.SGX
+    if evidence.tee is not tee:
+        raise ParseError(
+            CoreCode.MALFORMED, f"the evidence says {evidence.tee}, the quote is of {tee}"
+        )
+    if tee is Tee.SGX and evidence.event_log:
+        raise ParseError(CoreCode.MALFORMED, "an SGX enclave has no event log")
+    if tee is Tee.SGX and quote.version != VERSION_SGX:
+        raise ParseError(  # Intel's quoting enclave for SGX issues no others
+            EvidenceCode.UNSUPPORTED_VERSION, f"an SGX quote of version {quote.version}, want 3"
+        )
+    return quote
+
+
+def _collateral(
+    pck: PckPath, collateral: PreparedCollateral, at: Circumstances, *, tdx: bool
+) -> tuple[TcbInfo, EnclaveIdentity, Revocation]:
+    """(6) (7) (8) What Intel says of the platform and of its quoting enclave, and revocation."""
+    now, trail = at.now, at.trail
+    wanted = f"FMSPC {pck.facts.fmspc.hex()}, PCEID {pck.facts.pce_id.hex()}"
+    trail.enter(checks.TCB_INFO, wanted=wanted)
+    kind = TcbInfoId.TDX if tdx else TcbInfoId.SGX
+    info = newest(for_platform(collateral, kind, pck.facts), now, f"TCB info for {wanted}")
+    freshness = require_dated(info, at, "TCB info")
+    trail.note(wanted, "in date")
+    trail.enter(checks.QE_IDENTITY_DOCUMENT)
+    enclave = EnclaveId.TD_QE if tdx else EnclaveId.QE
+    identity = newest(
+        [each for each in collateral.identities if each.document.id is enclave],
+        now,
+        f"identity of the quoting enclave {enclave}",
+    )
+    freshness = worst(freshness, require_dated(identity, at, "QE identity"))
+    trail.note(enclave, "in date")
+    trail.enter(checks.REVOCATION)
+    signers = (info.signer, identity.signer)
+    revocation = check_revocation(pck, signers, collateral=collateral, at=at)
+    trail.note(revocation, "checked")
+    return info.document, identity.document, worst(freshness, revocation)
+
+
+def _require_usable(report_data: bytes) -> None:
+    if len(report_data) != REPORT_DATA_SIZE:
+        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
+
+
+def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
+    """(13) All 64 bytes. An expectation of zeros would accept a quote that anybody can have."""
+    trail.enter(checks.REPORT_DATA, seen.hex(), expected.hex())
+    if not any(expected):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
+        )
+    if not hmac.compare_digest(seen, expected):
+        raise AttestationError(
+            AttestCode.NONCE_MISMATCH, f"REPORTDATA is {seen.hex()}, want {expected.hex()}"
+        )
+
+
+def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: Circumstances) -> TdxClaims:
+    """Check 14, and claims without check 13: of unknown age. ``appraisal.unbound`` wraps them."""
+    return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, at))
+
+
+def _event_log(log: bytes, genuine: GenuineQuote, at: Circumstances) -> EventLogClaims | None:
+    """(14) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
+    td = genuine.quote.body
+    if not log or not isinstance(td, TdReport):
+        return None
+    at.trail.enter(checks.EVENT_LOG)
+    rtmrs = (td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3)
+
+    def replay() -> EventLogClaims:
+        return event_log_claims(require_rtmrs(parse_event_log(log), dict(enumerate(rtmrs))))
+
+    found = at.cache.replayed("ccel", rtmrs, log, replay)
+    at.trail.note(f"{found.events} measured events", "RTMR0 to RTMR3")
+    return found

@@ -1,0 +1,1 @@
+"""Intel TDX and SGX: are verified claims acceptable?"""

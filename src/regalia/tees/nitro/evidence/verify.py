@@ -1,0 +1,200 @@
+"""AWS Nitro appraisal, *is it genuine and fresh?* Spec: docs/spec/nitro-appraisal.md.
+
+Sections are those of AWS's "Nitro Enclaves Attestation Process".
+
+ (1) The message is untagged COSE_Sign1 in strict CBOR, and its payload an attestation document
+     with all fields in their types and limits [3.1, 3.2.2]. Nothing comes beside it.
+ (2) The algorithm is ES384, and nothing else [3.1].
+ (3) cabundle leads from the pinned root to the signer: order, signatures, CA flags, path
+     lengths, key usage, and validity at ``now``, not at the document's time [3.2.3].
+ (4) Revocation lists at hand name none of them; the relying party may demand lists [3.2.4 uses
+     none].
+ (5) The signer's key signed the document [3.2.1].
+ (6) The document is not from the future, nor older than its signer's certificate.
+ (7) The nonce is what the caller expects, all 64 bytes.
+
+Left to ``regalia.policy``, which gets the claims: debug mode (PCR0 to PCR2 of zeros), PCR values,
+the runtime configuration in PCR16, the instance, and the document's age.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from regalia.appraisal import claims as claims_format
+from regalia.appraisal.codes import AttestCode
+from regalia.core.clock import rfc3339
+from regalia.core.errors import AttestationError, CoreCode, ParseError
+from regalia.crypto.sign import SignCode
+from regalia.tees.nitro.claims import NitroClaims
+from regalia.tees.nitro.evidence import checks
+from regalia.tees.nitro.evidence.chain import verify_chain
+from regalia.tees.nitro.evidence.codes import NitroCode
+from regalia.tees.nitro.evidence.revocation import check_revocation
+from regalia.tees.nitro.evidence.wire import SIGNATURE_SIZE, parse_nitro
+from regalia.wire.cose import ES384
+from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.claims import Hardware, Revocation
+    from regalia.tees.nitro.evidence.anchors import Anchors, NitroCollateral
+    from regalia.tees.nitro.evidence.chain import TrustedSigner
+    from regalia.tees.nitro.evidence.wire import NitroDocument, NitroEvidence
+    from regalia.wire.cose import Sign1
+    from regalia.wire.evidence import Evidence
+
+_SCALAR_SIZE = SIGNATURE_SIZE // 2
+
+# Keeps documents from being declared genuine by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class GenuineDocument:
+    """A document that passed checks 1 to 6: genuine, for whatever nonce it carries."""
+
+    document: NitroDocument
+    hardware: Hardware
+    revocation: Revocation
+    age_ms: int
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a genuine document comes from verify_genuine")
+
+
+def verify_nitro(
+    evidence: Evidence,
+    *,
+    anchors: Anchors,
+    collateral: NitroCollateral,
+    report_data: bytes,
+    at: Circumstances,
+) -> NitroClaims:
+    """Turn raw evidence into claims, or refuse at the first check that fails.
+
+    Args:
+        evidence: raw, untrusted.
+        anchors: the pinned root.
+        collateral: revocation lists of the verifier's operator.
+        report_data: what the nonce must be, 64 bytes; ``Binding.report_data()``.
+        at: the circumstances of the appraisal.
+
+    Raises:
+        ParseError: evidence or collateral is malformed.
+        AttestationError: the evidence is not genuine, or not for this ``report_data``.
+        ValueError: ``report_data`` has another size (the caller's bug).
+    """
+    if len(report_data) != REPORT_DATA_SIZE:
+        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    nonce = _require_nonce(genuine.document, report_data, at.trail)  # (7)
+    return claims_of(evidence, genuine, nonce)
+
+
+def verify_genuine(
+    evidence: Evidence, *, anchors: Anchors, collateral: NitroCollateral, at: Circumstances
+) -> GenuineDocument:
+    """Checks 1 to 6. It is bound to nothing: a replay passes. Raises as ``verify_nitro``."""
+    rule, trail = at.rule, at.trail
+    trail.enter(checks.PARSE, f"{len(evidence.report)} bytes")
+    parsed = _parse(evidence)  # (1)
+    message, document = parsed.message, parsed.document
+    trail.enter(checks.ALGORITHM, str(message.algorithm), str(ES384))
+    if message.algorithm != ES384:  # (2)
+        raise AttestationError(
+            SignCode.SIGNATURE_INVALID, f"algorithm {message.algorithm}, want ES384 ({ES384})"
+        )
+    trail.enter(checks.CHAIN, f"{len(document.cabundle)} authorities")
+    signer = verify_chain(document, anchors=anchors, at=at)  # (3)
+    trail.enter(checks.REVOCATION, f"{len(collateral.crls)} lists", rule.revocation.value)
+    revocation = check_revocation(signer, collateral=collateral, at=at)  # (4)
+    trail.note(revocation.value, rule.revocation.value)
+    trail.enter(checks.SIGNATURE, str(signer.certificate))
+    _require_signature(message, signer)  # (5)
+    trail.enter(checks.TIMESTAMP, f"{document.timestamp} ms")
+    age_ms = _require_past(document, signer, at.now)  # (6)
+    return GenuineDocument(document, signer.hardware, revocation, age_ms, _MINT)
+
+
+def _parse(evidence: Evidence) -> NitroEvidence:
+    """(1) The document carries its certificates; what came beside it would be nobody's."""
+    if evidence.tee is not Tee.NITRO:
+        raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {Tee.NITRO}")
+    if evidence.endorsements or evidence.event_log:
+        raise ParseError(CoreCode.MALFORMED, "endorsements or an event log beside a Nitro document")
+    return parse_nitro(evidence.report)
+
+
+def _require_signature(message: Sign1, signer: TrustedSigner) -> None:
+    """(5) ECDSA P-384 with SHA-384 over the Sig_structure of the bytes as received."""
+    r, s = message.signature[:_SCALAR_SIZE], message.signature[_SCALAR_SIZE:]
+    signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+    try:
+        signer.key.verify(signature, message.signed_bytes(), ec.ECDSA(hashes.SHA384()))
+    except InvalidSignature as exc:
+        raise AttestationError(
+            SignCode.SIGNATURE_INVALID, f"the key of {signer.certificate} did not sign the document"
+        ) from exc
+
+
+def _require_past(document: NitroDocument, signer: TrustedSigner, now: datetime) -> int:
+    """(6) In whole seconds, as validity is: a clock that gives seconds is not behind."""
+    made, moment = document.timestamp // 1000, int(now.timestamp())
+    if made > moment:
+        raise AttestationError(
+            NitroCode.DOCUMENT_FROM_FUTURE,
+            f"the document is dated {document.timestamp} ms, and now is {rfc3339(now)}",
+        )
+    if made < int(signer.certificate.not_before.timestamp()):
+        raise AttestationError(
+            AttestCode.CERT_NOT_YET_VALID,
+            f"{signer.certificate} is valid from {rfc3339(signer.certificate.not_before)}, and the "
+            f"document is dated {document.timestamp} ms",
+        )
+    return max(0, int(now.timestamp() * 1000) - document.timestamp)
+
+
+def _require_nonce(document: NitroDocument, expected: bytes, trail: Trail) -> bytes:
+    """(7) All 64 bytes. An expectation of zeros would accept a document that anybody can have."""
+    nonce = document.nonce or b""
+    trail.enter(checks.NONCE, nonce.hex(), expected.hex())
+    if not any(expected):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
+        )
+    if not hmac.compare_digest(nonce, expected):
+        raise AttestationError(
+            AttestCode.NONCE_MISMATCH, f"the nonce is {nonce.hex()}, want {expected.hex()}"
+        )
+    return nonce
+
+
+def claims_of(evidence: Evidence, genuine: GenuineDocument, nonce: bytes) -> NitroClaims:
+    """Claims without check 7: of unknown age. ``appraisal.unbound`` wraps them."""
+    document = genuine.document
+    return NitroClaims(
+        hardware=genuine.hardware,
+        revocation=genuine.revocation,
+        evidence_digest=evidence.digest(),
+        module_id=document.module_id,
+        timestamp=document.timestamp,
+        age_ms=genuine.age_ms,
+        pcrs=document.pcrs,
+        public_key=document.public_key,
+        user_data=document.user_data,
+        report_data=nonce,
+        mint=claims_format.MINT,
+    )

@@ -1,0 +1,262 @@
+"""SPDM 1.1 measurements of a device: bytes to values and back. Spec: docs/spec/nvidia-appraisal.md.
+
+DMTF DSP0274 1.1, sections 10.11.1 (GET_MEASUREMENTS) and 10.11.2 (MEASUREMENTS). A report is the
+request followed by its response, little endian; the signature at its end covers everything
+before it. Nothing here verifies anything: a parsed report is still raw, untrusted evidence.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from regalia.core.errors import CoreCode, ParseError
+from regalia.wire.evidence_codes import EvidenceCode
+
+REQUEST_SIZE = 37  # bytes
+NONCE_SIZE = 32  # bytes
+SIGNATURE_SIZE = 96  # bytes: r ‖ s, big endian; ECDSA P-384
+DIGEST_SIZE = 48  # bytes: SHA-384
+REPORT_MAX = 32 * 1024  # bytes; NVIDIA's are below 5 KiB
+OPAQUE_MAX = 1024  # bytes (DSP0274 10.11.2, OpaqueLength)
+SLOT_MAX = 7
+
+_VERSION_1_1 = 0x11
+_GET_MEASUREMENTS = 0xE0
+_MEASUREMENTS = 0x60
+_SIGNATURE_REQUESTED = 0x01  # GET_MEASUREMENTS Param1, bit 0
+_ALL_MEASUREMENTS = 0xFF  # GET_MEASUREMENTS Param2
+_SPECIFICATION_DMTF = 0x01
+_RAW_BIT_STREAM = 0x80  # DMTFSpecMeasurementValueType, bit 7: no digest but raw bytes
+
+_REQUEST = struct.Struct("<BBBB32sB")
+_HEADER = struct.Struct("<BBBBB3s")  # of the response
+_BLOCK = struct.Struct("<BBHBH48s")
+_BLOCK_HEADER = 7  # bytes of a block before its value
+_VALUE = struct.Struct("<7x48s")
+_IN_A_ROW = bytes(range(1, 256))
+_BLOCK_SIZES = (3 + DIGEST_SIZE, DIGEST_SIZE)  # MeasurementSize, DMTFSpecMeasurementValueSize
+_TAIL = struct.Struct("<32sH")  # responder nonce, OpaqueLength
+_OPAQUE_FIELD = struct.Struct("<HH")  # type, size
+_REPORT_MIN = REQUEST_SIZE + _HEADER.size + _TAIL.size + SIGNATURE_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpdmReport:
+    """One signed GET_MEASUREMENTS exchange, untrusted.
+
+    The three columns of the measurement record have the same length.
+    """
+
+    nonce: bytes  # 32, the requester's: the verifier's challenge
+    slot: int  # of the certificate chain that signed
+    indices: bytes  # of the blocks, one byte each, ascending
+    kinds: bytes  # DMTFSpecMeasurementValueType, one byte each: 1 is mutable firmware
+    values: tuple[bytes, ...]  # 48 each
+    responder_nonce: bytes  # 32
+    opaque: tuple[tuple[int, bytes], ...]  # (type, data) in the device's order, types unique
+    signature: bytes  # 96
+
+    def measurements(self) -> dict[int, bytes]:
+        """Values by block index."""
+        return dict(zip(self.indices, self.values, strict=False))
+
+    def encode(self) -> bytes:
+        """The bytes. ``parse_report(b).encode() == b`` for every ``b`` that parses."""
+        record = b"".join(
+            _BLOCK.pack(index, _SPECIFICATION_DMTF, _BLOCK_SIZES[0], kind, _BLOCK_SIZES[1], value)
+            for index, kind, value in zip(self.indices, self.kinds, self.values, strict=True)
+        )
+        opaque = b"".join(_OPAQUE_FIELD.pack(kind, len(data)) + data for kind, data in self.opaque)
+        return b"".join(
+            (
+                _REQUEST.pack(
+                    _VERSION_1_1,
+                    _GET_MEASUREMENTS,
+                    _SIGNATURE_REQUESTED,
+                    _ALL_MEASUREMENTS,
+                    self.nonce,
+                    self.slot,
+                ),
+                _HEADER.pack(
+                    _VERSION_1_1,
+                    _MEASUREMENTS,
+                    0,
+                    self.slot,
+                    len(self.indices),
+                    len(record).to_bytes(3, "little"),
+                ),
+                record,
+                _TAIL.pack(self.responder_nonce, len(opaque)),
+                opaque,
+                self.signature,
+            )
+        )
+
+
+class Columns(NamedTuple):
+    """What a report says of its device: the parts that stay while its firmware does."""
+
+    indices: bytes
+    kinds: bytes
+    values: tuple[bytes, ...]
+    opaque: tuple[tuple[int, bytes], ...]
+
+
+class SpdmParts(NamedTuple):
+    """A report cut into its parts; their sizes are right, and record and opaque data unread."""
+
+    nonce: bytes
+    slot: int
+    record: bytes
+    responder_nonce: bytes
+    opaque: bytes
+    signature: bytes
+
+    def read(self) -> Columns:
+        """Measurement record and opaque data. Raises ParseError MALFORMED."""
+        indices, kinds, values = _record(self.record)
+        return Columns(indices, kinds, values, _opaque(self.opaque))
+
+    def report(self, columns: Columns) -> SpdmReport:
+        """The whole, with what ``read`` gave for these same bytes."""
+        return SpdmReport(
+            nonce=self.nonce,
+            slot=self.slot,
+            indices=columns.indices,
+            kinds=columns.kinds,
+            values=columns.values,
+            responder_nonce=self.responder_nonce,
+            opaque=columns.opaque,
+            signature=self.signature,
+        )
+
+
+def parse_report(data: bytes) -> SpdmReport:
+    """Parse one exchange: exact sizes, ascending blocks, no opaque field twice, nothing after it.
+
+    Args:
+        data: raw, untrusted.
+
+    Raises:
+        ParseError: MALFORMED, TOO_LARGE, TRAILING_DATA, UNSUPPORTED_VERSION or RESERVED_BIT_SET.
+    """
+    parts = split_report(data)
+    return parts.report(parts.read())
+
+
+def split_report(data: bytes) -> SpdmParts:
+    """``parse_report`` but for the insides of record and opaque data. Raises as it does."""
+    if len(data) > REPORT_MAX:
+        raise ParseError(
+            CoreCode.TOO_LARGE, f"SPDM report: {len(data)} bytes, at most {REPORT_MAX}"
+        )
+    if len(data) < _REPORT_MIN:
+        raise _malformed(f"{len(data)} bytes, want at least {_REPORT_MIN}")
+    nonce, slot = _request(data)
+    record_size = _response_header(data, slot)
+    start = REQUEST_SIZE + _HEADER.size
+    end = start + record_size
+    if end + _TAIL.size + SIGNATURE_SIZE > len(data):
+        raise _malformed("the measurement record ends beyond the report")
+    record = data[start:end]
+    responder_nonce, opaque_size = _TAIL.unpack_from(data, end)
+    start = end + _TAIL.size
+    end = start + opaque_size
+    if opaque_size > OPAQUE_MAX:
+        raise ParseError(
+            CoreCode.TOO_LARGE, f"SPDM report: opaque data of {opaque_size}, at most {OPAQUE_MAX}"
+        )
+    rest = len(data) - end
+    if rest > SIGNATURE_SIZE:
+        raise ParseError(
+            EvidenceCode.TRAILING_DATA,
+            f"SPDM report: {rest} bytes follow the opaque data, want {SIGNATURE_SIZE}",
+        )
+    if rest < SIGNATURE_SIZE:
+        raise _malformed(f"a signature of {rest} bytes, want {SIGNATURE_SIZE}")
+    return SpdmParts(nonce, slot, record, responder_nonce, data[start:end], data[end:])
+
+
+def _request(data: bytes) -> tuple[bytes, int]:
+    """Nonce and slot of a request for all measurements, signed."""
+    version, code, attributes, operation, nonce, slot = _REQUEST.unpack_from(data)
+    if version != _VERSION_1_1:
+        raise _version(version)
+    if (code, attributes, operation) != (
+        _GET_MEASUREMENTS,
+        _SIGNATURE_REQUESTED,
+        _ALL_MEASUREMENTS,
+    ):
+        raise _malformed(
+            "it does not begin with a GET_MEASUREMENTS request for all measurements, signed"
+        )
+    if slot > SLOT_MAX:
+        raise ParseError(EvidenceCode.RESERVED_BIT_SET, f"SPDM report: SlotIDParam {slot:#04x}")
+    return nonce, slot
+
+
+def _response_header(data: bytes, slot: int) -> int:
+    """Size of the record, which is that of its blocks."""
+    version, code, param1, param2, blocks, size = _HEADER.unpack_from(data, REQUEST_SIZE)
+    if version != _VERSION_1_1:
+        raise _version(version)
+    if code != _MEASUREMENTS:
+        raise _malformed(f"the response has code {code:#04x}, want MEASUREMENTS (0x60)")
+    if param1:
+        raise ParseError(EvidenceCode.RESERVED_BIT_SET, f"SPDM report: Param1 is {param1:#04x}")
+    if param2 != slot:
+        raise _malformed(f"the response is of slot {param2:#04x}, the request of {slot:#04x}")
+    record_size = int.from_bytes(size, "little")
+    if not blocks or record_size != blocks * _BLOCK.size:
+        raise _malformed(f"{blocks} measurement blocks in {record_size} bytes")
+    return record_size
+
+
+def _record(record: bytes) -> tuple[bytes, bytes, tuple[bytes, ...]]:
+    """The record's columns. Blocks are of one size, as SHA-384 is the only digest here."""
+    blocks = len(record) // _BLOCK.size
+    indices = record[0 :: _BLOCK.size]
+    headers = (record[at :: _BLOCK.size] for at in range(1, _BLOCK_HEADER))
+    specification, size, size_high, kinds, value_size, value_size_high = headers
+    if specification != _SPECIFICATION_DMTF.to_bytes() * blocks:
+        raise _malformed("a measurement block is not of the DMTF specification")
+    sizes = (size, size_high, value_size, value_size_high)
+    if sizes != tuple(byte.to_bytes() * blocks for byte in (_BLOCK_SIZES[0], 0, DIGEST_SIZE, 0)):
+        raise _malformed(f"a measurement is not of {DIGEST_SIZE} bytes")
+    if max(kinds) >= _RAW_BIT_STREAM:
+        raise _malformed("a measurement is raw, want digests")
+    in_a_row = indices == _IN_A_ROW[:blocks]  # as all devices number them, so far
+    if not in_a_row and (indices[0] == 0 or bytes(sorted(set(indices))) != indices):
+        raise _malformed("measurement indices are not ascending from 1 or more")
+    return indices, kinds, tuple(chain.from_iterable(_VALUE.iter_unpack(record)))
+
+
+def _opaque(data: bytes) -> tuple[tuple[int, bytes], ...]:
+    fields: list[tuple[int, bytes]] = []
+    at, end = 0, len(data)
+    while at < end:
+        if at + _OPAQUE_FIELD.size > end:
+            raise _malformed("an opaque field has no whole header")
+        kind, size = _OPAQUE_FIELD.unpack_from(data, at)
+        at += _OPAQUE_FIELD.size
+        if at + size > end:
+            raise _malformed(f"opaque field {kind} ends beyond the opaque data")
+        fields.append((kind, data[at : at + size]))
+        at += size
+    if len({kind for kind, _ in fields}) != len(fields):
+        raise _malformed("an opaque field occurs twice")
+    return tuple(fields)
+
+
+def _version(version: int) -> ParseError:
+    return ParseError(
+        EvidenceCode.UNSUPPORTED_VERSION,
+        f"SPDM report: version {version >> 4}.{version & 0xF}, want 1.1",
+    )
+
+
+def _malformed(what: str) -> ParseError:
+    return ParseError(CoreCode.MALFORMED, f"SPDM report: {what}")

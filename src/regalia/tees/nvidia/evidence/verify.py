@@ -1,0 +1,254 @@
+"""Appraisal of one NVIDIA device, *is it genuine and fresh?* Spec: docs/spec/nvidia-appraisal.md.
+
+ (1) The report parses: one SPDM 1.1 exchange.
+ (2) Leaf -> device -> provisioning authority -> ... -> pinned root: every signature, constraint
+     and validity at ``now``.
+ (3) Leaf, device and authority name one known model, of the kind that the evidence says; the
+     opaque data has that model's layout.
+ (4) No certificate is revoked and no key denied, as far as the rule demands to know.
+ (5) The leaf was issued by this device for the firmware whose FWID the report names.
+ (6) The leaf's key signed request and response, up to the signature.
+ (7) Reference values that are at hand for the driver and VBIOS match, every one.
+ (8) The request's nonce is what the caller expects.
+
+Left to ``regalia.policy``, which gets the claims: models, versions, feature flag, debug mode,
+identities, whether reference values must have been at hand. Left to ``verifier.composite``: that
+the devices are those of this very machine's CPU, all of them, each once.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from regalia.appraisal import claims as claims_format
+from regalia.appraisal.check import UNKNOWN
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.codes import AttestCode
+from regalia.core.errors import AttestationError
+from regalia.crypto.sign import SignCode
+from regalia.tees.nvidia.claims import NvidiaClaims
+from regalia.tees.nvidia.evidence import checks
+from regalia.tees.nvidia.evidence.chain import read_model, require_kind, verify_chain
+from regalia.tees.nvidia.evidence.collateral import Reading
+from regalia.tees.nvidia.evidence.dice import read_dice
+from regalia.tees.nvidia.evidence.reference import match_rims
+from regalia.tees.nvidia.evidence.revocation import check_revocation
+from regalia.tees.nvidia.evidence.spdm import SIGNATURE_SIZE, split_report
+from regalia.tees.nvidia.evidence.wire import decode_opaque
+from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceKind
+
+if TYPE_CHECKING:
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.claims import Revocation
+    from regalia.tees.nvidia.evidence.anchors import Anchors
+    from regalia.tees.nvidia.evidence.chain import Path, TrustedChain
+    from regalia.tees.nvidia.evidence.collateral import PreparedNvidia
+    from regalia.tees.nvidia.evidence.dice import Dice
+    from regalia.tees.nvidia.evidence.models import Model
+    from regalia.tees.nvidia.evidence.spdm import SpdmParts, SpdmReport
+    from regalia.tees.nvidia.evidence.wire import Opaque
+    from regalia.wire.evidence import DeviceEvidence
+
+# The nonce that NVIDIA's tools use when nobody gives them one: reports over it are public.
+PUBLISHED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
+_SCALAR_SIZE = SIGNATURE_SIZE // 2
+_ECDSA = ec.ECDSA(hashes.SHA384())
+
+# Keeps reports from being declared genuine by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class GenuineDevice:
+    """A report that passed checks 1 to 7: genuine, of unknown age. Made by ``verify_genuine``."""
+
+    parts: SpdmParts
+    reading: Reading
+    chain: TrustedChain
+    dice: Dice
+    revocation: Revocation
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a genuine device comes from verify_genuine")
+
+    @property
+    def report(self) -> SpdmReport:
+        """The whole report. Made when somebody looks: claims need little of it."""
+        return self.parts.report(self.reading.columns)
+
+
+def verify_nvidia(
+    evidence: DeviceEvidence,
+    *,
+    anchors: Anchors,
+    collateral: PreparedNvidia,
+    nonce: bytes,
+    at: Circumstances,
+) -> NvidiaClaims:
+    """Turn one device's raw evidence into claims, or refuse at the first check that fails.
+
+    Args:
+        evidence: raw, untrusted.
+        anchors: the pinned root.
+        collateral: reference values and revocation of the verifier's operator.
+        nonce: what the request must carry, 32 bytes; ``wire.evidence.device_nonce``.
+        at: the circumstances of the appraisal.
+
+    Raises:
+        ParseError: the evidence is malformed.
+        AttestationError: the evidence is not genuine, or not for this ``nonce``.
+        ValueError: ``nonce`` has another size (the caller's bug).
+    """
+    if len(nonce) != DEVICE_NONCE_SIZE:
+        raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    if at.trail is not SILENT:
+        at.trail.enter(checks.NONCE, genuine.parts.nonce.hex(), nonce.hex())
+    _check_nonce(genuine.parts.nonce, nonce)  # (8)
+    return claims_of(evidence, genuine)
+
+
+def verify_genuine(
+    evidence: DeviceEvidence, *, anchors: Anchors, collateral: PreparedNvidia, at: Circumstances
+) -> GenuineDevice:
+    """Checks 1 to 7. The result proves no freshness: a replay passes.
+
+    Raises as ``verify_nvidia``.
+    """
+    cache, trail = at.cache, at.trail
+    trail.enter(checks.REPORT)
+    parts = split_report(evidence.report)  # (1)
+    known = collateral.reading(parts)
+    columns = parts.read() if known is None else known.columns
+    trail.enter(checks.CHAIN)
+    chain = verify_chain(evidence, anchors=anchors, at=at)  # (2)
+    path = chain.path
+    trail.enter(checks.MODEL, path.device.common_name, evidence.kind)
+    model = cache.derived(  # (3)
+        "nvidia model", path.identity, path.ders, lambda: read_model(path)
+    )
+    require_kind(model, evidence.kind)
+    if known is not None and (known.model is not model or known.hardware is not chain.hardware):
+        known = None
+    if known is None:
+        opaque = decode_opaque(parts.report(columns), switch=_is_switch(model))
+    else:
+        opaque = known.opaque
+    trail.enter(checks.REVOCATION)
+    revocation = check_revocation(path, collateral, at)  # (4)
+    if trail is not SILENT:
+        trail.note(revocation, at.rule.revocation.value)
+    trail.enter(checks.FWID)
+    dice = cache.derived(
+        "nvidia dice", path.leaf.der, (path.leaf.der,), lambda: read_dice(path.leaf)
+    )
+    if trail is not SILENT:
+        trail.note(opaque.fwid.hex(), dice.fwid.hex())
+    _check_leaf_binding(opaque, path, dice)  # (5)
+    trail.enter(checks.SIGNATURE)
+    _check_signature(evidence.report, parts.signature, path)  # (6)
+    trail.enter(checks.RIM)
+    if known is None:
+        rims, missing = match_rims(  # (7)
+            parts.report(columns),
+            opaque,
+            model,
+            hardware=chain.hardware,
+            collateral=collateral,
+        )
+        known = Reading(parts.record, columns, opaque, model, chain.hardware, rims, missing)
+        collateral.remember(parts, known)
+    if trail is not SILENT:
+        seen = ", ".join(rim.id for rim in known.rims) or UNKNOWN
+        trail.note(seen, ", ".join(known.missing) or "a match")
+    return GenuineDevice(parts, known, chain, dice, revocation, _MINT)
+
+
+def _is_switch(model: Model) -> bool:
+    return model.kind is DeviceKind.NVIDIA_SWITCH
+
+
+def _check_leaf_binding(opaque: Opaque, path: Path, dice: Dice) -> None:
+    """(5) Firmware, device key and, for a switch, its identifier on the links."""
+    if opaque.fwid and opaque.fwid != dice.fwid:
+        raise _mismatch(
+            f"the report names FWID {opaque.fwid[:8].hex()}..., the leaf was issued for "
+            f"{dice.fwid[:8].hex()}..."
+        )
+    if dice.device_key and dice.device_key != path.device.spki:
+        raise _mismatch(f"the leaf names another device key than that of {path.device}")
+    if opaque.pdi and not path.identity.endswith(opaque.pdi):
+        raise _mismatch(
+            f"the switch calls itself {opaque.pdi.hex()}, its certificate {path.identity.hex()}"
+        )
+
+
+def _check_signature(raw: bytes, scalars: bytes, path: Path) -> None:
+    """(6) ECDSA P-384 with SHA-384 over the bytes as received (DSP0274 10.11.2)."""
+    signature = encode_dss_signature(
+        int.from_bytes(scalars[:_SCALAR_SIZE], "big"),
+        int.from_bytes(scalars[_SCALAR_SIZE:], "big"),
+    )
+    try:
+        path.key.verify(signature, raw[:-SIGNATURE_SIZE], _ECDSA)
+    except InvalidSignature as exc:
+        raise AttestationError(
+            SignCode.SIGNATURE_INVALID, f"the key of {path.leaf} did not sign this report"
+        ) from exc
+
+
+def _check_nonce(seen: bytes, expected: bytes) -> None:
+    """(8) All 32 bytes. An expectation that is public would accept reports that anybody has."""
+    if expected == PUBLISHED_NONCE or not any(expected):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, f"the expected nonce {expected.hex()} is public"
+        )
+    if not hmac.compare_digest(seen, expected):
+        raise AttestationError(
+            AttestCode.NONCE_MISMATCH,
+            f"the request's nonce is {seen.hex()}, want {expected.hex()}",
+        )
+
+
+def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
+    """Claims without check 8: of unknown age. ``appraisal.unbound`` wraps them."""
+    path, reading = genuine.chain.path, genuine.reading
+    opaque = reading.opaque
+    return NvidiaClaims(
+        kind=evidence.kind,
+        hardware=genuine.chain.hardware,
+        revocation=genuine.revocation,
+        evidence_digest=evidence.digest(),
+        identity=path.identity,
+        nonce=genuine.parts.nonce,
+        model=reading.model.name,
+        hwmodel=path.device.common_name,
+        ueid=str(path.leaf.serial),
+        driver_version=opaque.driver_version,
+        vbios_version=opaque.vbios_version,
+        feature=opaque.feature,
+        protected_pcie=opaque.protected_pcie,
+        nvdec0=opaque.nvdec0,
+        fwid=genuine.dice.fwid,
+        fwid_reported=bool(opaque.fwid),
+        debug=genuine.dice.debug,
+        rims=reading.rims,
+        rims_missing=reading.missing,
+        pdi=opaque.pdi,
+        switch_pdis=opaque.switch_pdis,
+        gpu_pdis=opaque.gpu_pdis,
+        mint=claims_format.MINT,
+    )
+
+
+def _mismatch(what: str) -> AttestationError:
+    return AttestationError(AttestCode.LEAF_BINDING_MISMATCH, what)

@@ -1,0 +1,1 @@
+"""NVIDIA GPUs and NVSwitches: are verified claims acceptable?"""

@@ -1,0 +1,80 @@
+"""What a verifier trusts, and the collateral it was given. All of it is the caller's argument."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import InitVar, dataclass, field
+from typing import Self
+
+from regalia.appraisal.claims import Hardware
+from regalia.appraisal.pki import chain_invalid, parse_certificate
+from regalia.core.codec import lp
+from regalia.tees.snp.evidence.products import root_name
+from regalia.tees.snp.evidence.wire import Product
+
+# SHA-256 of the SubjectPublicKeyInfo (DER) of AMD's root keys. A key, not a name, is the anchor.
+AMD_ROOT_SPKI_SHA256 = {
+    Product.MILAN: "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9",
+    Product.GENOA: "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831",
+    Product.TURIN: "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08",
+}
+
+# Keeps anchors from being assembled by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Pinned root keys by product, and whether they are AMD's. Two constructors, no third."""
+
+    hardware: Hardware
+    pins: tuple[tuple[Product, bytes], ...]  # SHA-256 of the SubjectPublicKeyInfo
+    identity: bytes = field(init=False)  # tells these pins from all others
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("use Anchors.production() or Anchors.dangerous_simulated()")
+        parts = (part for product, pin in self.pins for part in (product.encode(), pin))
+        object.__setattr__(self, "identity", lp(*parts))
+
+    @classmethod
+    def production(cls) -> Self:
+        """AMD's root keys: claims say ``hardware: genuine``."""
+        pins = tuple((p, bytes.fromhex(pin)) for p, pin in AMD_ROOT_SPKI_SHA256.items())
+        return cls(Hardware.GENUINE, pins, _MINT)
+
+    @classmethod
+    def dangerous_simulated(cls, ark_der: bytes) -> Self:
+        """One throw-away root and no other: claims say ``hardware: simulated``.
+
+        Whoever has that root's key forges evidence at will, so this protects nothing.
+
+        Raises:
+            ParseError: MALFORMED, not a certificate.
+            AttestationError: CHAIN_INVALID, it is not named like the root of a product.
+        """
+        root = parse_certificate(ark_der, what="simulated root")
+        for product in Product:
+            if root.common_name == root_name(product):
+                pin = hashlib.sha256(root.spki).digest()
+                return cls(Hardware.SIMULATED, ((product, pin),), _MINT)
+        raise chain_invalid(f"{root} is not named like a root of {', '.join(Product)}")
+
+    def pins_for(self, product: Product) -> tuple[bytes, ...]:
+        """SPKI digests of this product's roots; empty means that the product is not trusted."""
+        return tuple(pin for pinned, pin in self.pins if pinned is product)
+
+
+@dataclass(frozen=True, slots=True)
+class SnpCollateral:
+    """Certificates and CRLs that the verifier's operator provides, in DER.
+
+    Attributes:
+        intermediates: ARK, ASK and ASVK certificates, and leaves if they do not come with the
+            evidence. They are verified like those in the evidence.
+        crls: revocation lists signed by the ARK.
+    """
+
+    intermediates: tuple[bytes, ...]
+    crls: tuple[bytes, ...]

@@ -1,0 +1,236 @@
+"""SEV-SNP appraisal, *is it genuine and fresh?* Spec: docs/spec/snp-appraisal.md.
+
+ (1) The report parses: exact size, known version, everything reserved is zero.
+ (2) SIGNING_KEY says which chain must vouch for it: VCEK or VLEK.
+ (3) ARK (key pinned for the product) -> ASK or ASVK -> leaf, every signature, constraint,
+     name and validity at ``now``.
+ (4) The ARK's revocation list is in date and names none of them.
+ (5) The leaf was issued for this chip, at this TCB, of this product; chip masking is off.
+ (6) The leaf's key signed bytes 0x000 to 0x29F of the report.
+ (7) All four TCB versions are laid out as the product lays them out.
+ (8) REPORT_DATA is what the caller expects, all 64 bytes.
+
+Left to ``regalia.policy``, which gets the claims: debug and migration bits, TCB minimums,
+provisional firmware, VMPL, measurement, HOST_DATA against the runtime's configuration, chip
+and product lists. DEBUG and MIGRATE_MA stand in ``claims.policy``.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from regalia.appraisal import claims as claims_format
+from regalia.appraisal.codes import AttestCode
+from regalia.core.errors import AttestationError
+from regalia.crypto.sign import SignCode
+from regalia.tees.snp.claims import Firmware, SnpClaims
+from regalia.tees.snp.evidence import checks
+from regalia.tees.snp.evidence.chain import verify_chain
+from regalia.tees.snp.evidence.products import product_of_cpuid
+from regalia.tees.snp.evidence.wire import (
+    CHIP_ID_SIZE,
+    CPUID_SINCE_VERSION,
+    REPORT_SIZE,
+    SIGNED_SIZE,
+    decode_tcb,
+    parse_report,
+)
+from regalia.wire.evidence import REPORT_DATA_SIZE
+
+if TYPE_CHECKING:
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.snp.claims import Tcb
+    from regalia.tees.snp.evidence.anchors import Anchors, SnpCollateral
+    from regalia.tees.snp.evidence.chain import TrustedLeaf
+    from regalia.tees.snp.evidence.wire import Product, SnpReport
+    from regalia.wire.evidence import Evidence
+
+_ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
+
+# Keeps reports from being declared genuine by hand; no wall against code in the same process.
+_MINT = object()
+
+
+class Tcbs(NamedTuple):
+    """The four TCB versions of one report."""
+
+    current: Tcb  # of the firmware that runs
+    reported: Tcb  # that the endorsement key was derived with
+    committed: Tcb  # below which the host cannot go back
+    launch: Tcb  # when the guest started
+
+
+@dataclass(frozen=True, slots=True)
+class GenuineReport:
+    """A report that passed checks 1 to 7: genuine, of unknown age. Made by ``verify_genuine``."""
+
+    report: SnpReport
+    leaf: TrustedLeaf
+    tcbs: Tcbs
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a genuine report comes from verify_genuine")
+
+
+def verify_snp(
+    evidence: Evidence,
+    *,
+    anchors: Anchors,
+    collateral: SnpCollateral,
+    report_data: bytes,
+    at: Circumstances,
+) -> SnpClaims:
+    """Turn raw evidence into claims, or refuse at the first check that fails.
+
+    Args:
+        evidence: raw, untrusted.
+        anchors: the pinned roots.
+        collateral: certificates and revocation lists of the verifier's operator.
+        report_data: what REPORT_DATA must be, 64 bytes; ``Binding.report_data()``.
+        at: the circumstances of the appraisal.
+
+    Raises:
+        ParseError: evidence or collateral is malformed.
+        AttestationError: the evidence is not genuine, or not for this ``report_data``.
+        ValueError: ``report_data`` has another size (the caller's bug).
+    """
+    if len(report_data) != REPORT_DATA_SIZE:
+        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    _check_report_data(genuine.report, report_data, at.trail)  # (8)
+    return claims_of(evidence, genuine)
+
+
+def verify_genuine(
+    evidence: Evidence, *, anchors: Anchors, collateral: SnpCollateral, at: Circumstances
+) -> GenuineReport:
+    """Checks 1 to 7. The result proves no freshness: a replay passes. Raises as ``verify_snp``."""
+    trail = at.trail
+    trail.enter(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
+    report = parse_report(evidence.report)  # (1)
+    leaf = verify_chain(  # (2) (3) (4)
+        evidence, report, anchors=anchors, collateral=collateral, at=at
+    )
+    _check_leaf_binding(report, leaf, trail)  # (5)
+    trail.enter(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
+    _check_signature(evidence.report, report, leaf)  # (6)
+    trail.enter(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
+    tcbs = _tcbs(report, leaf.product)  # (7)
+    return GenuineReport(report, leaf, tcbs, _MINT)
+
+
+def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, trail: Trail) -> None:
+    """(5) Product, TCB and chip of the report are those the leaf was issued for."""
+    if report.version >= CPUID_SINCE_VERSION:
+        trail.enter(
+            checks.PRODUCT,
+            f"CPU family {report.cpuid_fam_id:#04x} model {report.cpuid_mod_id:#04x}",
+            leaf.product,
+        )
+        product = product_of_cpuid(report.cpuid_fam_id, report.cpuid_mod_id)
+        if product is not leaf.product:
+            raise _mismatch(f"the report is from a {product} CPU, the chain is for {leaf.product}")
+    trail.enter(checks.CHIP_KEY, "masked" if report.mask_chip_key else "not masked", "not masked")
+    if report.mask_chip_key:
+        raise _mismatch("MASK_CHIP_KEY is set: the host keeps the chip from vouching for reports")
+    trail.enter(checks.TCB, report.reported_tcb.hex(), leaf.facts.tcb.hex())
+    if report.reported_tcb != leaf.facts.tcb:
+        raise _mismatch(
+            f"REPORTED_TCB is {report.reported_tcb.hex()}, the leaf was issued for "
+            f"{leaf.facts.tcb.hex()}"
+        )
+    if leaf.facts.hwid is None:  # a VLEK is for a cloud's fleet, not for a chip
+        return
+    trail.enter(checks.CHIP, report.chip_id.hex(), leaf.facts.hwid.hex())
+    if report.chip_id != leaf.facts.hwid.ljust(CHIP_ID_SIZE, b"\x00"):
+        seen = "masked (zero)" if not any(report.chip_id) else f"{report.chip_id[:8].hex()}..."
+        raise _mismatch(
+            f"CHIP_ID is {seen}, the leaf was issued for {leaf.facts.hwid[:8].hex()}..."
+        )
+
+
+def _check_signature(raw: bytes, report: SnpReport, leaf: TrustedLeaf) -> None:
+    """(6) ECDSA P-384 with SHA-384 over the bytes as received, not as encoded again."""
+    signature = encode_dss_signature(
+        int.from_bytes(report.signature_r, "little"), int.from_bytes(report.signature_s, "little")
+    )
+    try:
+        leaf.key.verify(signature, raw[:SIGNED_SIZE], _ECDSA_SHA384)
+    except InvalidSignature as exc:
+        raise AttestationError(
+            SignCode.SIGNATURE_INVALID,
+            f"the {leaf.signing_key.name}'s key did not sign this report",
+        ) from exc
+
+
+def _tcbs(report: SnpReport, product: Product) -> Tcbs:
+    """(7) Mostly all four are one and the same."""
+    raw = (report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb)
+    decoded = {each: decode_tcb(each, product) for each in set(raw)}
+    return Tcbs(*(decoded[each] for each in raw))
+
+
+def _check_report_data(report: SnpReport, expected: bytes, trail: Trail) -> None:
+    """(8) All 64 bytes. An expectation of zeros would accept a report that anybody can have."""
+    trail.enter(checks.REPORT_DATA, report.report_data.hex(), expected.hex())
+    if not any(expected):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
+        )
+    if not hmac.compare_digest(report.report_data, expected):
+        raise AttestationError(
+            AttestCode.NONCE_MISMATCH,
+            f"REPORT_DATA is {report.report_data.hex()}, want {expected.hex()}",
+        )
+
+
+def claims_of(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
+    """Claims without check 8: of unknown age. ``appraisal.unbound`` wraps them."""
+    report, leaf = genuine.report, genuine.leaf
+    return SnpClaims(
+        hardware=leaf.hardware,
+        product=leaf.product.value,
+        revocation=leaf.revocation,
+        evidence_digest=evidence.digest(),
+        report_version=report.version,
+        guest_svn=report.guest_svn,
+        policy=report.policy,
+        family_id=report.family_id,
+        image_id=report.image_id,
+        vmpl=report.vmpl,
+        signing_key=leaf.signing_key.name.lower(),
+        csp_id=leaf.facts.csp_id,
+        platform_info=report.platform_info,
+        report_data=report.report_data,
+        measurement=report.measurement,
+        host_data=report.host_data,
+        id_key_digest=report.id_key_digest,
+        author_key_digest=report.author_key_digest,
+        report_id=report.report_id,
+        chip_id=report.chip_id,
+        current_tcb=genuine.tcbs.current,
+        reported_tcb=genuine.tcbs.reported,
+        committed_tcb=genuine.tcbs.committed,
+        launch_tcb=genuine.tcbs.launch,
+        current_firmware=Firmware(report.current_major, report.current_minor, report.current_build),
+        committed_firmware=Firmware(
+            report.committed_major, report.committed_minor, report.committed_build
+        ),
+        launch_mit_vector=report.launch_mit_vector,
+        current_mit_vector=report.current_mit_vector,
+        mint=claims_format.MINT,
+    )
+
+
+def _mismatch(what: str) -> AttestationError:
+    return AttestationError(AttestCode.LEAF_BINDING_MISMATCH, what)

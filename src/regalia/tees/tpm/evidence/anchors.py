@@ -1,0 +1,159 @@
+"""What a verifier of TPMs trusts, and the collateral it was given. All of it is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from regalia.appraisal.claims import Hardware
+from regalia.appraisal.pki import parse_certificate
+from regalia.core.errors import CoreCode, ParseError
+from regalia.tees.tpm.evidence.enrolment import parse_enrolment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regalia.appraisal.pki import Certificate
+    from regalia.tees.tpm.evidence.ek import EkChain
+    from regalia.tees.tpm.evidence.enrolment import Enrolment
+    from regalia.tees.tpm.evidence.keys import SigningKey
+
+T = TypeVar("T")
+
+ENTRIES_MAX = 1024
+
+# Keeps anchors from being assembled by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownChain:
+    """An enrolment's EK chain that led to one of ``roots``, whenever that was."""
+
+    chain: EkChain
+    path: tuple[Certificate, ...]
+    roots: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Results of pure functions for machines that ask again and again. It holds no trust.
+
+    Only what a bound AK's quote led to is kept, and a table that is full is emptied.
+
+    Attributes:
+        chains: EK certificates of enrolments, by AK name.
+        keys: attestation keys with their names, by TPMT_PUBLIC.
+    """
+
+    chains: dict[bytes, KnownChain] = field(default_factory=dict)
+    keys: dict[bytes, tuple[SigningKey, bytes]] = field(default_factory=dict)
+
+    @staticmethod
+    def keep(table: dict[bytes, T], key: bytes, value: T) -> T:
+        """Remember a result, and return it."""
+        if len(table) >= ENTRIES_MAX:
+            table.clear()
+        table[key] = value
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class TpmCollateral:
+    """What the verifier's operator provides and has signed.
+
+    Attributes:
+        ek_roots: DER; authorities trusted to say that a key is a TPM's endorsement key.
+        ak_roots: DER; authorities trusted to say that a key is a TPM's attestation key. An EK
+            root is none of them: it never saw the AK.
+        intermediates: DER; authorities between those roots and the certificates of TPMs.
+        crls: DER; revocation lists of all these authorities.
+        enrolments: documents of ``tees.tpm.evidence.enrolment``.
+    """
+
+    ek_roots: tuple[bytes, ...] = ()
+    ak_roots: tuple[bytes, ...] = ()
+    intermediates: tuple[bytes, ...] = ()
+    crls: tuple[bytes, ...] = ()
+    enrolments: tuple[bytes, ...] = ()
+
+    def with_loose(self, loose: TpmCollateral) -> TpmCollateral:
+        """Also what somebody gave by hand."""
+        return TpmCollateral(
+            self.ek_roots + loose.ek_roots,
+            self.ak_roots + loose.ak_roots,
+            self.intermediates + loose.intermediates,
+            self.crls + loose.crls,
+            self.enrolments + loose.enrolments,
+        )
+
+    def prepare(self) -> PreparedCollateral:
+        """Parse the enrolments, once for many appraisals.
+
+        Raises:
+            ParseError: an enrolment is malformed, or one AK is enrolled twice.
+        """
+        enrolments: dict[bytes, Enrolment] = {}
+        for document in self.enrolments:
+            enrolment = parse_enrolment(document)
+            if enrolment.ak_name in enrolments:
+                raise ParseError(
+                    CoreCode.MALFORMED, f"AK {enrolment.ak_name.hex()} is enrolled twice"
+                )
+            enrolments[enrolment.ak_name] = enrolment
+        return PreparedCollateral(self, MappingProxyType(enrolments), Memory())
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCollateral:
+    """Collateral with its enrolments by AK name. Made by ``TpmCollateral.prepare``.
+
+    Attributes:
+        memory: what does not depend on time and roots, once it held.
+    """
+
+    collateral: TpmCollateral
+    enrolments: Mapping[bytes, Enrolment]
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Where trusted roots come from. Two constructors, no third.
+
+    No root is pinned in code: TPM vendors have hundreds, so the operator names those of the TPMs
+    that they bought.
+    """
+
+    hardware: Hardware
+    simulated_root: bytes  # DER; empty in production
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("use Anchors.production() or Anchors.dangerous_simulated()")
+
+    @classmethod
+    def production(cls) -> Self:
+        """The operator's roots. A software TPM is simulated all the same."""
+        return cls(Hardware.GENUINE, b"", _MINT)
+
+    @classmethod
+    def dangerous_simulated(cls, root_der: bytes) -> Self:
+        """One throw-away root, for EKs and AKs, and no other: claims say ``simulated``.
+
+        Raises:
+            ParseError: MALFORMED, not a certificate.
+        """
+        return cls(
+            Hardware.SIMULATED, parse_certificate(root_der, what="simulated root").der, _MINT
+        )
+
+    def ek_roots(self, collateral: TpmCollateral) -> tuple[bytes, ...]:
+        """Trusted for EKs."""
+        return (self.simulated_root,) if self.simulated_root else collateral.ek_roots
+
+    def ak_roots(self, collateral: TpmCollateral) -> tuple[bytes, ...]:
+        """Trusted for AKs."""
+        return (self.simulated_root,) if self.simulated_root else collateral.ak_roots

@@ -1,0 +1,278 @@
+"""A TPM quote, *is it this key's and fresh?* Spec: docs/spec/tpm-appraisal.md.
+
+ (1) TPMS_ATTEST and TPMT_SIGNATURE parse; the magic is TPM_GENERATED, the type QUOTE.
+ (2) The signature's scheme and hash are the AK's, and no SHA-1.
+ (3) The AK signed the TPMS_ATTEST.
+ (4) extraData is the qualifying data that the caller expects.
+ (5) The selection is exactly the registers that the caller expects, none of them in SHA-1.
+ (6) pcrDigest is the hash of the values that came along, in the order of the selection.
+
+TPM Library Part 3, section 18.4 (TPM2_Quote). Whether the key lives in a TPM at all is
+``binding``'s question; whether the values are acceptable is ``regalia.policy``'s.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import InitVar, dataclass
+from itertools import chain
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.pki.schemes import RSA_BITS_MIN
+from regalia.core.errors import AttestationError
+from regalia.crypto.sign import SignCode
+from regalia.tees.tpm.evidence import checks
+from regalia.tees.tpm.evidence.codes import TpmCode
+from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
+from regalia.tees.tpm.evidence.wire import EcdsaSignature, parse_quote, parse_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.tpm.evidence.keys import SigningKey
+    from regalia.tees.tpm.evidence.wire import Quote, Signature
+
+PCR_COUNT = 24  # registers of the PC Client Platform TPM Profile
+ALL_PCRS = frozenset(range(PCR_COUNT))
+BANKS = (HashAlg.SHA256, HashAlg.SHA384)
+
+_HASHES: dict[HashAlg, hashes.HashAlgorithm] = {
+    HashAlg.SHA256: hashes.SHA256(),
+    HashAlg.SHA384: hashes.SHA384(),
+    HashAlg.SHA512: hashes.SHA512(),
+}
+
+# Keeps quotes from being declared verified by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedQuote:
+    """A quote by the given key, over the given data, with its register values.
+
+    Made by ``verify_quote``. It does not say that the key lives in a TPM.
+    """
+
+    quote: Quote
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]]
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a verified quote comes from verify_quote")
+
+
+def verify_quote(  # noqa: PLR0913 - one quote, and everything that it is held to
+    quoted: bytes,
+    signature: bytes,
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]],
+    *,
+    key: SigningKey,
+    expected_data: bytes,
+    selection: Mapping[HashAlg, frozenset[int]],
+    trail: Trail = SILENT,
+) -> VerifiedQuote:
+    """Check one quote against the key that must have made it.
+
+    Args:
+        quoted: TPMS_ATTEST, raw, untrusted.
+        signature: TPMT_SIGNATURE, raw, untrusted.
+        pcrs: register values that came along, untrusted.
+        key: the AK. Its scheme and hash are not taken from the signature.
+        expected_data: what extraData must be; not empty, not all zero.
+        selection: banks and registers that the quote must cover, exactly.
+        trail: told of each check.
+
+    Raises:
+        ParseError: MALFORMED or TRAILING_DATA.
+        AttestationError: AK_SCHEME_MISMATCH, TPM_WEAK_HASH, SIGNATURE_INVALID, NONCE_MISMATCH,
+            NONCE_WELL_KNOWN, QUOTE_SELECTION or QUOTE_PCR_MISMATCH.
+    """
+    quote = verify_quote_signature(quoted, signature, key=key, trail=trail)  # (1) (2) (3)
+    check_extra_data(quote, expected_data, trail)  # (4)
+    return verify_quoted_pcrs(quote, pcrs, key=key, selection=selection, trail=trail)  # (5) (6)
+
+
+def verify_quote_signature(
+    quoted: bytes, signature: bytes, *, key: SigningKey, trail: Trail = SILENT
+) -> Quote:
+    """Checks 1 to 3 of a quote: the key's, of unknown age. Raises as ``verify_quote``."""
+    trail.enter(checks.FORMAT, wanted="TPMS_ATTEST of a quote")
+    quote = parse_quote(quoted)  # (1)
+    parsed = parse_signature(signature)
+    trail.enter(checks.SCHEME)
+    if trail is not SILENT:
+        trail.note(_scheme(parsed.alg, parsed.hash_alg), _scheme(key.alg, key.hash_alg))
+    _check_scheme(parsed, key)  # (2)
+    trail.enter(checks.QUOTE_SIGNATURE)
+    _check_signature(quoted, parsed, key)  # (3)
+    return quote
+
+
+def verify_quoted_pcrs(
+    quote: Quote,
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]],
+    *,
+    key: SigningKey,
+    selection: Mapping[HashAlg, frozenset[int]],
+    trail: Trail = SILENT,
+) -> VerifiedQuote:
+    """Checks 5 and 6 of a quote whose signature was verified; it may be a replay.
+
+    ``verify_quote`` is the whole walk. Raises as it does.
+    """
+    trail.enter(checks.SELECTION)
+    if trail is not SILENT:
+        trail.note(_banks(quote), _wanted(selection))
+    _check_selection(quote, pcrs, selection)  # (5)
+    trail.enter(checks.PCR_DIGEST, quote.pcr_digest.hex())
+    _check_sizes(pcrs)
+    values = b"".join(
+        chain.from_iterable(map(pcrs[bank.alg].__getitem__, bank.pcrs) for bank in quote.selection)
+    )
+    digest = key.hash_alg.digest(values)  # Part 3, 18.4: the hash is the signing scheme's
+    if not hmac.compare_digest(digest, quote.pcr_digest):  # (6)
+        raise AttestationError(
+            TpmCode.QUOTE_PCR_MISMATCH,
+            f"pcrDigest is {quote.pcr_digest.hex()}, the values hash to {digest.hex()}",
+        )
+    frozen = {alg: MappingProxyType(dict(bank)) for alg, bank in pcrs.items()}
+    return VerifiedQuote(quote, MappingProxyType(frozen), _MINT)
+
+
+def _check_scheme(signature: Signature, key: SigningKey) -> None:
+    if HashAlg.SHA1 in (signature.hash_alg, key.hash_alg):
+        raise AttestationError(TpmCode.TPM_WEAK_HASH, "the quote is signed over SHA-1")
+    if (signature.alg, signature.hash_alg) != (key.alg, key.hash_alg):
+        raise AttestationError(
+            TpmCode.AK_SCHEME_MISMATCH,
+            f"the quote is signed with {_scheme(signature.alg, signature.hash_alg)}, "
+            f"the AK is for {_scheme(key.alg, key.hash_alg)}",
+        )
+
+
+def _check_signature(quoted: bytes, signature: Signature, key: SigningKey) -> None:
+    """(3) Over the bytes as received, not as encoded again."""
+    digest = _HASHES[key.hash_alg]
+    try:
+        if isinstance(signature, EcdsaSignature) and isinstance(key.key, ec.EllipticCurvePublicKey):
+            scalars = (int.from_bytes(part, "big") for part in (signature.r, signature.s))
+            key.key.verify(encode_dss_signature(*scalars), quoted, ec.ECDSA(digest))
+        elif not isinstance(signature, EcdsaSignature) and isinstance(key.key, rsa.RSAPublicKey):
+            _check_rsa_size(key.key)
+            key.key.verify(signature.value, quoted, _padding(signature.alg, digest), digest)
+        else:
+            raise AttestationError(
+                TpmCode.AK_SCHEME_MISMATCH, f"the AK is no key for {signature.alg.name}"
+            )
+    except InvalidSignature as exc:
+        raise AttestationError(
+            SignCode.SIGNATURE_INVALID, "the attestation key did not sign this quote"
+        ) from exc
+
+
+def _check_rsa_size(key: rsa.RSAPublicKey) -> None:
+    if key.key_size < RSA_BITS_MIN:
+        raise AttestationError(
+            TpmCode.AK_SCHEME_MISMATCH,
+            f"the AK has {key.key_size} bits, want at least {RSA_BITS_MIN}",
+        )
+
+
+def _padding(alg: SignatureAlg, digest: hashes.HashAlgorithm) -> padding.PKCS1v15 | padding.PSS:
+    if alg is SignatureAlg.RSASSA:
+        return padding.PKCS1v15()
+    # TPMs salt with the hash's size (FIPS) or the largest that fits (Part 1, B.7): either.
+    return padding.PSS(mgf=padding.MGF1(digest), salt_length=padding.PSS.AUTO)
+
+
+def require_chosen(report_data: bytes) -> None:
+    """Report data of zeros is nobody's choice, and its hash is as well known as itself.
+
+    Raises:
+        AttestationError: NONCE_WELL_KNOWN.
+    """
+    if not any(report_data):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
+        )
+
+
+def check_extra_data(quote: Quote, expected: bytes, trail: Trail) -> None:
+    """(4) An empty or zero expectation would accept a quote that anybody can have.
+
+    Raises:
+        AttestationError: NONCE_MISMATCH or NONCE_WELL_KNOWN.
+    """
+    trail.enter(checks.NONCE, quote.extra_data.hex(), expected.hex())
+    if not any(expected):
+        raise AttestationError(
+            AttestCode.NONCE_WELL_KNOWN, "the expected qualifying data is zero: no challenge"
+        )
+    if not hmac.compare_digest(quote.extra_data, expected):
+        raise AttestationError(
+            AttestCode.NONCE_MISMATCH,
+            f"extraData is {quote.extra_data.hex()}, want {expected.hex()}",
+        )
+
+
+def _check_selection(
+    quote: Quote,
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]],
+    wanted: Mapping[HashAlg, frozenset[int]],
+) -> None:
+    """(5) Quoted, sent and expected registers are the same, and at least one in each bank."""
+    quoted = {bank.alg: frozenset(bank.pcrs) for bank in quote.selection}
+    for alg in (*wanted, *pcrs, *quoted):
+        if alg not in BANKS:
+            raise AttestationError(TpmCode.TPM_WEAK_HASH, f"a PCR bank of {alg.name}")
+    if not wanted or not all(wanted.values()) or quoted != dict(wanted):
+        raise AttestationError(
+            TpmCode.QUOTE_SELECTION,
+            f"the quote covers {_banks(quote)}, want exactly {_wanted(wanted)}",
+        )
+    if {alg: bank.keys() for alg, bank in pcrs.items()} != quoted:  # views compare as sets do
+        sent = {alg: frozenset(bank) for alg, bank in pcrs.items()}
+        raise AttestationError(
+            TpmCode.QUOTE_SELECTION,
+            f"values came along for {_wanted(sent)}, the quote covers {_banks(quote)}",
+        )
+
+
+def _check_sizes(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> None:
+    """Without it, a byte could wander from one register to the next under the same hash."""
+    for alg, bank in pcrs.items():
+        size = alg.size
+        if set(map(len, bank.values())) <= {size}:
+            continue
+        for pcr, value in bank.items():
+            if len(value) != size:
+                raise AttestationError(
+                    TpmCode.QUOTE_PCR_MISMATCH,
+                    f"PCR {pcr} of {alg.label} has {len(value)} bytes, want {size}",
+                )
+
+
+def _scheme(alg: SignatureAlg, hash_alg: HashAlg) -> str:
+    return f"{alg.name} with {hash_alg.name}"
+
+
+def _banks(quote: Quote) -> str:
+    return _wanted({bank.alg: frozenset(bank.pcrs) for bank in quote.selection})
+
+
+def _wanted(selection: Mapping[HashAlg, frozenset[int]]) -> str:
+    banks = (
+        f"{alg.label}:{','.join(str(pcr) for pcr in sorted(pcrs)) or 'none'}"
+        for alg, pcrs in selection.items()
+    )
+    return " + ".join(banks) or "nothing"

@@ -1,0 +1,216 @@
+"""TPM appraisal, *is it genuine and fresh?* Spec: docs/spec/tpm-appraisal.md.
+
+ (1) The document, its TPMS_ATTEST and its TPMT_SIGNATURE parse.
+ (2) The AK is a restricted signing key of its TPM, with SHA-256 or longer.
+ (3) The AK signed the quote, in its own scheme.
+ (4) Somebody trusted says that the AK lives in a TPM: an enrolment, or an AK root.
+ (5) resetCount is not below the enrolled one.
+ (6) The quote covers all 24 registers of one SHA-256 or SHA-384 bank.
+ (7) pcrDigest is the hash of the register values that came along.
+ (8) The event log, if one came along, leads to the registers that a boot extends.
+ (9) extraData is SHA-256 of the report data that the caller expects.
+
+Left to ``regalia.policy``, which gets the claims: register values, TPM maker, model, firmware and
+identity, whether the machine rebooted since it was enrolled, PCR 15 against the configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+from regalia.appraisal import claims as claims_format
+from regalia.appraisal.claims import Hardware
+from regalia.core.errors import AttestationError
+from regalia.tees.tpm.claims import AkBinding, TpmClaims
+from regalia.tees.tpm.evidence import checks
+from regalia.tees.tpm.evidence.binding import Ak, bind_ak
+from regalia.tees.tpm.evidence.boot import verify_boot
+from regalia.tees.tpm.evidence.codes import TpmCode
+from regalia.tees.tpm.evidence.document import parse_tpm_quote, qualifying_data
+from regalia.tees.tpm.evidence.keys import require_attestation_key
+from regalia.tees.tpm.evidence.path import Authorities
+from regalia.tees.tpm.evidence.public import parse_public
+from regalia.tees.tpm.evidence.quote import (
+    ALL_PCRS,
+    check_extra_data,
+    require_chosen,
+    verify_quote_signature,
+    verify_quoted_pcrs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.pki import Cache
+    from regalia.tees.boot.claims import BootFacts
+    from regalia.tees.tpm.evidence.anchors import Anchors, PreparedCollateral
+    from regalia.tees.tpm.evidence.binding import BoundAk
+    from regalia.tees.tpm.evidence.keys import SigningKey
+    from regalia.tees.tpm.evidence.layout import HashAlg
+    from regalia.tees.tpm.evidence.quote import VerifiedQuote
+    from regalia.tees.tpm.evidence.wire import Quote
+    from regalia.wire.evidence import Evidence
+
+# Keeps quotes from being declared genuine by hand; no wall against code in the same process.
+_MINT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class GenuineQuote:
+    """A quote that passed checks 1 to 8: a TPM's, of unknown age. By ``verify_genuine``."""
+
+    verified: VerifiedQuote
+    bank: HashAlg
+    ak_name: bytes
+    ak: BoundAk
+    hardware: Hardware
+    boot: BootFacts | None
+    mint: InitVar[object]
+
+    def __post_init__(self, mint: object) -> None:
+        if mint is not _MINT:
+            raise TypeError("a genuine quote comes from verify_genuine")
+
+
+def verify_tpm(
+    evidence: Evidence,
+    *,
+    anchors: Anchors,
+    collateral: PreparedCollateral,
+    report_data: bytes,
+    at: Circumstances,
+) -> TpmClaims:
+    """Turn raw evidence into claims, or refuse at the first check that fails.
+
+    Args:
+        evidence: raw, untrusted; ``report`` is a document of ``tees.tpm.evidence.document``.
+        anchors: whose roots are trusted.
+        collateral: the operator's roots, lists and enrolments.
+        report_data: what the quote must be bound to, 64 bytes; ``Binding.report_data()``.
+        at: the circumstances of the appraisal.
+
+    Raises:
+        ParseError: evidence or collateral is malformed.
+        AttestationError: the evidence is not genuine, or not for this ``report_data``.
+        ValueError: ``report_data`` has another size (the caller's bug).
+    """
+    expected = qualifying_data(report_data)
+    require_chosen(report_data)
+    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
+    check_extra_data(genuine.verified.quote, expected, at.trail)  # (9)
+    return claims_of(evidence, genuine)
+
+
+def verify_genuine(
+    evidence: Evidence, *, anchors: Anchors, collateral: PreparedCollateral, at: Circumstances
+) -> GenuineQuote:
+    """Checks 1 to 8. The result proves no freshness: a replay passes. Raises as ``verify_tpm``."""
+    trail = at.trail
+    document = parse_tpm_quote(evidence.report)  # (1)
+    memory = collateral.memory
+    trail.enter(checks.AK, wanted="restricted, sign, fixedTPM, fixedParent, not decrypt")
+    key, name = memory.keys.get(document.ak_public) or _attestation_key(document.ak_public, trail)
+    quote = verify_quote_signature(  # (1) (3)
+        document.quoted, document.signature, key=key, trail=trail
+    )
+    ak = bind_ak(  # (4)
+        Ak(name, key.key),
+        evidence.endorsements,
+        collateral=collateral,
+        authorities_for=_authorities(anchors, collateral, at),
+        trail=trail,
+    )
+    memory.keep(memory.keys, document.ak_public, (key, name))
+    _check_reset_count(quote, ak, trail)  # (5)
+    bank = _bank(document.pcrs)
+    verified = verify_quoted_pcrs(  # (6) (7)
+        quote, document.pcrs, key=key, selection={bank: ALL_PCRS}, trail=trail
+    )
+    if evidence.event_log:
+        trail.enter(checks.EVENT_LOG, f"{len(evidence.event_log)} bytes")
+    boot = _boot(evidence.event_log, verified, bank, at.cache)  # (8)
+    return GenuineQuote(verified, bank, name, ak, _hardware(anchors, ak), boot, _MINT)
+
+
+def _attestation_key(ak_public: bytes, trail: Trail) -> tuple[SigningKey, bytes]:
+    """(1) (2) The key that is said to have signed, and its name."""
+    public = parse_public(ak_public)
+    trail.note(f"objectAttributes {public.attributes:#010x}")
+    return require_attestation_key(public), public.name
+
+
+def _boot(log: bytes, verified: VerifiedQuote, bank: HashAlg, cache: Cache) -> BootFacts | None:
+    """(8) Replayed once for each log and state of the registers."""
+    registers = (verified.quote.pcr_digest, bank.label.encode())
+    return cache.replayed(
+        "tpm boot", registers, log, lambda: verify_boot(log, verified.pcrs[bank], bank)
+    )
+
+
+def _authorities(
+    anchors: Anchors, prepared: PreparedCollateral, at: Circumstances
+) -> Callable[[AkBinding], Authorities]:
+    collateral = prepared.collateral
+    roots = {AkBinding.ENROLMENT: anchors.ek_roots, AkBinding.AK_CERTIFICATE: anchors.ak_roots}
+    return lambda binding: Authorities(
+        roots=roots[binding](collateral),
+        intermediates=collateral.intermediates,
+        crls=collateral.crls,
+        at=at,
+    )
+
+
+def _check_reset_count(quote: Quote, ak: BoundAk, trail: Trail) -> None:
+    """(5) Part 1, 36.3: it only grows, until somebody with authority clears the TPM."""
+    enrolled = ak.enrolled_reset_count
+    trail.enter(checks.RESET_COUNT, str(quote.reset_count), f"at least {enrolled or 0}")
+    if enrolled is not None and quote.reset_count < enrolled:
+        raise AttestationError(
+            TpmCode.TPM_RESET_COUNT,
+            f"resetCount is {quote.reset_count}, it was {enrolled} when the AK was enrolled",
+        )
+
+
+def _bank(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> HashAlg:
+    """The one bank that values came along for; ``verify_quoted_pcrs`` judges it."""
+    if len(pcrs) != 1:
+        raise AttestationError(
+            TpmCode.QUOTE_SELECTION, f"values of {len(pcrs)} PCR banks came along, want one"
+        )
+    return next(iter(pcrs))
+
+
+def _hardware(anchors: Anchors, ak: BoundAk) -> Hardware:
+    if Hardware.SIMULATED in {anchors.hardware, ak.hardware}:
+        return Hardware.SIMULATED
+    return Hardware.GENUINE
+
+
+def claims_of(evidence: Evidence, genuine: GenuineQuote) -> TpmClaims:
+    """Claims without check 9: of unknown age. ``appraisal.unbound`` wraps them."""
+    quote, ak = genuine.verified.quote, genuine.ak
+    return TpmClaims(
+        hardware=genuine.hardware,
+        revocation=ak.revocation,
+        evidence_digest=evidence.digest(),
+        binding=ak.binding,
+        ak_name=genuine.ak_name,
+        ek=ak.identity,
+        manufacturer=ak.model.manufacturer,
+        model=ak.model.model,
+        version=ak.model.version,
+        extra_data=quote.extra_data,
+        firmware_version=quote.firmware_version,
+        clock=quote.clock,
+        reset_count=quote.reset_count,
+        restart_count=quote.restart_count,
+        safe=quote.safe,
+        enrolled_reset_count=ak.enrolled_reset_count,
+        bank=genuine.bank.label,
+        pcrs=genuine.verified.pcrs[genuine.bank],
+        boot=genuine.boot,
+        mint=claims_format.MINT,
+    )

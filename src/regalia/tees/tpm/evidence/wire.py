@@ -1,0 +1,219 @@
+"""TPM 2.0 quotes: bytes to values and back. Spec: docs/spec/tpm-appraisal.md.
+
+Trusted Platform Module Library, Part 2: Structures. TPMS_ATTEST of type QUOTE (section 10.12),
+TPMT_SIGNATURE (11.3.4) and TPML_PCR_SELECTION (10.9.7); keys are in ``tees.tpm.evidence.public``.
+Every encoder is the exact inverse of its parser. Nothing here verifies anything.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from regalia.tees.tpm.evidence.layout import HashAlg, Reader, SignatureAlg, sized
+
+TPM_GENERATED_VALUE = 0xFF544347  # "\xffTCG": what a restricted key signs only for the TPM itself
+TPM_ST_ATTEST_QUOTE = 0x8018
+ATTEST_MAX = 2048  # bytes; one of all banks and registers has below 400
+SIGNATURE_MAX = 1024  # bytes; RSA-4096 has 518
+DATA_MAX = 66  # bytes of TPM2B_DATA: a TPMT_HA of SHA-512
+NAME_MAX = 66  # bytes of TPM2B_NAME
+DIGEST_MAX = 64  # bytes
+BANKS_MAX = 8
+SELECT_MIN = 3  # bytes of a PCR bitmap: 24 registers, the PC Client profile's
+SELECT_MAX = 4  # bytes
+RSA_SIZE_MAX = 512  # bytes
+ECC_SIZE_MAX = 66  # bytes
+HANDLE_SIZE = 4  # bytes: the name of what has no public area
+_ALG_SIZE = 2  # bytes
+_ALGS = MappingProxyType({alg.to_bytes(_ALG_SIZE, "big"): alg for alg in HashAlg})
+_HEAD = struct.Struct(">IH")  # magic, type
+_CLOCK = struct.Struct(">QIIBQ")  # TPMS_CLOCK_INFO, firmwareVersion
+
+
+@dataclass(frozen=True, slots=True)
+class PcrSelection:
+    """TPMS_PCR_SELECTION: registers of one bank."""
+
+    alg: HashAlg
+    bitmap: bytes  # register i is bit i % 8 of byte i // 8
+
+    @classmethod
+    def of(cls, alg: HashAlg, pcrs: frozenset[int]) -> PcrSelection:
+        """With the bitmap of 24 registers that TPMs of PCs and servers use."""
+        value = sum(1 << pcr for pcr in pcrs)
+        return cls(alg, value.to_bytes(SELECT_MIN, "little"))
+
+    @property
+    def pcrs(self) -> tuple[int, ...]:
+        """Selected registers, ascending: the order in which their values are hashed."""
+        registers = range(8 * len(self.bitmap))
+        value = int.from_bytes(self.bitmap, "little")
+        if value.bit_count() == len(registers):  # as in every quote that is accepted
+            return tuple(registers)
+        return tuple(i for i in registers if value >> i & 1)
+
+    def encode(self) -> bytes:
+        """TPMS_PCR_SELECTION."""
+        return struct.pack(">HB", self.alg, len(self.bitmap)) + self.bitmap
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """TPMS_ATTEST of type TPM_ST_ATTEST_QUOTE.
+
+    Untrusted until ``tees.tpm.evidence.verify_quote``.
+    """
+
+    qualified_signer: bytes  # TPM2B_NAME: of the key and of all its parents
+    extra_data: bytes  # TPM2B_DATA: the caller's qualifying data, the nonce
+    clock: int  # milliseconds that this TPM has been powered, over its life
+    reset_count: int  # TPM Resets, that is reboots, since the last TPM2_Clear
+    restart_count: int  # resumes since the last reset
+    safe: bool  # whether no higher clock value was reported before
+    firmware_version: int  # the vendor's, 64 bits
+    selection: tuple[PcrSelection, ...]
+    pcr_digest: bytes
+
+    def encode(self) -> bytes:
+        """``parse_quote(b).encode() == b`` for every ``b`` that parses."""
+        return b"".join(
+            (
+                _HEAD.pack(TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE),
+                sized(self.qualified_signer),
+                sized(self.extra_data),
+                _CLOCK.pack(
+                    self.clock,
+                    self.reset_count,
+                    self.restart_count,
+                    self.safe,
+                    self.firmware_version,
+                ),
+                encode_selection(self.selection),
+                sized(self.pcr_digest),
+            )
+        )
+
+
+def parse_quote(data: bytes) -> Quote:
+    """Parse a TPMS_ATTEST, which must be one that a TPM made of its own registers.
+
+    Args:
+        data: raw, untrusted; without the size of a TPM2B_ATTEST.
+
+    Raises:
+        ParseError: MALFORMED (also for another magic or type) or TRAILING_DATA.
+    """
+    reader = Reader(data, what="TPMS_ATTEST")
+    if len(data) > ATTEST_MAX:
+        raise reader.malformed(f"{len(data)} bytes, at most {ATTEST_MAX}")
+    magic, kind = _HEAD.unpack(reader.take(_HEAD.size))
+    if magic != TPM_GENERATED_VALUE:
+        raise reader.malformed(f"magic {magic:#010x} is not TPM_GENERATED_VALUE")
+    if kind != TPM_ST_ATTEST_QUOTE:
+        raise reader.malformed(f"type {kind:#06x} is not TPM_ST_ATTEST_QUOTE")
+    signer = _name(reader)
+    extra_data = reader.sized(DATA_MAX, "extraData")
+    clock, reset_count, restart_count, safe, firmware_version = _CLOCK.unpack(
+        reader.take(_CLOCK.size)
+    )
+    if safe > 1:
+        raise reader.malformed(f"clockInfo.safe is {safe}, want 0 or 1")
+    selection = _selection(reader)
+    pcr_digest = reader.sized(DIGEST_MAX, "pcrDigest")
+    reader.end()
+    return Quote(
+        qualified_signer=signer,
+        extra_data=extra_data,
+        clock=clock,
+        reset_count=reset_count,
+        restart_count=restart_count,
+        safe=bool(safe),
+        firmware_version=firmware_version,
+        selection=selection,
+        pcr_digest=pcr_digest,
+    )
+
+
+def _name(reader: Reader) -> bytes:
+    """Empty, a handle, or an algorithm with a digest of its size."""
+    name = reader.sized(NAME_MAX, "qualifiedSigner")
+    if len(name) in {0, HANDLE_SIZE}:
+        return name
+    alg = _ALGS.get(name[:_ALG_SIZE])
+    if alg is None or len(name) != _ALG_SIZE + alg.size:
+        raise reader.malformed("qualifiedSigner is not a name")
+    return name
+
+
+def encode_selection(selection: tuple[PcrSelection, ...]) -> bytes:
+    """TPML_PCR_SELECTION."""
+    return struct.pack(">I", len(selection)) + b"".join(bank.encode() for bank in selection)
+
+
+def _selection(reader: Reader) -> tuple[PcrSelection, ...]:
+    count = reader.u32()
+    if count > BANKS_MAX:
+        raise reader.malformed(f"{count} PCR banks, at most {BANKS_MAX}")
+    banks = []
+    for _ in range(count):
+        alg = reader.one_of(HashAlg, "PCR bank")
+        size = reader.u8()
+        if not SELECT_MIN <= size <= SELECT_MAX:
+            raise reader.malformed(f"a PCR bitmap of {size} bytes")
+        banks.append(PcrSelection(alg, reader.take(size)))
+    if len({bank.alg for bank in banks}) != len(banks):
+        raise reader.malformed("a PCR bank is selected twice")
+    return tuple(banks)
+
+
+@dataclass(frozen=True, slots=True)
+class RsaSignature:
+    """TPMT_SIGNATURE of RSASSA (PKCS #1 v1.5) or RSAPSS."""
+
+    alg: SignatureAlg
+    hash_alg: HashAlg
+    value: bytes
+
+    def encode(self) -> bytes:
+        """TPMT_SIGNATURE."""
+        return struct.pack(">HH", self.alg, self.hash_alg) + sized(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class EcdsaSignature:
+    """TPMT_SIGNATURE of ECDSA: big-endian scalars, which some TPMs pad to the curve's size."""
+
+    hash_alg: HashAlg
+    r: bytes
+    s: bytes
+    alg: SignatureAlg = SignatureAlg.ECDSA
+
+    def encode(self) -> bytes:
+        """TPMT_SIGNATURE."""
+        return struct.pack(">HH", self.alg, self.hash_alg) + sized(self.r) + sized(self.s)
+
+
+Signature = RsaSignature | EcdsaSignature
+
+
+def parse_signature(data: bytes) -> Signature:
+    """Parse a TPMT_SIGNATURE of the schemes that attestation keys use.
+
+    Raises:
+        ParseError: MALFORMED or TRAILING_DATA.
+    """
+    reader = Reader(data, what="TPMT_SIGNATURE")
+    if len(data) > SIGNATURE_MAX:
+        raise reader.malformed(f"{len(data)} bytes, at most {SIGNATURE_MAX}")
+    alg = reader.one_of(SignatureAlg, "sigAlg")
+    hash_alg = reader.one_of(HashAlg, "hash")
+    signature: Signature
+    if alg is SignatureAlg.ECDSA:
+        r = reader.sized(ECC_SIZE_MAX, "signatureR")
+        signature = EcdsaSignature(hash_alg, r, reader.sized(ECC_SIZE_MAX, "signatureS"))
+    else:
+        signature = RsaSignature(alg, hash_alg, reader.sized(RSA_SIZE_MAX, "signature"))
+    reader.end()
+    return signature

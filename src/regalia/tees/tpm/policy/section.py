@@ -1,0 +1,41 @@
+"""The TPM section of a policy. Spec: docs/spec/policy.md, section "platform.tpm"."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from regalia.appraisal.policy_doc import Any, Doc
+from regalia.appraisal.policy_words import any_text, each, hex_bytes, word
+from regalia.tees.boot.policy.section import Boot, Pcrs, check_boot, check_pcrs
+
+PATH = "platform.tpm"
+FIRMWARE_SIZE = 8  # bytes of firmwareVersion
+
+
+class Tpm(Doc, frozen=True, kw_only=True):
+    """What a machine and its TPM must be. A list of accepted values that is empty denies.
+
+    A TPM shows what booted; it does not keep the host out of the workload's memory.
+    """
+
+    bindings: list[Literal["enrolment", "ak-certificate"]]  # who vouches for the AK
+    eks: list[str] | Any  # SHA-256 of the EK's SubjectPublicKeyInfo: the machines
+    manufacturers: list[str] | Any  # of the EK certificate, such as id:49465800
+    firmware_minimum: dict[str, str] | Any  # by manufacturer: firmwareVersion, 8 bytes
+    pcrs: Pcrs
+    boot: Boot
+    same_boot: Literal["required", "any"]  # not rebooted since the AK was enrolled
+    revocation: Literal["required", "any"]
+
+
+def check_tpm(tpm: Tpm) -> None:
+    """Raise ParseError MALFORMED at the first rule that the section breaks."""
+    each(tpm.bindings, f"{PATH}.bindings", any_text)
+    each(tpm.eks, f"{PATH}.eks", hex_bytes(32))
+    each(tpm.manufacturers, f"{PATH}.manufacturers", word)
+    if tpm.firmware_minimum != "any":
+        for maker, version in tpm.firmware_minimum.items():
+            word(maker, f"{PATH}.firmware_minimum")
+            hex_bytes(FIRMWARE_SIZE)(version, f"{PATH}.firmware_minimum.{maker}")
+    check_pcrs(tpm.pcrs, f"{PATH}.pcrs")
+    check_boot(tpm.boot, f"{PATH}.boot")

@@ -1,0 +1,130 @@
+"""Sorts an operator's loose files by what they hold. No I/O: bytes in, items out.
+
+Nothing is trusted by being there. But everything must parse, so that a broken file is found at
+the start and not at the first appraisal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regalia.core.errors import CoreCode, ParseError
+from regalia.tees.intel.evidence.collateral import parse_json_collateral
+from regalia.tees.nvidia.evidence.key_denials import FORMAT as KEY_DENIALS_FORMAT
+from regalia.tees.nvidia.evidence.rims import FORMAT as RIM_FORMAT
+from regalia.tees.tpm.evidence.enrolment import FORMAT as ENROLMENT_FORMAT
+from regalia.verifier.collateral.blocks import CRL, read_blocks
+from regalia.verifier.collateral.collection import collect
+from regalia.verifier.collateral.intel import pcs_body
+from regalia.verifier.collateral.items import parse_item
+from regalia.wire.collateral import ENTRY_MAX, NAME_MAX, CollateralKind
+from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from regalia.verifier.collateral.collection import CollateralSet
+    from regalia.verifier.collateral.items import Item
+
+COLLATERAL_ENDINGS = (".der", ".pem", ".crt", ".cer", ".crl", ".json")
+COLLATERAL_FILES_MAX = 1024
+COLLATERAL_FILE_MAX = ENTRY_MAX  # bytes
+
+# A root of TPMs is an anchor and looks like any other certificate, so its file's name tells it.
+_ROOT_PREFIXES = {
+    "tpm-ek-root": CollateralKind.EK_ROOT,
+    "tpm-ak-root": CollateralKind.AK_ROOT,
+}
+
+_FORMATS = {
+    DENY_LIST_FORMAT: CollateralKind.DENY_LIST,
+    ENROLMENT_FORMAT: CollateralKind.ENROLMENT,
+    KEY_DENIALS_FORMAT: CollateralKind.KEY_DENIALS,
+    RIM_FORMAT: CollateralKind.RIM,
+}
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """A document of ours says what it is."""
+
+    format: str = ""
+
+
+def parse_collateral(files: Mapping[str, bytes]) -> CollateralSet:
+    """``sort_files``, and put in place by kind. Raises ParseError."""
+    return collect(sort_files(files))
+
+
+def sort_files(files: Mapping[str, bytes]) -> tuple[Item, ...]:
+    """What the files hold, each content once, in the order in which it comes.
+
+    Args:
+        files: contents by path; raw, untrusted. Certificates and CRLs in PEM or DER; Intel's
+            TCB info and QE identity as its service sends them, or a dcap-qvl collateral file;
+            documents of ours in canonical JSON.
+
+    Raises:
+        ParseError: a file holds none of these, or something else as well.
+    """
+    found: dict[tuple[CollateralKind, bytes], Item] = {}
+    for path, data in files.items():
+        if len(data) > COLLATERAL_FILE_MAX:
+            raise ParseError(
+                CoreCode.TOO_LARGE, f"{path}: {len(data)} bytes, at most {COLLATERAL_FILE_MAX}"
+            )
+        for kind, content in _contents(data, path):
+            of = _root_kind(path) if kind is CollateralKind.CERTIFICATE else kind
+            if (of, content) not in found:
+                item = parse_item(of, content, what=path)
+                found[of, content] = replace(item, source=_source(path))
+    return tuple(found.values())
+
+
+def _root_kind(path: str) -> CollateralKind:
+    name = PurePath(path).name
+    kinds = (kind for prefix, kind in _ROOT_PREFIXES.items() if name.startswith(prefix))
+    return next(kinds, CollateralKind.CERTIFICATE)
+
+
+def _source(path: str) -> str:
+    """The file's name, as far as a bundle can say it."""
+    return "".join(c if "!" <= c <= "~" else "_" for c in PurePath(path).name)[:NAME_MAX]
+
+
+def _contents(data: bytes, path: str) -> Iterator[tuple[CollateralKind, bytes]]:
+    body = data.strip() if data.lstrip().startswith(b"{") else b""
+    if not body:
+        for label, der in read_blocks(data, what=path):
+            yield CollateralKind.CRL if label == CRL else CollateralKind.CERTIFICATE, der
+        return
+    kind = _kind_of_document(body, path)
+    if kind is not None:
+        yield kind, body  # an editor's last newline is no part of a document
+        return
+    found = parse_json_collateral(body, what=path)
+    for of, documents in (
+        (CollateralKind.TCB_INFO, found.tcb_infos),
+        (CollateralKind.QE_IDENTITY, found.identities),
+    ):
+        yield from ((of, pcs_body(of, document)) for document in documents)
+    yield from ((CollateralKind.CERTIFICATE, der) for der in found.certificates)
+    yield from ((CollateralKind.CRL, der) for der in found.crls)
+
+
+def _kind_of_document(body: bytes, path: str) -> CollateralKind | None:
+    """A document of ours by its format; None for one that names none, as Intel's do."""
+    try:
+        name = msgspec.json.decode(body, type=_Document).format
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{path}: {exc}") from exc
+    if name and name not in _FORMATS:
+        raise ParseError(
+            CoreCode.MALFORMED,
+            f"{path}: format {name[:80]!r} is no collateral; known are Intel's documents and "
+            f"{', '.join(_FORMATS)}",
+        )
+    return _FORMATS.get(name)

@@ -1,0 +1,66 @@
+"""COSE_Sign1 (RFC 9052 section 4.2) in the one form that AWS Nitro emits: untagged, one header.
+
+A message with tag 18 would be a second spelling of the same evidence, and unprotected headers are
+signed by nobody; both are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regalia.core.errors import CoreCode, ParseError
+from regalia.wire.cbor import decode_cbor, encode_cbor
+
+ALG = 1  # header label (RFC 9052 section 3.1)
+ES384 = -35  # ECDSA with SHA-384 (RFC 9053 section 2.1)
+CONTEXT = "Signature1"
+PROTECTED_MAX = 64  # bytes
+_PARTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sign1:
+    """One message, parsed and unverified."""
+
+    protected: bytes  # as received: the signature covers these bytes
+    algorithm: int
+    payload: bytes
+    signature: bytes
+
+    def signed_bytes(self) -> bytes:
+        """Sig_structure (RFC 9052 section 4.4), without external data."""
+        return encode_cbor([CONTEXT, self.protected, b"", self.payload])
+
+
+def parse_sign1(data: bytes, *, limit: int, what: str) -> Sign1:
+    """Parse one untagged message whose only header is a protected ``alg``.
+
+    Args:
+        data: raw, untrusted.
+        limit: largest accepted size in bytes.
+        what: the name of the thing, for messages.
+
+    Raises:
+        ParseError: TOO_LARGE, MALFORMED or TRAILING_DATA.
+    """
+    message = decode_cbor(data, limit=limit, what=what)
+    if not isinstance(message, list) or len(message) != _PARTS:
+        raise _malformed(what, "not an array of four, as COSE_Sign1 is")
+    protected, unprotected, payload, signature = message
+    if not (
+        isinstance(protected, bytes) and isinstance(payload, bytes) and isinstance(signature, bytes)
+    ):
+        raise _malformed(what, "protected headers, payload and signature are byte strings")
+    if unprotected != {}:
+        raise _malformed(what, "unprotected headers, which nobody signs")
+    headers = decode_cbor(protected, limit=PROTECTED_MAX, what=f"{what}: protected headers")
+    if not isinstance(headers, dict) or list(headers) != [ALG]:
+        raise _malformed(what, "the protected headers are not just an algorithm")
+    algorithm = headers[ALG]
+    if isinstance(algorithm, bool) or not isinstance(algorithm, int):
+        raise _malformed(what, "the algorithm is no number")
+    return Sign1(protected, algorithm, payload, signature)
+
+
+def _malformed(what: str, why: str) -> ParseError:
+    return ParseError(CoreCode.MALFORMED, f"{what}: {why}")

@@ -1,0 +1,142 @@
+"""Evidence of every kind of TEE as files, and the command that verifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regalia.core.clock import rfc3339
+from regalia.wire.evidence import Tee
+from regalia_testing.defender import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.samples import NOW
+from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia_testing.tees.intel.defects import IntelKnobs
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.nitro.defects import NitroKnobs
+from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.tpm.authority import TpmAuthority
+from regalia_testing.tees.tpm.simulator import SimulatedTpm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regalia.wire.evidence import Evidence
+
+CHALLENGE = REPORT_DATA.hex()
+WHEN = rfc3339(NOW)
+QUALIFIED = hashlib.sha256(REPORT_DATA).hexdigest()  # what a TPM quotes
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Evidence of one kind of TEE in a folder: healthy, debug if there is such a thing.
+
+    Attributes:
+        anchor: file of the simulated root; empty for TPMs, whose roots are collateral.
+        revocation: the word that a platform of this kind needs.
+    """
+
+    tee: str
+    anchor: str
+    status: int
+    revocation: str = "required"
+    challenge: str = CHALLENGE
+
+    def command(self, evidence: str = "healthy", *more: str, **words: str) -> list[str]:
+        """``attest verify`` of one piece of it; ``words`` are options that differ."""
+        given = {"challenge": self.challenge, "now": WHEN, "revocation": self.revocation} | words
+        options = [part for name, value in given.items() for part in (f"--{name}", value)]
+        if self.anchor:
+            options += ["--dangerous-simulated-anchor", f"{self.tee}/{self.anchor}"]
+        command = ["attest", "verify", f"{self.tee}/{evidence}.json", "--policy", "baseline"]
+        return [*command, "--collateral", f"{self.tee}/collateral", *options, *more]
+
+
+KINDS = {
+    kind.tee: kind
+    for kind in (
+        Kind("sev-snp", "collateral/ark.der", 11),
+        Kind("tdx", "collateral/root.der", 11),
+        Kind("sgx", "collateral/root.der", 11),
+        Kind("aws-nitro", "collateral/root.der", 11, "any"),
+        Kind("az-snp-vtpm", "collateral/ark.der", 11, challenge=QUALIFIED),
+        Kind("az-tdx-vtpm", "collateral/root.der", 11, challenge=QUALIFIED),
+        Kind("tpm", "", 11, challenge=QUALIFIED),
+    )
+}
+
+
+def _snp(folder: Path) -> dict[str, Evidence]:
+    platform = SimulatedPlatform.create(folder / "platform", "Genoa", now=NOW)
+    shutil.copytree(platform.collateral_directory, folder / "collateral")
+    return {
+        name: platform.evidence(
+            REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, knobs=knobs
+        )
+        for name, knobs in (("healthy", Knobs()), ("debug", Knobs(debug=True)))
+    }
+
+
+def _intel(folder: Path, tee: str) -> dict[str, Evidence]:
+    platform = SimulatedIntel.create(folder / "platform", now=NOW)
+    shutil.copytree(folder / "platform" / "collateral", folder / "collateral")
+    make = platform.tdx_evidence if tee == "tdx" else platform.sgx_evidence
+    version = 5 if tee == "tdx" else 3
+    return {
+        name: make(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            knobs=IntelKnobs(version=version, debug=name == "debug"),
+        )
+        for name in ("healthy", "debug")
+    }
+
+
+def _nitro(folder: Path) -> dict[str, Evidence]:
+    platform = SimulatedNitro.create(folder / "platform", clock=lambda: NOW)
+    shutil.copytree(platform.collateral_directory, folder / "collateral")
+    return {
+        name: platform.evidence(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            knobs=NitroKnobs(debug=name == "debug"),
+        )
+        for name in ("healthy", "debug")
+    }
+
+
+def _azure(folder: Path, tee: str) -> dict[str, Evidence]:
+    vm = SimulatedAzure.create(folder / "platform", Tee(tee), now=NOW)
+    shutil.copytree(vm.collateral_directory, folder / "collateral")
+    evidence = vm.evidence(REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG)
+    return {"healthy": evidence}
+
+
+def _tpm(folder: Path) -> dict[str, Evidence]:
+    authority = TpmAuthority.create(now=NOW)
+    tpm = SimulatedTpm.create(authority)
+    collateral = folder / "collateral"
+    collateral.mkdir()
+    (collateral / "tpm-ek-root.der").write_bytes(authority.root())
+    (collateral / "issuer.der").write_bytes(authority.issuer())
+    (collateral / "enrolment.json").write_bytes(tpm.enrolment(NOW).encode())
+    for number, crl in enumerate(authority.crls()):
+        (collateral / f"{number}.crl").write_bytes(crl)
+    return {"healthy": tpm.evidence(REPORT_DATA)}
+
+
+def make(folder: Path, tee: str) -> dict[str, Evidence]:
+    """Evidence by name; what verifies it lies in ``folder/collateral``."""
+    if tee == "sev-snp":
+        return _snp(folder)
+    if tee in {"tdx", "sgx"}:
+        return _intel(folder, tee)
+    if tee == "aws-nitro":
+        return _nitro(folder)
+    return _tpm(folder) if tee == "tpm" else _azure(folder, tee)

@@ -1,0 +1,96 @@
+"""A simulated machine with devices, and a verifier that trusts all of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from regalia.core.types import Digest, ModelId, PolicyId
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.collateral import CollateralSet
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
+from regalia_testing.tees.nvidia.bench import STRICT
+from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
+from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.snp.bench import MEASUREMENT, RUNTIME_CONFIG
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.appraisal.claims import Claims
+    from regalia.wire.evidence import DeviceEvidence, Evidence
+    from regalia_testing.tees.nvidia.authority import DeviceKeys
+    from regalia_testing.tees.nvidia.defects import DeviceKnobs
+    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+
+BINDING = Binding(
+    role=Role.RELEASE,
+    audience="log.example",
+    challenge=hashlib.sha256(b"challenge").digest(),
+    hpke_public_key=b"\x01" * 1216,
+    wrap_public_key=b"\x02" * 422,
+    model_id=ModelId(bytes(32)),
+    policy_id=PolicyId(bytes(32)),
+    device_evidence=Digest(NO_DEVICES),
+)
+
+
+@dataclass(frozen=True)
+class CompositeMachine:
+    """A CPU, its devices, and whoever appraises them."""
+
+    platform: SimulatedPlatform
+    devices: SimulatedDevices
+    verifier: Verifier
+    now: datetime
+
+    def nonce(self, binding: Binding = BINDING) -> bytes:
+        """What every device is asked with."""
+        return device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
+
+    def all(self, knobs: DeviceKnobs = HEALTHY_DEVICE) -> tuple[DeviceEvidence, ...]:
+        """Evidence of every device."""
+        return self.devices.evidence(self.nonce(), knobs)
+
+    def evidence(
+        self,
+        devices: tuple[DeviceEvidence, ...],
+        *,
+        bound: tuple[DeviceEvidence, ...] | None = None,
+        binding: Binding = BINDING,
+    ) -> Evidence:
+        """CPU evidence that commits to ``bound`` (else to ``devices``), with ``devices``."""
+        digest = devices_digest(devices if bound is None else bound)
+        evidence = self.platform.evidence(
+            replace(binding, device_evidence=digest).report_data(),
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+        )
+        return replace(evidence, devices=devices)
+
+    def verify(self, evidence: Evidence, binding: Binding = BINDING) -> Claims:
+        """Appraise."""
+        return self.verifier.verify(evidence, expected=binding, rule=STRICT, now=self.now)
+
+
+def composite_machine(
+    platform: SimulatedPlatform,
+    gpus: int,
+    switches: int,
+    *,
+    now: datetime,
+    keys: DeviceKeys | None = None,
+) -> CompositeMachine:
+    """Devices beside a simulated SEV-SNP platform."""
+    devices = SimulatedDevices.make(gpus, switches, now=now, keys=keys)
+    extra = devices.collateral()
+    collateral = CollateralSet(
+        certificates=(platform.ark, platform.ask, platform.asvk),
+        crls=(platform.crl,),
+        rims=extra.rims,
+        denials=extra.denials,
+    )
+    anchors = TrustAnchors.dangerous_simulated((platform.ark, devices.root))
+    return CompositeMachine(platform, devices, Verifier(anchors, collateral), now)

@@ -1,0 +1,233 @@
+"""One healthy piece of evidence of every kind, with a verifier that accepts it.
+
+What every TEE must stand (mutation, no network, its cost) is tested and measured over this table;
+a new kind of evidence is one more line in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.core.types import Digest, ModelId, PolicyId
+from regalia.tees.snp.evidence.wire import Product
+from regalia.tees.tpm.evidence.anchors import Anchors as TpmAnchors
+from regalia.tees.tpm.evidence.anchors import TpmCollateral
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.collateral import CollateralSet
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
+from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia_testing.tees.intel.defects import IntelKnobs
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.snp.defects import HEALTHY, Knobs
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.tpm.authority import TpmAuthority
+from regalia_testing.tees.tpm.simulator import SimulatedTpm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from regalia.appraisal.claims import Claims
+    from regalia.wire.evidence import Evidence
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+STRICT = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+# AWS's and software TPMs' authorities publish no lists that an air-gapped verifier could have.
+NO_LISTS = CollateralRule(RevocationRule.ANY, NO_GRACE)
+GPUS = 8  # beside one CPU, in the composite sample
+MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
+RUNTIME_CONFIG = b"the measured configuration"
+BINDING = Binding(
+    role=Role.RELEASE,
+    audience="samples",
+    challenge=hashlib.sha256(b"the challenge").digest(),
+    hpke_public_key=b"the runtime's HPKE key",
+    wrap_public_key=b"the runtime's wrapping key",
+    model_id=ModelId(bytes(range(32))),
+    policy_id=PolicyId(bytes(range(32))),
+    device_evidence=Digest(NO_DEVICES),
+)
+_HCL_REPORT = b'"hcl_report":"'
+_SNP_SIGNED = range(0x330)  # the signed part and the signature; what follows is zero
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Evidence and its verifier, which keeps its cache: the second appraisal is a warm one.
+
+    Attributes:
+        signed: where in ``evidence.report`` the bytes stand of which none may be altered.
+    """
+
+    evidence: Evidence
+    verifier: Verifier
+    signed: Sequence[int]
+    rule: CollateralRule = STRICT
+    binding: Binding = BINDING
+    now: datetime = NOW
+
+    def verify(self, evidence: Evidence) -> Claims:
+        """Appraise some evidence in place of the sample's. Raises as ``Verifier.verify``."""
+        return self.verifier.verify(evidence, expected=self.binding, rule=self.rule, now=self.now)
+
+
+Make = Callable[[Path], Sample]  # from an absent or empty directory
+
+
+def snp_sample(platform: SimulatedPlatform, knobs: Knobs = HEALTHY) -> Sample:
+    """Of a simulated SEV-SNP platform."""
+    evidence = platform.evidence(
+        BINDING.report_data(),
+        measurement=MEASUREMENT,
+        runtime_config=RUNTIME_CONFIG,
+        knobs=knobs,
+    )
+    return Sample(evidence, _snp_verifier(platform), _SNP_SIGNED)
+
+
+def _snp_verifier(platform: SimulatedPlatform) -> Verifier:
+    return Verifier(TrustAnchors.dangerous_simulated([platform.ark]), _snp_collateral(platform))
+
+
+def _snp_collateral(platform: SimulatedPlatform) -> CollateralSet:
+    return CollateralSet((platform.ark, platform.ask, platform.asvk), (platform.crl,))
+
+
+def _snp_vcek(folder: Path) -> Sample:
+    return snp_sample(SimulatedPlatform.create(folder, Product.GENOA, now=NOW))
+
+
+def _snp_vlek(folder: Path) -> Sample:
+    platform = SimulatedPlatform.create(folder, Product.TURIN, now=NOW)
+    return snp_sample(platform, Knobs(signing_key="vlek"))
+
+
+def _tdx(folder: Path) -> Sample:
+    return tdx_sample(SimulatedIntel.create(folder, now=NOW))
+
+
+def tdx_sample(platform: SimulatedIntel) -> Sample:
+    """Of a TD on a simulated Intel platform."""
+    evidence = platform.tdx_evidence(
+        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
+    )
+    return Sample(evidence, platform.verifier(), range(len(evidence.report)))
+
+
+def _sgx(folder: Path) -> Sample:
+    platform = SimulatedIntel.create(folder, now=NOW)
+    evidence = platform.sgx_evidence(
+        BINDING.report_data(),
+        measurement=MEASUREMENT,
+        runtime_config=RUNTIME_CONFIG,
+        knobs=IntelKnobs(version=3),
+    )
+    return Sample(evidence, platform.verifier(), range(len(evidence.report)))
+
+
+def _nitro(folder: Path) -> Sample:
+    return nitro_sample(SimulatedNitro.create(folder, clock=lambda: NOW))
+
+
+def nitro_sample(platform: SimulatedNitro) -> Sample:
+    """Of an enclave on a simulated instance: each has a key of its own."""
+    evidence = platform.evidence(
+        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
+    )
+    verifier = Verifier(TrustAnchors(nitro=platform.anchors()), CollateralSet((), ()))
+    return Sample(evidence, verifier, range(len(evidence.report)), NO_LISTS)
+
+
+def _tpm(_: Path) -> Sample:
+    return tpm_sample(SimulatedTpm.create(TpmAuthority.create(now=NOW)))
+
+
+def tpm_sample(tpm: SimulatedTpm, *also_enrolled: SimulatedTpm) -> Sample:
+    """Of a simulated TPM, beside others of the same authority."""
+    authority = tpm.authority
+    evidence = tpm.evidence(BINDING.report_data(), config=RUNTIME_CONFIG)
+    collateral = TpmCollateral(
+        ek_roots=(authority.root(),),
+        intermediates=(authority.issuer(),),
+        crls=authority.crls(),
+        enrolments=tuple(each.enrolment(NOW).encode() for each in (tpm, *also_enrolled)),
+    )
+    verifier = Verifier(
+        TrustAnchors(tpm=TpmAnchors.production()), CollateralSet((), (), tpm=collateral)
+    )
+    return Sample(evidence, verifier, range(len(evidence.report)))
+
+
+def _azure(folder: Path, tee: Tee) -> Sample:
+    vm = SimulatedAzure.create(folder, tee, now=NOW)
+    evidence = vm.evidence(
+        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
+    )
+    if vm.snp is not None:
+        verifier = _snp_verifier(vm.snp)
+    elif vm.intel is not None:
+        verifier = vm.intel.verifier()
+    else:
+        raise TypeError("a VM runs on one kind of hardware")
+    return Sample(evidence, verifier, _azure_signed(evidence.report, tee))
+
+
+def _azure_signed(document: bytes, tee: Tee) -> Sequence[int]:
+    """All but what of Intel's TD report nobody can check: a MAC with the CPU's own key, and what
+    the TD quote beside it says again. ``tests/tees/azure`` alters that part field by field.
+    """
+    at = document.index(_HCL_REPORT) + len(_HCL_REPORT)
+    unseen = range(at + 0x20 // 3 * 4, at + (0x420 // 3 + 1) * 4)  # in base64
+    if tee is Tee.AZURE_SNP:
+        unseen = range(0)
+    return [at for at in range(len(document)) if at not in unseen]
+
+
+def _azure_snp(folder: Path) -> Sample:
+    return _azure(folder, Tee.AZURE_SNP)
+
+
+def _azure_tdx(folder: Path) -> Sample:
+    return _azure(folder, Tee.AZURE_TDX)
+
+
+def _composite(folder: Path) -> Sample:
+    cpu = SimulatedPlatform.create(folder / "cpu", Product.GENOA, now=NOW)
+    machine = SimulatedDevices.create(folder / "devices", GPUS, now=NOW)
+    devices = machine.evidence(
+        device_nonce(BINDING.role, BINDING.challenge, BINDING.hpke_public_key)
+    )
+    bound = replace(BINDING, device_evidence=devices_digest(devices))
+    evidence = cpu.evidence(
+        bound.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
+    )
+    given = machine.collateral()
+    collateral = replace(
+        _snp_collateral(cpu), crls=(cpu.crl, *given.crls), rims=given.rims, denials=given.denials
+    )
+    anchors = TrustAnchors.dangerous_simulated([cpu.ark, machine.root])
+    return Sample(replace(evidence, devices=devices), Verifier(anchors, collateral), _SNP_SIGNED)
+
+
+SAMPLES: Mapping[str, Make] = MappingProxyType(
+    {
+        "SEV-SNP, VCEK": _snp_vcek,
+        "SEV-SNP, VLEK": _snp_vlek,
+        "TDX": _tdx,
+        "SGX": _sgx,
+        "Nitro": _nitro,
+        "TPM": _tpm,
+        "Azure, SEV-SNP": _azure_snp,
+        "Azure, TDX": _azure_tdx,
+        f"SEV-SNP with {GPUS} GPUs": _composite,
+    }
+)

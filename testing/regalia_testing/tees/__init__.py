@@ -1,0 +1,1 @@
+"""Simulated platforms, one folder for each TEE."""

@@ -1,0 +1,1 @@
+"""Simulated Azure confidential VMs. They protect nothing."""

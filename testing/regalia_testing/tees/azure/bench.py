@@ -1,0 +1,83 @@
+"""A simulated Azure VM and a verifier that trusts its hardware, wired together for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache
+from regalia.tees.azure.evidence import verify_azure_snp, verify_azure_tdx
+from regalia.tees.azure.evidence.wire import parse_azure
+from regalia.tees.intel.evidence import prepare
+from regalia_testing.tees.azure.defects import HEALTHY
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+    from regalia.wire.evidence import Evidence
+    from regalia_testing.tees.azure.simulator import SimulatedAzure
+
+REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
+MEASUREMENT = hashlib.sha384(b"the expected paravisor").digest()
+RUNTIME_CONFIG = b"the measured configuration"
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+
+
+@dataclass(frozen=True, slots=True)
+class AzureBench:
+    """Make evidence with chosen defects, and have it appraised."""
+
+    platform: SimulatedAzure
+    now: datetime
+    cache: Cache = field(default_factory=Cache)
+
+    def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of AzureKnobs
+        """Evidence of a VM that is healthy but for ``knobs``."""
+        return self.platform.evidence(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            knobs=replace(HEALTHY, **knobs),
+        )
+
+    def verify(
+        self,
+        evidence: Evidence,
+        *,
+        report_data: bytes = REPORT_DATA,
+        now: datetime | None = None,
+        trail: Trail = SILENT,
+    ) -> AzureSnpClaims | AzureTdxClaims:
+        """Appraise; whatever is not given is right."""
+        at = Circumstances(now=now or self.now, rule=REQUIRED, cache=self.cache, trail=trail)
+        if self.platform.snp is not None:
+            return verify_azure_snp(
+                evidence,
+                anchors=self.platform.snp.anchors(),
+                collateral=self.platform.snp.collateral(),
+                report_data=report_data,
+                at=at,
+            )
+        if self.platform.intel is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        anchors = self.platform.intel.anchors()
+        collateral = self.platform.intel.verifier().collateral.intel
+        return verify_azure_tdx(
+            evidence,
+            anchors=anchors,
+            collateral=prepare(collateral, anchors=anchors, cache=self.cache),
+            report_data=report_data,
+            at=at,
+        )
+
+
+def altered_document(evidence: Evidence, **parts: Any) -> Evidence:  # noqa: ANN401 - fields of a document
+    """The same evidence with parts of its document replaced."""
+    document = replace(parse_azure(evidence.report), **parts)
+    return replace(evidence, report=document.encode())

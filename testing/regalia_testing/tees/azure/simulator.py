@@ -1,0 +1,234 @@
+"""Simulated Azure confidential VMs on a simulated AMD or Intel platform (DESIGN D12).
+
+A VM is a directory that holds all its keys: whoever can read it forges evidence at will, so
+evidence from it **protects nothing**.
+
+    guest.json   kind of TEE, vmUniqueId
+    ak.key       the vTPM's attestation key, RSA-2048, PKCS #8 in DER, mode 600
+    hardware/    a ``SimulatedPlatform`` or ``SimulatedIntel``; collateral/ in it is for verifiers
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from regalia.core.codec import canonical_json, parse_json
+from regalia.core.errors import CoreCode, LocalError, ParseError
+from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
+from regalia.tees.azure.evidence.hcl import HARDWARE_REPORT_SIZE, ReportType
+from regalia.tees.azure.evidence.wire import AzureDocument
+from regalia.tees.intel.evidence.td_report import LocalTdReport, encode_local_td_report
+from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.tees.azure.defects import HEALTHY
+from regalia_testing.tees.azure.guest import AzureGuest
+from regalia_testing.tees.intel import defects as intel_knobs
+from regalia_testing.tees.intel.quotes import Workload, td_report
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.snp import defects as snp_knobs
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia_testing.tees.azure.defects import AzureKnobs
+    from regalia_testing.tees.snp.authority import AuthorityKeys
+
+FORMAT = "regalia/simulated-azure/v1"
+MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
+MARKER_TEXT = """This directory is a simulated Azure confidential VM, made for tests and the demo.
+
+Its keys forge evidence for anybody who reads them. A verifier that trusts the root in
+hardware/collateral is protected from nobody. Never use it for anything that matters.
+"""
+_FILE_MAX = 16 * 1024
+_MR_CONFIG_ID = bytes(48)
+_TDINFO_DIGEST_AT = 80
+
+
+class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format: str
+    tee: str
+    vm_unique_id: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SimulatedAzure:
+    """One VM on a platform of its own: AMD's if ``snp``, else Intel's."""
+
+    guest: AzureGuest
+    snp: SimulatedPlatform | None
+    intel: SimulatedIntel | None
+    directory: Path
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        tee: Tee = Tee.AZURE_SNP,
+        *,
+        now: datetime | None = None,
+        keys: AuthorityKeys | None = None,
+    ) -> SimulatedAzure:
+        """Make a VM in a directory that is absent or empty.
+
+        Args:
+            directory: where its keys will lie, in clear, mode 700.
+            tee: AZURE_SNP or AZURE_TDX.
+            now: from when certificates and collateral are valid.
+            keys: of a simulated AMD to reuse.
+
+        Raises:
+            LocalError: the directory is not empty, or cannot be written.
+        """
+        with os_errors(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
+        ak = rsa.generate_private_key(65537, 2048)
+        vm_unique_id = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)).upper()
+        state = _State(format=FORMAT, tee=tee, vm_unique_id=vm_unique_id)
+        der = ak.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        write_new(directory / MARKER, MARKER_TEXT.encode())
+        write_new(directory / "ak.key", der, mode=0o600)
+        write_new(directory / "guest.json", canonical_json(state))
+        guest, hardware = AzureGuest(ak, vm_unique_id), directory / "hardware"
+        if tee is Tee.AZURE_SNP:
+            platform = SimulatedPlatform.create(hardware, now=now, keys=keys)
+            return cls(guest, platform, None, directory)
+        return cls(guest, None, SimulatedIntel.create(hardware, now=now), directory)
+
+    @classmethod
+    def open(cls, directory: Path) -> SimulatedAzure:
+        """Read a VM that ``create`` made.
+
+        Raises:
+            LocalError: a file is missing or unreadable.
+            ParseError: a file is not what ``create`` wrote.
+        """
+        state = parse_json(
+            read_file(directory / "guest.json", limit=_FILE_MAX),
+            _State,
+            limit=_FILE_MAX,
+            what="simulated VM",
+        )
+        if state.format != FORMAT or state.tee not in {Tee.AZURE_SNP, Tee.AZURE_TDX}:
+            raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated Azure VM")
+        guest = AzureGuest(_load_key(directory / "ak.key"), state.vm_unique_id)
+        hardware = directory / "hardware"
+        if state.tee == Tee.AZURE_SNP:
+            return cls(guest, SimulatedPlatform.open(hardware), None, directory)
+        return cls(guest, None, SimulatedIntel.open(hardware), directory)
+
+    @property
+    def tee(self) -> Tee:
+        """Which of Azure's two kinds."""
+        return Tee.AZURE_SNP if self.intel is None else Tee.AZURE_TDX
+
+    @property
+    def collateral_directory(self) -> Path:
+        """What a verifier is given."""
+        return self.directory / "hardware" / "collateral"
+
+    def evidence(
+        self,
+        report_data: bytes,
+        *,
+        measurement: bytes,
+        runtime_config: bytes,
+        knobs: AzureKnobs = HEALTHY,
+    ) -> Evidence:
+        """Evidence whose vTPM quoted the SHA-256 of ``report_data``, with PCR15 extended.
+
+        Args:
+            report_data: 64 bytes.
+            measurement: 48 bytes, the paravisor's.
+            runtime_config: exact bytes.
+            knobs: what is wrong with the VM.
+        """
+        hardware_report, td_quote, endorsements = self._hardware(measurement, knobs)
+        pcrs = self.guest.pcrs(runtime_config, knobs)
+        quoted, signature = self.guest.quote(report_data, pcrs, knobs)
+        bank = next(iter(pcrs.values()))
+        if knobs.register_altered:
+            bank[4] = bytes(len(bank[4]))
+        if knobs.register_missing:
+            del bank[4]
+        kind = ReportType.SNP if self.tee is Tee.AZURE_SNP else ReportType.TDX
+        document = AzureDocument(
+            hcl_report=self.guest.hcl_report(kind, hardware_report, knobs),
+            td_quote=td_quote,
+            quoted=quoted,
+            signature=signature,
+            pcrs=pcrs,
+        )
+        log = self.guest.event_log(knobs)
+        return Evidence(self.tee, document.encode(), endorsements, runtime_config, event_log=log)
+
+    def _hardware(
+        self, measurement: bytes, knobs: AzureKnobs
+    ) -> tuple[bytes, bytes, tuple[bytes, ...]]:
+        """Report of 1184 bytes, TD quote, endorsements."""
+        data = self.guest.report_data(knobs)
+        if self.snp is not None:
+            below = replace(
+                snp_knobs.HEALTHY,
+                debug=knobs.debug,
+                migrate=knobs.migratable,
+                wrong_measurement=knobs.wrong_measurement,
+                vmpl=knobs.vmpl,
+            )
+            report = self.snp.report(
+                data, measurement=measurement, host_data=bytes(32), knobs=below
+            )
+            return report, b"", self.snp.endorsements(below)
+        if self.intel is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        chosen = replace(
+            intel_knobs.HEALTHY,
+            debug=knobs.debug,
+            migratable=knobs.migratable,
+            wrong_measurement=knobs.wrong_measurement,
+        )
+        workload = Workload(data, measurement, _MR_CONFIG_ID)
+        return _td_report(workload, chosen, knobs), self.intel.td_quote(workload, chosen), ()
+
+
+def _td_report(workload: Workload, chosen: intel_knobs.IntelKnobs, knobs: AzureKnobs) -> bytes:
+    """The TDREPORT of the same TD as the quote, and zeros."""
+    body = td_report(workload, chosen)
+    values = {
+        field.name: getattr(body, field.name)
+        for field in fields(LocalTdReport)
+        if field.name != "mr_service_td"
+    }
+    service_td = body.later.mr_service_td if body.later else bytes(48)
+    local = LocalTdReport(**values, mr_service_td=service_td)
+    if knobs.other_td_report:
+        local = replace(local, rtmr2=b"\x01" * 48)
+    raw = bytearray(encode_local_td_report(local))
+    if knobs.td_report_digest:
+        raw[_TDINFO_DIGEST_AT] ^= 1
+    return bytes(raw).ljust(HARDWARE_REPORT_SIZE, b"\x00")
+
+
+def _load_key(path: Path) -> rsa.RSAPrivateKey:
+    try:
+        key = load_der_private_key(read_private_file(path, limit=_FILE_MAX), None)
+    except (ValueError, TypeError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ParseError(CoreCode.MALFORMED, f"{path}: not an RSA key")
+    return key

@@ -1,0 +1,1 @@
+"""Images and event logs of boots that never were."""

@@ -1,0 +1,1 @@
+"""Simulated Intel TDX and SGX. It protects nothing."""

@@ -1,0 +1,109 @@
+"""An attack bench around one simulated Intel platform: everything is right but what is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache
+from regalia.tees.intel.evidence import prepare, verify_sgx, verify_tdx
+from regalia.verifier.collateral import parse_collateral
+from regalia.wire.evidence import Tee
+from regalia_testing.tees.intel.defects import IntelKnobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.intel.claims import SgxClaims, TdxClaims
+    from regalia.tees.intel.evidence import IntelAnchors, IntelCollateral
+    from regalia.wire.evidence import Evidence
+    from regalia_testing.tees.intel.simulator import SimulatedIntel
+
+REPORT_DATA = bytes(range(64))
+MEASUREMENT = b"\x3d" * 48
+RUNTIME_CONFIG = b'{"format":"test"}'
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+SGX_VERSION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class IntelBench:
+    """Makes evidence and verifies it; every argument left out is right."""
+
+    platform: SimulatedIntel
+    now: datetime
+    files: dict[str, bytes] = field(default_factory=dict)  # collateral; empty: the platform's
+
+    def knobs(self, tee: Tee = Tee.TDX, **knobs: object) -> IntelKnobs:
+        """Healthy but for these."""
+        chosen: dict[str, object] = {"version": SGX_VERSION} if tee is Tee.SGX else {}
+        return IntelKnobs(**{**chosen, **knobs})  # type: ignore[arg-type]  # tests name knobs
+
+    def evidence(self, tee: Tee = Tee.TDX, **knobs: object) -> Evidence:
+        """Evidence of a platform with these knobs."""
+        make = self.platform.tdx_evidence if tee is Tee.TDX else self.platform.sgx_evidence
+        return make(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            knobs=self.knobs(tee, **knobs),
+        )
+
+    def with_file(self, name: str, data: bytes | None) -> IntelBench:
+        """Collateral with one file more, other, or (None) not there."""
+        files = dict(self.files or self.platform.files())
+        files.pop(name, None)
+        if data is not None:
+            files[name] = data
+        return replace(self, files=files)
+
+    def with_prepared(self) -> Callable[[Evidence], TdxClaims | SgxClaims]:
+        """A verification with warm collateral, for many mutants."""
+        cache = Cache()
+        anchors = self.platform.anchors()
+        collateral = prepare(self.raw(), anchors=anchors, cache=cache)
+        at = Circumstances(now=self.now, rule=REQUIRED, cache=cache)
+
+        def verify(evidence: Evidence) -> TdxClaims | SgxClaims:
+            call = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
+            return call(
+                evidence,
+                anchors=anchors,
+                collateral=collateral,
+                report_data=REPORT_DATA,
+                at=at,
+            )
+
+        return verify
+
+    def raw(self) -> IntelCollateral:
+        """The collateral, not verified."""
+        return parse_collateral(self.files or self.platform.files()).intel
+
+    def verify(  # noqa: PLR0913 - each is one thing to get wrong
+        self,
+        evidence: Evidence,
+        *,
+        anchors: IntelAnchors | None = None,
+        rule: CollateralRule = REQUIRED,
+        report_data: bytes = REPORT_DATA,
+        now: datetime | None = None,
+        trail: Trail = SILENT,
+    ) -> TdxClaims | SgxClaims:
+        """Claims, or a refusal."""
+        cache = Cache()
+        chosen = anchors or self.platform.anchors()
+        collateral = prepare(self.raw(), anchors=chosen, cache=cache)
+        verify = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
+        return verify(
+            evidence,
+            anchors=chosen,
+            collateral=collateral,
+            report_data=report_data,
+            at=Circumstances(now=now or self.now, rule=rule, cache=cache, trail=trail),
+        )

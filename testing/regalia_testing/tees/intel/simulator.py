@@ -1,0 +1,281 @@
+"""A simulated Intel platform that issues format-true TDX and SGX quotes (DESIGN D12).
+
+A platform is a directory that holds its own throw-away Intel: whoever can read it forges evidence
+at will, so evidence from it **protects nothing**. It is checked by the real verifier, with the
+platform's root as the only anchor, and every verdict on it says ``hardware: simulated``.
+
+    platform.json   PPID, platform instance id, date of making
+    *.key           P-256, PKCS #8 in DER, mode 600
+    collateral/     root.der, chain.pem, *.json, *.crl: what a verifier is given
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from regalia.core.clock import parse_rfc3339, rfc3339
+from regalia.core.codec import canonical_json, parse_json, unhex
+from regalia.core.errors import CoreCode, LocalError, ParseError
+from regalia.host.clock import system_clock
+from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
+from regalia.tees.boot.evidence import replay_rtmrs
+from regalia.tees.intel.evidence import IntelAnchors
+from regalia.tees.intel.evidence.pck import PckFacts
+from regalia.tees.intel.names import SgxType
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.collateral import parse_collateral
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.tees.boot.eventlog import SimulatedBoot
+from regalia_testing.tees.intel.authority import IntelAuthority, IntelKeys
+from regalia_testing.tees.intel.defects import HEALTHY, PLATFORM_SVN
+from regalia_testing.tees.intel.documents import FMSPC, PCE_ID, PCE_SVN, SGX_SVNS, Documents
+from regalia_testing.tees.intel.quotes import (
+    Workload,
+    enclave_report,
+    pem_chain,
+    sign_quote,
+    td_report,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from regalia.tees.intel.evidence.bodies import EnclaveReport, TdReport
+    from regalia_testing.tees.intel.defects import IntelKnobs
+
+FORMAT = "regalia/simulated-intel/v1"
+MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
+MARKER_TEXT = """This directory is a simulated Intel platform, made for tests and the demo.
+
+Its keys forge evidence for anybody who reads them. A verifier that trusts collateral/root.der
+is protected from nobody. Never use it for a model or a prompt that matters.
+"""
+ENCLAVE_MEASUREMENT_SIZE = 32  # bytes
+_FILE_MAX = 64 * 1024
+_PPID_SIZE = 16
+
+
+class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format: str
+    ppid: str
+    platform_instance_id: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SimulatedIntel:
+    """One simulated machine with its own throw-away Intel. It has TDX and SGX."""
+
+    authority: IntelAuthority
+    ppid: bytes  # 16
+    platform_instance_id: bytes  # 16
+    directory: Path | None = None
+
+    @classmethod
+    def make(cls, *, now: datetime | None = None) -> SimulatedIntel:
+        """A platform in memory; its collateral is good for a year."""
+        since = (now or system_clock()).replace(microsecond=0)
+        return cls(
+            IntelAuthority(IntelKeys.generate(), since),
+            secrets.token_bytes(_PPID_SIZE),
+            secrets.token_bytes(_PPID_SIZE),
+        )
+
+    @classmethod
+    def create(cls, directory: Path, *, now: datetime | None = None) -> SimulatedIntel:
+        """Make a platform in a directory that is absent or empty.
+
+        Raises:
+            LocalError: the directory is not empty, or cannot be written.
+        """
+        with os_errors(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(directory.iterdir()):
+                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
+        platform = replace(cls.make(now=now), directory=directory)
+        platform.write(directory)
+        return platform
+
+    @classmethod
+    def open(cls, directory: Path) -> SimulatedIntel:
+        """Read a platform that ``create`` made.
+
+        Raises:
+            LocalError: a file is missing or unreadable.
+            ParseError: a file is not what ``create`` wrote.
+        """
+        state = parse_json(
+            read_file(directory / "platform.json", limit=_FILE_MAX),
+            _State,
+            limit=_FILE_MAX,
+            what="simulated platform",
+        )
+        if state.format != FORMAT:
+            raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated Intel platform")
+        try:
+            since = parse_rfc3339(state.since)
+        except ValueError as exc:
+            raise ParseError(CoreCode.MALFORMED, "simulated platform: bad date") from exc
+        keys = IntelKeys(*(_load_key(directory / f"{f.name}.key") for f in fields(IntelKeys)))
+        return cls(
+            IntelAuthority(keys, since),
+            unhex(state.ppid, what="ppid", size=_PPID_SIZE),
+            unhex(state.platform_instance_id, what="platform_instance_id", size=_PPID_SIZE),
+            directory,
+        )
+
+    @property
+    def documents(self) -> Documents:
+        """What the simulated PCS answers."""
+        return Documents(self.authority.keys.tcb_signing, self.authority.since)
+
+    def anchors(self) -> IntelAnchors:
+        """This platform's root as the only anchor."""
+        return IntelAnchors.dangerous_simulated(self.authority.root())
+
+    def files(self) -> dict[str, bytes]:
+        """Collateral as files by name."""
+        authority, documents = self.authority, self.documents
+        return {
+            "root.der": authority.root(),
+            "chain.pem": pem_chain(
+                authority.tcb_signing(),
+                authority.pck_ca(),
+                authority.pck_ca(processor=True),
+                authority.root(),
+            ),
+            "root.crl": authority.root_crl(),
+            "platform.crl": authority.pck_crl(),
+            "processor.crl": authority.pck_crl(processor=True),
+            "tcb-info-sgx.json": documents.tcb_info("SGX"),
+            "tcb-info-tdx.json": documents.tcb_info("TDX"),
+            "qe-identity.json": documents.identity("QE"),
+            "td-qe-identity.json": documents.identity("TD_QE"),
+        }
+
+    def verifier(self) -> Verifier:
+        """A verifier that trusts this platform and nothing else."""
+        anchors = TrustAnchors.dangerous_simulated((self.authority.root(),))
+        return Verifier(anchors, parse_collateral(self.files()))
+
+    def facts(self, knobs: IntelKnobs = HEALTHY) -> PckFacts:
+        """What the platform's certificate says."""
+        svns = (PLATFORM_SVN[knobs.level], *([2] * (SGX_SVNS - 1)))
+        single = knobs.processor_ca
+        return PckFacts(
+            ppid=self.ppid,
+            svns=svns,
+            pce_svn=PCE_SVN - knobs.low_pce_svn,
+            cpu_svn=bytes(svns),
+            pce_id=b"\x01\x00" if knobs.other_pce_id else PCE_ID,
+            fmspc=b"\xff" * 6 if knobs.other_fmspc else FMSPC,
+            sgx_type=SgxType.STANDARD if single else SgxType.SCALABLE,
+            platform_instance_id=None if single else self.platform_instance_id,
+            dynamic_platform=None if single else False,
+            cached_keys=None if single else False,
+            smt=None if single else True,
+        )
+
+    def pck_chain(self, knobs: IntelKnobs = HEALTHY) -> bytes:
+        """PEM, as it stands in a quote: PCK, its CA, the root, a NUL."""
+        processor = knobs.processor_ca
+        pck = self.authority.pck(self.facts(knobs), processor=processor, expired=knobs.pck_expired)
+        ca = self.authority.pck_ca(processor=processor)
+        return pem_chain(pck, ca, self.authority.root()) + b"\x00"
+
+    def td_quote(self, workload: Workload, knobs: IntelKnobs = HEALTHY) -> bytes:
+        """A TD quote of version 4 or 5."""
+        return self._quote(td_report(workload, knobs), knobs)
+
+    def sgx_quote(self, workload: Workload, knobs: IntelKnobs = HEALTHY) -> bytes:
+        """A quote of version 3; a knob of 4 or 5 gives that."""
+        return self._quote(enclave_report(workload, knobs, self.facts(knobs).cpu_svn), knobs)
+
+    def tdx_evidence(
+        self,
+        report_data: bytes,
+        *,
+        measurement: bytes,
+        runtime_config: bytes,
+        knobs: IntelKnobs = HEALTHY,
+    ) -> Evidence:
+        """A TD quote whose MRCONFIGID is the SHA-384 of ``runtime_config``, with its event log."""
+        log = SimulatedBoot().ccel()
+        registers = replay_rtmrs(log)
+        workload = Workload(
+            report_data,
+            measurement,
+            hashlib.sha384(runtime_config).digest(),
+            (registers[0], registers[1], registers[2], registers[3]),
+        )
+        if knobs.wrong_event_log:
+            log = replace(log, events=log.events[:-1])
+        quote = self.td_quote(workload, knobs)
+        return Evidence(Tee.TDX, quote, (), runtime_config, event_log=log.encode())
+
+    def sgx_evidence(
+        self,
+        report_data: bytes,
+        *,
+        measurement: bytes,
+        runtime_config: bytes,
+        knobs: IntelKnobs = HEALTHY,
+    ) -> Evidence:
+        """The quote of an enclave whose CONFIGID is the SHA-512 of ``runtime_config``."""
+        config = hashlib.sha512(runtime_config).digest()
+        quote = self.sgx_quote(
+            Workload(report_data, measurement[:ENCLAVE_MEASUREMENT_SIZE], config), knobs
+        )
+        return Evidence(Tee.SGX, quote, (), runtime_config)
+
+    def _quote(self, body: TdReport | EnclaveReport, knobs: IntelKnobs) -> bytes:
+        return sign_quote(
+            body,
+            keys=self.authority.keys,
+            chain=self.pck_chain(knobs),
+            cpu_svn=self.facts(knobs).cpu_svn,
+            knobs=knobs,
+        )
+
+    def write(self, directory: Path) -> None:
+        """Write what ``open`` reads."""
+        state = _State(
+            format=FORMAT,
+            ppid=self.ppid.hex(),
+            platform_instance_id=self.platform_instance_id.hex(),
+            since=rfc3339(self.authority.since),
+        )
+        write_new(directory / MARKER, MARKER_TEXT.encode())
+        for field in fields(IntelKeys):
+            key: ec.EllipticCurvePrivateKey = getattr(self.authority.keys, field.name)
+            der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+            write_new(directory / f"{field.name}.key", der, mode=0o600)
+        with os_errors(directory):
+            (directory / "collateral").mkdir()
+        for name, data in self.files().items():
+            write_new(directory / "collateral" / name, data)
+        write_new(directory / "platform.json", canonical_json(state))
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_der_private_key(read_private_file(path, limit=_FILE_MAX), None)
+    except (ValueError, TypeError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ParseError(CoreCode.MALFORMED, f"{path}: not an elliptic curve key")
+    return key

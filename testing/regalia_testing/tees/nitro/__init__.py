@@ -1,0 +1,1 @@
+"""Simulated AWS Nitro. It protects nothing."""

@@ -1,0 +1,82 @@
+"""A simulated hypervisor and a verifier that trusts it, wired together for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache
+from regalia.tees.nitro.evidence import NitroCollateral, verify_nitro
+from regalia.wire.cbor import encode_cbor
+from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.tees.nitro.defects import HEALTHY
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.nitro.claims import NitroClaims
+    from regalia.tees.nitro.evidence import Anchors
+    from regalia.wire.cbor import Cbor, Key
+    from regalia_testing.tees.nitro.simulator import SimulatedNitro
+
+REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
+MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
+RUNTIME_CONFIG = b"the measured configuration"
+ANY = CollateralRule(RevocationRule.ANY, NO_GRACE)
+
+
+@dataclass(frozen=True, slots=True)
+class NitroBench:
+    """Make evidence with chosen defects, and have it appraised."""
+
+    platform: SimulatedNitro
+    now: datetime
+    cache: Cache = field(default_factory=Cache)
+
+    def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of NitroKnobs
+        """Evidence of an enclave that is healthy but for ``knobs``."""
+        return self.platform.evidence(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            knobs=replace(HEALTHY, **knobs),
+        )
+
+    def fields(self) -> dict[Key, Cbor]:
+        """Of a healthy document, for ``signed`` to sign after an alteration."""
+        return self.platform.fields(
+            REPORT_DATA,
+            pcrs=self.platform.pcrs(MEASUREMENT, RUNTIME_CONFIG),
+            certificate=self.platform.fixed_leaf(),
+            now=self.now,
+        )
+
+    def signed(self, payload: dict[Key, Cbor] | bytes) -> Evidence:
+        """Evidence around any payload, signed by the key of the certificate in ``fields``."""
+        raw = payload if isinstance(payload, bytes) else encode_cbor(payload)
+        return Evidence(Tee.NITRO, self.platform.sign(raw), (), RUNTIME_CONFIG)
+
+    def verify(  # noqa: PLR0913 - one word for each thing that may be wrong
+        self,
+        evidence: Evidence,
+        *,
+        anchors: Anchors | None = None,
+        collateral: NitroCollateral | None = None,
+        rule: CollateralRule = ANY,
+        report_data: bytes = REPORT_DATA,
+        now: datetime | None = None,
+        trail: Trail = SILENT,
+    ) -> NitroClaims:
+        """Appraise; whatever is not given is right."""
+        return verify_nitro(
+            evidence,
+            anchors=anchors or self.platform.anchors(),
+            collateral=collateral or NitroCollateral(),
+            report_data=report_data,
+            at=Circumstances(now=now or self.now, rule=rule, cache=self.cache, trail=trail),
+        )

@@ -1,0 +1,116 @@
+"""The policy scene on an AWS Nitro enclave, and its defects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.claims import MINT, Hardware, Revocation
+from regalia.appraisal.config_binding import NITRO_PCR, expected_slot
+from regalia.core.types import Digest
+from regalia.tees.nitro.claims import NitroClaims
+from regalia.tees.nitro.policy.section import Nitro
+from regalia.wire.evidence import Tee
+from regalia_testing.policy_scene import Scene, changed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Break = Callable[[Scene], Scene]
+
+NITRO = "platform.nitro"
+INSTANCE = "i-00112233445566778"
+
+
+def nitro_scene() -> Scene:
+    """A healthy enclave, and a policy whose only section accepts exactly it."""
+    scene = Scene()
+    slot = expected_slot(Tee.NITRO, scene.config.encode())
+    pcrs = {index: bytes(48) for index in range(16)}
+    pcrs |= {index: bytes((0x10 + index,)) * 48 for index in (0, 1, 2, 3, 4, 8)}
+    claims = NitroClaims(
+        hardware=Hardware.GENUINE,
+        revocation=Revocation.CHECKED,
+        evidence_digest=Digest.of(b"evidence"),
+        module_id=f"{INSTANCE}-enc0123456789abcdef",
+        timestamp=1_795_255_200_000,
+        age_ms=1_000,
+        pcrs=pcrs | {NITRO_PCR: slot},
+        public_key=None,
+        user_data=None,
+        report_data=b"\x55" * 64,
+        mint=MINT,
+    )
+    section = Nitro(
+        pcr0=["10" * 48, "aa" * 48],
+        pcr1=["11" * 48],
+        pcr2=["12" * 48],
+        pcr3=["13" * 48],
+        pcr8=["18" * 48],
+        pcr16=[slot.hex()],
+        instances=[INSTANCE],
+        document_max_age_s=60,
+        revocation="required",
+    )
+    platform = changed(changed(scene.policy.platform, "snp", None), "nitro", section)
+    policy = changed(changed(scene.policy, "platform", platform), "conditions", [])
+    return replace(scene, claims=claims, policy=policy)
+
+
+def register(index: int, value: bytes | None) -> Break:
+    """Another value of a register, or none: not locked."""
+
+    def alter(scene: Scene) -> Scene:
+        pcrs = {at: old for at, old in scene.claims.pcrs.items() if at != index}
+        return scene.attest(pcrs=pcrs if value is None else pcrs | {index: value})
+
+    return alter
+
+
+_ELSE = b"\xee" * 48
+
+NITRO_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+    {
+        "simulated": ("SIMULATED_HARDWARE", lambda s: s.attest(hardware=Hardware.SIMULATED)),
+        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(NITRO, None)),
+        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
+        "revocation": ("REVOCATION_UNKNOWN", lambda s: s.attest(revocation=Revocation.UNKNOWN)),
+        "old": ("EVIDENCE_TOO_OLD", lambda s: s.attest(age_ms=60_001)),
+        "future_by_hand": ("EVIDENCE_TOO_OLD", lambda s: s.attest(age_ms=-1)),
+        "instance": (
+            "INSTANCE_NOT_ALLOWED",
+            lambda s: s.attest(module_id="i-0ffffffffffffffff-enc0123456789abcdef"),
+        ),
+        "workload_open": (
+            "WORKLOAD_UNPINNED",
+            lambda s: s.demand(f"{NITRO}.pcr0", "any").demand(f"{NITRO}.pcr8", "any"),
+        ),
+        "image": ("MEASUREMENT_UNKNOWN", register(0, _ELSE)),
+        "kernel": ("MEASUREMENT_UNKNOWN", register(1, _ELSE)),
+        "application": ("MEASUREMENT_UNKNOWN", register(2, _ELSE)),
+        "upper_case_by_hand": (
+            "MEASUREMENT_UNKNOWN",
+            lambda s: register(0, b"\xab" * 48)(s.demand(f"{NITRO}.pcr0", ["AB" * 48])),
+        ),
+        "role": ("ROLE_NOT_ALLOWED", register(3, _ELSE)),
+        "no_role_listed_by_hand": (
+            "ROLE_NOT_ALLOWED",
+            lambda s: register(3, bytes(48))(s.demand(f"{NITRO}.pcr3", ["00" * 48])),
+        ),
+        "signer": ("IMAGE_SIGNER_UNKNOWN", register(8, _ELSE)),
+        "unsigned_listed_by_hand": (
+            "IMAGE_SIGNER_UNKNOWN",
+            lambda s: register(8, bytes(48))(s.demand(f"{NITRO}.pcr8", ["00" * 48])),
+        ),
+        "config": ("HOST_DATA_UNKNOWN", lambda s: s.demand(f"{NITRO}.pcr16", ["99" * 48])),
+        "config_other_than_measured": (
+            "CONFIG_MISMATCH",
+            lambda s: register(NITRO_PCR, _ELSE)(s.demand(f"{NITRO}.pcr16", ["ee" * 48])),
+        ),
+        "config_not_locked": (
+            "CONFIG_MISMATCH",
+            lambda s: register(NITRO_PCR, None)(s.demand(f"{NITRO}.pcr16", "any")),
+        ),
+    }
+)

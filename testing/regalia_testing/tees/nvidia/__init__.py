@@ -1,0 +1,1 @@
+"""Simulated NVIDIA devices. They protect nothing."""

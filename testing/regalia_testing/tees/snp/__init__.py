@@ -1,0 +1,1 @@
+"""Simulated AMD SEV-SNP. It protects nothing."""

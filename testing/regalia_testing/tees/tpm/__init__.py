@@ -1,0 +1,1 @@
+"""Simulated and software TPMs. They protect nothing."""

@@ -1,0 +1,77 @@
+"""A simulated TPM and a verifier that knows it, wired together for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache
+from regalia.core.errors import RegaliaError
+from regalia.tees.tpm.evidence import Anchors, TpmCollateral, verify_tpm
+from regalia_testing.tees.tpm.authority import TpmAuthority
+from regalia_testing.tees.tpm.simulator import REPORT_DATA, SimulatedTpm
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.appraisal.check_log import Trail
+    from regalia.tees.tpm.claims import TpmClaims
+    from regalia.wire.evidence import Evidence
+
+REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+
+
+@dataclass(frozen=True, slots=True)
+class TpmScene:
+    """Evidence, collateral and expectations that fit; ``dataclasses.replace`` breaks one."""
+
+    tpm: SimulatedTpm
+    evidence: Evidence
+    collateral: TpmCollateral
+    now: datetime
+    anchors: Anchors
+    rule: CollateralRule = REQUIRED
+    report_data: bytes = REPORT_DATA
+
+    @classmethod
+    def create(cls, *, now: datetime, tpm: SimulatedTpm | None = None) -> TpmScene:
+        """An enrolled TPM, with revocation lists in date."""
+        known = tpm or SimulatedTpm.create(TpmAuthority.create(now=now))
+        collateral = TpmCollateral(
+            ek_roots=(known.authority.root(),),
+            crls=known.authority.crls(),
+            enrolments=(known.enrolment(now).encode(),),
+        )
+        evidence = known.evidence(REPORT_DATA)
+        return cls(known, evidence, collateral, now, Anchors.production())
+
+    def enrolled(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the enrolment
+        """With another enrolment."""
+        enrolment = replace(self.tpm.enrolment(self.now), **changes)
+        return replace(self, collateral=replace(self.collateral, enrolments=(enrolment.encode(),)))
+
+    def provided(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the collateral
+        """With other collateral."""
+        return replace(self, collateral=replace(self.collateral, **changes))
+
+    def verify(self, cache: Cache | None = None, trail: Trail = SILENT) -> TpmClaims:
+        """Have it appraised."""
+        remembered = Cache() if cache is None else cache
+        return verify_tpm(
+            self.evidence,
+            anchors=self.anchors,
+            collateral=self.collateral.prepare(),
+            report_data=self.report_data,
+            at=Circumstances(now=self.now, rule=self.rule, cache=remembered, trail=trail),
+        )
+
+    def code(self) -> str:
+        """The code of the refusal; empty if it is accepted."""
+        try:
+            self.verify()
+        except RegaliaError as refusal:
+            return refusal.code.name
+        return ""

@@ -1,0 +1,114 @@
+"""What all evidence of one appraisal is judged under, and how devices differ from their CPU."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.claims import Revocation
+from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache
+from regalia.tees.nvidia.evidence.key_denials import KeyDenials
+from regalia.verifier.genuine import GenuineOnly
+from regalia_testing.composite_bench import BINDING, composite_machine
+from regalia_testing.tees.nvidia.bench import STRICT
+from regalia_testing.tees.snp.bench import REPORT_DATA, refused
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regalia.appraisal.claims import DeviceClaims
+    from regalia.verifier.verifier import Verifier
+    from regalia.wire.evidence import Evidence
+    from regalia_testing.composite_bench import CompositeMachine
+    from regalia_testing.tees.nvidia.authority import DeviceKeys
+    from regalia_testing.tees.snp.bench import SnpBench
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def machine(bench: SnpBench, device_keys: DeviceKeys) -> CompositeMachine:
+    """Two GPUs."""
+    return composite_machine(bench.platform, 2, 0, now=bench.now, keys=device_keys)
+
+
+def test_the_moment_has_a_time_zone(machine: CompositeMachine) -> None:
+    """Whoever verifies, and before anything is looked at."""
+    naive, verifier = machine.now.replace(tzinfo=None), machine.verifier
+    spoiled = replace(machine.evidence(machine.all()), report=b"no report")
+    for call in (
+        lambda: Circumstances(now=naive, rule=STRICT, cache=Cache()),
+        lambda: verifier.verify(spoiled, expected=BINDING, rule=STRICT, now=naive),
+        lambda: verifier.verify_cpu(spoiled, report_data=REPORT_DATA, rule=STRICT, now=naive),
+        lambda: verifier.verify_device(
+            spoiled.devices[0], nonce=machine.nonce(), rule=STRICT, now=naive
+        ),
+        lambda: GenuineOnly(verifier=verifier, rule=STRICT, now=naive),
+    ):
+        with pytest.raises(ValueError, match="time zone"):
+            call()
+
+
+def test_they_do_not_change_on_the_way(machine: CompositeMachine) -> None:
+    at = Circumstances(now=machine.now, rule=STRICT, cache=Cache())
+    assert at.trail is SILENT
+    with pytest.raises(FrozenInstanceError):
+        at.rule = STRICT.for_devices()  # type: ignore[misc]  # the defect
+
+
+@pytest.mark.parametrize("revocation", RevocationRule)
+def test_of_devices_grace_alone_is_demanded(revocation: RevocationRule) -> None:
+    rule = CollateralRule(revocation, 3 * DAY)
+    assert rule.for_devices() == CollateralRule(RevocationRule.ANY, 3 * DAY)
+    assert rule.revocation is revocation
+
+
+def devices_of(
+    verifier: Verifier, evidence: Evidence, rule: CollateralRule, machine: CompositeMachine
+) -> list[tuple[DeviceClaims, ...]]:
+    """What each entrance says of a machine's devices."""
+    now, nonce = machine.now, machine.nonce()
+    genuine = GenuineOnly(verifier=verifier, rule=rule, now=now)
+    return [
+        verifier.verify(evidence, expected=BINDING, rule=rule, now=now).devices,
+        tuple(
+            verifier.verify_device(each, nonce=nonce, rule=rule, now=now)
+            for each in evidence.devices
+        ),
+        tuple(genuine.device(each).fresh(nonce) for each in evidence.devices),
+    ]
+
+
+def denials(now: datetime) -> bytes:
+    """In date until ``now``, included."""
+    return KeyDenials(now - 9 * DAY, now, ()).encode()
+
+
+def test_revocation_of_devices_is_left_to_policy(machine: CompositeMachine) -> None:
+    """Also where the rule for the CPU, which has its list, is the strict one."""
+    evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
+    assert STRICT.revocation is RevocationRule.REQUIRED
+    three_days = replace(STRICT, grace=3 * DAY)
+    for rule, lists, known in (
+        (STRICT, (denials(machine.now),), Revocation.CHECKED),
+        (STRICT, (denials(machine.now - 2 * DAY),), Revocation.UNKNOWN),
+        (three_days, (denials(machine.now - 2 * DAY),), Revocation.GRACE),
+        (STRICT, (), Revocation.UNKNOWN),
+    ):
+        verifier = replace(machine.verifier, collateral=replace(given, denials=lists))
+        for devices in devices_of(verifier, evidence, rule, machine):
+            assert [each.revocation for each in devices] == [known, known]
+
+
+def test_of_the_cpu_it_is_not(machine: CompositeMachine) -> None:
+    evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
+    bare = replace(machine.verifier, collateral=replace(given, crls=()))
+    genuine = GenuineOnly(verifier=bare, rule=STRICT, now=machine.now)
+    refused("CRL_MISSING", replace(machine, verifier=bare).verify, evidence=evidence)
+    refused("CRL_MISSING", genuine.cpu, evidence=evidence)

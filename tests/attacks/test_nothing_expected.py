@@ -1,0 +1,179 @@
+"""Expected values that are missing: the hole of GHSA-4px3-wj2x-xx47 and GHSA-4r6g-mp48-j2rw.
+
+There a comparison was left out, or was made only if somebody had configured something. Here an
+expected value is an argument without a default, and an empty list of accepted values denies.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.core.errors import ParseError
+from regalia.policy.documents import SECTIONS, Platform, parse_client_policy
+from regalia.policy.evaluate import evaluate_client, evaluate_release
+from regalia.tees.azure.evidence import verify_azure_snp, verify_azure_tdx
+from regalia.tees.intel.evidence import verify_sgx, verify_tdx
+from regalia.tees.nitro.evidence import verify_nitro
+from regalia.tees.nvidia.evidence import verify_nvidia
+from regalia.tees.snp.evidence import verify_snp
+from regalia.tees.tpm.evidence import verify_tpm
+from regalia.verifier.composite import verify_composite
+from regalia.verifier.verifier import Verifier
+from regalia_testing.composite_bench import BINDING
+from regalia_testing.policy_scene import changed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regalia_testing.defender import Defender
+
+VERIFIERS: tuple[Callable[..., object], ...] = (
+    verify_snp,
+    verify_tdx,
+    verify_sgx,
+    verify_nitro,
+    verify_azure_snp,
+    verify_azure_tdx,
+    verify_tpm,
+    verify_nvidia,
+    verify_composite,
+    Verifier.verify,
+    Verifier.verify_cpu,
+    Verifier.verify_device,
+)
+EXPECTED = {"report_data", "nonce", "binding", "expected"}
+# What a caller may leave out: it decides nothing.
+OPTIONAL = {"trail"}
+TEES = ("snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm", "tpm")
+
+
+@pytest.mark.parametrize("verify", VERIFIERS, ids=lambda each: each.__qualname__)
+def test_expected_values_are_required_arguments(verify: Callable[..., object]) -> None:
+    parameters = inspect.signature(verify).parameters
+    assert EXPECTED & set(parameters), "it expects nothing"
+    for name, parameter in parameters.items():
+        if name in OPTIONAL:
+            continue
+        assert parameter.default is inspect.Parameter.empty, name
+        assert "None" not in str(parameter.annotation), name
+
+
+def test_circumstances_are_required_arguments() -> None:
+    """What a verifier learns from ``at`` is not left out there either."""
+    parameters = inspect.signature(Circumstances).parameters
+    assert set(parameters) == {"now", "rule", "cache", "trail"}
+    for name, parameter in parameters.items():
+        if name in OPTIONAL:
+            continue
+        assert parameter.default is inspect.Parameter.empty, name
+        assert "None" not in str(parameter.annotation), name
+
+
+@pytest.mark.parametrize("evaluate", [evaluate_client, evaluate_release])
+def test_policy_and_context_are_required_arguments(evaluate: Callable[..., object]) -> None:
+    for name, parameter in inspect.signature(evaluate).parameters.items():
+        assert parameter.default is inspect.Parameter.empty, name
+        assert "None" not in str(parameter.annotation), name
+
+
+def test_a_binding_has_no_part_that_may_be_left_out() -> None:
+    assert all(
+        parameter.default is inspect.Parameter.empty
+        for parameter in inspect.signature(type(BINDING)).parameters.values()
+    )
+
+
+def _sections() -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    for field in msgspec.structs.fields(Platform):
+        if field.name in SECTIONS.values():
+            yield from (
+                (field.name, each)
+                for each in typing.get_args(field.type)
+                if isinstance(each, type) and issubclass(each, msgspec.Struct)
+            )
+
+
+def _nested(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    yield kind
+    for field in msgspec.structs.fields(kind):
+        for each in (field.type, *typing.get_args(field.type)):
+            if isinstance(each, type) and issubclass(each, msgspec.Struct):
+                yield from _nested(each)
+
+
+@pytest.mark.parametrize(("name", "section"), list(_sections()), ids=[n for n, _ in _sections()])
+def test_no_field_of_a_section_may_be_left_out(name: str, section: type[msgspec.Struct]) -> None:
+    for kind in _nested(section):
+        for field in msgspec.structs.fields(kind):
+            assert field.required, f"{name}: {kind.__name__}.{field.name}"
+            assert type(None) not in typing.get_args(field.type), field.name
+
+
+def test_a_policy_without_a_section_accepts_no_tee(request: pytest.FixtureRequest) -> None:
+    for tee in TEES:
+        defender: Defender = request.getfixturevalue(tee)
+        assert defender.against() == []
+        claims = defender.claims(defender.make())
+        (path,) = _closed(defender)
+        assert defender.but(path, None).judge(claims) == ["TEE_NOT_ACCEPTED"]
+
+
+def _closed(defender: Defender) -> list[str]:
+    """The sections of a pinned policy: there is one."""
+    platform = defender.policy.platform
+    return [f"platform.{n}" for n in SECTIONS.values() if getattr(platform, n) is not None]
+
+
+def _lists(document: msgspec.Struct, path: str) -> Iterator[str]:
+    """Every list and every table of accepted values, or where one may stand."""
+    for field in msgspec.structs.fields(document):
+        value = getattr(document, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from _lists(value, f"{path}.{field.name}")
+        elif any(
+            typing.get_origin(each) is list for each in (field.type, *typing.get_args(field.type))
+        ):
+            yield f"{path}.{field.name}"
+
+
+# Lists of what is demanded or refused: to demand nothing is said with an empty list.
+DEMANDS = ("platform_info_required", "advisories_denied")
+# Lists about one way of several, which is not the way of the platform here.
+OTHER_WAYS = ("csp_ids", "id_blocks")
+
+
+@pytest.mark.parametrize("tee", TEES)
+def test_an_empty_list_denies(request: pytest.FixtureRequest, tee: str) -> None:
+    """Of every list of accepted values, in every section."""
+    defender: Defender = request.getfixturevalue(tee)
+    claims = defender.claims(defender.make())
+    assert defender.judge(claims) == []
+    (section,) = _closed(defender)
+    document = getattr(defender.policy.platform, section.removeprefix("platform."))
+    paths = [
+        path
+        for path in _lists(document, section)
+        if not path.endswith(DEMANDS) and not path.endswith(OTHER_WAYS)
+    ]
+    assert paths
+    for path in paths:
+        assert defender.but(path, []).judge(claims), f"{path} = [] was taken for consent"
+
+
+@pytest.mark.parametrize("tee", TEES)
+def test_nothing_is_not_a_word(request: pytest.FixtureRequest, tee: str) -> None:
+    """null and the empty text are no wildcards: the parser refuses them everywhere."""
+    defender: Defender = request.getfixturevalue(tee)
+    (section,) = _closed(defender)
+    document = getattr(defender.policy.platform, section.removeprefix("platform."))
+    for name in document.__struct_fields__:
+        for nothing in (None, ""):
+            policy = changed(defender.policy, f"{section}.{name}", nothing)
+            with pytest.raises(ParseError):
+                parse_client_policy(policy.encode())

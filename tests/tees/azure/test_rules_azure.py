@@ -1,0 +1,257 @@
+"""The Azure section: one defect for each rule, pinning, sentences, conditions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from regalia.appraisal.claims import Revocation
+from regalia.core.errors import ParseError
+from regalia.core.types import KeyFingerprint
+from regalia.policy.documents import collateral_words, parse_release_policy
+from regalia.policy.explain import explain_policy, statements
+from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.verdict import Allow, Deny
+from regalia.wire.evidence import Tee
+from regalia_testing.policy_scene import Scene
+from regalia_testing.tees.azure.policy import (
+    AZURE_DEFECTS,
+    AZURE_SNP,
+    AZURE_TDX,
+    AZURE_TDX_DEFECTS,
+    VM_ID,
+    azure_snp_scene,
+    azure_tdx_scene,
+    below,
+    register,
+    vm,
+)
+
+VM = f"{AZURE_SNP}.vm"
+PARAVISOR = f"{AZURE_SNP}.paravisor"
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return azure_snp_scene()
+
+
+def test_the_scene_itself_is_allowed(scene: Scene) -> None:
+    verdict = scene.verdict()
+    assert isinstance(verdict, Allow), verdict
+    assert verdict.wildcards == ()
+    assert isinstance(scene.client_verdict(), Allow)
+
+
+@pytest.mark.parametrize("name", AZURE_DEFECTS)
+def test_one_defect_gives_its_code_and_no_other(scene: Scene, name: str) -> None:
+    code, defect = AZURE_DEFECTS[name]
+    verdict = defect(scene).verdict()
+    assert isinstance(verdict, Deny)
+    assert [each.code.name for each in verdict.reasons] == [code]
+
+
+@pytest.mark.parametrize("field", ["products", "measurements", "host_data", "vmpl", "chip_ids"])
+def test_an_empty_list_for_the_paravisor_denies(scene: Scene, field: str) -> None:
+    verdict = scene.demand(f"{PARAVISOR}.{field}", []).verdict()
+    assert isinstance(verdict, Deny)
+    assert [each.code.name for each in verdict.reasons] == ["EMPTY_RULE"]
+    assert f"{PARAVISOR}.{field}" in verdict.reasons[0].what
+
+
+def test_empty_lists_for_the_vm_deny(scene: Scene) -> None:
+    assert scene.demand(f"{VM}.vm_ids", []).codes() == ["EMPTY_RULE"]
+    assert scene.demand(f"{VM}.pcrs", {"4": []}).codes() == ["EMPTY_RULE"]
+    assert scene.demand(f"{VM}.pcrs", {}).codes() == ["EMPTY_RULE"]
+    assert scene.demand(f"{VM}.boot.boot_images", []).codes() == ["EMPTY_RULE"]
+
+
+def test_log_or_registers_must_hold_the_workload(scene: Scene) -> None:
+    assert scene.demand(f"{VM}.pcrs", "any").codes() == []
+    assert scene.demand(f"{VM}.boot.boot_images", "any").codes() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name"),
+    [
+        (f"{VM}.secure_boot", "any", f"{VM}.secure_boot"),
+        (f"{VM}.tpm", "any", f"{VM}.tpm"),
+        (f"{VM}.console", "allow", f"{VM}.console=allow"),
+        (f"{VM}.vm_ids", "any", f"{VM}.vm_ids"),
+        (f"{PARAVISOR}.host_data", "any", f"{PARAVISOR}.host_data"),
+        (
+            f"{PARAVISOR}.platform_info_required",
+            [],
+            f"{PARAVISOR}.platform_info_required=[]",
+        ),
+    ],
+)
+def test_what_is_open_shows(scene: Scene, path: str, value: object, name: str) -> None:
+    opened = scene.demand(path, value)
+    verdict = opened.verdict()
+    assert isinstance(verdict, Allow), verdict
+    assert verdict.wildcards == (name,)
+    assert any(line.startswith(f"OPEN {path} ") for line in explain_policy(opened.policy))
+
+
+def test_an_open_word_accepts_what_it_says(scene: Scene) -> None:
+    for path, value, change in (
+        (f"{VM}.secure_boot", "any", vm(secure_boot=False)),
+        (f"{VM}.tpm", "any", vm(tpm_enabled=False)),
+        (f"{VM}.console", "allow", vm(console_enabled=True)),
+        (f"{VM}.vm_ids", "any", vm(vm_unique_id="another")),
+        (f"{PARAVISOR}.revocation", "any", below(revocation=Revocation.UNKNOWN)),
+    ):
+        assert change(scene.demand(path, value)).codes() == []
+
+
+def test_registers_that_are_not_listed_are_not_looked_at(scene: Scene) -> None:
+    assert register(10, b"\xee" * 32)(scene).codes() == []
+
+
+def test_another_sections_word_is_nothing(scene: Scene) -> None:
+    """An owner who accepts SNP alone has said nothing of paravisors."""
+    alone = scene.demand(AZURE_SNP, None).demand("platform.snp", Scene().policy.platform.snp)
+    assert alone.codes() == ["TEE_NOT_ACCEPTED"]
+    theirs = Scene().demand("platform.snp", None).demand(AZURE_SNP, scene.policy.platform.azure_snp)
+    assert theirs.codes() == ["TEE_NOT_ACCEPTED"]
+
+
+def test_words_for_collateral(scene: Scene) -> None:
+    assert collateral_words(scene.policy.platform, Tee.AZURE_SNP) == ("required", 0)
+    opened = scene.demand(f"{PARAVISOR}.revocation", "any")
+    assert collateral_words(opened.policy.platform, Tee.AZURE_SNP) == ("any", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (f"{VM}.pcrs", {"24": ["00" * 32]}),
+        (f"{VM}.pcrs", {"04": ["00" * 32]}),
+        (f"{VM}.pcrs", {"x": ["00" * 32]}),
+        (f"{VM}.pcrs", {"4": ["00" * 31]}),
+        (f"{VM}.pcrs", {"4": ["00" * 32, "00" * 32]}),
+        (f"{VM}.vm_ids", ["any"]),
+        (f"{VM}.console", "any"),
+        (f"{PARAVISOR}.measurements", ["00"]),
+    ],
+)
+def test_documents_that_are_not_well_formed(scene: Scene, path: str, value: object) -> None:
+    with pytest.raises(ParseError):
+        parse_release_policy(scene.demand(path, value).policy.encode())
+    parse_release_policy(scene.policy.encode())
+
+
+def test_every_field_has_a_sentence(scene: Scene) -> None:
+    section = scene.policy.platform.azure_snp
+    assert section is not None
+    said = {each.path for each in statements(scene.policy)}
+    assert {f"{VM}.{name}" for name in section.vm.__struct_fields__} - said == {f"{VM}.boot"}
+    assert {f"{VM}.boot.{name}" for name in section.vm.boot.__struct_fields__} <= said
+    below_paths = {f"{PARAVISOR}.{name}" for name in section.paravisor.__struct_fields__}
+    assert below_paths - said == {f"{PARAVISOR}.guest_policy"}  # its members have sentences
+    assert any(path.startswith(f"{PARAVISOR}.guest_policy.") for path in said)
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [
+        (f"claims.azure.vm_unique_id == '{VM_ID}'", None),
+        ("claims.azure.secure_boot && !claims.azure.console_enabled", None),
+        (f"claims.azure.pcrs.pcr7 == '{'07' * 32}'", None),
+        ("claims.azure.reset_count == 2 && claims.vmpl == 0", None),
+        ("claims.guest_svn >= 3", None),
+        ("claims.azure.reset_count > 2", "CONDITION_FALSE"),
+        ("claims.nitro.age_ms < 10", "CONDITION_ERROR"),
+    ],
+)
+def test_conditions(scene: Scene, condition: str, code: str | None) -> None:
+    assert scene.demand("conditions", [condition]).codes() == ([code] if code else [])
+
+
+@pytest.mark.parametrize("pin", [True, False])
+def test_a_pinned_policy_accepts_what_it_was_pinned_from(scene: Scene, pin: bool) -> None:  # noqa: FBT001 - a parameter
+    chosen = OwnerChoices(
+        name="pinned",
+        version=1,
+        model_id=scene.model_id,
+        model_version_minimum=7,
+        owner_key=KeyFingerprint.parse(scene.config.owner_key),
+        challenge_max_age_s=60,
+        holders_max=1,
+        lease_s=600,
+        custody=("broker",),
+        approvals_threshold=0,
+        approvers=(),
+        pin_chip=pin,
+        pin_host_data=pin,
+    )
+    policy = pin_release(scene.claims, scene.config, chosen, now=scene.context().now)
+    pin_client(scene.claims, scene.config, chosen, now=scene.context().now)
+    section = policy.platform.azure_snp
+    assert section is not None
+    assert policy.platform.snp is None
+    assert (section.vm.vm_ids == "any") == (not pin)
+    assert section.vm.pcrs != "any"
+    assert ("15" in section.vm.pcrs) == pin
+    assert section.paravisor.host_data != "any"
+    pinned = replace(scene, policy=policy, approvals=frozenset())
+    assert pinned.codes() == []
+    for change in (
+        register(4, b"\xee" * 32),
+        register(7, b"\xee" * 32),
+        vm(secure_boot=False),
+        vm(console_enabled=True),
+        below(measurement=b"\xee" * 48),
+        below(host_data=b"\xee" * 32),
+    ):
+        assert change(pinned).codes()
+
+
+# On TDX. The words about the VM are the same; the rules of a TD have tests of their own.
+
+
+def test_the_scene_on_tdx_is_allowed() -> None:
+    scene = azure_tdx_scene()
+    verdict = scene.verdict()
+    assert isinstance(verdict, Allow), verdict
+    assert all(path.startswith(f"{AZURE_TDX}.paravisor.") for path in verdict.wildcards)
+    parse_release_policy(scene.policy.encode())
+    assert collateral_words(scene.policy.platform, Tee.AZURE_TDX) == ("required", 0)
+
+
+@pytest.mark.parametrize("name", AZURE_TDX_DEFECTS)
+def test_one_defect_on_tdx(name: str) -> None:
+    code, defect = AZURE_TDX_DEFECTS[name]
+    assert defect(azure_tdx_scene()).codes() == [code]
+
+
+def test_sections_of_the_two_kinds_are_apart(scene: Scene) -> None:
+    tdx = azure_tdx_scene()
+    swapped = tdx.demand(AZURE_TDX, None).demand(AZURE_SNP, scene.policy.platform.azure_snp)
+    assert swapped.codes() == ["TEE_NOT_ACCEPTED"]
+    alone = tdx.demand("platform.tdx", tdx.policy.platform.azure_tdx.paravisor)
+    assert alone.demand(AZURE_TDX, None).codes() == ["TEE_NOT_ACCEPTED"]
+
+
+def test_empty_lists_on_tdx_name_their_place() -> None:
+    path = f"{AZURE_TDX}.paravisor.mrtd"
+    verdict = azure_tdx_scene().demand(path, []).verdict()
+    assert isinstance(verdict, Deny)
+    assert [(each.code.name, path in each.what) for each in verdict.reasons] == [
+        ("EMPTY_RULE", True)
+    ]
+
+
+def test_sentences_on_tdx() -> None:
+    said = {each.path for each in statements(azure_tdx_scene().policy)}
+    for name in ("secure_boot", "tpm", "console", "vm_ids", "pcrs"):
+        assert f"{AZURE_TDX}.vm.{name}" in said
+    assert f"{AZURE_TDX}.paravisor.mrtd" in said
+    assert f"{AZURE_TDX}.paravisor.rtmrs.rtmr0" in said
+
+
+@pytest.mark.parametrize("condition", ["claims.tdx.xfam != ''", "claims.azure.secure_boot"])
+def test_conditions_on_tdx(condition: str) -> None:
+    assert azure_tdx_scene().demand("conditions", [condition]).codes() == []

@@ -1,0 +1,398 @@
+"""Collateral: what must be there, how old it may be, whose it is, and what it may say."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import Trail
+from regalia.appraisal.claims import Revocation
+from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache
+from regalia.core.clock import rfc3339
+from regalia.core.errors import AttestationError, ParseError, RegaliaError
+from regalia.tees.intel.evidence import parse_json_collateral, prepare, verify_genuine
+from regalia.tees.intel.evidence.documents import parse_identity, parse_tcb_info
+from regalia.verifier.collateral import parse_collateral
+from regalia.wire.evidence import Tee
+from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, NEXT_UPDATE
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regalia_testing.tees.intel.bench import IntelBench
+
+DAY = timedelta(days=1)
+GRACE = CollateralRule(RevocationRule.REQUIRED, 10 * DAY)
+ANY = CollateralRule(RevocationRule.ANY, timedelta(0))
+LATE = NEXT_UPDATE + DAY  # after the platform was made
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(RegaliaError) as refusal:
+        call()
+    assert isinstance(refusal.value, ParseError | AttestationError)
+    return refusal.value.code.name
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("tcb-info-tdx.json", "COLLATERAL_MISSING"),
+        ("td-qe-identity.json", "COLLATERAL_MISSING"),
+        ("root.crl", "CRL_MISSING"),
+        ("platform.crl", "CRL_MISSING"),
+        ("chain.pem", "COLLATERAL_MISSING"),  # nobody is known to have signed the documents
+    ],
+)
+def test_what_must_be_there(bench: IntelBench, name: str, code: str) -> None:
+    without = bench.with_file(name, None)
+    assert refused(lambda: without.verify(bench.evidence())) == code
+    if code == "CRL_MISSING":
+        assert without.verify(bench.evidence(), rule=ANY).revocation is Revocation.UNKNOWN
+    else:
+        assert refused(lambda: without.verify(bench.evidence(), rule=ANY)) == code
+
+
+@pytest.mark.parametrize("tee", [Tee.TDX, Tee.SGX])
+def test_the_other_kinds_documents_do_not_do(bench: IntelBench, tee: Tee) -> None:
+    own = "tdx" if tee is Tee.TDX else "sgx"
+    enclave = "td-qe" if tee is Tee.TDX else "qe"
+    for name in (f"tcb-info-{own}.json", f"{enclave}-identity.json"):
+        without = bench.with_file(name, None)
+        assert refused(lambda: without.verify(bench.evidence(tee))) == "COLLATERAL_MISSING"  # noqa: B023
+
+
+def test_no_collateral_at_all(bench: IntelBench) -> None:
+    """The quote is still read, and its chain followed: a trail shows how far it is good."""
+    cache, trail = Cache(), Trail()
+    anchors = bench.platform.anchors()
+    prepared = prepare(parse_collateral({}).intel, anchors=anchors, cache=cache)
+    with pytest.raises(AttestationError) as refusal:
+        verify_genuine(
+            bench.evidence(),
+            anchors=anchors,
+            collateral=prepared,
+            at=Circumstances(now=bench.now, rule=GRACE, cache=cache, trail=trail),
+        )
+    assert refusal.value.code.name == "COLLATERAL_MISSING"
+    names = [step.check.name for step in trail.failed(refusal.value)]
+    assert names == [
+        "intel/quote",
+        "intel/pck-chain",
+        "intel/qe-report",
+        "intel/attestation-key",
+        "intel/dates",
+        "intel/tcb-info",
+    ]
+
+
+def test_a_pck_ca_that_only_the_quote_brings(bench: IntelBench) -> None:
+    """Its list is verified against the certificate in the quote, which leads to the root."""
+    platform = bench.platform
+    chain = platform.authority.tcb_signing(), platform.authority.root()
+    short = bench.with_file("chain.pem", None)
+    short = short.with_file("a.der", chain[0]).with_file("b.der", chain[1])
+    assert short.verify(bench.evidence()).revocation is Revocation.CHECKED
+    forged = SimulatedIntel.make(now=bench.now).authority.pck_crl()
+    assert (
+        refused(lambda: short.with_file("platform.crl", forged).verify(bench.evidence()))
+        == "CRL_SIG_INVALID"
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "name", "kind"),
+    [("tcb_info", "tcb-info-tdx.json", "TDX"), ("identity", "td-qe-identity.json", "TD_QE")],
+)
+def test_dates_of_documents(bench: IntelBench, member: str, name: str, kind: str) -> None:
+    make: Callable[..., bytes] = getattr(bench.platform.documents, member)
+    evidence = bench.evidence()
+
+    def dated(issued: timedelta, update: timedelta) -> IntelBench:
+        dates = {
+            "issueDate": rfc3339(bench.now + issued),
+            "nextUpdate": rfc3339(bench.now + update),
+        }
+        return bench.with_file(name, make(kind, **dates))
+
+    exact = dated(timedelta(0), timedelta(0)).verify(evidence)
+    assert exact.revocation is Revocation.CHECKED
+    assert refused(lambda: dated(DAY, 2 * DAY).verify(evidence)) == "COLLATERAL_STALE"
+    late = dated(-20 * DAY, -10 * DAY)
+    assert refused(lambda: late.verify(evidence)) == "COLLATERAL_STALE"
+    assert refused(lambda: late.verify(evidence, rule=ANY)) == "COLLATERAL_STALE"
+    assert late.verify(evidence, rule=GRACE).revocation is Revocation.GRACE
+    later = dated(-20 * DAY, -10 * DAY - timedelta(seconds=1))
+    assert refused(lambda: later.verify(evidence, rule=GRACE)) == "COLLATERAL_STALE"
+    future = dated(DAY, 2 * DAY)
+    assert refused(lambda: future.verify(evidence, rule=GRACE)) == "COLLATERAL_STALE"
+
+
+@pytest.mark.parametrize("name", ["root.crl", "platform.crl"])
+def test_dates_of_lists(bench: IntelBench, name: str) -> None:
+    authority = bench.platform.authority
+    make: Callable[..., bytes] = authority.root_crl if name == "root.crl" else authority.pck_crl
+    evidence = bench.evidence()
+
+    def dated(since: timedelta, until: timedelta) -> IntelBench:
+        dates = {"this_update": bench.now + since, "next_update": bench.now + until}
+        return bench.with_file(name, make(**dates))
+
+    late = dated(-20 * DAY, -10 * DAY)
+    assert refused(lambda: late.verify(evidence)) == "CRL_STALE"
+    assert late.verify(evidence, rule=ANY).revocation is Revocation.UNKNOWN
+    assert late.verify(evidence, rule=GRACE).revocation is Revocation.GRACE
+    early = dated(DAY, 2 * DAY)
+    assert refused(lambda: early.verify(evidence, rule=GRACE)) == "CRL_STALE"
+
+
+def test_certificates_have_no_grace(bench: IntelBench) -> None:
+    late = bench.now + timedelta(days=8 * 365)
+    rule = CollateralRule(RevocationRule.ANY, timedelta(days=10_000))
+    assert refused(lambda: bench.verify(bench.evidence(), now=late, rule=rule)) == "CERT_EXPIRED"
+    early = bench.now - DAY
+    assert refused(lambda: bench.verify(bench.evidence(), now=early)) == "CERT_NOT_YET_VALID"
+
+
+@pytest.mark.parametrize("rule", [ANY, GRACE])
+@pytest.mark.parametrize(
+    ("name", "revoked"),
+    [
+        ("root.crl", "platform_ca"),
+        ("root.crl", "tcb_signing"),
+        ("root.crl", "root"),
+        ("platform.crl", "pck"),
+    ],
+)
+def test_what_a_list_names_is_refused(
+    bench: IntelBench, name: str, revoked: str, rule: CollateralRule
+) -> None:
+    authority = bench.platform.authority
+    make = authority.root_crl if name == "root.crl" else authority.pck_crl
+    crl = make([revoked])
+    evidence = bench.evidence()
+    assert refused(lambda: bench.with_file(name, crl).verify(evidence, rule=rule)) == "CERT_REVOKED"
+    # Beside a list that does not name it, and out of date, it still is.
+    old = make([revoked], this_update=bench.now - 30 * DAY, next_update=bench.now - DAY)
+    both = bench.with_file("more.crl", old)
+    assert refused(lambda: both.verify(evidence, rule=rule)) == "CERT_REVOKED"
+
+
+def test_a_list_of_the_other_ca_says_nothing(bench: IntelBench) -> None:
+    authority = bench.platform.authority
+    others = bench.with_file("processor.crl", authority.pck_crl(["pck"], processor=True))
+    assert others.verify(bench.evidence()).revocation is Revocation.CHECKED
+    assert refused(lambda: others.verify(bench.evidence(processor_ca=True))) == "CERT_REVOKED"
+
+
+def test_lists_signed_by_somebody_else(bench: IntelBench) -> None:
+    attacker = SimulatedIntel.make(now=bench.now).authority
+    for name, crl in (("root.crl", attacker.root_crl()), ("platform.crl", attacker.pck_crl())):
+        for rule in (ANY, GRACE):
+            assert (
+                refused(lambda: bench.with_file(name, crl).verify(bench.evidence(), rule=rule))  # noqa: B023
+                == "CRL_SIG_INVALID"
+            )
+
+
+def test_documents_signed_by_somebody_else(bench: IntelBench) -> None:
+    attacker = SimulatedIntel.make(now=bench.now)
+    for name in ("tcb-info-tdx.json", "td-qe-identity.json"):
+        forged = bench.with_file(name, attacker.files()[name])
+        assert refused(lambda: forged.verify(bench.evidence())) == "COLLATERAL_SIG_INVALID"  # noqa: B023
+    # With the attacker's own issuer chain: its root is not the pinned one.
+    forged = bench.with_file("chain.pem", attacker.files()["chain.pem"])
+    assert refused(lambda: forged.verify(bench.evidence())) == "ROOT_UNTRUSTED"
+
+
+def test_a_pck_ca_signs_no_documents(bench: IntelBench) -> None:
+    platform = bench.platform
+    documents = type(platform.documents)(platform.authority.keys.platform_ca, bench.now)
+    forged = bench.with_file("tcb-info-tdx.json", documents.tcb_info("TDX"))
+    assert refused(lambda: forged.verify(bench.evidence())) == "COLLATERAL_SIG_INVALID"
+
+
+@pytest.mark.parametrize("spoil", [lambda d: b" " + d, lambda d: d.replace(b":", b": ", 1)])
+def test_only_the_exact_bytes_are_signed(
+    bench: IntelBench, spoil: Callable[[bytes], bytes]
+) -> None:
+    raw = bench.raw()
+    body, signature = raw.tcb_infos[1].body, raw.tcb_infos[1].signature
+    document = type(raw.tcb_infos[1])(spoil(body), signature)
+    altered = type(raw)((document,), raw.identities, raw.certificates, raw.crls)
+    assert (
+        refused(lambda: prepare(altered, anchors=bench.platform.anchors(), cache=Cache()))
+        == "COLLATERAL_SIG_INVALID"
+    )
+
+
+def test_of_several_documents_the_newest_evaluation_in_date_counts(bench: IntelBench) -> None:
+    documents = bench.platform.documents
+    evidence = bench.evidence()
+
+    def more(**members: Any) -> IntelBench:  # noqa: ANN401 - any member
+        return bench.with_file("more.json", documents.tcb_info("TDX", **members))
+
+    identity = documents.identity("TD_QE", tcbEvaluationDataNumber=99)
+    high = bench.with_file("td-qe-identity.json", identity)
+    both = high.with_file("more.json", documents.tcb_info("TDX", tcbEvaluationDataNumber=20))
+    assert both.verify(evidence).tcb_evaluation_data_number == 20
+    older = high.with_file("more.json", documents.tcb_info("TDX", tcbEvaluationDataNumber=3))
+    assert older.verify(evidence).tcb_evaluation_data_number == EVALUATION_DATA_NUMBER
+    past = rfc3339(bench.now - DAY)
+    stale = more(tcbEvaluationDataNumber=20, issueDate=past, nextUpdate=past)
+    assert stale.verify(evidence).tcb_evaluation_data_number == EVALUATION_DATA_NUMBER
+    other = more(tcbEvaluationDataNumber=20, fmspc="00aabb000000")
+    assert other.verify(evidence).tcb_evaluation_data_number == EVALUATION_DATA_NUMBER
+    # The floor is for the lower of the two documents.
+    low = bench.with_file(
+        "td-qe-identity.json", documents.identity("TD_QE", tcbEvaluationDataNumber=5)
+    )
+    assert low.verify(evidence).tcb_evaluation_data_number == 5
+
+
+TCB_INFO_DEFECTS = [
+    ({"version": 2}, "UNSUPPORTED_VERSION"),
+    ({"id": "QVE"}, "UNSUPPORTED_VERSION"),
+    ({"tcbType": 1}, "UNSUPPORTED_VERSION"),
+    ({"fmspc": "00ff"}, "MALFORMED"),
+    ({"fmspc": "zz" * 6}, "MALFORMED"),
+    ({"pceId": ""}, "MALFORMED"),
+    ({"issueDate": "2026-01-01"}, "MALFORMED"),
+    ({"nextUpdate": "tomorrow"}, "MALFORMED"),
+    ({"tcbEvaluationDataNumber": -1}, "MALFORMED"),
+    ({"tcbEvaluationDataNumber": 1 << 16}, "MALFORMED"),
+    ({"tcbEvaluationDataNumber": "18"}, "MALFORMED"),
+    ({"tcbLevels": []}, "MALFORMED"),
+    ({"tdxModule": None}, "MALFORMED"),
+]
+
+
+@pytest.mark.parametrize(("change", "code"), TCB_INFO_DEFECTS)
+def test_malformed_tcb_infos(bench: IntelBench, change: dict[str, Any], code: str) -> None:
+    data = bench.platform.documents.tcb_info("TDX", **change)
+    assert refused(lambda: parse_json_collateral(data, what="x")) == code
+
+
+LEVEL_DEFECTS: list[Callable[[dict[str, Any]], object]] = [
+    lambda level: level.update(tcbStatus="Fine"),
+    lambda level: level.update(tcbStatus="TDRelaunchAdvised"),
+    lambda level: level.update(tcbDate="once"),
+    lambda level: level["tcb"].update(pcesvn=1 << 16),
+    lambda level: level["tcb"]["sgxtcbcomponents"].pop(),
+    lambda level: level["tcb"]["sgxtcbcomponents"].append({"svn": 1}),
+    lambda level: level["tcb"]["sgxtcbcomponents"][3].update(svn=256),
+    lambda level: level["tcb"]["tdxtcbcomponents"][3].update(svn=-1),
+    lambda level: level["tcb"].pop("tdxtcbcomponents"),
+    lambda level: level.pop("tcbStatus"),
+]
+
+
+@pytest.mark.parametrize("spoil", LEVEL_DEFECTS)
+def test_malformed_levels(bench: IntelBench, spoil: Callable[[dict[str, Any]], object]) -> None:
+    info = json.loads(bench.files["tcb-info-tdx.json"])["tcbInfo"]
+    parse_tcb_info(json.dumps(info).encode())
+    spoil(info["tcbLevels"][2])
+    assert refused(lambda: parse_tcb_info(json.dumps(info).encode())) == "MALFORMED"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"version": 1}, "UNSUPPORTED_VERSION"),
+        ({"id": "QVE"}, "UNSUPPORTED_VERSION"),
+        ({"mrsigner": "00"}, "MALFORMED"),
+        ({"miscselectMask": "F"}, "MALFORMED"),
+        ({"isvprodid": 1 << 16}, "MALFORMED"),
+        ({"tcbLevels": []}, "MALFORMED"),
+        (
+            {
+                "tcbLevels": [
+                    {
+                        "tcb": {"isvsvn": 1},
+                        "tcbDate": "2026-01-01T00:00:00Z",
+                        "tcbStatus": "SWHardeningNeeded",
+                    }
+                ]
+            },
+            "MALFORMED",
+        ),
+    ],
+)
+def test_malformed_identities(bench: IntelBench, change: dict[str, Any], code: str) -> None:
+    data = bench.platform.documents.identity("QE", **change)
+    assert refused(lambda: parse_json_collateral(data, what="x")) == code
+
+
+def test_members_that_nobody_knows_yet_are_signed_like_the_others(bench: IntelBench) -> None:
+    data = bench.platform.documents.tcb_info("TDX", somethingNew=[1, 2, 3])
+    assert bench.with_file("tcb-info-tdx.json", data).verify(bench.evidence())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{}",
+        b"{",
+        b'{"tcbInfo":{},"signature":""}',
+        b'{"tcbInfo":1,"signature":"00"}',
+        b'{"enclaveIdentity":[],"signature":"00"}',
+        b'{"tcb_info":"{}"}',
+        b'{"\\ud800":1}',
+        b"{" * 100_000,
+    ],
+)
+def test_other_json_is_no_collateral(data: bytes) -> None:
+    assert refused(lambda: parse_collateral({"x.json": data})) == "MALFORMED"
+
+
+@pytest.mark.parametrize("spoil", [str.upper, lambda s: s[:-2], lambda s: s + "00"])
+def test_signatures_have_one_spelling(bench: IntelBench, spoil: Callable[[str], str]) -> None:
+    response = json.loads(bench.files["tcb-info-tdx.json"])
+    response["signature"] = spoil(response["signature"])
+    data = json.dumps(response).encode()
+    assert refused(lambda: parse_json_collateral(data, what="x")) == "MALFORMED"
+
+
+@given(data=st.binary(max_size=300))
+def test_hostile_documents(data: bytes) -> None:
+    for parse in (
+        parse_tcb_info,
+        parse_identity,
+        lambda raw: parse_json_collateral(raw, what="x"),
+    ):
+        with pytest.raises(ParseError):
+            parse(data)
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["tcbInfo", "signature", "tcbLevels", "id", "enclaveIdentity"]),
+                inner,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_hostile_json(value: object) -> None:
+    data = json.dumps(value).encode()
+    for parse in (
+        parse_tcb_info,
+        parse_identity,
+        lambda raw: parse_json_collateral(raw, what="x"),
+    ):
+        with pytest.raises(ParseError):
+            parse(data)

@@ -1,0 +1,315 @@
+"""One simulated defect for each check of docs/spec/tdx-appraisal.md, and the code it deserves.
+
+Each quote is right but for its one defect; where the defect lies in signed bytes, it is signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import Trail
+from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.config_binding import expected_slot
+from regalia.appraisal.pki import Cache
+from regalia.core.errors import AttestationError, ParseError, RegaliaError
+from regalia.core.types import Digest
+from regalia.tees.intel.claims import SgxClaims, TdxClaims
+from regalia.tees.intel.evidence import (
+    GenuineQuote,
+    IntelAnchors,
+    PreparedCollateral,
+    prepare,
+    verify_genuine,
+    verify_tdx,
+)
+from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.certified import CertifiedKey
+from regalia.tees.intel.evidence.chain import PckPath
+from regalia.tees.intel.evidence.wire import parse_quote
+from regalia.wire.evidence import Tee
+from regalia_testing.tees.intel.bench import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
+from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, FMSPC
+from regalia_testing.tees.intel.quotes import Workload
+
+if TYPE_CHECKING:
+    from regalia_testing.tees.intel.bench import IntelBench
+
+BOTH = [Tee.TDX, Tee.SGX]
+
+
+def code_of(bench: IntelBench, tee: Tee, **knobs: object) -> str:
+    with pytest.raises(RegaliaError) as refusal:
+        bench.verify(bench.evidence(tee, **knobs))
+    assert isinstance(refusal.value, ParseError | AttestationError)
+    assert refusal.value.what
+    return refusal.value.code.name
+
+
+@pytest.mark.parametrize(("version", "body_type"), [(4, 2), (5, 2), (5, 3), (5, 4)])
+def test_healthy_td(bench: IntelBench, version: int, body_type: int) -> None:
+    evidence = bench.evidence(version=version, body_type=body_type)
+    claims = bench.verify(evidence)
+    assert isinstance(claims, TdxClaims)
+    assert claims.hardware is Hardware.SIMULATED
+    assert claims.revocation is Revocation.CHECKED
+    assert claims.tee is Tee.TDX
+    assert claims.quote_version == version
+    assert claims.report_data == REPORT_DATA
+    assert claims.measurement == claims.mr_td == MEASUREMENT
+    assert claims.config_slot == expected_slot(Tee.TDX, RUNTIME_CONFIG)
+    assert claims.instance == claims.ppid == bench.platform.ppid
+    assert claims.platform_instance_id == bench.platform.platform_instance_id
+    assert claims.evidence_digest == evidence.digest()
+    assert (claims.tcb_status, claims.qe_status, claims.module_status) == ("UpToDate",) * 3
+    assert claims.advisory_ids == ()
+    assert claims.tcb_evaluation_data_number == EVALUATION_DATA_NUMBER
+    assert claims.fmspc == FMSPC
+    assert claims.collateral_issued < bench.now < claims.collateral_next_update
+    assert (claims.dynamic_platform, claims.cached_keys, claims.smt) == (False, False, True)
+    assert not claims.debug
+    assert not claims.migratable
+    assert bool(claims.guest) == (body_type == 4)
+    assert (claims.mr_service_td is None) == (claims.tee_tcb_svn_2 is None) == (body_type == 2)
+    assert claims.event_log is not None
+    assert claims.event_log.events > 10
+    assert claims.devices == ()
+
+
+@pytest.mark.parametrize("kind", ["multi-package", "single-package"])
+def test_healthy_enclave(bench: IntelBench, kind: str) -> None:
+    processor = kind == "single-package"
+    claims = bench.verify(bench.evidence(Tee.SGX, processor_ca=processor))
+    assert isinstance(claims, SgxClaims)
+    assert claims.tee is Tee.SGX
+    assert claims.measurement == MEASUREMENT[:32]
+    assert claims.config_slot == hashlib.sha512(RUNTIME_CONFIG).digest()
+    assert (claims.isv_prod_id, claims.isv_svn) == (7, 3)
+    assert not claims.debug
+    assert not claims.migratable
+    assert claims.guest == b""
+    assert (claims.platform_instance_id is None) == (claims.smt is None) == processor
+    assert claims.tcb == {
+        "status": "UpToDate",
+        "cpu_svn": claims.cpu_svn.hex(),
+        "pce_svn": 13,
+        "evaluation_data_number": EVALUATION_DATA_NUMBER,
+    }
+
+
+COMMON = [
+    ("trailing_byte", True, "TRAILING_DATA"),
+    ("truncated", True, "MALFORMED"),
+    ("key_type", 3, "UNSUPPORTED_VERSION"),
+    ("vendor", False, "UNSUPPORTED_VERSION"),
+    ("certification_type", 4, "UNSUPPORTED_VERSION"),
+    ("attributes_reserved", True, "RESERVED_BIT_SET"),
+    ("qe_attributes_reserved", True, "RESERVED_BIT_SET"),
+    ("pck_expired", True, "CERT_EXPIRED"),
+    ("other_fmspc", True, "LEAF_BINDING_MISMATCH"),
+    ("other_pce_id", True, "LEAF_BINDING_MISMATCH"),
+    ("bad_qe_signature", True, "SIGNATURE_INVALID"),
+    ("other_attestation_key", True, "QE_BINDING_MISMATCH"),
+    ("qe_report_data_tail", True, "QE_BINDING_MISMATCH"),
+    ("qe_debug", True, "QE_IDENTITY_MISMATCH"),
+    ("qe_signer", False, "QE_IDENTITY_MISMATCH"),
+    ("qe_prod_id", 9, "QE_IDENTITY_MISMATCH"),
+    ("qe_misc_select", 1, "QE_IDENTITY_MISMATCH"),
+    ("qe", "below", "TCB_NO_MATCH"),
+    ("qe", "Revoked", "TCB_REVOKED"),
+    ("bad_signature", True, "SIGNATURE_INVALID"),
+    ("level", "below", "TCB_NO_MATCH"),
+    ("level", "Revoked", "TCB_REVOKED"),
+    ("low_pce_svn", True, "TCB_NO_MATCH"),
+    ("stale_nonce", True, "NONCE_MISMATCH"),
+    ("zero_report_data", True, "NONCE_MISMATCH"),
+]
+
+
+@pytest.mark.parametrize("tee", BOTH)
+@pytest.mark.parametrize(("knob", "value", "code"), COMMON)
+def test_what_tdx_and_sgx_share(
+    bench: IntelBench, tee: Tee, knob: str, value: object, code: str
+) -> None:
+    assert code_of(bench, tee, **{knob: value}) == code
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "code"),
+    [
+        ("version", 3, "UNSUPPORTED_VERSION"),
+        ("xfam_reserved", True, "RESERVED_BIT_SET"),
+        ("module_version", 2, "TDX_MODULE_MISMATCH"),
+        ("module_signer", False, "TDX_MODULE_MISMATCH"),
+        ("module_attributes", 1, "TDX_MODULE_MISMATCH"),
+        ("module_attributes", 1 << 63, "TDX_MODULE_MISMATCH"),
+        ("module", "below", "TCB_NO_MATCH"),
+        ("module", "Revoked", "TCB_REVOKED"),
+        ("low_tdx_svn", True, "TCB_NO_MATCH"),
+        ("wrong_event_log", True, "EVENTLOG_MISMATCH"),
+    ],
+)
+def test_what_only_tdx_has(bench: IntelBench, knob: str, value: object, code: str) -> None:
+    assert code_of(bench, Tee.TDX, **{knob: value}) == code
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "code"),
+    [
+        ("not_initialized", True, "RESERVED_BIT_SET"),
+        ("version", 4, "UNSUPPORTED_VERSION"),
+        ("version", 5, "UNSUPPORTED_VERSION"),
+    ],
+)
+def test_what_only_sgx_has(bench: IntelBench, knob: str, value: object, code: str) -> None:
+    assert code_of(bench, Tee.SGX, **{knob: value}) == code
+
+
+def test_module_of_version_0_is_judged_by_the_platform_level(bench: IntelBench) -> None:
+    claims = bench.verify(bench.evidence(module_version=0))
+    assert isinstance(claims, TdxClaims)
+    assert claims.module_status is None
+    assert code_of(bench, Tee.TDX, module_version=0, module="below") == "TCB_NO_MATCH"
+    assert code_of(bench, Tee.TDX, module_version=0, module_signer=False) == "TDX_MODULE_MISMATCH"
+
+
+def test_states_that_are_genuine_and_visible(bench: IntelBench) -> None:
+    assert bench.verify(bench.evidence(debug=True)).debug
+    assert bench.verify(bench.evidence(profiling=True)).debug
+    assert bench.verify(bench.evidence(migratable=True)).migratable
+    assert bench.verify(bench.evidence(Tee.SGX, debug=True)).debug
+    td = bench.verify(bench.evidence(service_td=True, wrong_measurement=True, wrong_config=True))
+    assert isinstance(td, TdxClaims)
+    assert any(td.mr_service_td or b"")
+    assert td.mr_td != MEASUREMENT
+    assert td.mr_config_id != expected_slot(Tee.TDX, RUNTIME_CONFIG)
+
+
+def test_the_kind_of_tee_is_the_quotes_own(bench: IntelBench) -> None:
+    for tee, other in ((Tee.TDX, Tee.SGX), (Tee.SGX, Tee.TDX)):
+        with pytest.raises(ParseError) as refusal:
+            bench.verify(replace(bench.evidence(tee), tee=other))
+        assert refusal.value.code.name == "MALFORMED"
+
+
+def test_an_event_log_that_came_along_counts_only_whole(bench: IntelBench) -> None:
+    evidence = bench.evidence()
+    without = bench.verify(replace(evidence, event_log=b""))
+    assert isinstance(without, TdxClaims)
+    assert without.event_log is None
+    for log in (b"\x00", evidence.event_log[:-100]):
+        with pytest.raises(RegaliaError):
+            bench.verify(replace(evidence, event_log=log))
+    with pytest.raises(ParseError):
+        bench.verify(replace(bench.evidence(Tee.SGX), event_log=evidence.event_log))
+
+
+def test_a_log_that_held_before_counts_for_its_own_registers_only(bench: IntelBench) -> None:
+    """The verifier remembers what followed from a log: for the registers that it led to."""
+    evidence = bench.evidence()
+    claims = bench.verify(evidence)
+    assert bench.verify(evidence) == claims
+    td = parse_quote(evidence.report).body
+    assert isinstance(td, TdReport)
+    slot = expected_slot(Tee.TDX, RUNTIME_CONFIG)
+    for changed in range(4):
+        rtmrs = [td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3]
+        rtmrs[changed] = b"\x01" * 48
+        booted = Workload(REPORT_DATA, MEASUREMENT, slot, tuple(rtmrs))  # type: ignore[arg-type] # there are four
+        quote = bench.platform.td_quote(booted)
+        with pytest.raises(AttestationError, match="EVENTLOG_MISMATCH"):
+            bench.verify(replace(evidence, report=quote))
+
+
+@pytest.mark.parametrize("tee", BOTH)
+def test_claims_name_the_evidence_and_the_quote_names_itself(bench: IntelBench, tee: Tee) -> None:
+    evidence = bench.evidence(tee)
+    padded = replace(evidence, report=evidence.report + bytes(70))
+    assert bench.verify(padded).evidence_digest == padded.digest() != evidence.digest()
+    quote, other = parse_quote(evidence.report), parse_quote(bench.evidence(tee).report)
+    assert quote.signed_digest == Digest.of(quote.signed)
+    assert parse_quote(padded.report).signed_digest == quote.signed_digest
+    altered = bytearray(evidence.report)
+    altered[len(quote.signed) - 1] ^= 1  # of the report data
+    assert parse_quote(bytes(altered)).signed_digest != quote.signed_digest
+    assert other.signed_digest == quote.signed_digest  # of the same platform, over the same
+
+
+@pytest.mark.parametrize("tee", BOTH)
+def test_report_data(bench: IntelBench, tee: Tee) -> None:
+    for size in (0, 32, 63, 65):
+        with pytest.raises(ValueError, match="64"):
+            bench.verify(bench.evidence(tee), report_data=b"x" * size)
+    with pytest.raises(AttestationError) as refusal:
+        bench.verify(bench.evidence(tee, zero_report_data=True), report_data=bytes(64))
+    assert refusal.value.code.name == "NONCE_WELL_KNOWN"
+    for position in (0, 31, 63):
+        other = bytearray(REPORT_DATA)
+        other[position] ^= 1
+        with pytest.raises(AttestationError) as refusal:
+            bench.verify(bench.evidence(tee), report_data=bytes(other))
+        assert refusal.value.code.name == "NONCE_MISMATCH"
+
+
+def test_bugs_of_the_caller(bench: IntelBench) -> None:
+    evidence = bench.evidence()
+    with pytest.raises(ValueError, match="time zone"):
+        bench.verify(evidence, now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
+    cache = Cache()
+    collateral = prepare(bench.raw(), anchors=bench.platform.anchors(), cache=cache)
+    at = Circumstances(now=bench.now, rule=REQUIRED, cache=cache)
+    with pytest.raises(ValueError, match="other anchors"):
+        verify_genuine(
+            evidence,
+            anchors=IntelAnchors.production(),
+            collateral=collateral,
+            at=at,
+        )
+    with pytest.raises(TypeError, match="report_data"):
+        verify_tdx(  # type: ignore[call-arg]  # the defect
+            evidence,
+            anchors=bench.platform.anchors(),
+            collateral=collateral,
+            at=at,
+        )
+
+
+def test_trusted_types_come_from_the_verifier_only(bench: IntelBench) -> None:
+    for make in (
+        lambda: GenuineQuote(*(object() for _ in range(10))),  # type: ignore[arg-type]
+        lambda: IntelAnchors(Hardware.GENUINE, b"", object()),
+        lambda: PckPath(*(object() for _ in range(8))),  # type: ignore[arg-type]
+        lambda: CertifiedKey(*(object() for _ in range(4))),  # type: ignore[arg-type]
+        lambda: PreparedCollateral(*(object() for _ in range(5))),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError):
+            make()
+    for value in (bench.platform.anchors(), bench.verify(bench.evidence())):
+        with pytest.raises(ValueError, match="mint"):
+            replace(value, hardware=Hardware.GENUINE)
+
+
+def test_simulated_evidence_never_passes_as_genuine(bench: IntelBench) -> None:
+    with pytest.raises(AttestationError) as refusal:
+        bench.verify(bench.evidence(), anchors=IntelAnchors.production())
+    assert refusal.value.code.name == "ROOT_UNTRUSTED"
+
+
+def test_a_trail_names_the_check_that_failed(bench: IntelBench) -> None:
+    trail = Trail()
+    bench.verify(bench.evidence(), trail=trail)
+    names = [step.check.name for step in trail.steps()]
+    assert len(names) == len(set(names)) == 14
+    assert all(step.passed for step in trail.steps())
+    trail = Trail()
+    with pytest.raises(AttestationError) as refusal:
+        bench.verify(bench.evidence(qe_signer=False), trail=trail)
+    steps = trail.failed(refusal.value)
+    assert [step.check.name for step in steps] == names[:9]
+    assert steps[-1].code == "QE_IDENTITY_MISMATCH"
+    assert steps[-1].seen != steps[-1].wanted

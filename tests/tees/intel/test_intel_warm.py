@@ -1,0 +1,135 @@
+"""A verifier that knows a machine verifies less, and refuses the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import SILENT, Trail
+from regalia.appraisal.claims import MINT
+from regalia.appraisal.pki import Cache
+from regalia.core.errors import RegaliaError
+from regalia.tees.intel.evidence import prepare, verify_tdx
+from regalia.tees.intel.evidence.wire import VERSION_SGX, parse_quote, split_quote
+from regalia.wire.evidence import Tee
+from regalia_testing.tees.intel.bench import REPORT_DATA, REQUIRED
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+
+if TYPE_CHECKING:
+    from regalia.tees.intel.claims import TdxClaims
+    from regalia.tees.intel.evidence import IntelAnchors
+    from regalia.wire.evidence import Evidence
+    from regalia_testing.tees.intel.bench import IntelBench
+
+LONG_AFTER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def appraise(
+    bench: IntelBench,
+    evidence: Evidence,
+    cache: Cache,
+    *,
+    anchors: IntelAnchors | None = None,
+    now: datetime | None = None,
+    trail: Trail = SILENT,
+) -> TdxClaims:
+    chosen = anchors or bench.platform.anchors()
+    return verify_tdx(
+        evidence,
+        anchors=chosen,
+        collateral=prepare(bench.raw(), anchors=chosen, cache=cache),
+        report_data=REPORT_DATA,
+        at=Circumstances(now=now or bench.now, rule=REQUIRED, cache=cache, trail=trail),
+    )
+
+
+def code_of(bench: IntelBench, evidence: Evidence, cache: Cache, **changed: object) -> str:
+    with pytest.raises(RegaliaError) as refusal:
+        appraise(bench, evidence, cache, **changed)  # type: ignore[arg-type]
+    return refusal.value.code.name
+
+
+@pytest.fixture
+def warm(bench: IntelBench) -> Cache:
+    """A cache that has seen the healthy machine."""
+    cache = Cache()
+    appraise(bench, bench.evidence(), cache)
+    return cache
+
+
+def test_the_quoting_enclave_is_verified_once(
+    bench: IntelBench, warm: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = bench.evidence(wrong_measurement=True)  # another quote of the same machine
+    cold = appraise(bench, evidence, Cache())
+    for name in ("verify_pck", "require_raw_signature", "require_attestation_key"):
+        monkeypatch.setattr(
+            f"regalia.tees.intel.evidence.certified.{name}",
+            lambda *_, **__: pytest.fail("done before"),
+        )
+    again = appraise(bench, evidence, warm)
+    assert replace(again, mint=MINT) == cold
+
+
+def test_a_trail_sees_every_check_made(bench: IntelBench, warm: Cache) -> None:
+    cold, known = Trail(), Trail()
+    appraise(bench, bench.evidence(), Cache(), trail=cold)
+    appraise(bench, bench.evidence(), warm, trail=known)
+    assert [step.check for step in known.steps()] == [step.check for step in cold.steps()]
+
+
+@pytest.mark.parametrize(
+    ("knob", "code"),
+    [
+        ("bad_qe_signature", "SIGNATURE_INVALID"),
+        ("other_attestation_key", "QE_BINDING_MISMATCH"),
+        ("qe_report_data_tail", "QE_BINDING_MISMATCH"),
+        ("bad_signature", "SIGNATURE_INVALID"),
+        ("qe_debug", "QE_IDENTITY_MISMATCH"),
+    ],
+)
+def test_a_known_machine_is_refused_like_an_unknown_one(
+    bench: IntelBench, warm: Cache, knob: str, code: str
+) -> None:
+    defect = bench.evidence(**{knob: True})
+    for cache in (warm, Cache()):
+        assert code_of(bench, defect, cache) == code  # and a refusal is not remembered
+        assert code_of(bench, defect, cache) == code
+
+
+def test_time_goes_on_for_a_known_machine(bench: IntelBench, warm: Cache) -> None:
+    assert code_of(bench, bench.evidence(), warm, now=LONG_AFTER) == "CERT_EXPIRED"
+    long_before = datetime(2001, 1, 1, tzinfo=UTC)
+    assert code_of(bench, bench.evidence(), warm, now=long_before) == "CERT_NOT_YET_VALID"
+
+
+def test_a_known_machine_is_not_known_under_another_root(bench: IntelBench, warm: Cache) -> None:
+    other = SimulatedIntel.make(now=bench.now)
+    theirs = replace(bench, platform=other, files=other.files())
+    collateral = prepare(theirs.raw(), anchors=other.anchors(), cache=warm)
+    with pytest.raises(RegaliaError) as refusal:
+        verify_tdx(
+            bench.evidence(),
+            anchors=other.anchors(),
+            collateral=collateral,
+            report_data=REPORT_DATA,
+            at=Circumstances(now=bench.now, rule=REQUIRED, cache=warm),
+        )
+    assert refusal.value.code.name == "ROOT_UNTRUSTED"
+
+
+def test_layouts_are_known_apart(bench: IntelBench, warm: Cache) -> None:
+    """The bytes of a known certification, in a quote of a version that nests them otherwise."""
+    evidence = bench.evidence()
+    known = split_quote(evidence.report)
+    enclave = parse_quote(bench.evidence(Tee.SGX).report)
+    assert enclave.version == VERSION_SGX
+    report = enclave.encode_signed()
+    report += (len(known.signature) + len(known.certification)).to_bytes(4, "little")
+    report += known.signature + known.certification
+    mixed = replace(evidence, tee=Tee.SGX, report=report)
+    assert code_of(bench, mixed, warm) in {"MALFORMED", "RESERVED_BIT_SET"}

@@ -1,0 +1,277 @@
+"""One defect of a device, one code. And the defects that only claims and policy speak of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import Trail
+from regalia.appraisal.claims import Hardware, Revocation
+from regalia.core.errors import RegaliaError
+from regalia.core.types import KeyFingerprint
+from regalia.tees.nvidia.evidence import PUBLISHED_NONCE, Anchors, GenuineDevice, prepare
+from regalia.tees.nvidia.evidence.chain import TrustedChain
+from regalia.tees.nvidia.evidence.key_denials import KeyDenials
+from regalia.tees.nvidia.evidence.rims import parse_rim
+from regalia.tees.nvidia.evidence.verify import verify_genuine, verify_nvidia
+from regalia.tees.nvidia.names import Feature, Status
+from regalia.wire.evidence import DeviceKind
+from regalia_testing.tees.nvidia.authority import spki
+from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
+from regalia_testing.tees.nvidia.reports import DRIVER_INDICES
+from regalia_testing.tees.nvidia.simulator import YEAR
+from regalia_testing.tees.snp.bench import refused
+
+if TYPE_CHECKING:
+    from regalia.tees.nvidia.evidence import NvidiaCollateral
+    from regalia.tees.nvidia.evidence.rims import Rim
+    from regalia_testing.tees.nvidia.bench import DeviceBench
+
+DEFECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "stale_nonce": ("NONCE_MISMATCH", {"stale_nonce": True}),
+    "published_nonce": ("NONCE_MISMATCH", {"published_nonce": True}),
+    "bad_signature": ("SIGNATURE_INVALID", {"bad_signature": True}),
+    "trailing_byte": ("TRAILING_DATA", {"trailing_byte": True}),
+    "truncated": ("MALFORMED", {"truncated": True}),
+    "duplicate_block": ("MALFORMED", {"duplicate_block": True}),
+    "unknown_opaque": ("UNSUPPORTED_VERSION", {"unknown_opaque": True}),
+    "opaque_version": ("UNSUPPORTED_VERSION", {"opaque_version": 2}),
+    "unknown_feature": ("UNSUPPORTED_VERSION", {"feature": 3}),
+    "fwid_mismatch": ("LEAF_BINDING_MISMATCH", {"fwid_mismatch": True}),
+    "device_key_mismatch": ("LEAF_BINDING_MISMATCH", {"device_key_mismatch": True}),
+    "leaf_expired": ("CERT_EXPIRED", {"leaf_expired": True}),
+    "wrong_vbios_measurement": ("RIM_MISMATCH", {"wrong_measurement": 9}),
+    "wrong_driver_measurement": ("RIM_MISMATCH", {"wrong_measurement": 30}),
+    "wrong_nvdec": ("RIM_MISMATCH", {"wrong_measurement": 35, "nvdec_enabled": True}),
+}
+
+
+def test_a_healthy_gpu_and_switch(device_bench: DeviceBench) -> None:
+    gpu = device_bench.verify(device_bench.evidence())
+    assert gpu.hardware is Hardware.SIMULATED
+    assert gpu.revocation is Revocation.CHECKED
+    assert gpu.identity == device_bench.gpu.identity
+    assert gpu.nonce == NONCE
+    assert [rim.id for rim in gpu.rims] == [
+        "NV_GPU_DRIVER_GH100_590.12",
+        "NV_GPU_VBIOS_G520_0200_885_9600A50001",
+    ]
+    assert gpu.rims_missing == ()
+    assert (gpu.feature, gpu.nvdec0) == (Feature.SPT, Status.DISABLED)
+    assert len(gpu.switch_pdis) == 2
+    (first, second) = device_bench.machine.switches
+    switch = device_bench.verify(device_bench.evidence(first))
+    assert switch.kind is DeviceKind.NVIDIA_SWITCH
+    assert gpu.switch_pdis == tuple(sorted((first.pdi, second.pdi)))
+    assert switch.pdi == first.pdi
+    assert switch.identity[1:] == first.pdi
+    assert len(switch.gpu_pdis) == 2
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_one_defect_gives_its_code(device_bench: DeviceBench, name: str) -> None:
+    code, knobs = DEFECTS[name]
+    refused(code, device_bench.verify, evidence=device_bench.evidence(**knobs))
+
+
+def test_a_switch_by_another_name_is_refused(device_bench: DeviceBench) -> None:
+    switch = device_bench.machine.switches[0]
+    evidence = device_bench.evidence(switch, pdi_mismatch=True)
+    refused("LEAF_BINDING_MISMATCH", device_bench.verify, evidence=evidence)
+
+
+def test_a_disabled_decoder_is_not_measured(device_bench: DeviceBench) -> None:
+    assert device_bench.verify(device_bench.evidence(wrong_measurement=35)).rims
+
+
+@pytest.mark.parametrize("nonce", [PUBLISHED_NONCE, bytes(32)])
+def test_a_public_nonce_is_refused_even_if_expected(
+    device_bench: DeviceBench, nonce: bytes
+) -> None:
+    evidence = device_bench.machine.evidence_of(device_bench.gpu, nonce)
+    refused("NONCE_WELL_KNOWN", device_bench.verify, evidence=evidence, nonce=nonce)
+
+
+def test_kinds_are_not_mixed_up(device_bench: DeviceBench) -> None:
+    gpu, switch = device_bench.evidence(), device_bench.evidence(device_bench.machine.switches[0])
+    for evidence in (
+        replace(gpu, kind=DeviceKind.NVIDIA_SWITCH),
+        replace(switch, kind=DeviceKind.NVIDIA_GPU),
+    ):
+        refused("CHAIN_INVALID", device_bench.verify, evidence=evidence)
+
+
+def test_blackwell_states_debug_mode(blackwell_bench: DeviceBench) -> None:
+    assert not blackwell_bench.verify(blackwell_bench.evidence()).debug
+    claims = blackwell_bench.verify(blackwell_bench.evidence(debug=True))
+    assert claims.debug
+    assert claims.model == "GB100"
+    assert claims.rims[0].id == "NV_GPU_CC_DRIVER_GB100_590.12"
+
+
+def test_an_old_driver_states_less(device_bench: DeviceBench) -> None:
+    claims = device_bench.verify(device_bench.evidence(old_opaque=True))
+    assert not claims.fwid_reported
+    assert claims.feature is Feature.UNSTATED
+    assert claims.fwid == device_bench.gpu.fwid
+
+
+@pytest.mark.parametrize(("flag", "feature"), [(0, "MPT"), (1, "SPT"), (2, "PPCIE")])
+def test_features(device_bench: DeviceBench, flag: int, feature: str) -> None:
+    claims = device_bench.verify(device_bench.evidence(feature=flag))
+    assert claims.feature == feature
+    assert (claims.protected_pcie is Status.ENABLED) is (feature == "PPCIE")
+
+
+# Reference values.
+
+
+def rims_of(bench: DeviceBench) -> list[Rim]:
+    return [parse_rim(data) for data in bench.machine.collateral().rims]
+
+
+def with_rims(bench: DeviceBench, *rims: Rim) -> NvidiaCollateral:
+    return replace(bench.machine.collateral(), rims=tuple(rim.encode() for rim in rims))
+
+
+def test_missing_reference_values_are_named(device_bench: DeviceBench) -> None:
+    driver, vbios, _switch = rims_of(device_bench)
+    none = device_bench.verify(device_bench.evidence(), collateral=with_rims(device_bench))
+    assert none.rims_missing == (driver.id, vbios.id)
+    assert none.rims == ()
+    one = device_bench.verify(device_bench.evidence(), collateral=with_rims(device_bench, driver))
+    assert [rim.id for rim in one.rims] == [driver.id]
+    assert one.rims_missing == (vbios.id,)
+
+
+def test_an_update_without_its_reference_values(device_bench: DeviceBench) -> None:
+    claims = device_bench.verify(device_bench.evidence(driver_version="595.1"))
+    assert claims.rims_missing == ("NV_GPU_DRIVER_GH100_595.1",)
+
+
+def test_reference_values_that_do_not_fit(device_bench: DeviceBench) -> None:
+    driver, vbios, _switch = rims_of(device_bench)
+    overlap = (*vbios.measurements, (DRIVER_INDICES[-1], driver.measurements[-1][1]))
+    for wrong in (
+        replace(driver, version="590.13"),
+        replace(driver, kind=vbios.kind),
+        replace(driver, product="GB100"),
+        replace(driver, measurements=((60, (b"\x01" * 48,)),)),
+        replace(driver, measurements=((200, (bytes(48),)),)),
+    ):
+        collateral = with_rims(device_bench, wrong, vbios)
+        evidence = device_bench.evidence()
+        refused("RIM_MISMATCH", device_bench.verify, evidence=evidence, collateral=collateral)
+    collateral = with_rims(device_bench, driver, replace(vbios, measurements=overlap))
+    evidence = device_bench.evidence()
+    what = refused("RIM_MISMATCH", device_bench.verify, evidence=evidence, collateral=collateral)
+    assert "both claim indices [41]" in what
+
+
+def test_one_of_several_alternatives_is_enough(device_bench: DeviceBench) -> None:
+    driver, vbios, _switch = rims_of(device_bench)
+    more = tuple((index, (b"\x01" * 48, *values)) for index, values in driver.measurements)
+    collateral = with_rims(device_bench, replace(driver, measurements=more), vbios)
+    assert len(device_bench.verify(device_bench.evidence(), collateral=collateral).rims) == 2
+
+
+def test_genuine_reference_values_are_not_for_simulated_devices(device_bench: DeviceBench) -> None:
+    """Nor the reverse: whose root signed them decides for whom they speak."""
+    genuine = [replace(rim, hardware=Hardware.GENUINE) for rim in rims_of(device_bench)]
+    claims = device_bench.verify(
+        device_bench.evidence(), collateral=with_rims(device_bench, *genuine)
+    )
+    assert claims.rims == ()
+    assert len(claims.rims_missing) == 2
+
+
+def test_two_rims_of_one_name_are_refused(device_bench: DeviceBench) -> None:
+    driver, _vbios, _switch = rims_of(device_bench)
+    prepare(with_rims(device_bench, driver, driver))
+    other = replace(driver, measurements=driver.measurements[:1])
+    refused("MALFORMED", prepare, collateral=with_rims(device_bench, driver, other))
+
+
+# Revocation.
+
+
+def denying(bench: DeviceBench, *keys: bytes, days: int = 0) -> NvidiaCollateral:
+    since = bench.now + timedelta(days=days)
+    fingerprints = sorted((KeyFingerprint.of(key) for key in keys), key=str)
+    denials = KeyDenials(since, since + YEAR, tuple(fingerprints))
+    return replace(bench.machine.collateral(), denials=(denials.encode(),))
+
+
+def test_a_denied_key_is_refused_whatever_the_dates(device_bench: DeviceBench) -> None:
+    keys = device_bench.machine.authority.keys
+    gpu = device_bench.gpu
+    for key in (gpu.leaf_key, gpu.key, keys.provisioner, keys.identity, keys.root):
+        for days in (0, -1000, 1000):
+            collateral = denying(device_bench, spki(key.public_key()), days=days)
+            for rule in (STRICT, LENIENT):
+                refused(
+                    "CERT_REVOKED",
+                    device_bench.verify,
+                    evidence=device_bench.evidence(),
+                    collateral=collateral,
+                    rule=rule,
+                )
+    other = spki(device_bench.machine.gpus[1].key.public_key())
+    assert device_bench.verify(device_bench.evidence(), collateral=denying(device_bench, other))
+
+
+@pytest.mark.parametrize("days", [-366, 1])
+def test_denials_out_of_date(device_bench: DeviceBench, days: int) -> None:
+    collateral = denying(device_bench, days=days)
+    evidence = device_bench.evidence()
+    refused("CRL_STALE", device_bench.verify, evidence=evidence, collateral=collateral)
+    claims = device_bench.verify(evidence, collateral=collateral, rule=LENIENT)
+    assert claims.revocation is Revocation.UNKNOWN
+    grace = replace(STRICT, grace=timedelta(days=2))
+    if days < 0:
+        claims = device_bench.verify(evidence, collateral=collateral, rule=grace)
+        assert claims.revocation is Revocation.GRACE
+    else:  # a list from the future is no list
+        refused(
+            "CRL_STALE", device_bench.verify, evidence=evidence, collateral=collateral, rule=grace
+        )
+
+
+# The caller's mistakes, and the trail.
+
+
+def test_callers_mistakes(device_bench: DeviceBench) -> None:
+    with pytest.raises(ValueError, match="nonce"):
+        device_bench.verify(device_bench.evidence(), nonce=NONCE[:-1])
+    with pytest.raises(ValueError, match="time zone"):
+        device_bench.verify(device_bench.evidence(), now=device_bench.now.replace(tzinfo=None))
+    for made in (GenuineDevice, TrustedChain, Anchors):
+        with pytest.raises(TypeError):
+            made(*[object()] * len(made.__match_args__))
+
+
+def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
+    trail = Trail()
+    arguments: dict[str, Any] = {
+        "anchors": device_bench.machine.anchors(),
+        "collateral": prepare(device_bench.machine.collateral()),
+    }
+    at = Circumstances(now=device_bench.now, rule=STRICT, cache=device_bench.cache, trail=trail)
+    evidence = device_bench.evidence()
+    verify_nvidia(evidence, nonce=NONCE, at=at, **arguments)
+    names = [
+        "report", "chain", "model", "revocation", "fwid", "signature", "rim", "nonce",
+    ]  # fmt: skip
+    steps = trail.steps()
+    assert [step.check.name for step in steps] == [f"nvidia/{name}" for name in names]
+    assert all(step.passed for step in steps)
+    trail = Trail()
+    at = replace(at, trail=trail)
+    with pytest.raises(RegaliaError) as caught:
+        verify_genuine(device_bench.evidence(bad_signature=True), at=at, **arguments)
+    last = trail.failed(caught.value)[-1]
+    assert (last.check.name, last.code) == ("nvidia/signature", "SIGNATURE_INVALID")

@@ -1,0 +1,242 @@
+"""A verifier that keeps its cache verifies less and refuses the same."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import Trail
+from regalia.appraisal.pki import Cache
+from regalia.core.errors import RegaliaError
+from regalia.tees.snp.evidence import SnpCollateral, verify_snp
+from regalia.tees.snp.evidence.checks import CHECKS
+from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
+from regalia_testing.tees.snp.bench import REPORT_DATA, REQUIRED, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regalia.tees.snp.claims import SnpClaims
+    from regalia.tees.snp.evidence import Anchors
+    from regalia.wire.evidence import Evidence
+    from regalia_testing.tees.snp.authority import AuthorityKeys
+    from regalia_testing.tees.snp.bench import SnpBench
+
+P384_ORDER = int(
+    "ffffffffffffffffffffffffffffffffffffffffffffffff"
+    "c7634d81f4372ddf581a0db248b0a77aecec196accc52973",
+    16,
+)
+
+
+@pytest.fixture
+def warm(bench: SnpBench) -> Cache:
+    """A cache that has seen the healthy platform."""
+    cache = Cache()
+    appraise(bench, bench.evidence(), cache)
+    return cache
+
+
+def appraise(
+    bench: SnpBench,
+    evidence: Evidence,
+    cache: Cache,
+    *,
+    trail: Trail | None = None,
+    anchors: Anchors | None = None,
+    collateral: SnpCollateral | None = None,
+    later: timedelta = timedelta(0),
+) -> SnpClaims:
+    at = Circumstances(now=bench.now + later, rule=REQUIRED, cache=cache, trail=trail or Trail())
+    return verify_snp(
+        evidence,
+        anchors=anchors or bench.platform.anchors(),
+        collateral=collateral or bench.platform.collateral(),
+        report_data=REPORT_DATA,
+        at=at,
+    )
+
+
+def test_only_the_report_is_verified_again(
+    bench: SnpBench, warm: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, again = bench.evidence(), bench.evidence()  # two leaves for one key
+    appraise(bench, known, warm)
+    for name in ("require_issued_by", "require_signed_by", "parse_certificate", "parse_crl"):
+        monkeypatch.setattr(
+            f"regalia.appraisal.pki.cache.{name}", lambda *_, **__: pytest.fail("done before")
+        )
+    again = replace(again, endorsements=known.endorsements)
+    assert appraise(bench, again, warm).evidence_digest == again.digest()
+
+
+def test_warm_and_cold_refuse_the_same(bench: SnpBench, warm: Cache) -> None:
+    defects = {
+        "bad_signature": "SIGNATURE_INVALID",
+        "leaf_hwid_mismatch": "LEAF_BINDING_MISMATCH",
+        "leaf_expired": "CERT_EXPIRED",
+        "leaf_kind_mismatch": "CHAIN_INVALID",
+        "mask_chip_key": "LEAF_BINDING_MISMATCH",
+        "stale_nonce": "NONCE_MISMATCH",
+        "no_endorsements": "COLLATERAL_MISSING",
+    }
+    for knob, code in defects.items():
+        evidence = bench.evidence(**{knob: True})
+        for _ in range(2):
+            refused(code, appraise, bench=bench, evidence=evidence, cache=warm)
+
+
+def test_time_and_revocation_are_not_remembered(
+    bench: SnpBench, warm: Cache, authority_keys: AuthorityKeys
+) -> None:
+    evidence, platform = bench.evidence(), bench.platform
+    refused(
+        "CRL_STALE", appraise, bench=bench, evidence=evidence, cache=warm, later=timedelta(days=800)
+    )
+    revoking = platform.authority.crl()
+    listed = replace(revoking, serials=(platform.authority.ask().serial,))
+    collateral = SnpCollateral(
+        platform.collateral().intermediates, (listed.sign(authority_keys.ark),)
+    )
+    refused(
+        "CERT_REVOKED",
+        appraise,
+        bench=bench,
+        evidence=evidence,
+        cache=warm,
+        collateral=collateral,
+    )
+    none = replace(collateral, crls=())
+    refused("CRL_MISSING", appraise, bench=bench, evidence=evidence, cache=warm, collateral=none)
+
+
+def test_a_cache_carries_no_trust_to_other_anchors(
+    bench: SnpBench, bench_of: Callable[[str], SnpBench], warm: Cache
+) -> None:
+    turin = bench_of("Turin").platform.anchors()
+    refused(
+        "ROOT_UNTRUSTED",
+        appraise,
+        bench=bench,
+        evidence=bench.evidence(),
+        cache=warm,
+        anchors=turin,
+    )
+
+
+def test_certificates_of_evidence_that_prove_nothing_leave_no_trace(
+    bench: SnpBench, warm: Cache
+) -> None:
+    evidence = bench.evidence()
+    before = set(warm._parsed)
+    leaf = bytearray(evidence.endorsements[0])
+    for bit in range(8):
+        leaf[-1] ^= 1 << bit  # the signature's last byte
+        altered = replace(evidence, endorsements=(bytes(leaf), *evidence.endorsements[1:]))
+        refused("CHAIN_INVALID", appraise, bench=bench, evidence=altered, cache=warm)
+    assert set(warm._parsed) == before
+
+
+def test_every_byte_against_a_warm_cache(bench: SnpBench, warm: Cache) -> None:
+    evidence = bench.evidence()
+    codes = none_accepted(
+        lambda report: appraise(bench, replace(evidence, report=report), warm),
+        every_flip(evidence.report, end=0x330),
+    )
+    assert {"SIGNATURE_INVALID", "RESERVED_BIT_SET"} <= codes
+    leaf = evidence.endorsements[0]
+    codes = none_accepted(
+        lambda der: appraise(
+            bench, replace(evidence, endorsements=(der, *evidence.endorsements[1:])), warm
+        ),
+        every_flip(leaf),
+    )
+    assert {"CHAIN_INVALID", "MALFORMED"} <= codes
+
+
+def test_every_certificate_counts(bench: SnpBench, warm: Cache) -> None:
+    """Without collateral a missing certificate is missed; order and repetition say nothing."""
+    evidence = bench.evidence()
+    alone = SnpCollateral((), (bench.platform.crl,))
+
+    def verify(chain: tuple[bytes, ...]) -> SnpClaims:
+        return appraise(bench, replace(evidence, endorsements=chain), warm, collateral=alone)
+
+    genuine = verify(evidence.endorsements)
+    assert none_accepted(verify, dropped(evidence.endorsements)) == {"COLLATERAL_MISSING"}
+    for _, chain in (*reordered(evidence.endorsements), *duplicated(evidence.endorsements)):
+        claims = verify(chain)
+        assert but_for_bytes(claims) == but_for_bytes(genuine)
+
+
+def but_for_bytes(claims: SnpClaims) -> dict[str, object]:
+    """Claims but for the name of the evidence's bytes."""
+    names = {field.name for field in fields(claims)} - {"evidence_digest"}
+    return {name: getattr(claims, name) for name in names}
+
+
+TRAILS = [
+    ("truncated", True, "snp/report"),
+    ("signing_key", "none", "snp/signing-key"),
+    ("leaf_kind_mismatch", True, "snp/signing-key"),
+    ("leaf_expired", True, "snp/validity"),
+    ("cpuid_mismatch", True, "snp/product"),
+    ("mask_chip_key", True, "snp/chip-key"),
+    ("leaf_tcb_mismatch", True, "snp/tcb"),
+    ("leaf_hwid_mismatch", True, "snp/chip"),
+    ("bad_signature", True, "snp/signature"),
+    ("reserved_tcb_byte", True, "snp/tcb-layout"),
+    ("stale_nonce", True, "snp/report-data"),
+]
+
+
+@pytest.mark.parametrize(("knob", "value", "check"), TRAILS)
+def test_the_trail_ends_at_the_check_that_refused(
+    bench: SnpBench, knob: str, value: object, check: str
+) -> None:
+    trail = Trail()
+    with pytest.raises(RegaliaError) as refusal:
+        appraise(bench, bench.evidence(**{knob: value}), Cache(), trail=trail)
+    *passed, last = trail.failed(refusal.value)
+    assert (last.check.name, last.code) == (check, refusal.value.code.name)
+    assert all(step.passed for step in passed)
+    names = [known.name for known in CHECKS]
+    assert [step.check.name for step in passed] == names[: names.index(check)]
+
+
+def test_a_full_trail_names_every_check_with_values(bench: SnpBench) -> None:
+    trail = Trail()
+    appraise(bench, bench.evidence(), Cache(), trail=trail)
+    steps = trail.steps()
+    assert tuple(step.check for step in steps) == CHECKS
+    assert all(step.passed and step.seen for step in steps)
+    chip = next(step for step in steps if step.check.name == "snp/chip")
+    assert chip.seen == chip.wanted == bench.platform.hwid.hex()
+
+
+def test_a_vlek_trail_names_the_cloud(bench: SnpBench) -> None:
+    trail = Trail()
+    appraise(bench, bench.evidence(signing_key="vlek"), Cache(), trail=trail)
+    names = [step.check.name for step in trail.steps()]
+    assert "snp/chip" not in names
+    assert "snp/leaf" in names
+
+
+def test_a_twin_of_the_signature_is_the_same_report(bench: SnpBench, warm: Cache) -> None:
+    """(R, n - S) verifies as (R, S) does: it must not look like another guest or report.
+
+    The digest of the envelope differs, as it names bytes; what identifies a report, a guest and
+    a machine lies in the signed part.
+    """
+    evidence = bench.evidence()
+    raw = bytearray(evidence.report)
+    s = int.from_bytes(raw[0x2E8 : 0x2E8 + 48], "little")
+    raw[0x2E8 : 0x2E8 + 48] = (P384_ORDER - s).to_bytes(48, "little")
+    twin = replace(evidence, report=bytes(raw))
+    one, other = (appraise(bench, each, warm) for each in (evidence, twin))
+    assert evidence.digest() != twin.digest()
+    assert but_for_bytes(one) == but_for_bytes(other)

@@ -1,0 +1,226 @@
+"""For each rule about a TPM one defect, and the one code it deserves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from regalia.core.errors import ParseError
+from regalia.policy.baseline import BaselineWords, baseline
+from regalia.policy.documents import parse_release_policy
+from regalia.policy.explain import explain_policy, explain_verdict
+from regalia.policy.platform import PlatformRules
+from regalia.policy.verdict import Allow, Deny
+from regalia.policy.wildcards import wildcards
+from regalia.tees.tpm.claims import AkBinding
+from regalia.tees.tpm.policy.fields import TPM_FIELDS, tpm_values
+from regalia.tees.tpm.policy.pin import pin_tpm
+from regalia.tees.tpm.policy.section import Tpm
+from regalia_testing.tees.tpm.policy import (
+    COMMAND_LINE,
+    TPM,
+    TPM_DEFECTS,
+    boot,
+    tpm_claims,
+    tpm_scene,
+)
+
+if TYPE_CHECKING:
+    from regalia_testing.policy_scene import Scene
+
+OPEN = (
+    "eks",
+    "manufacturers",
+    "firmware_minimum",
+    "pcrs",
+    "boot.event_log",
+    "boot.secure_boot",
+    "boot.boot_images",
+    "boot.loader_texts",
+    "boot.loader_digests",
+    "same_boot",
+    "revocation",
+)
+
+
+@pytest.fixture
+def tpm(scene: Scene) -> Scene:
+    return tpm_scene(scene)
+
+
+def test_the_scene_itself_is_allowed(tpm: Scene) -> None:
+    verdict = tpm.verdict()
+    assert isinstance(verdict, Allow), verdict
+    assert verdict.wildcards == ()
+    assert parse_release_policy(tpm.policy.encode()) == tpm.policy
+
+
+@pytest.mark.parametrize("name", TPM_DEFECTS)
+def test_one_defect_gives_its_code_and_no_other(tpm: Scene, name: str) -> None:
+    code, defect = TPM_DEFECTS[name]
+    verdict = defect(tpm).verdict()
+    assert isinstance(verdict, Deny)
+    assert [each.code.name for each in verdict.reasons] == [code]
+    assert all(len(line) < 600 for line in explain_verdict(verdict))
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["bindings", "eks", "manufacturers", "boot.boot_images", "boot.loader_texts"],
+)
+def test_an_empty_list_of_accepted_values_denies(tpm: Scene, field: str) -> None:
+    assert tpm.demand(f"{TPM}.{field}", []).codes() == ["EMPTY_RULE"]
+
+
+def test_empty_registers_deny(tpm: Scene) -> None:
+    assert tpm.demand(f"{TPM}.pcrs", {}).codes() == ["EMPTY_RULE"]
+    assert tpm.demand(f"{TPM}.pcrs", {"4": []}).codes() == ["EMPTY_RULE"]
+
+
+def test_the_workload_is_pinned_by_a_register_or_by_what_was_started(tpm: Scene) -> None:
+    by_images = tpm.demand(f"{TPM}.pcrs", "any")
+    assert by_images.codes() == []
+    by_register = tpm.demand(f"{TPM}.boot.boot_images", "any")
+    assert by_register.codes() == []
+    for register in ("4", "8", "9", "11"):
+        value = tpm_claims(b"").pcrs[int(register)].hex()
+        assert by_register.demand(f"{TPM}.pcrs", {register: [value]}).codes() == []
+    neither = by_images.demand(f"{TPM}.boot.boot_images", "any")
+    assert neither.codes() == ["WORKLOAD_UNPINNED"]
+
+
+def test_a_log_is_asked_for_where_a_rule_needs_one(tpm: Scene) -> None:
+    without = tpm.attest(boot=None)
+    for path in ("event_log", "secure_boot", "boot_images", "loader_texts", "loader_digests"):
+        without = without.demand(f"{TPM}.boot.{path}", "any")
+    assert without.codes() == []
+    for path, value in (
+        ("event_log", "required"),
+        ("secure_boot", "required"),
+        ("boot_images", ["04" * 32]),
+        ("loader_texts", [COMMAND_LINE]),
+    ):
+        assert without.demand(f"{TPM}.boot.{path}", value).codes() == ["EVENT_LOG_INSUFFICIENT"]
+
+
+def test_a_firmware_debugger_has_no_word(tpm: Scene) -> None:
+    for path in OPEN:
+        tpm = tpm.demand(f"{TPM}.{path}", "any")
+    tpm = tpm.demand(f"{TPM}.pcrs", {"4": ["04" * 32]})
+    assert boot(firmware_debugger=True)(tpm).codes() == ["BOOT_DENIED"]
+
+
+def test_many_strangers_are_not_all_told(tpm: Scene) -> None:
+    texts = tuple(f"text {n}" for n in range(100))
+    codes = boot(loader_texts=texts)(tpm).codes()
+    assert set(codes) == {"BOOT_STEP_UNKNOWN"}
+    assert len(codes) < 10
+
+
+def test_another_tees_policy_does_not_accept_a_tpm(scene: Scene, tpm: Scene) -> None:
+    assert replace(tpm, policy=scene.policy).codes()[0] == "TEE_NOT_ACCEPTED"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("eks", ["44" * 31]),
+        ("eks", ["44" * 32, "44" * 32]),
+        ("manufacturers", ["any"]),
+        ("firmware_minimum", {"id:1": "07"}),
+        ("firmware_minimum", {"any": "00" * 8}),
+        ("pcrs", {"24": ["00" * 32]}),
+        ("pcrs", {"04": ["00" * 32]}),
+        ("pcrs", {"4": ["00" * 48]}),
+        ("boot.boot_images", ["00" * 20]),
+        ("boot.loader_texts", [""]),
+        ("boot.loader_texts", ["x" * 4097]),
+        ("boot.loader_texts", "any"),  # without loader_digests
+        ("boot.loader_digests", "any"),
+    ],
+)
+def test_documents_that_are_not_well_formed(tpm: Scene, path: str, value: Any) -> None:  # noqa: ANN401 - any field
+    policy = tpm.demand(f"{TPM}.{path}", value).policy
+    with pytest.raises(ParseError) as refusal:
+        parse_release_policy(policy.encode())
+    assert "platform.tpm" in refusal.value.what
+
+
+def test_every_wildcard_is_explained_with_its_risk(tpm: Scene) -> None:
+    for path in OPEN:
+        tpm = tpm.demand(f"{TPM}.{path}", "any")
+    names = [f"{TPM}.{path}" for path in OPEN]
+    assert sorted(wildcards(tpm.policy)) == sorted(names)
+    sentences = explain_policy(tpm.policy)
+    for name in names:
+        assert [each for each in sentences if each.startswith(f"OPEN {name} = ")], name
+
+
+def test_every_field_has_a_sentence(tpm: Scene) -> None:
+    text = "\n".join(explain_policy(tpm.policy))
+    for value in ("44" * 32, "id:58595A00 at least", "PCR4 one of", COMMAND_LINE, "rebooted"):
+        assert value in text
+
+
+@pytest.mark.parametrize("pin_machine", [False, True])
+@pytest.mark.parametrize("pin_config", [False, True])
+def test_what_is_pinned_is_met(tpm: Scene, *, pin_machine: bool, pin_config: bool) -> None:
+    section = pin_tpm(_claims(tpm), pin_machine=pin_machine, pin_config=pin_config)
+    pinned = tpm.demand(TPM, section)
+    assert pinned.codes() == []
+    assert parse_release_policy(pinned.policy.encode()) == pinned.policy
+    assert pinned.attest(ek=b"\x45" * 32).codes() == (
+        ["INSTANCE_NOT_ALLOWED"] if pin_machine else []
+    )
+    assert ("15" in section.pcrs) is pin_config
+    for change in (
+        {"pcrs": {**_claims(tpm).pcrs, 9: bytes(32)}},
+        {"binding": AkBinding.AK_CERTIFICATE},
+        {"firmware_version": 0},
+    ):
+        assert pinned.attest(**change).codes()
+
+
+def test_what_is_pinned_without_a_log_and_without_a_maker(tpm: Scene) -> None:
+    bare = tpm.attest(boot=None, manufacturer="", binding=AkBinding.AK_CERTIFICATE)
+    section = pin_tpm(_claims(bare), pin_machine=False, pin_config=False)
+    assert bare.demand(TPM, section).codes() == []
+    assert (section.manufacturers, section.boot.event_log) == ("any", "any")
+
+
+def _claims(scene: Scene) -> Any:  # noqa: ANN401 - a TPM's
+    return scene.claims
+
+
+def test_conditions_speak_of_every_field(tpm: Scene) -> None:
+    values = tpm_values(_claims(tpm))
+    assert set(values) == set(TPM_FIELDS)
+    nothing = tpm_values(_claims(tpm.attest(boot=None)))
+    assert set(nothing["boot"]) == set(values["boot"])  # type: ignore[call-overload]  # records
+    for condition, code in (
+        ('claims.tpm.pcrs.pcr4.startsWith("0404")', None),
+        ("claims.tpm.boot.secure_boot && claims.tpm.same_boot", None),
+        ('claims.tpm.boot.loader_texts.all(t, !t.contains("init="))', None),
+        ("claims.tpm.restart_count > 0", "CONDITION_FALSE"),
+    ):
+        codes = tpm.demand("conditions", [condition]).codes()
+        assert len(codes) == (0 if code is None else 1), (condition, codes)
+
+
+def test_the_baseline_judges_no_workload(tpm: Scene) -> None:
+    words = BaselineWords(hardware="genuine", revocation="required", machines=[], grace_days=0)
+    assert PlatformRules(baseline(words), built_in=True).judge(tpm.claims).findings == ()
+    here = msgspec.structs.replace(
+        baseline(words), tpm=msgspec.structs.replace(_tpm(baseline(words)), eks=["00" * 32])
+    )
+    findings = PlatformRules(here, built_in=True).judge(tpm.claims).findings
+    assert [each.code.name for each in findings] == ["INSTANCE_NOT_ALLOWED"]
+
+
+def _tpm(platform: Any) -> Tpm:  # noqa: ANN401 - of a policy
+    section = platform.tpm
+    assert isinstance(section, Tpm)
+    return section

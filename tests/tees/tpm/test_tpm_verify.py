@@ -1,0 +1,356 @@
+"""A whole TPM appraisal: who vouches for the key, since when, and for what boot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.check_log import Trail
+from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
+from regalia.appraisal.config_binding import expected_slot
+from regalia.appraisal.pki import Cache
+from regalia.core.errors import AttestationError, ParseError
+from regalia.tees.tpm.claims import AkBinding, workload_digest
+from regalia.tees.tpm.evidence import Anchors, TpmCollateral, verify_genuine, verify_tpm
+from regalia.tees.tpm.evidence.document import parse_tpm_quote, qualifying_data
+from regalia.tees.tpm.evidence.layout import HashAlg
+from regalia.tees.tpm.evidence.public import Attribute
+from regalia.tees.tpm.model import TpmModel
+from regalia.wire.evidence import Tee
+from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
+from regalia_testing.tees.boot.eventlog import SimulatedBoot
+from regalia_testing.tees.tpm.authority import YEAR, TpmAuthority
+from regalia_testing.tees.tpm.scene import TpmScene
+from regalia_testing.tees.tpm.simulator import (
+    REPORT_DATA,
+    RESET_COUNT,
+    RUNTIME_CONFIG,
+    SimulatedTpm,
+    registers,
+)
+
+if TYPE_CHECKING:
+    from regalia.tees.tpm.claims import TpmClaims
+    from regalia.wire.evidence import Evidence
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+ANY = CollateralRule(RevocationRule.ANY, timedelta(0))
+
+
+@pytest.fixture(scope="module")
+def scene() -> TpmScene:
+    return TpmScene.create(now=NOW)
+
+
+def with_report(scene: TpmScene, report: bytes) -> TpmScene:
+    return replace(scene, evidence=replace(scene.evidence, report=report))
+
+
+def with_tpm(scene: TpmScene, tpm: SimulatedTpm) -> TpmScene:
+    return replace(scene, evidence=tpm.evidence(REPORT_DATA))
+
+
+def test_accepted(scene: TpmScene) -> None:
+    claims = scene.verify()
+    assert claims.tee is Tee.TPM
+    assert claims.hardware is Hardware.GENUINE
+    assert claims.revocation is Revocation.CHECKED
+    assert claims.binding is AkBinding.ENROLMENT
+    assert (claims.manufacturer, claims.model, claims.version) == (
+        "id:58595A00",
+        "XYZ 9000",
+        "id:00070002",
+    )
+    assert claims.product == "XYZ 9000"
+    assert claims.ak_name == scene.tpm.ak.name
+    assert (claims.reset_count, claims.enrolled_reset_count) == (RESET_COUNT, RESET_COUNT)
+    assert claims.same_boot
+    assert claims.report_data == qualifying_data(REPORT_DATA)
+    assert claims.config_slot == expected_slot(Tee.TPM, RUNTIME_CONFIG)
+    assert claims.guest == b"\x00\x00\x00\x07"
+    assert len(claims.instance) == 32
+    assert not claims.debug
+    assert not claims.migratable
+    assert claims.boot is not None
+    assert claims.boot.secure_boot
+    assert claims.boot.kernel_command_lines == ("/vmlinuz quiet",)
+    assert claims.evidence_digest == scene.evidence.digest()
+
+
+def test_the_measurement_is_what_booted(scene: TpmScene) -> None:
+    claims = scene.verify()
+    assert claims.measurement == workload_digest("sha256", claims.pcrs)
+    for pcr in (4, 8, 9, 11):
+        other = {**claims.pcrs, pcr: b"\x05" * 32}
+        assert workload_digest("sha256", other) != claims.measurement
+    assert workload_digest("sha384", claims.pcrs) != claims.measurement
+
+
+def test_the_sha384_bank(scene: TpmScene) -> None:
+    quote = scene.tpm.quote(qualifying_data(REPORT_DATA), bank=HashAlg.SHA384)
+    claims = with_report(scene, quote.encode()).verify()
+    assert claims.bank == "sha384"
+    assert claims.boot is not None
+
+
+def test_every_check_is_told(scene: TpmScene) -> None:
+    trail = Trail()
+    scene.verify(trail=trail)
+    names = [step.check.name for step in trail.steps()]
+    assert names == [
+        "tpm/ak-attributes",
+        "tpm/format",
+        "tpm/scheme",
+        "tpm/quote-signature",
+        "tpm/ak-bound",
+        "tpm/ek-chain",
+        "tpm/reset-count",
+        "tpm/selection",
+        "tpm/pcr-digest",
+        "tpm/event-log",
+        "tpm/nonce",
+    ]
+
+
+def test_what_is_remembered_is_what_was_proven(scene: TpmScene) -> None:
+    """The same collateral, warm: the same claims, the same steps, the same refusals."""
+    prepared, cache = scene.collateral.prepare(), Cache()
+
+    def verify(evidence: Evidence, trail: Trail) -> TpmClaims:
+        return verify_tpm(
+            evidence,
+            anchors=scene.anchors,
+            collateral=prepared,
+            report_data=REPORT_DATA,
+            at=Circumstances(now=NOW, rule=scene.rule, cache=cache, trail=trail),
+        )
+
+    trails = [Trail(), Trail()]
+    cold, warm = (verify(scene.evidence, trail) for trail in trails)
+    assert cold == warm
+    names = [[step.check.name for step in trail.steps()] for trail in trails]
+    assert names[0] == names[1]
+    other = SimulatedBoot(kernel=b"evil").pcr_log().encode()
+    for evidence in (
+        replace(scene.evidence, event_log=other),
+        replace(scene.evidence, event_log=scene.evidence.event_log[:-1]),
+    ):
+        with pytest.raises((AttestationError, ParseError)):
+            verify(evidence, Trail())
+    insecure = SimulatedBoot(secure_boot=b"\x00")
+    rebooted = replace(scene.tpm, boot=insecure, pcrs=registers(insecure))
+    boot = verify(rebooted.evidence(REPORT_DATA), Trail()).boot
+    assert boot is not None
+    assert boot.secure_boot is False
+    stale = replace(rebooted.evidence(REPORT_DATA), event_log=scene.evidence.event_log)
+    with pytest.raises(AttestationError):
+        verify(stale, Trail())
+
+
+def test_other_report_data(scene: TpmScene) -> None:
+    assert replace(scene, report_data=bytes(64)).code() == "NONCE_WELL_KNOWN"
+    assert replace(scene, report_data=b"\x01" * 64).code() == "NONCE_MISMATCH"
+    with pytest.raises(ValueError, match="63 bytes"):
+        replace(scene, report_data=bytes(63)).verify()
+    with pytest.raises(ValueError, match="time zone"):
+        replace(scene, now=datetime(2026, 11, 22)).verify()  # noqa: DTZ001 - to show it
+
+
+def test_a_replay_is_genuine(scene: TpmScene) -> None:
+    genuine = verify_genuine(
+        scene.evidence,
+        anchors=scene.anchors,
+        collateral=scene.collateral.prepare(),
+        at=Circumstances(now=NOW, rule=scene.rule, cache=Cache()),
+    )
+    assert genuine.hardware is Hardware.GENUINE
+    with pytest.raises(TypeError, match="verify_genuine"):
+        replace(genuine, mint=None)
+
+
+@pytest.mark.parametrize("part", ["quoted", "signature", "ak_public"])
+def test_every_bit_counts(scene: TpmScene, part: str) -> None:
+    document = parse_tpm_quote(scene.evidence.report)
+    cache = Cache()
+    none_accepted(
+        lambda altered: with_report(scene, replace(document, **{part: altered}).encode()).verify(
+            cache
+        ),
+        every_flip(getattr(document, part)),
+    )
+
+
+def test_every_byte_of_the_event_log_that_is_measured_counts(scene: TpmScene) -> None:
+    """Types and labels are the log's word: a flip there may pass, and must prove nothing new."""
+    log = scene.evidence.event_log
+    cache = Cache()
+    honest = scene.verify(cache).boot
+    for what, altered in every_flip(log):
+        changed = replace(scene, evidence=replace(scene.evidence, event_log=altered))
+        try:
+            claims = changed.verify(cache)
+        except (AttestationError, ParseError):
+            continue
+        assert claims.boot is not None, what
+        assert honest is not None
+        assert claims.boot.secure_boot in {honest.secure_boot, None}, what
+
+
+def test_an_event_log_of_another_boot(scene: TpmScene) -> None:
+    other = SimulatedBoot(kernel_command_line="/vmlinuz init=/bin/sh").pcr_log().encode()
+    changed = replace(scene, evidence=replace(scene.evidence, event_log=other))
+    assert changed.code() == "EVENTLOG_MISMATCH"
+    assert replace(scene, evidence=replace(scene.evidence, event_log=b"x")).code() == "MALFORMED"
+
+
+def test_without_an_event_log_there_are_no_facts(scene: TpmScene) -> None:
+    trail = Trail()
+    silent = replace(scene, evidence=replace(scene.evidence, event_log=b""))
+    assert silent.verify(trail=trail).boot is None
+    assert "tpm/event-log" not in [step.check.name for step in trail.steps()]
+
+
+def test_registers_that_the_system_goes_on_extending(scene: TpmScene) -> None:
+    """systemd extends PCR 11 after the log is closed: its sections then prove nothing."""
+    boot = SimulatedBoot(uki_sections=((".linux", b"kernel"),))
+    values = registers(boot)
+    tpm = replace(scene.tpm, boot=boot, pcrs=values)
+    claims = with_tpm(scene, tpm).verify()
+    assert claims.boot is not None
+    assert [name for name, _ in claims.boot.uki_sections] == [".linux"]
+    values[HashAlg.SHA256][11] = b"\x0b" * 32
+    claims = with_tpm(scene, replace(tpm, pcrs=values)).verify()
+    assert claims.boot is not None
+    assert claims.boot.uki_sections == ()
+
+
+@pytest.mark.parametrize(
+    ("alter", "code"),
+    [
+        (lambda a: a & ~Attribute.RESTRICTED, "AK_NOT_RESTRICTED"),
+        (lambda a: a & ~Attribute.FIXED_TPM, "AK_NOT_RESTRICTED"),
+        (lambda a: a | Attribute.NO_DA, "AK_UNBOUND"),  # another name, so nobody's AK
+    ],
+)
+def test_an_ak_that_was_not_enrolled_so(scene: TpmScene, alter, code: str) -> None:  # noqa: ANN001 - of the list above
+    ak = replace(scene.tpm.ak, attributes=alter(scene.tpm.ak.attributes))
+    assert with_tpm(scene, replace(scene.tpm, ak=ak)).code() == code
+
+
+def test_nobody_vouches(scene: TpmScene) -> None:
+    assert replace(scene, collateral=TpmCollateral()).code() == "AK_UNBOUND"
+    assert scene.provided(enrolments=()).code() == "AK_UNBOUND"
+    certificates = scene.tpm.request().ek_certificates
+    sent = replace(scene, evidence=replace(scene.evidence, endorsements=certificates))
+    assert sent.provided(enrolments=()).code() == "AK_UNBOUND"
+
+
+def test_another_machines_ak(scene: TpmScene) -> None:
+    other = SimulatedTpm.create(scene.tpm.authority)
+    assert with_tpm(scene, other).code() == "AK_UNBOUND"
+    mixed = replace(scene.tpm, ak_key=other.ak_key)  # under the enrolled name
+    assert with_tpm(scene, mixed).code() == "SIGNATURE_INVALID"
+
+
+def test_another_root_of_the_same_name(scene: TpmScene) -> None:
+    other = TpmAuthority.create(now=NOW)
+    assert scene.provided(ek_roots=(other.root(),)).code() == "ROOT_UNTRUSTED"
+    assert scene.provided(ek_roots=()).code() == "ROOT_UNTRUSTED"
+    both = scene.provided(ek_roots=(other.root(), scene.tpm.authority.root()))
+    assert both.code() == ""
+
+
+def test_an_ak_root_is_no_ek_root(scene: TpmScene) -> None:
+    swapped = scene.provided(ek_roots=(), ak_roots=scene.collateral.ek_roots)
+    assert swapped.code() == "ROOT_UNTRUSTED"
+
+
+def test_ek_certificates_that_came_along_are_those_enrolled(scene: TpmScene) -> None:
+    certificates = scene.tpm.enrolment(NOW).ek_certificates
+    scene = scene.enrolled(ek_certificates=certificates)
+
+    def verify(sent: tuple[bytes, ...]) -> TpmClaims:
+        return replace(scene, evidence=replace(scene.evidence, endorsements=sent)).verify()
+
+    verify(certificates)
+    mutants = [*dropped(certificates), *duplicated(certificates), *reordered(certificates)]
+    assert none_accepted(verify, mutants) == {"ENROLMENT_MISMATCH"}
+
+
+def test_every_certificate_of_an_enrolment_counts(scene: TpmScene) -> None:
+    certificates = scene.tpm.enrolment(NOW).ek_certificates
+
+    def verify(enrolled: tuple[bytes, ...]) -> TpmClaims:
+        return scene.enrolled(ek_certificates=enrolled).verify()
+
+    mutants = [*dropped(certificates), *duplicated(certificates), *reordered(certificates)]
+    assert none_accepted(verify, mutants)
+    for place, der in enumerate(certificates):
+        none_accepted(
+            lambda altered, place=place: verify(
+                (*certificates[:place], altered, *certificates[place + 1 :])
+            ),
+            every_flip(der),
+        )
+
+
+def test_an_enrolment_for_another_ek(scene: TpmScene) -> None:
+    other = SimulatedTpm.create(scene.tpm.authority)
+    assert scene.enrolled(ek_public=other.ek.encode()).code() == "LEAF_BINDING_MISMATCH"
+
+
+def test_an_enrolment_that_says_more_than_its_certificate(scene: TpmScene) -> None:
+    flattering = TpmModel("id:49465800", "SLB9672", "id:1")
+    assert scene.enrolled(model=flattering).code() == "ENROLMENT_MISMATCH"
+    assert scene.enrolled(hardware=Hardware.SIMULATED).code() == "ENROLMENT_MISMATCH"
+
+
+def test_one_ak_enrolled_twice(scene: TpmScene) -> None:
+    twice = scene.collateral.enrolments * 2
+    with pytest.raises(ParseError, match="twice"):
+        scene.provided(enrolments=twice).verify()
+
+
+def test_fewer_resets_than_at_enrolment(scene: TpmScene) -> None:
+    assert scene.enrolled(reset_count=RESET_COUNT + 1).code() == "TPM_RESET_COUNT"
+    rebooted = scene.enrolled(reset_count=RESET_COUNT - 1).verify()
+    assert not rebooted.same_boot
+    assert rebooted.enrolled_reset_count == RESET_COUNT - 1
+
+
+def test_simulated_anchors(scene: TpmScene) -> None:
+    root = scene.tpm.authority.root()
+    simulated = replace(scene, anchors=Anchors.dangerous_simulated(root))
+    assert simulated.verify().hardware is Hardware.SIMULATED
+    assert simulated.provided(ek_roots=()).verify().hardware is Hardware.SIMULATED
+    other = Anchors.dangerous_simulated(TpmAuthority.create(now=NOW).root())
+    assert replace(scene, anchors=other).code() == "ROOT_UNTRUSTED"
+    with pytest.raises(ParseError):
+        Anchors.dangerous_simulated(b"")
+    with pytest.raises(TypeError, match="production"):
+        Anchors(Hardware.GENUINE, b"", object())
+
+
+def test_a_warm_cache_refuses_the_same(scene: TpmScene) -> None:
+    cache = Cache()
+    scene.verify(cache)
+    other = scene.provided(ek_roots=(TpmAuthority.create(now=NOW).root(),))
+    with pytest.raises(AttestationError):
+        other.verify(cache)
+    later = replace(scene, now=NOW + 30 * YEAR, rule=ANY)
+    with pytest.raises(AttestationError) as refusal:
+        later.verify(cache)
+    assert refusal.value.code.name == "CERT_EXPIRED"
+    scene.verify(cache)
+
+
+def test_two_banks_of_values(scene: TpmScene) -> None:
+    document = parse_tpm_quote(scene.evidence.report)
+    both = replace(document, pcrs={**document.pcrs, HashAlg.SHA384: {}})
+    assert with_report(scene, both.encode()).code() == "QUOTE_SELECTION"
+    assert with_report(scene, replace(document, pcrs={}).encode()).code() == "QUOTE_SELECTION"

@@ -1,0 +1,281 @@
+"""Loose files of every vendor: what is found in them, what it needs, and what is left out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.claims import Revocation
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache, parse_certificate
+from regalia.core.types import KeyFingerprint
+from regalia.tees.intel.evidence import IntelAnchors
+from regalia.tees.intel.evidence.prepared import prepare
+from regalia.verifier.collateral import (
+    CollateralSet,
+    Dates,
+    collect,
+    dates_of,
+    lowered,
+    needs_of,
+    parse_collateral,
+    parse_intel,
+    require_certificates_not_denied,
+    sort_files,
+)
+from regalia.verifier.collateral.needs import device_rims
+from regalia.wire.collateral import CollateralKind
+from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
+from regalia.wire.deny_list import DeniedKey, DeniedSerial, DenyList
+from regalia.wire.evidence import DeviceEvidence, DeviceKind, Evidence, Tee
+from regalia_testing.collateral import DENY_LIST, tcb_info_body
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.snp.bench import refused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regalia.wire.deny_list import Denied
+    from regalia_testing.tees.snp.bench import SnpBench
+
+RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def kinds(files: dict[str, bytes]) -> list[str]:
+    return [item.kind.value for item in sort_files(files)]
+
+
+# -- Intel -----------------------------------------------------------------------------------
+
+
+def test_intels_real_files(vectors: Path) -> None:
+    """Loose answers of Intel's service verify, and so does the one file of another library."""
+    folder = vectors / "tdx" / "lunal-collateral"
+    loose = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    items = sort_files(loose)
+    names = {item.name for item in items if item.kind is CollateralKind.TCB_INFO}
+    assert names == {"TDX 50806f000000", "TDX 90c06f000000"}
+    one = vectors / "tdx" / "assembled-2026-03-50806f_collateral.json"
+    for files in (loose, {one.name: one.read_bytes()}):
+        found = parse_collateral(files)
+        prepared = prepare(found.intel, anchors=IntelAnchors.production(), cache=Cache())
+        assert prepared.tcb_infos
+        assert prepared.identities
+
+
+def test_an_intel_document_is_kept_byte_for_byte(vectors: Path) -> None:
+    for path in sorted(vectors.glob("tdx/**/*tcb_info*.json")):
+        data = path.read_bytes()
+        (item,) = sort_files({path.name: data + b"\n"})
+        assert item.content == data.strip()
+        assert parse_intel(item.kind, item.content, what="x").signed.body in data
+
+
+def test_bodies_that_are_not_intels() -> None:
+    body = tcb_info_body(number=18)
+    for bad in (
+        body[:-1],
+        body + b" ",
+        b" " + body,
+        body.replace(b'"signature":"00', b'"signature":"0G'),
+        body.replace(b',"signature"', b' ,"signature"'),
+        body.replace(b'{"tcbInfo":', b'{"tcbInfo": '),
+    ):
+        refused("MALFORMED", parse_intel, kind=CollateralKind.TCB_INFO, body=bad, what="x")
+    refused("MALFORMED", parse_intel, kind=CollateralKind.QE_IDENTITY, body=body, what="x")
+
+
+def test_a_list_in_hex(bench: SnpBench) -> None:
+    hexed = bench.platform.crl.hex().encode()
+    assert parse_collateral({"x.crl": hexed}).crls == (bench.platform.crl,)
+
+
+# -- TPMs: what a root is trusted for is said by name ----------------------------------------
+
+
+def test_roots_of_tpms_are_named(bench: SnpBench) -> None:
+    ark = bench.platform.ark
+    found = parse_collateral({"dir/tpm-ek-root-x.der": ark, "tpm-ak-root.pem": ark, "x.der": ark})
+    assert found.tpm.ek_roots == found.tpm.ak_roots == found.certificates == (ark,)
+    assert parse_collateral({"ek.der": ark}).tpm.ek_roots == ()
+
+
+# -- VCEKs of a fleet ------------------------------------------------------------------------
+
+
+def test_each_report_gets_its_own_vcek(bench: SnpBench) -> None:
+    evidence = bench.evidence()
+    leaf, ask, ark = evidence.endorsements
+    other = replace(bench.platform, hwid=b"\x07" * len(bench.platform.hwid))
+    stranger = replace(bench, platform=other).evidence().endorsements[0]
+    found = parse_collateral({"a": leaf, "b": stranger, "c": ask, "d": ark})
+    assert set(found.vceks.values()) == {leaf, stranger}
+    assert found.snp(evidence.report).intermediates == (ask, ark, leaf)
+    assert found.snp().intermediates == (ask, ark)
+    assert found.snp(b"rubbish").intermediates == (ask, ark)
+
+
+# -- needs -----------------------------------------------------------------------------------
+
+
+def missing(evidence: Evidence, collateral: CollateralSet) -> list[str]:
+    return [need.what for need in needs_of(evidence, collateral) if not need.where]
+
+
+def test_what_a_report_needs(bench: SnpBench) -> None:
+    evidence = bench.evidence()
+    bare = replace(evidence, endorsements=())
+    leaf, ask, ark = evidence.endorsements
+    everything = {"a": leaf, "b": ask, "c": ark, "d": bench.platform.crl}
+    assert missing(bare, parse_collateral(everything)) == []
+    assert missing(evidence, parse_collateral({})) == ["list of ARK-Genoa"]
+    (vcek, *rest) = missing(bare, parse_collateral({}))
+    assert vcek.startswith("VCEK for chip ")
+    assert rest == ["SEV-Genoa", "ARK-Genoa", "list of ARK-Genoa"]
+    for name in everything:
+        less = {key: value for key, value in everything.items() if key != name}
+        assert len(missing(bare, parse_collateral(less))) == 1
+    refused(
+        "MALFORMED", needs_of, evidence=replace(bare, report=b"x"), collateral=CollateralSet((), ())
+    )
+
+
+def test_what_a_quote_needs() -> None:
+    intel = SimulatedIntel.make(now=NOW)
+    evidence = intel.tdx_evidence(b"r" * 64, measurement=b"m" * 48, runtime_config=b"c")
+    files = intel.files()
+    assert missing(evidence, parse_collateral(files)) == []
+    everything = missing(evidence, CollateralSet((), ()))
+    assert everything == [
+        "TDX 00ffee000000",
+        "TD_QE",
+        "Intel SGX TCB Signing",
+        "Intel SGX Root CA",
+        "list of Intel SGX PCK Platform CA",
+        "list of Intel SGX Root CA",
+    ]
+    del files["platform.crl"], files["tcb-info-tdx.json"]
+    assert missing(evidence, parse_collateral(files)) == [everything[0], everything[4]]
+
+
+def test_what_a_real_device_needs(vectors: Path) -> None:
+    folder = vectors / "nvidia" / "sdk"
+    chain = parse_collateral({"x.pem": (folder / "hopperCertChain.txt").read_bytes()})
+    report = bytes.fromhex((folder / "hopperAttestationReport.txt").read_text())
+    gpu = DeviceEvidence(DeviceKind.NVIDIA_GPU, report, chain.certificates)
+    names = ("NV_GPU_DRIVER_GH100_535.86.09", "NV_GPU_VBIOS_1010_0200_882_96005E0001")
+    assert device_rims(gpu) == names
+    evidence = Evidence(Tee.NITRO, b"x", (), b"", devices=(gpu,))
+    assert missing(evidence, CollateralSet((), ())) == list(names)
+    refused("MALFORMED", device_rims, device=replace(gpu, endorsements=()))
+    refused("MALFORMED", device_rims, device=replace(gpu, report=report[:-1]))
+
+
+def test_needs_that_are_not_known_are_not_called_met() -> None:
+    nitro = Evidence(Tee.NITRO, b"x", (), b"")
+    assert needs_of(nitro, CollateralSet((), ())) == ()
+    tpm = Evidence(Tee.TPM, b"x", (), b"")
+    refused("MALFORMED", needs_of, evidence=tpm, collateral=CollateralSet((), ()))
+
+
+# -- deny-lists ------------------------------------------------------------------------------
+
+
+def listing(entry: Denied) -> bytes:
+    return DenyList(entries=[entry], format=DENY_LIST_FORMAT, name="list").encode()
+
+
+def fingerprint(der: bytes) -> str:
+    return str(KeyFingerprint.of(parse_certificate(der, what="x").spki))
+
+
+def test_a_denied_certificate_is_left_out(bench: SnpBench) -> None:
+    platform = bench.platform
+    serial = f"{parse_certificate(platform.ask, what='x').serial:x}"
+    files = {"ark": platform.ark, "ask": platform.ask, "asvk": platform.asvk}
+    for entry in (
+        DeniedKey(key=fingerprint(platform.ask), reason="x"),
+        DeniedSerial(issuer=fingerprint(platform.ark), serial=serial, reason="x"),
+    ):
+        found = parse_collateral({**files, "deny.json": listing(entry)})
+        assert found.certificates == (platform.ark, platform.asvk)
+    elsewhere = DeniedSerial(issuer=fingerprint(platform.asvk), serial=serial, reason="x")
+    assert len(parse_collateral({**files, "deny.json": listing(elsewhere)}).certificates) == 3
+
+
+def test_a_denied_certificate_beside_evidence(bench: SnpBench) -> None:
+    evidence = bench.evidence()
+    for der in evidence.endorsements:
+        denied = collect(
+            sort_files({"x.json": listing(DeniedKey(key=fingerprint(der), reason="x"))})
+        )
+        refused(
+            "DEVICE_DENIED",
+            require_certificates_not_denied,
+            evidence=evidence,
+            denied=denied.denied,
+            authorities=(),
+        )
+    other = collect(sort_files({"x.json": DENY_LIST.encode()}))
+    require_certificates_not_denied(evidence, other.denied, ())
+
+
+# -- dates and grace -------------------------------------------------------------------------
+
+
+def test_dates(bench: SnpBench) -> None:
+    (crl,) = sort_files({"x": bench.platform.crl})
+    assert crl.valid_from is not None
+    assert crl.valid_until is not None
+    for now, want in (
+        (crl.valid_from - DAY, Dates.NOT_YET),
+        (crl.valid_from, Dates.IN_DATE),
+        (crl.valid_until - 8 * DAY, Dates.IN_DATE),
+        (crl.valid_until - 7 * DAY, Dates.SOON),
+        (crl.valid_until, Dates.SOON),
+        (crl.valid_until + timedelta(seconds=1), Dates.EXPIRED),
+    ):
+        assert dates_of(crl, now) is want
+        assert want.is_stale is (want in {Dates.NOT_YET, Dates.EXPIRED})
+    (listed,) = sort_files({"x.json": DENY_LIST.encode()})
+    assert dates_of(listed, NOW) is Dates.UNDATED
+
+
+def test_grace_lowers_what_is_known_and_raises_nothing(bench: SnpBench) -> None:
+    claims = bench.verify(bench.evidence())
+    assert claims.revocation is Revocation.CHECKED
+    late = lowered(claims)
+    assert late.revocation is Revocation.GRACE
+    assert (late.chip_id, late.report_data) == (claims.chip_id, claims.report_data)
+    assert lowered(late) == late
+    lenient = replace(bench, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
+    without = replace(bench.platform.collateral(), crls=())
+    unknown = lenient.verify(bench.evidence(), collateral=without)
+    assert lowered(unknown).revocation is Revocation.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("format", b'{"format":"regalia/approval/v1"}'),
+        ("no format", b'{"x":1}'),
+        ("nested", b'{"a":' * 5000),
+        ("two documents", DENY_LIST.encode() * 2),
+        ("large", b"{" + b" " * (1 << 20)),
+    ],
+)
+def test_json_that_is_no_collateral(name: str, data: bytes) -> None:
+    code = "TOO_LARGE" if name == "large" else "MALFORMED"
+    refused(code, sort_files, files={"x.json": data})
+
+
+def test_an_item_says_where_it_came_from() -> None:
+    (item,) = sort_files({"/a b/c d\u00e4.json": DENY_LIST.encode()})
+    assert item.source == "c_d_.json"
+    assert hashlib.sha256(item.content).digest() == hashlib.sha256(DENY_LIST.encode()).digest()

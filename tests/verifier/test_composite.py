@@ -1,0 +1,308 @@
+"""One machine: a CPU, and exactly its own devices. Attacks on what belongs together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.check_log import Trail
+from regalia.appraisal.claims import MINT, Hardware
+from regalia.core.errors import AttestationError, UsageError
+from regalia.core.types import Digest
+from regalia.policy.documents import Platform
+from regalia.tees.nvidia.evidence import Anchors as NvidiaAnchors
+from regalia.tees.nvidia.policy.pin import pin_devices
+from regalia.tees.nvidia.policy.rules import device_findings
+from regalia.tees.snp.evidence import Anchors as SnpAnchors
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.composite import check_topology, verify_composite
+from regalia.verifier.verifier import Verifier
+from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence
+from regalia_testing.composite_bench import BINDING, composite_machine
+from regalia_testing.source_composite import open_source
+from regalia_testing.tees.nvidia.bench import STRICT
+from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
+from regalia_testing.tees.nvidia.policy import gpu_claims
+from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.snp.bench import RUNTIME_CONFIG, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regalia.appraisal.claims import Claims
+    from regalia.tees.nvidia.policy.section import Device
+    from regalia.wire.evidence import DeviceEvidence
+    from regalia_testing.composite_bench import CompositeMachine
+    from regalia_testing.tees.nvidia.authority import DeviceKeys
+    from regalia_testing.tees.snp.bench import SnpBench
+
+
+@pytest.fixture(scope="module")
+def machine(bench: SnpBench, device_keys: DeviceKeys) -> CompositeMachine:
+    """Eight GPUs and four switches."""
+    return composite_machine(bench.platform, 8, 4, now=bench.now, keys=device_keys)
+
+
+def test_a_whole_machine(machine: CompositeMachine) -> None:
+    evidence = machine.evidence(machine.all())
+    assert parse_evidence(evidence.encode()) == evidence
+    claims = machine.verify(evidence)
+    assert [device.identity for device in claims.devices] == [
+        device.identity for device in machine.devices.devices
+    ]
+    assert {device.hardware for device in claims.devices} == {Hardware.SIMULATED}
+    assert {device.nonce for device in claims.devices} == {machine.nonce()}
+
+
+def test_no_devices_are_no_devices(machine: CompositeMachine) -> None:
+    assert machine.verify(machine.evidence(())).devices == ()
+
+
+def test_the_caller_cannot_ask_for_another_set(machine: CompositeMachine) -> None:
+    """Whatever digest the caller's binding holds, that of the evidence at hand is what counts."""
+    devices = machine.all()
+    for digest in (Digest(NO_DEVICES), devices_digest(devices[:3]), Digest(bytes(32))):
+        binding = replace(BINDING, device_evidence=digest)
+        assert len(machine.verify(machine.evidence(devices), binding).devices) == 12
+
+
+ALTERED: dict[str, Callable[[tuple[DeviceEvidence, ...]], tuple[DeviceEvidence, ...]]] = {
+    "all_left_out": lambda _: (),
+    "one_left_out": lambda d: d[1:],
+    "last_left_out": lambda d: d[:-1],
+    "one_twice": lambda d: (*d, d[0]),
+    "one_for_another": lambda d: (d[1], *d[1:]),
+    "order_swapped": lambda d: (d[1], d[0], *d[2:]),
+    "order_reversed": lambda d: d[::-1],
+    "certificate_dropped": lambda d: (replace(d[0], endorsements=d[0].endorsements[:-1]), *d[1:]),
+    "other_kind": lambda d: (replace(d[0], kind=d[-1].kind), *d[1:]),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_devices_changed_on_the_way(machine: CompositeMachine, name: str) -> None:
+    """The CPU committed to the honest set, so every other one is refused before any device."""
+    honest = machine.all()
+    evidence = machine.evidence(ALTERED[name](honest), bound=honest)
+    refused("NONCE_MISMATCH", machine.verify, evidence=evidence)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALTERED) - {"all_left_out"}))
+def test_devices_changed_by_a_lying_guest(machine: CompositeMachine, name: str) -> None:
+    """Even if the CPU commits to them: a set that does not hold together is refused."""
+    evidence = machine.evidence(ALTERED[name](machine.all()))
+    if name in {"order_swapped", "order_reversed"}:
+        assert len(machine.verify(evidence).devices) == 12  # order alone means nothing
+        return
+    code = {"certificate_dropped": "ROOT_UNTRUSTED", "other_kind": "CHAIN_INVALID"}
+    refused(code.get(name, "COMPOSITE_MISMATCH"), machine.verify, evidence=evidence)
+
+
+def test_a_device_added_on_the_way(machine: CompositeMachine, device_keys: DeviceKeys) -> None:
+    extra = SimulatedDevices.make(1, now=machine.now, keys=device_keys)
+    honest = machine.all()
+    more = (*honest, *extra.evidence(machine.nonce()))
+    refused("NONCE_MISMATCH", machine.verify, evidence=machine.evidence(more, bound=honest))
+
+
+OTHER_QUESTIONS = {
+    "another_challenge": replace(BINDING, challenge=bytes(32)),
+    "another_key": replace(BINDING, hpke_public_key=b"\x09" * 1216),
+    "another_role": replace(BINDING, role=Role.SERVE),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_QUESTIONS)
+def test_devices_that_answered_another_question(machine: CompositeMachine, name: str) -> None:
+    """Among them: GPUs of another machine, asked with that machine's own key."""
+    theirs = machine.devices.evidence(machine.nonce(OTHER_QUESTIONS[name]))
+    evidence = machine.evidence(theirs)
+    refused("NONCE_MISMATCH", machine.verify, evidence=evidence)
+    one = machine.evidence((*machine.all()[:-1], theirs[-1]))
+    refused("NONCE_MISMATCH", machine.verify, evidence=one)
+
+
+def test_a_cpu_that_answered_another_question(machine: CompositeMachine) -> None:
+    for binding in OTHER_QUESTIONS.values():
+        evidence = machine.evidence(machine.all(), binding=binding)
+        refused("NONCE_MISMATCH", machine.verify, evidence=evidence)
+
+
+def test_devices_of_another_root(machine: CompositeMachine) -> None:
+    other = SimulatedDevices.make(8, 4, now=machine.now)
+    refused(
+        "ROOT_UNTRUSTED",
+        machine.verify,
+        evidence=machine.evidence(other.evidence(machine.nonce())),
+    )
+
+
+def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -> None:
+    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark,))
+    verifier = replace(machine.verifier, anchors=anchors)
+    refused(
+        "ROOT_UNTRUSTED",
+        replace(machine, verifier=verifier).verify,
+        evidence=machine.evidence(machine.all()),
+    )
+    for roots in ((), (machine.devices.root,) * 2):
+        refused("ROOT_UNTRUSTED", TrustAnchors.dangerous_simulated, roots=roots)
+
+
+@pytest.mark.parametrize("hardware", list(Hardware))
+def test_genuine_and_simulated_do_not_mix(machine: CompositeMachine, hardware: Hardware) -> None:
+    evidence = machine.evidence(machine.all())
+    claims = machine.verify(evidence)
+    cpu = machine.verify(machine.evidence(()))
+    devices = {
+        device.evidence_digest: device
+        for device in claims.devices  # type: ignore[attr-defined] # NvidiaClaims
+    }
+
+    def compose(wanted: Hardware) -> Claims:
+        return verify_composite(
+            evidence,
+            binding=BINDING,
+            verify_cpu=lambda _evidence, _data: replace(cpu, hardware=wanted, mint=MINT),  # type: ignore[type-var] # a dataclass
+            verify_device=lambda device, _nonce: devices[device.digest()],
+        )
+
+    if hardware is Hardware.SIMULATED:
+        assert len(compose(hardware).devices) == 12
+    else:
+        refused("COMPOSITE_MISMATCH", compose, wanted=hardware)
+
+
+@pytest.mark.parametrize("name", ["foreign_links", "driver_version"])
+def test_links_to_other_machines(machine: CompositeMachine, name: str) -> None:
+    if name == "driver_version":  # an update without reference values is not about links
+        devices = machine.all(replace(HEALTHY_DEVICE, driver_version="595.1"))
+        assert len(machine.verify(machine.evidence(devices)).devices) == 12
+        return
+    strange = machine.all(replace(HEALTHY_DEVICE, foreign_links=True))
+    for number in (0, 8):  # a GPU, a switch
+        devices = (*machine.all()[:number], strange[number], *machine.all()[number + 1 :])
+        refused("COMPOSITE_MISMATCH", machine.verify, evidence=machine.evidence(devices))
+
+
+def test_topology_of_claims() -> None:
+    one, two = b"\x01" * 8, b"\x02" * 8
+
+    def switch(number: int, pdi: bytes, *gpus: bytes) -> object:
+        return gpu_claims(number, kind=DeviceKind.NVIDIA_SWITCH, pdi=pdi, gpu_pdis=gpus)
+
+    def gpu(number: int, *switches: bytes) -> object:
+        return gpu_claims(number, switch_pdis=switches)
+
+    for good in (
+        (),
+        (gpu(1),),
+        (gpu(1), gpu(2)),
+        (gpu(1, one), switch(2, one, b"\x03" * 8)),
+        (gpu(1), switch(2, one)),
+    ):
+        check_topology(good)  # type: ignore[arg-type] # claims
+    for bad in (
+        (gpu(1, one),),
+        (gpu(1, one), gpu(2)),
+        (gpu(1, one), gpu(2, two), switch(3, one), switch(4, two)),
+        (gpu(1, one), switch(2, two)),
+        (gpu(1, one), switch(2, one), switch(3, two)),
+        (gpu(1, one), switch(2, one, b"\x03" * 8, b"\x04" * 8)),
+        (gpu(1), switch(2, one, b"\x03" * 8), switch(3, two, b"\x04" * 8)),
+    ):
+        refused("COMPOSITE_MISMATCH", check_topology, devices=bad)
+
+
+def test_production_anchors_trust_no_simulation(machine: CompositeMachine) -> None:
+    verifier = replace(machine.verifier, anchors=TrustAnchors.production())
+    assert isinstance(verifier.anchors.snp, SnpAnchors)
+    assert isinstance(verifier.anchors.nvidia, NvidiaAnchors)
+    refused(
+        "ROOT_UNTRUSTED",
+        replace(machine, verifier=verifier).verify,
+        evidence=machine.evidence(machine.all()),
+    )
+
+
+def test_the_trail_goes_through_the_whole_machine(machine: CompositeMachine) -> None:
+    trail = Trail()
+    machine.verifier.verify(
+        machine.evidence(machine.all()),
+        expected=BINDING,
+        rule=STRICT,
+        now=machine.now,
+        trail=trail,
+    )
+    names = [step.check.name for step in trail.steps()]
+    for name in ("cpu", "devices", "distinct", "hardware", "topology"):
+        assert names.count(f"composite/{name}") == 1
+    assert names.count("nvidia/nonce") == 12
+
+
+def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> None:
+    made = SimulatedDevices.create(tmp_path / "devices", 2, 1, now=machine.now)
+    options: dict[str, object] = {
+        "platform": str(machine.platform.directory),
+        "devices": str(tmp_path / "devices"),
+    }
+    source = open_source(options)
+    assert source.simulated
+    devices = source.collect_devices(machine.nonce())
+    assert len(devices) == 3
+    bound = replace(BINDING, device_evidence=devices_digest(devices))
+    evidence = replace(source.collect(bound.report_data(), RUNTIME_CONFIG), devices=devices)
+    root = (tmp_path / "devices/collateral/device-root.der").read_bytes()
+    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark, root))
+    extra = made.collateral()
+    collateral = replace(machine.verifier.collateral, rims=extra.rims, denials=extra.denials)
+    claims = Verifier(anchors, collateral).verify(
+        evidence, expected=BINDING, rule=STRICT, now=machine.now
+    )
+    assert [device.identity for device in claims.devices] == [d.identity for d in made.devices]
+    (without, *_), (with_flag, *_) = (
+        open_source({**options, "device_knobs": knobs}).collect_devices(machine.nonce())
+        for knobs in ({}, {"feature": 2})
+    )
+    assert len(without.report) == len(with_flag.report)
+    for wrong in (
+        {"platform": options["platform"]},
+        {**options, "devices": 7},
+        {**options, "device_knobs": 7},
+        {**options, "device_knobs": {"feature": "PPCIE"}},
+        {**options, "device_knobs": {"color": 1}},
+    ):
+        with pytest.raises(UsageError):
+            open_source(dict(wrong))
+    with pytest.raises(AttestationError):
+        machine.verify(evidence)
+
+
+def findings_of(entries: list[Device], claims: Claims) -> list[str]:
+    platform = Platform(hardware="dangerous_simulated", devices=entries)
+    return [each.code.name for each in device_findings(platform, claims.devices)]
+
+
+def test_a_policy_pinned_from_a_machine_knows_its_devices(
+    bench: SnpBench, device_keys: DeviceKeys
+) -> None:
+    """Evidence to verdict: every other set is genuine, fresh, whole, and denied."""
+    small = composite_machine(bench.platform, 3, 0, now=bench.now, keys=device_keys)
+    devices = small.all()
+    claims = small.verify(small.evidence(devices))
+    entries = pin_devices(claims.devices, pin_machine=True)
+    assert findings_of(entries, claims) == []
+    for fewer in (devices[1:], devices[:1], ()):
+        claims = small.verify(small.evidence(fewer))
+        assert findings_of(entries, claims) == ["DEVICE_SET_MISMATCH"]
+    assert "DEVICE_SET_MISMATCH" in findings_of([], small.verify(small.evidence(devices)))
+    other = SimulatedDevices.make(1, now=bench.now, keys=device_keys)
+    swapped = (*devices[1:], *other.evidence(small.nonce()))
+    claims = small.verify(small.evidence(swapped))
+    assert findings_of(entries, claims) == ["INSTANCE_NOT_ALLOWED"]
+    updated = small.all(replace(HEALTHY_DEVICE, driver_version="595.1"))
+    claims = small.verify(small.evidence(updated))
+    assert set(findings_of(entries, claims)) == {"DEVICE_FIRMWARE_DENIED", "RIM_MISSING"}
