@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
-from regalia.tees.snp.evidence import Anchors, verify_genuine
+from regalia.tees.snp.evidence import SnpAnchors, verify_genuine
 from regalia.tees.snp.evidence.wire import Product
 from regalia.verifier.collateral import CollateralSet, parse_roots
 from regalia.verifier.verifier import Verifier
@@ -202,8 +202,8 @@ def recorded_machine(_: Path) -> Case | None:
     )
     evidence = Evidence(Tee.SEV_SNP, (folder / "ms-report.bin").read_bytes(), (leaf,), b"")
     collateral = CollateralSet((ask, ark), ()).snp()
-    anchors = Anchors.production()
-    at = Circumstances(now=RECORDED, rule=NO_LISTS, cache=Cache())
+    anchors = SnpAnchors.production()
+    at = AppraisalContext(now=RECORDED, rule=NO_LISTS, cache=Cache())
     return Case(
         lambda: verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at),
         lambda: None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.codec import b64, unb64
@@ -54,7 +54,7 @@ class SignatureOnlyBroker:
             parse_evidence(unb64(request.evidence, what="evidence")),
             anchors=self._platform.anchors(),
             collateral=self._platform.collateral(),
-            at=Circumstances(now=system_clock(), rule=_RULE, cache=Cache()),
+            at=AppraisalContext(now=system_clock(), rule=_RULE, cache=Cache()),
         )
         lease_id = secrets.token_hex(8)
         enc, wrapped = hpke.seal(

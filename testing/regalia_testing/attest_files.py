@@ -12,11 +12,11 @@ from regalia.wire.evidence import Tee
 from regalia_testing.defender import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.samples import NOW
 from regalia_testing.tees.azure.simulator import SimulatedAzure
-from regalia_testing.tees.intel.defects import IntelKnobs
+from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.nitro.defects import NitroKnobs
+from regalia_testing.tees.nitro.defects import NitroDefects
 from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import SimulatedTpm
@@ -75,9 +75,9 @@ def _snp(folder: Path) -> dict[str, Evidence]:
     shutil.copytree(platform.collateral_directory, folder / "collateral")
     return {
         name: platform.evidence(
-            REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, knobs=knobs
+            REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, defects=defects
         )
-        for name, knobs in (("healthy", Knobs()), ("debug", Knobs(debug=True)))
+        for name, defects in (("healthy", SnpDefects()), ("debug", SnpDefects(debug=True)))
     }
 
 
@@ -91,7 +91,7 @@ def _intel(folder: Path, tee: str) -> dict[str, Evidence]:
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=IntelKnobs(version=version, debug=name == "debug"),
+            defects=IntelDefects(version=version, debug=name == "debug"),
         )
         for name in ("healthy", "debug")
     }
@@ -105,7 +105,7 @@ def _nitro(folder: Path) -> dict[str, Evidence]:
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=NitroKnobs(debug=name == "debug"),
+            defects=NitroDefects(debug=name == "debug"),
         )
         for name in ("healthy", "debug")
     }

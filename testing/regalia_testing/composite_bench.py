@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.claims import Claims
     from regalia.wire.evidence import DeviceEvidence, Evidence
     from regalia_testing.tees.nvidia.authority import DeviceKeys
-    from regalia_testing.tees.nvidia.defects import DeviceKnobs
+    from regalia_testing.tees.nvidia.defects import DeviceDefects
     from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 BINDING = Binding(
@@ -50,9 +50,9 @@ class CompositeMachine:
         """What every device is asked with."""
         return device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
 
-    def all(self, knobs: DeviceKnobs = HEALTHY_DEVICE) -> tuple[DeviceEvidence, ...]:
+    def all(self, defects: DeviceDefects = HEALTHY_DEVICE) -> tuple[DeviceEvidence, ...]:
         """Evidence of every device."""
-        return self.devices.evidence(self.nonce(), knobs)
+        return self.devices.evidence(self.nonce(), defects)
 
     def evidence(
         self,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from regalia.verifier.verifier import Verifier
     from regalia.wire.evidence import Evidence
 
-    Make = Callable[..., Evidence]  # from the fields of the platform's knobs
+    Make = Callable[..., Evidence]  # from the fields of the platform's defects
 
 CONFIG = Scene().config
 RUNTIME_CONFIG = CONFIG.encode()
@@ -55,7 +55,7 @@ class Defender:
     """A verifier and a policy.
 
     Attributes:
-        make: evidence of the platform, healthy but for the knobs that are given.
+        make: evidence of the platform, healthy but for the defects that are given.
         policy: pinned on the healthy platform; ``but`` changes a word of it.
     """
 
@@ -88,9 +88,9 @@ class Defender:
         verdict = evaluate_client(self.policy, claims, _context(self.now))
         return [each.code.name for each in verdict.reasons] if isinstance(verdict, Deny) else []
 
-    def against(self, **knobs: Any) -> list[str]:  # noqa: ANN401 - fields of the platform's knobs
-        """The answer to a platform with these knobs."""
-        return self.codes(self.make(**knobs))
+    def against(self, **defects: Any) -> list[str]:  # noqa: ANN401 - fields of the platform's defects
+        """The answer to a platform with these defects."""
+        return self.codes(self.make(**defects))
 
 
 def defend(

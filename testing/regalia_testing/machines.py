@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Make = Callable[[Path], "Machine"]  # from an absent or empty directory
 
-Knobs = dict[str, object]
+Defects = dict[str, object]
 PPCIE = 2  # FEATURE_FLAG of GPUs whose links to the switches are protected
 
 
@@ -50,7 +50,7 @@ class Machine:
         collateral: files by name.
         revocation: the strictest rule that a verifier can demand of its collateral.
         devices: those beside the CPU.
-        defects: knobs by what is wrong; all kinds of machine use the same words.
+        defects: defects by what is wrong; all kinds of machine use the same words.
     """
 
     tee: Tee
@@ -60,7 +60,7 @@ class Machine:
     collateral: Mapping[str, bytes]
     revocation: Literal["required", "any"] = "required"
     devices: SimulatedDevices | None = None
-    defects: Mapping[str, Knobs] = field(default_factory=dict)
+    defects: Mapping[str, Defects] = field(default_factory=dict)
 
     def open(self, defect: str | None = None) -> EvidenceSource:
         """Its evidence source, as a runtime opens it."""
@@ -68,8 +68,8 @@ class Machine:
             "Callable[[dict[str, object]], EvidenceSource]",
             plugins.load(plugins.EVIDENCE_SOURCES, self.source),
         )
-        knobs = {} if defect is None else {"knobs": self.defects[defect]}
-        return opener({**self.options, **knobs})
+        defects = {} if defect is None else {"defects": self.defects[defect]}
+        return opener({**self.options, **defects})
 
     @property
     def rule(self) -> CollateralRule:
@@ -120,7 +120,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def _workload(config: str) -> dict[str, Knobs]:
+def _workload(config: str) -> dict[str, Defects]:
     """Simulated platforms differ in what they call a wrong configuration."""
     return {
         "debug": {"debug": True},
@@ -203,13 +203,13 @@ def azure_tdx_machine(folder: Path) -> Machine:
     return _azure(folder, Tee.AZURE_TDX, "simulated-az-tdx")
 
 
-def _composite(folder: Path, *, gpus: int, switches: int, knobs: Knobs) -> Machine:
+def _composite(folder: Path, *, gpus: int, switches: int, defects: Defects) -> Machine:
     cpu = snp_machine(folder / "cpu")
     devices = SimulatedDevices.create(folder / "devices", gpus, switches)
     return Machine(
         tee=cpu.tee,
         source="simulated-composite",
-        options={**cpu.options, "devices": str(folder / "devices"), "device_knobs": knobs},
+        options={**cpu.options, "devices": str(folder / "devices"), "device_knobs": defects},
         roots=(*cpu.roots, devices.root),
         collateral={**cpu.collateral, **_files(folder / "devices" / "collateral")},
         devices=devices,
@@ -219,12 +219,12 @@ def _composite(folder: Path, *, gpus: int, switches: int, knobs: Knobs) -> Machi
 
 def gpu_machine(folder: Path) -> Machine:
     """SEV-SNP with two NVIDIA GPUs."""
-    return _composite(folder, gpus=2, switches=0, knobs={})
+    return _composite(folder, gpus=2, switches=0, defects={})
 
 
 def protected_pcie_machine(folder: Path) -> Machine:
     """SEV-SNP with eight NVIDIA GPUs and four switches, in Protected PCIe mode."""
-    return _composite(folder, gpus=8, switches=4, knobs={"feature": PPCIE})
+    return _composite(folder, gpus=8, switches=4, defects={"feature": PPCIE})
 
 
 def tpm_machine(tpm: SoftwareTpm, maker: TpmMaker, *, now: datetime) -> Machine:

@@ -11,36 +11,36 @@ from regalia.core.errors import CoreCode, UsageError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    Knobs = TypeVar("Knobs", bound=DataclassInstance)
+    Defects = TypeVar("Defects", bound=DataclassInstance)
 
 
 def platform_options(
-    options: dict[str, object], healthy: Knobs, *, source: str
-) -> tuple[Path, Knobs]:
+    options: dict[str, object], healthy: Defects, *, source: str
+) -> tuple[Path, Defects]:
     """The two options that each of them takes.
 
     Args:
-        options: ``platform``, a directory; optionally ``knobs``, a table of fields.
-        healthy: the knobs of a platform without a defect.
+        options: ``platform``, a directory; optionally ``defects``, a table of fields.
+        healthy: the defects of a platform without a defect.
         source: its name, for messages.
 
     Raises:
         UsageError: BAD_CONFIG, an option is missing, unknown or of the wrong type.
     """
-    unknown = sorted(set(options) - {"platform", "knobs"})
+    unknown = sorted(set(options) - {"platform", "defects"})
     if unknown:
         raise UsageError(CoreCode.BAD_CONFIG, f"{source}: unknown options {unknown}")
     directory = options.get("platform")
     if not isinstance(directory, str | Path) or not str(directory):
         raise UsageError(CoreCode.BAD_CONFIG, f"{source}: `platform` must name a directory")
-    chosen = options.get("knobs", {})
+    chosen = options.get("defects", {})
     if not isinstance(chosen, dict):
-        raise UsageError(CoreCode.BAD_CONFIG, f"{source}: `knobs` must be a table")
+        raise UsageError(CoreCode.BAD_CONFIG, f"{source}: `defects` must be a table")
     return Path(directory), knobs_from(chosen, healthy)
 
 
-def knobs_from(options: dict[str, object], healthy: Knobs) -> Knobs:
-    """Knobs by name, each of the type that it has by default; words are among those known.
+def knobs_from(options: dict[str, object], healthy: Defects) -> Defects:
+    """Defects by name, each of the type that it has by default; words are among those known.
 
     Raises:
         UsageError: BAD_CONFIG for a name, a type or a word that is not known.
@@ -49,12 +49,12 @@ def knobs_from(options: dict[str, object], healthy: Knobs) -> Knobs:
     hints = get_type_hints(type(healthy))
     for name, value in options.items():
         if name not in known:
-            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name!r} is none of {sorted(known)}")
+            raise UsageError(CoreCode.BAD_CONFIG, f"defects: {name!r} is none of {sorted(known)}")
         if type(value) is not type(known[name]):
             kind = type(known[name]).__name__
-            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name} must be a {kind}")
+            raise UsageError(CoreCode.BAD_CONFIG, f"defects: {name} must be a {kind}")
         words = get_args(hints[name])
         if words and value not in words:
-            raise UsageError(CoreCode.BAD_CONFIG, f"knobs: {name} is none of {words}")
+            raise UsageError(CoreCode.BAD_CONFIG, f"defects: {name} is none of {words}")
     changes: dict[str, Any] = dict(options)
     return replace(healthy, **changes)

@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tees.snp.evidence.wire import Product
-from regalia.tees.tpm.evidence.anchors import Anchors as TpmAnchors
-from regalia.tees.tpm.evidence.anchors import TpmCollateral
+from regalia.tees.tpm.evidence.anchors import TpmAnchors, TpmCollateral
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
 from regalia_testing.tees.azure.simulator import SimulatedAzure
-from regalia_testing.tees.intel.defects import IntelKnobs
+from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import SimulatedIntel
 from regalia_testing.tees.nitro.simulator import SimulatedNitro
 from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.defects import HEALTHY, Knobs
+from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import SimulatedTpm
@@ -83,13 +82,13 @@ class Sample:
 Make = Callable[[Path], Sample]  # from an absent or empty directory
 
 
-def snp_sample(platform: SimulatedPlatform, knobs: Knobs = HEALTHY) -> Sample:
+def snp_sample(platform: SimulatedPlatform, defects: SnpDefects = HEALTHY) -> Sample:
     """Of a simulated SEV-SNP platform."""
     evidence = platform.evidence(
         BINDING.report_data(),
         measurement=MEASUREMENT,
         runtime_config=RUNTIME_CONFIG,
-        knobs=knobs,
+        defects=defects,
     )
     return Sample(evidence, _snp_verifier(platform), _SNP_SIGNED)
 
@@ -108,7 +107,7 @@ def _snp_vcek(folder: Path) -> Sample:
 
 def _snp_vlek(folder: Path) -> Sample:
     platform = SimulatedPlatform.create(folder, Product.TURIN, now=NOW)
-    return snp_sample(platform, Knobs(signing_key="vlek"))
+    return snp_sample(platform, SnpDefects(signing_key="vlek"))
 
 
 def _tdx(folder: Path) -> Sample:
@@ -129,7 +128,7 @@ def _sgx(folder: Path) -> Sample:
         BINDING.report_data(),
         measurement=MEASUREMENT,
         runtime_config=RUNTIME_CONFIG,
-        knobs=IntelKnobs(version=3),
+        defects=IntelDefects(version=3),
     )
     return Sample(evidence, platform.verifier(), range(len(evidence.report)))
 

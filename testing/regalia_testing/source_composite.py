@@ -14,7 +14,7 @@ from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import DeviceEvidence, Evidence, EvidenceSource
-    from regalia_testing.tees.nvidia.defects import DeviceKnobs
+    from regalia_testing.tees.nvidia.defects import DeviceDefects
 
 
 _OWN_OPTIONS = frozenset({"devices", "device_knobs"})
@@ -26,7 +26,7 @@ class CompositeSource:
 
     cpu: EvidenceSource
     devices: SimulatedDevices
-    knobs: DeviceKnobs = HEALTHY_DEVICE
+    defects: DeviceDefects = HEALTHY_DEVICE
 
     @property
     def simulated(self) -> bool:
@@ -39,7 +39,7 @@ class CompositeSource:
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
         """Of every device, in one order."""
-        return self.devices.evidence(nonce, self.knobs)
+        return self.devices.evidence(nonce, self.defects)
 
 
 def open_source(options: dict[str, object]) -> EvidenceSource:
@@ -47,7 +47,7 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
 
     Args:
         options: those of ``simulated-snp``, and ``devices``, the directory of
-            ``SimulatedDevices``; optionally ``device_knobs``, a table of ``DeviceKnobs`` fields.
+            ``SimulatedDevices``; optionally ``device_knobs``, a table of ``DeviceDefects`` fields.
 
     Raises:
         UsageError: BAD_CONFIG, an option is missing, unknown or of the wrong type.
@@ -63,5 +63,5 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
     chosen = options.get("device_knobs", {})
     if not isinstance(chosen, dict):
         raise UsageError(CoreCode.BAD_CONFIG, "simulated-composite: `device_knobs` must be a table")
-    knobs = knobs_from(chosen, HEALTHY_DEVICE)
-    return CompositeSource(open_snp(rest), SimulatedDevices.open(Path(directory)), knobs)
+    defects = knobs_from(chosen, HEALTHY_DEVICE)
+    return CompositeSource(open_snp(rest), SimulatedDevices.open(Path(directory)), defects)

@@ -36,10 +36,10 @@ K_contra = TypeVar("K_contra", contravariant=True)
 
 
 class Issue(Protocol[K_contra]):
-    """How a simulated platform makes evidence, with what its knobs spoil in it."""
+    """How a simulated platform makes evidence, with what its defects spoil in it."""
 
     def __call__(
-        self, report_data: bytes, *, measurement: bytes, runtime_config: bytes, knobs: K_contra
+        self, report_data: bytes, *, measurement: bytes, runtime_config: bytes, defects: K_contra
     ) -> Evidence:
         """Evidence over ``report_data`` (64 bytes)."""
 
@@ -49,7 +49,7 @@ class SimulatedSource(Generic[K_contra]):
     """Issues evidence over the code that this process runs: each process is a guest."""
 
     issue: Issue[K_contra]
-    knobs: K_contra
+    defects: K_contra
     measurement: bytes  # 48; an SGX enclave's is the first 32 of them
 
     @property
@@ -63,7 +63,7 @@ class SimulatedSource(Generic[K_contra]):
             report_data,
             measurement=self.measurement,
             runtime_config=runtime_config,
-            knobs=self.knobs,
+            defects=self.defects,
         )
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
@@ -73,29 +73,29 @@ class SimulatedSource(Generic[K_contra]):
 
 def open_snp(options: dict[str, object]) -> EvidenceSource:
     """A guest on the ``SimulatedPlatform`` that the configuration names."""
-    directory, knobs = platform_options(options, snp_knobs.HEALTHY, source="simulated-snp")
+    directory, defects = platform_options(options, snp_knobs.HEALTHY, source="simulated-snp")
     # REPORT_ID is drawn at the launch of a guest.
     platform = replace(SimulatedPlatform.open(directory), report_id=secrets.token_bytes(32))
-    return SimulatedSource(platform.evidence, knobs, _measurement())
+    return SimulatedSource(platform.evidence, defects, _measurement())
 
 
 def open_tdx(options: dict[str, object]) -> EvidenceSource:
     """A TD on the ``SimulatedIntel`` that the configuration names."""
-    platform, knobs = _intel(options, intel_knobs.HEALTHY, Tee.TDX)
-    return SimulatedSource(platform.tdx_evidence, knobs, _measurement())
+    platform, defects = _intel(options, intel_knobs.HEALTHY, Tee.TDX)
+    return SimulatedSource(platform.tdx_evidence, defects, _measurement())
 
 
 def open_sgx(options: dict[str, object]) -> EvidenceSource:
     """An enclave on the ``SimulatedIntel`` that the configuration names."""
     healthy = replace(intel_knobs.HEALTHY, version=SGX_VERSION)
-    platform, knobs = _intel(options, healthy, Tee.SGX)
-    return SimulatedSource(platform.sgx_evidence, knobs, _measurement())
+    platform, defects = _intel(options, healthy, Tee.SGX)
+    return SimulatedSource(platform.sgx_evidence, defects, _measurement())
 
 
 def open_nitro(options: dict[str, object]) -> EvidenceSource:
     """An enclave on the ``SimulatedNitro`` that the configuration names."""
-    directory, knobs = platform_options(options, nitro_knobs.HEALTHY, source="simulated-nitro")
-    return SimulatedSource(SimulatedNitro.open(directory).evidence, knobs, _measurement())
+    directory, defects = platform_options(options, nitro_knobs.HEALTHY, source="simulated-nitro")
+    return SimulatedSource(SimulatedNitro.open(directory).evidence, defects, _measurement())
 
 
 def open_azure_snp(options: dict[str, object]) -> EvidenceSource:
@@ -109,19 +109,19 @@ def open_azure_tdx(options: dict[str, object]) -> EvidenceSource:
 
 
 def _intel(
-    options: dict[str, object], healthy: intel_knobs.IntelKnobs, tee: Tee
-) -> tuple[SimulatedIntel, intel_knobs.IntelKnobs]:
-    directory, knobs = platform_options(options, healthy, source=f"simulated-{tee}")
-    return SimulatedIntel.open(directory), knobs
+    options: dict[str, object], healthy: intel_knobs.IntelDefects, tee: Tee
+) -> tuple[SimulatedIntel, intel_knobs.IntelDefects]:
+    directory, defects = platform_options(options, healthy, source=f"simulated-{tee}")
+    return SimulatedIntel.open(directory), defects
 
 
 def _azure(options: dict[str, object], tee: Tee, source: str) -> EvidenceSource:
     """The paravisor "measures" the code that this process runs."""
-    directory, knobs = platform_options(options, azure_knobs.HEALTHY, source=source)
+    directory, defects = platform_options(options, azure_knobs.HEALTHY, source=source)
     platform = SimulatedAzure.open(directory)
     if platform.tee is not tee:
         raise UsageError(CoreCode.BAD_CONFIG, f"{source}: {directory} is a VM of {platform.tee}")
-    return SimulatedSource(platform.evidence, knobs, _measurement())
+    return SimulatedSource(platform.evidence, defects, _measurement())
 
 
 def _measurement() -> bytes:

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.tees.tpm.evidence.anchors import Anchors as TpmAnchors
-from regalia.tees.tpm.evidence.anchors import TpmCollateral
+from regalia.tees.tpm.evidence.anchors import TpmAnchors, TpmCollateral
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee
 from regalia_testing.composite_bench import composite_machine
 from regalia_testing.defender import MEASUREMENT, NO_LISTS, REPORT_DATA, RUNTIME_CONFIG, defend
-from regalia_testing.tees.azure.defects import AzureKnobs
+from regalia_testing.tees.azure.defects import AzureDefects
 from regalia_testing.tees.azure.simulator import SimulatedAzure
 from regalia_testing.tees.intel import defects as intel_knobs
-from regalia_testing.tees.intel.defects import IntelKnobs
+from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.nitro.defects import NitroKnobs
+from regalia_testing.tees.nitro.defects import NitroDefects
 from regalia_testing.tees.nitro.simulator import SimulatedNitro
 from regalia_testing.tees.snp import defects as snp_knobs
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
@@ -41,12 +40,12 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def snp_make(platform: SimulatedPlatform) -> Callable[..., Evidence]:
-    def make(**knobs: Any) -> Evidence:  # noqa: ANN401 - fields of Knobs
+    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of Defects
         return platform.evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=replace(snp_knobs.HEALTHY, **knobs),
+            defects=replace(snp_knobs.HEALTHY, **defects),
         )
 
     return make
@@ -82,12 +81,12 @@ def intel(tmp_path_factory: pytest.TempPathFactory) -> SimulatedIntel:
 
 
 def tdx_make(platform: SimulatedIntel) -> Callable[..., Evidence]:
-    def make(**knobs: Any) -> Evidence:  # noqa: ANN401 - fields of IntelKnobs
+    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of IntelDefects
         return platform.tdx_evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=IntelKnobs(**knobs),
+            defects=IntelDefects(**defects),
         )
 
     return make
@@ -100,12 +99,12 @@ def tdx(intel: SimulatedIntel) -> Defender:
 
 @pytest.fixture(scope="session")
 def sgx(intel: SimulatedIntel) -> Defender:
-    def make(**knobs: Any) -> Evidence:  # noqa: ANN401 - fields of IntelKnobs
+    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of IntelDefects
         return intel.sgx_evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=replace(intel_knobs.HEALTHY, version=3, **knobs),
+            defects=replace(intel_knobs.HEALTHY, version=3, **defects),
         )
 
     return defend(make, intel.verifier(), NOW)
@@ -119,7 +118,7 @@ def enrolled_tpm() -> SimulatedTpm:
 
 @pytest.fixture(scope="session")
 def tpm(enrolled_tpm: SimulatedTpm) -> Defender:
-    """The knobs are fields of the TPM; a boot brings its own registers."""
+    """The defects are fields of the TPM; a boot brings its own registers."""
 
     def make(**changes: Any) -> Evidence:  # noqa: ANN401 - fields of SimulatedTpm
         if "boot" in changes and "pcrs" not in changes:
@@ -153,12 +152,12 @@ def gpu_machine(
 
 
 def azure_defender(vm: SimulatedAzure, verifier: Verifier) -> Defender:
-    def make(**knobs: Any) -> Evidence:  # noqa: ANN401 - fields of AzureKnobs
+    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of AzureDefects
         return vm.evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=AzureKnobs(**knobs),
+            defects=AzureDefects(**defects),
         )
 
     return defend(make, verifier, NOW)
@@ -195,12 +194,12 @@ def nitro(tmp_path_factory: pytest.TempPathFactory) -> Defender:
     folder = tmp_path_factory.mktemp("attacked") / "nitro"
     platform = SimulatedNitro.create(folder, clock=lambda: NOW)
 
-    def make(**knobs: Any) -> Evidence:  # noqa: ANN401 - fields of NitroKnobs
+    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of NitroDefects
         return platform.evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=NitroKnobs(**knobs),
+            defects=NitroDefects(**defects),
         )
 
     verifier = Verifier(TrustAnchors(nitro=platform.anchors()), CollateralSet((), ()))

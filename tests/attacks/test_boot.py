@@ -196,7 +196,7 @@ def test_secure_boot_off(tpm: Defender, azure_vm: Defender) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tee", "knobs"),
+    ("tee", "defects"),
     [
         ("snp", {"wrong_host_data": True}),
         ("tdx", {"wrong_config": True}),
@@ -207,8 +207,8 @@ def test_secure_boot_off(tpm: Defender, azure_vm: Defender) -> None:
     ],
 )
 def test_a_configuration_that_the_hardware_did_not_record(
-    request: pytest.FixtureRequest, tee: str, knobs: dict[str, bool]
+    request: pytest.FixtureRequest, tee: str, defects: dict[str, bool]
 ) -> None:
     """A runtime pointed at another owner, log or model."""
     defender: Defender = request.getfixturevalue(tee)
-    assert "CONFIG_MISMATCH" in defender.against(**knobs)
+    assert "CONFIG_MISMATCH" in defender.against(**defects)

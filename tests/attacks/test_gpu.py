@@ -94,16 +94,16 @@ def test_gpu_relay(
 
 
 @pytest.mark.parametrize(
-    ("knobs", "code"),
+    ("defects", "code"),
     [
         ({"feature": 0}, "DEVICE_FEATURE_DENIED"),  # MPT where SPT was pinned
         ({"old_opaque": True}, "DEVICE_FEATURE_DENIED"),  # states no mode at all
     ],
 )
 def test_gpu_without_the_confidential_mode(
-    gpu_machine: CompositeMachine, pinned: list[Device], knobs: dict[str, Any], code: str
+    gpu_machine: CompositeMachine, pinned: list[Device], defects: dict[str, Any], code: str
 ) -> None:
-    spoiled = gpu_machine.all(replace(HEALTHY_DEVICE, **knobs))
+    spoiled = gpu_machine.all(replace(HEALTHY_DEVICE, **defects))
     devices = (gpu_machine.all()[0], spoiled[1])
     claims = gpu_machine.verify(gpu_machine.evidence(devices))
     assert code in codes(pinned, claims)

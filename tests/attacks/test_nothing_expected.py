@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.core.errors import ParseError
 from regalia.policy.documents import SECTIONS, Platform, parse_client_policy
 from regalia.policy.evaluate import evaluate_client, evaluate_release
@@ -49,7 +49,7 @@ VERIFIERS: tuple[Callable[..., object], ...] = (
 )
 EXPECTED = {"report_data", "nonce", "binding", "expected"}
 # What a caller may leave out: it decides nothing.
-OPTIONAL = {"trail"}
+OPTIONAL = {"check_log"}
 TEES = ("snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm", "tpm")
 
 
@@ -66,8 +66,8 @@ def test_expected_values_are_required_arguments(verify: Callable[..., object]) -
 
 def test_circumstances_are_required_arguments() -> None:
     """What a verifier learns from ``at`` is not left out there either."""
-    parameters = inspect.signature(Circumstances).parameters
-    assert set(parameters) == {"now", "rule", "cache", "trail"}
+    parameters = inspect.signature(AppraisalContext).parameters
+    assert set(parameters) == {"now", "rule", "cache", "check_log"}
     for name, parameter in parameters.items():
         if name in OPTIONAL:
             continue

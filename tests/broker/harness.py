@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.broker.app import create_app
 from regalia.broker.appraise import Appraiser
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from regalia.policy.documents import ReleasePolicy
     from regalia.wire.evidence import Evidence
     from regalia.wire.release import LoggedRecord, ReleaseRecord
-    from regalia_testing.tees.snp.defects import Knobs
+    from regalia_testing.tees.snp.defects import SnpDefects
 
 ORIGIN = "log.example/regalia"
 MEASUREMENT = hashlib.sha384(b"the accepted image").digest()
@@ -144,7 +144,7 @@ class SpyStore:
 class Deviation:
     """What one request does differently from a healthy runtime."""
 
-    knobs: Knobs = HEALTHY
+    defects: SnpDefects = HEALTHY
     role: Role = Role.RELEASE
     audience: str | None = None
     bound_key: bytes | None = None  # evidence is over another HPKE key than the request's
@@ -236,7 +236,7 @@ class World:
             anchors=platform.anchors(),
             collateral=platform.collateral(),
             report_data=report_data,
-            at=Circumstances(now=self.now, rule=REQUIRED, cache=Cache()),
+            at=AppraisalContext(now=self.now, rule=REQUIRED, cache=Cache()),
         )
         pinned = pin_release(claims, config, choices, now=self.now)
         return msgspec.structs.replace(pinned, **changes)
@@ -344,7 +344,7 @@ class World:
             binding.report_data(),
             measurement=deviation.measurement,
             runtime_config=(deviation.config or self.runtime_config()).encode(),
-            knobs=deviation.knobs,
+            defects=deviation.defects,
         )
 
     def request(

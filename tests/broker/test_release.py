@@ -16,7 +16,7 @@ from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tlog.verify import verify_proof
 from regalia.wire.evidence import Role
 from regalia_testing.tees.snp.authority import AuthorityKeys
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def test_the_released_key_is_bound_to_model_lease_and_entry(world: World) -> Non
 
 
 UNGENUINE: list[tuple[str, Deviation, str]] = [
-    ("bad signature", Deviation(knobs=Knobs(bad_signature=True)), "SIGNATURE_INVALID"),
-    ("stale nonce", Deviation(knobs=Knobs(stale_nonce=True)), "NONCE_MISMATCH"),
-    ("no report data", Deviation(knobs=Knobs(zero_report_data=True)), "NONCE_MISMATCH"),
-    ("masked chip", Deviation(knobs=Knobs(mask_chip_id=True)), "LEAF_BINDING_MISMATCH"),
-    ("no chain", Deviation(knobs=Knobs(no_endorsements=True)), "COLLATERAL_MISSING"),
+    ("bad signature", Deviation(defects=SnpDefects(bad_signature=True)), "SIGNATURE_INVALID"),
+    ("stale nonce", Deviation(defects=SnpDefects(stale_nonce=True)), "NONCE_MISMATCH"),
+    ("no report data", Deviation(defects=SnpDefects(zero_report_data=True)), "NONCE_MISMATCH"),
+    ("masked chip", Deviation(defects=SnpDefects(mask_chip_id=True)), "LEAF_BINDING_MISMATCH"),
+    ("no chain", Deviation(defects=SnpDefects(no_endorsements=True)), "COLLATERAL_MISSING"),
     ("wrong role", Deviation(role=Role.SERVE), "NONCE_MISMATCH"),
     ("other audience", Deviation(audience="log.evil.example"), "NONCE_MISMATCH"),
     ("other key", Deviation(bound_key=b"k" * 1216), "NONCE_MISMATCH"),
@@ -119,13 +119,17 @@ def test_evidence_of_another_chip(world: World, tmp_path: Path) -> None:
 
 
 UNACCEPTABLE: list[tuple[str, Deviation, str]] = [
-    ("debug", Deviation(knobs=Knobs(debug=True)), "DEBUG_ENABLED"),
-    ("migration", Deviation(knobs=Knobs(migrate=True)), "MIGRATION_ALLOWED"),
-    ("old tcb", Deviation(knobs=Knobs(old_tcb=True)), "TCB_BELOW_MINIMUM"),
-    ("vmpl", Deviation(knobs=Knobs(vmpl=1)), "VMPL_MISMATCH"),
+    ("debug", Deviation(defects=SnpDefects(debug=True)), "DEBUG_ENABLED"),
+    ("migration", Deviation(defects=SnpDefects(migrate=True)), "MIGRATION_ALLOWED"),
+    ("old tcb", Deviation(defects=SnpDefects(old_tcb=True)), "TCB_BELOW_MINIMUM"),
+    ("vmpl", Deviation(defects=SnpDefects(vmpl=1)), "VMPL_MISMATCH"),
     ("measurement", Deviation(measurement=b"m" * 48), "MEASUREMENT_UNKNOWN"),
-    ("alias check", Deviation(knobs=Knobs(missing_alias_check=True)), "PLATFORM_FLAG_MISSING"),
-    ("provisional", Deviation(knobs=Knobs(provisional_firmware=True)), "TCB_PROVISIONAL"),
+    (
+        "alias check",
+        Deviation(defects=SnpDefects(missing_alias_check=True)),
+        "PLATFORM_FLAG_MISSING",
+    ),
+    ("provisional", Deviation(defects=SnpDefects(provisional_firmware=True)), "TCB_PROVISIONAL"),
     ("older model", Deviation(request={"model_version": 2}), "MODEL_ROLLBACK"),
     ("newer model", Deviation(request={"model_version": 4}), "MODEL_VERSION_MISMATCH"),
 ]
@@ -147,10 +151,10 @@ def test_what_is_not_acceptable_is_denied_and_logged(
 
 
 def test_all_reasons_are_given_at_once(world: World) -> None:
-    worst = Deviation(
-        knobs=Knobs(debug=True, vmpl=1), measurement=b"m" * 48, request={"model_version": 1}
+    weakest = Deviation(
+        defects=SnpDefects(debug=True, vmpl=1), measurement=b"m" * 48, request={"model_version": 1}
     )
-    codes = world.denied(world.ask(worst))
+    codes = world.denied(world.ask(weakest))
     assert {"DEBUG_ENABLED", "VMPL_MISMATCH", "MEASUREMENT_UNKNOWN", "MODEL_ROLLBACK"} <= set(codes)
 
 

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from broker_harness import MODEL_KEY, Deviation
 
 from regalia.broker.challenges import ConsumedChallenge, IssuedFor
-from regalia.broker.service import Cleared
+from regalia.broker.service import AuthorizedRelease
 from regalia.core.codec import b64
 from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.keys.codes import KeysCode
 from regalia.tlog.verify import verify_proof
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_no_key_comes_out_when_the_log_cannot_be_written(world: World) -> None:
 
 
 def test_a_denial_that_cannot_be_logged_is_no_decision_either(world: World) -> None:
-    request = world.request(world.challenge(), Deviation(knobs=Knobs(debug=True)))
+    request = world.request(world.challenge(), Deviation(defects=SnpDefects(debug=True)))
     impatient(world.log_engine)
     holder = lock(world.folder / "log.db")
     answer = world.post("/v1/release", request)
@@ -93,7 +93,7 @@ def test_steps_cannot_be_made_by_hand() -> None:
     with pytest.raises(TypeError, match="consume"):
         ConsumedChallenge(b"c" * 32, IssuedFor("", "", nothing), object())
     with pytest.raises(TypeError, match="steps"):
-        Cleared(nothing, nothing, nothing, nothing, nothing, nothing, object())
+        AuthorizedRelease(nothing, nothing, nothing, nothing, nothing, nothing, object())
 
 
 def test_a_key_store_that_fails_gives_the_lease_back(
@@ -199,7 +199,7 @@ def test_policy_replaced_between_challenge_and_release(world: World) -> None:
 
 def test_nothing_secret_is_said_anywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     answer = world.ask()
-    world.ask(Deviation(knobs=Knobs(debug=True)))
+    world.ask(Deviation(defects=SnpDefects(debug=True)))
     world.ask(Deviation(evidence=b"rubbish"))
     printed = capsys.readouterr()
     metrics = world.http("GET", "/metrics").text

@@ -208,8 +208,8 @@ def test_nobody_listens(
 
 def intel_evidence(platform: SimulatedIntel, kind: str) -> Evidence:
     make = platform.tdx_evidence if kind == "tdx" else platform.sgx_evidence
-    knobs = replace(HEALTHY, version=5 if kind == "tdx" else 3)
-    return make(REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG, knobs=knobs)
+    defects = replace(HEALTHY, version=5 if kind == "tdx" else 3)
+    return make(REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG, defects=defects)
 
 
 def prepare_intel(platform: SimulatedIntel, server: VendorServer, kind: str) -> list[str]:

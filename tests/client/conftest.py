@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from regalia.host.clock import Clock as AnyClock
     from regalia.policy.documents import ClientPolicy
     from regalia.wire.release import LogProof
-    from regalia_testing.tees.snp.defects import Knobs
+    from regalia_testing.tees.snp.defects import SnpDefects
 
 URL = "http://runtime.test"
 NEEDLE = "the prompt that nobody else may read"
@@ -88,7 +88,7 @@ class Runtime:
     clock: AnyClock
     proof: LogProof | None = None
     keys: KemKeyPair = field(default_factory=lambda: generate_keypair(Kem.X_WING))
-    knobs: Knobs = HEALTHY
+    defects: SnpDefects = HEALTHY
     measurement: bytes = MEASUREMENT
     version: int = VERSION
     wrap: bytes = b"wrap key"
@@ -108,7 +108,7 @@ class Runtime:
             shown.binding(challenge).report_data(),
             measurement=self.measurement,
             runtime_config=self.config.encode(),
-            knobs=self.knobs,
+            defects=self.defects,
         )
         return replace(shown, evidence=evidence)
 

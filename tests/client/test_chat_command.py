@@ -14,7 +14,7 @@ from regalia.cli.main import run
 from regalia.client.chat import ChatClient, Message, printable
 from regalia.core.errors import ParseError, UnavailableError
 from regalia.wire.serving import EVIDENCE_PATH, SEALED_PATH
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,17 +152,20 @@ def test_json_and_a_terminal(
 
 @pytest.mark.parametrize(
     "refusal",
-    [(Knobs(bad_signature=True), 5, "SIGNATURE_INVALID"), (Knobs(debug=True), 6, "DEBUG_ENABLED")],
+    [
+        (SnpDefects(bad_signature=True), 5, "SIGNATURE_INVALID"),
+        (SnpDefects(debug=True), 6, "DEBUG_ENABLED"),
+    ],
     ids=["not_genuine", "not_acceptable"],
 )
 def test_refused_runtime(
     args: list[str],
     live: tuple[object, str],
     capsys: pytest.CaptureFixture,
-    refusal: tuple[Knobs, int, str],
+    refusal: tuple[SnpDefects, int, str],
 ) -> None:
     relay, _ = live
-    relay.runtime.knobs, status, code = refusal
+    relay.runtime.defects, status, code = refusal
     assert run([*args, "--once", NEEDLE]) == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -176,7 +179,7 @@ def test_refused_runtime(
 def test_all_reasons_are_printed(
     args: list[str], live: tuple[object, str], capsys: pytest.CaptureFixture
 ) -> None:
-    live[0].runtime.knobs = Knobs(debug=True, vmpl=1, missing_alias_check=True)
+    live[0].runtime.defects = SnpDefects(debug=True, vmpl=1, missing_alias_check=True)
     assert run([*args, "--once", NEEDLE]) == 6
     err = capsys.readouterr().err
     for code in ("DEBUG_ENABLED", "VMPL_MISMATCH", "PLATFORM_FLAG_MISSING"):

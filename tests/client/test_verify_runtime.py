@@ -32,7 +32,7 @@ from regalia.tlog.note import verifier_key_text
 from regalia.verifier.anchors import TrustAnchors
 from regalia.wire.evidence import Role
 from regalia.wire.serving import EVIDENCE_PATH, parse_challenge
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,21 +99,21 @@ def test_every_question_has_a_new_challenge(relay: object, trust: ClientTrust) -
 
 
 @pytest.mark.parametrize(
-    ("knobs", "code"),
+    ("defects", "code"),
     [
-        (Knobs(debug=True), "DEBUG_ENABLED"),
-        (Knobs(vmpl=1), "VMPL_MISMATCH"),
-        (Knobs(missing_alias_check=True), "PLATFORM_FLAG_MISSING"),
-        (Knobs(bad_signature=True), "SIGNATURE_INVALID"),
-        (Knobs(leaf_tcb_mismatch=True), "LEAF_BINDING_MISMATCH"),
-        (Knobs(stale_nonce=True), "NONCE_MISMATCH"),
-        (Knobs(wrong_measurement=True), "MEASUREMENT_UNKNOWN"),
-        (Knobs(wrong_host_data=True), "CONFIG_MISMATCH"),
+        (SnpDefects(debug=True), "DEBUG_ENABLED"),
+        (SnpDefects(vmpl=1), "VMPL_MISMATCH"),
+        (SnpDefects(missing_alias_check=True), "PLATFORM_FLAG_MISSING"),
+        (SnpDefects(bad_signature=True), "SIGNATURE_INVALID"),
+        (SnpDefects(leaf_tcb_mismatch=True), "LEAF_BINDING_MISMATCH"),
+        (SnpDefects(stale_nonce=True), "NONCE_MISMATCH"),
+        (SnpDefects(wrong_measurement=True), "MEASUREMENT_UNKNOWN"),
+        (SnpDefects(wrong_host_data=True), "CONFIG_MISMATCH"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_bad_platform(relay: object, trust: ClientTrust, knobs: Knobs, code: str) -> None:
-    relay.runtime.knobs = knobs
+def test_bad_platform(relay: object, trust: ClientTrust, defects: SnpDefects, code: str) -> None:
+    relay.runtime.defects = defects
     assert refused(relay, trust).code.name == code
 
 
@@ -210,7 +210,7 @@ def test_production_roots_refuse_simulation(relay: object, trust: ClientTrust) -
 def test_all_reasons_are_told(
     relay: object, trust: ClientTrust, make_policy: Callable[..., ClientPolicy]
 ) -> None:
-    relay.runtime.knobs = Knobs(debug=True, vmpl=2)
+    relay.runtime.defects = SnpDefects(debug=True, vmpl=2)
     policy = make_policy(model={"id": "model:" + "0" * 64, "version_minimum": 9})
     error = refused(relay, dataclasses.replace(trust, policy=policy))
     assert isinstance(error, PolicyDenied)

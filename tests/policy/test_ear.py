@@ -62,9 +62,9 @@ def vectors() -> st.SearchStrategy[TrustVector]:
 @given(vectors())
 def test_a_vector_is_as_good_as_its_worst_claim(vector: TrustVector) -> None:
     found = {tier(value) for value in vector.claims().values()}
-    for worst in (Status.CONTRAINDICATED, Status.WARNING, Status.AFFIRMING, Status.NONE):
-        if worst in found:
-            assert vector.status() is worst
+    for weakest in (Status.CONTRAINDICATED, Status.WARNING, Status.AFFIRMING, Status.NONE):
+        if weakest in found:
+            assert vector.status() is weakest
             break
 
 

@@ -19,7 +19,7 @@ from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia.wire.serving import ServingEvidence
 from regalia_testing.sealed import seal_bench, write_model
 from regalia_testing.tees.snp.authority import AuthorityKeys
-from regalia_testing.tees.snp.defects import HEALTHY, Knobs
+from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 
 if TYPE_CHECKING:
@@ -59,16 +59,16 @@ class Bench:
 
     def evidence(
         self,
-        knobs: Knobs = HEALTHY,
+        defects: SnpDefects = HEALTHY,
         report_data: bytes = REPORT_DATA,
         **config: Any,  # noqa: ANN401
     ) -> Evidence:
-        measurement = bytes(48) if knobs.wrong_measurement else MEASUREMENT
+        measurement = bytes(48) if defects.wrong_measurement else MEASUREMENT
         return self.platform.evidence(
             report_data,
             measurement=measurement,
             runtime_config=self.config(**config).encode(),
-            knobs=knobs,
+            defects=defects,
         )
 
     def write(self, name: str, data: bytes) -> str:
@@ -201,23 +201,23 @@ def test_pin_with_any_report_data_warns_of_a_replay(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "code"),
+    ("defects", "code"),
     [
-        (Knobs(debug=True), "DEBUG_ENABLED"),
-        (Knobs(migrate=True), "MIGRATION_ALLOWED"),
-        (Knobs(wrong_host_data=True), "CONFIG_MISMATCH"),
+        (SnpDefects(debug=True), "DEBUG_ENABLED"),
+        (SnpDefects(migrate=True), "MIGRATION_ALLOWED"),
+        (SnpDefects(wrong_host_data=True), "CONFIG_MISMATCH"),
     ],
 )
 def test_evidence_that_no_policy_can_accept_is_not_pinned(
-    bench: Bench, knobs: Knobs, code: str
+    bench: Bench, defects: SnpDefects, code: str
 ) -> None:
-    source = bench.write("bad.json", bench.evidence(knobs).encode())
+    source = bench.write("bad.json", bench.evidence(defects).encode())
     assert bench.refused(*bench.pin(source=source), status=6) == code
     assert not (bench.folder / "policy.json").exists()
 
 
 def test_pin_refuses_what_is_not_genuine(bench: Bench) -> None:
-    forged = bench.write("bad.json", bench.evidence(Knobs(bad_signature=True)).encode())
+    forged = bench.write("bad.json", bench.evidence(SnpDefects(bad_signature=True)).encode())
     assert bench.refused(*bench.pin(source=forged), status=5) == "SIGNATURE_INVALID"
     real_roots = [each for each in bench.pin() if "anchor" not in each and "ark.der" not in each]
     assert bench.refused(*real_roots, status=5) == "ROOT_UNTRUSTED"
@@ -424,28 +424,28 @@ def test_explain_allows_the_evidence_that_was_pinned(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "codes"),
+    ("defects", "codes"),
     [
-        (Knobs(debug=True), ["DEBUG_ENABLED"]),
-        (Knobs(migrate=True), ["MIGRATION_ALLOWED"]),
-        (Knobs(wrong_measurement=True), ["MEASUREMENT_UNKNOWN"]),
-        (Knobs(wrong_host_data=True), ["HOST_DATA_UNKNOWN", "CONFIG_MISMATCH"]),
-        (Knobs(vmpl=1), ["VMPL_MISMATCH"]),
-        (Knobs(old_launch_tcb=True), ["TCB_BELOW_MINIMUM"]),
-        (Knobs(old_tcb=True), ["TCB_BELOW_MINIMUM"] * 3),
-        (Knobs(provisional_firmware=True), ["TCB_PROVISIONAL"]),
-        (Knobs(missing_alias_check=True), ["PLATFORM_FLAG_MISSING"]),
-        (Knobs(missing_ecc=True), ["PLATFORM_FLAG_MISSING"]),
-        (Knobs(signing_key="vlek"), ["SIGNING_KEY_DENIED", "EMPTY_RULE"]),
-        (Knobs(debug=True, vmpl=2, missing_ecc=True), None),
+        (SnpDefects(debug=True), ["DEBUG_ENABLED"]),
+        (SnpDefects(migrate=True), ["MIGRATION_ALLOWED"]),
+        (SnpDefects(wrong_measurement=True), ["MEASUREMENT_UNKNOWN"]),
+        (SnpDefects(wrong_host_data=True), ["HOST_DATA_UNKNOWN", "CONFIG_MISMATCH"]),
+        (SnpDefects(vmpl=1), ["VMPL_MISMATCH"]),
+        (SnpDefects(old_launch_tcb=True), ["TCB_BELOW_MINIMUM"]),
+        (SnpDefects(old_tcb=True), ["TCB_BELOW_MINIMUM"] * 3),
+        (SnpDefects(provisional_firmware=True), ["TCB_PROVISIONAL"]),
+        (SnpDefects(missing_alias_check=True), ["PLATFORM_FLAG_MISSING"]),
+        (SnpDefects(missing_ecc=True), ["PLATFORM_FLAG_MISSING"]),
+        (SnpDefects(signing_key="vlek"), ["SIGNING_KEY_DENIED", "EMPTY_RULE"]),
+        (SnpDefects(debug=True, vmpl=2, missing_ecc=True), None),
     ],
 )
 def test_explain_says_why_evidence_is_denied(
-    bench: Bench, knobs: Knobs, codes: list[str] | None
+    bench: Bench, defects: SnpDefects, codes: list[str] | None
 ) -> None:
     """The whole way: format-true report, the real verifier, a signed policy, every reason."""
     policy = bench.pinned()
-    file = bench.write("defect.json", bench.evidence(knobs).encode())
+    file = bench.write("defect.json", bench.evidence(defects).encode())
     args = ("explain", policy, "--evidence", file, *bench.verify_with())
     body = bench.json(*args, status=6)
     assert body["ok"] is False
@@ -480,7 +480,7 @@ def test_explain_supposes_facts(bench: Bench) -> None:
 
 def test_explain_several_pieces_of_evidence_and_a_client_policy(bench: Bench) -> None:
     bench.json(*bench.pin("--client-out", bench.path("client.json")))
-    bad = bench.write("bad.json", bench.evidence(Knobs(vmpl=3)).encode())
+    bad = bench.write("bad.json", bench.evidence(SnpDefects(vmpl=3)).encode())
     body = bench.json(
         *("explain", bench.path("client.json"), "--evidence", bench.path("evidence.json")),
         *("--evidence", bad, *bench.verify_with()),
@@ -491,7 +491,7 @@ def test_explain_several_pieces_of_evidence_and_a_client_policy(bench: Bench) ->
 
 def test_explain_of_evidence_that_is_not_genuine_is_a_refusal(bench: Bench) -> None:
     policy = bench.pinned()
-    forged = bench.write("bad.json", bench.evidence(Knobs(bad_signature=True)).encode())
+    forged = bench.write("bad.json", bench.evidence(SnpDefects(bad_signature=True)).encode())
     args = ("explain", policy, "--evidence", forged, *bench.verify_with())
     assert bench.refused(*args, status=5) == "SIGNATURE_INVALID"
 

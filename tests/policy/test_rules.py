@@ -230,7 +230,7 @@ def test_text_from_the_attester_is_shown_tamely(scene: Scene) -> None:
 def test_the_longest_denial_fits_into_a_release_record(scene: Scene) -> None:
     """Whatever the attester sends and however long the policy is, the denial can be logged."""
     wild = "\\" * 5000
-    worst = (
+    weakest = (
         scene.configure("log_key", wild)
         .configure("egress", [f"{wild}{n}" for n in range(256)])
         .configure("placement.region", wild)
@@ -257,9 +257,9 @@ def test_the_longest_denial_fits_into_a_release_record(scene: Scene) -> None:
     )
     words = [f"{n:0128}" for n in range(1024)]
     for path in ("regions", "sites", "tiers"):
-        worst = worst.demand(f"placement.{path}", words)
-    worst = (
-        worst.demand(f"{SNP}.csp_ids", words)
+        weakest = weakest.demand(f"placement.{path}", words)
+    weakest = (
+        weakest.demand(f"{SNP}.csp_ids", words)
         .demand("runtime.egress", [f"{word}:1" for word in words])
         .demand("approvals.approvers", [f"key:{n:064x}" for n in range(1024)])
         .demand("approvals.threshold", 16)
@@ -267,7 +267,7 @@ def test_the_longest_denial_fits_into_a_release_record(scene: Scene) -> None:
         .attest(devices=tuple(gpu_claims(n, model=words[n], debug=True) for n in range(64)))
         .demand("conditions", [f"'{n:01022}'" for n in range(31)] + ["\\" * 1024])
     )
-    verdict = worst.verdict()
+    verdict = weakest.verdict()
     assert isinstance(verdict, Deny)
     assert len({each.code for each in verdict.reasons}) > 20
     reasons = [{"code": each.code.name, "what": each.what} for each in verdict.reasons]

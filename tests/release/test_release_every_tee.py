@@ -330,7 +330,7 @@ class Relayed:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "code"),
+    ("defects", "code"),
     [
         ({"wrong_measurement": 9}, "RIM_MISMATCH"),
         ({"stale_nonce": True}, "NONCE_MISMATCH"),
@@ -341,11 +341,11 @@ class Relayed:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_defect_of_the_devices(
-    composite: MachineWorld, knobs: dict[str, object], code: str
+    composite: MachineWorld, defects: dict[str, object], code: str
 ) -> None:
     options = dict(composite.machine.options)
     own = dict(options["device_knobs"])
-    bad = replace(composite.machine, options={**options, "device_knobs": {**own, **knobs}})
+    bad = replace(composite.machine, options={**options, "device_knobs": {**own, **defects}})
     assert code in composite.codes(composite.attester(machine=bad))
 
 

@@ -100,8 +100,8 @@ class Site:
         (folder / "owner.key").chmod(0o600)
         (folder / "owner.pub").write_bytes(owner.verify_key.to_pem())
 
-    def runtime(self, broker: str, *, knobs: str = "") -> Path:
-        path = self.folder / f"runtime{bool(knobs)}.toml"
+    def runtime(self, broker: str, *, defects: str = "") -> Path:
+        path = self.folder / f"runtime{bool(defects)}.toml"
         settings = {
             "store": str(self.world.sealed),
             "broker": broker,
@@ -110,7 +110,7 @@ class Site:
             "served_name": "tiny",
         }
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-        lines += ["dangerous_simulated_tee = true", self.world.machine.section() + knobs]
+        lines += ["dangerous_simulated_tee = true", self.world.machine.section() + defects]
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -170,7 +170,8 @@ def test_pin_release_serve_and_chat(site: Site) -> None:
         )
         broker = f"http://{facts['listen']}"
         refused = run(
-            *("serve", "--config", site.runtime(broker, knobs="knobs = {debug = true}\n")), status=6
+            *("serve", "--config", site.runtime(broker, defects="defects = {debug = true}\n")),
+            status=6,
         )
         assert refused["error"]["code"] == "RELEASE_DENIED"
         assert "DEBUG_ENABLED" in json.dumps(refused)

@@ -2,7 +2,7 @@
 
     world = MachineWorld(folder, shared, keys, machine)
     world.release(world.attester())            a whole release, as a runtime does it
-    world.ask(world.attester(knobs))           one answer of the broker, whatever it is
+    world.ask(world.attester(defects))           one answer of the broker, whatever it is
     world.appraise(world.serving(...))         what a client makes of the runtime
 
 ``conftest.py`` loads this file under the name ``release_worlds``.
@@ -171,8 +171,8 @@ class MachineWorld(World):
         source: EvidenceSource = (machine or self.machine).open(defect)
         if devices is not None:
             cpu = source.cpu if isinstance(source, CompositeSource) else source
-            knobs = {"knobs": source.knobs} if isinstance(source, CompositeSource) else {}
-            source = CompositeSource(cpu, devices, **knobs)
+            defects = {"defects": source.defects} if isinstance(source, CompositeSource) else {}
+            source = CompositeSource(cpu, devices, **defects)
         config = measured or self.runtime_config()
         return Attester(source, config.encode(), keys or self.keys, model_id or self.model_id)
 

@@ -18,7 +18,7 @@ import openai
 from broker_harness import KEK, World
 
 import regalia
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import ClientTrust
@@ -83,7 +83,7 @@ class RealWorld(World):
             anchors=platform.anchors(),
             collateral=platform.collateral(),
             report_data=report_data,
-            at=Circumstances(now=self.now, rule=REQUIRED, cache=Cache()),
+            at=AppraisalContext(now=self.now, rule=REQUIRED, cache=Cache()),
         )
 
     def choices(self) -> OwnerChoices:

@@ -19,7 +19,7 @@ broker = "http://127.0.0.1:8470"
 measured_config = "measured.json"
 [evidence]
 source = "simulated-snp"
-options = { platform = "p", knobs = { debug = true } }
+options = { platform = "p", defects = { debug = true } }
 """
 
 
@@ -37,7 +37,7 @@ def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
         "127.0.0.1:8443",
         "transformers",
     )
-    assert read.evidence.options == {"platform": "p", "knobs": {"debug": True}}
+    assert read.evidence.options == {"platform": "p", "defects": {"debug": True}}
     assert read.limits.queue == 32
 
 

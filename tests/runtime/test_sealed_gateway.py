@@ -251,27 +251,27 @@ def test_dates_at_the_edge(gate: Gate) -> None:
 def test_the_clock_does_not_go_back_for_replays() -> None:
     now = NOW
     memory = ReplayMemory(lambda: now, capacity=10)
-    memory.admit(b"a", http_date(NOW).decode())
+    memory.require_admissible(b"a", http_date(NOW).decode())
     now = NOW + timedelta(seconds=1000)
-    memory.admit(b"b", http_date(now).decode())
+    memory.require_admissible(b"b", http_date(now).decode())
     assert len(memory) == 1, "the first one is forgotten"
     now = NOW  # the host turns the clock back and plays the first one again
     with pytest.raises(ApiError, match="REQUEST_DATE_REFUSED"):
-        memory.admit(b"a", http_date(NOW).decode())
+        memory.require_admissible(b"a", http_date(NOW).decode())
 
 
 def test_a_future_date_is_remembered_as_long_as_it_lasts() -> None:
     now = NOW
     memory = ReplayMemory(lambda: now)
     late = http_date(NOW + timedelta(seconds=120)).decode()
-    memory.admit(b"a", late)
+    memory.require_admissible(b"a", late)
     for seconds in (0, 120, 239, 240):
         now = NOW + timedelta(seconds=seconds)
         with pytest.raises(ApiError, match="REQUEST_REPLAYED"):
-            memory.admit(b"a", late)
+            memory.require_admissible(b"a", late)
     now = NOW + timedelta(seconds=241)
     with pytest.raises(ApiError, match="REQUEST_DATE_REFUSED"):
-        memory.admit(b"a", late)
+        memory.require_admissible(b"a", late)
 
 
 def test_a_full_memory_refuses(bench: Bench) -> None:

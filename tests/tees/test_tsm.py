@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageError
 from regalia.tees.intel.evidence import prepare, verify_tdx
@@ -30,7 +30,7 @@ from regalia_testing.tees.azure.bench import REQUIRED
 from regalia_testing.tees.intel.quotes import Workload
 from regalia_testing.tees.intel.simulator import SimulatedIntel
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tsm import FakeTsm
 
@@ -53,8 +53,8 @@ def table(snp: SimulatedPlatform) -> bytes:
 
 def kernel(snp: SimulatedPlatform, **changes: object) -> FakeTsm:
     def report(data: bytes, privlevel: int) -> bytes:
-        knobs = Knobs(vmpl=max(privlevel, 0))
-        return snp.report(data, measurement=MEASUREMENT, host_data=bytes(32), knobs=knobs)
+        defects = SnpDefects(vmpl=max(privlevel, 0))
+        return snp.report(data, measurement=MEASUREMENT, host_data=bytes(32), defects=defects)
 
     return FakeTsm("sev_guest", report, table(snp), **changes)  # type: ignore[arg-type] # fields
 
@@ -71,7 +71,7 @@ def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
         anchors=snp.anchors(),
         collateral=snp.collateral(),
         report_data=REPORT_DATA,
-        at=Circumstances(now=NOW, rule=REQUIRED, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=REQUIRED, cache=Cache()),
     )
     assert claims.measurement == MEASUREMENT
     assert evidence.endorsements[1:] == (snp.ask, snp.ark)
@@ -104,7 +104,7 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
         anchors=anchors,
         collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),
         report_data=REPORT_DATA,
-        at=Circumstances(now=NOW, rule=REQUIRED, cache=cache),
+        at=AppraisalContext(now=NOW, rule=REQUIRED, cache=cache),
     )
     assert claims.mr_td == MEASUREMENT
     log.write_bytes(boot.event_log)

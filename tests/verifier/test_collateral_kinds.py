@@ -14,13 +14,13 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.appraisal.pki import Cache, parse_certificate
 from regalia.core.types import KeyFingerprint
 from regalia.tees.intel.evidence import IntelAnchors
-from regalia.tees.intel.evidence.prepared import prepare
+from regalia.tees.intel.evidence.verified_collateral import prepare
 from regalia.verifier.collateral import (
     CollateralSet,
     Dates,
     collect,
     dates_of,
-    lowered,
+    mark_grace,
     needs_of,
     parse_collateral,
     parse_intel,
@@ -250,14 +250,14 @@ def test_dates(bench: SnpBench) -> None:
 def test_grace_lowers_what_is_known_and_raises_nothing(bench: SnpBench) -> None:
     claims = bench.verify(bench.evidence())
     assert claims.revocation is Revocation.CHECKED
-    late = lowered(claims)
+    late = mark_grace(claims)
     assert late.revocation is Revocation.GRACE
     assert (late.chip_id, late.report_data) == (claims.chip_id, claims.report_data)
-    assert lowered(late) == late
+    assert mark_grace(late) == late
     lenient = replace(bench, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
     without = replace(bench.platform.collateral(), crls=())
     unknown = lenient.verify(bench.evidence(), collateral=without)
-    assert lowered(unknown).revocation is Revocation.UNKNOWN
+    assert mark_grace(unknown).revocation is Revocation.UNKNOWN
 
 
 @pytest.mark.parametrize(

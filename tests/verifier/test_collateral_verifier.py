@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.core.errors import AttestationError
@@ -24,8 +24,8 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import (
     NO_FLOOR,
     checks,
-    lowered,
     make_bundle,
+    mark_grace,
     parse_collateral,
     sort_files,
     verify_bundle,
@@ -130,7 +130,7 @@ def test_a_late_bundle_lowers_the_claims(scenes: dict[str, Scene], name: str) ->
     assert loose.revocation is Revocation.CHECKED
     late = scene.verify(LATE, bundled(scene.files))
     assert late.revocation is Revocation.GRACE
-    assert late == lowered(loose)
+    assert late == mark_grace(loose)
     assert (late.instance, late.measurement) == (loose.instance, loose.measurement)
 
 
@@ -149,13 +149,18 @@ def test_the_trail_tells_of_bundle_and_deny_lists(scenes: dict[str, Scene]) -> N
 
     def steps(rule: CollateralRule, collateral: CollateralSet) -> dict[str, str]:
         verifier = Verifier(TrustAnchors.dangerous_simulated((scene.root,)), collateral)
-        trail = Trail()
-        expected = {"report_data": scene.report_data, "rule": rule, "now": NOW, "trail": trail}
+        check_log = CheckLog()
+        expected = {
+            "report_data": scene.report_data,
+            "rule": rule,
+            "now": NOW,
+            "check_log": check_log,
+        }
         try:
             verifier.verify_cpu(scene.evidence, **expected)
         except AttestationError as refusal:
-            return {step.check.name: step.code for step in trail.failed(refusal)}
-        return {step.check.name: step.code for step in trail.steps()}
+            return {step.check.name: step.code for step in check_log.failed(refusal)}
+        return {step.check.name: step.code for step in check_log.steps()}
 
     assert not names & steps(STRICT, parse_collateral(scene.files)).keys()
     late = bundled(scene.files)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import MINT, Hardware
 from regalia.core.errors import AttestationError, UsageError
 from regalia.core.types import Digest
 from regalia.policy.documents import Platform
-from regalia.tees.nvidia.evidence import Anchors as NvidiaAnchors
+from regalia.tees.nvidia.evidence import NvidiaAnchors
 from regalia.tees.nvidia.policy.pin import pin_devices
 from regalia.tees.nvidia.policy.rules import device_findings
-from regalia.tees.snp.evidence import Anchors as SnpAnchors
+from regalia.tees.snp.evidence import SnpAnchors
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.composite import check_topology, verify_composite
 from regalia.verifier.verifier import Verifier
@@ -229,15 +229,15 @@ def test_production_anchors_trust_no_simulation(machine: CompositeMachine) -> No
 
 
 def test_the_trail_goes_through_the_whole_machine(machine: CompositeMachine) -> None:
-    trail = Trail()
+    check_log = CheckLog()
     machine.verifier.verify(
         machine.evidence(machine.all()),
         expected=BINDING,
         rule=STRICT,
         now=machine.now,
-        trail=trail,
+        check_log=check_log,
     )
-    names = [step.check.name for step in trail.steps()]
+    names = [step.check.name for step in check_log.steps()]
     for name in ("cpu", "devices", "distinct", "hardware", "topology"):
         assert names.count(f"composite/{name}") == 1
     assert names.count("nvidia/nonce") == 12
@@ -264,8 +264,8 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
     )
     assert [device.identity for device in claims.devices] == [d.identity for d in made.devices]
     (without, *_), (with_flag, *_) = (
-        open_source({**options, "device_knobs": knobs}).collect_devices(machine.nonce())
-        for knobs in ({}, {"feature": 2})
+        open_source({**options, "device_knobs": defects}).collect_devices(machine.nonce())
+        for defects in ({}, {"feature": 2})
     )
     assert len(without.report) == len(with_flag.report)
     for wrong in (

@@ -22,7 +22,7 @@ from regalia.wire.evidence import parse_evidence
 from regalia_testing.options import knobs_from
 from regalia_testing.sources import open_snp
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, SnpBench
-from regalia_testing.tees.snp.defects import HEALTHY, Knobs
+from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import (
     MARKER,
     MEASUREMENT_SIZE,
@@ -150,10 +150,10 @@ def test_every_knob_changes_the_evidence(bench: SnpBench) -> None:
         "reserved_byte": 0x4C,
     }
 
-    def state(knobs: Knobs) -> tuple[object, ...]:
+    def state(defects: SnpDefects) -> tuple[object, ...]:
         # What the signature says varies; what it is over, and for whom the leaf is, does not.
         evidence = bench.platform.evidence(
-            REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, knobs=knobs
+            REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, defects=defects
         )
         try:
             bench.verify(evidence)
@@ -162,7 +162,7 @@ def test_every_knob_changes_the_evidence(bench: SnpBench) -> None:
             verdict = refusal.what
         return evidence.report[:0x2A0], len(evidence.report), verdict
 
-    for field in fields(Knobs):
+    for field in fields(SnpDefects):
         start = replace(HEALTHY, report_version=5) if field.name == "mit_vector" else HEALTHY
         value = changed.get(field.name, not getattr(start, field.name))
         assert state(replace(start, **{field.name: value})) != state(start), field.name
@@ -248,7 +248,7 @@ def test_the_plug_in_is_found_by_name(bench: SnpBench) -> None:
 
 
 def test_the_plug_in_takes_knobs(bench: SnpBench) -> None:
-    options = {"platform": str(bench.platform.directory), "knobs": {"debug": True, "vmpl": 2}}
+    options = {"platform": str(bench.platform.directory), "defects": {"debug": True, "vmpl": 2}}
     report = parse_report(open_snp(options).collect(REPORT_DATA, RUNTIME_CONFIG).report)
     assert report.vmpl == 2
     assert report.policy & 1 << 19
@@ -261,11 +261,11 @@ def test_the_plug_in_takes_knobs(bench: SnpBench) -> None:
         {"platform": ""},
         {"platform": 5},
         {"platform": "x", "unknown": 1},
-        {"platform": "PLATFORM", "knobs": {"unknown": True}},
-        {"platform": "PLATFORM", "knobs": {"debug": 1}},
-        {"platform": "PLATFORM", "knobs": {"vmpl": True}},
-        {"platform": "PLATFORM", "knobs": {"signing_key": "ark"}},
-        {"platform": "PLATFORM", "knobs": ["debug"]},
+        {"platform": "PLATFORM", "defects": {"unknown": True}},
+        {"platform": "PLATFORM", "defects": {"debug": 1}},
+        {"platform": "PLATFORM", "defects": {"vmpl": True}},
+        {"platform": "PLATFORM", "defects": {"signing_key": "ark"}},
+        {"platform": "PLATFORM", "defects": ["debug"]},
     ],
     ids=lambda options: canonical_json(options).decode(),
 )
@@ -279,7 +279,7 @@ def test_unusable_options(bench: SnpBench, options: dict[str, object]) -> None:
 
 def test_knobs_from_options() -> None:
     assert knobs_from({}, HEALTHY) == HEALTHY
-    assert knobs_from({"old_tcb": True}, HEALTHY) == Knobs(old_tcb=True)
+    assert knobs_from({"old_tcb": True}, HEALTHY) == SnpDefects(old_tcb=True)
 
 
 def test_a_platform_by_hand(tmp_path: Path) -> None:

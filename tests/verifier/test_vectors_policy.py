@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.policy.evaluate import ClientContext, Deny, evaluate_client
 from regalia.policy.pin import pin_client
-from regalia.tees.snp.evidence import Anchors, SnpCollateral, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, verify_snp
 from regalia.tees.snp.policy.section import GuestPolicy, Snp
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.defender import CHOICES
 from regalia_testing.policy_scene import MODEL, NOW, Scene
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA
-from regalia_testing.tees.snp.defects import Knobs
+from regalia_testing.tees.snp.defects import SnpDefects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,14 +91,14 @@ def real_claims(vectors: Path, certificates: Callable[[Path], tuple[bytes, ...]]
         folder = vectors / "snp/milan"
         report = (folder / f"{name}-report.bin").read_bytes()
         leaf = "coco-vlek.der" if name == "coco-vlek" else f"{name}-vcek.der"
-        at = Circumstances(
+        at = AppraisalContext(
             now=datetime.fromisoformat(day).replace(tzinfo=UTC),
             rule=CollateralRule(RevocationRule.ANY, NO_GRACE),
             cache=Cache(),
         )
         return verify_snp(
             Evidence(Tee.SEV_SNP, report, certificates(folder / leaf), b""),
-            anchors=Anchors.production(),
+            anchors=SnpAnchors.production(),
             collateral=SnpCollateral(certificates(folder / chain), ()),
             report_data=report[REPORT_DATA_AT],
             at=at,
@@ -162,28 +162,28 @@ DENIED = [
 
 
 @pytest.fixture
-def pinned(bench: SnpBench) -> Callable[[Knobs], set[str]]:
+def pinned(bench: SnpBench) -> Callable[[SnpDefects], set[str]]:
     """The reasons of a policy that was pinned on the healthy platform."""
 
-    def claims(knobs: Knobs) -> SnpClaims:
+    def claims(defects: SnpDefects) -> SnpClaims:
         evidence = bench.platform.evidence(
-            REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG.encode(), knobs=knobs
+            REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG.encode(), defects=defects
         )
         return bench.verify(evidence)
 
-    policy = pin_client(claims(Knobs()), CONFIG, replace(CHOICES, pin_chip=True), now=NOW)
-    return lambda knobs: reasons(policy, claims(knobs))
+    policy = pin_client(claims(SnpDefects()), CONFIG, replace(CHOICES, pin_chip=True), now=NOW)
+    return lambda defects: reasons(policy, claims(defects))
 
 
-def test_the_healthy_platform_is_accepted(pinned: Callable[[Knobs], set[str]]) -> None:
-    assert pinned(Knobs()) == set()
+def test_the_healthy_platform_is_accepted(pinned: Callable[[SnpDefects], set[str]]) -> None:
+    assert pinned(SnpDefects()) == set()
 
 
-@pytest.mark.parametrize(("knobs", "code"), DENIED)
+@pytest.mark.parametrize(("defects", "code"), DENIED)
 def test_genuine_but_denied(
-    pinned: Callable[[Knobs], set[str]], knobs: dict[str, Any], code: str
+    pinned: Callable[[SnpDefects], set[str]], defects: dict[str, Any], code: str
 ) -> None:
-    assert code in pinned(Knobs(**knobs))
+    assert code in pinned(SnpDefects(**defects))
 
 
 def test_simulated_hardware_is_denied_where_genuine_is_wanted(bench: SnpBench) -> None:

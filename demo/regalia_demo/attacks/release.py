@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import regalia
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import PolicyDenied, RegaliaError
 from regalia.core.types import Digest
 from regalia.host.clock import system_clock
 from regalia.runtime.keys import generate_keys
-from regalia.tees.snp.evidence import Anchors, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, verify_snp
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia_demo.lab import challenge_of
 from regalia_demo.outcome import REFUSED, Side, refused_with, stolen_if
 from regalia_demo.processes import free_address
-from regalia_testing.tees.snp.defects import HEALTHY, Knobs
+from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform, measure_code
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ LEAK = "\n# A line that the owner never saw. It could send the weights anywhere.
 class Guise:
     """What the thief's machine shows; the default is an honest one."""
 
-    knobs: Knobs = HEALTHY
+    defects: SnpDefects = HEALTHY
     package: Path = PACKAGE
     platform: SimulatedPlatform | None = None
 
@@ -69,7 +69,7 @@ def _evidence(
         binding.report_data(),
         measurement=measure_code(guise.package),
         runtime_config=lab.measured(),
-        knobs=guise.knobs,
+        defects=guise.defects,
     )
 
 
@@ -98,14 +98,14 @@ def _real(take: Callable[[], SecretBytes]) -> Side:
 def debug_naive(lab: Lab) -> Side:
     """A report with the DEBUG bit is signed as well as any other."""
     keys = generate_keys()
-    make = partial(_evidence, lab, keys, guise=Guise(knobs=Knobs(debug=True)))
+    make = partial(_evidence, lab, keys, guise=Guise(defects=SnpDefects(debug=True)))
     return _naive(lab, lambda: lab.ask(lab.naive, keys, make), "the debug bit")
 
 
 def debug(lab: Lab) -> Side:
     """In debug mode the host reads the guest's memory, so no key comes out."""
     keys = generate_keys()
-    make = partial(_evidence, lab, keys, guise=Guise(knobs=Knobs(debug=True)))
+    make = partial(_evidence, lab, keys, guise=Guise(defects=SnpDefects(debug=True)))
     return _real(lambda: lab.ask(lab.real, keys, make))
 
 
@@ -144,14 +144,14 @@ def own_root_naive(lab: Lab) -> Side:
     """A verifier that takes the root certificate from the evidence trusts everybody's root."""
     keys, forged = generate_keys(), _forger(lab)
     evidence = _evidence(lab, keys, lab.real.challenge(lab.model_id), Guise(platform=forged))
-    anchors = Anchors.dangerous_simulated(evidence.endorsements[-1])
+    anchors = SnpAnchors.dangerous_simulated(evidence.endorsements[-1])
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
     claims = verify_snp(
         evidence,
         anchors=anchors,
         collateral=forged.collateral(),
         report_data=_report_data(evidence),
-        at=Circumstances(now=system_clock(), rule=rule, cache=Cache()),
+        at=AppraisalContext(now=system_clock(), rule=rule, cache=Cache()),
     )
     return stolen_if(
         claims.report_data == _report_data(evidence),

@@ -1,6 +1,6 @@
 """Records which checks a verifier made, for whoever must explain its answer.
 
-A trail decides nothing: verifiers raise whether or not anybody records. A check is entered
+A check_log decides nothing: verifiers raise whether or not anybody records. A check is entered
 before it is made; entering the next one, or ``steps``, says that it passed.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from regalia.core.errors import RegaliaError
 
 
-class Trail:
+class CheckLog:
     """One appraisal's checks in order. Not shared between threads."""
 
     __slots__ = ("_made", "_open")
@@ -24,7 +24,7 @@ class Trail:
         self._made: list[Step] = []
         self._open: tuple[Check, str, str] | None = None
 
-    def enter(self, check: Check, seen: str = "", wanted: str = "") -> None:
+    def begin(self, check: Check, seen: str = "", wanted: str = "") -> None:
         """The next check begins; the one before it passed."""
         self._close("")
         self._open = (check, seen, wanted)
@@ -51,16 +51,16 @@ class Trail:
             self._open = None
 
 
-class _Silent(Trail):
+class _NoLog(CheckLog):
     """Records nothing, so that one instance can serve everybody."""
 
     __slots__ = ()
 
-    def enter(self, check: Check, seen: str = "", wanted: str = "") -> None:
+    def begin(self, check: Check, seen: str = "", wanted: str = "") -> None:
         """Do nothing."""
 
     def note(self, seen: str, wanted: str = "") -> None:
         """Do nothing."""
 
 
-SILENT: Trail = _Silent()
+NO_LOG: CheckLog = _NoLog()

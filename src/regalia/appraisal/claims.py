@@ -107,7 +107,7 @@ class Claims(Protocol):
         """What tells this guest or boot from others on the machine; empty if nothing does."""
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """What the hardware recorded of the runtime configuration."""
 
     @property

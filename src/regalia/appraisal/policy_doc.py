@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Any = Literal["any"]
+Unrestricted = Literal["any"]
 
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Vmpl = Annotated[int, msgspec.Meta(ge=0, le=3)]

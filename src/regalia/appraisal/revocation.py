@@ -19,13 +19,13 @@ from regalia.core.errors import AttestationError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.pki import Cache, Certificate, Crl, Scheme
 
 _WORST_LAST = (Revocation.CHECKED, Revocation.GRACE, Revocation.UNKNOWN)
 
 
-def worst(*known: Revocation) -> Revocation:
+def weakest(*known: Revocation) -> Revocation:
     """What is known when all of these are. There is at least one."""
     return max(known, key=_WORST_LAST.index)
 
@@ -69,7 +69,7 @@ def require_not_listed(crl: Crl, certificates: Iterable[Certificate], issuer: Ce
             )
 
 
-def known_by(crls: Sequence[Crl], issuer: Certificate, at: Circumstances) -> Revocation:
+def revocation_status(crls: Sequence[Crl], issuer: Certificate, at: AppraisalContext) -> Revocation:
     """What the issuer's own lists, which name nobody here, let one know at ``at.now``.
 
     A list that is late by no more than the policy's grace counts, and the claims say so.

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from regalia.appraisal.check import Check, Source
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
 
 C = TypeVar("C")
 
@@ -28,7 +28,7 @@ FRESHNESS = Check(
 
 
 @dataclass(frozen=True, slots=True)
-class Replayable(Generic[C]):
+class Unbound(Generic[C]):
     """Made by ``GenuineOnly``: a replay passes.
 
     Attributes:
@@ -38,13 +38,13 @@ class Replayable(Generic[C]):
     _claims: C
     bound_to: bytes
 
-    def fresh(self, expected: bytes, trail: Trail = SILENT) -> C:
+    def fresh(self, expected: bytes, check_log: CheckLog = NO_LOG) -> C:
         """The claims, if the evidence carries exactly ``expected``.
 
         Raises:
             AttestationError: NONCE_MISMATCH; NONCE_WELL_KNOWN, ``expected`` is nobody's choice.
         """
-        trail.enter(FRESHNESS, self.bound_to.hex() or "nothing", expected.hex())
+        check_log.begin(FRESHNESS, self.bound_to.hex() or "nothing", expected.hex())
         if not any(expected):
             raise AttestationError(
                 AttestCode.NONCE_WELL_KNOWN, "the expected challenge is empty or all zero"

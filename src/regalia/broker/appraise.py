@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.claims import Claims
     from regalia.broker.challenges import ConsumedChallenge
     from regalia.broker.models import ServedModel
-    from regalia.broker.request import Asked
+    from regalia.broker.request import DecodedRequest
     from regalia.policy.evaluate import Verdict
     from regalia.verifier.verifier import Verifier
 
@@ -37,7 +37,7 @@ class Appraiser:
     audience: str
 
     def claims(
-        self, asked: Asked, challenge: ConsumedChallenge, model: ServedModel, now: datetime
+        self, asked: DecodedRequest, challenge: ConsumedChallenge, model: ServedModel, now: datetime
     ) -> tuple[Claims, bytes]:
         """Is it genuine, fresh, and made for this very request?
 
@@ -77,7 +77,7 @@ def verdict_of(  # noqa: PLR0913 - the facts of one release
     claims: Claims,
     config: bytes,
     *,
-    asked: Asked,
+    asked: DecodedRequest,
     challenge: ConsumedChallenge,
     model: ServedModel,
     custody: str,

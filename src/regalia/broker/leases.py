@@ -39,7 +39,7 @@ def holder_of(claims: Claims) -> str:
     REPORT_ID is chosen by the firmware at launch and stays for the guest's life, so a lease
     cannot be renewed from another guest, on the same chip or elsewhere.
     """
-    parts = lp(claims.instance, claims.guest, claims.measurement, claims.config_slot)
+    parts = lp(claims.instance, claims.guest, claims.measurement, claims.config_binding)
     return hashlib.sha256(_HOLDER_DOMAIN + parts).hexdigest()
 
 

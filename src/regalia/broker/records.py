@@ -22,7 +22,7 @@ TEXT_MAX = 500  # characters of one reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class ReleaseAttempt:
     """What is known of a request from its first step on. Partly untrusted, and logged as such.
 
     Attributes:
@@ -58,7 +58,7 @@ def clean_reasons(reasons: Sequence[tuple[Code, str]]) -> list[Reason]:
 
 
 def denial_record(
-    attempt: Attempt,
+    attempt: ReleaseAttempt,
     claims: Claims | None,
     wildcards: Sequence[str],
     reasons: Sequence[tuple[Code, str]],
@@ -68,14 +68,14 @@ def denial_record(
 
 
 def release_record(
-    attempt: Attempt, claims: Claims, wildcards: Sequence[str], lease: Lease
+    attempt: ReleaseAttempt, claims: Claims, wildcards: Sequence[str], lease: Lease
 ) -> ReleaseRecord:
     """A release, written before any key is touched."""
     return _record(attempt, claims, wildcards, lease=lease, reasons=[])
 
 
 def _record(
-    attempt: Attempt,
+    attempt: ReleaseAttempt,
     claims: Claims | None,
     wildcards: Sequence[str],
     *,

@@ -19,7 +19,7 @@ LEASE_ID = re.compile(r"lease:[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DecodedRequest:
     """A request whose fields have the right sizes."""
 
     model_id: ModelId
@@ -44,7 +44,7 @@ def parse_release_request(body: bytes) -> tuple[ReleaseRequest, bytes]:
     return request, unb64(request.challenge, what="challenge", size=CHALLENGE_SIZE)
 
 
-def decode(request: ReleaseRequest) -> Asked:
+def decode(request: ReleaseRequest) -> DecodedRequest:
     """The other fields, once the challenge is spent. Raises ParseError."""
     if not 1 <= request.model_version <= VERSION_MAX:
         raise ParseError(CoreCode.MALFORMED, f"model_version {request.model_version}")
@@ -58,7 +58,7 @@ def decode(request: ReleaseRequest) -> Asked:
         raise ParseError(CoreCode.MALFORMED, "wrap_public_key is empty")
     if request.lease_id is not None and not LEASE_ID.fullmatch(request.lease_id):
         raise ParseError(CoreCode.MALFORMED, "lease_id: want lease:<32 hex>")
-    return Asked(
+    return DecodedRequest(
         model_id=ModelId.parse(request.model_id),
         model_version=request.model_version,
         policy_id=PolicyId.parse(request.policy_id),

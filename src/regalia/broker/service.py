@@ -3,8 +3,8 @@
     (1) consume the challenge          bytes             -> ConsumedChallenge
     (2) verify the evidence            ConsumedChallenge -> Claims
     (3) evaluate the policy            Claims         -> Allow
-    (4) take a lease, within the cap   Allow             -> Cleared
-    (5) append the record to the log   Cleared           -> LoggedRecord
+    (4) take a lease, within the cap   Allow             -> AuthorizedRelease
+    (5) append the record to the log   AuthorizedRelease           -> LoggedRecord
     (6) unwrap the model key           LoggedRecord      -> SecretBytes
     (7) seal it to the attested key    SecretBytes       -> ReleaseResponse
 
@@ -23,7 +23,7 @@ from regalia.broker.appraise import verdict_of
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.leases import holder_of
-from regalia.broker.records import Attempt, clean_reasons, denial_record, release_record
+from regalia.broker.records import ReleaseAttempt, clean_reasons, denial_record, release_record
 from regalia.broker.request import (
     decode,
     evidence_digest_of,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from regalia.broker.floors import FloorStore
     from regalia.broker.leases import Lease, LeaseStore
     from regalia.broker.models import ServedModel
-    from regalia.broker.request import Asked
+    from regalia.broker.request import DecodedRequest
     from regalia.core.errors import Code
     from regalia.host.clock import Clock
     from regalia.keys.base import KeyStore
@@ -81,11 +81,11 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class AuthorizedRelease:
     """A request that nothing speaks against, and its lease. Only steps (1) to (4) make one."""
 
-    attempt: Attempt
-    asked: Asked
+    attempt: ReleaseAttempt
+    asked: DecodedRequest
     model: ServedModel
     claims: Claims
     allow: Allow
@@ -101,7 +101,7 @@ class Cleared:
 class Denial:
     """Why a request is denied, and what was verified by then."""
 
-    attempt: Attempt
+    attempt: ReleaseAttempt
     claims: Claims | None
     wildcards: tuple[str, ...]
     reasons: tuple[tuple[Code, str], ...]
@@ -196,9 +196,9 @@ class Broker:
             raise self._denied(decided)
         return self._grant(decided)
 
-    def _attempt(self, request: ReleaseRequest, issued: IssuedFor, now: datetime) -> Attempt:
+    def _attempt(self, request: ReleaseRequest, issued: IssuedFor, now: datetime) -> ReleaseAttempt:
         model = self.models.get(issued.model_id)
-        return Attempt(
+        return ReleaseAttempt(
             now=now,
             broker=self.log.origin,
             custody=self.keys.custody,
@@ -212,8 +212,8 @@ class Broker:
         )
 
     def _decide(
-        self, attempt: Attempt, request: ReleaseRequest, challenge: ConsumedChallenge
-    ) -> Cleared | Denial:
+        self, attempt: ReleaseAttempt, request: ReleaseRequest, challenge: ConsumedChallenge
+    ) -> AuthorizedRelease | Denial:
         """Steps (2) to (4). Failures of the broker itself are raised, not taken for a denial."""
         claims: Claims | None = None
         wildcards: tuple[str, ...] = ()
@@ -249,9 +249,9 @@ class Broker:
         except (ParseError, AttestationError, IntegrityError, PolicyDenied) as exc:
             each = exc.reasons if isinstance(exc, PolicyDenied) else ((exc.code, exc.what),)
             return Denial(attempt, claims, wildcards, tuple(each))
-        return Cleared(attempt, asked, model, claims, verdict, lease, _MINT)
+        return AuthorizedRelease(attempt, asked, model, claims, verdict, lease, _MINT)
 
-    def _model_for(self, asked: Asked, issued: IssuedFor) -> ServedModel:
+    def _model_for(self, asked: DecodedRequest, issued: IssuedFor) -> ServedModel:
         """The model that the challenge was issued for, if the request is for the same."""
         model = self.models.get(issued.model_id)
         if model is None:
@@ -268,7 +268,9 @@ class Broker:
             raise PolicyDenied(BrokerCode.POLICY_CHANGED, f"the policy is now {model.policy_id}")
         return model
 
-    def _lease(self, asked: Asked, model: ServedModel, claims: Claims, now: datetime) -> Lease:
+    def _lease(
+        self, asked: DecodedRequest, model: ServedModel, claims: Claims, now: datetime
+    ) -> Lease:
         return self.leases.take(
             model_id=str(model.model_id),
             holder=holder_of(claims),
@@ -295,7 +297,7 @@ class Broker:
         )
         return ReleaseDenied(denial, logged)
 
-    def _grant(self, cleared: Cleared) -> ReleaseResponse:
+    def _grant(self, cleared: AuthorizedRelease) -> ReleaseResponse:
         """Steps (5) to (7). If any of them fails, the lease is given back."""
         try:
             logged = self._append(cleared)  # (5)
@@ -320,14 +322,14 @@ class Broker:
         )
         return response
 
-    def _append(self, cleared: Cleared) -> LoggedRecord:
+    def _append(self, cleared: AuthorizedRelease) -> LoggedRecord:
         record = release_record(
             cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
         )
         with self._stage("log"):
             return self.log.append(record)
 
-    def _rewrap(self, cleared: Cleared, logged: LoggedRecord) -> ReleaseResponse:
+    def _rewrap(self, cleared: AuthorizedRelease, logged: LoggedRecord) -> ReleaseResponse:
         """The model key is in the clear between these two lines of ``with``, and nowhere else."""
         wrapped = cleared.model.manifest.wrapped_key
         context = cleared.model.manifest.content.wrap_context()
@@ -365,7 +367,7 @@ class Broker:
             self.watch.stage(name, time.perf_counter() - start)
 
 
-def _version_findings(asked: Asked, model: ServedModel) -> list[tuple[Code, str]]:
+def _version_findings(asked: DecodedRequest, model: ServedModel) -> list[tuple[Code, str]]:
     """The runtime found this very version: only its key is here."""
     what = f"the runtime has version {asked.model_version}; the key is of version {model.version}"
     if asked.model_version < model.version:

@@ -96,9 +96,9 @@ def seal_request(
 
 
 def _fields(raw: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> bhttp.Fields:
-    lowered = [(name.lower(), value.strip()) for name, value in raw]
-    named = {name for name, _ in lowered}
-    fields = [(name, value) for name, value in lowered if name not in _NOT_COPIED]
+    mark_grace = [(name.lower(), value.strip()) for name, value in raw]
+    named = {name for name, _ in mark_grace}
+    fields = [(name, value) for name, value in mark_grace if name not in _NOT_COPIED]
     if body or b"content-length" in named:
         fields.append((b"content-length", str(len(body)).encode()))
     fields.append((b"accept-encoding", b"identity"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from regalia.appraisal.policy_doc import Any, Count, Doc, Version
+from regalia.appraisal.policy_doc import Count, Doc, Unrestricted, Version
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import PolicyId
@@ -90,17 +90,17 @@ def collateral_words(platform: Platform, tee: Tee) -> tuple[Literal["required", 
 class PlacementRule(Doc, frozen=True, kw_only=True):
     """Accepted operator-asserted (and measured) placements."""
 
-    regions: list[str] | Any
-    sites: list[str] | Any
-    tiers: list[str] | Any
+    regions: list[str] | Unrestricted
+    sites: list[str] | Unrestricted
+    tiers: list[str] | Unrestricted
 
 
 class RuntimeRule(Doc, frozen=True, kw_only=True):
     """What the measured runtime configuration must say."""
 
-    owner_key: str | Any  # fingerprint of the key that signs model and policy
-    log_key: str | Any  # signed-note verifier key of the log
-    egress: list[str] | Any  # host:port that may be listed there; [] = none may
+    owner_key: str | Unrestricted  # fingerprint of the key that signs model and policy
+    log_key: str | Unrestricted  # signed-note verifier key of the log
+    egress: list[str] | Unrestricted  # host:port that may be listed there; [] = none may
 
 
 class ModelRule(Doc, frozen=True, kw_only=True):

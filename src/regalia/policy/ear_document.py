@@ -30,7 +30,7 @@ Json = dict[str, Any]  # Any: members of other verifiers, passed on as they came
 
 
 class Status(StrEnum):
-    """AR4SI trustworthiness tiers, from best to worst."""
+    """AR4SI trustworthiness tiers, from best to weakest."""
 
     AFFIRMING = "affirming"
     WARNING = "warning"
@@ -79,7 +79,7 @@ class TrustVector:
         return {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
 
     def status(self) -> Status:
-        """The worst tier of all claims: a submodule's status is never better."""
+        """The weakest tier of all claims: a submodule's status is never better."""
         return max((tier(value) for value in self.claims().values()), key=_SEVERITY.index)
 
 
@@ -137,10 +137,10 @@ class Ear:
     topology: Mapping[str, tuple[str, ...]]
 
     def status(self) -> Status:
-        """The worst of all submodules. One about which nothing is said spoils an affirmation."""
+        """The weakest of all submodules. One about which nothing is said spoils an affirmation."""
         tiers = {submod.status for submod in self.submods.values()}
-        worst = max(tiers, key=_SEVERITY.index, default=Status.NONE)
-        return Status.NONE if worst is Status.AFFIRMING and Status.NONE in tiers else worst
+        weakest = max(tiers, key=_SEVERITY.index, default=Status.NONE)
+        return Status.NONE if weakest is Status.AFFIRMING and Status.NONE in tiers else weakest
 
     def wire(self) -> Json:
         """The claims set."""

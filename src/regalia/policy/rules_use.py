@@ -21,11 +21,11 @@ def config_digest(case: Case) -> Iterator[Finding]:
     """(20) The configuration that came along is the one that the hardware recorded."""
     claims = case.claims
     expected = expected_slot(claims.tee, case.context.runtime_config.encode())
-    if claims.config_slot != expected:
+    if claims.config_binding != expected:
         yield finding(
             PolicyCode.CONFIG_MISMATCH,
             f"the runtime configuration demands {slot_name(claims.tee)} {expected.hex()}; it is "
-            f"{claims.config_slot.hex() or 'absent'}",
+            f"{claims.config_binding.hex() or 'absent'}",
         )
 
 

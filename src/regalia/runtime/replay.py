@@ -42,7 +42,7 @@ class ReplayMemory:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def admit(self, enc: bytes, date: str | None) -> None:
+    def require_admissible(self, enc: bytes, date: str | None) -> None:
         """Accept a request once.
 
         Args:

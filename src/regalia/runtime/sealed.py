@@ -170,7 +170,7 @@ class SealedGateway:
     def _admit(self, opened: _Opened) -> None:
         dates = [value for name, value in opened.head.fields if name == b"date"]
         date = dates[0].decode("ascii", "replace") if len(dates) == 1 else None
-        self._replays.admit(opened.enc, date)
+        self._replays.require_admissible(opened.enc, date)
 
     async def _run(self, opened: _Opened, receive: Receive, answer: _SealedAnswer) -> None:
         """Run the inner application until it is done or the client has left."""

@@ -51,7 +51,7 @@ def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
     """Say loudly what lowers protection."""
     for name in config.dangers():
         emit(Event.DANGEROUS_SETTING, setting=name)
-        show(f"{name} = true: protection is lowered")
+        show(f"{name} = true: protection is mark_grace")
     if config.dangerous_simulated_tee:
         show(SIMULATED_BANNER)
 

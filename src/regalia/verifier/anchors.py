@@ -10,12 +10,12 @@ from regalia.appraisal.pki import parse_certificate
 from regalia.core.errors import AttestationError
 from regalia.tees.intel.evidence import IntelAnchors
 from regalia.tees.intel.evidence.anchors import ROOT_NAME as INTEL_ROOT
-from regalia.tees.nitro.evidence import Anchors as NitroAnchors
+from regalia.tees.nitro.evidence import NitroAnchors
 from regalia.tees.nitro.evidence.anchors import ROOT_NAME as AWS_ROOT
-from regalia.tees.nvidia.evidence import Anchors as NvidiaAnchors
+from regalia.tees.nvidia.evidence import NvidiaAnchors
 from regalia.tees.nvidia.evidence.anchors import DEVICE_ROOT_NAME as NVIDIA_ROOT
-from regalia.tees.snp.evidence import Anchors as SnpAnchors
-from regalia.tees.tpm.evidence.anchors import Anchors as TpmAnchors
+from regalia.tees.snp.evidence import SnpAnchors
+from regalia.tees.tpm.evidence.anchors import TpmAnchors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

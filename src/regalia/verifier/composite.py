@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check import Check, Source
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.core.errors import AttestationError
 from regalia.tees.nvidia.claims import NvidiaClaims
@@ -29,7 +29,7 @@ from regalia.wire.evidence import DeviceKind, device_nonce, devices_digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
     from regalia.wire.evidence import Binding, DeviceEvidence, Evidence
 
@@ -88,7 +88,7 @@ def verify_composite(
     binding: Binding,
     verify_cpu: CpuVerifier[C],
     verify_device: DeviceVerifier,
-    trail: Trail = SILENT,
+    check_log: CheckLog = NO_LOG,
 ) -> C:
     """Claims of the CPU, with those of all its devices in ``devices``.
 
@@ -100,25 +100,25 @@ def verify_composite(
             computed here from the evidence, so that no caller can verify another set.
         verify_cpu: for ``evidence.tee``.
         verify_device: for every kind of device that may occur.
-        trail: records the checks.
+        check_log: records the checks.
 
     Raises:
         ParseError: some evidence is malformed.
         AttestationError: some evidence is not genuine or not fresh; COMPOSITE_MISMATCH.
     """
     digest = devices_digest(evidence.devices)
-    if trail is not SILENT:
-        trail.enter(CPU, f"{len(evidence.devices)} devices", str(digest))
+    if check_log is not NO_LOG:
+        check_log.begin(CPU, f"{len(evidence.devices)} devices", str(digest))
     claims = verify_cpu(evidence, binding.report_data_with(digest))  # (1)
     if not evidence.devices:
         return claims
     nonce = device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
-    trail.enter(DEVICES, wanted=nonce.hex())
+    check_log.begin(DEVICES, wanted=nonce.hex())
     devices = tuple(verify_device(device, nonce) for device in evidence.devices)  # (2)
-    return _joined(claims, devices, trail)
+    return _joined(claims, devices, check_log)
 
 
-def join_unbound(claims: C, devices: tuple[DeviceClaims, ...], trail: Trail = SILENT) -> C:
+def join_unbound(claims: C, devices: tuple[DeviceClaims, ...], check_log: CheckLog = NO_LOG) -> C:
     """CPU and devices of one recording, without (1) and (2): nothing shows that they belong
     together but that all devices answered one question. For looking at known-good evidence, and
     never for a release.
@@ -126,26 +126,26 @@ def join_unbound(claims: C, devices: tuple[DeviceClaims, ...], trail: Trail = SI
     Args:
         claims: of the CPU, verified.
         devices: verified each, and possibly replayed.
-        trail: records the checks.
+        check_log: records the checks.
 
     Raises:
         AttestationError: COMPOSITE_MISMATCH.
     """
     nonces = {device.nonce for device in devices}
-    trail.enter(DEVICES, f"{len(nonces)} nonces", "1")
+    check_log.begin(DEVICES, f"{len(nonces)} nonces", "1")
     if len(nonces) > 1:
         raise _mismatch("the devices answered different questions")
-    return _joined(claims, devices, trail)
+    return _joined(claims, devices, check_log)
 
 
-def _joined(claims: C, devices: tuple[DeviceClaims, ...], trail: Trail) -> C:
-    trail.enter(DISTINCT)
-    if trail is not SILENT:
-        trail.note(f"{len({device.identity for device in devices})} different devices")
+def _joined(claims: C, devices: tuple[DeviceClaims, ...], check_log: CheckLog) -> C:
+    check_log.begin(DISTINCT)
+    if check_log is not NO_LOG:
+        check_log.note(f"{len({device.identity for device in devices})} different devices")
     require_distinct(devices)  # (3)
-    trail.enter(HARDWARE, claims.hardware, claims.hardware)
+    check_log.begin(HARDWARE, claims.hardware, claims.hardware)
     _check_hardware(claims, devices)  # (4)
-    trail.enter(TOPOLOGY)
+    check_log.begin(TOPOLOGY)
     check_topology(devices)  # (5)
     return _with_devices(claims, devices)
 

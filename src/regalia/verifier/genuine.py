@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
-from regalia.appraisal.unbound import Replayable
+from regalia.appraisal.unbound import Unbound
 from regalia.core.errors import AttestationError
 from regalia.tees.azure import evidence as azure
 from regalia.tees.intel import evidence as intel
@@ -29,8 +29,8 @@ from regalia.wire.evidence import Tee
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
     from regalia.appraisal.collateral_rule import CollateralRule
     from regalia.verifier.verifier import Verifier
@@ -45,7 +45,7 @@ class GenuineOnly:
         verifier: whose anchors and collateral are used.
         rule: how fresh collateral must be.
         now: the moment of the appraisal, aware.
-        trail: records the checks.
+        check_log: records the checks.
 
     Raises:
         ValueError: ``now`` has no time zone (the caller's bug).
@@ -54,27 +54,27 @@ class GenuineOnly:
     verifier: Verifier
     rule: CollateralRule
     now: datetime
-    trail: Trail = SILENT
-    _at: Circumstances = field(init=False, repr=False)
-    _of_devices: Circumstances = field(init=False, repr=False)
+    check_log: CheckLog = NO_LOG
+    _at: AppraisalContext = field(init=False, repr=False)
+    _of_devices: AppraisalContext = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        make, rule = self.verifier.circumstances, self.rule
-        object.__setattr__(self, "_at", make(rule, self.now, self.trail))
-        object.__setattr__(self, "_of_devices", make(rule.for_devices(), self.now, self.trail))
+        make, rule = self.verifier.appraisal_context, self.rule
+        object.__setattr__(self, "_at", make(rule, self.now, self.check_log))
+        object.__setattr__(self, "_of_devices", make(rule.for_devices(), self.now, self.check_log))
 
-    def cpu(self, evidence: Evidence) -> Replayable[Claims]:
+    def cpu(self, evidence: Evidence) -> Unbound[Claims]:
         """The CPU's evidence alone; devices that came along are not looked at.
 
         Raises:
             ParseError: evidence or collateral is malformed.
             AttestationError: it is not genuine.
         """
-        self.verifier.admit(evidence, self._at)
-        claims = self.verifier.settled(self._cpu(evidence), self._at)
-        return Replayable(claims, claims.report_data)
+        self.verifier.require_admissible(evidence, self._at)
+        claims = self.verifier.apply_deny_lists(self._cpu(evidence), self._at)
+        return Unbound(claims, claims.report_data)
 
-    def device(self, evidence: DeviceEvidence) -> Replayable[DeviceClaims]:
+    def device(self, evidence: DeviceEvidence) -> Unbound[DeviceClaims]:
         """One device's evidence alone. Raises as ``cpu``."""
         anchors, given = self.verifier.anchors.nvidia, self.verifier.collateral
         if anchors is None:
@@ -88,7 +88,7 @@ class GenuineOnly:
         )
         claims = claims_of_nvidia(evidence, found)
         require_device_not_denied(claims, given.denied)
-        return Replayable(claims, claims.nonce)
+        return Unbound(claims, claims.nonce)
 
     def _cpu(self, evidence: Evidence) -> Claims:  # noqa: PLR0911 - one for each kind
         anchors, given, at = self.verifier.anchors, self.verifier.collateral, self._at

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import Cache
 from regalia.core.clock import rfc3339
@@ -23,7 +23,7 @@ from regalia.tees.tpm.evidence.verify import verify_tpm
 from regalia.verifier.collateral import (
     Freshness,
     checks,
-    lowered,
+    mark_grace,
     require_certificates_not_denied,
     require_not_denied,
 )
@@ -33,11 +33,11 @@ from regalia.wire.evidence import DeviceKind, Tee
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
     from regalia.appraisal.collateral_rule import CollateralRule
     from regalia.tees.intel.evidence import IntelAnchors
-    from regalia.tees.intel.evidence.prepared import PreparedCollateral as PreparedIntel
+    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral as PreparedIntel
     from regalia.tees.nvidia.evidence import PreparedNvidia
     from regalia.tees.tpm.evidence.anchors import PreparedCollateral as PreparedTpm
     from regalia.verifier.anchors import TrustAnchors
@@ -74,13 +74,15 @@ class Verifier:
         """Intel's collateral, verified once for each content."""
         return self._intel.get(self.collateral.intel, anchors=anchors, cache=self.cache)
 
-    def circumstances(self, rule: CollateralRule, now: datetime, trail: Trail) -> Circumstances:
+    def appraisal_context(
+        self, rule: CollateralRule, now: datetime, check_log: CheckLog
+    ) -> AppraisalContext:
         """Those of one appraisal, which finds what this verifier found before.
 
         Raises:
             ValueError: ``now`` has no time zone (the caller's bug).
         """
-        return Circumstances(now=now, rule=rule, cache=self.cache, trail=trail)
+        return AppraisalContext(now=now, rule=rule, cache=self.cache, check_log=check_log)
 
     def verify(
         self,
@@ -89,7 +91,7 @@ class Verifier:
         expected: Binding,
         rule: CollateralRule,
         now: datetime,
-        trail: Trail = SILENT,
+        check_log: CheckLog = NO_LOG,
     ) -> Claims:
         """Genuine, fresh, and made for exactly this purpose, devices included?
 
@@ -99,16 +101,18 @@ class Verifier:
                 here from the devices that came along.
             rule: what the policy demands of collateral.
             now: the moment of the appraisal, aware.
-            trail: records the checks.
+            check_log: records the checks.
 
         Raises:
             ParseError: evidence or collateral is malformed.
             AttestationError: it is not genuine, or not for this purpose.
             ValueError: ``now`` has no time zone (the caller's bug).
         """
-        at = self.circumstances(rule, now, trail)
+        at = self.appraisal_context(rule, now, check_log)
         # Once for all devices, and not at all for a machine that has none.
-        of_devices = self.circumstances(rule.for_devices(), now, trail) if evidence.devices else at
+        of_devices = (
+            self.appraisal_context(rule.for_devices(), now, check_log) if evidence.devices else at
+        )
 
         def cpu(evidence: Evidence, report_data: bytes) -> Claims:
             return self._cpu(evidence, report_data, at)
@@ -117,10 +121,10 @@ class Verifier:
             return self._device(evidence, nonce, of_devices)
 
         claims = verify_composite(
-            evidence, binding=expected, verify_cpu=cpu, verify_device=device, trail=trail
+            evidence, binding=expected, verify_cpu=cpu, verify_device=device, check_log=check_log
         )
-        # ``_cpu`` settled what there is of the CPU.
-        return self.settled(claims, at) if claims.devices else claims
+        # ``_cpu`` has already applied the deny lists to the CPU's claims.
+        return self.apply_deny_lists(claims, at) if claims.devices else claims
 
     def verify_cpu(
         self,
@@ -129,10 +133,10 @@ class Verifier:
         report_data: bytes,
         rule: CollateralRule,
         now: datetime,
-        trail: Trail = SILENT,
+        check_log: CheckLog = NO_LOG,
     ) -> Claims:
         """The CPU's evidence alone, against a given report data. Raises as ``verify``."""
-        return self._cpu(evidence, report_data, self.circumstances(rule, now, trail))
+        return self._cpu(evidence, report_data, self.appraisal_context(rule, now, check_log))
 
     def verify_device(
         self,
@@ -141,15 +145,17 @@ class Verifier:
         nonce: bytes,
         rule: CollateralRule,
         now: datetime,
-        trail: Trail = SILENT,
+        check_log: CheckLog = NO_LOG,
     ) -> DeviceClaims:
         """One device's evidence, against a given nonce. Raises as ``verify``.
 
         Of the rule only its grace counts: ``CollateralRule.for_devices`` says why.
         """
-        return self._device(evidence, nonce, self.circumstances(rule.for_devices(), now, trail))
+        return self._device(
+            evidence, nonce, self.appraisal_context(rule.for_devices(), now, check_log)
+        )
 
-    def admit(self, evidence: Evidence, at: Circumstances) -> None:
+    def require_admissible(self, evidence: Evidence, at: AppraisalContext) -> None:
         """What comes before every vendor's checks: the bundle is in date, no certificate denied.
 
         Raises:
@@ -158,29 +164,29 @@ class Verifier:
         """
         given = self.collateral
         if given.validity is not None:
-            at.trail.enter(checks.BUNDLE, rfc3339(at.now), str(given.validity))
+            at.check_log.begin(checks.BUNDLE, rfc3339(at.now), str(given.validity))
         given.require_fresh(at.now, at.rule.grace)
         if given.denied:
-            at.trail.enter(checks.CERTIFICATES)
+            at.check_log.begin(checks.CERTIFICATES)
         require_certificates_not_denied(evidence, given.denied, given.certificates)
 
-    def settled(self, claims: Claims, at: Circumstances) -> Claims:
+    def apply_deny_lists(self, claims: Claims, at: AppraisalContext) -> Claims:
         """What the site's own deny-lists and the age of its bundle add to a vendor's verdict.
 
         Raises:
             AttestationError: COLLATERAL_STALE or DEVICE_DENIED.
         """
         if self.collateral.denied:
-            at.trail.enter(checks.DEVICES, claims.instance.hex())
+            at.check_log.begin(checks.DEVICES, claims.instance.hex())
         require_not_denied(claims, self.collateral.denied)
         late = self.collateral.require_fresh(at.now, at.rule.grace) is Freshness.GRACE
-        return lowered(claims) if late else claims
+        return mark_grace(claims) if late else claims
 
-    def _cpu(self, evidence: Evidence, report_data: bytes, at: Circumstances) -> Claims:
-        self.admit(evidence, at)
-        return self.settled(self._by_vendor(evidence, report_data, at), at)
+    def _cpu(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
+        self.require_admissible(evidence, at)
+        return self.apply_deny_lists(self._by_vendor(evidence, report_data, at), at)
 
-    def _by_vendor(self, evidence: Evidence, report_data: bytes, at: Circumstances) -> Claims:
+    def _by_vendor(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
         # Each arm gives the vendor's verifier its part of the anchors and of the collateral.
         anchors, given = self.anchors, self.collateral
         match evidence.tee:
@@ -242,7 +248,7 @@ class Verifier:
         """Parsed twice, so only where there is a VCEK to choose."""
         return snp_report_within(evidence) if self.collateral.vceks else b""
 
-    def _device(self, evidence: DeviceEvidence, nonce: bytes, at: Circumstances) -> DeviceClaims:
+    def _device(self, evidence: DeviceEvidence, nonce: bytes, at: AppraisalContext) -> DeviceClaims:
         match evidence.kind:
             case DeviceKind.NVIDIA_GPU | DeviceKind.NVIDIA_SWITCH if self.anchors.nvidia:
                 return verify_nvidia(

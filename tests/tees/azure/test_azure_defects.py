@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
 from regalia.core.errors import RegaliaError
@@ -33,7 +33,7 @@ from regalia_testing.tees.azure.bench import (
     RUNTIME_CONFIG,
     altered_document,
 )
-from regalia_testing.tees.azure.defects import HEALTHY, AzureKnobs
+from regalia_testing.tees.azure.defects import HEALTHY, AzureDefects
 from regalia_testing.tees.azure.simulator import SimulatedAzure
 from regalia_testing.tees.snp.bench import refused
 
@@ -54,7 +54,7 @@ def test_a_healthy_vm_gives_claims(azure: AzureBench) -> None:
     assert claims.revocation is Revocation.CHECKED
     assert claims.measurement == MEASUREMENT
     assert claims.report_data == qualifying_data(REPORT_DATA)
-    assert claims.config_slot == expected_slot(claims.tee, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(claims.tee, RUNTIME_CONFIG)
     assert claims.guest == f"{guest.vm_unique_id}#3".encode()
     assert any(claims.instance)
     assert claims.evidence_digest == evidence.digest()
@@ -116,9 +116,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("knobs", "code"), REFUSED, ids=str)
-def test_refused(azure: AzureBench, knobs: dict[str, Any], code: str) -> None:
-    refused(code, azure.verify, evidence=azure.evidence(**knobs))
+@pytest.mark.parametrize(("defects", "code"), REFUSED, ids=str)
+def test_refused(azure: AzureBench, defects: dict[str, Any], code: str) -> None:
+    refused(code, azure.verify, evidence=azure.evidence(**defects))
 
 
 @pytest.mark.parametrize("vmpl", [1, 2, 3])
@@ -143,7 +143,7 @@ CLAIMED: list[tuple[str, Callable[[AzureSnpClaims | AzureTdxClaims], object]]] =
     ("no_tpm", lambda claims: claims.vm.tpm_enabled),
     ("tpm_persisted", lambda claims: claims.vm.tpm_persisted),
     ("other_loader", lambda claims: claims.vtpm.pcrs[4]),
-    ("wrong_config", lambda claims: claims.config_slot),
+    ("wrong_config", lambda claims: claims.config_binding),
     ("no_event_log", lambda claims: claims.vtpm.boot is None),
 ]
 
@@ -156,17 +156,19 @@ def test_what_is_for_the_policy_shows_in_the_claims(
     assert seen(altered) != seen(azure.verify(azure.evidence()))
 
 
-@pytest.mark.parametrize("knobs", [{"unknown_member": True}, {"padding": 254}, {"hcl_version": 2}])
-def test_let_through(azure: AzureBench, knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "defects", [{"unknown_member": True}, {"padding": 254}, {"hcl_version": 2}]
+)
+def test_let_through(azure: AzureBench, defects: dict[str, Any]) -> None:
     """What the hardware vouches for, and what the NV index adds."""
-    azure.verify(azure.evidence(**knobs))
+    azure.verify(azure.evidence(**defects))
 
 
 def test_every_knob_is_shown() -> None:
-    named = {name for knobs, _ in REFUSED for name in knobs} | {name for name, _ in CLAIMED}
+    named = {name for defects, _ in REFUSED for name in defects} | {name for name, _ in CLAIMED}
     elsewhere = {"vmpl", "other_td_report", "td_report_digest", "unknown_member", "padding"}
-    assert named | elsewhere == {field.name for field in fields(AzureKnobs)}
-    assert AzureKnobs() == HEALTHY
+    assert named | elsewhere == {field.name for field in fields(AzureDefects)}
+    assert AzureDefects() == HEALTHY
 
 
 def test_nothing_is_expected_of_zeros(azure: AzureBench) -> None:
@@ -223,7 +225,7 @@ def test_parts_of_another_vm(azure: AzureBench, tmp_path: Path) -> None:
 def test_a_replay_is_genuine_and_not_fresh(azure: AzureBench) -> None:
     evidence = azure.evidence(stale_nonce=True)
     platform = azure.platform
-    at = Circumstances(now=azure.now, rule=REQUIRED, cache=azure.cache)
+    at = AppraisalContext(now=azure.now, rule=REQUIRED, cache=azure.cache)
     if platform.snp is not None:
         genuine_snp = verify_genuine_snp(
             evidence,
@@ -254,9 +256,9 @@ def test_the_hardware_is_bound_to_the_runtime_data(azure: AzureBench) -> None:
 
 
 def test_the_trail_tells_every_check(azure: AzureBench) -> None:
-    trail = Trail()
-    azure.verify(azure.evidence(), trail=trail)
-    names = [step.check.name for step in trail.steps()]
+    check_log = CheckLog()
+    azure.verify(azure.evidence(), check_log=check_log)
+    names = [step.check.name for step in check_log.steps()]
     level = "azure/paravisor-level" if azure.platform.snp else "azure/td-report"
     order = ["azure/document", level, "azure/runtime-data", "azure/event-log"]
     assert [name for name in names if name.startswith("azure/")] == order
@@ -267,7 +269,7 @@ def test_the_trail_tells_every_check(azure: AzureBench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "last"),
+    ("defects", "last"),
     [
         ({"truncated": True}, "azure/document"),
         ({"other_runtime_data": True}, "azure/runtime-data"),
@@ -276,11 +278,11 @@ def test_the_trail_tells_every_check(azure: AzureBench) -> None:
     ids=str,
 )
 def test_the_trail_ends_with_the_refusal(
-    azure: AzureBench, knobs: dict[str, Any], last: str
+    azure: AzureBench, defects: dict[str, Any], last: str
 ) -> None:
-    trail = Trail()
+    check_log = CheckLog()
     with pytest.raises(RegaliaError) as refusal:
-        azure.verify(azure.evidence(**knobs), trail=trail)
-    step = trail.failed(refusal.value)[-1]
+        azure.verify(azure.evidence(**defects), check_log=check_log)
+    step = check_log.failed(refusal.value)[-1]
     assert step.check.name == last
     assert step.code == refusal.value.code.name

@@ -63,14 +63,14 @@ def test_the_sources(azure: AzureBench) -> None:
     assert source.collect_devices(bytes(32)) == ()
     evidence = parse_evidence(source.collect(REPORT_DATA, RUNTIME_CONFIG).encode())
     claims = azure.verify(evidence)
-    assert claims.config_slot == expected_slot(claims.tee, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(claims.tee, RUNTIME_CONFIG)
     with pytest.raises(UsageError):
         other(options)
-    broken = mine({**options, "knobs": {"console_enabled": True}})
+    broken = mine({**options, "defects": {"console_enabled": True}})
     assert azure.verify(broken.collect(REPORT_DATA, RUNTIME_CONFIG)).vm.console_enabled
 
 
-@pytest.mark.parametrize("options", [{}, {"platform": "x", "knobs": {"vmpl": "1"}}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"platform": "x", "defects": {"vmpl": "1"}}], ids=str)
 def test_unusable_options(options: dict[str, object]) -> None:
     for opener in (open_azure_snp, open_azure_tdx):
         with pytest.raises(UsageError) as refusal:

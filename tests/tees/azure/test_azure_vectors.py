@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
@@ -43,7 +43,7 @@ from regalia.tees.intel.evidence import IntelAnchors, prepare
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.collateral import parse_json_collateral
 from regalia.tees.intel.evidence.wire import parse_quote
-from regalia.tees.snp.evidence import Anchors, SnpCollateral
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
 from regalia.tees.tpm.evidence import verify_quote
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
 from regalia.tees.tpm.evidence.wire import RsaSignature
@@ -108,9 +108,9 @@ class Appraiser:
     def snp(self, evidence: Evidence) -> GenuineAzureSnp:
         return verify_genuine_snp(
             evidence,
-            anchors=Anchors.production(),
+            anchors=SnpAnchors.production(),
             collateral=self.collateral,
-            at=Circumstances(now=NOW, rule=self.rule, cache=Cache()),
+            at=AppraisalContext(now=NOW, rule=self.rule, cache=Cache()),
         )
 
 
@@ -151,10 +151,10 @@ def test_a_nonce_that_is_no_digest_of_ours(appraiser: Appraiser, name: str) -> N
     with pytest.raises(AttestationError) as refusal:
         verify_azure_snp(
             evidence,
-            anchors=Anchors.production(),
+            anchors=SnpAnchors.production(),
             collateral=appraiser.collateral,
             report_data=b"\x01" * 64,
-            at=Circumstances(now=NOW, rule=ANY, cache=Cache()),
+            at=AppraisalContext(now=NOW, rule=ANY, cache=Cache()),
         )
     assert refusal.value.code.name == "NONCE_MISMATCH"
 
@@ -202,11 +202,11 @@ def test_single_files(appraiser: Appraiser, folder: str, kind: str) -> None:
 def test_tdx_by_parts(appraiser: Appraiser) -> None:
     """TD report, quote, runtime data and vTPM quote belong together."""
     evidence, nonce = read(appraiser.folder / "tdx" / "evidence-v1.json", Tee.AZURE_TDX)
-    parts = parse_parts(evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, trail=SILENT)
+    parts = parse_parts(evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, check_log=NO_LOG)
     body = parse_quote(parts.document.td_quote).body
     assert isinstance(body, TdReport)
     require_same_td(parts, body)
-    at = Circumstances(now=NOW, rule=ANY, cache=Cache())
+    at = AppraisalContext(now=NOW, rule=ANY, cache=Cache())
     guest = require_vouched(parts, body.report_data, at)
     assert nonce == b"challenge"
     assert guest.vm.tpm_persisted is False
@@ -233,7 +233,7 @@ def test_tdx_without_collateral_of_its_platform(appraiser: Appraiser, vectors: P
             evidence,
             anchors=anchors,
             collateral=prepare(collateral, anchors=anchors, cache=cache),
-            at=Circumstances(now=datetime(2026, 3, 17, tzinfo=UTC), rule=ANY, cache=cache),
+            at=AppraisalContext(now=datetime(2026, 3, 17, tzinfo=UTC), rule=ANY, cache=cache),
         )
     assert refusal.value.code.name == "LEAF_BINDING_MISMATCH"
 

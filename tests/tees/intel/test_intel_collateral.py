@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
@@ -71,8 +71,8 @@ def test_the_other_kinds_documents_do_not_do(bench: IntelBench, tee: Tee) -> Non
 
 
 def test_no_collateral_at_all(bench: IntelBench) -> None:
-    """The quote is still read, and its chain followed: a trail shows how far it is good."""
-    cache, trail = Cache(), Trail()
+    """The quote is still read, and its chain followed: a check log shows how far it is good."""
+    cache, check_log = Cache(), CheckLog()
     anchors = bench.platform.anchors()
     prepared = prepare(parse_collateral({}).intel, anchors=anchors, cache=cache)
     with pytest.raises(AttestationError) as refusal:
@@ -80,10 +80,10 @@ def test_no_collateral_at_all(bench: IntelBench) -> None:
             bench.evidence(),
             anchors=anchors,
             collateral=prepared,
-            at=Circumstances(now=bench.now, rule=GRACE, cache=cache, trail=trail),
+            at=AppraisalContext(now=bench.now, rule=GRACE, cache=cache, check_log=check_log),
         )
     assert refusal.value.code.name == "COLLATERAL_MISSING"
-    names = [step.check.name for step in trail.failed(refusal.value)]
+    names = [step.check.name for step in check_log.failed(refusal.value)]
     assert names == [
         "intel/quote",
         "intel/pck-chain",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
 from regalia.appraisal.pki import Cache
@@ -28,8 +28,8 @@ from regalia.tees.intel.evidence import (
     verify_genuine,
     verify_tdx,
 )
+from regalia.tees.intel.evidence.attestation_key import CertifiedKey
 from regalia.tees.intel.evidence.bodies import TdReport
-from regalia.tees.intel.evidence.certified import CertifiedKey
 from regalia.tees.intel.evidence.chain import PckPath
 from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.wire.evidence import Tee
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 BOTH = [Tee.TDX, Tee.SGX]
 
 
-def code_of(bench: IntelBench, tee: Tee, **knobs: object) -> str:
+def code_of(bench: IntelBench, tee: Tee, **defects: object) -> str:
     with pytest.raises(RegaliaError) as refusal:
-        bench.verify(bench.evidence(tee, **knobs))
+        bench.verify(bench.evidence(tee, **defects))
     assert isinstance(refusal.value, ParseError | AttestationError)
     assert refusal.value.what
     return refusal.value.code.name
@@ -62,7 +62,7 @@ def test_healthy_td(bench: IntelBench, version: int, body_type: int) -> None:
     assert claims.quote_version == version
     assert claims.report_data == REPORT_DATA
     assert claims.measurement == claims.mr_td == MEASUREMENT
-    assert claims.config_slot == expected_slot(Tee.TDX, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(Tee.TDX, RUNTIME_CONFIG)
     assert claims.instance == claims.ppid == bench.platform.ppid
     assert claims.platform_instance_id == bench.platform.platform_instance_id
     assert claims.evidence_digest == evidence.digest()
@@ -88,7 +88,7 @@ def test_healthy_enclave(bench: IntelBench, kind: str) -> None:
     assert isinstance(claims, SgxClaims)
     assert claims.tee is Tee.SGX
     assert claims.measurement == MEASUREMENT[:32]
-    assert claims.config_slot == hashlib.sha512(RUNTIME_CONFIG).digest()
+    assert claims.config_binding == hashlib.sha512(RUNTIME_CONFIG).digest()
     assert (claims.isv_prod_id, claims.isv_svn) == (7, 3)
     assert not claims.debug
     assert not claims.migratable
@@ -262,7 +262,7 @@ def test_bugs_of_the_caller(bench: IntelBench) -> None:
         bench.verify(evidence, now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
     cache = Cache()
     collateral = prepare(bench.raw(), anchors=bench.platform.anchors(), cache=cache)
-    at = Circumstances(now=bench.now, rule=REQUIRED, cache=cache)
+    at = AppraisalContext(now=bench.now, rule=REQUIRED, cache=cache)
     with pytest.raises(ValueError, match="other anchors"):
         verify_genuine(
             evidence,
@@ -301,15 +301,15 @@ def test_simulated_evidence_never_passes_as_genuine(bench: IntelBench) -> None:
 
 
 def test_a_trail_names_the_check_that_failed(bench: IntelBench) -> None:
-    trail = Trail()
-    bench.verify(bench.evidence(), trail=trail)
-    names = [step.check.name for step in trail.steps()]
+    check_log = CheckLog()
+    bench.verify(bench.evidence(), check_log=check_log)
+    names = [step.check.name for step in check_log.steps()]
     assert len(names) == len(set(names)) == 14
-    assert all(step.passed for step in trail.steps())
-    trail = Trail()
+    assert all(step.passed for step in check_log.steps())
+    check_log = CheckLog()
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(qe_signer=False), trail=trail)
-    steps = trail.failed(refusal.value)
+        bench.verify(bench.evidence(qe_signer=False), check_log=check_log)
+    steps = check_log.failed(refusal.value)
     assert [step.check.name for step in steps] == names[:9]
     assert steps[-1].code == "QE_IDENTITY_MISMATCH"
     assert steps[-1].seen != steps[-1].wanted

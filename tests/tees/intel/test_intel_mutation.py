@@ -86,7 +86,7 @@ def test_a_chain_under_another_root(bench: IntelBench) -> None:
     """An attacker's own Intel, with the platform's certificate or root mixed in."""
     platform = bench.platform
     attacker = type(platform).make(now=bench.now)
-    knobs = bench.knobs()
+    defects = bench.defects()
     workload = Workload(bytes(range(64)), bytes(48), bytes(48))
     verify = bench.with_prepared()
     mine, theirs = attacker.authority, platform.authority
@@ -97,11 +97,11 @@ def test_a_chain_under_another_root(bench: IntelBench) -> None:
     }
     for code, chain in chains.items():
         quote = sign_quote(
-            td_report(workload, knobs),
+            td_report(workload, defects),
             keys=mine.keys,
             chain=chain,
             cpu_svn=facts.cpu_svn,
-            knobs=knobs,
+            defects=defects,
         )
         with pytest.raises(AttestationError) as refusal:
             verify(Evidence(Tee.TDX, quote, (), b""))

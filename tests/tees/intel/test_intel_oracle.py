@@ -13,7 +13,7 @@ import dcap_qvl
 import msgspec
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
 from regalia.tees.intel.evidence import IntelAnchors, prepare, verify_genuine
@@ -86,8 +86,8 @@ def theirs(bench: IntelBench, tee: Tee, quote: bytes, *, processor: bool = False
     return report.status, tuple(sorted(report.advisory_ids))
 
 
-def both(bench: IntelBench, tee: Tee, **knobs: object) -> tuple[object, object]:
-    evidence = bench.evidence(tee, **knobs)
+def both(bench: IntelBench, tee: Tee, **defects: object) -> tuple[object, object]:
+    evidence = bench.evidence(tee, **defects)
     try:
         claims = bench.verify(evidence)
     except RegaliaError:
@@ -95,7 +95,7 @@ def both(bench: IntelBench, tee: Tee, **knobs: object) -> tuple[object, object]:
     else:
         ours = claims.tcb_status.value, claims.advisory_ids
     return ours, theirs(
-        bench, tee, evidence.report, processor=bool(knobs.get("processor_ca", False))
+        bench, tee, evidence.report, processor=bool(defects.get("processor_ca", False))
     )
 
 
@@ -228,7 +228,7 @@ def test_real_evidence(tdx_vectors: Path, quote: str, collateral: str, now: int)
     cache, anchors = Cache(), IntelAnchors.production()
     moment = datetime.fromtimestamp(now, UTC)
     prepared = prepare(parse_collateral({collateral: bundled}).intel, anchors=anchors, cache=cache)
-    at = Circumstances(now=moment, rule=REQUIRED, cache=cache)
+    at = AppraisalContext(now=moment, rule=REQUIRED, cache=cache)
     try:
         genuine = verify_genuine(evidence, anchors=anchors, collateral=prepared, at=at)
     except RegaliaError:

@@ -142,22 +142,22 @@ def quote_of(bench: IntelBench, case: Case) -> bytes:
     chain = pem_chain(authority.pck(facts), authority.pck_ca(), authority.root())
     workload = Workload(bytes(range(64)), bytes(48), bytes(48))
     body: Any
-    knobs = HEALTHY
+    defects = HEALTHY
     if case.tee is Tee.TDX:
-        report = td_report(workload, knobs)
+        report = td_report(workload, defects)
         assert report.later is not None
         later = replace(report.later, tee_tcb_svn_2=case.tee_tcb_svn_2)
         body = replace(report, tee_tcb_svn=case.tee_tcb_svn, later=later)
     else:
-        knobs = replace(knobs, version=3)
+        defects = replace(defects, version=3)
         enclave = Workload(bytes(range(64)), bytes(32), bytes(64))
-        body = enclave_report(enclave, knobs, facts.cpu_svn)
+        body = enclave_report(enclave, defects, facts.cpu_svn)
     return sign_quote(
         body,
         keys=authority.keys,
         chain=chain,
         cpu_svn=facts.cpu_svn,
-        knobs=knobs,
+        defects=defects,
         qe_svn=case.qe_svn,
     )
 

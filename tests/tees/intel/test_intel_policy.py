@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.appraisal.pki import Cache
 from regalia.policy.baseline import BaselineWords, baseline
@@ -47,13 +47,13 @@ CHOICES = replace(defender.CHOICES, pin_chip=True, pin_host_data=True)
 REQUIRED = CollateralRule.of_words("required", 0)
 
 
-def claims_of(bench: IntelBench, tee: Tee, **knobs: object) -> TdxClaims | SgxClaims:
+def claims_of(bench: IntelBench, tee: Tee, **defects: object) -> TdxClaims | SgxClaims:
     make = bench.platform.tdx_evidence if tee is Tee.TDX else bench.platform.sgx_evidence
     evidence = make(
         REPORT_DATA,
         measurement=MEASUREMENT,
         runtime_config=CONFIG.encode(),
-        knobs=bench.knobs(tee, **knobs),
+        defects=bench.defects(tee, **defects),
     )
     return bench.verify(evidence)
 
@@ -92,17 +92,17 @@ TDX_ONLY: list[tuple[dict[str, object], set[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("tee", "knobs", "codes"),
+    ("tee", "defects", "codes"),
     [
         *((Tee.TDX, *case) for case in (*COMMON, *TDX_ONLY)),
         *((Tee.SGX, *case) for case in COMMON),
     ],
 )
 def test_and_refuses_every_weakness(
-    bench: IntelBench, tee: Tee, knobs: dict[str, object], codes: set[str]
+    bench: IntelBench, tee: Tee, defects: dict[str, object], codes: set[str]
 ) -> None:
     policy = pin_client(claims_of(bench, tee), CONFIG, CHOICES, now=NOW)
-    verdict = evaluate_client(policy, claims_of(bench, tee, **knobs), CONTEXT)
+    verdict = evaluate_client(policy, claims_of(bench, tee, **defects), CONTEXT)
     assert isinstance(verdict, Deny)
     assert {each.code.name for each in verdict.reasons} == codes
 
@@ -150,7 +150,7 @@ def test_real_evidence_under_the_baseline(
     }
 
     def judge(rule: CollateralRule, moment: datetime, words: BaselineWords) -> set[str]:
-        at = Circumstances(now=moment, rule=rule, cache=cache)
+        at = AppraisalContext(now=moment, rule=rule, cache=cache)
         genuine = verify_genuine(evidence, at=at, **arguments)
         claims = (
             sgx_claims(evidence, genuine) if tee is Tee.SGX else tdx_claims(evidence, genuine, None)

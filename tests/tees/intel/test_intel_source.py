@@ -65,18 +65,18 @@ def test_a_source_and_the_one_verifier(bench: IntelBench, open_source: Open, tee
 @pytest.mark.parametrize(("open_source", "tee"), SOURCES, ids=["tdx", "sgx"])
 def test_options_of_a_source(bench: IntelBench, open_source: Open, tee: Tee) -> None:
     folder = str(bench.platform.directory)
-    spoiled = open_source({"platform": folder, "knobs": {"debug": True}})
+    spoiled = open_source({"platform": folder, "defects": {"debug": True}})
     assert bench.verify(spoiled.collect(REPORT_DATA, RUNTIME_CONFIG)).debug
     for options in (
         {},
         {"platform": ""},
         {"platform": 7},
         {"platform": folder, "other": 1},
-        {"platform": folder, "knobs": []},
-        {"platform": folder, "knobs": {"no_such": True}},
-        {"platform": folder, "knobs": {"debug": "yes"}},
-        {"platform": folder, "knobs": {"debug": 1}},
-        {"platform": folder, "knobs": {"level": "Fine"}},
+        {"platform": folder, "defects": []},
+        {"platform": folder, "defects": {"no_such": True}},
+        {"platform": folder, "defects": {"debug": "yes"}},
+        {"platform": folder, "defects": {"debug": 1}},
+        {"platform": folder, "defects": {"level": "Fine"}},
     ):
         with pytest.raises(UsageError):
             open_source(options)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache, parse_certificate
@@ -92,7 +92,7 @@ def arguments(
     return {
         "anchors": ANCHORS,
         "collateral": prepared,
-        "at": Circumstances(now=vector.moment, rule=rule, cache=cache),
+        "at": AppraisalContext(now=vector.moment, rule=rule, cache=cache),
     }
 
 

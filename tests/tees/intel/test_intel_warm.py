@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT, Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG, CheckLog
 from regalia.appraisal.claims import MINT
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
@@ -35,7 +35,7 @@ def appraise(
     *,
     anchors: IntelAnchors | None = None,
     now: datetime | None = None,
-    trail: Trail = SILENT,
+    check_log: CheckLog = NO_LOG,
 ) -> TdxClaims:
     chosen = anchors or bench.platform.anchors()
     return verify_tdx(
@@ -43,7 +43,7 @@ def appraise(
         anchors=chosen,
         collateral=prepare(bench.raw(), anchors=chosen, cache=cache),
         report_data=REPORT_DATA,
-        at=Circumstances(now=now or bench.now, rule=REQUIRED, cache=cache, trail=trail),
+        at=AppraisalContext(now=now or bench.now, rule=REQUIRED, cache=cache, check_log=check_log),
     )
 
 
@@ -68,7 +68,7 @@ def test_the_quoting_enclave_is_verified_once(
     cold = appraise(bench, evidence, Cache())
     for name in ("verify_pck", "require_raw_signature", "require_attestation_key"):
         monkeypatch.setattr(
-            f"regalia.tees.intel.evidence.certified.{name}",
+            f"regalia.tees.intel.evidence.attestation_key.{name}",
             lambda *_, **__: pytest.fail("done before"),
         )
     again = appraise(bench, evidence, warm)
@@ -76,9 +76,9 @@ def test_the_quoting_enclave_is_verified_once(
 
 
 def test_a_trail_sees_every_check_made(bench: IntelBench, warm: Cache) -> None:
-    cold, known = Trail(), Trail()
-    appraise(bench, bench.evidence(), Cache(), trail=cold)
-    appraise(bench, bench.evidence(), warm, trail=known)
+    cold, known = CheckLog(), CheckLog()
+    appraise(bench, bench.evidence(), Cache(), check_log=cold)
+    appraise(bench, bench.evidence(), warm, check_log=known)
     assert [step.check for step in known.steps()] == [step.check for step in cold.steps()]
 
 
@@ -117,7 +117,7 @@ def test_a_known_machine_is_not_known_under_another_root(bench: IntelBench, warm
             anchors=other.anchors(),
             collateral=collateral,
             report_data=REPORT_DATA,
-            at=Circumstances(now=bench.now, rule=REQUIRED, cache=warm),
+            at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=warm),
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 

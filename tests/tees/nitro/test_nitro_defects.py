@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
 from regalia.core.errors import AttestationError, RegaliaError
 from regalia.tees.nitro.claims import NitroClaims
-from regalia.tees.nitro.evidence import Anchors, NitroCollateral, checks, verify_genuine
+from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, verify_genuine
 from regalia.tees.nitro.evidence.chain import TrustedSigner
 from regalia.tees.nitro.evidence.verify import GenuineDocument
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.nitro.bench import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
-from regalia_testing.tees.nitro.defects import HEALTHY, NitroKnobs
+from regalia_testing.tees.nitro.defects import HEALTHY, NitroDefects
 from regalia_testing.tees.snp.bench import refused
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_a_healthy_enclave_gives_claims(nitro: NitroBench) -> None:
     assert claims.product == "nitro-enclaves"
     assert claims.measurement == MEASUREMENT
     assert claims.report_data == REPORT_DATA
-    assert claims.config_slot == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
     assert claims.instance == nitro.platform.authority.instance_id.encode()
     assert claims.guest == nitro.platform.module_id.encode()
     assert claims.age_ms == 0
@@ -73,9 +73,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("knobs", "code"), REFUSED, ids=str)
-def test_refused(nitro: NitroBench, knobs: dict[str, Any], code: str) -> None:
-    refused(code, nitro.verify, evidence=nitro.evidence(**knobs))
+@pytest.mark.parametrize(("defects", "code"), REFUSED, ids=str)
+def test_refused(nitro: NitroBench, defects: dict[str, Any], code: str) -> None:
+    refused(code, nitro.verify, evidence=nitro.evidence(**defects))
 
 
 CLAIMED = [
@@ -86,8 +86,8 @@ CLAIMED = [
     ("other_role", lambda claims: claims.pcrs[3]),
     ("other_instance", lambda claims: claims.pcrs[4]),
     ("unsigned_image", lambda claims: claims.pcrs[8]),
-    ("wrong_config", lambda claims: claims.config_slot),
-    ("config_not_locked", lambda claims: claims.config_slot),
+    ("wrong_config", lambda claims: claims.config_binding),
+    ("config_not_locked", lambda claims: claims.config_binding),
     ("age_s", lambda claims: claims.age_ms),
 ]
 
@@ -102,8 +102,8 @@ def test_what_is_for_the_policy_shows_in_the_claims(
 
 
 def test_every_knob_is_shown() -> None:
-    named = {name for knobs, _ in REFUSED for name in knobs} | {name for name, _ in CLAIMED}
-    assert named == {field.name for field in fields(NitroKnobs)}
+    named = {name for defects, _ in REFUSED for name in defects} | {name for name, _ in CLAIMED}
+    assert named == {field.name for field in fields(NitroDefects)}
 
 
 def test_one_zero_register_is_debug_enough(nitro: NitroBench) -> None:
@@ -139,7 +139,7 @@ def test_misuse_is_the_callers_bug(nitro: NitroBench) -> None:
     with pytest.raises(TypeError):
         TrustedSigner(None, None, (), None, object())  # type: ignore[arg-type] # likewise
     with pytest.raises(TypeError):
-        Anchors(Hardware.GENUINE, bytes(32), object())
+        NitroAnchors(Hardware.GENUINE, bytes(32), object())
 
 
 def test_what_comes_beside_the_document(nitro: NitroBench) -> None:
@@ -153,7 +153,9 @@ def test_what_comes_beside_the_document(nitro: NitroBench) -> None:
 
 
 def test_production_trusts_no_simulation(nitro: NitroBench) -> None:
-    refused("ROOT_UNTRUSTED", nitro.verify, evidence=nitro.evidence(), anchors=Anchors.production())
+    refused(
+        "ROOT_UNTRUSTED", nitro.verify, evidence=nitro.evidence(), anchors=NitroAnchors.production()
+    )
 
 
 FIELDS = [
@@ -249,9 +251,9 @@ def test_documents_that_are_too_large(nitro: NitroBench) -> None:
 
 
 def test_the_trail_names_every_check(nitro: NitroBench) -> None:
-    trail = Trail()
-    nitro.verify(nitro.evidence(), trail=trail)
-    steps = trail.steps()
+    check_log = CheckLog()
+    nitro.verify(nitro.evidence(), check_log=check_log)
+    steps = check_log.steps()
     assert [step.check for step in steps] == [
         checks.PARSE,
         checks.ALGORITHM,
@@ -267,7 +269,7 @@ def test_the_trail_names_every_check(nitro: NitroBench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "last"),
+    ("defects", "last"),
     [
         ({"truncated": True}, "nitro/parse"),
         ({"algorithm": -7}, "nitro/algorithm"),
@@ -279,12 +281,12 @@ def test_the_trail_names_every_check(nitro: NitroBench) -> None:
     ids=str,
 )
 def test_the_trail_ends_with_the_refusal(
-    nitro: NitroBench, knobs: dict[str, Any], last: str
+    nitro: NitroBench, defects: dict[str, Any], last: str
 ) -> None:
-    trail = Trail()
+    check_log = CheckLog()
     with pytest.raises(RegaliaError) as refusal:
-        nitro.verify(nitro.evidence(**knobs), trail=trail)
-    step = trail.failed(refusal.value)[-1]
+        nitro.verify(nitro.evidence(**defects), check_log=check_log)
+    step = check_log.failed(refusal.value)[-1]
     assert step.check.name == last
     assert step.code == refusal.value.code.name
 
@@ -295,7 +297,7 @@ def test_genuine_says_nothing_of_the_nonce(nitro: NitroBench) -> None:
         evidence,
         anchors=nitro.platform.anchors(),
         collateral=NitroCollateral(),
-        at=Circumstances(now=nitro.now, rule=ANY, cache=nitro.cache),
+        at=AppraisalContext(now=nitro.now, rule=ANY, cache=nitro.cache),
     )
     assert genuine.document.nonce != REPORT_DATA
     with pytest.raises(AttestationError):
@@ -303,4 +305,4 @@ def test_genuine_says_nothing_of_the_nonce(nitro: NitroBench) -> None:
 
 
 def test_healthy_is_the_default() -> None:
-    assert NitroKnobs() == HEALTHY
+    assert NitroDefects() == HEALTHY

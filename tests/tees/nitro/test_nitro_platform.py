@@ -92,14 +92,14 @@ def test_the_source(nitro: NitroBench, tmp_path: Path) -> None:
     assert evidence.tee is Tee.NITRO
     opened = SimulatedNitro.open(tmp_path / "platform")
     claims = NitroBench(opened, opened.clock()).verify(evidence)
-    assert claims.config_slot == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
     assert claims.measurement != MEASUREMENT
     refused("ROOT_UNTRUSTED", nitro.verify, evidence=evidence)
 
 
 def test_the_source_takes_knobs(tmp_path: Path) -> None:
     SimulatedNitro.create(tmp_path / "platform")
-    options = {"platform": str(tmp_path / "platform"), "knobs": {"debug": True}}
+    options = {"platform": str(tmp_path / "platform"), "defects": {"debug": True}}
     opened = SimulatedNitro.open(tmp_path / "platform")
     evidence = open_nitro(options).collect(REPORT_DATA, RUNTIME_CONFIG)
     assert NitroBench(opened, opened.clock()).verify(evidence).debug
@@ -112,9 +112,9 @@ def test_the_source_takes_knobs(tmp_path: Path) -> None:
         {"platform": ""},
         {"platform": 5},
         {"platform": "x", "unknown": 1},
-        {"platform": "x", "knobs": {"unknown": True}},
-        {"platform": "x", "knobs": {"debug": 1}},
-        {"platform": "x", "knobs": ["debug"]},
+        {"platform": "x", "defects": {"unknown": True}},
+        {"platform": "x", "defects": {"debug": 1}},
+        {"platform": "x", "defects": ["debug"]},
     ],
     ids=str,
 )

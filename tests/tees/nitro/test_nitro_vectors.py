@@ -16,14 +16,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, RegaliaError
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.platform import PlatformRules
-from regalia.tees.nitro.evidence import Anchors, NitroCollateral, verify_genuine, verify_nitro
+from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, verify_genuine, verify_nitro
 from regalia.tees.nitro.evidence.anchors import AWS_ROOT_SPKI_SHA256
 from regalia.tees.nitro.evidence.verify import claims_of
 from regalia.tees.nitro.evidence.wire import MESSAGE_MAX, parse_nitro
@@ -84,9 +84,9 @@ def genuine(
 ) -> GenuineDocument:
     return verify_genuine(
         evidence,
-        anchors=Anchors.production(),
+        anchors=NitroAnchors.production(),
         collateral=NitroCollateral(),
-        at=Circumstances(now=now, rule=rule, cache=cache or Cache()),
+        at=AppraisalContext(now=now, rule=rule, cache=cache or Cache()),
     )
 
 
@@ -125,10 +125,10 @@ def test_a_nonce_of_another_size_is_none_of_ours(vectors: Path, vector: Vector) 
     with pytest.raises(AttestationError) as refusal:
         verify_nitro(
             read(vectors, vector),
-            anchors=Anchors.production(),
+            anchors=NitroAnchors.production(),
             collateral=NitroCollateral(),
             report_data=b"\x01" * 64,
-            at=Circumstances(now=vector.now, rule=ANY, cache=Cache()),
+            at=AppraisalContext(now=vector.now, rule=ANY, cache=Cache()),
         )
     assert refusal.value.code.name == "NONCE_MISMATCH"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.config_binding import NITRO_PCR, expected_slot
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, UnavailableError, UsageError
@@ -44,10 +44,10 @@ def test_evidence_that_verifies(platform: SimulatedNitro, module: FakeNsm) -> No
         anchors=platform.anchors(),
         collateral=NitroCollateral(),
         report_data=REPORT_DATA,
-        at=Circumstances(now=NOW, rule=ANY, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=ANY, cache=Cache()),
     )
     assert claims.measurement == MEASUREMENT
-    assert claims.config_slot == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
     assert evidence.runtime_config == RUNTIME_CONFIG
 
 

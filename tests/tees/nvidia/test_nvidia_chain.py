@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.pki import Cache, parse_certificate
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.nvidia.evidence import Anchors, NvidiaCollateral, prepare, verify_nvidia
+from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepare, verify_nvidia
 from regalia.tees.nvidia.evidence.collateral import READINGS_MAX
 from regalia.tees.nvidia.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO, read_dice
 from regalia_testing.tees.nvidia.authority import (
@@ -203,13 +203,13 @@ def test_a_shorter_and_a_longer_chain(chain: Chain, device_bench: DeviceBench) -
 def test_another_root(device_bench: DeviceBench) -> None:
     other = SimulatedDevices.make(1, now=device_bench.now, keys=DeviceKeys.generate())
     evidence = device_bench.evidence()
-    for anchors in (other.anchors(), Anchors.production()):
+    for anchors in (other.anchors(), NvidiaAnchors.production()):
         refused("ROOT_UNTRUSTED", device_bench.verify, evidence=evidence, anchors=anchors)
 
 
 def test_a_simulated_root_must_be_named_like_the_real_one(chain: Chain) -> None:
     other = replace(chain.specs["root"], subject="Root", issuer="Root").sign(OTHER)
-    refused("CHAIN_INVALID", Anchors.dangerous_simulated, root_der=other)
+    refused("CHAIN_INVALID", NvidiaAnchors.dangerous_simulated, root_der=other)
 
 
 def test_dropping_doubling_and_moving_certificates(device_bench: DeviceBench) -> None:
@@ -314,7 +314,7 @@ def test_lists_are_remembered_without_their_dates_and_refusals_not_at_all(
             anchors=device_bench.machine.anchors(),
             collateral=prepared,
             nonce=NONCE,
-            at=Circumstances(now=moment, rule=STRICT, cache=device_bench.cache),
+            at=AppraisalContext(now=moment, rule=STRICT, cache=device_bench.cache),
         )
 
     prepared = prepare(NvidiaCollateral(crls=crls()))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import RegaliaError
 from regalia.core.types import KeyFingerprint
-from regalia.tees.nvidia.evidence import PUBLISHED_NONCE, Anchors, GenuineDevice, prepare
+from regalia.tees.nvidia.evidence import PUBLISHED_NONCE, GenuineDevice, NvidiaAnchors, prepare
 from regalia.tees.nvidia.evidence.chain import TrustedChain
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.tees.nvidia.evidence.rims import parse_rim
@@ -74,8 +74,8 @@ def test_a_healthy_gpu_and_switch(device_bench: DeviceBench) -> None:
 
 @pytest.mark.parametrize("name", DEFECTS)
 def test_one_defect_gives_its_code(device_bench: DeviceBench, name: str) -> None:
-    code, knobs = DEFECTS[name]
-    refused(code, device_bench.verify, evidence=device_bench.evidence(**knobs))
+    code, defects = DEFECTS[name]
+    refused(code, device_bench.verify, evidence=device_bench.evidence(**defects))
 
 
 def test_a_switch_by_another_name_is_refused(device_bench: DeviceBench) -> None:
@@ -241,7 +241,7 @@ def test_denials_out_of_date(device_bench: DeviceBench, days: int) -> None:
         )
 
 
-# The caller's mistakes, and the trail.
+# The caller's mistakes, and the check log.
 
 
 def test_callers_mistakes(device_bench: DeviceBench) -> None:
@@ -249,29 +249,31 @@ def test_callers_mistakes(device_bench: DeviceBench) -> None:
         device_bench.verify(device_bench.evidence(), nonce=NONCE[:-1])
     with pytest.raises(ValueError, match="time zone"):
         device_bench.verify(device_bench.evidence(), now=device_bench.now.replace(tzinfo=None))
-    for made in (GenuineDevice, TrustedChain, Anchors):
+    for made in (GenuineDevice, TrustedChain, NvidiaAnchors):
         with pytest.raises(TypeError):
             made(*[object()] * len(made.__match_args__))
 
 
 def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
-    trail = Trail()
+    check_log = CheckLog()
     arguments: dict[str, Any] = {
         "anchors": device_bench.machine.anchors(),
         "collateral": prepare(device_bench.machine.collateral()),
     }
-    at = Circumstances(now=device_bench.now, rule=STRICT, cache=device_bench.cache, trail=trail)
+    at = AppraisalContext(
+        now=device_bench.now, rule=STRICT, cache=device_bench.cache, check_log=check_log
+    )
     evidence = device_bench.evidence()
     verify_nvidia(evidence, nonce=NONCE, at=at, **arguments)
     names = [
         "report", "chain", "model", "revocation", "fwid", "signature", "rim", "nonce",
     ]  # fmt: skip
-    steps = trail.steps()
+    steps = check_log.steps()
     assert [step.check.name for step in steps] == [f"nvidia/{name}" for name in names]
     assert all(step.passed for step in steps)
-    trail = Trail()
-    at = replace(at, trail=trail)
+    check_log = CheckLog()
+    at = replace(at, check_log=check_log)
     with pytest.raises(RegaliaError) as caught:
         verify_genuine(device_bench.evidence(bad_signature=True), at=at, **arguments)
-    last = trail.failed(caught.value)[-1]
+    last = check_log.failed(caught.value)[-1]
     assert (last.check.name, last.code) == ("nvidia/signature", "SIGNATURE_INVALID")

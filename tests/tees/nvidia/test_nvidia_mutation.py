@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.nvidia.evidence import Anchors, NvidiaCollateral, prepare, verify_nvidia
+from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepare, verify_nvidia
 from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence
 from regalia.tees.nvidia.evidence.spdm import REQUEST_SIZE, parse_report
 from regalia_testing.tees.nvidia.bench import LENIENT
@@ -57,12 +57,12 @@ def test_every_byte_of_a_real_report(vectors: Path) -> None:
     (evidence,) = parse_nvidia_evidence(data)
     nonce = parse_report(evidence.report).nonce
     collateral = prepare(NvidiaCollateral())
-    at = Circumstances(now=datetime(2026, 1, 1, tzinfo=UTC), rule=LENIENT, cache=Cache())
+    at = AppraisalContext(now=datetime(2026, 1, 1, tzinfo=UTC), rule=LENIENT, cache=Cache())
 
     def verify(altered: DeviceEvidence) -> object:
         return verify_nvidia(
             altered,
-            anchors=Anchors.production(),
+            anchors=NvidiaAnchors.production(),
             collateral=collateral,
             nonce=nonce,
             at=at,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.pki import Cache, parse_certificate
 from regalia.core.errors import AttestationError
@@ -22,7 +22,7 @@ from regalia.core.types import KeyFingerprint
 from regalia.inspect.recognize import recognize
 from regalia.tees.nvidia.evidence import (
     PUBLISHED_NONCE,
-    Anchors,
+    NvidiaAnchors,
     NvidiaCollateral,
     RimAnchors,
     prepare,
@@ -90,9 +90,9 @@ def genuine(
 ) -> GenuineDevice:
     return verify_genuine(
         evidence,
-        anchors=Anchors.production(),
+        anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
-        at=Circumstances(now=NOW, rule=rule, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=rule, cache=Cache()),
     )
 
 
@@ -100,10 +100,10 @@ def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) 
     """As if we had asked with the nonce that is in the report."""
     return verify_nvidia(
         evidence,
-        anchors=Anchors.production(),
+        anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
         nonce=parse_report(evidence.report).nonce,
-        at=Circumstances(now=NOW, rule=LENIENT, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
     )
 
 
@@ -350,10 +350,10 @@ def test_another_kind_or_nonce_is_refused(folder: Path) -> None:
         "NONCE_MISMATCH",
         verify_nvidia,
         evidence=evidence,
-        anchors=Anchors.production(),
+        anchors=NvidiaAnchors.production(),
         collateral=prepare(NvidiaCollateral()),
         nonce=NONCE,
-        at=Circumstances(now=NOW, rule=LENIENT, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
     )
     with pytest.raises(AttestationError, match="ROOT_UNTRUSTED"):
         genuine(replace(evidence, endorsements=evidence.endorsements[:-1]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import MINT, Hardware
 from regalia.core.errors import AttestationError
 from regalia.tees.nvidia.evidence import prepare, verify_nvidia
@@ -36,7 +36,7 @@ def appraise(
         anchors=bench.machine.anchors(),
         collateral=prepared,
         nonce=NONCE,
-        at=Circumstances(now=bench.now, rule=STRICT, cache=bench.cache),
+        at=AppraisalContext(now=bench.now, rule=STRICT, cache=bench.cache),
     )
 
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.snp.evidence import Anchors, SnpCollateral
-from regalia.tees.snp.evidence.wire import SigningKey
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 from regalia_testing.tees.snp.authority import basic_constraints, key_usage
 from regalia_testing.tees.snp.bench import chain_of, refused
 from regalia_testing.tees.snp.defects import HEALTHY
@@ -83,10 +83,10 @@ def test_a_product_without_a_pin(bench_of: Callable[[str], SnpBench], bench: Snp
 
 def test_an_anchor_is_named_like_a_root(bench: SnpBench) -> None:
     with pytest.raises(AttestationError) as refusal:
-        Anchors.dangerous_simulated(bench.platform.ask)
+        SnpAnchors.dangerous_simulated(bench.platform.ask)
     assert refusal.value.code.name == "CHAIN_INVALID"
     with pytest.raises(ParseError):
-        Anchors.dangerous_simulated(b"")
+        SnpAnchors.dangerous_simulated(b"")
 
 
 # The intermediate.
@@ -149,7 +149,7 @@ def test_the_asvk_does_not_issue_vceks(chain: SnpChain, bench: SnpBench) -> None
 
 def test_the_ask_does_not_issue_vleks(bench: SnpBench) -> None:
     authority = bench.platform.authority
-    chain = chain_of(bench, SigningKey.VLEK)
+    chain = chain_of(bench, EndorsementKeyKind.VLEK)
     leaf = replace(chain.leaf, issuer=authority.ask().subject)
     crossed = replace(chain, ask=authority.ask(), leaf=leaf)
     refused("CHAIN_INVALID", crossed.verify, leaf_signer=authority.keys.ask)

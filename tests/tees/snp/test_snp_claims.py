@@ -112,7 +112,7 @@ def test_firmware_versions_are_their_own(both: tuple[SnpReport, SnpClaims]) -> N
         report.committed_major, report.committed_minor, report.committed_build
     )
     assert claims.current_firmware != claims.committed_firmware
-    assert (claims.instance, claims.guest, claims.config_slot) == (
+    assert (claims.instance, claims.guest, claims.config_binding) == (
         report.chip_id,
         report.report_id,
         report.host_data,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import regalia
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.pki import Cache
 from regalia.core.bits import bit
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.claims import Tcb
-from regalia.tees.snp.evidence import Anchors, verify_genuine, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, verify_genuine, verify_snp
 from regalia.tees.snp.evidence.chain import TrustedLeaf
 from regalia.tees.snp.evidence.verify import GenuineReport
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
@@ -222,7 +222,7 @@ def test_report_data_is_a_required_argument(bench: SnpBench) -> None:
             bench.evidence(),
             anchors=bench.platform.anchors(),
             collateral=bench.platform.collateral(),
-            at=Circumstances(now=bench.now, rule=REQUIRED, cache=Cache()),
+            at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=Cache()),
         )
 
 
@@ -231,12 +231,12 @@ def test_trusted_types_come_from_the_verifier_only(bench: SnpBench) -> None:
         bench.evidence(),
         anchors=bench.platform.anchors(),
         collateral=bench.platform.collateral(),
-        at=Circumstances(now=bench.now, rule=REQUIRED, cache=Cache()),
+        at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=Cache()),
     )
     claims = bench.verify(bench.evidence())
     for make in (
         lambda: GenuineReport(genuine.report, genuine.leaf, object()),
-        lambda: Anchors(Hardware.GENUINE, (), object()),
+        lambda: SnpAnchors(Hardware.GENUINE, (), object()),
         lambda: TrustedLeaf(*(object() for _ in range(7))),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError):
@@ -253,7 +253,7 @@ def test_trusted_types_come_from_the_verifier_only(bench: SnpBench) -> None:
 
 def test_simulated_evidence_never_passes_as_genuine(bench: SnpBench) -> None:
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(), anchors=Anchors.production())
+        bench.verify(bench.evidence(), anchors=SnpAnchors.production())
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 
 

@@ -14,7 +14,7 @@ from regalia.tees.snp.evidence.leaf import (
     OID_SPL,
     OID_SPL_SPARE,
 )
-from regalia.tees.snp.evidence.wire import Product, SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 from regalia_testing.tees.snp.authority import ia5_string
 from regalia_testing.tees.snp.bench import chain_of, refused
 from regalia_testing.tees.snp.defects import HEALTHY
@@ -124,7 +124,7 @@ def test_a_leaf_of_another_product(chain: SnpChain) -> None:
 def test_extensions_of_the_other_kind(chain: SnpChain, bench: SnpBench) -> None:
     vcek = with_extension(chain, OID_CSP_ID, ia5_string(CSP_ID))
     refused("LEAF_BINDING_MISMATCH", vcek.verify)
-    vlek = chain_of(bench, SigningKey.VLEK)
+    vlek = chain_of(bench, EndorsementKeyKind.VLEK)
     assert vlek.verify().csp_id == CSP_ID
     refused("LEAF_BINDING_MISMATCH", with_extension(vlek, OID_CSP_ID, None).verify)
     refused("LEAF_BINDING_MISMATCH", with_extension(vlek, OID_HWID, bytes(64)).verify)

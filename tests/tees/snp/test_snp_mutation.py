@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.snp.evidence import Anchors, SnpCollateral, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, verify_snp
 from regalia.tees.snp.evidence.wire import REPORT_SIZE, SIGNED_SIZE
 from regalia.wire.evidence import Evidence, Tee
 
@@ -85,10 +85,10 @@ def test_every_byte_of_a_real_report(  # noqa: PLR0917 - one vector is four name
     def verify(evidence: Evidence) -> object:
         return verify_snp(
             evidence,
-            anchors=Anchors.production(),
+            anchors=SnpAnchors.production(),
             collateral=collateral,
             report_data=evidence.report[REPORT_DATA_AT],
-            at=Circumstances(now=now, rule=rule, cache=Cache()),
+            at=AppraisalContext(now=now, rule=rule, cache=Cache()),
         )
 
     codes = codes_of_flips(Evidence(Tee.SEV_SNP, raw, certificates(folder / leaf), b""), verify)

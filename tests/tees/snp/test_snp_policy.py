@@ -64,12 +64,12 @@ ONE_DEFECT: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-def claims_of(bench: SnpBench, **knobs: Any) -> SnpClaims:  # noqa: ANN401 - fields of Knobs
+def claims_of(bench: SnpBench, **defects: Any) -> SnpClaims:  # noqa: ANN401 - fields of SnpDefects
     evidence = bench.platform.evidence(
         REPORT_DATA,
         measurement=MEASUREMENT,
         runtime_config=Scene().config.encode(),
-        knobs=replace(HEALTHY, **(LAUNCH | knobs)),
+        defects=replace(HEALTHY, **(LAUNCH | defects)),
     )
     return bench.verify(evidence)
 
@@ -96,12 +96,12 @@ def test_the_platform_that_was_pinned_is_allowed(
     assert wildcards(policy.policy) == ("platform.hardware=dangerous_simulated", *left_open)
 
 
-@pytest.mark.parametrize(("knobs", "wanted"), ONE_DEFECT, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("defects", "wanted"), ONE_DEFECT, ids=lambda value: str(value)[:40])
 def test_one_defect(
-    bench_of: Callable[[str], SnpBench], knobs: dict[str, Any], wanted: list[str]
+    bench_of: Callable[[str], SnpBench], defects: dict[str, Any], wanted: list[str]
 ) -> None:
     bench = bench_of("Turin")
-    assert codes(pinned(claims_of(bench)), claims_of(bench, **knobs)) == wanted
+    assert codes(pinned(claims_of(bench)), claims_of(bench, **defects)) == wanted
 
 
 def test_another_chip_of_the_same_line(bench_of: Callable[[str], SnpBench]) -> None:

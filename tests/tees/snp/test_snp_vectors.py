@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
@@ -26,11 +26,11 @@ from regalia.appraisal.pki.certificates import (
 from regalia.core.bits import bit
 from regalia.core.errors import AttestationError
 from regalia.tees.snp.claims import Tcb
-from regalia.tees.snp.evidence import Anchors, SnpCollateral, verify_genuine, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, verify_genuine, verify_snp
 from regalia.tees.snp.evidence.anchors import AMD_ROOT_SPKI_SHA256
 from regalia.tees.snp.evidence.chain import SCHEMES
 from regalia.tees.snp.evidence.leaf import read_leaf
-from regalia.tees.snp.evidence.wire import Product, SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 from regalia.wire.evidence import Evidence, Tee
 
@@ -41,9 +41,9 @@ Certificates = Callable[[Path], tuple[bytes, ...]]
 REPORT_DATA_AT = slice(0x50, 0x90)
 
 
-def at(moment: datetime, revocation: RevocationRule = RevocationRule.ANY) -> Circumstances:
+def at(moment: datetime, revocation: RevocationRule = RevocationRule.ANY) -> AppraisalContext:
     rule = CollateralRule(revocation, NO_GRACE)
-    return Circumstances(now=moment, rule=rule, cache=Cache())
+    return AppraisalContext(now=moment, rule=rule, cache=Cache())
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Appraiser:
     def genuine(self, vector: Vector, rule: RevocationRule = RevocationRule.ANY) -> GenuineReport:
         return verify_genuine(
             self.evidence(vector),
-            anchors=Anchors.production(),
+            anchors=SnpAnchors.production(),
             collateral=self.collateral(vector),
             at=at(vector.moment, rule),
         )
@@ -118,7 +118,7 @@ def test_claims_of_reports_with_a_nonce(appraiser: Appraiser, vector: Vector) ->
     evidence = appraiser.evidence(vector)
     claims = verify_snp(
         evidence,
-        anchors=Anchors.production(),
+        anchors=SnpAnchors.production(),
         collateral=appraiser.collateral(vector),
         report_data=evidence.report[REPORT_DATA_AT],
         at=at(vector.moment),
@@ -153,7 +153,7 @@ def test_reports_without_a_nonce_are_never_fresh(
     with pytest.raises(AttestationError) as refusal:
         verify_snp(
             appraiser.evidence(vector),
-            anchors=Anchors.production(),
+            anchors=SnpAnchors.production(),
             collateral=appraiser.collateral(vector),
             report_data=expected,
             at=at(vector.moment),
@@ -174,7 +174,7 @@ def test_a_certificate_for_a_turin_chip_alone(vectors: Path, certificates: Certi
     """virtee-vcek.der comes without a report: all its TCB is zero but the microcode."""
     (der,) = certificates(vectors / "snp/turin/virtee-vcek.der")
     leaf = parse_certificate(der, what="vcek")
-    facts = read_leaf(leaf, Product.TURIN, SigningKey.VCEK)
+    facts = read_leaf(leaf, Product.TURIN, EndorsementKeyKind.VCEK)
     assert facts.hwid == bytes.fromhex("1e550a8ee5cf9f4d")
     assert facts.tcb == bytes.fromhex("0000000000000009")
     appraiser = Appraiser(vectors / "snp", certificates)
@@ -244,11 +244,11 @@ def test_mixed_chains(appraiser: Appraiser, vector: Vector, code: str) -> None:
 def test_pins_are_the_published_roots(
     vectors: Path, certificates: Certificates, product: Product
 ) -> None:
-    anchors = Anchors.dangerous_simulated(
+    anchors = SnpAnchors.dangerous_simulated(
         *certificates(vectors / f"roots/amd-ark-{product.lower()}.pem")
     )
     assert anchors.pins_for(product) == (bytes.fromhex(AMD_ROOT_SPKI_SHA256[product]),)
-    assert Anchors.production().pins_for(product) == anchors.pins_for(product)
+    assert SnpAnchors.production().pins_for(product) == anchors.pins_for(product)
 
 
 def test_a_report_inside_an_azure_bundle(vectors: Path, certificates: Certificates) -> None:
@@ -262,7 +262,7 @@ def test_a_report_inside_an_azure_bundle(vectors: Path, certificates: Certificat
     collateral = SnpCollateral(certificates(vectors / "snp/milan/ask_ark.pem"), ())
     genuine = verify_genuine(
         evidence,
-        anchors=Anchors.production(),
+        anchors=SnpAnchors.production(),
         collateral=collateral,
         at=at(datetime(2024, 1, 1, tzinfo=UTC)),
     )
@@ -292,7 +292,7 @@ def test_the_chain_in_separate_files(appraiser: Appraiser, vector: Vector) -> No
     )
     verify_genuine(
         appraiser.evidence(vector),
-        anchors=Anchors.production(),
+        anchors=SnpAnchors.production(),
         collateral=collateral,
         at=at(vector.moment),
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
 from regalia.tees.snp.evidence import SnpCollateral, verify_snp
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.tees.snp.claims import SnpClaims
-    from regalia.tees.snp.evidence import Anchors
+    from regalia.tees.snp.evidence import SnpAnchors
     from regalia.wire.evidence import Evidence
     from regalia_testing.tees.snp.authority import AuthorityKeys
     from regalia_testing.tees.snp.bench import SnpBench
@@ -46,12 +46,14 @@ def appraise(
     evidence: Evidence,
     cache: Cache,
     *,
-    trail: Trail | None = None,
-    anchors: Anchors | None = None,
+    check_log: CheckLog | None = None,
+    anchors: SnpAnchors | None = None,
     collateral: SnpCollateral | None = None,
     later: timedelta = timedelta(0),
 ) -> SnpClaims:
-    at = Circumstances(now=bench.now + later, rule=REQUIRED, cache=cache, trail=trail or Trail())
+    at = AppraisalContext(
+        now=bench.now + later, rule=REQUIRED, cache=cache, check_log=check_log or CheckLog()
+    )
     return verify_snp(
         evidence,
         anchors=anchors or bench.platform.anchors(),
@@ -198,10 +200,10 @@ TRAILS = [
 def test_the_trail_ends_at_the_check_that_refused(
     bench: SnpBench, knob: str, value: object, check: str
 ) -> None:
-    trail = Trail()
+    check_log = CheckLog()
     with pytest.raises(RegaliaError) as refusal:
-        appraise(bench, bench.evidence(**{knob: value}), Cache(), trail=trail)
-    *passed, last = trail.failed(refusal.value)
+        appraise(bench, bench.evidence(**{knob: value}), Cache(), check_log=check_log)
+    *passed, last = check_log.failed(refusal.value)
     assert (last.check.name, last.code) == (check, refusal.value.code.name)
     assert all(step.passed for step in passed)
     names = [known.name for known in CHECKS]
@@ -209,9 +211,9 @@ def test_the_trail_ends_at_the_check_that_refused(
 
 
 def test_a_full_trail_names_every_check_with_values(bench: SnpBench) -> None:
-    trail = Trail()
-    appraise(bench, bench.evidence(), Cache(), trail=trail)
-    steps = trail.steps()
+    check_log = CheckLog()
+    appraise(bench, bench.evidence(), Cache(), check_log=check_log)
+    steps = check_log.steps()
     assert tuple(step.check for step in steps) == CHECKS
     assert all(step.passed and step.seen for step in steps)
     chip = next(step for step in steps if step.check.name == "snp/chip")
@@ -219,9 +221,9 @@ def test_a_full_trail_names_every_check_with_values(bench: SnpBench) -> None:
 
 
 def test_a_vlek_trail_names_the_cloud(bench: SnpBench) -> None:
-    trail = Trail()
-    appraise(bench, bench.evidence(signing_key="vlek"), Cache(), trail=trail)
-    names = [step.check.name for step in trail.steps()]
+    check_log = CheckLog()
+    appraise(bench, bench.evidence(signing_key="vlek"), Cache(), check_log=check_log)
+    names = [step.check.name for step in check_log.steps()]
     assert "snp/chip" not in names
     assert "snp/leaf" in names
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError, RegaliaError
 from regalia.tees.tpm.evidence import Authorities, begin_enrolment, finish_enrolment
@@ -37,7 +37,7 @@ def tpm() -> SimulatedTpm:
 
 
 def authorities(tpm: SimulatedTpm, **changes: Any) -> Authorities:  # noqa: ANN401 - fields
-    at = Circumstances(now=NOW, rule=REQUIRED, cache=Cache())
+    at = AppraisalContext(now=NOW, rule=REQUIRED, cache=Cache())
     made = Authorities((tpm.authority.root(),), (), tpm.authority.crls(), at)
     return replace(made, **changes)
 

@@ -23,7 +23,7 @@ from tpm2_pytss import (
     TSS2_Exception,
 )
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
 from regalia.appraisal.pki import Cache
@@ -31,8 +31,8 @@ from regalia.core.errors import AttestationError, LocalError, UnavailableError, 
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tees.tpm.device import EK_KINDS, TpmDevice
 from regalia.tees.tpm.evidence import (
-    Anchors,
     Authorities,
+    TpmAnchors,
     begin_enrolment,
     finish_enrolment,
     verify_tpm,
@@ -93,8 +93,8 @@ def source_of(tpm: SoftwareTpm, **options: object) -> EvidenceSource:
     return open_source({"tcti": tpm.tcti, "event_log": "", **options})
 
 
-def at() -> Circumstances:
-    return Circumstances(now=NOW, rule=NO_LISTS, cache=Cache())
+def at() -> AppraisalContext:
+    return AppraisalContext(now=NOW, rule=NO_LISTS, cache=Cache())
 
 
 def verify(
@@ -102,7 +102,7 @@ def verify(
 ) -> TpmClaims:
     return verify_tpm(
         evidence,
-        anchors=Anchors.production(),
+        anchors=TpmAnchors.production(),
         collateral=collateral.prepare(),
         report_data=report_data,
         at=at(),
@@ -131,7 +131,7 @@ def test_enrol_and_quote(maker: TpmMaker, tpm: SoftwareTpm, kind: str, ak: str) 
     assert claims.revocation is Revocation.UNKNOWN
     assert claims.manufacturer == "id:00001014"
     assert claims.same_boot
-    assert claims.config_slot == expected_slot(Tee.TPM, b"configuration")
+    assert claims.config_binding == expected_slot(Tee.TPM, b"configuration")
     assert parse_tpm_quote(evidence.report).encode() == evidence.report
 
 
@@ -256,7 +256,7 @@ def test_requests_at_the_same_time(maker: TpmMaker, tpm: SoftwareTpm) -> None:
     source = source_of(tpm)
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(source.collect, REPORT_DATA, b"configuration") for _ in range(16)]
-    slots = {verify(job.result(), known.collateral).config_slot for job in jobs}
+    slots = {verify(job.result(), known.collateral).config_binding for job in jobs}
     assert slots == {expected_slot(Tee.TPM, b"configuration")}
 
 

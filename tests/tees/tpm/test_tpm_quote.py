@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.tpm.evidence import (
     ALL_PCRS,
-    SigningKey,
+    AttestationPublicKey,
     VerifiedQuote,
     require_attestation_key,
     verify_quote,
@@ -43,7 +43,7 @@ def tpm() -> SimulatedTpm:
 
 def check(
     quote: TpmQuote,
-    key: SigningKey,
+    key: AttestationPublicKey,
     *,
     data: bytes = DATA,
     selection: Mapping[HashAlg, frozenset[int]] | None = None,
@@ -58,7 +58,7 @@ def check(
     )
 
 
-def key_of(tpm: SimulatedTpm) -> SigningKey:
+def key_of(tpm: SimulatedTpm) -> AttestationPublicKey:
     return require_attestation_key(tpm.ak)
 
 
@@ -170,7 +170,7 @@ def test_another_quotes_signature(tpm: SimulatedTpm) -> None:
 
 def test_a_key_of_the_other_kind(tpm: SimulatedTpm) -> None:
     rsa_key = rsa.generate_private_key(65537, 2048).public_key()
-    wrong = SigningKey(rsa_key, SignatureAlg.ECDSA, HashAlg.SHA256)
+    wrong = AttestationPublicKey(rsa_key, SignatureAlg.ECDSA, HashAlg.SHA256)
     assert refused(tpm.quote(DATA), wrong) == "AK_SCHEME_MISMATCH"
     wrong = replace(key_of(tpm), alg=SignatureAlg.RSASSA)
     assert refused(tpm.quote(DATA), wrong) == "AK_SCHEME_MISMATCH"
@@ -182,7 +182,7 @@ def test_a_short_rsa_key(tpm: SimulatedTpm) -> None:
     key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to show that it is refused
     short = SimulatedTpm.create(tpm.authority, key=key, alg=SignatureAlg.RSASSA)
     quote = short.quote(DATA)
-    wanted = SigningKey(key.public_key(), SignatureAlg.RSASSA, HashAlg.SHA256)
+    wanted = AttestationPublicKey(key.public_key(), SignatureAlg.RSASSA, HashAlg.SHA256)
     assert refused(quote, wanted) == "AK_SCHEME_MISMATCH"
 
 
@@ -192,7 +192,7 @@ def test_sha1_signature(tpm: SimulatedTpm) -> None:
         parameters=replace(tpm.ak.parameters, scheme=Scheme(KeyScheme.ECDSA, HashAlg.SHA1)),
     )
     quote = replace(tpm, ak=ak).quote(DATA)
-    weak = SigningKey(tpm.ak_key.public_key(), SignatureAlg.ECDSA, HashAlg.SHA1)
+    weak = AttestationPublicKey(tpm.ak_key.public_key(), SignatureAlg.ECDSA, HashAlg.SHA1)
     assert refused(quote, weak) == "TPM_WEAK_HASH"
     assert refused(quote, key_of(tpm)) == "TPM_WEAK_HASH"
 

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError
 from regalia.tees.tpm.evidence import (
     ALL_PCRS,
-    Anchors,
-    SigningKey,
+    AttestationPublicKey,
+    TpmAnchors,
     TpmCollateral,
     assumed_attestation_key,
     require_attestation_key,
@@ -67,13 +67,13 @@ def b64(text: str) -> bytes:
     return base64.b64decode(text)
 
 
-def keylime(folder: Path) -> tuple[bytes, bytes, SigningKey, bytes]:
+def keylime(folder: Path) -> tuple[bytes, bytes, AttestationPublicKey, bytes]:
     found = load(folder, "keylime-checkquote.json")
     key = load_pem_public_key(found["ak_public_pem"].encode())
     return (
         b64(found["tpms_attest_b64"]),
         b64(found["tpmt_signature_b64"]),
-        SigningKey(key, SignatureAlg.RSASSA, HashAlg.SHA256),  # type: ignore[arg-type] # it is RSA
+        AttestationPublicKey(key, SignatureAlg.RSASSA, HashAlg.SHA256),  # type: ignore[arg-type] # it is RSA
         found["nonce_ascii"].encode(),
     )
 
@@ -149,9 +149,9 @@ def refusal_of(
     with pytest.raises(AttestationError) as refusal:
         verify_genuine(
             evidence,
-            anchors=Anchors.production(),
+            anchors=TpmAnchors.production(),
             collateral=collateral.prepare(),
-            at=Circumstances(now=NOW, rule=NO_LISTS, cache=Cache()),
+            at=AppraisalContext(now=NOW, rule=NO_LISTS, cache=Cache()),
         )
     return refusal.value.code.name
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.config_binding import expected_slot
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.tpm.claims import AkBinding, workload_digest
-from regalia.tees.tpm.evidence import Anchors, TpmCollateral, verify_genuine, verify_tpm
+from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral, verify_genuine, verify_tpm
 from regalia.tees.tpm.evidence.document import parse_tpm_quote, qualifying_data
 from regalia.tees.tpm.evidence.layout import HashAlg
 from regalia.tees.tpm.evidence.public import Attribute
@@ -71,7 +71,7 @@ def test_accepted(scene: TpmScene) -> None:
     assert (claims.reset_count, claims.enrolled_reset_count) == (RESET_COUNT, RESET_COUNT)
     assert claims.same_boot
     assert claims.report_data == qualifying_data(REPORT_DATA)
-    assert claims.config_slot == expected_slot(Tee.TPM, RUNTIME_CONFIG)
+    assert claims.config_binding == expected_slot(Tee.TPM, RUNTIME_CONFIG)
     assert claims.guest == b"\x00\x00\x00\x07"
     assert len(claims.instance) == 32
     assert not claims.debug
@@ -99,9 +99,9 @@ def test_the_sha384_bank(scene: TpmScene) -> None:
 
 
 def test_every_check_is_told(scene: TpmScene) -> None:
-    trail = Trail()
-    scene.verify(trail=trail)
-    names = [step.check.name for step in trail.steps()]
+    check_log = CheckLog()
+    scene.verify(check_log=check_log)
+    names = [step.check.name for step in check_log.steps()]
     assert names == [
         "tpm/ak-attributes",
         "tpm/format",
@@ -121,19 +121,19 @@ def test_what_is_remembered_is_what_was_proven(scene: TpmScene) -> None:
     """The same collateral, warm: the same claims, the same steps, the same refusals."""
     prepared, cache = scene.collateral.prepare(), Cache()
 
-    def verify(evidence: Evidence, trail: Trail) -> TpmClaims:
+    def verify(evidence: Evidence, check_log: CheckLog) -> TpmClaims:
         return verify_tpm(
             evidence,
             anchors=scene.anchors,
             collateral=prepared,
             report_data=REPORT_DATA,
-            at=Circumstances(now=NOW, rule=scene.rule, cache=cache, trail=trail),
+            at=AppraisalContext(now=NOW, rule=scene.rule, cache=cache, check_log=check_log),
         )
 
-    trails = [Trail(), Trail()]
-    cold, warm = (verify(scene.evidence, trail) for trail in trails)
+    trails = [CheckLog(), CheckLog()]
+    cold, warm = (verify(scene.evidence, check_log) for check_log in trails)
     assert cold == warm
-    names = [[step.check.name for step in trail.steps()] for trail in trails]
+    names = [[step.check.name for step in check_log.steps()] for check_log in trails]
     assert names[0] == names[1]
     other = SimulatedBoot(kernel=b"evil").pcr_log().encode()
     for evidence in (
@@ -141,15 +141,15 @@ def test_what_is_remembered_is_what_was_proven(scene: TpmScene) -> None:
         replace(scene.evidence, event_log=scene.evidence.event_log[:-1]),
     ):
         with pytest.raises((AttestationError, ParseError)):
-            verify(evidence, Trail())
+            verify(evidence, CheckLog())
     insecure = SimulatedBoot(secure_boot=b"\x00")
     rebooted = replace(scene.tpm, boot=insecure, pcrs=registers(insecure))
-    boot = verify(rebooted.evidence(REPORT_DATA), Trail()).boot
+    boot = verify(rebooted.evidence(REPORT_DATA), CheckLog()).boot
     assert boot is not None
     assert boot.secure_boot is False
     stale = replace(rebooted.evidence(REPORT_DATA), event_log=scene.evidence.event_log)
     with pytest.raises(AttestationError):
-        verify(stale, Trail())
+        verify(stale, CheckLog())
 
 
 def test_other_report_data(scene: TpmScene) -> None:
@@ -166,7 +166,7 @@ def test_a_replay_is_genuine(scene: TpmScene) -> None:
         scene.evidence,
         anchors=scene.anchors,
         collateral=scene.collateral.prepare(),
-        at=Circumstances(now=NOW, rule=scene.rule, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=scene.rule, cache=Cache()),
     )
     assert genuine.hardware is Hardware.GENUINE
     with pytest.raises(TypeError, match="verify_genuine"):
@@ -209,10 +209,10 @@ def test_an_event_log_of_another_boot(scene: TpmScene) -> None:
 
 
 def test_without_an_event_log_there_are_no_facts(scene: TpmScene) -> None:
-    trail = Trail()
+    check_log = CheckLog()
     silent = replace(scene, evidence=replace(scene.evidence, event_log=b""))
-    assert silent.verify(trail=trail).boot is None
-    assert "tpm/event-log" not in [step.check.name for step in trail.steps()]
+    assert silent.verify(check_log=check_log).boot is None
+    assert "tpm/event-log" not in [step.check.name for step in check_log.steps()]
 
 
 def test_registers_that_the_system_goes_on_extending(scene: TpmScene) -> None:
@@ -325,15 +325,15 @@ def test_fewer_resets_than_at_enrolment(scene: TpmScene) -> None:
 
 def test_simulated_anchors(scene: TpmScene) -> None:
     root = scene.tpm.authority.root()
-    simulated = replace(scene, anchors=Anchors.dangerous_simulated(root))
+    simulated = replace(scene, anchors=TpmAnchors.dangerous_simulated(root))
     assert simulated.verify().hardware is Hardware.SIMULATED
     assert simulated.provided(ek_roots=()).verify().hardware is Hardware.SIMULATED
-    other = Anchors.dangerous_simulated(TpmAuthority.create(now=NOW).root())
+    other = TpmAnchors.dangerous_simulated(TpmAuthority.create(now=NOW).root())
     assert replace(scene, anchors=other).code() == "ROOT_UNTRUSTED"
     with pytest.raises(ParseError):
-        Anchors.dangerous_simulated(b"")
+        TpmAnchors.dangerous_simulated(b"")
     with pytest.raises(TypeError, match="production"):
-        Anchors(Hardware.GENUINE, b"", object())
+        TpmAnchors(Hardware.GENUINE, b"", object())
 
 
 def test_a_warm_cache_refuses_the_same(scene: TpmScene) -> None:

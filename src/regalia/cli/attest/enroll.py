@@ -216,7 +216,7 @@ def _authorities(
     *, ek_roots: tuple[Path, ...], collateral: tuple[Path, ...], revocation: str
 ) -> Authorities:
     """The roots and lists of the command line, at this moment."""
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
     from regalia.appraisal.pki import Cache
     from regalia.host.clock import system_clock
@@ -236,7 +236,7 @@ def _authorities(
         roots=tuple(roots),
         intermediates=given.certificates,
         crls=given.crls,
-        at=Circumstances(
+        at=AppraisalContext(
             now=system_clock(),
             rule=CollateralRule(RevocationRule(revocation), NO_GRACE),
             cache=Cache(),

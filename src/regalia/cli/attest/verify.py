@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from regalia.appraisal.check_log import Trail
+from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.cli.attest.input import (
     read_challenge,
@@ -31,7 +31,7 @@ from regalia.wire.evidence_codes import EvidenceCode
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.appraisal.unbound import Replayable
+    from regalia.appraisal.unbound import Unbound
     from regalia.cli.attest.result import Result
     from regalia.client.collateral import BundleSource
 
@@ -91,35 +91,37 @@ def verify_file(options: VerifyOptions) -> int:
 
 def appraise(question: Question, verifier: Verifier) -> Result:
     """One file of evidence against one policy. Raises ParseError if it is not readable."""
-    trail = Trail()
+    check_log = CheckLog()
     try:
-        return _appraise(question, verifier, trail)
+        return _appraise(question, verifier, check_log)
     except AttestationError as error:
-        return question.refused(trail.failed(error), error)
+        return question.refused(check_log.failed(error), error)
     except ParseError as error:
         # Evidence of a known kind whose very bytes say no is refused, not unreadable.
         if error.code not in _REFUSALS:
             raise
-        return question.refused(trail.failed(error), error)
+        return question.refused(check_log.failed(error), error)
 
 
-def _appraise(question: Question, verifier: Verifier, trail: Trail) -> Result:
+def _appraise(question: Question, verifier: Verifier, check_log: CheckLog) -> Result:
     found, challenge = question.found, question.challenge
     tee = Tee.SEV_SNP if found.evidence is None else found.evidence.tee
     rule = CollateralRule.of_words(*collateral_words(question.rules.applied.platform, tee))
-    genuine = GenuineOnly(verifier=verifier, rule=rule, now=question.now, trail=trail)
+    genuine = GenuineOnly(verifier=verifier, rule=rule, now=question.now, check_log=check_log)
     if found.bare_quote is not None:
-        trail.enter(AK_BOUND, "a bare public key", "an enrolment, a certificate, or a TEE report")
+        check_log.begin(
+            AK_BOUND, "a bare public key", "an enrolment, a certificate, or a TEE report"
+        )
         raise AttestationError(
             TpmCode.AK_UNBOUND, "the quote comes with a bare public key, which could be anybody's"
         )
     if found.evidence is None:
         devices = tuple(
-            _fresh(genuine.device(device), challenge, trail) for device in found.devices
+            _fresh(genuine.device(device), challenge, check_log) for device in found.devices
         )
         if not question.rules.applied.built_in:  # which judges no set, only every device
             require_distinct(devices)
-        return question.judged_devices(trail.steps(), devices)
+        return question.judged_devices(check_log.steps(), devices)
     if found.serving is not None and challenge is not None:
         if len(challenge) != CHALLENGE_SIZE:
             raise UsageError(
@@ -128,19 +130,19 @@ def _appraise(question: Question, verifier: Verifier, trail: Trail) -> Result:
             )
         expected = found.serving.binding(challenge)
         claims = verifier.verify(
-            found.evidence, expected=expected, rule=rule, now=question.now, trail=trail
+            found.evidence, expected=expected, rule=rule, now=question.now, check_log=check_log
         )
     else:
-        claims = _fresh(genuine.cpu(found.evidence), challenge, trail)
+        claims = _fresh(genuine.cpu(found.evidence), challenge, check_log)
         if found.evidence.devices:
             # What their nonce must be only a runtime's whole answer says.
             beside = (genuine.device(device) for device in found.evidence.devices)
             devices = tuple(each.dangerous_without_freshness() for each in beside)
-            claims = join_unbound(claims, devices, trail)
-    return question.judged(trail.steps(), claims)
+            claims = join_unbound(claims, devices, check_log)
+    return question.judged(check_log.steps(), claims)
 
 
-def _fresh(found: Replayable[C], challenge: bytes | None, trail: Trail) -> C:
+def _fresh(found: Unbound[C], challenge: bytes | None, check_log: CheckLog) -> C:
     if challenge is None:
         return found.dangerous_without_freshness()
-    return found.fresh(challenge, trail)
+    return found.fresh(challenge, check_log)

@@ -32,7 +32,7 @@ class Trust:
 
 def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     """The chain of one report's key. The report's own signature proves that it is the right one."""
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
     from regalia.appraisal.pki import Cache
@@ -40,8 +40,8 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     from regalia.tees.snp.evidence.wire import (
         CHIP_ID_SIZE,
         TURIN_CHIP_ID_SIZE,
+        EndorsementKeyKind,
         Product,
-        SigningKey,
         decode_tcb,
         parse_report,
     )
@@ -51,7 +51,7 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
         raise AttestationError(AttestCode.ROOT_UNTRUSTED, "no root of AMD's is trusted")
     report = parse_report(evidence.report)
     product = _product(report, evidence)
-    vlek = report.signing_key == SigningKey.VLEK
+    vlek = report.signing_key == EndorsementKeyKind.VLEK
     kind = "vlek" if vlek else "vcek"
     files = {
         f"amd-{product}-{kind}-chain.pem": kds.chain(product, kind),
@@ -69,7 +69,7 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
         evidence,
         anchors=trust.anchors.snp,
         collateral=found.snp(evidence.report),
-        at=Circumstances(now=trust.now, rule=rule, cache=Cache()),
+        at=AppraisalContext(now=trust.now, rule=rule, cache=Cache()),
     )
     return files
 
@@ -110,7 +110,7 @@ def fetch_intel(
     """
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.pki import Cache
-    from regalia.tees.intel.evidence.prepared import prepare
+    from regalia.tees.intel.evidence.verified_collateral import prepare
     from regalia.tees.intel.fetch import root_crl
     from regalia.verifier.collateral import parse_collateral, sort_files
     from regalia.verifier.collateral.dates import dates_of

@@ -156,12 +156,12 @@ class Appraiser:
     def devices(self, given: Given, rule: CollateralRule) -> tuple[DeviceClaims, ...]:
         """Verified claims of devices without a CPU. Raises as ``claims``."""
         genuine, expected = self._genuine(rule), given.expected
-        replayable = tuple(genuine.device(each) for each in given.found.devices)
+        unbound = tuple(genuine.device(each) for each in given.found.devices)
         found = tuple(
             each.fresh(expected)
             if isinstance(expected, bytes)
             else each.dangerous_without_freshness()
-            for each in replayable
+            for each in unbound
         )
         require_distinct(found)  # the switches that GPUs name may be in another file
         return found

@@ -78,7 +78,7 @@ class _AzureClaims:
         return f"{self.vm.vm_unique_id}#{self.vtpm.reset_count}".encode()
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """PCR15."""
         return self.vtpm.pcrs[TPM_PCR]
 

@@ -150,7 +150,7 @@ class TdxClaims(IntelClaims):
         return self.td_id or b""
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """MRCONFIGID."""
         return self.mr_config_id
 
@@ -199,7 +199,7 @@ class SgxClaims(IntelClaims):
         return b""
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """CONFIGID."""
         return self.config_id
 

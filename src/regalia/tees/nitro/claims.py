@@ -60,7 +60,7 @@ class NitroClaims:
         return self.module_id.encode()
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """PCR16; empty if the enclave did not lock it, for then it is in no document."""
         return self.pcrs.get(NITRO_PCR, b"")
 

@@ -98,7 +98,7 @@ class SnpClaims:
         return self.report_id
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """HOST_DATA."""
         return self.host_data
 

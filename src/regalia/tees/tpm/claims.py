@@ -102,7 +102,7 @@ class TpmClaims:
         return self.reset_count.to_bytes(4, "big")
 
     @property
-    def config_slot(self) -> bytes:
+    def config_binding(self) -> bytes:
         """PCR 15."""
         return self.pcrs[TPM_PCR]
 

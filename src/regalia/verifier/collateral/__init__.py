@@ -26,7 +26,7 @@ from regalia.verifier.collateral.deny import (
     require_not_denied,
 )
 from regalia.verifier.collateral.freshness import Freshness, Validity
-from regalia.verifier.collateral.grace import lowered
+from regalia.verifier.collateral.grace import mark_grace
 from regalia.verifier.collateral.intel import IntelDocument, parse_intel, pcs_body
 from regalia.verifier.collateral.items import Item, parse_item
 from regalia.verifier.collateral.needs import Need, needs_of
@@ -56,8 +56,8 @@ __all__ = [
     "add_signatures",
     "collect",
     "dates_of",
-    "lowered",
     "make_bundle",
+    "mark_grace",
     "needs_of",
     "parse_collateral",
     "parse_intel",

@@ -1,4 +1,4 @@
-"""What collateral adds to every verifier's checks, for trails and for `regalia attest verify`.
+"""What collateral adds to every verifier's checks, for check logs and for `regalia attest verify`.
 
 They are entered only where there is something to check: a bundle, or a deny-list.
 """

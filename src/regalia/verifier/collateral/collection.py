@@ -11,7 +11,7 @@ from regalia.tees.intel.evidence.collateral import IntelCollateral
 from regalia.tees.nitro.evidence import NitroCollateral
 from regalia.tees.nvidia.evidence import NvidiaCollateral
 from regalia.tees.snp.evidence.anchors import SnpCollateral
-from regalia.tees.snp.evidence.wire import TURIN_CHIP_ID_SIZE, SigningKey, parse_report
+from regalia.tees.snp.evidence.wire import TURIN_CHIP_ID_SIZE, EndorsementKeyKind, parse_report
 from regalia.tees.tpm.evidence.anchors import TpmCollateral
 from regalia.verifier.collateral.deny import DenyIndex
 from regalia.verifier.collateral.freshness import Freshness
@@ -171,5 +171,5 @@ def _vceks(items: Iterable[Item]) -> Iterable[tuple[tuple[bytes, bytes], bytes]]
         if item.kind is not CollateralKind.CERTIFICATE or not isinstance(item.parsed, Certificate):
             continue
         found = snp_leaf(item.parsed)
-        if found is not None and found[0] is SigningKey.VCEK and found[2].hwid is not None:
+        if found is not None and found[0] is EndorsementKeyKind.VCEK and found[2].hwid is not None:
             yield (found[2].hwid, found[2].tcb), item.content

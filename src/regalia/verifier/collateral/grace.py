@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Claims")
 
 
-def lowered(claims: C) -> C:
+def mark_grace(claims: C) -> C:
     """The same claims, of which revocation is known from late collateral only; devices included.
 
     What is unknown stays unknown: grace makes nothing better.

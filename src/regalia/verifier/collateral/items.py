@@ -15,7 +15,7 @@ from regalia.tees.nvidia.evidence.key_denials import parse_key_denials
 from regalia.tees.nvidia.evidence.rims import parse_rim
 from regalia.tees.snp.evidence.leaf import read_leaf
 from regalia.tees.snp.evidence.products import intermediate_name, leaf_name
-from regalia.tees.snp.evidence.wire import Product, SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 from regalia.tees.tpm.evidence.enrolment import parse_enrolment
 from regalia.verifier.collateral.intel import parse_intel
 from regalia.wire.collateral import NAME_MAX, CollateralKind
@@ -120,9 +120,9 @@ _PARSERS: dict[CollateralKind, Callable[[CollateralKind, bytes, str], Item]] = {
 }
 
 
-def snp_leaf(certificate: Certificate) -> tuple[SigningKey, Product, LeafFacts] | None:
+def snp_leaf(certificate: Certificate) -> tuple[EndorsementKeyKind, Product, LeafFacts] | None:
     """What a VCEK or VLEK is for, by its own word; None for any other certificate."""
-    for signing_key in (SigningKey.VCEK, SigningKey.VLEK):
+    for signing_key in (EndorsementKeyKind.VCEK, EndorsementKeyKind.VLEK):
         if certificate.common_name != leaf_name(signing_key):
             continue
         for product in Product:

@@ -24,7 +24,7 @@ from regalia.tees.nvidia.evidence.rims import parse_rim
 from regalia.tees.nvidia.evidence.spdm import parse_report as parse_spdm
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.snp.evidence.products import intermediate_name, product_of_cpuid, root_name
-from regalia.tees.snp.evidence.wire import CPUID_SINCE_VERSION, SigningKey, parse_report
+from regalia.tees.snp.evidence.wire import CPUID_SINCE_VERSION, EndorsementKeyKind, parse_report
 from regalia.verifier.collateral.items import snp_leaf
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import DeviceKind, Tee
@@ -77,7 +77,11 @@ def needs_of(evidence: Evidence, collateral: CollateralSet) -> tuple[Need, ...]:
 
 def _snp(evidence: Evidence, collateral: CollateralSet) -> tuple[Need, ...]:
     report = parse_report(evidence.report)
-    signing_key = SigningKey.VLEK if report.signing_key == SigningKey.VLEK else SigningKey.VCEK
+    signing_key = (
+        EndorsementKeyKind.VLEK
+        if report.signing_key == EndorsementKeyKind.VLEK
+        else EndorsementKeyKind.VCEK
+    )
     came = [parse_certificate(der, what="endorsement") for der in evidence.endorsements]
     have = [
         parse_certificate(der, what="collateral")
@@ -100,7 +104,7 @@ def _snp(evidence: Evidence, collateral: CollateralSet) -> tuple[Need, ...]:
 
 def _snp_leaf(
     report: SnpReport,
-    signing_key: SigningKey,
+    signing_key: EndorsementKeyKind,
     places: tuple[tuple[str, list[Certificate]], ...],
 ) -> tuple[str, Product | None]:
     """Where the leaf for this chip and TCB is, and the product line, if anything tells it."""
@@ -120,8 +124,10 @@ def _snp_leaf(
     return "", told
 
 
-def _leaf_text(report: SnpReport, signing_key: SigningKey) -> str:
-    chip = "" if signing_key is SigningKey.VLEK else f" for chip {report.chip_id[:8].hex()}..."
+def _leaf_text(report: SnpReport, signing_key: EndorsementKeyKind) -> str:
+    chip = (
+        "" if signing_key is EndorsementKeyKind.VLEK else f" for chip {report.chip_id[:8].hex()}..."
+    )
     return f"{signing_key.name}{chip} at TCB {report.reported_tcb.hex()}"
 
 

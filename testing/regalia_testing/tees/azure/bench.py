@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.azure.evidence import verify_azure_snp, verify_azure_tdx
@@ -18,7 +18,7 @@ from regalia_testing.tees.azure.defects import HEALTHY
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
     from regalia.wire.evidence import Evidence
     from regalia_testing.tees.azure.simulator import SimulatedAzure
@@ -37,13 +37,13 @@ class AzureBench:
     now: datetime
     cache: Cache = field(default_factory=Cache)
 
-    def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of AzureKnobs
-        """Evidence of a VM that is healthy but for ``knobs``."""
+    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of AzureDefects
+        """Evidence of a VM that is healthy but for ``defects``."""
         return self.platform.evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=replace(HEALTHY, **knobs),
+            defects=replace(HEALTHY, **defects),
         )
 
     def verify(
@@ -52,10 +52,12 @@ class AzureBench:
         *,
         report_data: bytes = REPORT_DATA,
         now: datetime | None = None,
-        trail: Trail = SILENT,
+        check_log: CheckLog = NO_LOG,
     ) -> AzureSnpClaims | AzureTdxClaims:
         """Appraise; whatever is not given is right."""
-        at = Circumstances(now=now or self.now, rule=REQUIRED, cache=self.cache, trail=trail)
+        at = AppraisalContext(
+            now=now or self.now, rule=REQUIRED, cache=self.cache, check_log=check_log
+        )
         if self.platform.snp is not None:
             return verify_azure_snp(
                 evidence,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AzureKnobs:
+class AzureDefects:
     """A VM's state. The default is healthy; each knob is one defect or choice.
 
     Those of the hardware below are that platform's own; here are the paravisor's and the vTPM's.
@@ -71,4 +71,4 @@ class AzureKnobs:
     td_report_digest: bool = False  # TDINFO's digest is not TDINFO's
 
 
-HEALTHY = AzureKnobs()
+HEALTHY = AzureDefects()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from regalia_testing.tees.azure.defects import AzureKnobs
+    from regalia_testing.tees.azure.defects import AzureDefects
     from regalia_testing.tees.snp.authority import AuthorityKeys
 
 FORMAT = "regalia/simulated-azure/v1"
@@ -148,7 +148,7 @@ class SimulatedAzure:
         *,
         measurement: bytes,
         runtime_config: bytes,
-        knobs: AzureKnobs = HEALTHY,
+        defects: AzureDefects = HEALTHY,
     ) -> Evidence:
         """Evidence whose vTPM quoted the SHA-256 of ``report_data``, with PCR15 extended.
 
@@ -156,57 +156,59 @@ class SimulatedAzure:
             report_data: 64 bytes.
             measurement: 48 bytes, the paravisor's.
             runtime_config: exact bytes.
-            knobs: what is wrong with the VM.
+            defects: what is wrong with the VM.
         """
-        hardware_report, td_quote, endorsements = self._hardware(measurement, knobs)
-        pcrs = self.guest.pcrs(runtime_config, knobs)
-        quoted, signature = self.guest.quote(report_data, pcrs, knobs)
+        hardware_report, td_quote, endorsements = self._hardware(measurement, defects)
+        pcrs = self.guest.pcrs(runtime_config, defects)
+        quoted, signature = self.guest.quote(report_data, pcrs, defects)
         bank = next(iter(pcrs.values()))
-        if knobs.register_altered:
+        if defects.register_altered:
             bank[4] = bytes(len(bank[4]))
-        if knobs.register_missing:
+        if defects.register_missing:
             del bank[4]
         kind = ReportType.SNP if self.tee is Tee.AZURE_SNP else ReportType.TDX
         document = AzureDocument(
-            hcl_report=self.guest.hcl_report(kind, hardware_report, knobs),
+            hcl_report=self.guest.hcl_report(kind, hardware_report, defects),
             td_quote=td_quote,
             quoted=quoted,
             signature=signature,
             pcrs=pcrs,
         )
-        log = self.guest.event_log(knobs)
+        log = self.guest.event_log(defects)
         return Evidence(self.tee, document.encode(), endorsements, runtime_config, event_log=log)
 
     def _hardware(
-        self, measurement: bytes, knobs: AzureKnobs
+        self, measurement: bytes, defects: AzureDefects
     ) -> tuple[bytes, bytes, tuple[bytes, ...]]:
         """Report of 1184 bytes, TD quote, endorsements."""
-        data = self.guest.report_data(knobs)
+        data = self.guest.report_data(defects)
         if self.snp is not None:
             below = replace(
                 snp_knobs.HEALTHY,
-                debug=knobs.debug,
-                migrate=knobs.migratable,
-                wrong_measurement=knobs.wrong_measurement,
-                vmpl=knobs.vmpl,
+                debug=defects.debug,
+                migrate=defects.migratable,
+                wrong_measurement=defects.wrong_measurement,
+                vmpl=defects.vmpl,
             )
             report = self.snp.report(
-                data, measurement=measurement, host_data=bytes(32), knobs=below
+                data, measurement=measurement, host_data=bytes(32), defects=below
             )
             return report, b"", self.snp.endorsements(below)
         if self.intel is None:
             raise TypeError("a VM runs on one kind of hardware")
         chosen = replace(
             intel_knobs.HEALTHY,
-            debug=knobs.debug,
-            migratable=knobs.migratable,
-            wrong_measurement=knobs.wrong_measurement,
+            debug=defects.debug,
+            migratable=defects.migratable,
+            wrong_measurement=defects.wrong_measurement,
         )
         workload = Workload(data, measurement, _MR_CONFIG_ID)
-        return _td_report(workload, chosen, knobs), self.intel.td_quote(workload, chosen), ()
+        return _td_report(workload, chosen, defects), self.intel.td_quote(workload, chosen), ()
 
 
-def _td_report(workload: Workload, chosen: intel_knobs.IntelKnobs, knobs: AzureKnobs) -> bytes:
+def _td_report(
+    workload: Workload, chosen: intel_knobs.IntelDefects, defects: AzureDefects
+) -> bytes:
     """The TDREPORT of the same TD as the quote, and zeros."""
     body = td_report(workload, chosen)
     values = {
@@ -216,10 +218,10 @@ def _td_report(workload: Workload, chosen: intel_knobs.IntelKnobs, knobs: AzureK
     }
     service_td = body.later.mr_service_td if body.later else bytes(48)
     local = LocalTdReport(**values, mr_service_td=service_td)
-    if knobs.other_td_report:
+    if defects.other_td_report:
         local = replace(local, rtmr2=b"\x01" * 48)
     raw = bytearray(encode_local_td_report(local))
-    if knobs.td_report_digest:
+    if defects.td_report_digest:
         raw[_TDINFO_DIGEST_AT] ^= 1
     return bytes(raw).ljust(HARDWARE_REPORT_SIZE, b"\x00")
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.intel.evidence import prepare, verify_sgx, verify_tdx
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.intel.defects import IntelKnobs
+from regalia_testing.tees.intel.defects import IntelDefects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.tees.intel.claims import SgxClaims, TdxClaims
     from regalia.tees.intel.evidence import IntelAnchors, IntelCollateral
     from regalia.wire.evidence import Evidence
@@ -39,19 +39,19 @@ class IntelBench:
     now: datetime
     files: dict[str, bytes] = field(default_factory=dict)  # collateral; empty: the platform's
 
-    def knobs(self, tee: Tee = Tee.TDX, **knobs: object) -> IntelKnobs:
+    def defects(self, tee: Tee = Tee.TDX, **defects: object) -> IntelDefects:
         """Healthy but for these."""
         chosen: dict[str, object] = {"version": SGX_VERSION} if tee is Tee.SGX else {}
-        return IntelKnobs(**{**chosen, **knobs})  # type: ignore[arg-type]  # tests name knobs
+        return IntelDefects(**{**chosen, **defects})  # type: ignore[arg-type]  # tests name defects
 
-    def evidence(self, tee: Tee = Tee.TDX, **knobs: object) -> Evidence:
-        """Evidence of a platform with these knobs."""
+    def evidence(self, tee: Tee = Tee.TDX, **defects: object) -> Evidence:
+        """Evidence of a platform with these defects."""
         make = self.platform.tdx_evidence if tee is Tee.TDX else self.platform.sgx_evidence
         return make(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=self.knobs(tee, **knobs),
+            defects=self.defects(tee, **defects),
         )
 
     def with_file(self, name: str, data: bytes | None) -> IntelBench:
@@ -67,7 +67,7 @@ class IntelBench:
         cache = Cache()
         anchors = self.platform.anchors()
         collateral = prepare(self.raw(), anchors=anchors, cache=cache)
-        at = Circumstances(now=self.now, rule=REQUIRED, cache=cache)
+        at = AppraisalContext(now=self.now, rule=REQUIRED, cache=cache)
 
         def verify(evidence: Evidence) -> TdxClaims | SgxClaims:
             call = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
@@ -93,7 +93,7 @@ class IntelBench:
         rule: CollateralRule = REQUIRED,
         report_data: bytes = REPORT_DATA,
         now: datetime | None = None,
-        trail: Trail = SILENT,
+        check_log: CheckLog = NO_LOG,
     ) -> TdxClaims | SgxClaims:
         """Claims, or a refusal."""
         cache = Cache()
@@ -105,5 +105,5 @@ class IntelBench:
             anchors=chosen,
             collateral=collateral,
             report_data=report_data,
-            at=Circumstances(now=now or self.now, rule=rule, cache=cache, trail=trail),
+            at=AppraisalContext(now=now or self.now, rule=rule, cache=cache, check_log=check_log),
         )

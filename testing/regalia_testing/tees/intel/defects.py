@@ -31,7 +31,7 @@ ISV_SVN: Mapping[str, int] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntelKnobs:
+class IntelDefects:
     """A platform's state. The default is a healthy platform; each knob is one defect or choice.
 
     Plain booleans, integers and words, so that they can stand in a configuration file.
@@ -94,4 +94,4 @@ class IntelKnobs:
     other_pce_id: bool = False
 
 
-HEALTHY = IntelKnobs()
+HEALTHY = IntelDefects()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from regalia_testing.tees.intel.authority import IntelKeys
-    from regalia_testing.tees.intel.defects import IntelKnobs
+    from regalia_testing.tees.intel.defects import IntelDefects
 
 AUTH_DATA = bytes(range(32))
 MR_SEAM = b"\x5e" * 48
@@ -48,16 +48,16 @@ class Workload:
     rtmrs: tuple[bytes, bytes, bytes, bytes] = (bytes(48),) * 4
 
 
-def td_report(workload: Workload, knobs: IntelKnobs) -> TdReport:
-    """A body of the type that the knobs say."""
-    version, svn = knobs.module_version, ISV_SVN[knobs.module]
-    tdx_svn = TDX_SVN - knobs.low_tdx_svn
+def td_report(workload: Workload, defects: IntelDefects) -> TdReport:
+    """A body of the type that the defects say."""
+    version, svn = defects.module_version, ISV_SVN[defects.module]
+    tdx_svn = TDX_SVN - defects.low_tdx_svn
     tee_tcb_svn = bytes((svn, version, tdx_svn)).ljust(16, b"\x00")
-    type_ = knobs.body_type if knobs.version == 5 else BodyType.TD_10  # noqa: PLR2004 - versions
+    type_ = defects.body_type if defects.version == 5 else BodyType.TD_10  # noqa: PLR2004 - versions
     later = extended = None
     if type_ >= BodyType.TD_15:
-        service = b"\x5d" * 48 if knobs.service_td else bytes(48)
-        now = ISV_SVN["UpToDate"] if knobs.module_updated else svn
+        service = b"\x5d" * 48 if defects.service_td else bytes(48)
+        now = ISV_SVN["UpToDate"] if defects.module_updated else svn
         later = TdReport15(tee_tcb_svn_2=bytes((now,)) + tee_tcb_svn[1:], mr_service_td=service)
     if type_ >= BodyType.TD_15_EX:
         extended = TdReport15Ex(
@@ -75,43 +75,43 @@ def td_report(workload: Workload, knobs: IntelKnobs) -> TdReport:
     return TdReport(
         tee_tcb_svn=tee_tcb_svn,
         mr_seam=MR_SEAM,
-        mr_signer_seam=MODULE_SIGNER if knobs.module_signer else b"\x66" * 48,
-        seam_attributes=knobs.module_attributes.to_bytes(8, "little"),
-        td_attributes=_td_attributes(knobs),
-        xfam=knobs.xfam | knobs.xfam_reserved << 40,
-        mr_td=_flipped(workload.measurement, flip=knobs.wrong_measurement),
-        mr_config_id=_flipped(workload.config, flip=knobs.wrong_config),
+        mr_signer_seam=MODULE_SIGNER if defects.module_signer else b"\x66" * 48,
+        seam_attributes=defects.module_attributes.to_bytes(8, "little"),
+        td_attributes=_td_attributes(defects),
+        xfam=defects.xfam | defects.xfam_reserved << 40,
+        mr_td=_flipped(workload.measurement, flip=defects.wrong_measurement),
+        mr_config_id=_flipped(workload.config, flip=defects.wrong_config),
         mr_owner=bytes(48),
         mr_owner_config=bytes(48),
         rtmr0=workload.rtmrs[0],
         rtmr1=workload.rtmrs[1],
         rtmr2=workload.rtmrs[2],
         rtmr3=workload.rtmrs[3],
-        report_data=_report_data(workload, knobs),
+        report_data=_report_data(workload, defects),
         later=later,
         extended=extended,
     )
 
 
-def enclave_report(workload: Workload, knobs: IntelKnobs, cpu_svn: bytes) -> EnclaveReport:
+def enclave_report(workload: Workload, defects: IntelDefects, cpu_svn: bytes) -> EnclaveReport:
     """An application enclave's report."""
     flags = 1 << SgxAttributeBit.MODE64BIT | 1 << SgxAttributeBit.KSS
-    flags |= (not knobs.not_initialized) << SgxAttributeBit.INIT
-    flags |= knobs.debug << SgxAttributeBit.DEBUG
+    flags |= (not defects.not_initialized) << SgxAttributeBit.INIT
+    flags |= defects.debug << SgxAttributeBit.DEBUG
     return EnclaveReport(
         cpu_svn=cpu_svn,
         misc_select=0,
         isv_ext_prod_id=bytes(16),
-        attributes=flags | knobs.attributes_reserved << 3,
+        attributes=flags | defects.attributes_reserved << 3,
         xfrm=_XFRM,
-        mr_enclave=_flipped(workload.measurement, flip=knobs.wrong_measurement),
+        mr_enclave=_flipped(workload.measurement, flip=defects.wrong_measurement),
         mr_signer=ENCLAVE_SIGNER,
-        config_id=_flipped(workload.config, flip=knobs.wrong_config),
+        config_id=_flipped(workload.config, flip=defects.wrong_config),
         isv_prod_id=ENCLAVE_PROD_ID,
         isv_svn=ENCLAVE_SVN,
         config_svn=0,
         isv_family_id=bytes(16),
-        report_data=_report_data(workload, knobs),
+        report_data=_report_data(workload, defects),
     )
 
 
@@ -121,27 +121,27 @@ def sign_quote(  # noqa: PLR0913 - the parts of a quote
     keys: IntelKeys,
     chain: bytes,
     cpu_svn: bytes,
-    knobs: IntelKnobs,
+    defects: IntelDefects,
     qe_svn: int | None = None,
 ) -> bytes:
-    """The quote over a body, with what the knobs spoil in it.
+    """The quote over a body, with what the defects spoil in it.
 
     Args:
         body: what is signed.
         keys: of the platform.
         chain: PEM of the PCK chain.
         cpu_svn: of the QE report.
-        knobs: what is wrong.
+        defects: what is wrong.
         qe_svn: ISVSVN of the quoting enclave, if it is none that a knob names.
     """
     attestation = point(keys.attestation)
-    report = _qe_report(body, attestation, cpu_svn, knobs)
+    report = _qe_report(body, attestation, cpu_svn, defects)
     if qe_svn is not None:
         report = replace(report, isv_svn=qe_svn)
     raw_report = report.encode()
     qe_signature = raw_signature(keys.pck, raw_report)
     quote = IntelQuote(
-        version=knobs.version,
+        version=defects.version,
         qe_svn=0,
         pce_svn=0,
         user_data=bytes(20),
@@ -153,72 +153,72 @@ def sign_quote(  # noqa: PLR0913 - the parts of a quote
             attestation_key=attestation,
             qe_report=report,
             qe_report_raw=raw_report,
-            qe_report_signature=_flipped(qe_signature, flip=knobs.bad_qe_signature),
+            qe_report_signature=_flipped(qe_signature, flip=defects.bad_qe_signature),
             qe_auth_data=AUTH_DATA,
             pck_chain=chain,
         ),
-        trailing_zeros=knobs.trailing_zeros,
+        trailing_zeros=defects.trailing_zeros,
     )
-    signed = _spoiled_header(quote.encode_signed(), knobs)
-    signer = keys.pck if knobs.other_attestation_key else keys.attestation
+    signed = _spoiled_header(quote.encode_signed(), defects)
+    signer = keys.pck if defects.other_attestation_key else keys.attestation
     signature = raw_signature(signer, signed)
-    quote = replace(quote, signature=_flipped(signature, flip=knobs.bad_signature))
-    if knobs.other_attestation_key:
+    quote = replace(quote, signature=_flipped(signature, flip=defects.bad_signature))
+    if defects.other_attestation_key:
         quote = replace(quote, qe=replace(quote.qe, attestation_key=point(keys.pck)))
     encoded = quote.encode()
     data = signed + encoded[len(signed) :]
-    if knobs.certification_type != 5:  # noqa: PLR2004 - the right one
+    if defects.certification_type != 5:  # noqa: PLR2004 - the right one
         at = data.rindex(len(chain).to_bytes(4, "little") + chain) - 2
-        data = data[:at] + knobs.certification_type.to_bytes(2, "little") + data[at + 2 :]
-    data += b"\x01" * knobs.trailing_byte
-    return data[:-1] if knobs.truncated else data
+        data = data[:at] + defects.certification_type.to_bytes(2, "little") + data[at + 2 :]
+    data += b"\x01" * defects.trailing_byte
+    return data[:-1] if defects.truncated else data
 
 
 def _qe_report(
-    body: TdReport | EnclaveReport, attestation: bytes, cpu_svn: bytes, knobs: IntelKnobs
+    body: TdReport | EnclaveReport, attestation: bytes, cpu_svn: bytes, defects: IntelDefects
 ) -> EnclaveReport:
     kind = "TD_QE" if isinstance(body, TdReport) else "QE"
     flags = 1 << SgxAttributeBit.INIT | 1 << SgxAttributeBit.PROVISIONKEY
-    flags |= 1 << SgxAttributeBit.MODE64BIT | knobs.qe_debug << SgxAttributeBit.DEBUG
+    flags |= 1 << SgxAttributeBit.MODE64BIT | defects.qe_debug << SgxAttributeBit.DEBUG
     report_data = hashlib.sha256(attestation + AUTH_DATA).digest()
-    tail = b"\x01" if knobs.qe_report_data_tail else b"\x00"
+    tail = b"\x01" if defects.qe_report_data_tail else b"\x00"
     return EnclaveReport(
         cpu_svn=cpu_svn,
-        misc_select=knobs.qe_misc_select,
+        misc_select=defects.qe_misc_select,
         isv_ext_prod_id=bytes(16),
-        attributes=flags | knobs.qe_attributes_reserved << 40,
+        attributes=flags | defects.qe_attributes_reserved << 40,
         xfrm=_XFRM,
         mr_enclave=b"\x9e" * 32,
-        mr_signer=QE_SIGNERS[kind] if knobs.qe_signer else b"\x66" * 32,
+        mr_signer=QE_SIGNERS[kind] if defects.qe_signer else b"\x66" * 32,
         config_id=bytes(64),
-        isv_prod_id=QE_PROD_IDS[kind] if knobs.qe_prod_id < 0 else knobs.qe_prod_id,
-        isv_svn=ISV_SVN[knobs.qe],
+        isv_prod_id=QE_PROD_IDS[kind] if defects.qe_prod_id < 0 else defects.qe_prod_id,
+        isv_svn=ISV_SVN[defects.qe],
         config_svn=0,
         isv_family_id=bytes(16),
         report_data=report_data.ljust(64, tail),
     )
 
 
-def _spoiled_header(signed: bytes, knobs: IntelKnobs) -> bytes:
+def _spoiled_header(signed: bytes, defects: IntelDefects) -> bytes:
     header = bytearray(signed)
-    header[_KEY_TYPE_AT] = knobs.key_type
-    if not knobs.vendor:
+    header[_KEY_TYPE_AT] = defects.key_type
+    if not defects.vendor:
         header[_VENDOR_AT] ^= 1
     return bytes(header)
 
 
-def _td_attributes(knobs: IntelKnobs) -> int:
+def _td_attributes(defects: IntelDefects) -> int:
     wanted = {
-        TdAttributeBit.DEBUG: knobs.debug,
-        TdAttributeBit.PERF_PROF: knobs.profiling,
-        TdAttributeBit.SEPT_VE_DISABLE: knobs.sept_ve_disable,
-        TdAttributeBit.MIGRATABLE: knobs.migratable,
-        TdAttributeBit.PERFMON: knobs.perfmon,
-        TdAttributeBit.PKS: knobs.pks,
-        TdAttributeBit.KL: knobs.kl,
-        TdAttributeBit.LASS: knobs.lass,
+        TdAttributeBit.DEBUG: defects.debug,
+        TdAttributeBit.PERF_PROF: defects.profiling,
+        TdAttributeBit.SEPT_VE_DISABLE: defects.sept_ve_disable,
+        TdAttributeBit.MIGRATABLE: defects.migratable,
+        TdAttributeBit.PERFMON: defects.perfmon,
+        TdAttributeBit.PKS: defects.pks,
+        TdAttributeBit.KL: defects.kl,
+        TdAttributeBit.LASS: defects.lass,
     }
-    return sum(1 << index for index, on in wanted.items() if on) | knobs.attributes_reserved << 1
+    return sum(1 << index for index, on in wanted.items() if on) | defects.attributes_reserved << 1
 
 
 def _body_type(body: TdReport | EnclaveReport) -> BodyType:
@@ -229,10 +229,10 @@ def _body_type(body: TdReport | EnclaveReport) -> BodyType:
     return BodyType.TD_10 if body.later is None else BodyType.TD_15
 
 
-def _report_data(workload: Workload, knobs: IntelKnobs) -> bytes:
-    if knobs.zero_report_data:
+def _report_data(workload: Workload, defects: IntelDefects) -> bytes:
+    if defects.zero_report_data:
         return bytes(64)
-    return _STALE if knobs.stale_nonce else workload.report_data
+    return _STALE if defects.stale_nonce else workload.report_data
 
 
 def _flipped(data: bytes, *, flip: bool) -> bytes:

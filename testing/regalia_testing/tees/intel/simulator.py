@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.intel.evidence.bodies import EnclaveReport, TdReport
-    from regalia_testing.tees.intel.defects import IntelKnobs
+    from regalia_testing.tees.intel.defects import IntelDefects
 
 FORMAT = "regalia/simulated-intel/v1"
 MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
@@ -172,17 +172,17 @@ class SimulatedIntel:
         anchors = TrustAnchors.dangerous_simulated((self.authority.root(),))
         return Verifier(anchors, parse_collateral(self.files()))
 
-    def facts(self, knobs: IntelKnobs = HEALTHY) -> PckFacts:
+    def facts(self, defects: IntelDefects = HEALTHY) -> PckFacts:
         """What the platform's certificate says."""
-        svns = (PLATFORM_SVN[knobs.level], *([2] * (SGX_SVNS - 1)))
-        single = knobs.processor_ca
+        svns = (PLATFORM_SVN[defects.level], *([2] * (SGX_SVNS - 1)))
+        single = defects.processor_ca
         return PckFacts(
             ppid=self.ppid,
             svns=svns,
-            pce_svn=PCE_SVN - knobs.low_pce_svn,
+            pce_svn=PCE_SVN - defects.low_pce_svn,
             cpu_svn=bytes(svns),
-            pce_id=b"\x01\x00" if knobs.other_pce_id else PCE_ID,
-            fmspc=b"\xff" * 6 if knobs.other_fmspc else FMSPC,
+            pce_id=b"\x01\x00" if defects.other_pce_id else PCE_ID,
+            fmspc=b"\xff" * 6 if defects.other_fmspc else FMSPC,
             sgx_type=SgxType.STANDARD if single else SgxType.SCALABLE,
             platform_instance_id=None if single else self.platform_instance_id,
             dynamic_platform=None if single else False,
@@ -190,20 +190,22 @@ class SimulatedIntel:
             smt=None if single else True,
         )
 
-    def pck_chain(self, knobs: IntelKnobs = HEALTHY) -> bytes:
+    def pck_chain(self, defects: IntelDefects = HEALTHY) -> bytes:
         """PEM, as it stands in a quote: PCK, its CA, the root, a NUL."""
-        processor = knobs.processor_ca
-        pck = self.authority.pck(self.facts(knobs), processor=processor, expired=knobs.pck_expired)
+        processor = defects.processor_ca
+        pck = self.authority.pck(
+            self.facts(defects), processor=processor, expired=defects.pck_expired
+        )
         ca = self.authority.pck_ca(processor=processor)
         return pem_chain(pck, ca, self.authority.root()) + b"\x00"
 
-    def td_quote(self, workload: Workload, knobs: IntelKnobs = HEALTHY) -> bytes:
+    def td_quote(self, workload: Workload, defects: IntelDefects = HEALTHY) -> bytes:
         """A TD quote of version 4 or 5."""
-        return self._quote(td_report(workload, knobs), knobs)
+        return self._quote(td_report(workload, defects), defects)
 
-    def sgx_quote(self, workload: Workload, knobs: IntelKnobs = HEALTHY) -> bytes:
+    def sgx_quote(self, workload: Workload, defects: IntelDefects = HEALTHY) -> bytes:
         """A quote of version 3; a knob of 4 or 5 gives that."""
-        return self._quote(enclave_report(workload, knobs, self.facts(knobs).cpu_svn), knobs)
+        return self._quote(enclave_report(workload, defects, self.facts(defects).cpu_svn), defects)
 
     def tdx_evidence(
         self,
@@ -211,7 +213,7 @@ class SimulatedIntel:
         *,
         measurement: bytes,
         runtime_config: bytes,
-        knobs: IntelKnobs = HEALTHY,
+        defects: IntelDefects = HEALTHY,
     ) -> Evidence:
         """A TD quote whose MRCONFIGID is the SHA-384 of ``runtime_config``, with its event log."""
         log = SimulatedBoot().ccel()
@@ -222,9 +224,9 @@ class SimulatedIntel:
             hashlib.sha384(runtime_config).digest(),
             (registers[0], registers[1], registers[2], registers[3]),
         )
-        if knobs.wrong_event_log:
+        if defects.wrong_event_log:
             log = replace(log, events=log.events[:-1])
-        quote = self.td_quote(workload, knobs)
+        quote = self.td_quote(workload, defects)
         return Evidence(Tee.TDX, quote, (), runtime_config, event_log=log.encode())
 
     def sgx_evidence(
@@ -233,22 +235,22 @@ class SimulatedIntel:
         *,
         measurement: bytes,
         runtime_config: bytes,
-        knobs: IntelKnobs = HEALTHY,
+        defects: IntelDefects = HEALTHY,
     ) -> Evidence:
         """The quote of an enclave whose CONFIGID is the SHA-512 of ``runtime_config``."""
         config = hashlib.sha512(runtime_config).digest()
         quote = self.sgx_quote(
-            Workload(report_data, measurement[:ENCLAVE_MEASUREMENT_SIZE], config), knobs
+            Workload(report_data, measurement[:ENCLAVE_MEASUREMENT_SIZE], config), defects
         )
         return Evidence(Tee.SGX, quote, (), runtime_config)
 
-    def _quote(self, body: TdReport | EnclaveReport, knobs: IntelKnobs) -> bytes:
+    def _quote(self, body: TdReport | EnclaveReport, defects: IntelDefects) -> bytes:
         return sign_quote(
             body,
             keys=self.authority.keys,
-            chain=self.pck_chain(knobs),
-            cpu_svn=self.facts(knobs).cpu_svn,
-            knobs=knobs,
+            chain=self.pck_chain(defects),
+            cpu_svn=self.facts(defects).cpu_svn,
+            defects=defects,
         )
 
     def write(self, directory: Path) -> None:

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.nitro.evidence import NitroCollateral, verify_nitro
@@ -18,9 +18,9 @@ from regalia_testing.tees.nitro.defects import HEALTHY
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.tees.nitro.claims import NitroClaims
-    from regalia.tees.nitro.evidence import Anchors
+    from regalia.tees.nitro.evidence import NitroAnchors
     from regalia.wire.cbor import Cbor, Key
     from regalia_testing.tees.nitro.simulator import SimulatedNitro
 
@@ -38,13 +38,13 @@ class NitroBench:
     now: datetime
     cache: Cache = field(default_factory=Cache)
 
-    def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of NitroKnobs
-        """Evidence of an enclave that is healthy but for ``knobs``."""
+    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of NitroDefects
+        """Evidence of an enclave that is healthy but for ``defects``."""
         return self.platform.evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=replace(HEALTHY, **knobs),
+            defects=replace(HEALTHY, **defects),
         )
 
     def fields(self) -> dict[Key, Cbor]:
@@ -65,12 +65,12 @@ class NitroBench:
         self,
         evidence: Evidence,
         *,
-        anchors: Anchors | None = None,
+        anchors: NitroAnchors | None = None,
         collateral: NitroCollateral | None = None,
         rule: CollateralRule = ANY,
         report_data: bytes = REPORT_DATA,
         now: datetime | None = None,
-        trail: Trail = SILENT,
+        check_log: CheckLog = NO_LOG,
     ) -> NitroClaims:
         """Appraise; whatever is not given is right."""
         return verify_nitro(
@@ -78,5 +78,7 @@ class NitroBench:
             anchors=anchors or self.platform.anchors(),
             collateral=collateral or NitroCollateral(),
             report_data=report_data,
-            at=Circumstances(now=now or self.now, rule=rule, cache=self.cache, trail=trail),
+            at=AppraisalContext(
+                now=now or self.now, rule=rule, cache=self.cache, check_log=check_log
+            ),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NitroKnobs:
+class NitroDefects:
     """An enclave's state. The default is a healthy enclave; each knob is one defect or choice."""
 
     # The enclave, as launched.
@@ -44,4 +44,4 @@ class NitroKnobs:
     leaf_after_document: bool = False  # its validity begins later than the document's time
 
 
-HEALTHY = NitroKnobs()
+HEALTHY = NitroDefects()

@@ -33,7 +33,7 @@ from regalia.core.codec import canonical_json, exact, parse_json
 from regalia.core.errors import CoreCode, LocalError, ParseError
 from regalia.host.clock import system_clock
 from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
-from regalia.tees.nitro.evidence import Anchors
+from regalia.tees.nitro.evidence import NitroAnchors
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.cose import ALG, Sign1
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from regalia.host.clock import Clock
     from regalia.wire.cbor import Cbor, Key
-    from regalia_testing.tees.nitro.defects import NitroKnobs
+    from regalia_testing.tees.nitro.defects import NitroDefects
 
 FORMAT = "regalia/simulated-nitro/v1"
 MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
@@ -151,9 +151,9 @@ class SimulatedNitro:
         """Instance and enclave."""
         return f"{self.authority.instance_id}-{self.enclave_id}"
 
-    def anchors(self) -> Anchors:
+    def anchors(self) -> NitroAnchors:
         """This platform's root as the only anchor."""
-        return Anchors.dangerous_simulated(self.root)
+        return NitroAnchors.dangerous_simulated(self.root)
 
     def evidence(
         self,
@@ -161,7 +161,7 @@ class SimulatedNitro:
         *,
         measurement: bytes,
         runtime_config: bytes,
-        knobs: NitroKnobs = HEALTHY,
+        defects: NitroDefects = HEALTHY,
     ) -> Evidence:
         """A document whose PCR16 was extended with the configuration's digest, and locked.
 
@@ -169,22 +169,24 @@ class SimulatedNitro:
             report_data: 64 bytes, the nonce.
             measurement: 48 bytes, PCR0.
             runtime_config: exact bytes.
-            knobs: what is wrong with the enclave.
+            defects: what is wrong with the enclave.
         """
         now = self.clock()
         key = ec.generate_private_key(ec.SECP384R1())
         fields = self.fields(
             exact(report_data, REPORT_DATA_SIZE, what="report data"),
-            pcrs=self.pcrs(exact(measurement, PCR_SIZE, what="measurement"), runtime_config, knobs),
-            certificate=self.leaf(key, now, knobs),
+            pcrs=self.pcrs(
+                exact(measurement, PCR_SIZE, what="measurement"), runtime_config, defects
+            ),
+            certificate=self.leaf(key, now, defects),
             now=now,
-            knobs=knobs,
+            defects=defects,
         )
         payload = encode_cbor(fields)
-        if knobs.duplicate_field:
+        if defects.duplicate_field:
             payload = bytes((payload[0] + 1,)) + payload[1:] + encode_cbor("nonce") + b"\xf6"
-        signer = ec.generate_private_key(ec.SECP384R1()) if knobs.other_signer else key
-        return Evidence(Tee.NITRO, _message(payload, signer, knobs), (), runtime_config)
+        signer = ec.generate_private_key(ec.SECP384R1()) if defects.other_signer else key
+        return Evidence(Tee.NITRO, _message(payload, signer, defects), (), runtime_config)
 
     def sign(self, payload: bytes) -> bytes:
         """A message around any payload; its certificate must be that of ``fixed_leaf``."""
@@ -201,61 +203,61 @@ class SimulatedNitro:
         pcrs: dict[Key, Cbor],
         certificate: bytes,
         now: datetime,
-        knobs: NitroKnobs = HEALTHY,
+        defects: NitroDefects = HEALTHY,
     ) -> dict[Key, Cbor]:
         """The document's fields in AWS's order."""
-        if knobs.stale_nonce:
+        if defects.stale_nonce:
             nonce = hashlib.sha512(b"an old exchange").digest()
-        nonce = bytes(len(nonce)) if knobs.zero_nonce else nonce
-        nonce = nonce[:-1] if knobs.short_nonce else nonce
-        made = now - timedelta(seconds=knobs.age_s)
-        cabundle: list[Cbor] = list(self._strangers() if knobs.stranger_root else self.cabundle)
+        nonce = bytes(len(nonce)) if defects.zero_nonce else nonce
+        nonce = nonce[:-1] if defects.short_nonce else nonce
+        made = now - timedelta(seconds=defects.age_s)
+        cabundle: list[Cbor] = list(self._strangers() if defects.stranger_root else self.cabundle)
         fields: dict[Key, Cbor] = {
             "module_id": self.module_id,
-            "digest": "SHA512" if knobs.other_digest else "SHA384",
+            "digest": "SHA512" if defects.other_digest else "SHA384",
             "timestamp": int(made.timestamp() * 1000),
             "pcrs": pcrs,
             "certificate": certificate,
             "cabundle": cabundle,
             "public_key": None,
             "user_data": None,
-            "nonce": None if knobs.no_nonce else nonce,
+            "nonce": None if defects.no_nonce else nonce,
         }
-        if knobs.unknown_field:
+        if defects.unknown_field:
             fields["pcr_note"] = "unknown"
         return fields
 
     def pcrs(
-        self, measurement: bytes, runtime_config: bytes, knobs: NitroKnobs = HEALTHY
+        self, measurement: bytes, runtime_config: bytes, defects: NitroDefects = HEALTHY
     ) -> dict[Key, Cbor]:
         """PCR0 to PCR15 as at launch, and PCR16."""
         pcrs: dict[Key, Cbor] = dict.fromkeys(range(PCRS_AT_LAUNCH), bytes(PCR_SIZE))
-        if knobs.wrong_measurement:
+        if defects.wrong_measurement:
             measurement = hashlib.sha384(b"another image").digest()
-        instance = b"i-another" if knobs.other_instance else self.authority.instance_id.encode()
-        if not knobs.debug:
+        instance = b"i-another" if defects.other_instance else self.authority.instance_id.encode()
+        if not defects.debug:
             pcrs[0] = measurement
-            pcrs[1] = _digest(b"another kernel" if knobs.other_kernel else b"kernel")
-            pcrs[2] = _digest(b"another app" if knobs.other_application else b"application")
-        pcrs[3] = _digest(bytes(PCR_SIZE) + (b"another role" if knobs.other_role else ROLE))
+            pcrs[1] = _digest(b"another kernel" if defects.other_kernel else b"kernel")
+            pcrs[2] = _digest(b"another app" if defects.other_application else b"application")
+        pcrs[3] = _digest(bytes(PCR_SIZE) + (b"another role" if defects.other_role else ROLE))
         pcrs[4] = _digest(bytes(PCR_SIZE) + instance)
-        if not knobs.unsigned_image:
+        if not defects.unsigned_image:
             pcrs[8] = _digest(b"the signer's certificate")
-        if not knobs.config_not_locked:
-            config = b"another configuration" if knobs.wrong_config else runtime_config
+        if not defects.config_not_locked:
+            config = b"another configuration" if defects.wrong_config else runtime_config
             pcrs[NITRO_PCR] = expected_slot(Tee.NITRO, config)
         return pcrs
 
-    def leaf(self, key: ec.EllipticCurvePrivateKey, now: datetime, knobs: NitroKnobs) -> bytes:
+    def leaf(self, key: ec.EllipticCurvePrivateKey, now: datetime, defects: NitroDefects) -> bytes:
         """The enclave's certificate."""
         plan = self.authority.leaf(key.public_key(), self.module_id, now)
-        if knobs.age_s > 0:
-            plan = replace(plan, not_before=plan.not_before - timedelta(seconds=knobs.age_s))
-        if knobs.leaf_expired:
+        if defects.age_s > 0:
+            plan = replace(plan, not_before=plan.not_before - timedelta(seconds=defects.age_s))
+        if defects.leaf_expired:
             plan = replace(plan, not_after=plan.not_before + timedelta(seconds=1))
-        if knobs.leaf_is_ca:
+        if defects.leaf_is_ca:
             plan = replace(plan, ca=True, usage=(*plan.usage, "key_cert_sign"))
-        if knobs.leaf_after_document:
+        if defects.leaf_after_document:
             plan = replace(plan, not_before=now)
         return plan.sign(self.authority.keys.instance)
 
@@ -265,20 +267,20 @@ class SimulatedNitro:
         return replace(self.authority, keys=keys).chain()
 
 
-def _message(payload: bytes, key: ec.EllipticCurvePrivateKey, knobs: NitroKnobs) -> bytes:
-    protected = encode_cbor({ALG: knobs.algorithm})
-    signed = Sign1(protected, knobs.algorithm, payload, b"").signed_bytes()
+def _message(payload: bytes, key: ec.EllipticCurvePrivateKey, defects: NitroDefects) -> bytes:
+    protected = encode_cbor({ALG: defects.algorithm})
+    signed = Sign1(protected, defects.algorithm, payload, b"").signed_bytes()
     r, s = decode_dss_signature(key.sign(signed, ec.ECDSA(hashes.SHA384())))
     signature = r.to_bytes(PCR_SIZE, "big") + s.to_bytes(PCR_SIZE, "big")
-    if knobs.bad_signature:
+    if defects.bad_signature:
         signature = bytes((signature[0] ^ 1,)) + signature[1:]
-    unprotected: dict[Key, Cbor] = {4: b"kid"} if knobs.unprotected_header else {}
+    unprotected: dict[Key, Cbor] = {4: b"kid"} if defects.unprotected_header else {}
     message = encode_cbor([protected, unprotected, payload, signature])
-    if knobs.tagged:
+    if defects.tagged:
         message = _COSE_SIGN1_TAG + message
-    if knobs.truncated:
+    if defects.truncated:
         message = message[:-1]
-    return message + b"\x00" if knobs.trailing_byte else message
+    return message + b"\x00" if defects.trailing_byte else message
 
 
 def _digest(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.nvidia.evidence import prepare, verify_nvidia
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.tees.nvidia.claims import NvidiaClaims
-    from regalia.tees.nvidia.evidence import Anchors, NvidiaCollateral
+    from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral
     from regalia.wire.evidence import DeviceEvidence
     from regalia_testing.tees.nvidia.simulator import SimulatedDevice, SimulatedDevices
 
@@ -39,15 +39,17 @@ class DeviceBench:
         """The first GPU."""
         return self.machine.gpus[0]
 
-    def evidence(self, device: SimulatedDevice | None = None, **knobs: Any) -> DeviceEvidence:  # noqa: ANN401 - fields of DeviceKnobs
-        """Evidence of a device that is healthy but for ``knobs``; of the first GPU."""
-        return self.machine.evidence_of(device or self.gpu, NONCE, replace(HEALTHY_DEVICE, **knobs))
+    def evidence(self, device: SimulatedDevice | None = None, **defects: Any) -> DeviceEvidence:  # noqa: ANN401 - fields of DeviceDefects
+        """Evidence of a device that is healthy but for ``defects``; of the first GPU."""
+        return self.machine.evidence_of(
+            device or self.gpu, NONCE, replace(HEALTHY_DEVICE, **defects)
+        )
 
     def verify(  # noqa: PLR0913 - whatever a test has different
         self,
         evidence: DeviceEvidence,
         *,
-        anchors: Anchors | None = None,
+        anchors: NvidiaAnchors | None = None,
         collateral: NvidiaCollateral | None = None,
         rule: CollateralRule = STRICT,
         nonce: bytes = NONCE,
@@ -59,5 +61,5 @@ class DeviceBench:
             anchors=anchors or self.machine.anchors(),
             collateral=prepare(collateral or self.machine.collateral()),
             nonce=nonce,
-            at=Circumstances(now=now or self.now, rule=rule, cache=self.cache),
+            at=AppraisalContext(now=now or self.now, rule=rule, cache=self.cache),
         )

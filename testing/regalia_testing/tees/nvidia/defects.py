@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceKnobs:
+class DeviceDefects:
     """A device's state. The default is a healthy one; each knob is one defect or choice."""
 
     # Firmware, as installed.
@@ -36,4 +36,4 @@ class DeviceKnobs:
     foreign_links: bool = False  # it names switches or GPUs of another machine
 
 
-HEALTHY_DEVICE = DeviceKnobs()
+HEALTHY_DEVICE = DeviceDefects()

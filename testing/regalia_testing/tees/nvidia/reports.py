@@ -19,7 +19,7 @@ from regalia.tees.nvidia.evidence.wire import GPU_PDIS_SIZE, OpaqueField
 from regalia.wire.evidence import DeviceKind
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.nvidia.defects import DeviceKnobs
+    from regalia_testing.tees.nvidia.defects import DeviceDefects
 
 STALE_NONCE = hashlib.sha256(b"regalia: the challenge of another day").digest()
 PART = ("G520", "0200", "885")  # project, project SKU, chip SKU
@@ -47,21 +47,21 @@ def build_report(
     kind: DeviceKind,
     nonce: bytes,
     opaque: tuple[tuple[int, bytes], ...],
-    knobs: DeviceKnobs,
+    defects: DeviceDefects,
 ) -> SpdmReport:
-    """The report of a device in the state that the knobs say, with an empty signature."""
+    """The report of a device in the state that the defects say, with an empty signature."""
     switch = kind is DeviceKind.NVIDIA_SWITCH
     referenced = SWITCH_INDICES if switch else (*VBIOS_INDICES, *DRIVER_INDICES)
     values = [
         measurement(model, index) if index in referenced else bytes(48)
         for index in range(SWITCH_BLOCKS if switch else GPU_BLOCKS)
     ]
-    if knobs.wrong_measurement >= 0:
-        values[knobs.wrong_measurement] = hashlib.sha384(b"other firmware").digest()
-    if knobs.stale_nonce:
+    if defects.wrong_measurement >= 0:
+        values[defects.wrong_measurement] = hashlib.sha384(b"other firmware").digest()
+    if defects.stale_nonce:
         nonce = STALE_NONCE
     return SpdmReport(
-        nonce=PUBLISHED_NONCE if knobs.published_nonce else nonce,
+        nonce=PUBLISHED_NONCE if defects.published_nonce else nonce,
         slot=0,
         indices=bytes(range(1, len(values) + 1)),
         kinds=b"\x01" * len(values),
@@ -72,58 +72,60 @@ def build_report(
     )
 
 
-def gpu_opaque(fwid: bytes, switches: tuple[bytes, ...], knobs: DeviceKnobs) -> _Opaque:
+def gpu_opaque(fwid: bytes, switches: tuple[bytes, ...], defects: DeviceDefects) -> _Opaque:
     """A GPU's opaque data; ``switches`` are the identifiers of those behind its links."""
     project, project_sku, chip_sku = PART
     fields = [
-        (OpaqueField.VBIOS_VERSION, _vbios(knobs.vbios_version)),
+        (OpaqueField.VBIOS_VERSION, _vbios(defects.vbios_version)),
         (OpaqueField.CHIP_SKU, chip_sku.encode().ljust(9, b"\x00")),
         (OpaqueField.PROJECT, project.encode() + b"\x00"),
         (OpaqueField.PROJECT_SKU, project_sku.encode() + b"\x00"),
-        (OpaqueField.DRIVER_VERSION, knobs.driver_version.encode() + b"\x00"),
-        (OpaqueField.NVDEC0_STATUS, _ENABLED if knobs.nvdec_enabled else _DISABLED),
+        (OpaqueField.DRIVER_VERSION, defects.driver_version.encode() + b"\x00"),
+        (OpaqueField.NVDEC0_STATUS, _ENABLED if defects.nvdec_enabled else _DISABLED),
     ]
-    if not knobs.old_opaque:
-        ppcie = knobs.feature == _PPCIE
+    if not defects.old_opaque:
+        ppcie = defects.feature == _PPCIE
         fields += [
             (OpaqueField.FWID, fwid),
             (OpaqueField.PROTECTED_PCIE_STATUS, _ENABLED if ppcie else _DISABLED),
             (OpaqueField.SWITCH_PDI, b"".join(pdi[::-1] * 2 for pdi in switches)),
-            (OpaqueField.OPAQUE_DATA_VERSION, struct.pack("<H", knobs.opaque_version)),
-            (OpaqueField.FEATURE_FLAG, struct.pack("<H", knobs.feature)),
+            (OpaqueField.OPAQUE_DATA_VERSION, struct.pack("<H", defects.opaque_version)),
+            (OpaqueField.FEATURE_FLAG, struct.pack("<H", defects.feature)),
         ]
-    return _finish(fields, knobs)
+    return _finish(fields, defects)
 
 
-def switch_opaque(pdi: bytes, gpus: tuple[bytes, ...], knobs: DeviceKnobs) -> _Opaque:
+def switch_opaque(pdi: bytes, gpus: tuple[bytes, ...], defects: DeviceDefects) -> _Opaque:
     """A switch's opaque data; ``gpus`` are the identifiers of those on its ports."""
     links = b"".join(gpu[::-1] for gpu in gpus).ljust(GPU_PDIS_SIZE, b"\x00")
     fields = [
-        (OpaqueField.VBIOS_VERSION, knobs.vbios_version.encode()),
+        (OpaqueField.VBIOS_VERSION, defects.vbios_version.encode()),
         (OpaqueField.SWITCH_PDI, pdi),
         (OpaqueField.SWITCH_GPU_PDIS, links + b"\xff" * GPU_PDIS_SIZE),
     ]
-    return _finish(fields, knobs)
+    return _finish(fields, defects)
 
 
-def sign_report(report: SpdmReport, key: ec.EllipticCurvePrivateKey, knobs: DeviceKnobs) -> bytes:
+def sign_report(
+    report: SpdmReport, key: ec.EllipticCurvePrivateKey, defects: DeviceDefects
+) -> bytes:
     """The report's bytes, signed; defects of structure are made before signing."""
-    if knobs.duplicate_block:
+    if defects.duplicate_block:
         report = replace(report, indices=bytes((1, 1)) + report.indices[2:])
     body = report.encode()[:-SIGNATURE_SIZE]
     scalars = decode_dss_signature(key.sign(body, ec.ECDSA(SHA384())))
     signature = b"".join(scalar.to_bytes(48, "big") for scalar in scalars)
-    if knobs.bad_signature:
+    if defects.bad_signature:
         signature = bytes((signature[0] ^ 1,)) + signature[1:]
-    raw = body + signature + (b"\x00" if knobs.trailing_byte else b"")
-    return raw[:-1] if knobs.truncated else raw
+    raw = body + signature + (b"\x00" if defects.trailing_byte else b"")
+    return raw[:-1] if defects.truncated else raw
 
 
 _Opaque = tuple[tuple[int, bytes], ...]
 
 
-def _finish(fields: list[tuple[OpaqueField, bytes]], knobs: DeviceKnobs) -> _Opaque:
-    unknown = ((_UNKNOWN_FIELD, b"?"),) if knobs.unknown_opaque else ()
+def _finish(fields: list[tuple[OpaqueField, bytes]], defects: DeviceDefects) -> _Opaque:
+    unknown = ((_UNKNOWN_FIELD, b"?"),) if defects.unknown_opaque else ()
     return (*((int(kind), data) for kind, data in fields), *unknown)
 
 

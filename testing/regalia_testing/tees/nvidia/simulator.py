@@ -31,7 +31,7 @@ from regalia.core.errors import CoreCode, LocalError, ParseError
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.host.clock import system_clock
 from regalia.host.localfs import os_errors, read_private_file, write_new
-from regalia.tees.nvidia.evidence import Anchors, NvidiaCollateral
+from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.tees.nvidia.evidence.models import MODELS, wanted_rims
 from regalia.tees.nvidia.evidence.rims import Rim, RimSigner
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from regalia_testing.tees.nvidia.defects import DeviceKnobs
+    from regalia_testing.tees.nvidia.defects import DeviceDefects
 
 FORMAT = "regalia/simulated-devices/v1"
 MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
@@ -185,61 +185,63 @@ class SimulatedDevices:
         """The switches."""
         return tuple(d for d in self.devices if d.kind is DeviceKind.NVIDIA_SWITCH)
 
-    def anchors(self) -> Anchors:
+    def anchors(self) -> NvidiaAnchors:
         """This machine's root as the only anchor."""
-        return Anchors.dangerous_simulated(self.root)
+        return NvidiaAnchors.dangerous_simulated(self.root)
 
-    def collateral(self, knobs: DeviceKnobs = HEALTHY_DEVICE) -> NvidiaCollateral:
+    def collateral(self, defects: DeviceDefects = HEALTHY_DEVICE) -> NvidiaCollateral:
         """Reference values of healthy firmware, and a list of denied keys that is empty."""
         since = self.authority.since
         denials = KeyDenials(since, since + YEAR, ())
-        rims = {rim.id: rim.encode() for d in self.devices for rim in self._rims(d, knobs)}
+        rims = {rim.id: rim.encode() for d in self.devices for rim in self._rims(d, defects)}
         return NvidiaCollateral(rims=tuple(rims.values()), denials=(denials.encode(),))
 
     def evidence(
-        self, nonce: bytes, knobs: DeviceKnobs = HEALTHY_DEVICE
+        self, nonce: bytes, defects: DeviceDefects = HEALTHY_DEVICE
     ) -> tuple[DeviceEvidence, ...]:
         """Of every device, over ``nonce`` (32 bytes)."""
-        return tuple(self.evidence_of(device, nonce, knobs) for device in self.devices)
+        return tuple(self.evidence_of(device, nonce, defects) for device in self.devices)
 
     def evidence_of(
-        self, device: SimulatedDevice, nonce: bytes, knobs: DeviceKnobs = HEALTHY_DEVICE
+        self, device: SimulatedDevice, nonce: bytes, defects: DeviceDefects = HEALTHY_DEVICE
     ) -> DeviceEvidence:
         """Of one of them."""
         exact(nonce, DEVICE_NONCE_SIZE, what="device nonce")
-        opaque = self._opaque(device, knobs)
-        report = build_report(device.model, device.kind, nonce, opaque, knobs)
-        raw = sign_report(report, device.leaf_key, knobs)
-        return DeviceEvidence(device.kind, raw, (self.leaf(device, knobs), *device.upper))
+        opaque = self._opaque(device, defects)
+        report = build_report(device.model, device.kind, nonce, opaque, defects)
+        raw = sign_report(report, device.leaf_key, defects)
+        return DeviceEvidence(device.kind, raw, (self.leaf(device, defects), *device.upper))
 
-    def leaf(self, device: SimulatedDevice, knobs: DeviceKnobs = HEALTHY_DEVICE) -> bytes:
+    def leaf(self, device: SimulatedDevice, defects: DeviceDefects = HEALTHY_DEVICE) -> bytes:
         """The leaf that comes along, DER."""
-        named = device.leaf_key if knobs.device_key_mismatch else device.key
+        named = device.leaf_key if defects.device_key_mismatch else device.key
         spec = self.authority.leaf(
             device.model,
             device.leaf_key.public_key(),
             named.public_key(),
             device.fwid,
-            debug=knobs.debug,
+            debug=defects.debug,
         )
-        if knobs.leaf_expired:
+        if defects.leaf_expired:
             spec = replace(spec, not_after=spec.not_before + timedelta(seconds=1))
         return spec.sign(device.key)
 
-    def _opaque(self, device: SimulatedDevice, knobs: DeviceKnobs) -> tuple[tuple[int, bytes], ...]:
+    def _opaque(
+        self, device: SimulatedDevice, defects: DeviceDefects
+    ) -> tuple[tuple[int, bytes], ...]:
         others = self.switches if device.kind is DeviceKind.NVIDIA_GPU else self.gpus
         links = tuple(other.pdi for other in others)
-        if knobs.foreign_links and links:
+        if defects.foreign_links and links:
             links = (_FOREIGN, *links[1:])
         if device.kind is DeviceKind.NVIDIA_SWITCH:
-            return switch_opaque(_FOREIGN if knobs.pdi_mismatch else device.pdi, links, knobs)
-        fwid = hashlib.sha384(b"another FMC").digest() if knobs.fwid_mismatch else device.fwid
-        return gpu_opaque(fwid, links, knobs)
+            return switch_opaque(_FOREIGN if defects.pdi_mismatch else device.pdi, links, defects)
+        fwid = hashlib.sha384(b"another FMC").digest() if defects.fwid_mismatch else device.fwid
+        return gpu_opaque(fwid, links, defects)
 
-    def _rims(self, device: SimulatedDevice, knobs: DeviceKnobs) -> list[Rim]:
+    def _rims(self, device: SimulatedDevice, defects: DeviceDefects) -> list[Rim]:
         since = self.authority.since
-        opaque = self._opaque(device, knobs)
-        report = build_report(device.model, device.kind, bytes(32), opaque, knobs)
+        opaque = self._opaque(device, defects)
+        report = build_report(device.model, device.kind, bytes(32), opaque, defects)
         decoded = decode_opaque(report, switch=device.kind is DeviceKind.NVIDIA_SWITCH)
         key = KeyFingerprint.of(spki(self.authority.keys.root.public_key()))
         return [

@@ -19,7 +19,7 @@ from regalia.tees.snp.evidence.leaf import (
     OID_STRUCT_VERSION,
 )
 from regalia.tees.snp.evidence.products import intermediate_name, leaf_name, root_name
-from regalia.tees.snp.evidence.wire import Product, SigningKey, tcb_layout
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product, tcb_layout
 from regalia_testing.tees.snp.x509 import IA5_STRING, CertificateSpec, CrlSpec, integer, tlv
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LeafFor:
     """The platform that a leaf is issued for."""
 
     key: ec.EllipticCurvePublicKey
-    signing_key: SigningKey
+    signing_key: EndorsementKeyKind
     tcb: Tcb
     hwid: bytes  # 64 bytes, 8 on Turin; unused for a VLEK
     csp_id: str  # unused for a VCEK
@@ -83,19 +83,19 @@ class Authority:
 
     def ask(self) -> CertificateSpec:
         """The intermediate for VCEKs; sign it with ``keys.ark``."""
-        return self._intermediate(SigningKey.VCEK, self.keys.ask, serial=1)
+        return self._intermediate(EndorsementKeyKind.VCEK, self.keys.ask, serial=1)
 
     def asvk(self) -> CertificateSpec:
         """The intermediate for VLEKs; sign it with ``keys.ark``."""
-        return self._intermediate(SigningKey.VLEK, self.keys.asvk, serial=0x101)
+        return self._intermediate(EndorsementKeyKind.VLEK, self.keys.asvk, serial=0x101)
 
-    def issuer_key(self, signing_key: SigningKey) -> rsa.RSAPrivateKey:
+    def issuer_key(self, signing_key: EndorsementKeyKind) -> rsa.RSAPrivateKey:
         """What a leaf of that kind is signed with."""
-        return self.keys.asvk if signing_key is SigningKey.VLEK else self.keys.ask
+        return self.keys.asvk if signing_key is EndorsementKeyKind.VLEK else self.keys.ask
 
     def leaf(self, platform: LeafFor) -> CertificateSpec:
         """A VCEK or VLEK; sign it with ``issuer_key``. Serial number 0, as AMD's."""
-        vlek = platform.signing_key is SigningKey.VLEK
+        vlek = platform.signing_key is EndorsementKeyKind.VLEK
         return CertificateSpec(
             subject=_name(leaf_name(platform.signing_key)),
             issuer=_name(intermediate_name(self.product, platform.signing_key)),
@@ -115,7 +115,7 @@ class Authority:
         )
 
     def _intermediate(
-        self, signing_key: SigningKey, key: rsa.RSAPrivateKey, *, serial: int
+        self, signing_key: EndorsementKeyKind, key: rsa.RSAPrivateKey, *, serial: int
     ) -> CertificateSpec:
         subject = _name(intermediate_name(self.product, signing_key))
         issuer = _name(root_name(self.product))
@@ -149,7 +149,7 @@ class Authority:
         spares = _SPARES_ON_TURIN if turin else OID_SPL_SPARE
         own = (
             (OID_CSP_ID, False, ia5_string(platform.csp_id))
-            if platform.signing_key is SigningKey.VLEK
+            if platform.signing_key is EndorsementKeyKind.VLEK
             else (OID_HWID, False, platform.hwid)
         )
         return (

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
 from regalia.tees.snp.evidence import SnpCollateral, verify_snp
-from regalia.tees.snp.evidence.wire import SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 from regalia_testing.tees.snp.authority import LeafFor
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     from regalia.tees.snp.claims import SnpClaims
-    from regalia.tees.snp.evidence import Anchors
+    from regalia.tees.snp.evidence import SnpAnchors
     from regalia.wire.evidence import Evidence
     from regalia_testing.tees.snp.simulator import SimulatedPlatform
     from regalia_testing.tees.snp.x509 import CertificateSpec
@@ -43,20 +43,20 @@ class SnpBench:
     now: datetime
     rule: CollateralRule = REQUIRED
 
-    def evidence(self, **knobs: Any) -> Evidence:  # noqa: ANN401 - fields of Knobs
-        """Evidence of a platform that is healthy but for ``knobs``."""
+    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of SnpDefects
+        """Evidence of a platform that is healthy but for ``defects``."""
         return self.platform.evidence(
             REPORT_DATA,
             measurement=MEASUREMENT,
             runtime_config=RUNTIME_CONFIG,
-            knobs=replace(HEALTHY, **knobs),
+            defects=replace(HEALTHY, **defects),
         )
 
     def verify(
         self,
         evidence: Evidence,
         *,
-        anchors: Anchors | None = None,
+        anchors: SnpAnchors | None = None,
         collateral: SnpCollateral | None = None,
         report_data: bytes = REPORT_DATA,
         now: datetime | None = None,
@@ -67,7 +67,7 @@ class SnpBench:
             anchors=anchors or self.platform.anchors(),
             collateral=collateral or self.platform.collateral(),
             report_data=report_data,
-            at=Circumstances(now=now or self.now, rule=self.rule, cache=Cache()),
+            at=AppraisalContext(now=now or self.now, rule=self.rule, cache=Cache()),
         )
 
 
@@ -79,7 +79,7 @@ class SnpChain:
     ark: CertificateSpec
     ask: CertificateSpec  # or the ASVK
     leaf: CertificateSpec
-    signing_key: SigningKey
+    signing_key: EndorsementKeyKind
 
     def verify(
         self,
@@ -100,13 +100,15 @@ class SnpChain:
         )
 
 
-def chain_of(bench: SnpBench, signing_key: SigningKey = SigningKey.VCEK) -> SnpChain:
+def chain_of(
+    bench: SnpBench, signing_key: EndorsementKeyKind = EndorsementKeyKind.VCEK
+) -> SnpChain:
     """The right chain of a bench's healthy platform."""
     platform = bench.platform
     tcb = reported_tcb(platform.product, HEALTHY)
     key = platform.endorsement_key(signing_key, tcb).public_key()
     leaf = platform.authority.leaf(LeafFor(key, signing_key, tcb, platform.hwid, CSP_ID))
-    vlek = signing_key is SigningKey.VLEK
+    vlek = signing_key is EndorsementKeyKind.VLEK
     middle = platform.authority.asvk() if vlek else platform.authority.ask()
     return SnpChain(bench, platform.authority.ark(), middle, leaf, signing_key)
 

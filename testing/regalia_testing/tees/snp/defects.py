@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from regalia.tees.snp.evidence.wire import SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 
 KeyName = Literal["vcek", "vlek", "none"]
-_SIGNING_KEYS = {key.name.lower(): key for key in SigningKey}
+_SIGNING_KEYS = {key.name.lower(): key for key in EndorsementKeyKind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Knobs:
+class SnpDefects:
     """A platform's state. The default is a healthy platform; each knob is one defect or choice.
 
     Plain booleans, integers and words, so that they can stand in a configuration file.
@@ -69,9 +69,9 @@ class Knobs:
     no_endorsements: bool = False
 
     @property
-    def key(self) -> SigningKey:
+    def key(self) -> EndorsementKeyKind:
         """SIGNING_KEY of the report."""
         return _SIGNING_KEYS[self.signing_key]
 
 
-HEALTHY = Knobs()
+HEALTHY = SnpDefects()

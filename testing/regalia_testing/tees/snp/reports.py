@@ -16,8 +16,8 @@ from regalia.tees.snp.evidence.wire import (
     CPUID_SINCE_VERSION,
     MIT_VECTOR_SINCE_VERSION,
     SIGNED_SIZE,
+    EndorsementKeyKind,
     Product,
-    SigningKey,
     SnpReport,
     encode_tcb,
     key_info,
@@ -25,7 +25,7 @@ from regalia.tees.snp.evidence.wire import (
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.snp.defects import Knobs
+    from regalia_testing.tees.snp.defects import SnpDefects
 
 ABI_MINOR = 31  # of the guest POLICY; firmware ABI 0.31
 STALE_REPORT_DATA = hashlib.sha512(b"regalia: the challenge of another day").digest()
@@ -81,46 +81,50 @@ class Guest:
     host_data: bytes  # 32
 
 
-def reported_tcb(product: Product, knobs: Knobs) -> Tcb:
+def reported_tcb(product: Product, defects: SnpDefects) -> Tcb:
     """The TCB that the report states and the leaf is normally issued for."""
     profile = PROFILES[product]
-    return profile.old_tcb if knobs.old_tcb else profile.tcb
+    return profile.old_tcb if defects.old_tcb else profile.tcb
 
 
 def build_report(
-    product: Product, hwid: bytes, report_id: bytes, guest: Guest, knobs: Knobs
+    product: Product, hwid: bytes, report_id: bytes, guest: Guest, defects: SnpDefects
 ) -> SnpReport:
-    """The report of a platform in the state that the knobs say, with an empty signature."""
+    """The report of a platform in the state that the defects say, with an empty signature."""
     profile = PROFILES[product]
-    version = knobs.report_version or profile.version
-    tcb = reported_tcb(product, knobs)
-    current = replace(tcb, microcode=tcb.microcode + 1) if knobs.provisional_firmware else tcb
-    launch = profile.old_tcb if knobs.old_launch_tcb else tcb
+    version = defects.report_version or profile.version
+    tcb = reported_tcb(product, defects)
+    current = replace(tcb, microcode=tcb.microcode + 1) if defects.provisional_firmware else tcb
+    launch = profile.old_tcb if defects.old_launch_tcb else tcb
     major, minor, build = profile.firmware
     cpuid = profile.cpuid if version >= CPUID_SINCE_VERSION else (0, 0, 0)
-    if knobs.cpuid_mismatch:
+    if defects.cpuid_mismatch:
         other = Product.TURIN if product is not Product.TURIN else Product.GENOA
         cpuid = PROFILES[other].cpuid
-    mit_vector = knobs.mit_vector if version >= MIT_VECTOR_SINCE_VERSION else 0
-    masked = knobs.mask_chip_id or knobs.key is SigningKey.VLEK
+    mit_vector = defects.mit_vector if version >= MIT_VECTOR_SINCE_VERSION else 0
+    masked = defects.mask_chip_id or defects.key is EndorsementKeyKind.VLEK
     return SnpReport(
         version=version,
-        guest_svn=knobs.guest_svn,
-        policy=_policy(knobs),
-        family_id=_id_block_field("family", knobs, 16),
-        image_id=_id_block_field("image", knobs, 16),
-        vmpl=knobs.vmpl,
-        signature_algo=knobs.signature_algo,
+        guest_svn=defects.guest_svn,
+        policy=_policy(defects),
+        family_id=_id_block_field("family", defects, 16),
+        image_id=_id_block_field("image", defects, 16),
+        vmpl=defects.vmpl,
+        signature_algo=defects.signature_algo,
         current_tcb=encode_tcb(current, product),
-        platform_info=_platform_info(knobs),
+        platform_info=_platform_info(defects),
         key_info=key_info(
-            signing_key=knobs.key, mask_chip_key=knobs.mask_chip_key, author_key_en=knobs.author_key
+            signing_key=defects.key,
+            mask_chip_key=defects.mask_chip_key,
+            author_key_en=defects.author_key,
         ),
-        report_data=_report_data(guest, knobs),
-        measurement=_altered(guest.measurement, knobs.wrong_measurement),
-        host_data=_altered(guest.host_data, knobs.wrong_host_data),
-        id_key_digest=_id_block_field("key", knobs, 48),
-        author_key_digest=hashlib.sha384(b"author key").digest() if knobs.author_key else bytes(48),
+        report_data=_report_data(guest, defects),
+        measurement=_altered(guest.measurement, defects.wrong_measurement),
+        host_data=_altered(guest.host_data, defects.wrong_host_data),
+        id_key_digest=_id_block_field("key", defects, 48),
+        author_key_digest=hashlib.sha384(b"author key").digest()
+        if defects.author_key
+        else bytes(48),
         report_id=report_id,
         report_id_ma=_NO_MIGRATION_AGENT,
         reported_tcb=encode_tcb(tcb, product),
@@ -129,7 +133,7 @@ def build_report(
         cpuid_step=cpuid[2],
         chip_id=(b"" if masked else hwid).ljust(CHIP_ID_SIZE, b"\x00"),
         committed_tcb=encode_tcb(tcb, product),
-        current_build=build + knobs.provisional_firmware,
+        current_build=build + defects.provisional_firmware,
         current_minor=minor,
         current_major=major,
         committed_build=build,
@@ -143,65 +147,65 @@ def build_report(
     )
 
 
-def sign_report(report: SnpReport, key: ec.EllipticCurvePrivateKey, knobs: Knobs) -> bytes:
+def sign_report(report: SnpReport, key: ec.EllipticCurvePrivateKey, defects: SnpDefects) -> bytes:
     """The report's bytes, signed; defects of single bytes are made before signing."""
     raw = bytearray(report.encode())
-    if knobs.reserved_byte:
-        raw[knobs.reserved_byte] = 1
-    if knobs.reserved_tcb_byte:
+    if defects.reserved_byte:
+        raw[defects.reserved_byte] = 1
+    if defects.reserved_tcb_byte:
         raw[_CURRENT_TCB_RESERVED] = 1
-    if knobs.policy_reserved_bit:
+    if defects.policy_reserved_bit:
         raw[_POLICY + 3] |= 1 << 2
-    if knobs.key_info_reserved_bit:
+    if defects.key_info_reserved_bit:
         raw[_KEY_INFO] |= 1 << 5
     scalars = decode_dss_signature(key.sign(bytes(raw[:SIGNED_SIZE]), ec.ECDSA(SHA384())))
     r, s = (scalar.to_bytes(72, "little") for scalar in scalars)
     raw[_ECDSA_SIGNATURE_R : _ECDSA_SIGNATURE_R + 144] = r + s
-    if knobs.bad_signature:
+    if defects.bad_signature:
         raw[_ECDSA_SIGNATURE_R] ^= 1
-    if knobs.wide_signature:
+    if defects.wide_signature:
         raw[_ECDSA_SIGNATURE_R + 48] = 1
-    if knobs.trailing_byte:
+    if defects.trailing_byte:
         raw += b"\x00"
-    return bytes(raw[:-1] if knobs.truncated else raw)
+    return bytes(raw[:-1] if defects.truncated else raw)
 
 
-def _policy(knobs: Knobs) -> int:
+def _policy(defects: SnpDefects) -> int:
     bits = {
-        GuestPolicyBit.SMT: knobs.smt,
-        GuestPolicyBit.RESERVED_ONE: not knobs.policy_bit_17_clear,
-        GuestPolicyBit.MIGRATE_MA: knobs.migrate,
-        GuestPolicyBit.DEBUG: knobs.debug,
-        GuestPolicyBit.SINGLE_SOCKET: knobs.single_socket,
-        GuestPolicyBit.MEM_AES_256_XTS: knobs.mem_aes_256_xts,
-        GuestPolicyBit.RAPL_DIS: knobs.rapl_dis,
-        GuestPolicyBit.CIPHERTEXT_HIDING_DRAM: knobs.ciphertext_hiding,
-        GuestPolicyBit.PAGE_SWAP_DISABLE: knobs.page_swap_disable,
+        GuestPolicyBit.SMT: defects.smt,
+        GuestPolicyBit.RESERVED_ONE: not defects.policy_bit_17_clear,
+        GuestPolicyBit.MIGRATE_MA: defects.migrate,
+        GuestPolicyBit.DEBUG: defects.debug,
+        GuestPolicyBit.SINGLE_SOCKET: defects.single_socket,
+        GuestPolicyBit.MEM_AES_256_XTS: defects.mem_aes_256_xts,
+        GuestPolicyBit.RAPL_DIS: defects.rapl_dis,
+        GuestPolicyBit.CIPHERTEXT_HIDING_DRAM: defects.ciphertext_hiding,
+        GuestPolicyBit.PAGE_SWAP_DISABLE: defects.page_swap_disable,
     }
     return ABI_MINOR | sum(1 << bit for bit, on in bits.items() if on)
 
 
-def _id_block_field(name: str, knobs: Knobs, size: int) -> bytes:
+def _id_block_field(name: str, defects: SnpDefects, size: int) -> bytes:
     """Blocks 1 to 9 are signed by one key, 11 to 19 by another, and so on."""
-    if not knobs.id_block:
+    if not defects.id_block:
         return bytes(size)
-    which = knobs.id_block // 10 if name == "key" else knobs.id_block
+    which = defects.id_block // 10 if name == "key" else defects.id_block
     return hashlib.sha384(f"ID block {name} {which}".encode()).digest()[:size]
 
 
-def _platform_info(knobs: Knobs) -> int:
+def _platform_info(defects: SnpDefects) -> int:
     bits = {
         PlatformInfoBit.SMT_EN: True,
-        PlatformInfoBit.ECC_EN: not knobs.missing_ecc,
-        PlatformInfoBit.ALIAS_CHECK_COMPLETE: not knobs.missing_alias_check,
+        PlatformInfoBit.ECC_EN: not defects.missing_ecc,
+        PlatformInfoBit.ALIAS_CHECK_COMPLETE: not defects.missing_alias_check,
     }
     return sum(1 << bit for bit, on in bits.items() if on)
 
 
-def _report_data(guest: Guest, knobs: Knobs) -> bytes:
-    if knobs.zero_report_data:
+def _report_data(guest: Guest, defects: SnpDefects) -> bytes:
+    if defects.zero_report_data:
         return bytes(len(guest.report_data))
-    return STALE_REPORT_DATA if knobs.stale_nonce else guest.report_data
+    return STALE_REPORT_DATA if defects.stale_nonce else guest.report_data
 
 
 def _altered(value: bytes, wrong: bool) -> bytes:  # noqa: FBT001 - the knob, passed on

@@ -32,8 +32,13 @@ from regalia.core.codec import canonical_json, exact, lp, parse_json, unhex
 from regalia.core.errors import CoreCode, LocalError, ParseError, UsageError
 from regalia.host.clock import system_clock
 from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
-from regalia.tees.snp.evidence import Anchors, SnpCollateral
-from regalia.tees.snp.evidence.wire import CHIP_ID_SIZE, TURIN_CHIP_ID_SIZE, Product, SigningKey
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence.wire import (
+    CHIP_ID_SIZE,
+    TURIN_CHIP_ID_SIZE,
+    EndorsementKeyKind,
+    Product,
+)
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
@@ -47,7 +52,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.snp.claims import Tcb
-    from regalia_testing.tees.snp.defects import Knobs
+    from regalia_testing.tees.snp.defects import SnpDefects
 
 FORMAT = "regalia/simulated-snp/v1"
 MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
@@ -183,9 +188,9 @@ class SimulatedPlatform:
         """What a verifier is given; ``ark.der`` in it is the anchor."""
         return self.directory / "collateral"
 
-    def anchors(self) -> Anchors:
+    def anchors(self) -> SnpAnchors:
         """This platform's root as the only anchor."""
-        return Anchors.dangerous_simulated(self.ark)
+        return SnpAnchors.dangerous_simulated(self.ark)
 
     def collateral(self) -> SnpCollateral:
         """Certificates and CRL, as files in ``collateral_directory`` hold them."""
@@ -204,7 +209,7 @@ class SimulatedPlatform:
         *,
         measurement: bytes,
         host_data: bytes,
-        knobs: Knobs = HEALTHY,
+        defects: SnpDefects = HEALTHY,
     ) -> bytes:
         """A signed report.
 
@@ -212,16 +217,16 @@ class SimulatedPlatform:
             report_data: 64 bytes.
             measurement: 48 bytes.
             host_data: 32 bytes.
-            knobs: what is wrong with the platform.
+            defects: what is wrong with the platform.
         """
         guest = Guest(
             exact(report_data, REPORT_DATA_SIZE, what="report data"),
             exact(measurement, MEASUREMENT_SIZE, what="measurement"),
             exact(host_data, 32, what="host data"),
         )
-        report = build_report(self.product, self.hwid, self.report_id, guest, knobs)
-        key = self.endorsement_key(knobs.key, reported_tcb(self.product, knobs))
-        return sign_report(report, key, knobs)
+        report = build_report(self.product, self.hwid, self.report_id, guest, defects)
+        key = self.endorsement_key(defects.key, reported_tcb(self.product, defects))
+        return sign_report(report, key, defects)
 
     def evidence(
         self,
@@ -229,30 +234,30 @@ class SimulatedPlatform:
         *,
         measurement: bytes,
         runtime_config: bytes,
-        knobs: Knobs = HEALTHY,
+        defects: SnpDefects = HEALTHY,
     ) -> Evidence:
         """A report whose HOST_DATA is the SHA-256 of ``runtime_config``, with its chain."""
         report = self.report(
             report_data,
             measurement=measurement,
             host_data=hashlib.sha256(runtime_config).digest(),
-            knobs=knobs,
+            defects=defects,
         )
-        endorsements = () if knobs.no_endorsements else self.endorsements(knobs)
+        endorsements = () if defects.no_endorsements else self.endorsements(defects)
         return Evidence(Tee.SEV_SNP, report, endorsements, runtime_config)
 
-    def endorsements(self, knobs: Knobs = HEALTHY) -> tuple[bytes, ...]:
+    def endorsements(self, defects: SnpDefects = HEALTHY) -> tuple[bytes, ...]:
         """Leaf, intermediate, root."""
-        signing_key = self._leaf_kind(knobs)
-        intermediate = self.asvk if signing_key is SigningKey.VLEK else self.ask
-        return self.leaf(knobs), intermediate, self.ark
+        signing_key = self._leaf_kind(defects)
+        intermediate = self.asvk if signing_key is EndorsementKeyKind.VLEK else self.ask
+        return self.leaf(defects), intermediate, self.ark
 
-    def leaf(self, knobs: Knobs = HEALTHY) -> bytes:
+    def leaf(self, defects: SnpDefects = HEALTHY) -> bytes:
         """The VCEK or VLEK certificate that comes along."""
-        signing_key = self._leaf_kind(knobs)
-        tcb = reported_tcb(self.product, knobs)
-        key = self.endorsement_key(knobs.key, tcb)
-        if knobs.leaf_tcb_mismatch:
+        signing_key = self._leaf_kind(defects)
+        tcb = reported_tcb(self.product, defects)
+        key = self.endorsement_key(defects.key, tcb)
+        if defects.leaf_tcb_mismatch:
             tcb = replace(tcb, microcode=tcb.microcode + 1)
         hwid = self.hwid[:-1] + bytes((self.hwid[-1] ^ 1,))
         spec = self.authority.leaf(
@@ -260,19 +265,21 @@ class SimulatedPlatform:
                 key=key.public_key(),
                 signing_key=signing_key,
                 tcb=tcb,
-                hwid=hwid if knobs.leaf_hwid_mismatch else self.hwid,
+                hwid=hwid if defects.leaf_hwid_mismatch else self.hwid,
                 csp_id=CSP_ID,
             )
         )
-        if knobs.leaf_expired:
+        if defects.leaf_expired:
             spec = replace(spec, not_after=spec.not_before + timedelta(seconds=1))
         return spec.sign(self.authority.issuer_key(signing_key))
 
-    def _leaf_kind(self, knobs: Knobs) -> SigningKey:
-        vlek = (knobs.key is SigningKey.VLEK) != knobs.leaf_kind_mismatch
-        return SigningKey.VLEK if vlek else SigningKey.VCEK
+    def _leaf_kind(self, defects: SnpDefects) -> EndorsementKeyKind:
+        vlek = (defects.key is EndorsementKeyKind.VLEK) != defects.leaf_kind_mismatch
+        return EndorsementKeyKind.VLEK if vlek else EndorsementKeyKind.VCEK
 
-    def endorsement_key(self, signing_key: SigningKey, tcb: Tcb) -> ec.EllipticCurvePrivateKey:
+    def endorsement_key(
+        self, signing_key: EndorsementKeyKind, tcb: Tcb
+    ) -> ec.EllipticCurvePrivateKey:
         """Like the hardware's: another kind, chip or TCB has another key."""
         label = canonical_json({"key": signing_key.name, "tcb": tcb.components()})
         seed = int.from_bytes(hashlib.sha512(self.secret + label).digest(), "big")

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.appraisal_context import Circumstances
+from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.tpm.device import EK_KINDS, TpmDevice
@@ -48,7 +48,7 @@ def enrol(  # noqa: PLR0913 - a TPM, who vouches for it, and which of its keys
         AttestationError: as ``begin_enrolment`` and ``finish_enrolment``.
         LocalError: the TPM refuses.
     """
-    at = Circumstances(now=now, rule=NO_LISTS, cache=Cache())
+    at = AppraisalContext(now=now, rule=NO_LISTS, cache=Cache())
     authorities = Authorities(tuple(roots), tuple(intermediates), (), at)
     template = AK_TEMPLATES[ak]
     secret = secrets.token_bytes(32)

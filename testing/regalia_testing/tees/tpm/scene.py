@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.tpm.evidence import Anchors, TpmCollateral, verify_tpm
+from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral, verify_tpm
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import REPORT_DATA, SimulatedTpm
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.tees.tpm.claims import TpmClaims
     from regalia.wire.evidence import Evidence
 
@@ -32,7 +32,7 @@ class TpmScene:
     evidence: Evidence
     collateral: TpmCollateral
     now: datetime
-    anchors: Anchors
+    anchors: TpmAnchors
     rule: CollateralRule = REQUIRED
     report_data: bytes = REPORT_DATA
 
@@ -46,7 +46,7 @@ class TpmScene:
             enrolments=(known.enrolment(now).encode(),),
         )
         evidence = known.evidence(REPORT_DATA)
-        return cls(known, evidence, collateral, now, Anchors.production())
+        return cls(known, evidence, collateral, now, TpmAnchors.production())
 
     def enrolled(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the enrolment
         """With another enrolment."""
@@ -57,7 +57,7 @@ class TpmScene:
         """With other collateral."""
         return replace(self, collateral=replace(self.collateral, **changes))
 
-    def verify(self, cache: Cache | None = None, trail: Trail = SILENT) -> TpmClaims:
+    def verify(self, cache: Cache | None = None, check_log: CheckLog = NO_LOG) -> TpmClaims:
         """Have it appraised."""
         remembered = Cache() if cache is None else cache
         return verify_tpm(
@@ -65,7 +65,9 @@ class TpmScene:
             anchors=self.anchors,
             collateral=self.collateral.prepare(),
             report_data=self.report_data,
-            at=Circumstances(now=self.now, rule=self.rule, cache=remembered, trail=trail),
+            at=AppraisalContext(
+                now=self.now, rule=self.rule, cache=remembered, check_log=check_log
+            ),
         )
 
     def code(self) -> str:

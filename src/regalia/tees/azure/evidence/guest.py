@@ -24,7 +24,7 @@ from regalia.tees.azure.evidence.hcl import parse_hcl, parse_runtime_data
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.tpm.evidence import (
     ALL_PCRS,
-    SigningKey,
+    AttestationPublicKey,
     qualifying_data,
     verify_quote,
     verify_quote_signature,
@@ -37,8 +37,8 @@ from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.tees.azure.evidence.hcl import HclReport, ReportType, RuntimeData
     from regalia.tees.azure.evidence.wire import AzureDocument
     from regalia.tees.tpm.evidence import VerifiedQuote
@@ -67,7 +67,7 @@ class VouchedGuest:
     """Runtime data that the hardware's report data commits to. Made by ``require_vouched``."""
 
     parts: GuestParts
-    ak: SigningKey
+    ak: AttestationPublicKey
     ak_name: KeyFingerprint
     vm: AzureVm
     mint: InitVar[object]
@@ -78,10 +78,10 @@ class VouchedGuest:
 
 
 def parse_parts(
-    evidence: Evidence, *, tee: Tee, report_type: ReportType, trail: Trail
+    evidence: Evidence, *, tee: Tee, report_type: ReportType, check_log: CheckLog
 ) -> GuestParts:
     """Check 1. Raises ParseError."""
-    trail.enter(checks.DOCUMENT, f"{len(evidence.report)} bytes")
+    check_log.begin(checks.DOCUMENT, f"{len(evidence.report)} bytes")
     if evidence.tee is not tee:
         raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {tee}")
     document = parse_azure(evidence.report)
@@ -104,20 +104,20 @@ def snp_report_within(evidence: Evidence) -> bytes:
         return b""
 
 
-def require_vouched(parts: GuestParts, report_data: bytes, at: Circumstances) -> VouchedGuest:
+def require_vouched(parts: GuestParts, report_data: bytes, at: AppraisalContext) -> VouchedGuest:
     """The hardware's report data is the digest of the runtime data, and zeros.
 
     Args:
         parts: parsed, untrusted.
         report_data: 64 bytes of a hardware report that was verified.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: the runtime data is malformed, or the AK is not a key.
         AttestationError: RUNTIME_DATA_UNBOUND or RUNTIME_KEY_MISSING.
     """
     expected = parts.hcl.digest().ljust(len(report_data), b"\x00")
-    at.trail.enter(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
+    at.check_log.begin(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
     if not hmac.compare_digest(report_data, expected):
         raise AttestationError(
             AzureCode.RUNTIME_DATA_UNBOUND,
@@ -128,7 +128,7 @@ def require_vouched(parts: GuestParts, report_data: bytes, at: Circumstances) ->
     return VouchedGuest(parts, ak, name, vm, _MINT)
 
 
-def _read(data: bytes) -> tuple[AzureVm, SigningKey, KeyFingerprint]:
+def _read(data: bytes) -> tuple[AzureVm, AttestationPublicKey, KeyFingerprint]:
     """What the runtime data says, its key, and what the key is called."""
     runtime = parse_runtime_data(data)
     configuration = runtime.vm_configuration
@@ -145,7 +145,7 @@ def _read(data: bytes) -> tuple[AzureVm, SigningKey, KeyFingerprint]:
     return vm, ak, KeyFingerprint.of(spki(ak.key))
 
 
-def _attestation_key(runtime: RuntimeData) -> SigningKey:
+def _attestation_key(runtime: RuntimeData) -> AttestationPublicKey:
     """HCLAkPub, RSA-2048. The paravisor makes it for RSASSA with SHA-256 and nothing else."""
     found = [key for key in runtime.keys if key.kid == AK_NAME]
     if len(found) != 1:
@@ -162,7 +162,7 @@ def _attestation_key(runtime: RuntimeData) -> SigningKey:
         public = rsa.RSAPublicNumbers(65537, modulus).public_key()
     except ValueError as exc:
         raise ParseError(CoreCode.MALFORMED, f"{AK_NAME}: not a valid key: {exc}") from exc
-    return SigningKey(public, SignatureAlg.RSASSA, HashAlg.SHA256)
+    return AttestationPublicKey(public, SignatureAlg.RSASSA, HashAlg.SHA256)
 
 
 def _base64url(text: str) -> bytes:
@@ -176,7 +176,7 @@ def _base64url(text: str) -> bytes:
     return raw
 
 
-def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: Circumstances) -> AzureVtpm:
+def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: AppraisalContext) -> AzureVtpm:
     """The AK quoted all registers over the SHA-256 of ``report_data``. Raises as ``verify_quote``,
     and EVENTLOG_MISMATCH.
     """
@@ -188,27 +188,29 @@ def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: Circumstance
         key=guest.ak,
         expected_data=qualifying_data(report_data),
         selection=SELECTION,
-        trail=at.trail,
+        check_log=at.check_log,
     )
     return _vtpm(guest, quote, at)
 
 
-def verify_any_quote(guest: VouchedGuest, at: Circumstances) -> AzureVtpm:
+def verify_any_quote(guest: VouchedGuest, at: AppraisalContext) -> AzureVtpm:
     """The AK quoted all registers at some time, over something. Raises as the other."""
-    document, trail = guest.parts.document, at.trail
-    quote = verify_quote_signature(document.quoted, document.signature, key=guest.ak, trail=trail)
+    document, check_log = guest.parts.document, at.check_log
+    quote = verify_quote_signature(
+        document.quoted, document.signature, key=guest.ak, check_log=check_log
+    )
     verified = verify_quoted_pcrs(
-        quote, document.pcrs, key=guest.ak, selection=SELECTION, trail=trail
+        quote, document.pcrs, key=guest.ak, selection=SELECTION, check_log=check_log
     )
     return _vtpm(guest, verified, at)
 
 
-def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, at: Circumstances) -> AzureVtpm:
+def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, at: AppraisalContext) -> AzureVtpm:
     pcrs = verified.pcrs[HashAlg.SHA256]
     log = guest.parts.event_log
     boot = None
     if log:
-        at.trail.enter(checks.EVENT_LOG, f"{len(log)} bytes")
+        at.check_log.begin(checks.EVENT_LOG, f"{len(log)} bytes")
         registers = (verified.quote.pcr_digest,)
         boot = at.cache.replayed(
             "azure boot", registers, log, lambda: verify_boot(log, pcrs, HashAlg.SHA256)

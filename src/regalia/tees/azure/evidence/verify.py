@@ -45,16 +45,15 @@ from regalia.tees.tpm.evidence.quote import require_chosen
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.tees.azure.claims import AzureVtpm
     from regalia.tees.azure.evidence.guest import GuestParts, VouchedGuest
     from regalia.tees.intel.claims import TdxClaims
     from regalia.tees.intel.evidence.anchors import IntelAnchors
-    from regalia.tees.intel.evidence.prepared import PreparedCollateral
+    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral
     from regalia.tees.intel.evidence.verify import GenuineQuote
     from regalia.tees.snp.claims import SnpClaims
-    from regalia.tees.snp.evidence import Anchors as SnpAnchors
-    from regalia.tees.snp.evidence import SnpCollateral
+    from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
     from regalia.tees.snp.evidence.verify import GenuineReport
 
 PARAVISOR_VMPL = 0
@@ -99,7 +98,7 @@ def verify_azure_snp(
     anchors: SnpAnchors,
     collateral: SnpCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> AzureSnpClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -108,7 +107,7 @@ def verify_azure_snp(
         anchors: AMD's pinned roots.
         collateral: certificates and revocation lists of the verifier's operator.
         report_data: what the vTPM must have quoted the SHA-256 of; ``Binding.report_data()``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
@@ -122,7 +121,7 @@ def verify_azure_snp(
 
 
 def verify_genuine_snp(
-    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: Circumstances
+    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: AppraisalContext
 ) -> GenuineAzureSnp:
     """All checks but 6: a replay passes. Raises as ``verify_azure_snp``."""
     snp, guest = _snp(evidence, anchors=anchors, collateral=collateral, at=at)
@@ -130,11 +129,13 @@ def verify_genuine_snp(
 
 
 def _snp(
-    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: Circumstances
+    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: AppraisalContext
 ) -> tuple[SnpClaims, VouchedGuest]:
     """Checks 1 to 4."""
-    trail = at.trail
-    parts = parse_parts(evidence, tee=Tee.AZURE_SNP, report_type=ReportType.SNP, trail=trail)
+    check_log = at.check_log
+    parts = parse_parts(
+        evidence, tee=Tee.AZURE_SNP, report_type=ReportType.SNP, check_log=check_log
+    )
     if parts.document.td_quote:
         raise ParseError(CoreCode.MALFORMED, "a TD quote beside an SNP report")
     below = Evidence(Tee.SEV_SNP, parts.hcl.hardware_report, evidence.endorsements, b"")
@@ -142,7 +143,7 @@ def _snp(
         below, anchors=anchors, collateral=collateral, at=at
     )
     vmpl = genuine.report.vmpl
-    trail.enter(checks.PARAVISOR_LEVEL, str(vmpl), str(PARAVISOR_VMPL))
+    check_log.begin(checks.PARAVISOR_LEVEL, str(vmpl), str(PARAVISOR_VMPL))
     if vmpl != PARAVISOR_VMPL:  # (3)
         raise AttestationError(
             AzureCode.PARAVISOR_LEVEL, f"the report was asked for at VMPL {vmpl}"
@@ -157,7 +158,7 @@ def verify_azure_tdx(
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> AzureTdxClaims:
     """Like ``verify_azure_snp``, for a TD.
 
@@ -166,7 +167,7 @@ def verify_azure_tdx(
         anchors: Intel's pinned root; the one that ``collateral`` was prepared under.
         collateral: of the verifier's operator.
         report_data: what the vTPM must have quoted the SHA-256 of; ``Binding.report_data()``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
     """
     _require_usable(report_data)
     tdx, guest = _tdx(evidence, anchors=anchors, collateral=collateral, at=at)
@@ -175,7 +176,11 @@ def verify_azure_tdx(
 
 
 def verify_genuine_tdx(
-    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    at: AppraisalContext,
 ) -> GenuineAzureTdx:
     """All checks but 6: a replay passes. Raises as ``verify_azure_tdx``."""
     tdx, guest = _tdx(evidence, anchors=anchors, collateral=collateral, at=at)
@@ -183,11 +188,17 @@ def verify_genuine_tdx(
 
 
 def _tdx(
-    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    at: AppraisalContext,
 ) -> tuple[TdxClaims, VouchedGuest]:
     """Checks 1 to 4."""
-    trail = at.trail
-    parts = parse_parts(evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, trail=trail)
+    check_log = at.check_log
+    parts = parse_parts(
+        evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, check_log=check_log
+    )
     if evidence.endorsements:
         raise ParseError(CoreCode.MALFORMED, "endorsements beside a TD quote, which has its own")
     below = Evidence(Tee.TDX, parts.document.td_quote, (), b"")
@@ -195,7 +206,7 @@ def _tdx(
         below, anchors=anchors, collateral=collateral, at=at
     )
     claims = claims_of_td(evidence, genuine, None)
-    trail.enter(checks.TD_REPORT)
+    check_log.begin(checks.TD_REPORT)
     if isinstance(genuine.quote.body, TdReport):  # claims_of_td refuses any other
         require_same_td(parts, genuine.quote.body)  # (3)
     return claims, require_vouched(parts, claims.report_data, at)  # (4)

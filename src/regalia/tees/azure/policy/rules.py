@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class VmCase:
+class VmRuleInput:
     """What every rule here looks at."""
 
     rule: AzureVm
@@ -34,30 +34,30 @@ class VmCase:
     path: str  # of the rule
 
 
-VmRule = Callable[[VmCase], Iterator[Finding]]
+VmRule = Callable[[VmRuleInput], Iterator[Finding]]
 
 
 def azure_snp_findings(section: AzureSnp, claims: AzureSnpClaims) -> Iterator[Finding]:
     """All findings about the paravisor's platform, then about the VM."""
     for each in snp_findings(section.paravisor, claims.snp):
         yield replace(each, what=each.what.replace(SNP_ALONE, f"{SNP_PATH}.paravisor"))
-    yield from vm_findings(VmCase(section.vm, claims.vm, claims.vtpm, f"{SNP_PATH}.vm"))
+    yield from vm_findings(VmRuleInput(section.vm, claims.vm, claims.vtpm, f"{SNP_PATH}.vm"))
 
 
 def azure_tdx_findings(section: AzureTdx, claims: AzureTdxClaims) -> Iterator[Finding]:
     """Likewise, on TDX."""
     for each in tdx_findings(section.paravisor, claims.tdx):
         yield replace(each, what=each.what.replace(TDX_ALONE, f"{TDX_PATH}.paravisor"))
-    yield from vm_findings(VmCase(section.vm, claims.vm, claims.vtpm, f"{TDX_PATH}.vm"))
+    yield from vm_findings(VmRuleInput(section.vm, claims.vm, claims.vtpm, f"{TDX_PATH}.vm"))
 
 
-def vm_findings(case: VmCase) -> Iterator[Finding]:
+def vm_findings(case: VmRuleInput) -> Iterator[Finding]:
     """All findings about the VM, in the order of the rules."""
     for each in VM_RULES:
         yield from each(case)
 
 
-def configuration(case: VmCase) -> Iterator[Finding]:
+def configuration(case: VmRuleInput) -> Iterator[Finding]:
     """(a) What the paravisor says of the VM's configuration."""
     wrong = [
         (case.rule.secure_boot != "any" and not case.vm.secure_boot, "Secure Boot is off"),
@@ -69,7 +69,7 @@ def configuration(case: VmCase) -> Iterator[Finding]:
             yield finding(PolicyCode.VM_CONFIGURATION_DENIED, what)
 
 
-def vm_id(case: VmCase) -> Iterator[Finding]:
+def vm_id(case: VmRuleInput) -> Iterator[Finding]:
     """(b) Enrolled VMs."""
     accepted = case.rule.vm_ids
     if accepted == "any":
@@ -85,17 +85,17 @@ def vm_id(case: VmCase) -> Iterator[Finding]:
         )
 
 
-def workload(case: VmCase) -> Iterator[Finding]:
+def workload(case: VmRuleInput) -> Iterator[Finding]:
     """(c) What booted must be held to something. The paravisor's measurement says nothing of it."""
     yield from workload_findings(case.rule.pcrs, case.rule.boot)
 
 
-def registers(case: VmCase) -> Iterator[Finding]:
+def registers(case: VmRuleInput) -> Iterator[Finding]:
     """(d) Every listed register has an accepted value."""
     yield from register_findings(case.rule.pcrs, case.vtpm.pcrs, f"{case.path}.pcrs")
 
 
-def boot(case: VmCase) -> Iterator[Finding]:
+def boot(case: VmRuleInput) -> Iterator[Finding]:
     """(e) What the event log shows."""
     yield from boot_findings(case.rule.boot, case.vtpm.boot, f"{case.path}.boot")
 

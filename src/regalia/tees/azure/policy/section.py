@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from regalia.appraisal.policy_doc import Any, Doc
+from regalia.appraisal.policy_doc import Doc, Unrestricted
 from regalia.appraisal.policy_words import each, word
 from regalia.tees.boot.policy.section import Boot, Pcrs, check_boot, check_pcrs
 from regalia.tees.intel.policy.section import Tdx, check_tdx
@@ -20,7 +20,7 @@ class AzureVm(Doc, frozen=True, kw_only=True):
     secure_boot: Literal["required", "any"]
     tpm: Literal["required", "any"]
     console: Literal["deny", "allow"]  # the host's serial console into the VM
-    vm_ids: list[str] | Any  # vmUniqueId, as Azure writes it
+    vm_ids: list[str] | Unrestricted  # vmUniqueId, as Azure writes it
     pcrs: Pcrs
     boot: Boot  # what the vTPM's event log shows
 
@@ -37,7 +37,7 @@ class AzureSnp(Doc, frozen=True, kw_only=True):
         return self.paravisor.revocation
 
     @property
-    def chip_ids(self) -> list[str] | Any:
+    def chip_ids(self) -> list[str] | Unrestricted:
         """The platform's machines."""
         return self.paravisor.chip_ids
 
@@ -54,7 +54,7 @@ class AzureTdx(Doc, frozen=True, kw_only=True):
         return self.paravisor.revocation
 
     @property
-    def ppids(self) -> list[str] | Any:
+    def ppids(self) -> list[str] | Unrestricted:
         """The platform's machines."""
         return self.paravisor.ppids
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class BootCase:
+class BootRuleInput:
     """What every rule here looks at. ``path`` is where the rule stands in the policy."""
 
     rule: Boot
@@ -26,7 +26,7 @@ class BootCase:
     path: str
 
 
-BootRule = Callable[[BootCase], Iterator[Finding]]
+BootRule = Callable[[BootRuleInput], Iterator[Finding]]
 
 
 def boot_findings(rule: Boot, facts: BootFacts | None, path: str) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def boot_findings(rule: Boot, facts: BootFacts | None, path: str) -> Iterator[Fi
             )
         return
     for each in BOOT_RULES:
-        yield from each(BootCase(rule, facts, path))
+        yield from each(BootRuleInput(rule, facts, path))
 
 
 def is_open(rule: Boot) -> bool:
@@ -48,7 +48,7 @@ def is_open(rule: Boot) -> bool:
     return all(value == "any" for value in (*words, *closed))
 
 
-def firmware(case: BootCase) -> Iterator[Finding]:
+def firmware(case: BootRuleInput) -> Iterator[Finding]:
     """(a) There is no word for a debugger in the firmware, nor for a boot that failed."""
     if case.facts.firmware_debugger:
         yield finding(PolicyCode.BOOT_DENIED, "the firmware announced a debugger")
@@ -56,14 +56,14 @@ def firmware(case: BootCase) -> Iterator[Finding]:
         yield finding(PolicyCode.BOOT_DENIED, "the firmware says that it met an error")
 
 
-def secure_boot(case: BootCase) -> Iterator[Finding]:
+def secure_boot(case: BootRuleInput) -> Iterator[Finding]:
     """(b) UEFI Secure Boot. A log that says nothing of it says no."""
     if case.rule.secure_boot != "any" and not case.facts.secure_boot:
         state = "unknown" if case.facts.secure_boot is None else "off"
         yield finding(PolicyCode.SECURE_BOOT_OFF, f"Secure Boot is {state}")
 
 
-def images(case: BootCase) -> Iterator[Finding]:
+def images(case: BootRuleInput) -> Iterator[Finding]:
     """(c) Everything that the firmware started."""
     started = case.facts.boot_images or ()
     if case.rule.boot_images != "any" and not started:
@@ -72,7 +72,7 @@ def images(case: BootCase) -> Iterator[Finding]:
     yield from _all_listed(case.rule.boot_images, seen, f"{case.path}.boot_images")
 
 
-def loader(case: BootCase) -> Iterator[Finding]:
+def loader(case: BootRuleInput) -> Iterator[Finding]:
     """(d) Everything that boot loaders measured: texts, and digests of all else."""
     texts = case.facts.loader_texts
     digests = [digest.hex() for digest in case.facts.loader_digests]
@@ -82,7 +82,7 @@ def loader(case: BootCase) -> Iterator[Finding]:
     yield from _all_listed(case.rule.loader_digests, digests, f"{case.path}.loader_digests")
 
 
-def unknown_events(case: BootCase) -> Iterator[Finding]:
+def unknown_events(case: BootRuleInput) -> Iterator[Finding]:
     """(e) Events whose meaning is not known."""
     count = case.facts.unknown_events
     if case.rule.unknown_events != "allow" and count:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from regalia.appraisal.policy_doc import Any, Doc
+from regalia.appraisal.policy_doc import Doc, Unrestricted
 from regalia.appraisal.policy_words import bad, each, hex_bytes
 from regalia.core.codec import unhex
 
@@ -17,7 +17,7 @@ PCR_COUNT = 24
 PCR_SIZE = 32  # bytes; the banks' digests differ in size, so policies speak of SHA-256 alone
 REGISTERS = tuple(str(index) for index in range(PCR_COUNT))
 
-Pcrs = dict[str, list[str]] | Any  # by register: accepted values, 32 bytes each
+Pcrs = dict[str, list[str]] | Unrestricted  # by register: accepted values, 32 bytes each
 
 
 class Boot(Doc, frozen=True, kw_only=True):
@@ -29,9 +29,15 @@ class Boot(Doc, frozen=True, kw_only=True):
 
     event_log: Literal["required", "any"]
     secure_boot: Literal["required", "any"]
-    boot_images: list[str] | Any  # digests of loaders, kernels and whatever else was started
-    loader_texts: list[str] | Any  # all that loaders measured as text: command lines, commands
-    loader_digests: list[str] | Any  # all else that they measured: kernels, initrds, sections
+    boot_images: (
+        list[str] | Unrestricted
+    )  # digests of loaders, kernels and whatever else was started
+    loader_texts: (
+        list[str] | Unrestricted
+    )  # all that loaders measured as text: command lines, commands
+    loader_digests: (
+        list[str] | Unrestricted
+    )  # all else that they measured: kernels, initrds, sections
     unknown_events: Literal["deny", "allow"]
 
 

@@ -11,7 +11,7 @@ from regalia.tees.intel.evidence.collateral import (
     SignedDocument,
     parse_json_collateral,
 )
-from regalia.tees.intel.evidence.prepared import PreparedCollateral, Preparer, prepare
+from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral, Preparer, prepare
 from regalia.tees.intel.evidence.verify import GenuineQuote, verify_genuine, verify_sgx, verify_tdx
 
 __all__ = [

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.pki.crl import require_complete, require_signed_by
-from regalia.appraisal.revocation import known_by, require_not_listed, worst
+from regalia.appraisal.revocation import require_not_listed, revocation_status, weakest
 from regalia.tees.intel.evidence.chain import SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.claims import Revocation
     from regalia.appraisal.pki import Certificate
     from regalia.tees.intel.evidence.chain import PckPath
-    from regalia.tees.intel.evidence.prepared import PreparedCollateral
+    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral
 
 
 def check_revocation(
@@ -23,7 +23,7 @@ def check_revocation(
     signers: Iterable[Certificate],
     *,
     collateral: PreparedCollateral,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> Revocation:
     """Both lists are there, signed, in date, and name none of the certificates.
 
@@ -34,7 +34,7 @@ def check_revocation(
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
     """
     by_root = (pck.root, pck.authority, *signers)
-    return worst(
+    return weakest(
         _check(pck.root, by_root, collateral, at),
         _check(pck.authority, (pck.leaf,), collateral, at),
     )
@@ -44,7 +44,7 @@ def _check(
     issuer: Certificate,
     certificates: Iterable[Certificate],
     collateral: PreparedCollateral,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> Revocation:
     own = []
     for crl, spki in collateral.crls:
@@ -55,4 +55,4 @@ def _check(
             require_signed_by(crl, issuer, SCHEMES)
         require_not_listed(crl, certificates, issuer)
         own.append(crl)
-    return known_by(own, issuer, at)
+    return revocation_status(own, issuer, at)

@@ -28,23 +28,23 @@ import hmac
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
-from regalia.appraisal.revocation import worst
+from regalia.appraisal.revocation import weakest
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.crypto.sign import SignCode
 from regalia.tees.boot.evidence import require_rtmrs
 from regalia.tees.boot.evidence.log import parse_event_log
 from regalia.tees.intel.evidence import checks
+from regalia.tees.intel.evidence.attestation_key import certify
 from regalia.tees.intel.evidence.bodies import TdReport
-from regalia.tees.intel.evidence.certified import certify
 from regalia.tees.intel.evidence.chain import require_current
-from regalia.tees.intel.evidence.choose import for_platform, newest, require_dated
 from regalia.tees.intel.evidence.claims_of import event_log_claims, sgx_claims, tdx_claims
 from regalia.tees.intel.evidence.documents import EnclaveId, TcbInfoId
 from regalia.tees.intel.evidence.qe import require_identity
 from regalia.tees.intel.evidence.revocation import check_revocation
+from regalia.tees.intel.evidence.select_collateral import for_platform, newest, require_dated
 from regalia.tees.intel.evidence.signatures import require_raw_signature
 from regalia.tees.intel.evidence.tcb import relaunch, require_module, standing
 from regalia.tees.intel.evidence.wire import VERSION_SGX, split_quote
@@ -52,16 +52,16 @@ from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
 from regalia.wire.evidence_codes import EvidenceCode
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Revocation
     from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
     from regalia.tees.intel.evidence.anchors import IntelAnchors
-    from regalia.tees.intel.evidence.certified import CertifiedKey
+    from regalia.tees.intel.evidence.attestation_key import CertifiedKey
     from regalia.tees.intel.evidence.chain import PckPath
     from regalia.tees.intel.evidence.documents import EnclaveIdentity, TcbInfo
-    from regalia.tees.intel.evidence.prepared import PreparedCollateral
     from regalia.tees.intel.evidence.tcb import Standing
+    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral
     from regalia.tees.intel.evidence.wire import QuoteParts
     from regalia.tees.intel.names import TcbStatus
     from regalia.wire.evidence import Evidence
@@ -96,7 +96,7 @@ def verify_tdx(
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> TdxClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -105,7 +105,7 @@ def verify_tdx(
         anchors: the pinned root; the one that ``collateral`` was prepared under.
         collateral: of the verifier's operator.
         report_data: what REPORTDATA must be, 64 bytes; ``Binding.report_data()``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: evidence is malformed.
@@ -114,7 +114,7 @@ def verify_tdx(
     """
     _require_usable(report_data)
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    _check_report_data(genuine.quote.body.report_data, report_data, at.trail)  # (13)
+    _check_report_data(genuine.quote.body.report_data, report_data, at.check_log)  # (13)
     return claims_of_tdx(evidence, genuine, at)  # (14)
 
 
@@ -124,35 +124,39 @@ def verify_sgx(
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> SgxClaims:
     """Like ``verify_tdx``, for the quote of an SGX enclave."""
     _require_usable(report_data)
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    _check_report_data(genuine.quote.body.report_data, report_data, at.trail)  # (13)
+    _check_report_data(genuine.quote.body.report_data, report_data, at.check_log)  # (13)
     return sgx_claims(evidence, genuine)
 
 
 def verify_genuine(
-    evidence: Evidence, *, anchors: IntelAnchors, collateral: PreparedCollateral, at: Circumstances
+    evidence: Evidence,
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    at: AppraisalContext,
 ) -> GenuineQuote:
     """Checks 1 to 12. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
     if collateral.anchors != anchors:
         raise ValueError("the collateral was prepared under other anchors")
-    now, trail = at.now, at.trail
-    trail.enter(checks.QUOTE)  # (1)
+    now, check_log = at.now, at.check_log
+    check_log.begin(checks.QUOTE)  # (1)
     quote = _parse(evidence)
     certified = certify(quote, anchors=anchors, at=at)  # (2) (3) (4)
     pck, qe_report = certified.pck, certified.qe_report
-    trail.enter(checks.DATES)
-    if trail is not SILENT:
-        trail.note(rfc3339(now), f"{rfc3339(pck.not_before)} to {rfc3339(pck.not_after)}")
+    check_log.begin(checks.DATES)
+    if check_log is not NO_LOG:
+        check_log.note(rfc3339(now), f"{rfc3339(pck.not_before)} to {rfc3339(pck.not_after)}")
     require_current(pck, now)  # (5)
     tdx = evidence.tee is Tee.TDX
     info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
-    trail.enter(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
+    check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
     qe = require_identity(qe_report, identity)  # (9)
-    trail.enter(checks.SIGNATURE)  # (10)
+    check_log.begin(checks.SIGNATURE)  # (10)
     require_raw_signature(
         certified.key,
         quote.signature,
@@ -162,14 +166,14 @@ def verify_genuine(
     )
     td = quote.body if isinstance(quote.body, TdReport) else None
     if td is not None:
-        trail.enter(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (11)
+        check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (11)
         require_module(info, td)
-    trail.enter(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (12)
+    check_log.begin(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (12)
     stands, now_status = standing(info, pck.facts, td, qe)
     status = relaunch(stands.status, now_status)
-    if trail is not SILENT:
+    if check_log is not NO_LOG:
         seen = f"{status} {' '.join(stands.advisories)}".strip()
-        trail.note(seen, "a level not revoked")
+        check_log.note(seen, "a level not revoked")
     return GenuineQuote(
         quote, certified, info, identity, stands, status, now_status, revocation, anchors, _MINT
     )
@@ -193,30 +197,30 @@ def _parse(evidence: Evidence) -> QuoteParts:
 
 
 def _collateral(
-    pck: PckPath, collateral: PreparedCollateral, at: Circumstances, *, tdx: bool
+    pck: PckPath, collateral: PreparedCollateral, at: AppraisalContext, *, tdx: bool
 ) -> tuple[TcbInfo, EnclaveIdentity, Revocation]:
     """(6) (7) (8) What Intel says of the platform and of its quoting enclave, and revocation."""
-    now, trail = at.now, at.trail
+    now, check_log = at.now, at.check_log
     wanted = f"FMSPC {pck.facts.fmspc.hex()}, PCEID {pck.facts.pce_id.hex()}"
-    trail.enter(checks.TCB_INFO, wanted=wanted)
+    check_log.begin(checks.TCB_INFO, wanted=wanted)
     kind = TcbInfoId.TDX if tdx else TcbInfoId.SGX
     info = newest(for_platform(collateral, kind, pck.facts), now, f"TCB info for {wanted}")
     freshness = require_dated(info, at, "TCB info")
-    trail.note(wanted, "in date")
-    trail.enter(checks.QE_IDENTITY_DOCUMENT)
+    check_log.note(wanted, "in date")
+    check_log.begin(checks.QE_IDENTITY_DOCUMENT)
     enclave = EnclaveId.TD_QE if tdx else EnclaveId.QE
     identity = newest(
         [each for each in collateral.identities if each.document.id is enclave],
         now,
         f"identity of the quoting enclave {enclave}",
     )
-    freshness = worst(freshness, require_dated(identity, at, "QE identity"))
-    trail.note(enclave, "in date")
-    trail.enter(checks.REVOCATION)
+    freshness = weakest(freshness, require_dated(identity, at, "QE identity"))
+    check_log.note(enclave, "in date")
+    check_log.begin(checks.REVOCATION)
     signers = (info.signer, identity.signer)
     revocation = check_revocation(pck, signers, collateral=collateral, at=at)
-    trail.note(revocation, "checked")
-    return info.document, identity.document, worst(freshness, revocation)
+    check_log.note(revocation, "checked")
+    return info.document, identity.document, weakest(freshness, revocation)
 
 
 def _require_usable(report_data: bytes) -> None:
@@ -224,9 +228,9 @@ def _require_usable(report_data: bytes) -> None:
         raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
 
 
-def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
+def _check_report_data(seen: bytes, expected: bytes, check_log: CheckLog) -> None:
     """(13) All 64 bytes. An expectation of zeros would accept a quote that anybody can have."""
-    trail.enter(checks.REPORT_DATA, seen.hex(), expected.hex())
+    check_log.begin(checks.REPORT_DATA, seen.hex(), expected.hex())
     if not any(expected):
         raise AttestationError(
             AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
@@ -237,22 +241,22 @@ def _check_report_data(seen: bytes, expected: bytes, trail: Trail) -> None:
         )
 
 
-def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: Circumstances) -> TdxClaims:
+def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: AppraisalContext) -> TdxClaims:
     """Check 14, and claims without check 13: of unknown age. ``appraisal.unbound`` wraps them."""
     return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, at))
 
 
-def _event_log(log: bytes, genuine: GenuineQuote, at: Circumstances) -> EventLogClaims | None:
+def _event_log(log: bytes, genuine: GenuineQuote, at: AppraisalContext) -> EventLogClaims | None:
     """(14) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
     td = genuine.quote.body
     if not log or not isinstance(td, TdReport):
         return None
-    at.trail.enter(checks.EVENT_LOG)
+    at.check_log.begin(checks.EVENT_LOG)
     rtmrs = (td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3)
 
     def replay() -> EventLogClaims:
         return event_log_claims(require_rtmrs(parse_event_log(log), dict(enumerate(rtmrs))))
 
     found = at.cache.replayed("ccel", rtmrs, log, replay)
-    at.trail.note(f"{found.events} measured events", "RTMR0 to RTMR3")
+    at.check_log.note(f"{found.events} measured events", "RTMR0 to RTMR3")
     return found

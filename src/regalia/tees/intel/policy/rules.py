@@ -41,7 +41,7 @@ _PLATFORM_FLAGS = ("dynamic_platform", "cached_keys", "smt")
 
 
 @dataclass(frozen=True, slots=True)
-class IntelCase:
+class IntelRuleInput:
     """What the rules look at that TDX and SGX share."""
 
     rule: IntelSection
@@ -50,7 +50,7 @@ class IntelCase:
 
 
 @dataclass(frozen=True, slots=True)
-class TdxCase:
+class TdxRuleInput:
     """What the rules of TDX look at."""
 
     rule: Tdx
@@ -58,7 +58,7 @@ class TdxCase:
 
 
 @dataclass(frozen=True, slots=True)
-class SgxCase:
+class SgxRuleInput:
     """What the rules of SGX look at."""
 
     rule: Sgx
@@ -68,20 +68,20 @@ class SgxCase:
 def tdx_findings(rule: Tdx, claims: TdxClaims) -> Iterator[Finding]:
     """All findings about a TD and its platform, in the order of the rules."""
     for common in INTEL_RULES:
-        yield from common(IntelCase(rule, claims, TDX_PATH))
+        yield from common(IntelRuleInput(rule, claims, TDX_PATH))
     for each in TDX_RULES:
-        yield from each(TdxCase(rule, claims))
+        yield from each(TdxRuleInput(rule, claims))
 
 
 def sgx_findings(rule: Sgx, claims: SgxClaims) -> Iterator[Finding]:
     """All findings about an enclave and its platform, in the order of the rules."""
     for common in INTEL_RULES:
-        yield from common(IntelCase(rule, claims, SGX_PATH))
+        yield from common(IntelRuleInput(rule, claims, SGX_PATH))
     for each in SGX_RULES:
-        yield from each(SgxCase(rule, claims))
+        yield from each(SgxRuleInput(rule, claims))
 
 
-def quote_version(case: IntelCase) -> Iterator[Finding]:
+def quote_version(case: IntelRuleInput) -> Iterator[Finding]:
     """(6) The quote's version."""
     want = case.rule.quote_version_minimum
     if case.claims.quote_version < want:
@@ -92,7 +92,7 @@ def quote_version(case: IntelCase) -> Iterator[Finding]:
         )
 
 
-def revocation(case: IntelCase) -> Iterator[Finding]:
+def revocation(case: IntelRuleInput) -> Iterator[Finding]:
     """(8) Whether CRLs were checked."""
     if case.rule.revocation != "any" and case.claims.revocation is Revocation.UNKNOWN:
         yield finding(
@@ -100,7 +100,7 @@ def revocation(case: IntelCase) -> Iterator[Finding]:
         )
 
 
-def machine(case: IntelCase) -> Iterator[Finding]:
+def machine(case: IntelRuleInput) -> Iterator[Finding]:
     """(9) Enrolled platforms, by PPID."""
     accepted = case.rule.ppids
     if accepted == "any":
@@ -116,7 +116,7 @@ def machine(case: IntelCase) -> Iterator[Finding]:
         )
 
 
-def platform_flags(case: IntelCase) -> Iterator[Finding]:
+def platform_flags(case: IntelRuleInput) -> Iterator[Finding]:
     """(14) What the platform was certified with. Certificates of single-package platforms do not
     say; only ``allow`` accepts what is not known.
     """
@@ -127,7 +127,7 @@ def platform_flags(case: IntelCase) -> Iterator[Finding]:
             yield finding(PolicyCode.PLATFORM_FLAG_MISSING, f"{name} is {state}")
 
 
-def tcb_status(case: IntelCase) -> Iterator[Finding]:
+def tcb_status(case: IntelRuleInput) -> Iterator[Finding]:
     """(10) Intel's word on the platform's security versions, accepted by an explicit list: with
     the TDX module that launched the TD, and with the one that runs now.
     """
@@ -148,14 +148,14 @@ def tcb_status(case: IntelCase) -> Iterator[Finding]:
         )
 
 
-def advisories(case: IntelCase) -> Iterator[Finding]:
+def advisories(case: IntelRuleInput) -> Iterator[Finding]:
     """(10) Security advisories that apply to the platform's level."""
     for name in case.rule.advisories_denied:
         if name in case.claims.advisory_ids:
             yield finding(PolicyCode.ADVISORY_DENIED, f"{name} applies to this platform")
 
 
-def evaluation(case: IntelCase) -> Iterator[Finding]:
+def evaluation(case: IntelRuleInput) -> Iterator[Finding]:
     """(10) The floor for collateral: an old one calls levels good that are known to be weak."""
     want = case.rule.tcb_evaluation_data_number_minimum
     have = case.claims.tcb_evaluation_data_number
@@ -166,7 +166,7 @@ def evaluation(case: IntelCase) -> Iterator[Finding]:
         )
 
 
-def td_attributes(case: TdxCase) -> Iterator[Finding]:
+def td_attributes(case: TdxRuleInput) -> Iterator[Finding]:
     """(4) TDATTRIBUTES, without those that checks 2 and 3 refuse."""
     want, have = case.rule.attributes, case.claims.td_attributes
     wrong = [
@@ -184,20 +184,20 @@ def td_attributes(case: TdxCase) -> Iterator[Finding]:
         )
 
 
-def xfam(case: TdxCase) -> Iterator[Finding]:
+def xfam(case: TdxRuleInput) -> Iterator[Finding]:
     """(4) Extended features that the TD may use."""
     have = case.claims.xfam.to_bytes(8, "little")
     yield from _listed(case.rule.xfam, have, f"{TDX_PATH}.xfam", PolicyCode.POLICY_BIT)
 
 
-def service_td(case: TdxCase) -> Iterator[Finding]:
+def service_td(case: TdxRuleInput) -> Iterator[Finding]:
     """(4) Service TDs are bound to the TD and may act on it."""
     have = case.claims.mr_service_td
     if case.rule.service_td != "allow" and have is not None and any(have):
         yield finding(PolicyCode.SERVICE_TD_DENIED, f"MRSERVICETD is {have.hex()}, want zero")
 
 
-def tdx_module(case: TdxCase) -> Iterator[Finding]:
+def tdx_module(case: TdxRuleInput) -> Iterator[Finding]:
     """(11) The TDX module itself, beyond what Intel's identity of it says."""
     for name in ("mr_seam", "mr_signer_seam"):
         yield from _listed(
@@ -208,7 +208,7 @@ def tdx_module(case: TdxCase) -> Iterator[Finding]:
         )
 
 
-def td_workload(case: TdxCase) -> Iterator[Finding]:
+def td_workload(case: TdxRuleInput) -> Iterator[Finding]:
     """(16) What runs: firmware in MRTD, kernel and what it starts in RTMR1 and RTMR2."""
     rtmrs = case.rule.rtmrs
     if "any" in (case.rule.mrtd, rtmrs.rtmr1, rtmrs.rtmr2):
@@ -224,7 +224,7 @@ def td_workload(case: TdxCase) -> Iterator[Finding]:
         yield from _listed(getattr(rtmrs, name), have, f"{TDX_PATH}.rtmrs.{name}", unknown)
 
 
-def td_owner(case: TdxCase) -> Iterator[Finding]:
+def td_owner(case: TdxRuleInput) -> Iterator[Finding]:
     """(16) MROWNER and MROWNERCONFIG, which the host sets at launch."""
     for name in ("mr_owner", "mr_owner_config"):
         yield from _listed(
@@ -235,7 +235,7 @@ def td_owner(case: TdxCase) -> Iterator[Finding]:
         )
 
 
-def event_log(case: TdxCase) -> Iterator[Finding]:
+def event_log(case: TdxRuleInput) -> Iterator[Finding]:
     """(16) Whether a log that leads to the RTMRs came along, without events of unknown type."""
     if case.rule.event_log == "any":
         return
@@ -248,7 +248,7 @@ def event_log(case: TdxCase) -> Iterator[Finding]:
         )
 
 
-def td_config(case: TdxCase) -> Iterator[Finding]:
+def td_config(case: TdxRuleInput) -> Iterator[Finding]:
     """(17) MRCONFIGID, the digest of the runtime configuration."""
     yield from _listed(
         case.rule.mr_config_id,
@@ -258,7 +258,7 @@ def td_config(case: TdxCase) -> Iterator[Finding]:
     )
 
 
-def enclave_attributes(case: SgxCase) -> Iterator[Finding]:
+def enclave_attributes(case: SgxRuleInput) -> Iterator[Finding]:
     """(4) ATTRIBUTES and XFRM, without the debug bit that check 2 refuses."""
     have = case.claims.attributes
     if case.rule.provision_key != "allow" and bit(have, SgxAttributeBit.PROVISIONKEY):
@@ -271,7 +271,7 @@ def enclave_attributes(case: SgxCase) -> Iterator[Finding]:
     yield from _listed(case.rule.xfrm, xfrm, f"{SGX_PATH}.xfrm", PolicyCode.POLICY_BIT)
 
 
-def enclave_workload(case: SgxCase) -> Iterator[Finding]:
+def enclave_workload(case: SgxRuleInput) -> Iterator[Finding]:
     """(16) What runs: MRENCLAVE, or a product of a signer from some security version on."""
     rule, claims = case.rule, case.claims
     if rule.mrenclaves == "any" and "any" in (rule.mrsigners, rule.isv_prod_ids):
@@ -291,7 +291,7 @@ def enclave_workload(case: SgxCase) -> Iterator[Finding]:
     )
 
 
-def enclave_product(case: SgxCase) -> Iterator[Finding]:
+def enclave_product(case: SgxRuleInput) -> Iterator[Finding]:
     """(16) ISVPRODID and the security versions that the signer gave the enclave."""
     accepted, claims = case.rule.isv_prod_ids, case.claims
     denied = PolicyCode.ENCLAVE_VERSION_DENIED
@@ -308,7 +308,7 @@ def enclave_product(case: SgxCase) -> Iterator[Finding]:
             yield finding(denied, f"{name} {have} is below {least}")
 
 
-def enclave_config(case: SgxCase) -> Iterator[Finding]:
+def enclave_config(case: SgxRuleInput) -> Iterator[Finding]:
     """(17) CONFIGID, the digest of the runtime configuration."""
     yield from _listed(
         case.rule.config_ids,
@@ -330,7 +330,7 @@ def _listed(
         yield finding(code, f"{have.hex()} is not among the {len(accepted)} accepted of {name}")
 
 
-INTEL_RULES: tuple[Callable[[IntelCase], Iterator[Finding]], ...] = (
+INTEL_RULES: tuple[Callable[[IntelRuleInput], Iterator[Finding]], ...] = (
     quote_version,
     revocation,
     machine,
@@ -339,7 +339,7 @@ INTEL_RULES: tuple[Callable[[IntelCase], Iterator[Finding]], ...] = (
     evaluation,
     platform_flags,
 )
-TDX_RULES: tuple[Callable[[TdxCase], Iterator[Finding]], ...] = (
+TDX_RULES: tuple[Callable[[TdxRuleInput], Iterator[Finding]], ...] = (
     td_attributes,
     xfam,
     service_td,
@@ -349,7 +349,7 @@ TDX_RULES: tuple[Callable[[TdxCase], Iterator[Finding]], ...] = (
     event_log,
     td_config,
 )
-SGX_RULES: tuple[Callable[[SgxCase], Iterator[Finding]], ...] = (
+SGX_RULES: tuple[Callable[[SgxRuleInput], Iterator[Finding]], ...] = (
     enclave_attributes,
     enclave_workload,
     enclave_product,

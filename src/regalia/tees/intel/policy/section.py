@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from regalia.appraisal.policy_doc import Any, Count, Doc
+from regalia.appraisal.policy_doc import Count, Doc, Unrestricted
 from regalia.appraisal.policy_words import WORD_MAX, any_number, bad, each, hex_bytes
 from regalia.tees.intel.names import TcbStatus
 
@@ -36,7 +36,7 @@ class IntelSection(Doc, frozen=True, kw_only=True):
     advisories_denied: list[str]  # INTEL-SA-...; a platform that one applies to is refused
     tcb_evaluation_data_number_minimum: Count  # of TCB info and QE identity
     quote_version_minimum: Count
-    ppids: list[str] | Any  # 16 bytes each
+    ppids: list[str] | Unrestricted  # 16 bytes each
     dynamic_platform: Switch  # packages may be added without certifying the platform again
     cached_keys: Switch  # platform keys are stored with Intel's registration service
     smt: Switch
@@ -46,10 +46,10 @@ class IntelSection(Doc, frozen=True, kw_only=True):
 class Rtmrs(Doc, frozen=True, kw_only=True):
     """Run-time measurement registers, 48 bytes each."""
 
-    rtmr0: list[str] | Any
-    rtmr1: list[str] | Any
-    rtmr2: list[str] | Any
-    rtmr3: list[str] | Any
+    rtmr0: list[str] | Unrestricted
+    rtmr1: list[str] | Unrestricted
+    rtmr2: list[str] | Unrestricted
+    rtmr3: list[str] | Unrestricted
 
 
 class TdAttributes(Doc, frozen=True, kw_only=True):
@@ -67,14 +67,14 @@ class TdAttributes(Doc, frozen=True, kw_only=True):
 class Tdx(IntelSection, frozen=True, kw_only=True):
     """What a TD and its platform must be. A list of accepted values that is empty denies."""
 
-    mrtd: list[str] | Any  # 48 bytes each, like all that begin with mr
+    mrtd: list[str] | Unrestricted  # 48 bytes each, like all that begin with mr
     rtmrs: Rtmrs
-    mr_config_id: list[str] | Any  # SHA-384 of the accepted runtime configurations
-    mr_owner: list[str] | Any
-    mr_owner_config: list[str] | Any
-    mr_seam: list[str] | Any
-    mr_signer_seam: list[str] | Any
-    xfam: list[str] | Any  # 8 bytes each
+    mr_config_id: list[str] | Unrestricted  # SHA-384 of the accepted runtime configurations
+    mr_owner: list[str] | Unrestricted
+    mr_owner_config: list[str] | Unrestricted
+    mr_seam: list[str] | Unrestricted
+    mr_signer_seam: list[str] | Unrestricted
+    xfam: list[str] | Unrestricted  # 8 bytes each
     attributes: TdAttributes
     service_td: Switch  # MRSERVICETD; bodies of TDX 1.0 do not have it
     event_log: Literal["required", "any"]
@@ -83,13 +83,15 @@ class Tdx(IntelSection, frozen=True, kw_only=True):
 class Sgx(IntelSection, frozen=True, kw_only=True):
     """What an enclave and its platform must be. A list of accepted values that is empty denies."""
 
-    mrenclaves: list[str] | Any  # 32 bytes each
-    mrsigners: list[str] | Any  # 32 bytes each
-    isv_prod_ids: list[Count] | Any
+    mrenclaves: list[str] | Unrestricted  # 32 bytes each
+    mrsigners: list[str] | Unrestricted  # 32 bytes each
+    isv_prod_ids: list[Count] | Unrestricted
     isv_svn_minimum: Count
-    config_ids: list[str] | Any  # 64 bytes each; SHA-512 of the accepted runtime configurations
+    config_ids: (
+        list[str] | Unrestricted
+    )  # 64 bytes each; SHA-512 of the accepted runtime configurations
     config_svn_minimum: Count
-    xfrm: list[str] | Any  # 8 bytes each
+    xfrm: list[str] | Unrestricted  # 8 bytes each
     provision_key: Switch  # the enclave may derive keys that name the platform
 
 

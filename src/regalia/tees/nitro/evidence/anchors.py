@@ -13,7 +13,7 @@ AWS_ROOT_SPKI_SHA256 = "f2caf5ecc6190b4a8399b78bc58a2bbcd0382375db8a1bfd78a82743
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors(RootPin):
+class NitroAnchors(RootPin):
     """The root of Nitro Enclaves."""
 
     NAME = ROOT_NAME

@@ -22,10 +22,10 @@ from regalia.appraisal.pki.certificates import require_ca
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.claims import Hardware
     from regalia.appraisal.pki import Cache, Certificate
-    from regalia.tees.nitro.evidence.anchors import Anchors
+    from regalia.tees.nitro.evidence.anchors import NitroAnchors
     from regalia.tees.nitro.evidence.wire import NitroDocument
 
 SCHEMES = frozenset({Scheme.ECDSA_SHA384})
@@ -49,7 +49,9 @@ class TrustedSigner:
             raise TypeError("a trusted signer comes from verify_chain")
 
 
-def verify_chain(document: NitroDocument, *, anchors: Anchors, at: Circumstances) -> TrustedSigner:
+def verify_chain(
+    document: NitroDocument, *, anchors: NitroAnchors, at: AppraisalContext
+) -> TrustedSigner:
     """Check 3: cabundle from the pinned root on, each issued by the one before, then the leaf.
 
     The order is the document's; nothing is searched for.

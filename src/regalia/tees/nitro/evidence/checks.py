@@ -1,4 +1,4 @@
-"""The numbered checks of the Nitro verifier, for trails and for `regalia attest verify`."""
+"""The numbered checks of the Nitro verifier, for check logs and for `regalia attest verify`."""
 
 from __future__ import annotations
 

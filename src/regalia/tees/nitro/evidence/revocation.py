@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from regalia.appraisal.claims import Revocation
-from regalia.appraisal.revocation import known_by, lists_of, worst
+from regalia.appraisal.revocation import lists_of, revocation_status, weakest
 from regalia.tees.nitro.evidence.chain import SCHEMES
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.pki import Certificate
     from regalia.tees.nitro.evidence.anchors import NitroCollateral
     from regalia.tees.nitro.evidence.chain import TrustedSigner
 
 
 def check_revocation(
-    signer: TrustedSigner, *, collateral: NitroCollateral, at: Circumstances
+    signer: TrustedSigner, *, collateral: NitroCollateral, at: AppraisalContext
 ) -> Revocation:
     """Check 4: every list at hand is signed by its authority and names none of its children.
 
@@ -39,8 +39,8 @@ def check_revocation(
     for issuer, child in pairwise((*signer.authorities, signer.certificate)):
         own = lists_of(issuer, (child,), collateral.crls, schemes=SCHEMES, cache=at.cache)
         if own or _has_distribution_point(child):
-            known.append(known_by(own, issuer, at))
-    return worst(*known) if known else Revocation.UNKNOWN
+            known.append(revocation_status(own, issuer, at))
+    return weakest(*known) if known else Revocation.UNKNOWN
 
 
 def _has_distribution_point(certificate: Certificate) -> bool:

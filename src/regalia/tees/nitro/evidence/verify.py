@@ -45,10 +45,10 @@ from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Hardware, Revocation
-    from regalia.tees.nitro.evidence.anchors import Anchors, NitroCollateral
+    from regalia.tees.nitro.evidence.anchors import NitroAnchors, NitroCollateral
     from regalia.tees.nitro.evidence.chain import TrustedSigner
     from regalia.tees.nitro.evidence.wire import NitroDocument, NitroEvidence
     from regalia.wire.cose import Sign1
@@ -78,10 +78,10 @@ class GenuineDocument:
 def verify_nitro(
     evidence: Evidence,
     *,
-    anchors: Anchors,
+    anchors: NitroAnchors,
     collateral: NitroCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> NitroClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -90,7 +90,7 @@ def verify_nitro(
         anchors: the pinned root.
         collateral: revocation lists of the verifier's operator.
         report_data: what the nonce must be, 64 bytes; ``Binding.report_data()``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
@@ -100,31 +100,31 @@ def verify_nitro(
     if len(report_data) != REPORT_DATA_SIZE:
         raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    nonce = _require_nonce(genuine.document, report_data, at.trail)  # (7)
+    nonce = _require_nonce(genuine.document, report_data, at.check_log)  # (7)
     return claims_of(evidence, genuine, nonce)
 
 
 def verify_genuine(
-    evidence: Evidence, *, anchors: Anchors, collateral: NitroCollateral, at: Circumstances
+    evidence: Evidence, *, anchors: NitroAnchors, collateral: NitroCollateral, at: AppraisalContext
 ) -> GenuineDocument:
     """Checks 1 to 6. It is bound to nothing: a replay passes. Raises as ``verify_nitro``."""
-    rule, trail = at.rule, at.trail
-    trail.enter(checks.PARSE, f"{len(evidence.report)} bytes")
+    rule, check_log = at.rule, at.check_log
+    check_log.begin(checks.PARSE, f"{len(evidence.report)} bytes")
     parsed = _parse(evidence)  # (1)
     message, document = parsed.message, parsed.document
-    trail.enter(checks.ALGORITHM, str(message.algorithm), str(ES384))
+    check_log.begin(checks.ALGORITHM, str(message.algorithm), str(ES384))
     if message.algorithm != ES384:  # (2)
         raise AttestationError(
             SignCode.SIGNATURE_INVALID, f"algorithm {message.algorithm}, want ES384 ({ES384})"
         )
-    trail.enter(checks.CHAIN, f"{len(document.cabundle)} authorities")
+    check_log.begin(checks.CHAIN, f"{len(document.cabundle)} authorities")
     signer = verify_chain(document, anchors=anchors, at=at)  # (3)
-    trail.enter(checks.REVOCATION, f"{len(collateral.crls)} lists", rule.revocation.value)
+    check_log.begin(checks.REVOCATION, f"{len(collateral.crls)} lists", rule.revocation.value)
     revocation = check_revocation(signer, collateral=collateral, at=at)  # (4)
-    trail.note(revocation.value, rule.revocation.value)
-    trail.enter(checks.SIGNATURE, str(signer.certificate))
+    check_log.note(revocation.value, rule.revocation.value)
+    check_log.begin(checks.SIGNATURE, str(signer.certificate))
     _require_signature(message, signer)  # (5)
-    trail.enter(checks.TIMESTAMP, f"{document.timestamp} ms")
+    check_log.begin(checks.TIMESTAMP, f"{document.timestamp} ms")
     age_ms = _require_past(document, signer, at.now)  # (6)
     return GenuineDocument(document, signer.hardware, revocation, age_ms, _MINT)
 
@@ -167,10 +167,10 @@ def _require_past(document: NitroDocument, signer: TrustedSigner, now: datetime)
     return max(0, int(now.timestamp() * 1000) - document.timestamp)
 
 
-def _require_nonce(document: NitroDocument, expected: bytes, trail: Trail) -> bytes:
+def _require_nonce(document: NitroDocument, expected: bytes, check_log: CheckLog) -> bytes:
     """(7) All 64 bytes. An expectation of zeros would accept a document that anybody can have."""
     nonce = document.nonce or b""
-    trail.enter(checks.NONCE, nonce.hex(), expected.hex())
+    check_log.begin(checks.NONCE, nonce.hex(), expected.hex())
     if not any(expected):
         raise AttestationError(
             AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"

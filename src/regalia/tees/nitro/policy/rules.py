@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class NitroCase:
+class NitroRuleInput:
     """What every rule here looks at."""
 
     rule: Nitro
     claims: NitroClaims
 
 
-NitroRule = Callable[[NitroCase], Iterator[Finding]]
+NitroRule = Callable[[NitroRuleInput], Iterator[Finding]]
 
 
 def nitro_findings(rule: Nitro, claims: NitroClaims) -> Iterator[Finding]:
     """All findings about the enclave, in the order of the rules."""
-    case = NitroCase(rule, claims)
+    case = NitroRuleInput(rule, claims)
     for each in NITRO_RULES:
         yield from each(case)
 
 
-def revocation(case: NitroCase) -> Iterator[Finding]:
+def revocation(case: NitroRuleInput) -> Iterator[Finding]:
     """(a) Whether CRLs were checked."""
     if case.rule.revocation != "any" and case.claims.revocation is Revocation.UNKNOWN:
         yield finding(
@@ -45,7 +45,7 @@ def revocation(case: NitroCase) -> Iterator[Finding]:
         )
 
 
-def age(case: NitroCase) -> Iterator[Finding]:
+def age(case: NitroRuleInput) -> Iterator[Finding]:
     """(b) How long ago the document was made."""
     limit = case.rule.document_max_age_s
     if not 0 <= case.claims.age_ms <= limit * 1000:
@@ -55,7 +55,7 @@ def age(case: NitroCase) -> Iterator[Finding]:
         )
 
 
-def instance(case: NitroCase) -> Iterator[Finding]:
+def instance(case: NitroRuleInput) -> Iterator[Finding]:
     """(c) Enrolled parent instances."""
     accepted = case.rule.instances
     if accepted == "any":
@@ -72,7 +72,7 @@ def instance(case: NitroCase) -> Iterator[Finding]:
         )
 
 
-def workload(case: NitroCase) -> Iterator[Finding]:
+def workload(case: NitroRuleInput) -> Iterator[Finding]:
     """(d) What runs: the image, or whoever signed it. Neither is no policy."""
     rule = case.rule
     if rule.pcr0 == "any" and rule.pcr8 == "any":
@@ -84,23 +84,23 @@ def workload(case: NitroCase) -> Iterator[Finding]:
         yield from _register(case, index, accepted, PolicyCode.MEASUREMENT_UNKNOWN)
 
 
-def signer(case: NitroCase) -> Iterator[Finding]:
+def signer(case: NitroRuleInput) -> Iterator[Finding]:
     """(e) Whose certificate signed the image. PCR8 of an unsigned image is zero: no signer."""
     yield from _register(case, 8, case.rule.pcr8, PolicyCode.IMAGE_SIGNER_UNKNOWN)
 
 
-def role(case: NitroCase) -> Iterator[Finding]:
+def role(case: NitroRuleInput) -> Iterator[Finding]:
     """(f) The IAM role of the parent instance."""
     yield from _register(case, 3, case.rule.pcr3, PolicyCode.ROLE_NOT_ALLOWED)
 
 
-def config(case: NitroCase) -> Iterator[Finding]:
+def config(case: NitroRuleInput) -> Iterator[Finding]:
     """(g) PCR16, which holds the runtime configuration."""
     yield from _register(case, 16, case.rule.pcr16, PolicyCode.HOST_DATA_UNKNOWN)
 
 
 def _register(
-    case: NitroCase, index: int, accepted: list[str] | str, code: PolicyCode
+    case: NitroRuleInput, index: int, accepted: list[str] | str, code: PolicyCode
 ) -> Iterator[Finding]:
     if accepted == "any":
         return

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from regalia.appraisal.policy_doc import Any, Doc
+from regalia.appraisal.policy_doc import Doc, Unrestricted
 from regalia.appraisal.policy_words import each, hex_bytes, word
 
 PATH = "platform.nitro"
@@ -19,13 +19,13 @@ class Nitro(Doc, frozen=True, kw_only=True):
     PCRs are 48 bytes each.
     """
 
-    pcr0: list[str] | Any  # the enclave image file
-    pcr1: list[str] | Any  # kernel and boot ramdisk
-    pcr2: list[str] | Any  # application
-    pcr3: list[str] | Any  # the IAM role of the parent instance
-    pcr8: list[str] | Any  # the certificate that signed the image
-    pcr16: list[str] | Any  # the runtime configuration
-    instances: list[str] | Any  # ids of parent instances
+    pcr0: list[str] | Unrestricted  # the enclave image file
+    pcr1: list[str] | Unrestricted  # kernel and boot ramdisk
+    pcr2: list[str] | Unrestricted  # application
+    pcr3: list[str] | Unrestricted  # the IAM role of the parent instance
+    pcr8: list[str] | Unrestricted  # the certificate that signed the image
+    pcr16: list[str] | Unrestricted  # the runtime configuration
+    instances: list[str] | Unrestricted  # ids of parent instances
     document_max_age_s: Annotated[int, msgspec.Meta(ge=1, le=3 * 3600)]
     revocation: Literal["required", "any"]
 

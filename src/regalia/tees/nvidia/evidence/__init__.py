@@ -5,7 +5,7 @@ CPU together. ``nvidia.rim`` turns NVIDIA's signed XML into reference values; it
 ``ingest`` and is imported by whoever ingests, not by verifiers.
 """
 
-from regalia.tees.nvidia.evidence.anchors import Anchors, RimAnchors
+from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors, RimAnchors
 from regalia.tees.nvidia.evidence.collateral import NvidiaCollateral, PreparedNvidia, prepare
 from regalia.tees.nvidia.evidence.verify import (
     PUBLISHED_NONCE,
@@ -16,8 +16,8 @@ from regalia.tees.nvidia.evidence.verify import (
 
 __all__ = [
     "PUBLISHED_NONCE",
-    "Anchors",
     "GenuineDevice",
+    "NvidiaAnchors",
     "NvidiaCollateral",
     "PreparedNvidia",
     "RimAnchors",

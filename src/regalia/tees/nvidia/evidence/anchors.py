@@ -15,7 +15,7 @@ NVIDIA_RIM_ROOT_SPKI_SHA256 = "dec1dc316477aa851eebdf51327ae9f864bc8d89254657ed1
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors(RootPin):
+class NvidiaAnchors(RootPin):
     """The root of device identities."""
 
     NAME = DEVICE_ROOT_NAME

@@ -26,10 +26,10 @@ from regalia.tees.nvidia.evidence.models import MODELS
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.claims import Hardware
     from regalia.appraisal.pki import Cache, Certificate
-    from regalia.tees.nvidia.evidence.anchors import Anchors
+    from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
     from regalia.tees.nvidia.evidence.models import Model
     from regalia.wire.evidence import DeviceEvidence, DeviceKind
 
@@ -80,7 +80,9 @@ class TrustedChain:
             raise TypeError("a trusted chain comes from verify_chain")
 
 
-def verify_chain(evidence: DeviceEvidence, *, anchors: Anchors, at: Circumstances) -> TrustedChain:
+def verify_chain(
+    evidence: DeviceEvidence, *, anchors: NvidiaAnchors, at: AppraisalContext
+) -> TrustedChain:
     """Leaf -> device -> provisioning authority -> ... -> pinned root, exactly as they came.
 
     Raises:
@@ -135,7 +137,7 @@ def read_model(path: Path) -> Model:
     return model
 
 
-def _path(ders: tuple[bytes, ...], anchors: Anchors, cache: Cache) -> Path:
+def _path(ders: tuple[bytes, ...], anchors: NvidiaAnchors, cache: Cache) -> Path:
     root = cache.certificate_of_evidence(ders[-1], what=f"device certificate {len(ders) - 1}")
     if not anchors.pins(root):
         raise AttestationError(

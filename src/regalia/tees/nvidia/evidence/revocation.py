@@ -15,12 +15,12 @@ from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.tees.nvidia.evidence.chain import Path
     from regalia.tees.nvidia.evidence.collateral import Links, PreparedNvidia
 
 
-def check_revocation(path: Path, collateral: PreparedNvidia, at: Circumstances) -> Revocation:
+def check_revocation(path: Path, collateral: PreparedNvidia, at: AppraisalContext) -> Revocation:
     """No key is denied, no list names a certificate, and what says so is in date.
 
     A list that names a certificate counts whatever its dates and whatever the rule says. A chain
@@ -55,7 +55,9 @@ def check_revocation(path: Path, collateral: PreparedNvidia, at: Circumstances) 
     )
 
 
-def _by_lists(path: Path, collateral: PreparedNvidia, at: Circumstances) -> tuple[bool, bool, bool]:
+def _by_lists(
+    path: Path, collateral: PreparedNvidia, at: AppraisalContext
+) -> tuple[bool, bool, bool]:
     """Whether all lists are in date, whether all are at most late, whether one is out of date."""
     if not collateral.crls:
         return False, False, False

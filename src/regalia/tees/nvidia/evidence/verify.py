@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check import UNKNOWN
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
@@ -45,9 +45,9 @@ from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceKind
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.claims import Revocation
-    from regalia.tees.nvidia.evidence.anchors import Anchors
+    from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
     from regalia.tees.nvidia.evidence.chain import Path, TrustedChain
     from regalia.tees.nvidia.evidence.collateral import PreparedNvidia
     from regalia.tees.nvidia.evidence.dice import Dice
@@ -89,10 +89,10 @@ class GenuineDevice:
 def verify_nvidia(
     evidence: DeviceEvidence,
     *,
-    anchors: Anchors,
+    anchors: NvidiaAnchors,
     collateral: PreparedNvidia,
     nonce: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> NvidiaClaims:
     """Turn one device's raw evidence into claims, or refuse at the first check that fails.
 
@@ -101,7 +101,7 @@ def verify_nvidia(
         anchors: the pinned root.
         collateral: reference values and revocation of the verifier's operator.
         nonce: what the request must carry, 32 bytes; ``wire.evidence.device_nonce``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: the evidence is malformed.
@@ -111,28 +111,32 @@ def verify_nvidia(
     if len(nonce) != DEVICE_NONCE_SIZE:
         raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    if at.trail is not SILENT:
-        at.trail.enter(checks.NONCE, genuine.parts.nonce.hex(), nonce.hex())
+    if at.check_log is not NO_LOG:
+        at.check_log.begin(checks.NONCE, genuine.parts.nonce.hex(), nonce.hex())
     _check_nonce(genuine.parts.nonce, nonce)  # (8)
     return claims_of(evidence, genuine)
 
 
 def verify_genuine(
-    evidence: DeviceEvidence, *, anchors: Anchors, collateral: PreparedNvidia, at: Circumstances
+    evidence: DeviceEvidence,
+    *,
+    anchors: NvidiaAnchors,
+    collateral: PreparedNvidia,
+    at: AppraisalContext,
 ) -> GenuineDevice:
     """Checks 1 to 7. The result proves no freshness: a replay passes.
 
     Raises as ``verify_nvidia``.
     """
-    cache, trail = at.cache, at.trail
-    trail.enter(checks.REPORT)
+    cache, check_log = at.cache, at.check_log
+    check_log.begin(checks.REPORT)
     parts = split_report(evidence.report)  # (1)
     known = collateral.reading(parts)
     columns = parts.read() if known is None else known.columns
-    trail.enter(checks.CHAIN)
+    check_log.begin(checks.CHAIN)
     chain = verify_chain(evidence, anchors=anchors, at=at)  # (2)
     path = chain.path
-    trail.enter(checks.MODEL, path.device.common_name, evidence.kind)
+    check_log.begin(checks.MODEL, path.device.common_name, evidence.kind)
     model = cache.derived(  # (3)
         "nvidia model", path.identity, path.ders, lambda: read_model(path)
     )
@@ -143,20 +147,20 @@ def verify_genuine(
         opaque = decode_opaque(parts.report(columns), switch=_is_switch(model))
     else:
         opaque = known.opaque
-    trail.enter(checks.REVOCATION)
+    check_log.begin(checks.REVOCATION)
     revocation = check_revocation(path, collateral, at)  # (4)
-    if trail is not SILENT:
-        trail.note(revocation, at.rule.revocation.value)
-    trail.enter(checks.FWID)
+    if check_log is not NO_LOG:
+        check_log.note(revocation, at.rule.revocation.value)
+    check_log.begin(checks.FWID)
     dice = cache.derived(
         "nvidia dice", path.leaf.der, (path.leaf.der,), lambda: read_dice(path.leaf)
     )
-    if trail is not SILENT:
-        trail.note(opaque.fwid.hex(), dice.fwid.hex())
+    if check_log is not NO_LOG:
+        check_log.note(opaque.fwid.hex(), dice.fwid.hex())
     _check_leaf_binding(opaque, path, dice)  # (5)
-    trail.enter(checks.SIGNATURE)
+    check_log.begin(checks.SIGNATURE)
     _check_signature(evidence.report, parts.signature, path)  # (6)
-    trail.enter(checks.RIM)
+    check_log.begin(checks.RIM)
     if known is None:
         rims, missing = match_rims(  # (7)
             parts.report(columns),
@@ -167,9 +171,9 @@ def verify_genuine(
         )
         known = Reading(parts.record, columns, opaque, model, chain.hardware, rims, missing)
         collateral.remember(parts, known)
-    if trail is not SILENT:
+    if check_log is not NO_LOG:
         seen = ", ".join(rim.id for rim in known.rims) or UNKNOWN
-        trail.note(seen, ", ".join(known.missing) or "a match")
+        check_log.note(seen, ", ".join(known.missing) or "a match")
     return GenuineDevice(parts, known, chain, dice, revocation, _MINT)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceCase:
+class DeviceRuleInput:
     """What every rule about one device looks at."""
 
     rule: Device
@@ -37,7 +37,7 @@ class DeviceCase:
         return f"{self.claims.kind} {self.claims.identity.hex()}"
 
 
-DeviceRule = Callable[[DeviceCase], Iterator[Finding]]
+DeviceRule = Callable[[DeviceRuleInput], Iterator[Finding]]
 
 
 def device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iter
         yield from _count(entry, f"{PATH}[{index}]", len(placed[index]))
     for index, ours in placed.items():
         for each_device in ours:
-            case = DeviceCase(platform.devices[index], f"{PATH}[{index}]", each_device)
+            case = DeviceRuleInput(platform.devices[index], f"{PATH}[{index}]", each_device)
             for each in DEVICE_RULES:
                 yield from each(case)
 
@@ -84,27 +84,27 @@ def _count(entry: Device, path: str, seen: int) -> Iterator[Finding]:
         )
 
 
-def debug(case: DeviceCase) -> Iterator[Finding]:
+def debug(case: DeviceRuleInput) -> Iterator[Finding]:
     """(19) Boot firmware in debug mode. There is no word that accepts it."""
     if case.claims.debug:
         yield finding(PolicyCode.DEBUG_ENABLED, f"{case.name} runs its firmware in debug mode")
 
 
-def identity(case: DeviceCase) -> Iterator[Finding]:
+def identity(case: DeviceRuleInput) -> Iterator[Finding]:
     """(19) Known devices only, if they are listed."""
     yield from _listed(
         case, "identities", case.claims.identity.hex(), PolicyCode.INSTANCE_NOT_ALLOWED
     )
 
 
-def feature(case: DeviceCase) -> Iterator[Finding]:
+def feature(case: DeviceRuleInput) -> Iterator[Finding]:
     """(19) The mode of confidential computing."""
     yield from _listed(
         case, "features", case.claims.feature.value, PolicyCode.DEVICE_FEATURE_DENIED
     )
 
 
-def firmware(case: DeviceCase) -> Iterator[Finding]:
+def firmware(case: DeviceRuleInput) -> Iterator[Finding]:
     """(19) Versions of driver and VBIOS."""
     code = PolicyCode.DEVICE_FIRMWARE_DENIED
     yield from _listed(case, "driver_versions", case.claims.driver_version, code)
@@ -118,7 +118,7 @@ def firmware(case: DeviceCase) -> Iterator[Finding]:
         yield finding(code, f"{case.name}: driver {seen}; at least {shown(minimum)}")
 
 
-def reference_values(case: DeviceCase) -> Iterator[Finding]:
+def reference_values(case: DeviceRuleInput) -> Iterator[Finding]:
     """(19) Measurements matched; the verifier refuses those that differ from values at hand."""
     if case.rule.rim == "any" or (case.claims.rims and not case.claims.rims_missing):
         return
@@ -130,7 +130,7 @@ def reference_values(case: DeviceCase) -> Iterator[Finding]:
     )
 
 
-def revocation(case: DeviceCase) -> Iterator[Finding]:
+def revocation(case: DeviceRuleInput) -> Iterator[Finding]:
     """(19) Of the device's certificates; what is late is check 18."""
     if case.rule.revocation != "any" and case.claims.revocation is Revocation.UNKNOWN:
         yield finding(
@@ -140,7 +140,7 @@ def revocation(case: DeviceCase) -> Iterator[Finding]:
         )
 
 
-def _listed(case: DeviceCase, field: str, seen: str, code: PolicyCode) -> Iterator[Finding]:
+def _listed(case: DeviceRuleInput, field: str, seen: str, code: PolicyCode) -> Iterator[Finding]:
     accepted: list[str] | str = getattr(case.rule, field)
     if isinstance(accepted, str):  # "any"
         return

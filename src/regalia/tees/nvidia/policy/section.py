@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from regalia.appraisal.policy_doc import Any, Doc
+from regalia.appraisal.policy_doc import Doc, Unrestricted
 from regalia.appraisal.policy_words import any_text, bad, each, word
 from regalia.core.codec import unhex
 
@@ -25,11 +25,11 @@ class Device(Doc, frozen=True, kw_only=True):
     kind: Literal["nvidia-gpu", "nvidia-switch"]
     count: Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]  # exactly
     models: list[str]  # e.g. GH100, GB100, LS_10; a model stands in one entry only
-    features: list[Literal["SPT", "MPT", "PPCIE"]] | Any  # FEATURE_FLAG of a GPU
-    driver_versions: list[str] | Any  # of a GPU
-    driver_minimum: str | Any  # of a GPU, compared number by number
-    vbios_versions: list[str] | Any
-    identities: list[str] | Any  # serial numbers of the devices' own certificates, hex
+    features: list[Literal["SPT", "MPT", "PPCIE"]] | Unrestricted  # FEATURE_FLAG of a GPU
+    driver_versions: list[str] | Unrestricted  # of a GPU
+    driver_minimum: str | Unrestricted  # of a GPU, compared number by number
+    vbios_versions: list[str] | Unrestricted
+    identities: list[str] | Unrestricted  # serial numbers of the devices' own certificates, hex
     rim: Literal["required", "any"]  # whether measurements must match reference values
     revocation: Literal["required", "any"]
 

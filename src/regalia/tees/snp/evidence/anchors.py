@@ -24,7 +24,7 @@ _MINT = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors:
+class SnpAnchors:
     """Pinned root keys by product, and whether they are AMD's. Two constructors, no third."""
 
     hardware: Hardware
@@ -34,7 +34,7 @@ class Anchors:
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
-            raise TypeError("use Anchors.production() or Anchors.dangerous_simulated()")
+            raise TypeError("use SnpAnchors.production() or SnpAnchors.dangerous_simulated()")
         parts = (part for product, pin in self.pins for part in (product.encode(), pin))
         object.__setattr__(self, "identity", lp(*parts))
 

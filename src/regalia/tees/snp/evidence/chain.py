@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import (
     Scheme,
@@ -33,16 +33,16 @@ from regalia.tees.snp.evidence.products import (
     root_name,
 )
 from regalia.tees.snp.evidence.revocation import check_revocation
-from regalia.tees.snp.evidence.wire import Product, SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Hardware, Revocation
     from regalia.appraisal.pki import Cache, Certificate
-    from regalia.tees.snp.evidence.anchors import Anchors, SnpCollateral
+    from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
     from regalia.tees.snp.evidence.leaf import LeafFacts
     from regalia.tees.snp.evidence.wire import SnpReport
     from regalia.wire.evidence import Evidence
@@ -54,7 +54,7 @@ SCHEMES = frozenset({Scheme.RSA_PSS_SHA384})
 _ISSUERS = MappingProxyType(
     {
         (key, intermediate_name(product, key)): product
-        for key in (SigningKey.VCEK, SigningKey.VLEK)
+        for key in (EndorsementKeyKind.VCEK, EndorsementKeyKind.VLEK)
         for product in Product
     }
 )
@@ -68,7 +68,7 @@ class TrustedLeaf:
     """A VCEK or VLEK that a pinned root vouches for at one moment. Made by ``verify_chain``."""
 
     key: ec.EllipticCurvePublicKey  # P-384
-    signing_key: SigningKey
+    signing_key: EndorsementKeyKind
     product: Product
     hardware: Hardware
     revocation: Revocation
@@ -88,7 +88,7 @@ class _Path:
     intermediate: Certificate
     leaf: Certificate
     key: ec.EllipticCurvePublicKey  # of the leaf, P-384
-    signing_key: SigningKey
+    signing_key: EndorsementKeyKind
     product: Product
     not_before: datetime  # the latest of all
     not_after: datetime  # the earliest of all
@@ -108,9 +108,9 @@ def verify_chain(
     evidence: Evidence,
     report: SnpReport,
     *,
-    anchors: Anchors,
+    anchors: SnpAnchors,
     collateral: SnpCollateral,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> TrustedLeaf:
     """Checks 2 to 4: pinned ARK -> ASK or ASVK -> VCEK or VLEK, valid and not revoked.
 
@@ -122,20 +122,20 @@ def verify_chain(
         AttestationError: COLLATERAL_MISSING, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED,
             CERT_NOT_YET_VALID, CERT_REVOKED, CRL_MISSING, CRL_STALE or CRL_SIG_INVALID.
     """
-    now, trail = at.now, at.trail
+    now, check_log = at.now, at.check_log
     path = _known_path(evidence, report, anchors, collateral, at)
-    if trail is not SILENT:
-        trail.enter(checks.VALIDITY, rfc3339(now))
+    if check_log is not NO_LOG:
+        check_log.begin(checks.VALIDITY, rfc3339(now))
     if not path.not_before <= now <= path.not_after:
         for certificate in (path.root, path.intermediate, path.leaf):
             require_valid_at(certificate, now)
-    trail.enter(checks.REVOCATION, "", at.rule.revocation.value)
+    check_log.begin(checks.REVOCATION, "", at.rule.revocation.value)
     revocation = check_revocation(collateral, path.root, path.intermediate, at)
-    trail.note(revocation.value, at.rule.revocation.value)
-    trail.enter(checks.LEAF)
+    check_log.note(revocation.value, at.rule.revocation.value)
+    check_log.begin(checks.LEAF)
     proof = (path.signing_key.to_bytes(), path.product.encode(), path.leaf.der)
-    facts = at.cache.derived("snp leaf", path.leaf.der, proof, lambda: _facts(path, trail))
-    trail.note(facts.product_name, path.product)
+    facts = at.cache.derived("snp leaf", path.leaf.der, proof, lambda: _facts(path, check_log))
+    check_log.note(facts.product_name, path.product)
     return TrustedLeaf(
         path.key, path.signing_key, path.product, anchors.hardware, revocation, facts, _MINT
     )
@@ -144,16 +144,16 @@ def verify_chain(
 def _known_path(
     evidence: Evidence,
     report: SnpReport,
-    anchors: Anchors,
+    anchors: SnpAnchors,
     collateral: SnpCollateral,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> _Path:
     """``_path``, once for a machine and its certificates: neither time nor revocation is in it."""
 
     def find() -> _Path:
         return _path(evidence, report, anchors, collateral, at)
 
-    if at.trail is not SILENT:  # every step is to be recorded
+    if at.check_log is not NO_LOG:  # every step is to be recorded
         return find()
     # The first three choose among several leaves.
     proof = (bytes((report.signing_key,)), report.chip_id, report.reported_tcb)
@@ -165,24 +165,24 @@ def _known_path(
 def _path(
     evidence: Evidence,
     report: SnpReport,
-    anchors: Anchors,
+    anchors: SnpAnchors,
     collateral: SnpCollateral,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> _Path:
     """Checks 2 to 4 without dates."""
-    cache, trail = at.cache, at.trail
-    trail.enter(checks.SIGNING_KEY, str(report.signing_key), "0 (VCEK) or 1 (VLEK)")
+    cache, check_log = at.cache, at.check_log
+    check_log.begin(checks.SIGNING_KEY, str(report.signing_key), "0 (VCEK) or 1 (VLEK)")
     signing_key = _signing_key(report)
     pool = _collect(evidence, collateral, cache)
     leaf = _choose_leaf(pool, report, signing_key)
-    trail.enter(checks.ROOT, leaf.issuer_common_name)
+    check_log.begin(checks.ROOT, leaf.issuer_common_name)
     product = _product_of_issuer(leaf, signing_key)
     root = _pinned_root(pool, product, anchors, cache)
-    trail.note(root.common_name, f"the {anchors.hardware} root of {product}")
-    trail.enter(checks.CHAIN, leaf.common_name)
+    check_log.note(root.common_name, f"the {anchors.hardware} root of {product}")
+    check_log.begin(checks.CHAIN, leaf.common_name)
     intermediate = _intermediate(pool, root, product, signing_key, cache)
     key = _leaf_key(leaf, intermediate, cache)
-    trail.note(f"{root.common_name} > {intermediate.common_name} > {leaf.common_name}")
+    check_log.note(f"{root.common_name} > {intermediate.common_name} > {leaf.common_name}")
     chain = (root, intermediate, leaf)
     return _Path(
         root=root,
@@ -196,10 +196,10 @@ def _path(
     )
 
 
-def _facts(path: _Path, trail: Trail) -> LeafFacts:
+def _facts(path: _Path, check_log: CheckLog) -> LeafFacts:
     """What the leaf says, which is for the product of its issuer."""
     facts = read_leaf(path.leaf, path.product, path.signing_key)
-    trail.note(facts.product_name, path.product)
+    check_log.note(facts.product_name, path.product)
     if product_of_name(facts.product_name) is not path.product:
         raise chain_invalid(
             f"{path.leaf} is for {facts.product_name}, its issuer is for {path.product}"
@@ -207,12 +207,12 @@ def _facts(path: _Path, trail: Trail) -> LeafFacts:
     return facts
 
 
-def _signing_key(report: SnpReport) -> SigningKey:
+def _signing_key(report: SnpReport) -> EndorsementKeyKind:
     """VCEK or VLEK. NONE and the reserved values name no key that a root vouches for."""
-    if report.signing_key == SigningKey.VCEK:
-        return SigningKey.VCEK
-    if report.signing_key == SigningKey.VLEK:
-        return SigningKey.VLEK
+    if report.signing_key == EndorsementKeyKind.VCEK:
+        return EndorsementKeyKind.VCEK
+    if report.signing_key == EndorsementKeyKind.VLEK:
+        return EndorsementKeyKind.VLEK
     raise AttestationError(
         AttestCode.ROOT_UNTRUSTED,
         f"SIGNING_KEY is {report.signing_key}: want 0 (VCEK) or 1 (VLEK)",
@@ -238,11 +238,15 @@ def _collect(evidence: Evidence, collateral: SnpCollateral, cache: Cache) -> _Po
     )
 
 
-def _choose_leaf(pool: _Pool, report: SnpReport, signing_key: SigningKey) -> Certificate:
+def _choose_leaf(pool: _Pool, report: SnpReport, signing_key: EndorsementKeyKind) -> Certificate:
     """The leaf of the kind that SIGNING_KEY names; of several, the one for this chip and TCB."""
     wanted = leaf_name(signing_key)
     leaves = pool.named(wanted)
-    other = SigningKey.VCEK if signing_key is SigningKey.VLEK else SigningKey.VLEK
+    other = (
+        EndorsementKeyKind.VCEK
+        if signing_key is EndorsementKeyKind.VLEK
+        else EndorsementKeyKind.VLEK
+    )
     if not leaves and pool.named(leaf_name(other)):
         raise chain_invalid(f"the report names a {wanted}, the chain is that of a {other.name}")
     if not leaves:
@@ -255,7 +259,7 @@ def _choose_leaf(pool: _Pool, report: SnpReport, signing_key: SigningKey) -> Cer
     return (fitting or leaves)[0]
 
 
-def _fits(leaf: Certificate, report: SnpReport, signing_key: SigningKey) -> bool:
+def _fits(leaf: Certificate, report: SnpReport, signing_key: EndorsementKeyKind) -> bool:
     """A hint for choosing, never a check: nothing is trusted yet."""
     try:
         facts = read_leaf(leaf, _product_of_issuer(leaf, signing_key), signing_key)
@@ -264,7 +268,7 @@ def _fits(leaf: Certificate, report: SnpReport, signing_key: SigningKey) -> bool
     return facts.tcb == report.reported_tcb and report.chip_id.startswith(facts.hwid or b"")
 
 
-def _product_of_issuer(leaf: Certificate, signing_key: SigningKey) -> Product:
+def _product_of_issuer(leaf: Certificate, signing_key: EndorsementKeyKind) -> Product:
     """The product line whose ASK (for a VCEK) or ASVK (for a VLEK) the leaf names as issuer."""
     product = _ISSUERS.get((signing_key, leaf.issuer_common_name))
     if product is None:
@@ -275,7 +279,7 @@ def _product_of_issuer(leaf: Certificate, signing_key: SigningKey) -> Product:
     return product
 
 
-def _pinned_root(pool: _Pool, product: Product, anchors: Anchors, cache: Cache) -> Certificate:
+def _pinned_root(pool: _Pool, product: Product, anchors: SnpAnchors, cache: Cache) -> Certificate:
     """The ARK: its key is pinned for this product, and it signed itself as a CA."""
     pins = anchors.pins_for(product)
     name = root_name(product)
@@ -297,7 +301,7 @@ def _pinned_root(pool: _Pool, product: Product, anchors: Anchors, cache: Cache) 
 
 
 def _intermediate(
-    pool: _Pool, root: Certificate, product: Product, signing_key: SigningKey, cache: Cache
+    pool: _Pool, root: Certificate, product: Product, signing_key: EndorsementKeyKind, cache: Cache
 ) -> Certificate:
     """The ASK or ASVK: issued by the root, a CA for leaves only."""
     name = intermediate_name(product, signing_key)

@@ -1,4 +1,4 @@
-"""The numbered checks of ``verify``, as a trail shows them."""
+"""The numbered checks of ``verify``, as a check log shows them."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.tees.snp.evidence.wire import (
     CHIP_ID_SIZE,
     TURIN_CHIP_ID_SIZE,
+    EndorsementKeyKind,
     Product,
-    SigningKey,
     tcb_layout,
 )
 
@@ -84,7 +84,7 @@ class LeafFacts:
     csp_id: str | None  # None for a VCEK
 
 
-def read_leaf(leaf: Certificate, product: Product, signing_key: SigningKey) -> LeafFacts:
+def read_leaf(leaf: Certificate, product: Product, signing_key: EndorsementKeyKind) -> LeafFacts:
     """Read AMD's extensions.
 
     Raises:
@@ -116,8 +116,8 @@ def _tcb(raw: dict[str, bytes], product: Product) -> bytes:
     )
 
 
-def _hwid(raw: dict[str, bytes], product: Product, signing_key: SigningKey) -> bytes | None:
-    if signing_key is SigningKey.VLEK:
+def _hwid(raw: dict[str, bytes], product: Product, signing_key: EndorsementKeyKind) -> bytes | None:
+    if signing_key is EndorsementKeyKind.VLEK:
         if OID_HWID in raw:
             raise _mismatch("a VLEK carries a HWID, which only a VCEK has")
         return None
@@ -131,8 +131,8 @@ def _hwid(raw: dict[str, bytes], product: Product, signing_key: SigningKey) -> b
     raise _malformed(f"HWID of {len(value)} bytes, want {size} on {product}")
 
 
-def _csp_id(raw: dict[str, bytes], signing_key: SigningKey) -> str | None:
-    if signing_key is SigningKey.VLEK:
+def _csp_id(raw: dict[str, bytes], signing_key: EndorsementKeyKind) -> str | None:
+    if signing_key is EndorsementKeyKind.VLEK:
         return _ia5_string(_required(raw, OID_CSP_ID, "CSP_ID"), "CSP_ID")
     if OID_CSP_ID in raw:
         raise _mismatch("a VCEK carries a CSP_ID, which only a VLEK has")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regalia.appraisal.codes import AttestCode
 from regalia.core.errors import AttestationError
-from regalia.tees.snp.evidence.wire import Product, SigningKey
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 
 # (family, first model, last model, product); CPUID Fn0000_0001, combined family and model.
 _CPUID = (
@@ -49,11 +49,11 @@ def root_name(product: Product) -> str:
     return f"ARK-{product}"
 
 
-def intermediate_name(product: Product, signing_key: SigningKey) -> str:
+def intermediate_name(product: Product, signing_key: EndorsementKeyKind) -> str:
     """Common name of the signing key certificate: ASK for VCEKs, ASVK for VLEKs."""
-    return f"SEV-VLEK-{product}" if signing_key is SigningKey.VLEK else f"SEV-{product}"
+    return f"SEV-VLEK-{product}" if signing_key is EndorsementKeyKind.VLEK else f"SEV-{product}"
 
 
-def leaf_name(signing_key: SigningKey) -> str:
+def leaf_name(signing_key: EndorsementKeyKind) -> str:
     """Common name of every leaf of one kind."""
     return f"SEV-{signing_key.name}"

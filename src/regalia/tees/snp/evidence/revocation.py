@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.pki import Scheme
-from regalia.appraisal.revocation import known_by, lists_of
+from regalia.appraisal.revocation import lists_of, revocation_status
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.claims import Revocation
     from regalia.appraisal.pki import Certificate
     from regalia.tees.snp.evidence.anchors import SnpCollateral
@@ -17,7 +17,7 @@ SCHEMES = frozenset({Scheme.RSA_PSS_SHA384})
 
 
 def check_revocation(
-    collateral: SnpCollateral, root: Certificate, intermediate: Certificate, at: Circumstances
+    collateral: SnpCollateral, root: Certificate, intermediate: Certificate, at: AppraisalContext
 ) -> Revocation:
     """The root's CRL is there, signed by it, in date, and lists neither certificate.
 
@@ -38,4 +38,4 @@ def check_revocation(
         ),
         held=collateral.crls,
     )
-    return known_by(crls, root, at)
+    return revocation_status(crls, root, at)

@@ -45,10 +45,10 @@ from regalia.tees.snp.evidence.wire import (
 from regalia.wire.evidence import REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.tees.snp.claims import Tcb
-    from regalia.tees.snp.evidence.anchors import Anchors, SnpCollateral
+    from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
     from regalia.tees.snp.evidence.chain import TrustedLeaf
     from regalia.tees.snp.evidence.wire import Product, SnpReport
     from regalia.wire.evidence import Evidence
@@ -85,10 +85,10 @@ class GenuineReport:
 def verify_snp(
     evidence: Evidence,
     *,
-    anchors: Anchors,
+    anchors: SnpAnchors,
     collateral: SnpCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> SnpClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -97,7 +97,7 @@ def verify_snp(
         anchors: the pinned roots.
         collateral: certificates and revocation lists of the verifier's operator.
         report_data: what REPORT_DATA must be, 64 bytes; ``Binding.report_data()``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
@@ -107,32 +107,32 @@ def verify_snp(
     if len(report_data) != REPORT_DATA_SIZE:
         raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    _check_report_data(genuine.report, report_data, at.trail)  # (8)
+    _check_report_data(genuine.report, report_data, at.check_log)  # (8)
     return claims_of(evidence, genuine)
 
 
 def verify_genuine(
-    evidence: Evidence, *, anchors: Anchors, collateral: SnpCollateral, at: Circumstances
+    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: AppraisalContext
 ) -> GenuineReport:
     """Checks 1 to 7. The result proves no freshness: a replay passes. Raises as ``verify_snp``."""
-    trail = at.trail
-    trail.enter(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
+    check_log = at.check_log
+    check_log.begin(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
     report = parse_report(evidence.report)  # (1)
     leaf = verify_chain(  # (2) (3) (4)
         evidence, report, anchors=anchors, collateral=collateral, at=at
     )
-    _check_leaf_binding(report, leaf, trail)  # (5)
-    trail.enter(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
+    _check_leaf_binding(report, leaf, check_log)  # (5)
+    check_log.begin(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
     _check_signature(evidence.report, report, leaf)  # (6)
-    trail.enter(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
+    check_log.begin(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
     tcbs = _tcbs(report, leaf.product)  # (7)
     return GenuineReport(report, leaf, tcbs, _MINT)
 
 
-def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, trail: Trail) -> None:
+def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, check_log: CheckLog) -> None:
     """(5) Product, TCB and chip of the report are those the leaf was issued for."""
     if report.version >= CPUID_SINCE_VERSION:
-        trail.enter(
+        check_log.begin(
             checks.PRODUCT,
             f"CPU family {report.cpuid_fam_id:#04x} model {report.cpuid_mod_id:#04x}",
             leaf.product,
@@ -140,10 +140,12 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, trail: Trail) -> N
         product = product_of_cpuid(report.cpuid_fam_id, report.cpuid_mod_id)
         if product is not leaf.product:
             raise _mismatch(f"the report is from a {product} CPU, the chain is for {leaf.product}")
-    trail.enter(checks.CHIP_KEY, "masked" if report.mask_chip_key else "not masked", "not masked")
+    check_log.begin(
+        checks.CHIP_KEY, "masked" if report.mask_chip_key else "not masked", "not masked"
+    )
     if report.mask_chip_key:
         raise _mismatch("MASK_CHIP_KEY is set: the host keeps the chip from vouching for reports")
-    trail.enter(checks.TCB, report.reported_tcb.hex(), leaf.facts.tcb.hex())
+    check_log.begin(checks.TCB, report.reported_tcb.hex(), leaf.facts.tcb.hex())
     if report.reported_tcb != leaf.facts.tcb:
         raise _mismatch(
             f"REPORTED_TCB is {report.reported_tcb.hex()}, the leaf was issued for "
@@ -151,7 +153,7 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, trail: Trail) -> N
         )
     if leaf.facts.hwid is None:  # a VLEK is for a cloud's fleet, not for a chip
         return
-    trail.enter(checks.CHIP, report.chip_id.hex(), leaf.facts.hwid.hex())
+    check_log.begin(checks.CHIP, report.chip_id.hex(), leaf.facts.hwid.hex())
     if report.chip_id != leaf.facts.hwid.ljust(CHIP_ID_SIZE, b"\x00"):
         seen = "masked (zero)" if not any(report.chip_id) else f"{report.chip_id[:8].hex()}..."
         raise _mismatch(
@@ -180,9 +182,9 @@ def _tcbs(report: SnpReport, product: Product) -> Tcbs:
     return Tcbs(*(decoded[each] for each in raw))
 
 
-def _check_report_data(report: SnpReport, expected: bytes, trail: Trail) -> None:
+def _check_report_data(report: SnpReport, expected: bytes, check_log: CheckLog) -> None:
     """(8) All 64 bytes. An expectation of zeros would accept a report that anybody can have."""
-    trail.enter(checks.REPORT_DATA, report.report_data.hex(), expected.hex())
+    check_log.begin(checks.REPORT_DATA, report.report_data.hex(), expected.hex())
     if not any(expected):
         raise AttestationError(
             AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"

@@ -37,7 +37,7 @@ class Product(StrEnum):
     TURIN = TURIN
 
 
-class SigningKey(IntEnum):
+class EndorsementKeyKind(IntEnum):
     """SIGNING_KEY. Values 2 to 6 are reserved."""
 
     VCEK = 0
@@ -156,7 +156,7 @@ class SnpReport(msgspec.Struct, frozen=True):
 
     @property
     def signing_key(self) -> int:
-        """SIGNING_KEY, 0 to 7; see ``SigningKey``."""
+        """SIGNING_KEY, 0 to 7; see ``EndorsementKeyKind``."""
         return self.key_info >> _KEY_INFO_SIGNING_KEY_SHIFT & _KEY_INFO_SIGNING_KEY_MASK
 
     def encode(self) -> bytes:

@@ -37,24 +37,24 @@ _DEMANDED_BITS = (
 
 
 @dataclass(frozen=True, slots=True)
-class SnpCase:
+class SnpRuleInput:
     """What every rule here looks at."""
 
     rule: Snp
     claims: SnpClaims
 
 
-SnpRule = Callable[[SnpCase], Iterator[Finding]]
+SnpRule = Callable[[SnpRuleInput], Iterator[Finding]]
 
 
 def snp_findings(rule: Snp, claims: SnpClaims) -> Iterator[Finding]:
     """All findings about the platform, in the order of the rules."""
-    case = SnpCase(rule, claims)
+    case = SnpRuleInput(rule, claims)
     for each in SNP_RULES:
         yield from each(case)
 
 
-def guest_policy(case: SnpCase) -> Iterator[Finding]:
+def guest_policy(case: SnpRuleInput) -> Iterator[Finding]:
     """(4) The other bits of the guest POLICY, and the ABI version that the guest insists on."""
     want = case.rule.guest_policy
     have = case.claims.policy
@@ -81,7 +81,7 @@ def guest_policy(case: SnpCase) -> Iterator[Finding]:
         yield finding(PolicyCode.POLICY_BIT, f"guest policy {have:#x}: {each}")
 
 
-def product(case: SnpCase) -> Iterator[Finding]:
+def product(case: SnpRuleInput) -> Iterator[Finding]:
     """(5) Product lines. Milan's signing seed can be extracted in software (arXiv 2605.12990),
     so there only a chip that the owner names by itself is accepted.
     """
@@ -103,12 +103,12 @@ def product(case: SnpCase) -> Iterator[Finding]:
         )
 
 
-def _names_chip(case: SnpCase) -> bool:
+def _names_chip(case: SnpRuleInput) -> bool:
     chips = case.rule.chip_ids
     return chips != "any" and any(case.claims.chip_id) and case.claims.chip_id.hex() in chips
 
 
-def report_version(case: SnpCase) -> Iterator[Finding]:
+def report_version(case: SnpRuleInput) -> Iterator[Finding]:
     """(6) The report's version."""
     want = case.rule.report_version_minimum
     if case.claims.report_version < want:
@@ -118,7 +118,7 @@ def report_version(case: SnpCase) -> Iterator[Finding]:
         )
 
 
-def signing_key(case: SnpCase) -> Iterator[Finding]:
+def signing_key(case: SnpRuleInput) -> Iterator[Finding]:
     """(7) VCEK or VLEK, and for a VLEK whose."""
     kinds: list[str] = list(case.rule.signing_keys)
     if not kinds:
@@ -140,7 +140,7 @@ def signing_key(case: SnpCase) -> Iterator[Finding]:
         )
 
 
-def revocation(case: SnpCase) -> Iterator[Finding]:
+def revocation(case: SnpRuleInput) -> Iterator[Finding]:
     """(8) Whether a CRL was checked."""
     if case.rule.revocation != "any" and case.claims.revocation is Revocation.UNKNOWN:
         yield finding(
@@ -148,7 +148,7 @@ def revocation(case: SnpCase) -> Iterator[Finding]:
         )
 
 
-def chip(case: SnpCase) -> Iterator[Finding]:
+def chip(case: SnpRuleInput) -> Iterator[Finding]:
     """(9) Enrolled chips. A masked or VLEK-signed report names none and never matches a list."""
     accepted = case.rule.chip_ids
     if accepted == "any":
@@ -164,7 +164,7 @@ def chip(case: SnpCase) -> Iterator[Finding]:
         )
 
 
-def tcb(case: SnpCase) -> Iterator[Finding]:
+def tcb(case: SnpRuleInput) -> Iterator[Finding]:
     """(10) Component-wise minimum for the reported, committed and launch TCB."""
     minima = case.rule.tcb_minimum
     if minima == "any":
@@ -201,7 +201,7 @@ def _tcb_fix(word: str) -> str:
     return "Update BIOS and SEV firmware on the host, and let it report the new TCB."
 
 
-def firmware(case: SnpCase) -> Iterator[Finding]:
+def firmware(case: SnpRuleInput) -> Iterator[Finding]:
     """(11) SEV firmware version: running and committed."""
     want = case.rule.firmware_minimum
     if want == "any":
@@ -226,7 +226,7 @@ def _dotted(version: tuple[int, int, int]) -> str:
     return ".".join(str(part) for part in version)
 
 
-def provisional(case: SnpCase) -> Iterator[Finding]:
+def provisional(case: SnpRuleInput) -> Iterator[Finding]:
     """(12) Current against committed: what is not committed can be rolled back."""
     if case.rule.provisional_firmware == "allow":
         return
@@ -247,7 +247,7 @@ def provisional(case: SnpCase) -> Iterator[Finding]:
         )
 
 
-def mitigations(case: SnpCase) -> Iterator[Finding]:
+def mitigations(case: SnpRuleInput) -> Iterator[Finding]:
     """(13) Mitigation vectors, at launch and now. Reports before version 5 carry none."""
     want = case.rule.mitigations_required
     if want == "any":
@@ -263,7 +263,7 @@ def mitigations(case: SnpCase) -> Iterator[Finding]:
             )
 
 
-def platform_info(case: SnpCase) -> Iterator[Finding]:
+def platform_info(case: SnpRuleInput) -> Iterator[Finding]:
     """(14) PLATFORM_INFO bits that must be set. A name that is not known counts as missing."""
     for name in case.rule.platform_info_required:
         index = PlatformInfoBit.__members__.get(name)
@@ -274,7 +274,7 @@ def platform_info(case: SnpCase) -> Iterator[Finding]:
             )
 
 
-def vmpl(case: SnpCase) -> Iterator[Finding]:
+def vmpl(case: SnpRuleInput) -> Iterator[Finding]:
     """(15) The privilege level that asked for the report."""
     accepted = case.rule.vmpl
     if not accepted:
@@ -284,7 +284,7 @@ def vmpl(case: SnpCase) -> Iterator[Finding]:
         yield finding(PolicyCode.VMPL_MISMATCH, f"VMPL {case.claims.vmpl}; accepted: {names}")
 
 
-def workload(case: SnpCase) -> Iterator[Finding]:
+def workload(case: SnpRuleInput) -> Iterator[Finding]:
     """(16) What runs: the measurement, the ID block, or both. Neither is no policy."""
     measurements, id_blocks = case.rule.measurements, case.rule.id_blocks
     has_id_block = any(case.claims.id_key_digest)
@@ -332,7 +332,7 @@ def _differences(block: IdBlock, claims: SnpClaims) -> Iterator[str]:
         yield f"GUEST_SVN is {claims.guest_svn}, at least {block.guest_svn_minimum} is accepted"
 
 
-def host_data(case: SnpCase) -> Iterator[Finding]:
+def host_data(case: SnpRuleInput) -> Iterator[Finding]:
     """(17) HOST_DATA, the digest of the runtime configuration."""
     accepted = case.rule.host_data
     if accepted != "any":

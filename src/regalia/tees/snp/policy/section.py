@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from regalia.appraisal.policy_doc import Any, Byte, Count, Doc, Vmpl
+from regalia.appraisal.policy_doc import Byte, Count, Doc, Unrestricted, Vmpl
 from regalia.appraisal.policy_words import (
     WORD_MAX,
     any_number,
@@ -60,9 +60,11 @@ class IdBlock(Doc, frozen=True, kw_only=True):
     """
 
     id_key: str  # ID_KEY_DIGEST, 48 bytes
-    author_key: str | Any  # AUTHOR_KEY_DIGEST, 48 bytes; zeros: the ID key stands for itself
-    family_id: str | Any  # 16 bytes
-    image_id: str | Any  # 16 bytes
+    author_key: (
+        str | Unrestricted
+    )  # AUTHOR_KEY_DIGEST, 48 bytes; zeros: the ID key stands for itself
+    family_id: str | Unrestricted  # 16 bytes
+    image_id: str | Unrestricted  # 16 bytes
     guest_svn_minimum: Count
 
 
@@ -70,20 +72,22 @@ class Snp(Doc, frozen=True, kw_only=True):
     """What an SEV-SNP platform must be. A list of accepted values that is empty denies."""
 
     products: list[str]  # Milan needs its chip named in chip_ids, see docs/limitations.md
-    measurements: list[str] | Any  # 48 bytes each
-    host_data: list[str] | Any  # 32 bytes each; SHA-256 of the accepted runtime configurations
-    id_blocks: list[IdBlock] | Any
+    measurements: list[str] | Unrestricted  # 48 bytes each
+    host_data: (
+        list[str] | Unrestricted
+    )  # 32 bytes each; SHA-256 of the accepted runtime configurations
+    id_blocks: list[IdBlock] | Unrestricted
     vmpl: list[Vmpl]
     guest_policy: GuestPolicy
     platform_info_required: list[str]  # names of PLATFORM_INFO bits, e.g. ALIAS_CHECK_COMPLETE
-    tcb_minimum: dict[str, TcbMinimum] | Any  # by product
-    firmware_minimum: FirmwareMinimum | Any
+    tcb_minimum: dict[str, TcbMinimum] | Unrestricted  # by product
+    firmware_minimum: FirmwareMinimum | Unrestricted
     provisional_firmware: Literal["deny", "allow"]  # current TCB above the committed one
-    mitigations_required: Count | Any  # bits of LAUNCH and CURRENT_MIT_VECTOR (report v5)
+    mitigations_required: Count | Unrestricted  # bits of LAUNCH and CURRENT_MIT_VECTOR (report v5)
     report_version_minimum: Count
     signing_keys: list[Literal["vcek", "vlek"]]
-    csp_ids: list[str] | Any  # for VLEK
-    chip_ids: list[str] | Any  # 64 bytes each
+    csp_ids: list[str] | Unrestricted  # for VLEK
+    chip_ids: list[str] | Unrestricted  # 64 bytes each
     revocation: Literal["required", "any"]
 
 

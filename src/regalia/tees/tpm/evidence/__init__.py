@@ -5,13 +5,13 @@ steps; ``enrol`` is how a machine's key comes to be trusted. ``verify_quote`` ch
 against one key; Azure's guests, whose report vouches for the key, use it too.
 """
 
-from regalia.tees.tpm.evidence.anchors import Anchors, PreparedCollateral, TpmCollateral
+from regalia.tees.tpm.evidence.anchors import PreparedCollateral, TpmAnchors, TpmCollateral
 from regalia.tees.tpm.evidence.binding import BoundAk
 from regalia.tees.tpm.evidence.codes import TpmCode
 from regalia.tees.tpm.evidence.document import qualifying_data
 from regalia.tees.tpm.evidence.enrol import begin_enrolment, finish_enrolment
 from regalia.tees.tpm.evidence.keys import (
-    SigningKey,
+    AttestationPublicKey,
     assumed_attestation_key,
     public_key,
     require_attestation_key,
@@ -28,12 +28,12 @@ from regalia.tees.tpm.evidence.verify import GenuineQuote, verify_genuine, verif
 
 __all__ = [
     "ALL_PCRS",
-    "Anchors",
+    "AttestationPublicKey",
     "Authorities",
     "BoundAk",
     "GenuineQuote",
     "PreparedCollateral",
-    "SigningKey",
+    "TpmAnchors",
     "TpmCode",
     "TpmCollateral",
     "VerifiedQuote",

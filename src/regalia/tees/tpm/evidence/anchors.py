@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.pki import Certificate
     from regalia.tees.tpm.evidence.ek import EkChain
     from regalia.tees.tpm.evidence.enrolment import Enrolment
-    from regalia.tees.tpm.evidence.keys import SigningKey
+    from regalia.tees.tpm.evidence.keys import AttestationPublicKey
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Memory:
     """
 
     chains: dict[bytes, KnownChain] = field(default_factory=dict)
-    keys: dict[bytes, tuple[SigningKey, bytes]] = field(default_factory=dict)
+    keys: dict[bytes, tuple[AttestationPublicKey, bytes]] = field(default_factory=dict)
 
     @staticmethod
     def keep(table: dict[bytes, T], key: bytes, value: T) -> T:
@@ -119,7 +119,7 @@ class PreparedCollateral:
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors:
+class TpmAnchors:
     """Where trusted roots come from. Two constructors, no third.
 
     No root is pinned in code: TPM vendors have hundreds, so the operator names those of the TPMs
@@ -132,7 +132,7 @@ class Anchors:
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
-            raise TypeError("use Anchors.production() or Anchors.dangerous_simulated()")
+            raise TypeError("use TpmAnchors.production() or TpmAnchors.dangerous_simulated()")
 
     @classmethod
     def production(cls) -> Self:

@@ -39,7 +39,7 @@ from regalia.tees.tpm.model import UNNAMED, read_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Hardware, Revocation
     from regalia.appraisal.pki import Cache, Certificate
     from regalia.tees.tpm.evidence.anchors import Memory, PreparedCollateral
@@ -92,7 +92,7 @@ def bind_ak(
     *,
     collateral: PreparedCollateral,
     authorities_for: Callable[[AkBinding], Authorities],
-    trail: Trail,
+    check_log: CheckLog,
 ) -> BoundAk:
     """Find who vouches for an AK, and check them.
 
@@ -101,17 +101,17 @@ def bind_ak(
         endorsements: certificates that came along, leaf first, untrusted.
         collateral: with the enrolments.
         authorities_for: roots and collateral for each kind of binding.
-        trail: told of each check.
+        check_log: told of each check.
 
     Raises:
         ParseError: a certificate is malformed.
         AttestationError: AK_UNBOUND, ENROLMENT_MISMATCH, EK_UNSUITABLE, LEAF_BINDING_MISMATCH,
             ROOT_UNTRUSTED, CHAIN_INVALID, CERT_* or CRL_*.
     """
-    trail.enter(checks.AK_BOUND, ak.name.hex(), "enrolled, or certified by an AK root")
+    check_log.begin(checks.AK_BOUND, ak.name.hex(), "enrolled, or certified by an AK root")
     enrolment = collateral.enrolments.get(ak.name)
     if enrolment is not None:
-        trail.enter(checks.EK_CHAIN)
+        check_log.begin(checks.EK_CHAIN)
         authorities = authorities_for(AkBinding.ENROLMENT)
         return _by_enrolment(enrolment, endorsements, collateral.memory, authorities)
     authorities = authorities_for(AkBinding.AK_CERTIFICATE)
@@ -119,7 +119,7 @@ def bind_ak(
         cache = authorities.at.cache
         leaf, *came = (cache.certificate_of_evidence(der, what="AK chain") for der in endorsements)
         if leaf.spki == spki(ak.key):
-            trail.enter(checks.AK_CERTIFICATE, str(leaf))
+            check_log.begin(checks.AK_CERTIFICATE, str(leaf))
             return _by_certificate(leaf, came, authorities)
     raise AttestationError(
         TpmCode.AK_UNBOUND,

@@ -41,7 +41,7 @@ _SCHEMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKey:
+class AttestationPublicKey:
     """The public half of an AK, with the one scheme and hash that it signs with."""
 
     key: PublicKey
@@ -76,7 +76,7 @@ def spki(key: PublicKey) -> bytes:
     )
 
 
-def require_attestation_key(public: PublicArea) -> SigningKey:
+def require_attestation_key(public: PublicArea) -> AttestationPublicKey:
     """The public area is that of an AK: restricted, signing, bound to its TPM, one scheme.
 
     It still says nothing about *whose* TPM: anybody can write such a public area.
@@ -98,7 +98,7 @@ def require_attestation_key(public: PublicArea) -> SigningKey:
     for use, hash_alg in (("scheme", scheme.hash_alg), ("name", public.name_alg)):
         if hash_alg is HashAlg.SHA1:
             raise AttestationError(TpmCode.TPM_WEAK_HASH, f"the AK's {use} uses SHA-1")
-    return SigningKey(public_key(public), alg, scheme.hash_alg)
+    return AttestationPublicKey(public_key(public), alg, scheme.hash_alg)
 
 
 def assumed_attestation_key(key: PublicKey, alg: SignatureAlg, hash_alg: HashAlg) -> PublicArea:

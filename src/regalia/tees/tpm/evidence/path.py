@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import Scheme, chain_invalid, require_valid_at
 from regalia.appraisal.pki.certificates import require_ca
-from regalia.appraisal.revocation import known_by, lists_of, worst
+from regalia.appraisal.revocation import lists_of, revocation_status, weakest
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.claims import Revocation
     from regalia.appraisal.pki import Cache, Certificate
 
@@ -29,19 +29,19 @@ SCHEMES = frozenset(Scheme) - {Scheme.OTHER}
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Who may vouch for a certificate of a TPM, and in which circumstances.
+    """Who may vouch for a certificate of a TPM, and in which context.
 
     Attributes:
         roots: DER, of the verifier's operator. A path ends in one of them.
         intermediates: DER, of the operator; more may come along with a leaf.
         crls: DER, of any of these issuers.
-        at: the circumstances of the check.
+        at: the context of the check.
     """
 
     roots: tuple[bytes, ...]
     intermediates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
-    at: Circumstances
+    at: AppraisalContext
 
 
 def find_path(
@@ -135,7 +135,7 @@ def check_revocation(
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
     """
     pairs = zip((leaf, *path), path, strict=False)
-    return worst(*(_revocation(child, issuer, authorities) for child, issuer in pairs))
+    return weakest(*(_revocation(child, issuer, authorities) for child, issuer in pairs))
 
 
 def _revocation(child: Certificate, issuer: Certificate, authorities: Authorities) -> Revocation:
@@ -147,4 +147,4 @@ def _revocation(child: Certificate, issuer: Certificate, authorities: Authoritie
         lambda: lists_of(issuer, (child,), authorities.crls, schemes=SCHEMES, cache=at.cache),
         held=authorities.crls,
     )
-    return known_by(own, issuer, at)
+    return revocation_status(own, issuer, at)

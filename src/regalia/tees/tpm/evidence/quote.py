@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki.schemes import RSA_BITS_MIN
 from regalia.core.errors import AttestationError
@@ -37,8 +37,8 @@ from regalia.tees.tpm.evidence.wire import EcdsaSignature, parse_quote, parse_si
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from regalia.appraisal.check_log import Trail
-    from regalia.tees.tpm.evidence.keys import SigningKey
+    from regalia.appraisal.check_log import CheckLog
+    from regalia.tees.tpm.evidence.keys import AttestationPublicKey
     from regalia.tees.tpm.evidence.wire import Quote, Signature
 
 PCR_COUNT = 24  # registers of the PC Client Platform TPM Profile
@@ -76,10 +76,10 @@ def verify_quote(  # noqa: PLR0913 - one quote, and everything that it is held t
     signature: bytes,
     pcrs: Mapping[HashAlg, Mapping[int, bytes]],
     *,
-    key: SigningKey,
+    key: AttestationPublicKey,
     expected_data: bytes,
     selection: Mapping[HashAlg, frozenset[int]],
-    trail: Trail = SILENT,
+    check_log: CheckLog = NO_LOG,
 ) -> VerifiedQuote:
     """Check one quote against the key that must have made it.
 
@@ -90,30 +90,32 @@ def verify_quote(  # noqa: PLR0913 - one quote, and everything that it is held t
         key: the AK. Its scheme and hash are not taken from the signature.
         expected_data: what extraData must be; not empty, not all zero.
         selection: banks and registers that the quote must cover, exactly.
-        trail: told of each check.
+        check_log: told of each check.
 
     Raises:
         ParseError: MALFORMED or TRAILING_DATA.
         AttestationError: AK_SCHEME_MISMATCH, TPM_WEAK_HASH, SIGNATURE_INVALID, NONCE_MISMATCH,
             NONCE_WELL_KNOWN, QUOTE_SELECTION or QUOTE_PCR_MISMATCH.
     """
-    quote = verify_quote_signature(quoted, signature, key=key, trail=trail)  # (1) (2) (3)
-    check_extra_data(quote, expected_data, trail)  # (4)
-    return verify_quoted_pcrs(quote, pcrs, key=key, selection=selection, trail=trail)  # (5) (6)
+    quote = verify_quote_signature(quoted, signature, key=key, check_log=check_log)  # (1) (2) (3)
+    check_extra_data(quote, expected_data, check_log)  # (4)
+    return verify_quoted_pcrs(
+        quote, pcrs, key=key, selection=selection, check_log=check_log
+    )  # (5) (6)
 
 
 def verify_quote_signature(
-    quoted: bytes, signature: bytes, *, key: SigningKey, trail: Trail = SILENT
+    quoted: bytes, signature: bytes, *, key: AttestationPublicKey, check_log: CheckLog = NO_LOG
 ) -> Quote:
     """Checks 1 to 3 of a quote: the key's, of unknown age. Raises as ``verify_quote``."""
-    trail.enter(checks.FORMAT, wanted="TPMS_ATTEST of a quote")
+    check_log.begin(checks.FORMAT, wanted="TPMS_ATTEST of a quote")
     quote = parse_quote(quoted)  # (1)
     parsed = parse_signature(signature)
-    trail.enter(checks.SCHEME)
-    if trail is not SILENT:
-        trail.note(_scheme(parsed.alg, parsed.hash_alg), _scheme(key.alg, key.hash_alg))
+    check_log.begin(checks.SCHEME)
+    if check_log is not NO_LOG:
+        check_log.note(_scheme(parsed.alg, parsed.hash_alg), _scheme(key.alg, key.hash_alg))
     _check_scheme(parsed, key)  # (2)
-    trail.enter(checks.QUOTE_SIGNATURE)
+    check_log.begin(checks.QUOTE_SIGNATURE)
     _check_signature(quoted, parsed, key)  # (3)
     return quote
 
@@ -122,19 +124,19 @@ def verify_quoted_pcrs(
     quote: Quote,
     pcrs: Mapping[HashAlg, Mapping[int, bytes]],
     *,
-    key: SigningKey,
+    key: AttestationPublicKey,
     selection: Mapping[HashAlg, frozenset[int]],
-    trail: Trail = SILENT,
+    check_log: CheckLog = NO_LOG,
 ) -> VerifiedQuote:
     """Checks 5 and 6 of a quote whose signature was verified; it may be a replay.
 
     ``verify_quote`` is the whole walk. Raises as it does.
     """
-    trail.enter(checks.SELECTION)
-    if trail is not SILENT:
-        trail.note(_banks(quote), _wanted(selection))
+    check_log.begin(checks.SELECTION)
+    if check_log is not NO_LOG:
+        check_log.note(_banks(quote), _wanted(selection))
     _check_selection(quote, pcrs, selection)  # (5)
-    trail.enter(checks.PCR_DIGEST, quote.pcr_digest.hex())
+    check_log.begin(checks.PCR_DIGEST, quote.pcr_digest.hex())
     _check_sizes(pcrs)
     values = b"".join(
         chain.from_iterable(map(pcrs[bank.alg].__getitem__, bank.pcrs) for bank in quote.selection)
@@ -149,7 +151,7 @@ def verify_quoted_pcrs(
     return VerifiedQuote(quote, MappingProxyType(frozen), _MINT)
 
 
-def _check_scheme(signature: Signature, key: SigningKey) -> None:
+def _check_scheme(signature: Signature, key: AttestationPublicKey) -> None:
     if HashAlg.SHA1 in (signature.hash_alg, key.hash_alg):
         raise AttestationError(TpmCode.TPM_WEAK_HASH, "the quote is signed over SHA-1")
     if (signature.alg, signature.hash_alg) != (key.alg, key.hash_alg):
@@ -160,7 +162,7 @@ def _check_scheme(signature: Signature, key: SigningKey) -> None:
         )
 
 
-def _check_signature(quoted: bytes, signature: Signature, key: SigningKey) -> None:
+def _check_signature(quoted: bytes, signature: Signature, key: AttestationPublicKey) -> None:
     """(3) Over the bytes as received, not as encoded again."""
     digest = _HASHES[key.hash_alg]
     try:
@@ -207,13 +209,13 @@ def require_chosen(report_data: bytes) -> None:
         )
 
 
-def check_extra_data(quote: Quote, expected: bytes, trail: Trail) -> None:
+def check_extra_data(quote: Quote, expected: bytes, check_log: CheckLog) -> None:
     """(4) An empty or zero expectation would accept a quote that anybody can have.
 
     Raises:
         AttestationError: NONCE_MISMATCH or NONCE_WELL_KNOWN.
     """
-    trail.enter(checks.NONCE, quote.extra_data.hex(), expected.hex())
+    check_log.begin(checks.NONCE, quote.extra_data.hex(), expected.hex())
     if not any(expected):
         raise AttestationError(
             AttestCode.NONCE_WELL_KNOWN, "the expected qualifying data is zero: no challenge"

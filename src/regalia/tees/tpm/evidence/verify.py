@@ -42,13 +42,13 @@ from regalia.tees.tpm.evidence.quote import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from regalia.appraisal.appraisal_context import Circumstances
-    from regalia.appraisal.check_log import Trail
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.pki import Cache
     from regalia.tees.boot.claims import BootFacts
-    from regalia.tees.tpm.evidence.anchors import Anchors, PreparedCollateral
+    from regalia.tees.tpm.evidence.anchors import PreparedCollateral, TpmAnchors
     from regalia.tees.tpm.evidence.binding import BoundAk
-    from regalia.tees.tpm.evidence.keys import SigningKey
+    from regalia.tees.tpm.evidence.keys import AttestationPublicKey
     from regalia.tees.tpm.evidence.layout import HashAlg
     from regalia.tees.tpm.evidence.quote import VerifiedQuote
     from regalia.tees.tpm.evidence.wire import Quote
@@ -78,10 +78,10 @@ class GenuineQuote:
 def verify_tpm(
     evidence: Evidence,
     *,
-    anchors: Anchors,
+    anchors: TpmAnchors,
     collateral: PreparedCollateral,
     report_data: bytes,
-    at: Circumstances,
+    at: AppraisalContext,
 ) -> TpmClaims:
     """Turn raw evidence into claims, or refuse at the first check that fails.
 
@@ -90,7 +90,7 @@ def verify_tpm(
         anchors: whose roots are trusted.
         collateral: the operator's roots, lists and enrolments.
         report_data: what the quote must be bound to, 64 bytes; ``Binding.report_data()``.
-        at: the circumstances of the appraisal.
+        at: the context of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
@@ -100,45 +100,47 @@ def verify_tpm(
     expected = qualifying_data(report_data)
     require_chosen(report_data)
     genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    check_extra_data(genuine.verified.quote, expected, at.trail)  # (9)
+    check_extra_data(genuine.verified.quote, expected, at.check_log)  # (9)
     return claims_of(evidence, genuine)
 
 
 def verify_genuine(
-    evidence: Evidence, *, anchors: Anchors, collateral: PreparedCollateral, at: Circumstances
+    evidence: Evidence, *, anchors: TpmAnchors, collateral: PreparedCollateral, at: AppraisalContext
 ) -> GenuineQuote:
     """Checks 1 to 8. The result proves no freshness: a replay passes. Raises as ``verify_tpm``."""
-    trail = at.trail
+    check_log = at.check_log
     document = parse_tpm_quote(evidence.report)  # (1)
     memory = collateral.memory
-    trail.enter(checks.AK, wanted="restricted, sign, fixedTPM, fixedParent, not decrypt")
-    key, name = memory.keys.get(document.ak_public) or _attestation_key(document.ak_public, trail)
+    check_log.begin(checks.AK, wanted="restricted, sign, fixedTPM, fixedParent, not decrypt")
+    key, name = memory.keys.get(document.ak_public) or _attestation_key(
+        document.ak_public, check_log
+    )
     quote = verify_quote_signature(  # (1) (3)
-        document.quoted, document.signature, key=key, trail=trail
+        document.quoted, document.signature, key=key, check_log=check_log
     )
     ak = bind_ak(  # (4)
         Ak(name, key.key),
         evidence.endorsements,
         collateral=collateral,
         authorities_for=_authorities(anchors, collateral, at),
-        trail=trail,
+        check_log=check_log,
     )
     memory.keep(memory.keys, document.ak_public, (key, name))
-    _check_reset_count(quote, ak, trail)  # (5)
+    _check_reset_count(quote, ak, check_log)  # (5)
     bank = _bank(document.pcrs)
     verified = verify_quoted_pcrs(  # (6) (7)
-        quote, document.pcrs, key=key, selection={bank: ALL_PCRS}, trail=trail
+        quote, document.pcrs, key=key, selection={bank: ALL_PCRS}, check_log=check_log
     )
     if evidence.event_log:
-        trail.enter(checks.EVENT_LOG, f"{len(evidence.event_log)} bytes")
+        check_log.begin(checks.EVENT_LOG, f"{len(evidence.event_log)} bytes")
     boot = _boot(evidence.event_log, verified, bank, at.cache)  # (8)
     return GenuineQuote(verified, bank, name, ak, _hardware(anchors, ak), boot, _MINT)
 
 
-def _attestation_key(ak_public: bytes, trail: Trail) -> tuple[SigningKey, bytes]:
+def _attestation_key(ak_public: bytes, check_log: CheckLog) -> tuple[AttestationPublicKey, bytes]:
     """(1) (2) The key that is said to have signed, and its name."""
     public = parse_public(ak_public)
-    trail.note(f"objectAttributes {public.attributes:#010x}")
+    check_log.note(f"objectAttributes {public.attributes:#010x}")
     return require_attestation_key(public), public.name
 
 
@@ -151,7 +153,7 @@ def _boot(log: bytes, verified: VerifiedQuote, bank: HashAlg, cache: Cache) -> B
 
 
 def _authorities(
-    anchors: Anchors, prepared: PreparedCollateral, at: Circumstances
+    anchors: TpmAnchors, prepared: PreparedCollateral, at: AppraisalContext
 ) -> Callable[[AkBinding], Authorities]:
     collateral = prepared.collateral
     roots = {AkBinding.ENROLMENT: anchors.ek_roots, AkBinding.AK_CERTIFICATE: anchors.ak_roots}
@@ -163,10 +165,10 @@ def _authorities(
     )
 
 
-def _check_reset_count(quote: Quote, ak: BoundAk, trail: Trail) -> None:
+def _check_reset_count(quote: Quote, ak: BoundAk, check_log: CheckLog) -> None:
     """(5) Part 1, 36.3: it only grows, until somebody with authority clears the TPM."""
     enrolled = ak.enrolled_reset_count
-    trail.enter(checks.RESET_COUNT, str(quote.reset_count), f"at least {enrolled or 0}")
+    check_log.begin(checks.RESET_COUNT, str(quote.reset_count), f"at least {enrolled or 0}")
     if enrolled is not None and quote.reset_count < enrolled:
         raise AttestationError(
             TpmCode.TPM_RESET_COUNT,
@@ -183,7 +185,7 @@ def _bank(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> HashAlg:
     return next(iter(pcrs))
 
 
-def _hardware(anchors: Anchors, ak: BoundAk) -> Hardware:
+def _hardware(anchors: TpmAnchors, ak: BoundAk) -> Hardware:
     if Hardware.SIMULATED in {anchors.hardware, ak.hardware}:
         return Hardware.SIMULATED
     return Hardware.GENUINE

@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class TpmCase:
+class TpmRuleInput:
     """What every rule here looks at."""
 
     rule: Tpm
     claims: TpmClaims
 
 
-TpmRule = Callable[[TpmCase], Iterator[Finding]]
+TpmRule = Callable[[TpmRuleInput], Iterator[Finding]]
 
 
 def tpm_findings(rule: Tpm, claims: TpmClaims) -> Iterator[Finding]:
     """All findings about the platform, in the order of the rules."""
-    case = TpmCase(rule, claims)
+    case = TpmRuleInput(rule, claims)
     for each in TPM_RULES:
         yield from each(case)
 
 
-def binding(case: TpmCase) -> Iterator[Finding]:
+def binding(case: TpmRuleInput) -> Iterator[Finding]:
     """(a) Who vouches for the attestation key."""
     accepted: list[str] = list(case.rule.bindings)
     if not accepted:
@@ -47,7 +47,7 @@ def binding(case: TpmCase) -> Iterator[Finding]:
         )
 
 
-def revocation(case: TpmCase) -> Iterator[Finding]:
+def revocation(case: TpmRuleInput) -> Iterator[Finding]:
     """(b) Whether CRLs were checked."""
     if case.rule.revocation != "any" and case.claims.revocation is Revocation.UNKNOWN:
         yield finding(
@@ -55,7 +55,7 @@ def revocation(case: TpmCase) -> Iterator[Finding]:
         )
 
 
-def machine(case: TpmCase) -> Iterator[Finding]:
+def machine(case: TpmRuleInput) -> Iterator[Finding]:
     """(c) Enrolled machines, by their EK."""
     accepted, have = case.rule.eks, case.claims.ek.hex()
     if accepted == "any":
@@ -70,7 +70,7 @@ def machine(case: TpmCase) -> Iterator[Finding]:
         )
 
 
-def manufacturer(case: TpmCase) -> Iterator[Finding]:
+def manufacturer(case: TpmRuleInput) -> Iterator[Finding]:
     """(d) Who made the TPM."""
     accepted, have = case.rule.manufacturers, case.claims.manufacturer
     if accepted == "any":
@@ -85,7 +85,7 @@ def manufacturer(case: TpmCase) -> Iterator[Finding]:
         )
 
 
-def firmware(case: TpmCase) -> Iterator[Finding]:
+def firmware(case: TpmRuleInput) -> Iterator[Finding]:
     """(e) The TPM's firmware, whose numbers only mean something within one make."""
     minima = case.rule.firmware_minimum
     if minima == "any":
@@ -105,7 +105,7 @@ def firmware(case: TpmCase) -> Iterator[Finding]:
         )
 
 
-def same_boot(case: TpmCase) -> Iterator[Finding]:
+def same_boot(case: TpmRuleInput) -> Iterator[Finding]:
     """(f) Whether the machine rebooted since it was enrolled."""
     claims = case.claims
     if case.rule.same_boot != "any" and not claims.same_boot:
@@ -117,17 +117,17 @@ def same_boot(case: TpmCase) -> Iterator[Finding]:
         )
 
 
-def workload(case: TpmCase) -> Iterator[Finding]:
+def workload(case: TpmRuleInput) -> Iterator[Finding]:
     """(g) What booted must be held to something."""
     yield from workload_findings(case.rule.pcrs, case.rule.boot)
 
 
-def registers(case: TpmCase) -> Iterator[Finding]:
+def registers(case: TpmRuleInput) -> Iterator[Finding]:
     """(h) Every listed register has an accepted value."""
     yield from register_findings(case.rule.pcrs, case.claims.pcrs, f"{PATH}.pcrs")
 
 
-def boot(case: TpmCase) -> Iterator[Finding]:
+def boot(case: TpmRuleInput) -> Iterator[Finding]:
     """(i) What the event log shows."""
     yield from boot_findings(case.rule.boot, case.claims.boot, f"{PATH}.boot")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from regalia.appraisal.policy_doc import Any, Doc
+from regalia.appraisal.policy_doc import Doc, Unrestricted
 from regalia.appraisal.policy_words import any_text, each, hex_bytes, word
 from regalia.tees.boot.policy.section import Boot, Pcrs, check_boot, check_pcrs
 
@@ -19,9 +19,9 @@ class Tpm(Doc, frozen=True, kw_only=True):
     """
 
     bindings: list[Literal["enrolment", "ak-certificate"]]  # who vouches for the AK
-    eks: list[str] | Any  # SHA-256 of the EK's SubjectPublicKeyInfo: the machines
-    manufacturers: list[str] | Any  # of the EK certificate, such as id:49465800
-    firmware_minimum: dict[str, str] | Any  # by manufacturer: firmwareVersion, 8 bytes
+    eks: list[str] | Unrestricted  # SHA-256 of the EK's SubjectPublicKeyInfo: the machines
+    manufacturers: list[str] | Unrestricted  # of the EK certificate, such as id:49465800
+    firmware_minimum: dict[str, str] | Unrestricted  # by manufacturer: firmwareVersion, 8 bytes
     pcrs: Pcrs
     boot: Boot
     same_boot: Literal["required", "any"]  # not rebooted since the AK was enrolled

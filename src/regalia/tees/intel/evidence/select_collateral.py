@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.tees.intel.evidence.documents import TcbInfoId
     from regalia.tees.intel.evidence.pck import PckFacts
-    from regalia.tees.intel.evidence.prepared import PreparedCollateral, Verified
+    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral, Verified
 
 T = TypeVar("T", TcbInfo, EnclaveIdentity)
 
@@ -64,7 +64,7 @@ def newest(found: Sequence[Verified[T]], now: datetime, what: str) -> Verified[T
     )
 
 
-def require_dated(found: Verified[T], at: Circumstances, what: str) -> Revocation:
+def require_dated(found: Verified[T], at: AppraisalContext, what: str) -> Revocation:
     """Document and signer are in date; a late document counts within the grace, and says so."""
     document, now = found.document, at.now
     require_valid_at(found.signer, now)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.appraisal.appraisal_context import Circumstances
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
@@ -43,7 +43,7 @@ def test_the_moment_has_a_time_zone(machine: CompositeMachine) -> None:
     naive, verifier = machine.now.replace(tzinfo=None), machine.verifier
     spoiled = replace(machine.evidence(machine.all()), report=b"no report")
     for call in (
-        lambda: Circumstances(now=naive, rule=STRICT, cache=Cache()),
+        lambda: AppraisalContext(now=naive, rule=STRICT, cache=Cache()),
         lambda: verifier.verify(spoiled, expected=BINDING, rule=STRICT, now=naive),
         lambda: verifier.verify_cpu(spoiled, report_data=REPORT_DATA, rule=STRICT, now=naive),
         lambda: verifier.verify_device(
@@ -56,8 +56,8 @@ def test_the_moment_has_a_time_zone(machine: CompositeMachine) -> None:
 
 
 def test_they_do_not_change_on_the_way(machine: CompositeMachine) -> None:
-    at = Circumstances(now=machine.now, rule=STRICT, cache=Cache())
-    assert at.trail is SILENT
+    at = AppraisalContext(now=machine.now, rule=STRICT, cache=Cache())
+    assert at.check_log is NO_LOG
     with pytest.raises(FrozenInstanceError):
         at.rule = STRICT.for_devices()  # type: ignore[misc]  # the defect
 

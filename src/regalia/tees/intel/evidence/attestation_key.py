@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.check_log import SILENT
+from regalia.appraisal.check_log import NO_LOG
 from regalia.crypto.sign import SignCode
 from regalia.tees.intel.evidence import checks
 from regalia.tees.intel.evidence.chain import verify_pck
@@ -21,7 +21,7 @@ from regalia.tees.intel.evidence.wire import POINT_SIZE, VERSION_SGX
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from regalia.appraisal.appraisal_context import Circumstances
+    from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.tees.intel.evidence.anchors import IntelAnchors
     from regalia.tees.intel.evidence.bodies import EnclaveReport
     from regalia.tees.intel.evidence.chain import PckPath
@@ -45,15 +45,15 @@ class CertifiedKey:
             raise TypeError("a certified key comes from certify")
 
 
-def certify(parts: QuoteParts, *, anchors: IntelAnchors, at: Circumstances) -> CertifiedKey:
-    """Checks 2 to 4. A trail gets to see them made, whatever the cache knows.
+def certify(parts: QuoteParts, *, anchors: IntelAnchors, at: AppraisalContext) -> CertifiedKey:
+    """Checks 2 to 4. A check log sees them made, whatever the cache knows.
 
     Raises:
         ParseError: the certification is malformed.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, LEAF_BINDING_MISMATCH, SIGNATURE_INVALID
             or QE_BINDING_MISMATCH.
     """
-    if at.trail is not SILENT:
+    if at.check_log is not NO_LOG:
         return _certify(parts, anchors, at)
     layout = "intel certification v3" if parts.version == VERSION_SGX else "intel certification"
     return at.cache.derived(
@@ -65,13 +65,15 @@ def certify(parts: QuoteParts, *, anchors: IntelAnchors, at: Circumstances) -> C
     )
 
 
-def _certify(parts: QuoteParts, anchors: IntelAnchors, at: Circumstances) -> CertifiedKey:
-    trail = at.trail
+def _certify(parts: QuoteParts, anchors: IntelAnchors, at: AppraisalContext) -> CertifiedKey:
+    check_log = at.check_log
     qe = parts.read()
-    trail.enter(checks.PCK_CHAIN)  # (2)
+    check_log.begin(checks.PCK_CHAIN)  # (2)
     pck = verify_pck(qe.pck_chain, anchors=anchors, cache=at.cache)
-    trail.note(f"PPID {pck.facts.ppid.hex()}, by {pck.authority.common_name}", "the pinned root")
-    trail.enter(checks.QE_REPORT)  # (3)
+    check_log.note(
+        f"PPID {pck.facts.ppid.hex()}, by {pck.authority.common_name}", "the pinned root"
+    )
+    check_log.begin(checks.QE_REPORT)  # (3)
     require_raw_signature(
         pck.key,
         qe.qe_report_signature,
@@ -79,7 +81,7 @@ def _certify(parts: QuoteParts, anchors: IntelAnchors, at: Circumstances) -> Cer
         code=SignCode.SIGNATURE_INVALID,
         what="QE report",
     )
-    trail.enter(checks.ATTESTATION_KEY, qe.qe_report.report_data.hex())  # (4)
+    check_log.begin(checks.ATTESTATION_KEY, qe.qe_report.report_data.hex())  # (4)
     require_attestation_key(qe)
     return CertifiedKey(
         p256_point(qe.attestation_key, what="attestation key"), qe.qe_report, pck, _MINT
