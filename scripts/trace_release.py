@@ -10,7 +10,7 @@ the response. Setup, the challenge, the evidence's making and HTTP are not in it
 finds empty caches, so that everything that a cache saves later on (certificate parsing, signature
 checks, ``pki``) is counted. Every thread that starts meanwhile is traced too.
 
-What is counted, of the product's own source only (``testing`` and ``demo`` are not):
+What is counted, of the product's own source only (the simulators and the demo are not):
 
 files      that hold at least one function that was called.
 functions  that were called, distinct by file and qualified name. Lambdas and comprehensions have
@@ -63,13 +63,12 @@ if TYPE_CHECKING:
 SPINE = {
     "service": "broker/service.py",
     "appraise": "broker/appraise.py",
-    "verifier": "attest/verifier.py",
-    "composite": "attest/composite.py",
-    "the TEE's verify": "attest/snp/verify.py",
-    "the TEE's rules": "policy/rules_snp.py",
+    "verifier": "verifier/verifier.py",
+    "composite": "verifier/composite.py",
+    "the TEE's verify": "tees/snp/evidence/verify.py",
+    "the TEE's rules": "tees/snp/policy/rules.py",
     "evaluate": "policy/evaluate.py",
 }
-NOT_PRODUCT = ("testing/*", "demo/*")
 
 PACKAGE = Path(regalia.__file__).parent
 HARNESS = Path(__file__).parents[1] / "tests" / "broker" / "harness.py"
@@ -167,8 +166,6 @@ def product_function(code: CodeType) -> Function | None:
     if not code.co_flags & inspect.CO_OPTIMIZED or not path.is_relative_to(PACKAGE):
         return None  # the body of a module or of a class; or not of this package
     file = path.relative_to(PACKAGE).as_posix()
-    if any(fnmatchcase(file, pattern) for pattern in NOT_PRODUCT):
-        return None
     if code.co_name.startswith("<"):
         return Function(file, code.co_qualname, 0, 0, 0)
     first = code.co_firstlineno
