@@ -178,7 +178,13 @@ def device_names(devices: Iterable[DeviceClaims]) -> list[str]:
 
 
 def release_info(*, model_id: str, lease_id: str, record_index: int) -> bytes:
-    """HPKE info string of a released key: ties the ciphertext to model, lease and log entry."""
+    """HPKE info string of a released key: ties the ciphertext to model, lease and log entry.
+
+    Args:
+        model_id: of the model whose key is released, in text form.
+        lease_id: of the lease that goes with it.
+        record_index: of the record in the log.
+    """
     return canonical_json(
         {
             "format": "regalia/released-key/v1",
