@@ -92,7 +92,13 @@ def status_of(error: RegaliaError) -> int:
 
 
 def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starlette:
-    """The ASGI application."""
+    """The ASGI application.
+
+    Args:
+        broker: decides.
+        metrics: counts.
+        limits: of requests, in bytes and numbers.
+    """
     edge = _Edge(broker, metrics, limits, _Gate(limits))
     return Starlette(
         routes=[

@@ -74,10 +74,20 @@ class Watch(Protocol):
     """Sees how long steps take and what was decided. Never sees a secret."""
 
     def stage(self, name: str, seconds: float) -> None:
-        """One step took this long."""
+        """One step took this long.
+
+        Args:
+            name: of the step.
+            seconds: that it took.
+        """
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """A release or a denial was logged."""
+        """A release or a denial was logged.
+
+        Args:
+            decision: ``release`` or ``denial``.
+            codes: of the reasons; empty for a release.
+        """
 
 
 @dataclass(frozen=True, slots=True)

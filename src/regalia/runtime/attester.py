@@ -30,6 +30,10 @@ SIMULATED_BANNER = (
 def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> EvidenceSource:
     """Load the one evidence source that the configuration names.
 
+    Args:
+        section: names the source, with its options.
+        dangerous_simulated_tee: whether the configuration allows simulated evidence.
+
     Raises:
         UsageError: PLUGIN_UNKNOWN, or DANGEROUS_NOT_ALLOWED for a simulated source.
         LocalError: EVIDENCE_SOURCE_UNUSABLE.
@@ -70,7 +74,13 @@ class Attester:
             ) from exc
 
     def for_release(self, *, challenge: bytes, audience: str, policy_id: PolicyId) -> Evidence:
-        """Evidence for the broker, over the release key."""
+        """Evidence for the broker, over the release key.
+
+        Args:
+            challenge: the broker's, 32 bytes.
+            audience: the broker's name.
+            policy_id: of the policy that the broker named.
+        """
         return self._collect(
             Binding(
                 role=Role.RELEASE,
@@ -87,7 +97,13 @@ class Attester:
     def for_client(
         self, challenge: bytes, *, model_version: int, release: LogProof | None
     ) -> ServingEvidence:
-        """Evidence for a client, over the key that requests are sealed to."""
+        """Evidence for a client, over the key that requests are sealed to.
+
+        Args:
+            challenge: the client's, 32 bytes.
+            model_version: of the model that is served.
+            release: proof of the release that gave the key; None without a log.
+        """
         serving, wrap = self.keys.serving.public_key, self.keys.wrap_public
         binding = serving_binding(
             challenge, serving, wrap, self.model_id, model_version=model_version

@@ -108,6 +108,10 @@ def load_config(path: Path) -> ServeConfig:
 def load_measured(config: ServeConfig, beside: Path) -> tuple[RuntimeConfig, bytes]:
     """Read the measured configuration, whose path is relative to the folder ``beside``.
 
+    Args:
+        config: names the file.
+        beside: the folder of the configuration.
+
     Returns:
         The parsed configuration and its exact bytes.
 

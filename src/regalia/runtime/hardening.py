@@ -65,7 +65,11 @@ def _read(path: Path) -> str | None:
 
 
 def core_dumps_off() -> Check:
-    """RLIMIT_CORE 0, soft and hard, and an empty coredump_filter. Fatal if refused."""
+    """RLIMIT_CORE 0, soft and hard, and an empty coredump_filter. Fatal if refused.
+
+    Raises:
+        LocalError: the kernel refuses.
+    """
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError) as exc:
@@ -155,6 +159,9 @@ def not_dumpable() -> Check:
     """No core, no ptrace and no /proc/PID/mem for the same user. Fatal if refused.
 
     Set last: execve and a change of user reset it.
+
+    Raises:
+        LocalError: the kernel refuses.
     """
     if not _prctl(PR_SET_DUMPABLE, 0) or _LIBC.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise LocalError(RuntimeCode.HARDENING_FAILED, "PR_SET_DUMPABLE 0 is refused")

@@ -89,6 +89,7 @@ class Runtime:
 
         Raises:
             RegaliaError: a step refused, or LEASE_LOST. Keys and weights are wiped by then.
+            KeyAccessError: LEASE_LOST.
         """
         with ExitStack() as cleanup:
             cleanup.callback(self._end)
