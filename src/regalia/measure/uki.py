@@ -72,6 +72,10 @@ class UkiMeasurement:
 def measure_uki(image: PeImage, boot: UkiBoot) -> UkiMeasurement:
     """Compute the registers.
 
+    Args:
+        image: raw, untrusted.
+        boot: how the machine will boot it.
+
     Raises:
         ParseError: NOT_A_UKI, UKI_UNPREDICTABLE, or MALFORMED.
         UsageError: STUB_VERSION_UNKNOWN or BAD_USAGE.
@@ -98,7 +102,12 @@ def measure_uki(image: PeImage, boot: UkiBoot) -> UkiMeasurement:
 
 
 def authenticode(image: PeImage, bank: Bank) -> bytes:
-    """The digest of an image that UEFI firmware measures, and that Secure Boot signatures cover."""
+    """The digest of an image that UEFI firmware measures, and that Secure Boot signatures cover.
+
+    Args:
+        image: raw, untrusted.
+        bank: whose hash is used.
+    """
     return bank.digest(*image.authenticode_parts())
 
 

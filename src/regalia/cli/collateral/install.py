@@ -43,7 +43,13 @@ class Expected:
     site: str
 
     def verify(self, data: bytes, floor: Floor, now: datetime) -> VerifiedBundle:
-        """``verify_bundle`` without grace. Raises RegaliaError."""
+        """``verify_bundle`` without grace. Raises RegaliaError.
+
+        Args:
+            data: a bundle, raw, untrusted.
+            floor: the serial number that is installed.
+            now: aware.
+        """
         from regalia.appraisal.collateral_rule import NO_GRACE
         from regalia.verifier.collateral import verify_bundle
 
@@ -68,6 +74,14 @@ def import_bundle(
     as_json: bool,
 ) -> None:
     """Verify and install.
+
+    Args:
+        path: of the bundle.
+        into: the folder to install into.
+        signers: public keys of those who may have signed it.
+        threshold: how many of them must have.
+        name: of the site that it must be for.
+        as_json: print for programs.
 
     Raises:
         UsageError: nobody is named who may have signed it, or no site.
@@ -175,7 +189,12 @@ def _report(
 
 
 def changed(old: tuple[Item, ...], new: tuple[Item, ...]) -> list[tuple[str, str, str, str]]:
-    """(kind, name, old, new) of every entry that is not the same in both; a dash is no entry."""
+    """(kind, name, old, new) of every entry that is not the same in both; a dash is no entry.
+
+    Args:
+        old: entries that are installed.
+        new: entries of the bundle.
+    """
     before = {(item.kind.value, item.name): item for item in old}
     after = {(item.kind.value, item.name): item for item in new}
     return [

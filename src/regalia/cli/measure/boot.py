@@ -105,7 +105,12 @@ def measure_uki_file(options: UkiOptions) -> None:
 
 
 def measure_eif_file(path: Path, *, as_json: bool) -> None:
-    """Compute PCR 0, 1, 2 and 8."""
+    """Compute PCR 0, 1, 2 and 8.
+
+    Args:
+        path: of the image.
+        as_json: print for programs.
+    """
     pcrs = measure_eif(parse_eif(read_file(path, limit=EIF_LIMIT))).pcrs
     if as_json:
         show_json({"ok": True, "pcrs": {str(pcr): value.hex() for pcr, value in pcrs.items()}})
@@ -118,7 +123,13 @@ def measure_eif_file(path: Path, *, as_json: bool) -> None:
 def measure_tdvf_file(
     path: Path, order: Literal["interleaved", "two-steps"], *, as_json: bool
 ) -> None:
-    """Compute MRTD."""
+    """Compute MRTD.
+
+    Args:
+        path: of the firmware.
+        order: in which pages are added and extended.
+        as_json: print for programs.
+    """
     image = parse_ovmf(read_file(path, limit=FIRMWARE_LIMIT))
     value = tdx_mrtd(image, PageOrder(order)).hex()
     if as_json:
