@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import regalia
+import regalia_demo
+import regalia_testing
 from regalia.core.errors import Code
 
 HEAD = """# Codes
@@ -40,6 +42,8 @@ OPTIONAL = (
     "regalia.cli.measure.snp",
     "regalia_testing.tees.nvidia.rim_xml",
     "regalia_testing.strategies",
+    "regalia_testing.__main__",
+    "regalia_demo.__main__",
     "regalia_testing.tees.tpm.bench",
     "regalia.__main__",
 )
@@ -47,10 +51,11 @@ TABLE = "| code | why it matters | what to do |\n|---|---|---|\n"
 
 
 def all_codes() -> list[type[Code]]:
-    """Import every module of the package and collect the code enumerations."""
-    for module in pkgutil.walk_packages(regalia.__path__, "regalia."):
-        if not module.name.startswith(OPTIONAL):
-            importlib.import_module(module.name)
+    """Import every module of the three distributions and collect the code enumerations."""
+    for package in (regalia, regalia_testing, regalia_demo):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.startswith(OPTIONAL):
+                importlib.import_module(module.name)
     return sorted(Code.__subclasses__(), key=lambda kind: (kind.__module__, kind.__name__))
 
 

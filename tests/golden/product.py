@@ -13,41 +13,41 @@ from typing import TYPE_CHECKING, Any
 from regalia.cli.main import cli, run
 from regalia.core.errors import RegaliaError
 from regalia.core.types import ModelId
-from regalia.formats.evidence import Evidence, Tee, device_nonce, devices_digest
-from regalia.formats.policy import parse_release_policy
-from regalia.formats.serving import HPKE_KEY_SIZE, ServingEvidence
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.condition_fields import CLIENT_FIELDS, RELEASE_FIELDS, release_values
+from regalia.policy.documents import parse_release_policy
 from regalia.policy.ear import device_submod, refused_submod, submod
 from regalia.policy.explain import explain_verdict, platform_statements, statements
 from regalia.policy.pin import OwnerChoices, pin_client, pin_lone_devices, pin_release
 from regalia.policy.platform import PlatformRules
 from regalia.policy.wildcards import platform_wildcards, wildcards
-from regalia.testing.azure import SimulatedAzure
-from regalia.testing.azure_knobs import AzureKnobs
-from regalia.testing.intel import SimulatedIntel
-from regalia.testing.intel_knobs import IntelKnobs
-from regalia.testing.nitro import SimulatedNitro
-from regalia.testing.nitro_knobs import NitroKnobs
-from regalia.testing.nvidia import SimulatedDevices
-from regalia.testing.nvidia_knobs import DeviceKnobs
-from regalia.testing.policy_azure import (
+from regalia.wire.evidence import Evidence, Tee, device_nonce, devices_digest
+from regalia.wire.serving import HPKE_KEY_SIZE, ServingEvidence
+from regalia_testing.policy_defects import DEFECTS as SNP_DEFECTS
+from regalia_testing.policy_scene import MODEL, OWNER, Scene
+from regalia_testing.tees.azure.defects import AzureDefects
+from regalia_testing.tees.azure.policy import (
     AZURE_DEFECTS,
     AZURE_TDX_DEFECTS,
     azure_snp_scene,
     azure_tdx_scene,
 )
-from regalia.testing.policy_defects import DEFECTS as SNP_DEFECTS
-from regalia.testing.policy_devices import DEVICE_DEFECTS, gpu_claims, with_gpus
-from regalia.testing.policy_intel import SGX_DEFECTS, TDX_DEFECTS, sgx_scene, tdx_scene
-from regalia.testing.policy_nitro import NITRO_DEFECTS, nitro_scene
-from regalia.testing.policy_scene import MODEL, OWNER, Scene
-from regalia.testing.policy_tpm import TPM_DEFECTS, tpm_scene
-from regalia.testing.snp import SimulatedPlatform
-from regalia.testing.snp_authority import AuthorityKeys
-from regalia.testing.snp_knobs import Knobs as SnpKnobs
-from regalia.testing.tpm import SimulatedTpm
-from regalia.testing.tpm_authority import TpmAuthority
+from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia_testing.tees.intel.defects import IntelDefects
+from regalia_testing.tees.intel.policy import SGX_DEFECTS, TDX_DEFECTS, sgx_scene, tdx_scene
+from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.nitro.defects import NitroDefects
+from regalia_testing.tees.nitro.policy import NITRO_DEFECTS, nitro_scene
+from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.tees.nvidia.defects import DeviceDefects
+from regalia_testing.tees.nvidia.policy import DEVICE_DEFECTS, gpu_claims, with_gpus
+from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.snp.defects import SnpDefects
+from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.tpm.authority import TpmAuthority
+from regalia_testing.tees.tpm.policy import TPM_DEFECTS, tpm_scene
+from regalia_testing.tees.tpm.simulator import SimulatedTpm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -59,11 +59,11 @@ __all__ = [
     "OWNER",
     "RELEASE_FIELDS",
     "AuthorityKeys",
-    "AzureKnobs",
-    "DeviceKnobs",
+    "AzureDefects",
+    "DeviceDefects",
     "Evidence",
-    "IntelKnobs",
-    "NitroKnobs",
+    "IntelDefects",
+    "NitroDefects",
     "RegaliaError",
     "Scene",
     "SimulatedAzure",
@@ -72,7 +72,7 @@ __all__ = [
     "SimulatedNitro",
     "SimulatedPlatform",
     "SimulatedTpm",
-    "SnpKnobs",
+    "SnpDefects",
     "Tee",
     "TpmAuthority",
     "cli",
@@ -254,18 +254,18 @@ def _leave_revocation_open(value: Any) -> None:  # noqa: ANN401 - JSON
             _leave_revocation_open(inner)
 
 
-def changes(knobs: type, others: Mapping[str, Iterable[object]]) -> dict[str, Any]:
+def changes(defects: type, others: Mapping[str, Iterable[object]]) -> dict[str, Any]:
     """Every state of a simulated platform that differs from the healthy one in one thing.
 
     Args:
-        knobs: the dataclass of its states; each of its flags is turned over by itself.
+        defects: the dataclass of its states; each of its flags is turned over by itself.
         others: further values, by the name of the field.
     """
     flags = {
-        each.name: (not each.default,) for each in fields(knobs) if isinstance(each.default, bool)
+        each.name: (not each.default,) for each in fields(defects) if isinstance(each.default, bool)
     }
     return {
-        f"{name}={value}": knobs(**{name: value})
+        f"{name}={value}": defects(**{name: value})
         for name, values in {**flags, **others}.items()
         for value in values
     }
@@ -275,7 +275,7 @@ def serving(
     collect: Callable[[bytes], Evidence],
     devices: SimulatedDevices,
     challenge: bytes,
-    state: DeviceKnobs,
+    state: DeviceDefects,
 ) -> bytes:
     """What a runtime with devices answers to a challenge.
 
@@ -283,7 +283,7 @@ def serving(
         collect: makes evidence of the CPU over report data.
         devices: those beside the CPU.
         challenge: 32 bytes.
-        state: the devices' knobs.
+        state: the devices' defects.
     """
     keys = (b"\x01" * HPKE_KEY_SIZE, b"\x02" * 422)
     answer = ServingEvidence(collect(bytes(64)), *keys, ModelId(bytes(32)), 3, None)

@@ -202,9 +202,9 @@ def _result(case: Case, tables: Tables) -> list[str]:
 def _platforms() -> Iterator[Platform]:
     keys = product.AuthorityKeys.generate()
     for name, line, state in (
-        ("sev-snp-genoa", "Genoa", product.SnpKnobs()),
-        ("sev-snp-milan", "Milan", product.SnpKnobs()),
-        ("sev-snp-turin-vlek", "Turin", product.SnpKnobs(signing_key="vlek")),
+        ("sev-snp-genoa", "Genoa", product.SnpDefects()),
+        ("sev-snp-milan", "Milan", product.SnpDefects()),
+        ("sev-snp-turin-vlek", "Turin", product.SnpDefects(signing_key="vlek")),
     ):
         yield _snp(name, line, state, keys)
     yield from _intel()
@@ -218,9 +218,9 @@ def _platforms() -> Iterator[Platform]:
 def _fixed(make: Callable[..., Evidence]) -> Make:
     """Evidence over the same request, whatever state the platform is in."""
 
-    def made(state: Any) -> bytes:  # noqa: ANN401 - knobs of any platform
+    def made(state: Any) -> bytes:  # noqa: ANN401 - defects of any platform
         evidence = make(
-            REPORT_DATA, measurement=MEASUREMENT, runtime_config=product.CONFIG, knobs=state
+            REPORT_DATA, measurement=MEASUREMENT, runtime_config=product.CONFIG, defects=state
         )
         return evidence.encode()
 
@@ -237,7 +237,7 @@ def _folder(name: str, collateral: Path, *roots: bytes) -> None:
 def _snp(name: str, line: str, state: Any, keys: Any) -> Platform:  # noqa: ANN401 - the product's own
     platform = product.SimulatedPlatform.create(Path(name) / "platform", line, now=NOW, keys=keys)
     _folder(name, platform.collateral_directory, platform.ark)
-    states = product.changes(product.SnpKnobs, SNP) if line == "Genoa" else {}
+    states = product.changes(product.SnpDefects, SNP) if line == "Genoa" else {}
     challenge = REPORT_DATA.hex()
     return Platform(name, _fixed(platform.evidence), state, states, challenge=challenge)
 
@@ -250,10 +250,10 @@ def _intel() -> Iterator[Platform]:
         _folder(name, folder / "collateral", platform.authority.root())
         states = {
             each: replace(state, version=version) if "version=" not in each else state
-            for each, state in product.changes(product.IntelKnobs, others).items()
+            for each, state in product.changes(product.IntelDefects, others).items()
             if name == "tdx" or not each.startswith(OF_TDS)
         }
-        healthy = product.IntelKnobs(version=version)
+        healthy = product.IntelDefects(version=version)
         yield Platform(name, _fixed(make), healthy, states, challenge=REPORT_DATA.hex())
 
 
@@ -263,8 +263,8 @@ def _nitro() -> Platform:
     return Platform(
         "aws-nitro",
         _fixed(platform.evidence),
-        product.NitroKnobs(),
-        product.changes(product.NitroKnobs, NITRO),
+        product.NitroDefects(),
+        product.changes(product.NitroDefects, NITRO),
         challenge=REPORT_DATA.hex(),
         revocation="any",
     )
@@ -276,10 +276,10 @@ def _azure(tee: Any, keys: Any) -> Platform:  # noqa: ANN401 - the product's own
     root = vm.snp.ark if vm.snp is not None else b""
     root = vm.intel.authority.root() if vm.intel is not None else root
     _folder(name, vm.collateral_directory, root)
-    states = product.changes(product.AzureKnobs, AZURE)
+    states = product.changes(product.AzureDefects, AZURE)
     if tee is product.Tee.AZURE_TDX:  # the VM is the same as on SEV-SNP
         states = {each: state for each, state in states.items() if each.startswith(ON_TDX)}
-    healthy = product.AzureKnobs()
+    healthy = product.AzureDefects()
     return Platform(name, _fixed(vm.evidence), healthy, states, challenge=QUALIFIED)
 
 
@@ -307,15 +307,15 @@ def _tpm() -> Platform:
 
 def _with_devices(keys: Any) -> Iterator[Platform]:  # noqa: ANN401 - the product's own
     """A runtime's whole answer, without and with switches; and one GPU without a CPU."""
-    knobs = product.DeviceKnobs
+    defects = product.DeviceDefects
     states = {
         name: replace(state, feature=2) if "feature" not in name else state
-        for name, state in product.changes(knobs, DEVICES).items()
+        for name, state in product.changes(defects, DEVICES).items()
         if name.startswith(IN_ANSWERS)
     }
     for name, gpus, switches, healthy in (
-        ("sev-snp-gpus", 2, 0, knobs()),
-        ("sev-snp-gpus-switches", 1, 1, knobs(feature=2)),
+        ("sev-snp-gpus", 2, 0, defects()),
+        ("sev-snp-gpus-switches", 1, 1, defects(feature=2)),
     ):
         platform = product.SimulatedPlatform.create(
             Path(name) / "platform", "Genoa", now=NOW, keys=keys
@@ -358,7 +358,7 @@ def _gpu() -> Platform:
     (device,) = devices.devices
     chain = folder / "chain.pem"
 
-    def make(state: Any) -> bytes:  # noqa: ANN401 - knobs of devices
+    def make(state: Any) -> bytes:  # noqa: ANN401 - defects of devices
         evidence = devices.evidence_of(device, CHALLENGE, state)
         chain.write_text("".join(map(ssl.DER_cert_to_PEM_cert, evidence.endorsements)))
         return evidence.report.hex().encode()
@@ -366,8 +366,8 @@ def _gpu() -> Platform:
     return Platform(
         folder.name,
         make,
-        product.DeviceKnobs(),
-        product.changes(product.DeviceKnobs, DEVICES),
+        product.DeviceDefects(),
+        product.changes(product.DeviceDefects, DEVICES),
         more=("--endorsement", str(chain)),
         challenge=CHALLENGE.hex(),
     )
