@@ -36,6 +36,7 @@ is written by `scripts/make_error_list.py` from the code, and a test compares th
 # Modules that need an optional extra define no codes of their own.
 OPTIONAL = (
     "regalia.tees.nvidia.evidence.rim_xml",
+    "regalia.tees.tpm.device",
     "regalia.tees.tpm.source",
     "regalia.engines.transformers",
     "regalia.tees.snp.measure",
@@ -54,7 +55,7 @@ def all_codes() -> list[type[Code]]:
     """Import every module of the three distributions and collect the code enumerations."""
     for package in (regalia, regalia_testing, regalia_demo):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.startswith(OPTIONAL):
+            if not f"{module.name}.".startswith(tuple(f"{name}." for name in OPTIONAL)):
                 importlib.import_module(module.name)
     return sorted(Code.__subclasses__(), key=lambda kind: (kind.__module__, kind.__name__))
 

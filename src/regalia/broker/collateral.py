@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from regalia.broker.state import COLLATERAL_FLOORS, state
 from regalia.core.errors import CoreCode, UsageError
 from regalia.crypto.dsse import LIMIT
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, read_folder
 from regalia.policy.documents import COLLATERAL_GRACE_MAX_DAYS
 from regalia.verifier.collateral import (
@@ -139,7 +139,7 @@ class CollateralFloors:
                 update = COLLATERAL_FLOORS.update().where(COLLATERAL_FLOORS.c.name == name)
                 connection.execute(update.values(values))
         emit(
-            Event.COLLATERAL_LOADED,
+            ServiceEvent.COLLATERAL_LOADED,
             name=name,
             serial=floor.serial,
             digest=floor.digest,

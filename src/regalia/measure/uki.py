@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.measure.codes import MeasureCode
 from regalia.measure.images.pe import parse_pe
+from regalia.measure.pcr import PcrEvent, replay
 from regalia.measure.stub import (
     MEASURED_SINCE,
     OLDEST,
@@ -23,13 +24,12 @@ from regalia.measure.stub import (
     measured_sections,
     uki_sections,
 )
-from regalia.measure.tpm import PcrEvent, replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.measure.images.pe import PeImage
-    from regalia.measure.tpm import Bank
+    from regalia.measure.pcr import Bank
 
 PCR_BOOT_MANAGER = 4
 PCR_KERNEL_EFI_STUB = 9

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regalia.core.types import ModelId, PolicyId
     from regalia.runtime.config import EvidenceSection
     from regalia.runtime.keys import RuntimeKeys
-    from regalia.wire.evidence import Evidence, EvidenceSource
+    from regalia.wire.evidence import DeviceEvidence, DeviceSource, Evidence, EvidenceSource
     from regalia.wire.release import LogProof
 
 SIMULATED_BANNER = (
@@ -27,8 +27,36 @@ SIMULATED_BANNER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class CompositeSource:
+    """A CPU's evidence source together with the sources of the devices beside it."""
+
+    cpu: EvidenceSource
+    devices: tuple[DeviceSource, ...]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part is: one simulated device makes the machine no genuine hardware."""
+        return self.cpu.simulated or any(device.simulated for device in self.devices)
+
+    def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
+        """As the CPU's source."""
+        return self.cpu.collect(report_data, runtime_config)
+
+    def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
+        """Devices that the CPU's source knows, then those of each device source, in order."""
+        found = self.cpu.collect_devices(nonce)
+        for device in self.devices:
+            found += device.collect(nonce)
+        return found
+
+
 def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> EvidenceSource:
-    """Load the one evidence source that the configuration names.
+    """Load the evidence source and the device sources that the configuration names.
+
+    Args:
+        section: the operator's settings.
+        dangerous_simulated_tee: whether a simulated source is allowed.
 
     Args:
         section: names the source, with its options.
@@ -40,13 +68,21 @@ def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> E
     """
     loaded = plugins.load(plugins.EVIDENCE_SOURCES, section.source)
     opener = cast("Callable[[dict[str, object]], EvidenceSource]", loaded)
-    source = opener(dict(section.options))
+    source = CompositeSource(
+        opener(dict(section.options)), tuple(_open_device(name) for name in section.devices)
+    )
     if source.simulated and not dangerous_simulated_tee:
+        names = ", ".join((section.source, *section.devices))
         raise UsageError(
             CoreCode.DANGEROUS_NOT_ALLOWED,
-            f"evidence source {section.source!r} is simulated and dangerous_simulated_tee is off",
+            f"evidence source {names!r} is simulated and dangerous_simulated_tee is off",
         )
     return source
+
+
+def _open_device(name: str) -> DeviceSource:
+    loaded = plugins.load(plugins.DEVICE_SOURCES, name)
+    return cast("Callable[[], DeviceSource]", loaded)()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from regalia.core.errors import IntegrityError, LocalError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.host import plugins
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.config import load_measured
@@ -55,7 +55,7 @@ def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
         show: prints one line for people.
     """
     for name in config.dangers():
-        emit(Event.DANGEROUS_SETTING, setting=name)
+        emit(ServiceEvent.DANGEROUS_SETTING, setting=name)
         show(f"{name} = true: protection is mark_grace")
     if config.dangerous_simulated_tee:
         show(SIMULATED_BANNER)

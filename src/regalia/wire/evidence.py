@@ -267,3 +267,14 @@ class EvidenceSource(Protocol):
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
         """Ask every device for a report over ``nonce`` (32 bytes); empty if there are none."""
+
+
+class DeviceSource(Protocol):
+    """Attester side, in the runtime: a plug-in of the group ``regalia.device_sources``."""
+
+    @property
+    def simulated(self) -> bool:
+        """True for anything but real hardware; such a source needs a ``dangerous_`` setting."""
+
+    def collect(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
+        """Ask every device of this kind for a report over ``nonce`` (32 bytes)."""

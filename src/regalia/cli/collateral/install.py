@@ -21,7 +21,7 @@ from regalia.cli.output import show_json
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
 from regalia.host.clock import system_clock
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, replace_file
 
 if TYPE_CHECKING:
@@ -106,12 +106,12 @@ def import_bundle(
             if before is not None:
                 before.floor.require(bundle.document, bundle.digest)
         except RegaliaError as exc:
-            emit(Event.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
+            emit(ServiceEvent.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
             raise
         _install(into, data)
         floors.raise_to(bundle)
     emit(
-        Event.COLLATERAL_INSTALLED,
+        ServiceEvent.COLLATERAL_INSTALLED,
         name=site,
         serial=bundle.document.serial,
         previous_serial=None if before is None else before.document.serial,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
     from regalia.tees.intel.fetch import Pcs
     from regalia.tees.snp.evidence.wire import Product, SnpReport
     from regalia.tees.snp.fetch import Kds
@@ -109,7 +109,7 @@ def _product(report: SnpReport, evidence: Evidence) -> Product:
 
 
 def fetch_intel(
-    evidence: Evidence, pcs: Pcs, certificates: Service, trust: Trust
+    evidence: Evidence, pcs: Pcs, certificates: VendorService, trust: Trust
 ) -> dict[str, bytes]:
     """Intel's documents and lists for the platform of one quote.
 
@@ -159,7 +159,7 @@ def fetch_intel(
 
 
 def fetch_rims(
-    devices: Iterable[DeviceEvidence], service: Service, trust: Trust
+    devices: Iterable[DeviceEvidence], service: VendorService, trust: Trust
 ) -> dict[str, bytes]:
     """Reference values of the devices' firmware: NVIDIA's XML is verified, and ours is kept.
 

@@ -11,16 +11,16 @@ from regalia.cli.facts import show_facts, warn
 from regalia.cli.output import show_json
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.host.localfs import read_file
-from regalia.measure.images.eif import LIMIT as EIF_LIMIT
-from regalia.measure.images.eif import parse_eif
 from regalia.measure.images.ovmf import LIMIT as FIRMWARE_LIMIT
 from regalia.measure.images.ovmf import parse_ovmf
 from regalia.measure.images.pe import LIMIT as PE_LIMIT
 from regalia.measure.images.pe import parse_pe
+from regalia.measure.pcr import Bank
 from regalia.measure.stub import INNER_KERNEL_UNMEASURED_SINCE, inner_kernel_measured, stub_version
-from regalia.measure.tpm import Bank
 from regalia.measure.uki import Start, UkiBoot, measure_uki
 from regalia.tees.intel.measure import PageOrder, tdx_mrtd
+from regalia.tees.nitro.eif import LIMIT as EIF_LIMIT
+from regalia.tees.nitro.eif import parse_eif
 from regalia.tees.nitro.measure import measure_eif
 
 if TYPE_CHECKING:
