@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageError
-from regalia.tees.intel.evidence import prepare, verify_tdx
-from regalia.tees.snp.evidence import verify_snp
+from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.snp.evidence.certificate_table import (
     ARK,
     ASK,
@@ -23,6 +23,7 @@ from regalia.tees.snp.evidence.certificate_table import (
     encode_certificate_table,
     parse_certificate_table,
 )
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.tees.tsm import Configfs, TsmSource, open_snp_source, open_tdx_source, request_report
 from regalia.wire.evidence import Tee
@@ -33,6 +34,7 @@ from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CON
 from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tsm import FakeTsm
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +68,8 @@ def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> TsmSource:
 def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
     double = kernel(snp)
     evidence = snp_source(double).collect(REPORT_DATA, RUNTIME_CONFIG)
-    claims = verify_snp(
+    claims = verify_fresh(
+        SNP,
         evidence,
         anchors=snp.anchors(),
         collateral=snp.collateral(),
@@ -99,7 +102,8 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
     evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
     assert evidence.event_log == b""
     anchors, cache = intel.anchors(), Cache()
-    claims = verify_tdx(
+    claims = verify_fresh(
+        TDX,
         evidence,
         anchors=anchors,
         collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),
