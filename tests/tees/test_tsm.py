@@ -14,10 +14,10 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageError
 from regalia.host.tsm import Configfs, request_report
-from regalia.tees.intel.evidence import prepare, verify_tdx
+from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.intel.source import TdxSource
 from regalia.tees.intel.source import open_source as open_tdx_source
-from regalia.tees.snp.evidence import verify_snp
 from regalia.tees.snp.evidence.certificate_table import (
     ARK,
     ASK,
@@ -26,6 +26,7 @@ from regalia.tees.snp.evidence.certificate_table import (
     encode_certificate_table,
     parse_certificate_table,
 )
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.tees.snp.source import SnpSource
 from regalia.tees.snp.source import open_source as open_snp_source
@@ -36,6 +37,7 @@ from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CON
 from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tsm import FakeTsm
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +71,8 @@ def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> SnpSource:
 def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
     double = kernel(snp)
     evidence = snp_source(double).collect(REPORT_DATA, RUNTIME_CONFIG)
-    claims = verify_snp(
+    claims = verify_fresh(
+        SNP,
         evidence,
         anchors=snp.anchors(),
         collateral=snp.collateral(),
@@ -102,7 +105,8 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
     evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
     assert evidence.event_log == b""
     anchors, cache = intel.anchors(), Cache()
-    claims = verify_tdx(
+    claims = verify_fresh(
+        TDX,
         evidence,
         anchors=anchors,
         collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),

@@ -45,7 +45,7 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
     from regalia.appraisal.pki import Cache
-    from regalia.tees.snp.evidence import verify_genuine
+    from regalia.tees.snp.evidence import parse, verify_genuine
     from regalia.tees.snp.evidence.wire import (
         CHIP_ID_SIZE,
         TURIN_CHIP_ID_SIZE,
@@ -75,9 +75,9 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     found = parse_collateral(files)
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
     verify_genuine(
-        evidence,
+        parse(evidence),
         anchors=trust.anchors.snp,
-        collateral=found.snp(evidence.report),
+        collateral=found.snp,
         at=AppraisalContext(now=trust.now, rule=rule, cache=Cache()),
     )
     return files
