@@ -15,6 +15,7 @@ from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageError
 from regalia.tees.intel.evidence import prepare
 from regalia.tees.intel.evidence.plugin import TDX
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.tees.snp.evidence.certificate_table import (
     ARK,
     ASK,
@@ -106,7 +107,9 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
         TDX,
         evidence,
         anchors=anchors,
-        collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),
+        collateral=prepare(
+            collateral_of(intel.verifier().collateral), anchors=anchors, cache=cache
+        ),
         report_data=REPORT_DATA,
         at=AppraisalContext(now=NOW, rule=REQUIRED, cache=cache),
     )
