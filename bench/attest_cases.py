@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
-from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, parse, verify_genuine
 from regalia.tees.snp.evidence.wire import Product
-from regalia.verifier.collateral import CollateralSet, parse_roots
+from regalia.verifier.collateral import parse_roots
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Evidence, Tee, device_nonce, parse_evidence
 from regalia_testing.samples import (
@@ -201,7 +201,7 @@ def recorded_machine(_: Path) -> Case | None:
         for name in ("ms-vcek", "ms-ask", "ark")
     )
     evidence = Evidence(Tee.SEV_SNP, (folder / "ms-report.bin").read_bytes(), (leaf,), b"")
-    collateral = CollateralSet((ask, ark), ()).snp()
+    collateral = SnpCollateral((ask, ark), ())
     anchors = SnpAnchors.production()
     at = AppraisalContext(now=RECORDED, rule=NO_LISTS, cache=Cache())
     return Case(

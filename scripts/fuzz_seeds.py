@@ -24,6 +24,7 @@ from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.tees.tpm.evidence.enrol_steps import Credential
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire import deny_list, release
+from regalia.wire.collateral import CollateralKind
 from regalia_testing.samples import NOW
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.boot.pe_images import uki_image
@@ -185,7 +186,7 @@ def tpm_public_areas(material: Material) -> Iterator[bytes]:
 def tpm_enrolments(material: Material) -> Iterator[bytes]:
     """Of the simulated TPM."""
     for sample in material.samples.values():
-        yield from sample.verifier.collateral.tpm.enrolments
+        yield from sample.verifier.collateral.of(CollateralKind.ENROLMENT)
 
 
 def tpm_requests(_: Material) -> Iterator[bytes]:
@@ -262,7 +263,7 @@ def nvidia_json(material: Material) -> Iterator[bytes]:
 def rims(material: Material) -> Iterator[bytes]:
     """Reference values of the simulated GPUs."""
     for sample in material.samples.values():
-        yield from sample.verifier.collateral.rims
+        yield from sample.verifier.collateral.of(CollateralKind.RIM)
 
 
 def rim_files(material: Material) -> Iterator[bytes]:
@@ -274,7 +275,7 @@ def rim_files(material: Material) -> Iterator[bytes]:
 def key_denials(material: Material) -> Iterator[bytes]:
     """Lists of denied device keys."""
     for sample in material.samples.values():
-        yield from sample.verifier.collateral.denials
+        yield from sample.verifier.collateral.of(CollateralKind.KEY_DENIALS)
 
 
 def deny_lists(_: Material) -> Iterator[bytes]:

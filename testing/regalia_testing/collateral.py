@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from regalia.tees.intel.evidence.collateral import SignedDocument
-from regalia.verifier.collateral import pcs_body
+from regalia.tees.intel.evidence.pcs import pcs_body
+from regalia.verifier.collateral import CollateralSet
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.deny_list import FORMAT, DeniedIdentity, DenyList
+
+if TYPE_CHECKING:
+    from regalia.tees.tpm.evidence import TpmCollateral
 
 SITE = "site-one"
 DENY_LIST = DenyList(
@@ -40,3 +45,16 @@ def tcb_info_body(
     }
     text = json.dumps(document, separators=(",", ":")).encode()
     return pcs_body(CollateralKind.TCB_INFO, SignedDocument(text, bytes(64)))
+
+
+def tpm_set(collateral: TpmCollateral) -> CollateralSet:
+    """A TPM's collateral, in the places of an operator's."""
+    return CollateralSet(
+        certificates=collateral.intermediates,
+        crls=collateral.crls,
+        documents={
+            CollateralKind.EK_ROOT: collateral.ek_roots,
+            CollateralKind.AK_ROOT: collateral.ak_roots,
+            CollateralKind.ENROLMENT: collateral.enrolments,
+        },
+    )

@@ -10,6 +10,7 @@ from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
+from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
 from regalia_testing.tees.nvidia.bench import STRICT
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
@@ -89,8 +90,7 @@ def composite_machine(
     collateral = CollateralSet(
         certificates=(platform.ark, platform.ask, platform.asvk),
         crls=(platform.crl,),
-        rims=extra.rims,
-        denials=extra.denials,
+        documents={CollateralKind.RIM: extra.rims, CollateralKind.KEY_DENIALS: extra.denials},
     )
     anchors = TrustAnchors.dangerous_simulated((platform.ark, devices.root))
     return CompositeMachine(platform, devices, Verifier(anchors, collateral), now)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tees.snp.evidence.wire import Product
-from regalia.tees.tpm.evidence.anchors import TpmAnchors, TpmCollateral
+from regalia.tees.tpm.evidence.anchors import TpmAnchors
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
+from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
 from regalia_testing.tees.azure.simulator import SimulatedAzure
 from regalia_testing.tees.intel.defects import IntelDefects
@@ -154,15 +155,17 @@ def tpm_sample(tpm: SimulatedTpm, *also_enrolled: SimulatedTpm) -> Sample:
     """Of a simulated TPM, beside others of the same authority."""
     authority = tpm.authority
     evidence = tpm.evidence(BINDING.report_data(), config=RUNTIME_CONFIG)
-    collateral = TpmCollateral(
-        ek_roots=(authority.root(),),
-        intermediates=(authority.issuer(),),
+    collateral = CollateralSet(
+        certificates=(authority.issuer(),),
         crls=authority.crls(),
-        enrolments=tuple(each.enrolment(NOW).encode() for each in (tpm, *also_enrolled)),
+        documents={
+            CollateralKind.EK_ROOT: (authority.root(),),
+            CollateralKind.ENROLMENT: tuple(
+                each.enrolment(NOW).encode() for each in (tpm, *also_enrolled)
+            ),
+        },
     )
-    verifier = Verifier(
-        TrustAnchors(tpm=TpmAnchors.production()), CollateralSet((), (), tpm=collateral)
-    )
+    verifier = Verifier(TrustAnchors(tpm=TpmAnchors.production()), collateral)
     return Sample(evidence, verifier, range(len(evidence.report)))
 
 
@@ -200,8 +203,16 @@ def _azure_tdx(folder: Path) -> Sample:
 
 
 def _composite(folder: Path) -> Sample:
+    return _machine(folder, GPUS, 0)
+
+
+def _linked(folder: Path) -> Sample:
+    return _machine(folder, 1, 1)
+
+
+def _machine(folder: Path, gpus: int, switches: int) -> Sample:
     cpu = SimulatedPlatform.create(folder / "cpu", Product.GENOA, now=NOW)
-    machine = SimulatedDevices.create(folder / "devices", GPUS, now=NOW)
+    machine = SimulatedDevices.create(folder / "devices", gpus, switches, now=NOW)
     devices = machine.evidence(
         device_nonce(BINDING.role, BINDING.challenge, BINDING.hpke_public_key)
     )
@@ -211,7 +222,9 @@ def _composite(folder: Path) -> Sample:
     )
     given = machine.collateral()
     collateral = replace(
-        _snp_collateral(cpu), crls=(cpu.crl, *given.crls), rims=given.rims, denials=given.denials
+        _snp_collateral(cpu),
+        crls=(cpu.crl, *given.crls),
+        documents={CollateralKind.RIM: given.rims, CollateralKind.KEY_DENIALS: given.denials},
     )
     anchors = TrustAnchors.dangerous_simulated([cpu.ark, machine.root])
     return Sample(replace(evidence, devices=devices), Verifier(anchors, collateral), _SNP_SIGNED)
@@ -228,5 +241,6 @@ SAMPLES: Mapping[str, Make] = MappingProxyType(
         "Azure, SEV-SNP": _azure_snp,
         "Azure, TDX": _azure_tdx,
         f"SEV-SNP with {GPUS} GPUs": _composite,
+        "SEV-SNP with a GPU and a switch": _linked,
     }
 )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.evidence_plugin import EvidencePlugin
+    from regalia.appraisal.vendor import Anchors
 
 R = TypeVar("R")
 T = TypeVar("T")
 C = TypeVar("C")
-A = TypeVar("A")
+A = TypeVar("A", bound="Anchors")
 K = TypeVar("K")
 
 

@@ -14,6 +14,7 @@ from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
+from regalia.wire.collateral import CollateralKind
 from regalia_testing.composite_bench import BINDING, composite_machine
 from regalia_testing.tees.nvidia.bench import STRICT
 from regalia_testing.tees.snp.bench import REPORT_DATA, refused
@@ -103,7 +104,8 @@ def test_revocation_of_devices_is_left_to_policy(machine: CompositeMachine) -> N
         (three_days, (denials(machine.now - 2 * DAY),), Revocation.GRACE),
         (STRICT, (), Revocation.UNKNOWN),
     ):
-        verifier = replace(machine.verifier, collateral=replace(given, denials=lists))
+        documents = {**given.documents, CollateralKind.KEY_DENIALS: lists}
+        verifier = replace(machine.verifier, collateral=replace(given, documents=documents))
         for devices in devices_of(verifier, evidence, rule, machine):
             assert [each.revocation for each in devices] == [known, known]
 

@@ -13,6 +13,7 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee
+from regalia_testing.collateral import tpm_set
 from regalia_testing.composite_bench import composite_machine
 from regalia_testing.defender import MEASUREMENT, NO_LISTS, REPORT_DATA, RUNTIME_CONFIG, defend
 from regalia_testing.tees.azure.defects import AzureDefects
@@ -136,7 +137,7 @@ def tpm_verifier(tpm: SimulatedTpm, *, enrolled: bool = True) -> Verifier:
         enrolments=(tpm.enrolment(NOW).encode(),) if enrolled else (),
     )
     anchors = TrustAnchors(tpm=TpmAnchors.production())
-    return Verifier(anchors, CollateralSet((), (), tpm=collateral))
+    return Verifier(anchors, tpm_set(collateral))
 
 
 @pytest.fixture(scope="session")

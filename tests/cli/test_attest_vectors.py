@@ -15,6 +15,7 @@ import pytest
 
 from regalia.cli.main import run
 from regalia.core.clock import rfc3339
+from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ AFFIRMED, REFUSED, WARNED = 0, 5, 11
 MILAN, GENOA, TURIN = (f"snp/{name}/ask_ark.pem" for name in ("milan", "genoa", "turin"))
 GPU = "nvidia/sdk/hopperAttestationReport.txt"
 GPU_CHAIN = "nvidia/sdk/hopperCertChain.txt"
+OWN_NONCE = "27a328247bf7935c993341cf587be6f05986ccce4fe7ba2c54100bd616a58f66"  # of that GPU
 RIM = "nvidia/rim/NV_GPU_"
 VBIOS = f"{RIM}VBIOS_1010_0200_882_96005E0001"
 
@@ -296,6 +298,26 @@ def test_what_a_file_deserves(vectors: Path, row: Row, capsys: pytest.CaptureFix
     if row.status != REFUSED:
         assert found["hardware"] == "genuine"
         assert found["fresh"] is False
+
+
+@pytest.mark.parametrize("folder", ["nvtrust", "sdk"])
+def test_a_published_nonce_is_not_fresh(
+    vectors: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NVIDIA's sample report, with the very nonce that it carries: anybody has that report."""
+    given = vectors / "nvidia" / folder
+    command = ["attest", "verify", str(given / "hopperAttestationReport.txt"), "--json"]
+    command += ["--endorsement", str(given / "hopperCertChain.txt"), "--policy", "baseline"]
+    command += ["--now", MARCH, "--revocation", "any"]
+    nonce = PUBLISHED_NONCE.hex() if folder == "nvtrust" else OWN_NONCE
+    status = run([*command, "--challenge", nonce])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    if folder == "sdk":  # whose nonce somebody chose: the same command calls that fresh
+        assert (status, found["fresh"]) == (AFFIRMED, True)
+        return
+    assert (status, found["fresh"]) == (REFUSED, False)
+    assert found["codes"] == ["NONCE_WELL_KNOWN"]
+    assert found["checks"][-1]["code"] == "NONCE_WELL_KNOWN"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

@@ -16,6 +16,7 @@ from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageE
 from regalia.host.tsm import Configfs, request_report
 from regalia.tees.intel.evidence import prepare
 from regalia.tees.intel.evidence.plugin import TDX
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.tees.intel.source import TdxSource
 from regalia.tees.intel.source import open_source as open_tdx_source
 from regalia.tees.snp.evidence.certificate_table import (
@@ -109,7 +110,9 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
         TDX,
         evidence,
         anchors=anchors,
-        collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),
+        collateral=prepare(
+            collateral_of(intel.verifier().collateral), anchors=anchors, cache=cache
+        ),
         report_data=REPORT_DATA,
         at=AppraisalContext(now=NOW, rule=REQUIRED, cache=cache),
     )

@@ -38,9 +38,9 @@ def test_every_real_certificate_is_read(
     )
     found = parse_collateral({str(path): path.read_bytes() for path in paths})
     every = dict.fromkeys(der for path in paths for der in certificates(path))
-    assert {*found.certificates, *found.vceks.values()} == set(every)
-    assert found.certificates == tuple(c for c in every if c not in found.vceks.values())
-    assert len(found.vceks) > 5
+    assert {*found.certificates, *found.leaves} == set(every)
+    assert found.certificates == tuple(c for c in every if c not in found.leaves)
+    assert len(found.leaves) > 5
     assert found.crls == ()
 
 

@@ -109,7 +109,7 @@ def test_what_goes_in_comes_out(items: tuple[Item, ...]) -> None:
         validity=found.collateral.validity,
     )
     assert found.collateral == want
-    assert len(found.collateral.tcb_infos) == 1
+    assert len(found.collateral.of(CollateralKind.TCB_INFO)) == 1
     assert {i.kind for i in found.items} == {
         CollateralKind.CERTIFICATE,
         CollateralKind.CRL,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from regalia.appraisal.claims import Revocation
@@ -14,7 +15,12 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.appraisal.pki import Cache, parse_certificate
 from regalia.core.types import KeyFingerprint
 from regalia.tees.intel.evidence import IntelAnchors
+from regalia.tees.intel.evidence.pcs import parse_intel
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.tees.intel.evidence.verified_collateral import prepare
+from regalia.tees.nvidia.evidence.needs import device_rims
+from regalia.tees.snp.evidence.vendor import collateral_of as snp_collateral
+from regalia.tees.snp.evidence.wire import parse_report
 from regalia.verifier.collateral import (
     CollateralSet,
     Dates,
@@ -23,11 +29,9 @@ from regalia.verifier.collateral import (
     mark_grace,
     needs_of,
     parse_collateral,
-    parse_intel,
     require_certificates_not_denied,
     sort_files,
 )
-from regalia.verifier.collateral.needs import device_rims
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
 from regalia.wire.deny_list import DeniedKey, DeniedSerial, DenyList
@@ -64,7 +68,7 @@ def test_intels_real_files(vectors: Path) -> None:
     one = vectors / "tdx" / "assembled-2026-03-50806f_collateral.json"
     for files in (loose, {one.name: one.read_bytes()}):
         found = parse_collateral(files)
-        prepared = prepare(found.intel, anchors=IntelAnchors.production(), cache=Cache())
+        prepared = prepare(collateral_of(found), anchors=IntelAnchors.production(), cache=Cache())
         assert prepared.tcb_infos
         assert prepared.identities
 
@@ -102,8 +106,9 @@ def test_a_list_in_hex(bench: SnpBench) -> None:
 def test_roots_of_tpms_are_named(bench: SnpBench) -> None:
     ark = bench.platform.ark
     found = parse_collateral({"dir/tpm-ek-root-x.der": ark, "tpm-ak-root.pem": ark, "x.der": ark})
-    assert found.tpm.ek_roots == found.tpm.ak_roots == found.certificates == (ark,)
-    assert parse_collateral({"ek.der": ark}).tpm.ek_roots == ()
+    ek_roots, ak_roots = found.of(CollateralKind.EK_ROOT), found.of(CollateralKind.AK_ROOT)
+    assert ek_roots == ak_roots == found.certificates == (ark,)
+    assert parse_collateral({"ek.der": ark}).of(CollateralKind.EK_ROOT) == ()
 
 
 # -- VCEKs of a fleet ------------------------------------------------------------------------
@@ -115,10 +120,12 @@ def test_each_report_gets_its_own_vcek(bench: SnpBench) -> None:
     other = replace(bench.platform, hwid=b"\x07" * len(bench.platform.hwid))
     stranger = replace(bench, platform=other).evidence().endorsements[0]
     found = parse_collateral({"a": leaf, "b": stranger, "c": ask, "d": ark})
-    assert set(found.vceks.values()) == {leaf, stranger}
-    assert found.snp(evidence.report).intermediates == (ask, ark, leaf)
-    assert found.snp().intermediates == (ask, ark)
-    assert found.snp(b"rubbish").intermediates == (ask, ark)
+    assert set(found.leaves) == {leaf, stranger}
+    known, report = snp_collateral(found), parse_report(evidence.report)
+    assert known.intermediates == (ask, ark)
+    assert known.for_report(report).intermediates == (ask, ark, leaf)
+    elsewhere = msgspec.structs.replace(report, chip_id=b"\x08" * 64)
+    assert known.for_report(elsewhere).intermediates == (ask, ark)
 
 
 # -- needs -----------------------------------------------------------------------------------
@@ -164,24 +171,23 @@ def test_what_a_quote_needs() -> None:
     assert missing(evidence, parse_collateral(files)) == [everything[0], everything[4]]
 
 
-def test_what_a_real_device_needs(vectors: Path) -> None:
+def test_what_a_real_device_needs(vectors: Path, bench: SnpBench) -> None:
     folder = vectors / "nvidia" / "sdk"
     chain = parse_collateral({"x.pem": (folder / "hopperCertChain.txt").read_bytes()})
     report = bytes.fromhex((folder / "hopperAttestationReport.txt").read_text())
     gpu = DeviceEvidence(DeviceKind.NVIDIA_GPU, report, chain.certificates)
     names = ("NV_GPU_DRIVER_GH100_535.86.09", "NV_GPU_VBIOS_1010_0200_882_96005E0001")
     assert device_rims(gpu) == names
-    evidence = Evidence(Tee.NITRO, b"x", (), b"", devices=(gpu,))
-    assert missing(evidence, CollateralSet((), ())) == list(names)
+    evidence = replace(bench.evidence(), devices=(gpu,))
+    assert missing(evidence, CollateralSet((), (bench.platform.crl,))) == list(names)
     refused("MALFORMED", device_rims, device=replace(gpu, endorsements=()))
     refused("MALFORMED", device_rims, device=replace(gpu, report=report[:-1]))
 
 
 def test_needs_that_are_not_known_are_not_called_met() -> None:
-    nitro = Evidence(Tee.NITRO, b"x", (), b"")
-    assert needs_of(nitro, CollateralSet((), ())) == ()
-    tpm = Evidence(Tee.TPM, b"x", (), b"")
-    refused("MALFORMED", needs_of, evidence=tpm, collateral=CollateralSet((), ()))
+    for tee in Tee:
+        unreadable = Evidence(tee, b"x", (), b"")
+        refused("MALFORMED", needs_of, evidence=unreadable, collateral=CollateralSet((), ()))
 
 
 # -- deny-lists ------------------------------------------------------------------------------

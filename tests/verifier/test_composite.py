@@ -19,6 +19,7 @@ from regalia.tees.snp.evidence import SnpAnchors
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.composite import check_topology, verify_composite
 from regalia.verifier.verifier import Verifier
+from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence
 from regalia_testing.composite_bench import BINDING, composite_machine
 from regalia_testing.source_composite import open_source
@@ -219,8 +220,8 @@ def test_topology_of_claims() -> None:
 
 def test_production_anchors_trust_no_simulation(machine: CompositeMachine) -> None:
     verifier = replace(machine.verifier, anchors=TrustAnchors.production())
-    assert isinstance(verifier.anchors.snp, SnpAnchors)
-    assert isinstance(verifier.anchors.nvidia, NvidiaAnchors)
+    assert verifier.anchors.of(SnpAnchors) == SnpAnchors.production()
+    assert verifier.anchors.of(NvidiaAnchors) == NvidiaAnchors.production()
     refused(
         "ROOT_UNTRUSTED",
         replace(machine, verifier=verifier).verify,
@@ -258,7 +259,10 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
     root = (tmp_path / "devices/collateral/device-root.der").read_bytes()
     anchors = TrustAnchors.dangerous_simulated((machine.platform.ark, root))
     extra = made.collateral()
-    collateral = replace(machine.verifier.collateral, rims=extra.rims, denials=extra.denials)
+    collateral = replace(
+        machine.verifier.collateral,
+        documents={CollateralKind.RIM: extra.rims, CollateralKind.KEY_DENIALS: extra.denials},
+    )
     claims = Verifier(anchors, collateral).verify(
         evidence, expected=BINDING, rule=STRICT, now=machine.now
     )

@@ -6,22 +6,27 @@ One value of ``EvidencePlugin`` for each kind, in ``tees/<name>/evidence/plugin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from regalia.appraisal.claims import MINT, Revocation
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check import Check
     from regalia.appraisal.check_log import CheckLog
+    from regalia.appraisal.claims import Claims
+    from regalia.appraisal.collateral import GivenCollateral, Need
     from regalia.appraisal.unbound import NonceField, Unbound
+    from regalia.appraisal.vendor import Anchors, Vendor
     from regalia.wire.evidence import DeviceKind, Tee
 
 R = TypeVar("R")  # Evidence or DeviceEvidence
 T = TypeVar("T")  # what its report says
 C = TypeVar("C")  # claims
-A = TypeVar("A")  # anchors
+A = TypeVar("A", bound="Anchors")
 A_contra = TypeVar("A_contra", contravariant=True)
 K = TypeVar("K")  # collateral
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -66,24 +71,42 @@ def same_nonce(report_data: bytes) -> bytes:
     return report_data
 
 
+def machine_identity(claims: Claims) -> tuple[tuple[str, bytes], ...]:
+    """For a TEE whose machine has one name."""
+    return ((claims.tee.value, claims.instance),)
+
+
+def known_late(claims: C) -> C:
+    """For claims that hold what is known of revocation in a field of their own."""
+    weaker: C = replace(claims, revocation=Revocation.GRACE, mint=MINT)  # type: ignore[type-var] # a protocol cannot say "dataclass"
+    return weaker
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidencePlugin(Generic[R, T, C, A, K]):
     """One kind of evidence.
 
     Attributes:
         kind: of TEE or of device.
-        vendor: the name of its roots in ``TrustAnchors``.
+        vendor: whose roots and collateral it is verified with.
         checks: all that it makes, in order; the last one is the nonce's.
         nonce: where the evidence carries the verifier's nonce.
         nonce_of: the nonce that stands for report data (64 bytes) or for a device's nonce.
         parse: raises ParseError.
         genuine: every check but freshness.
+        needs: what verifying it takes beside itself, and where that is found. Decides nothing;
+            raises ParseError or AttestationError if the evidence does not tell.
+        identities: what a site's deny-list may call the machine or device: kind and identity.
+        weaken: the same claims, of which revocation is known from late collateral only.
     """
 
     kind: Tee | DeviceKind
-    vendor: str
+    vendor: Vendor[A, K]
     checks: tuple[Check, ...]
     nonce: NonceField
     nonce_of: Callable[[bytes], bytes] = same_nonce
     parse: Callable[[R, CheckLog], Parsed[R, T]]
     genuine: Genuine[Parsed[R, T], A, K, C]
+    needs: Callable[[Parsed[R, T], GivenCollateral], Iterator[Need]]
+    identities: Callable[[C], tuple[tuple[str, bytes], ...]]
+    weaken: Callable[[C], C] = known_late

@@ -3,51 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from regalia.appraisal.codes import AttestCode
-from regalia.appraisal.pki import parse_certificate
+from regalia.appraisal.pki import chain_invalid, parse_certificate
 from regalia.core.errors import AttestationError
-from regalia.tees.intel.evidence import IntelAnchors
-from regalia.tees.intel.evidence.anchors import ROOT_NAME as INTEL_ROOT
-from regalia.tees.nitro.evidence import NitroAnchors
-from regalia.tees.nitro.evidence.anchors import ROOT_NAME as AWS_ROOT
-from regalia.tees.nvidia.evidence import NvidiaAnchors
-from regalia.tees.nvidia.evidence.anchors import DEVICE_ROOT_NAME as NVIDIA_ROOT
-from regalia.tees.snp.evidence import SnpAnchors
-from regalia.tees.tpm.evidence.anchors import TpmAnchors
+from regalia.verifier.registry import VENDORS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-# What swtpm's own CA calls its root.
-SOFTWARE_TPM_ROOT = "swtpm-localca-rootca"
+    from regalia.appraisal.vendor import Anchors
+
+A = TypeVar("A")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class TrustAnchors:
-    """Pinned roots by vendor; None where no evidence is trusted. Two constructors, no third.
+    """Pinned roots by vendor; no evidence is trusted of a vendor that is not there.
 
-    Attributes:
-        tpm: TPM makers are many and none is pinned: their roots are in the operator's collateral.
+    TPM makers are many and none is pinned: their roots are in the operator's collateral.
     """
 
-    snp: SnpAnchors | None = None
-    intel: IntelAnchors | None = None
-    nitro: NitroAnchors | None = None
-    nvidia: NvidiaAnchors | None = None
-    tpm: TpmAnchors | None = None
+    by_vendor: Mapping[str, Anchors]
+
+    def __init__(self, **by_vendor: Anchors) -> None:
+        """Those of some vendors, by the names that ``VENDORS`` have.
+
+        Raises:
+            TypeError: there is no such vendor (the caller's bug).
+        """
+        unknown = by_vendor.keys() - {vendor.name for vendor in VENDORS}
+        if unknown:
+            raise TypeError(f"no vendor is called {', '.join(sorted(unknown))}")
+        object.__setattr__(self, "by_vendor", MappingProxyType(by_vendor))
+
+    def get(self, vendor: str) -> Anchors | None:
+        """Those of one vendor; None if it is not trusted."""
+        return self.by_vendor.get(vendor)
+
+    def of(self, kind: type[A]) -> A | None:
+        """The same, by the class of its anchors."""
+        return next((each for each in self.by_vendor.values() if isinstance(each, kind)), None)
 
     @classmethod
     def production(cls) -> Self:
         """The vendors' own roots: claims say ``hardware: genuine``."""
-        return cls(
-            snp=SnpAnchors.production(),
-            intel=IntelAnchors.production(),
-            nitro=NitroAnchors.production(),
-            nvidia=NvidiaAnchors.production(),
-            tpm=TpmAnchors.production(),
-        )
+        return cls(**{vendor.name: vendor.anchors.production() for vendor in VENDORS})
 
     @classmethod
     def dangerous_simulated(cls, roots: Sequence[bytes]) -> Self:
@@ -60,7 +63,7 @@ class TrustAnchors:
             AttestationError: there is none, two are of one vendor, or one is not named like the
                 root of a vendor.
         """
-        found: dict[str, object] = {}
+        found: dict[str, Anchors] = {}
         for root in roots:
             vendor, anchors = _simulated(root)
             if vendor in found:
@@ -70,19 +73,14 @@ class TrustAnchors:
             found[vendor] = anchors
         if not found:
             raise AttestationError(AttestCode.ROOT_UNTRUSTED, "no simulated root")
-        return cls(**found)  # type: ignore[arg-type]  # _simulated pairs them
+        return cls(**found)
 
 
-def _simulated(root: bytes) -> tuple[str, object]:
-    """The vendor's field of ``TrustAnchors``, and its anchors."""
-    match parse_certificate(root, what="simulated root").common_name:
-        case name if name == INTEL_ROOT:
-            return "intel", IntelAnchors.dangerous_simulated(root)
-        case name if name == AWS_ROOT:
-            return "nitro", NitroAnchors.dangerous_simulated(root)
-        case name if name == NVIDIA_ROOT:
-            return "nvidia", NvidiaAnchors.dangerous_simulated(root)
-        case name if name == SOFTWARE_TPM_ROOT:
-            return "tpm", TpmAnchors.dangerous_simulated(root)
-        case _:
-            return "snp", SnpAnchors.dangerous_simulated(root)
+def _simulated(root: bytes) -> tuple[str, Anchors]:
+    """The vendor's name, and its anchors."""
+    certificate = parse_certificate(root, what="simulated root")
+    for vendor in VENDORS:
+        if certificate.common_name in vendor.root_names:
+            return vendor.name, vendor.anchors.dangerous_simulated(root)
+    names = sorted(name for vendor in VENDORS for name in vendor.root_names)
+    raise chain_invalid(f"{certificate} is not named like a root: {', '.join(names)}")

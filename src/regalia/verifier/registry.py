@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from regalia.appraisal.evidence_plugin import EvidencePlugin
+    from regalia.appraisal.vendor import Vendor
     from regalia.wire.evidence import DeviceKind, Tee
 
     Plugin = EvidencePlugin[Any, Any, Any, Any, Any]
 
 PLUGINS: tuple[Plugin, ...] = (SNP, TDX, SGX, NITRO, TPM, AZURE_SNP, AZURE_TDX, GPU, SWITCH)
+
+# Each once, in the order of the plug-ins.
+VENDORS: tuple[Vendor[Any, Any], ...] = tuple({p.vendor.name: p.vendor for p in PLUGINS}.values())
 
 _BY_KIND: Mapping[Tee | DeviceKind, Plugin] = MappingProxyType(
     {each.kind: each for each in PLUGINS}

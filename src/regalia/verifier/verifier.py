@@ -16,8 +16,6 @@ from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import Cache
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError
-from regalia.tees.intel.evidence import Preparer
-from regalia.tees.nvidia.evidence import prepare
 from regalia.verifier.collateral import (
     Freshness,
     checks,
@@ -27,18 +25,17 @@ from regalia.verifier.collateral import (
     require_not_denied,
 )
 from regalia.verifier.composite import verify_composite
-from regalia.verifier.registry import plugin_for
+from regalia.verifier.registry import VENDORS, plugin_for
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
     from regalia.appraisal.collateral_rule import CollateralRule
     from regalia.appraisal.unbound import Unbound
-    from regalia.tees.nvidia.evidence import PreparedNvidia
-    from regalia.tees.tpm.evidence.anchors import PreparedCollateral as PreparedTpm
     from regalia.verifier.anchors import TrustAnchors
     from regalia.verifier.collateral import CollateralSet
     from regalia.verifier.registry import Plugin
@@ -53,22 +50,21 @@ class Verifier:
         anchors: pinned roots.
         collateral: what the operator provides.
         cache: authorities that were parsed and whose signatures held.
-        nvidia, tpm: their collateral, prepared.
 
     Raises:
-        ParseError: devices' or TPMs' collateral is malformed.
+        ParseError: some vendor's collateral is malformed.
     """
 
     anchors: TrustAnchors
     collateral: CollateralSet
     cache: Cache = field(default_factory=Cache)
-    nvidia: PreparedNvidia = field(init=False)
-    tpm: PreparedTpm = field(init=False)
-    _intel: Preparer = field(default_factory=Preparer)
+    _prepared: Mapping[str, Callable[[Any, Cache], Any]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nvidia", prepare(self.collateral.nvidia))
-        object.__setattr__(self, "tpm", self.collateral.tpm.prepare())
+        prepared = {vendor.name: vendor.prepare(self.collateral) for vendor in VENDORS}
+        object.__setattr__(self, "_prepared", prepared)
 
     def verify(
         self,
@@ -221,27 +217,14 @@ class Verifier:
     def _genuine(
         self, plugin: Plugin, evidence: Evidence | DeviceEvidence, at: AppraisalContext
     ) -> Unbound[Any]:
-        anchors = getattr(self.anchors, plugin.vendor)
+        anchors = self.anchors.get(plugin.vendor.name)
         if anchors is None:
             raise AttestationError(
                 AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {plugin.kind}"
             )
         parsed = plugin.parse(evidence, at.check_log)
-        collateral = self._collateral(plugin.vendor, anchors)
+        collateral = self._prepared[plugin.vendor.name](anchors, self.cache)
         return plugin.genuine(parsed, anchors=anchors, collateral=collateral, at=at)
-
-    def _collateral(self, vendor: str, anchors: Any) -> object:  # noqa: ANN401 - the vendor's own
-        match vendor:
-            case "intel":
-                return self._intel.get(self.collateral.intel, anchors=anchors, cache=self.cache)
-            case "nvidia":
-                return self.nvidia
-            case "tpm":
-                return self.tpm
-            case "snp":
-                return self.collateral.snp
-            case _:
-                return self.collateral.nitro
 
     def _require_admissible(self, evidence: Evidence, at: AppraisalContext) -> None:
         """What comes before every vendor's checks: the bundle is in date, no certificate denied.

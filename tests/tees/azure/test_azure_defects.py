@@ -26,6 +26,7 @@ from regalia.tees.azure.evidence import (
 )
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.tees.tpm.evidence import qualifying_data
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.azure.bench import (
@@ -242,7 +243,9 @@ def test_a_replay_is_genuine_and_not_fresh(azure: AzureBench) -> None:
             parse_tdx(evidence),
             anchors=anchors,
             collateral=prepare(
-                platform.intel.verifier().collateral.intel, anchors=anchors, cache=azure.cache
+                collateral_of(platform.intel.verifier().collateral),
+                anchors=anchors,
+                cache=azure.cache,
             ),
             at=at,
         )

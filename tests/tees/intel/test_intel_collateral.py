@@ -19,6 +19,7 @@ from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, ParseError, RegaliaError
 from regalia.tees.intel.evidence import parse, parse_json_collateral, prepare, verify_genuine
 from regalia.tees.intel.evidence.documents import parse_identity, parse_tcb_info
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, NEXT_UPDATE
@@ -74,7 +75,7 @@ def test_no_collateral_at_all(bench: IntelBench) -> None:
     """The quote is still read, and its chain followed: a check log shows how far it is good."""
     cache, check_log = Cache(), CheckLog()
     anchors = bench.platform.anchors()
-    prepared = prepare(parse_collateral({}).intel, anchors=anchors, cache=cache)
+    prepared = prepare(collateral_of(parse_collateral({})), anchors=anchors, cache=cache)
     with pytest.raises(AttestationError) as refusal:
         verify_genuine(
             parse(bench.evidence()),

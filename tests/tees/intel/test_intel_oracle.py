@@ -18,6 +18,7 @@ from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
 from regalia.tees.intel.evidence import IntelAnchors, parse, prepare, verify_genuine
 from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.tees.intel.bench import REQUIRED
@@ -227,7 +228,9 @@ def test_real_evidence(tdx_vectors: Path, quote: str, collateral: str, now: int)
     evidence = Evidence(Tee.SGX if "sgx" in quote else Tee.TDX, raw, (), b"")
     cache, anchors = Cache(), IntelAnchors.production()
     moment = datetime.fromtimestamp(now, UTC)
-    prepared = prepare(parse_collateral({collateral: bundled}).intel, anchors=anchors, cache=cache)
+    prepared = prepare(
+        collateral_of(parse_collateral({collateral: bundled})), anchors=anchors, cache=cache
+    )
     at = AppraisalContext(now=moment, rule=REQUIRED, cache=cache)
     try:
         genuine = verify_genuine(parse(evidence), anchors=anchors, collateral=prepared, at=at)

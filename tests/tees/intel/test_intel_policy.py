@@ -28,6 +28,7 @@ from regalia.tees.intel.evidence import (
     tdx_claims,
     verify_genuine,
 )
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing import defender
@@ -147,7 +148,7 @@ def test_real_evidence_under_the_baseline(
     cache, anchors = Cache(), IntelAnchors.production()
     arguments: dict[str, Any] = {
         "anchors": anchors,
-        "collateral": prepare(parse_collateral(files).intel, anchors=anchors, cache=cache),
+        "collateral": prepare(collateral_of(parse_collateral(files)), anchors=anchors, cache=cache),
     }
 
     def judge(rule: CollateralRule, moment: datetime, words: BaselineWords) -> set[str]:

@@ -11,6 +11,7 @@ import pytest
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.core.errors import AttestationError, LocalError, ParseError, UsageError
+from regalia.tees.intel.evidence import IntelAnchors
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import COLLATERAL_ENDINGS, parse_collateral
 from regalia.verifier.verifier import Verifier
@@ -136,7 +137,7 @@ def test_a_damaged_directory(bench: IntelBench, tmp_path: Path, name: str, data:
 
 def test_simulated_anchors_of_several_vendors(bench: IntelBench) -> None:
     root = bench.platform.authority.root()
-    assert TrustAnchors.dangerous_simulated((root,)).intel is not None
+    assert TrustAnchors.dangerous_simulated((root,)).of(IntelAnchors) is not None
     for roots in ((), (root, root), (bench.platform.authority.pck_ca(),)):
         with pytest.raises(AttestationError):
             TrustAnchors.dangerous_simulated(roots)

@@ -32,10 +32,12 @@ from regalia.tees.intel.evidence import (
 )
 from regalia.tees.intel.evidence.anchors import INTEL_ROOT_SPKI_SHA256
 from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.vendor import collateral_of as intel_part
 from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.tees.intel.names import TdAttributeBit
 from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.verifier.registry import plugin_for
+from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.tees.intel.simulator import SimulatedIntel
 from regalia_testing.verify import verify_fresh
@@ -89,7 +91,7 @@ def arguments(
     collateral: CollateralSet, vector: Vector, rule: CollateralRule = REQUIRED
 ) -> dict[str, Any]:
     cache = Cache()
-    prepared = prepare(collateral.intel, anchors=ANCHORS, cache=cache)
+    prepared = prepare(intel_part(collateral), anchors=ANCHORS, cache=cache)
     return {
         "anchors": ANCHORS,
         "collateral": prepared,
@@ -205,7 +207,7 @@ def test_simulated_anchors_do_not_accept_intels(tdx_vectors: Path) -> None:
     root = SimulatedIntel.make().authority.root()
     with pytest.raises(AttestationError) as refusal:
         prepare(
-            collateral_of(tdx_vectors, TDX).intel,
+            intel_part(collateral_of(tdx_vectors, TDX)),
             anchors=IntelAnchors.dangerous_simulated(root),
             cache=Cache(),
         )
@@ -227,10 +229,10 @@ def test_loose_files(tdx_vectors: Path, fmspc: str) -> None:
     loose = parse_collateral({name: (folder / name).read_bytes() for name in names})
     vector = COCO_4 if fmspc == "50806f" else COCO_5
     whole = collateral_of(tdx_vectors, vector)
-    assert loose.tcb_infos == whole.tcb_infos
-    assert loose.qe_identities == whole.qe_identities
+    assert loose.documents == whole.documents
+    assert loose.documents.keys() == {CollateralKind.TCB_INFO, CollateralKind.QE_IDENTITY}
     assert set(loose.crls) == set(whole.crls)
-    prepared = prepare(loose.intel, anchors=ANCHORS, cache=Cache())
+    prepared = prepare(intel_part(loose), anchors=ANCHORS, cache=Cache())
     assert prepared.tcb_infos[0].document.evaluation_data_number == 18
     if vector is COCO_4:  # the PCK CA comes with the quote only
         shared = arguments(loose, vector)
@@ -247,17 +249,13 @@ def test_googles_loose_files(tdx_vectors: Path) -> None:
     ]
     found = parse_collateral({name: (tdx_vectors / name).read_bytes() for name in names})
     bundle = collateral_of(tdx_vectors, GOOGLE)
-    assert len(found.tcb_infos) == 2
+    assert len(found.of(CollateralKind.TCB_INFO)) == 2
     assert set(bundle.crls) == set(found.crls)
-    assert bundle.tcb_infos[0] in found.tcb_infos
-    with_chains = CollateralSet(
-        bundle.certificates, found.crls, found.tcb_infos, found.qe_identities
-    )
+    assert bundle.of(CollateralKind.TCB_INFO)[0] in found.of(CollateralKind.TCB_INFO)
+    with_chains = CollateralSet(bundle.certificates, found.crls, found.documents)
     newer = collateral_of(tdx_vectors, COCO_5).certificates
-    both = CollateralSet(
-        (*with_chains.certificates, *newer), found.crls, found.tcb_infos, found.qe_identities
-    )
-    prepare(both.intel, anchors=ANCHORS, cache=Cache())
+    both = CollateralSet((*with_chains.certificates, *newer), found.crls, found.documents)
+    prepare(intel_part(both), anchors=ANCHORS, cache=Cache())
 
 
 def test_a_space_breaks_a_signature(tdx_vectors: Path) -> None:
@@ -266,7 +264,7 @@ def test_a_space_breaks_a_signature(tdx_vectors: Path) -> None:
         spoiled = {**bundle, name: bundle[name].replace(":", ": ", 1)}
         found = parse_collateral({"x.json": json.dumps(spoiled).encode()})
         with pytest.raises(AttestationError) as refusal:
-            prepare(found.intel, anchors=ANCHORS, cache=Cache())
+            prepare(intel_part(found), anchors=ANCHORS, cache=Cache())
         assert refusal.value.code.name == "COLLATERAL_SIG_INVALID"
 
 

@@ -45,9 +45,9 @@ from regalia.tees.tpm.evidence.public import Attribute, KeyScheme, Scheme, parse
 from regalia.tees.tpm.key_templates import AK_TEMPLATES
 from regalia.tees.tpm.source import BANK, open_source
 from regalia.verifier.anchors import TrustAnchors
-from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, parse_evidence
+from regalia_testing.collateral import tpm_set
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.bench import NO_LISTS, enrol
 from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
@@ -152,7 +152,7 @@ def test_through_the_one_verifier(maker: TpmMaker, tpm: SoftwareTpm) -> None:
     )
     evidence = source_of(tpm).collect(binding.report_data(), b"configuration")
     evidence = replace(parse_evidence(evidence.encode()), endorsements=())
-    given = CollateralSet((), (), tpm=known.collateral)
+    given = tpm_set(known.collateral)
     for anchors in (
         TrustAnchors.production(),
         TrustAnchors.dangerous_simulated([maker.root]),

@@ -16,7 +16,7 @@ from regalia.appraisal.pki.certificates import (
     require_valid_at,
     require_version_3,
 )
-from regalia.appraisal.pki.crl import Crl, parse_crl
+from regalia.appraisal.pki.crl import Crl, issuer_names, parse_crl
 from regalia.appraisal.pki.pem import parse_pem_certificates
 from regalia.appraisal.pki.pin import RootPin
 from regalia.appraisal.pki.schemes import Scheme, require_signature
@@ -28,6 +28,7 @@ __all__ = [
     "RootPin",
     "Scheme",
     "chain_invalid",
+    "issuer_names",
     "parse_certificate",
     "parse_crl",
     "parse_pem_certificates",

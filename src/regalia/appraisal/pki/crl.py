@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki.certificates import FOREIGN_ERRORS
@@ -55,6 +56,12 @@ class Crl:
         """For messages."""
         until = "no next update" if self.next_update is None else rfc3339(self.next_update)
         return f"{rfc3339(self.this_update)} to {until}"
+
+
+def issuer_names(der: bytes) -> tuple[str, ...]:
+    """Common names of who issued a list: there is mostly one. Raises ParseError."""
+    names = parse_crl(der).revoked.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return tuple(str(name.value) for name in names)
 
 
 def parse_crl(der: bytes) -> Crl:

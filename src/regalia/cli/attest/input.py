@@ -101,7 +101,7 @@ def read_endorsements(
         found = replace(found, evidence=replace(found.evidence, event_log=logs[0]))
     evidence = found.evidence
     if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
-        leaves = tuple(given.vceks.values())[:ENDORSEMENTS_MAX]
+        leaves = given.leaves[:ENDORSEMENTS_MAX]
         came = evidence.endorsements or leaves
         found = replace(found, evidence=replace(evidence, endorsements=came))
     if found.devices and not any(device.endorsements for device in found.devices):

@@ -139,14 +139,12 @@ def _tcb_floor(
     options: ExportOptions, items: tuple[Item, ...], before: VerifiedBundle | None
 ) -> int:
     """What is asked for; or the lowest number in it, and never less than before."""
-    from regalia.verifier.collateral import IntelDocument
-
     if options.tcb_floor is not None:
         return options.tcb_floor
     numbers = [
-        item.parsed.tcb_evaluation_data_number
+        item.tcb_evaluation_data_number
         for item in items
-        if isinstance(item.parsed, IntelDocument)
+        if item.tcb_evaluation_data_number is not None
     ]
     least = 0 if before is None else before.document.floors.tcb_evaluation_data_number
     return max(min(numbers, default=0), least)

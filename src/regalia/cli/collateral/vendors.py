@@ -45,7 +45,8 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
     from regalia.appraisal.pki import Cache
-    from regalia.tees.snp.evidence import parse, verify_genuine
+    from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
+    from regalia.tees.snp.evidence.vendor import collateral_of
     from regalia.tees.snp.evidence.wire import (
         CHIP_ID_SIZE,
         TURIN_CHIP_ID_SIZE,
@@ -56,7 +57,8 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     )
     from regalia.verifier.collateral import parse_collateral
 
-    if trust.anchors.snp is None:
+    anchors = trust.anchors.of(SnpAnchors)
+    if anchors is None:
         raise AttestationError(AttestCode.ROOT_UNTRUSTED, "no root of AMD's is trusted")
     report = parse_report(evidence.report)
     product = _product(report, evidence)
@@ -76,8 +78,8 @@ def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
     verify_genuine(
         parse(evidence),
-        anchors=trust.anchors.snp,
-        collateral=found.snp,
+        anchors=anchors,
+        collateral=collateral_of(found),
         at=AppraisalContext(now=trust.now, rule=rule, cache=Cache()),
     )
     return files
@@ -91,14 +93,14 @@ def _product(report: SnpReport, evidence: Evidence) -> Product:
     """
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.pki import parse_certificate
+    from regalia.tees.snp.evidence.leaf import leaf_of
     from regalia.tees.snp.evidence.products import product_of_cpuid
     from regalia.tees.snp.evidence.wire import CPUID_SINCE_VERSION
-    from regalia.verifier.collateral.items import snp_leaf
 
     if report.version >= CPUID_SINCE_VERSION:
         return product_of_cpuid(report.cpuid_fam_id, report.cpuid_mod_id)
     for der in evidence.endorsements:
-        found = snp_leaf(parse_certificate(der, what="endorsement"))
+        found = leaf_of(parse_certificate(der, what="endorsement"))
         if found is not None:
             return found[1]
     raise AttestationError(
@@ -125,16 +127,19 @@ def fetch_intel(
     """
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.pki import Cache
+    from regalia.tees.intel.evidence import IntelAnchors, parse
+    from regalia.tees.intel.evidence.needs import intel_platform
+    from regalia.tees.intel.evidence.vendor import collateral_of
     from regalia.tees.intel.evidence.verified_collateral import prepare
     from regalia.tees.intel.fetch import root_crl
     from regalia.verifier.collateral import parse_collateral, sort_files
     from regalia.verifier.collateral.dates import dates_of
-    from regalia.verifier.collateral.needs import intel_platform
     from regalia.wire.evidence import Tee
 
-    if trust.anchors.intel is None:
+    anchors = trust.anchors.of(IntelAnchors)
+    if anchors is None:
         raise AttestationError(AttestCode.ROOT_UNTRUSTED, "no root of Intel's is trusted")
-    platform = intel_platform(evidence)
+    platform = intel_platform(parse(evidence).report.read().pck_chain)
     kind = "sgx" if evidence.tee is Tee.SGX else "tdx"
     authority = "processor" if "Processor" in platform.authority else "platform"
     info, identity = pcs.tcb_info(kind, platform.fmspc), pcs.identity(kind)
@@ -148,7 +153,7 @@ def fetch_intel(
         f"intel-pck-{authority}-ca.pem": crl.chain,
         "intel-root.crl": root_crl(certificates),
     }
-    prepare(parse_collateral(files).intel, anchors=trust.anchors.intel, cache=Cache())
+    prepare(collateral_of(parse_collateral(files)), anchors=anchors, cache=Cache())
     stale = [item for item in sort_files(files) if dates_of(item, trust.now).is_stale]
     if stale:
         names = ", ".join(f"{item.kind} {item.name}" for item in stale)
@@ -174,8 +179,8 @@ def fetch_rims(
         ParseError, AttestationError: what it answered is not signed by NVIDIA.
     """
     from regalia.cli.collateral.input import ingest_xml
+    from regalia.tees.nvidia.evidence.needs import device_rims
     from regalia.tees.nvidia.fetch import fetch_rim
-    from regalia.verifier.collateral.needs import device_rims
 
     wanted = dict.fromkeys(name for device in devices for name in device_rims(device))
     return {

@@ -7,6 +7,7 @@ Spec: docs/spec/collateral-bundle.md.
 Nothing here reads a file, a clock or the network.
 """
 
+from regalia.appraisal.collateral import Item, Need
 from regalia.verifier.collateral.blocks import parse_roots
 from regalia.verifier.collateral.bundle import (
     NO_FLOOR,
@@ -27,9 +28,8 @@ from regalia.verifier.collateral.deny import (
 )
 from regalia.verifier.collateral.freshness import Freshness, Validity
 from regalia.verifier.collateral.grace import mark_grace
-from regalia.verifier.collateral.intel import IntelDocument, parse_intel, pcs_body
-from regalia.verifier.collateral.items import Item, parse_item
-from regalia.verifier.collateral.needs import Need, needs_of
+from regalia.verifier.collateral.items import parse_item
+from regalia.verifier.collateral.needs import needs_of
 from regalia.verifier.collateral.sort import (
     COLLATERAL_ENDINGS,
     COLLATERAL_FILE_MAX,
@@ -47,7 +47,6 @@ __all__ = [
     "Dates",
     "Floor",
     "Freshness",
-    "IntelDocument",
     "Item",
     "Need",
     "PeekedBundle",
@@ -60,10 +59,8 @@ __all__ = [
     "mark_grace",
     "needs_of",
     "parse_collateral",
-    "parse_intel",
     "parse_item",
     "parse_roots",
-    "pcs_body",
     "peek_bundle",
     "require_certificates_not_denied",
     "require_device_not_denied",

@@ -22,7 +22,6 @@ from regalia.core.types import Digest
 from regalia.crypto import dsse
 from regalia.verifier.collateral.collection import collect
 from regalia.verifier.collateral.freshness import Validity
-from regalia.verifier.collateral.intel import IntelDocument
 from regalia.verifier.collateral.items import distinct, parse_item
 from regalia.wire.collateral import FORMAT, PAYLOAD_TYPE, Bundle, Floors, make_entry, parse_bundle
 
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime, timedelta
 
+    from regalia.appraisal.collateral import Item
     from regalia.crypto.sign import SigningKey, VerifyKey
     from regalia.verifier.collateral.collection import CollateralSet
     from regalia.verifier.collateral.freshness import Freshness
-    from regalia.verifier.collateral.items import Item
     from regalia.wire.collateral import Entry
 
 # Keeps bundles from being declared verified by hand; no wall against code in the same process.
@@ -257,11 +256,11 @@ def _require_evaluated(document: Bundle, items: tuple[Item, ...]) -> None:
     """(7) Intel raises tcbEvaluationDataNumber with each recovery: an older one hides it."""
     least = document.floors.tcb_evaluation_data_number
     for item in items:
-        parsed = item.parsed
-        if isinstance(parsed, IntelDocument) and parsed.tcb_evaluation_data_number < least:
+        number = item.tcb_evaluation_data_number
+        if number is not None and number < least:
             raise _rollback(
                 f"{item.kind} {item.name!r} has tcbEvaluationDataNumber "
-                f"{parsed.tcb_evaluation_data_number}, and the bundle's floor is {least}"
+                f"{number}, and the bundle's floor is {least}"
             )
 
 

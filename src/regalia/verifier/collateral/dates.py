@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.verifier.collateral.items import Item
+    from regalia.appraisal.collateral import Item
 
 SOON = timedelta(days=7)
 

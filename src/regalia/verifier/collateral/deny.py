@@ -10,9 +10,8 @@ from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import parse_certificate
 from regalia.core.errors import AttestationError
 from regalia.core.types import KeyFingerprint
-from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+from regalia.verifier.registry import plugin_for
 from regalia.wire.deny_list import DeniedKey, DeniedSerial, serial_number
-from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,13 +104,7 @@ def require_not_denied(claims: Claims, denied: DenyIndex) -> None:
     """
     if not denied.identities:
         return
-    named = [(claims.tee.value, claims.instance)]
-    match claims:  # the processor is the same, whatever stands above it
-        case AzureSnpClaims():
-            named.append((Tee.SEV_SNP.value, claims.instance))
-        case AzureTdxClaims():
-            named.append((Tee.TDX.value, claims.instance))
-    for of, identity in named:
+    for of, identity in plugin_for(claims.tee).identities(claims):
         _require_identity(denied, of, identity)
     for device in claims.devices:
         require_device_not_denied(device, denied)
@@ -119,7 +112,9 @@ def require_not_denied(claims: Claims, denied: DenyIndex) -> None:
 
 def require_device_not_denied(claims: DeviceClaims, denied: DenyIndex) -> None:
     """No deny-list names the device. Raises AttestationError DEVICE_DENIED."""
-    _require_identity(denied, claims.kind.value, claims.identity)
+    if denied.identities:
+        for of, identity in plugin_for(claims.kind).identities(claims):
+            _require_identity(denied, of, identity)
 
 
 def _require_identity(denied: DenyIndex, of: str, identity: bytes) -> None:

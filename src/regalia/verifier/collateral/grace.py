@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from regalia.appraisal.claims import MINT, Revocation
-from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+from regalia.verifier.registry import plugin_for
 
 if TYPE_CHECKING:
     from regalia.appraisal.claims import Claims, DeviceClaims
@@ -19,21 +19,17 @@ def mark_grace(claims: C) -> C:
 
     What is unknown stays unknown: grace makes nothing better.
     """
-    devices = tuple(_lowered(device) for device in claims.devices)
+    devices = tuple(map(_device, claims.devices))
     if devices != claims.devices:
-        return cast("C", _lowered(claims, devices=devices))
-    return cast("C", _lowered(claims))
-
-
-def _lowered(claims: Claims | DeviceClaims, **changes: object) -> Any:  # noqa: ANN401 - the class of its argument
-    if claims.revocation is Revocation.CHECKED:
-        match claims:  # what is known of Azure's machines is known of their processors
-            case AzureSnpClaims():
-                changes["snp"] = _lowered(claims.snp)
-            case AzureTdxClaims():
-                changes["tdx"] = _lowered(claims.tdx)
-            case _:
-                changes["revocation"] = Revocation.GRACE
-    if not changes:
+        claims = replace(claims, devices=devices, mint=MINT)  # type: ignore[type-var] # a protocol cannot say "dataclass"
+    if claims.revocation is not Revocation.CHECKED:
         return claims
-    return replace(cast("Any", claims), **changes, mint=MINT)
+    weaker: C = plugin_for(claims.tee).weaken(claims)
+    return weaker
+
+
+def _device(claims: DeviceClaims) -> DeviceClaims:
+    if claims.revocation is not Revocation.CHECKED:
+        return claims
+    weaker: DeviceClaims = plugin_for(claims.kind).weaken(claims)
+    return weaker

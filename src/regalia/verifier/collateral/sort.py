@@ -13,39 +13,34 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regalia.core.errors import CoreCode, ParseError
-from regalia.tees.intel.evidence.collateral import parse_json_collateral
-from regalia.tees.nvidia.evidence.key_denials import FORMAT as KEY_DENIALS_FORMAT
-from regalia.tees.nvidia.evidence.rims import FORMAT as RIM_FORMAT
-from regalia.tees.tpm.evidence.enrolment import FORMAT as ENROLMENT_FORMAT
 from regalia.verifier.collateral.blocks import CRL, read_blocks
 from regalia.verifier.collateral.collection import collect
-from regalia.verifier.collateral.intel import pcs_body
 from regalia.verifier.collateral.items import parse_item
+from regalia.verifier.registry import VENDORS
 from regalia.wire.collateral import ENTRY_MAX, NAME_MAX, CollateralKind
 from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from regalia.appraisal.collateral import Item
     from regalia.verifier.collateral.collection import CollateralSet
-    from regalia.verifier.collateral.items import Item
 
 COLLATERAL_ENDINGS = (".der", ".pem", ".crt", ".cer", ".crl", ".json")
 COLLATERAL_FILES_MAX = 1024
 COLLATERAL_FILE_MAX = ENTRY_MAX  # bytes
 
-# A root of TPMs is an anchor and looks like any other certificate, so its file's name tells it.
-_ROOT_PREFIXES = {
-    "tpm-ek-root": CollateralKind.EK_ROOT,
-    "tpm-ak-root": CollateralKind.AK_ROOT,
-}
+# What a certificate is trusted for, if its file's name says so.
+_PREFIXES = {prefix: kind for vendor in VENDORS for prefix, kind in vendor.files.items()}
 
-_FORMATS = {
-    DENY_LIST_FORMAT: CollateralKind.DENY_LIST,
-    ENROLMENT_FORMAT: CollateralKind.ENROLMENT,
-    KEY_DENIALS_FORMAT: CollateralKind.KEY_DENIALS,
-    RIM_FORMAT: CollateralKind.RIM,
-}
+_FORMATS = dict(
+    sorted(
+        {
+            DENY_LIST_FORMAT: CollateralKind.DENY_LIST,
+            **{name: kind for vendor in VENDORS for name, kind in vendor.formats.items()},
+        }.items()
+    )
+)
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -86,7 +81,7 @@ def sort_files(files: Mapping[str, bytes]) -> tuple[Item, ...]:
 
 def _root_kind(path: str) -> CollateralKind:
     name = PurePath(path).name
-    kinds = (kind for prefix, kind in _ROOT_PREFIXES.items() if name.startswith(prefix))
+    kinds = (kind for prefix, kind in _PREFIXES.items() if name.startswith(prefix))
     return next(kinds, CollateralKind.CERTIFICATE)
 
 
@@ -105,14 +100,9 @@ def _contents(data: bytes, path: str) -> Iterator[tuple[CollateralKind, bytes]]:
     if kind is not None:
         yield kind, body  # an editor's last newline is no part of a document
         return
-    found = parse_json_collateral(body, what=path)
-    for of, documents in (
-        (CollateralKind.TCB_INFO, found.tcb_infos),
-        (CollateralKind.QE_IDENTITY, found.identities),
-    ):
-        yield from ((of, pcs_body(of, document)) for document in documents)
-    yield from ((CollateralKind.CERTIFICATE, der) for der in found.certificates)
-    yield from ((CollateralKind.CRL, der) for der in found.crls)
+    for vendor in VENDORS:
+        if vendor.read_json is not None:
+            yield from vendor.read_json(body, path)
 
 
 def _kind_of_document(body: bytes, path: str) -> CollateralKind | None:

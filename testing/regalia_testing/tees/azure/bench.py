@@ -13,6 +13,7 @@ from regalia.appraisal.pki import Cache
 from regalia.tees.azure.evidence.plugin import AZURE_SNP, AZURE_TDX
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia_testing.tees.azure.defects import HEALTHY
 from regalia_testing.verify import verify_fresh
 
@@ -71,7 +72,7 @@ class AzureBench:
         if self.platform.intel is None:
             raise TypeError("a VM runs on one kind of hardware")
         anchors = self.platform.intel.anchors()
-        collateral = self.platform.intel.verifier().collateral.intel
+        collateral = collateral_of(self.platform.intel.verifier().collateral)
         return verify_fresh(
             AZURE_TDX,
             evidence,

@@ -11,6 +11,7 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.appraisal.pki import Cache
 from regalia.tees.intel.evidence import prepare
 from regalia.tees.intel.evidence.plugin import SGX, TDX
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.defects import IntelDefects
@@ -88,7 +89,7 @@ class IntelBench:
 
     def raw(self) -> IntelCollateral:
         """The collateral, not verified."""
-        return parse_collateral(self.files or self.platform.files()).intel
+        return collateral_of(parse_collateral(self.files or self.platform.files()))
 
     def verify(  # noqa: PLR0913 - each is one thing to get wrong
         self,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
-from regalia.appraisal.evidence_plugin import EvidencePlugin
+from regalia.appraisal.evidence_plugin import EvidencePlugin, known_late
 from regalia.appraisal.unbound import Unbound
 from regalia.tees.azure.evidence.checks import SNP_CHECKS, TDX_CHECKS
+from regalia.tees.azure.evidence.needs import needs_snp, needs_tdx
 from regalia.tees.azure.evidence.verify import (
     parse_snp,
     parse_tdx,
@@ -16,6 +18,8 @@ from regalia.tees.azure.evidence.verify import (
     verify_genuine_snp,
     verify_genuine_tdx,
 )
+from regalia.tees.intel.evidence.vendor import INTEL
+from regalia.tees.snp.evidence.vendor import AMD
 from regalia.tees.tpm.evidence.document import qualifying_data
 from regalia.tees.tpm.evidence.plugin import NONCE
 from regalia.wire.evidence import Tee
@@ -54,21 +58,34 @@ def genuine_tdx(
     return Unbound(tdx_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
 
 
+def _identities(
+    claims: AzureSnpClaims | AzureTdxClaims, processor: Tee
+) -> tuple[tuple[str, bytes], ...]:
+    """The processor is the same, whatever stands above it."""
+    return ((claims.tee.value, claims.instance), (processor.value, claims.instance))
+
+
 AZURE_SNP = EvidencePlugin(
     kind=Tee.AZURE_SNP,
-    vendor="snp",
+    vendor=AMD,
     checks=SNP_CHECKS,
     nonce=NONCE,
     nonce_of=qualifying_data,
     parse=parse_snp,
     genuine=genuine_snp,
+    needs=needs_snp,
+    identities=lambda claims: _identities(claims, Tee.SEV_SNP),
+    weaken=lambda claims: replace(claims, snp=known_late(claims.snp), mint=MINT),
 )
 AZURE_TDX = EvidencePlugin(
     kind=Tee.AZURE_TDX,
-    vendor="intel",
+    vendor=INTEL,
     checks=TDX_CHECKS,
     nonce=NONCE,
     nonce_of=qualifying_data,
     parse=parse_tdx,
     genuine=genuine_tdx,
+    needs=needs_tdx,
+    identities=lambda claims: _identities(claims, Tee.TDX),
+    weaken=lambda claims: replace(claims, tdx=known_late(claims.tdx), mint=MINT),
 )

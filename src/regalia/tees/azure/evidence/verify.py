@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from regalia.tees.intel.claims import TdxClaims
     from regalia.tees.intel.evidence.anchors import IntelAnchors
     from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral
+    from regalia.tees.intel.evidence.wire import QuoteParts
     from regalia.tees.snp.claims import SnpClaims
     from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+    from regalia.tees.snp.evidence.wire import SnpReport
 
 PARAVISOR_VMPL = 0
 
@@ -106,6 +108,21 @@ def parse_tdx(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Eviden
     return Parsed(evidence, parts)
 
 
+def report_below(
+    parsed: Parsed[Evidence, GuestParts], check_log: CheckLog = NO_LOG
+) -> Parsed[Evidence, SnpReport]:
+    """The paravisor's report, as evidence by itself. Raises ParseError."""
+    report = parsed.report.hcl.hardware_report
+    return snp.parse(Evidence(Tee.SEV_SNP, report, parsed.raw.endorsements, b""), check_log)
+
+
+def td_quote_below(
+    parsed: Parsed[Evidence, GuestParts], check_log: CheckLog = NO_LOG
+) -> Parsed[Evidence, QuoteParts]:
+    """The paravisor's TD quote, as evidence by itself. Raises ParseError."""
+    return intel.parse(Evidence(Tee.TDX, parsed.report.document.td_quote, (), b""), check_log)
+
+
 def verify_genuine_snp(
     parsed: Parsed[Evidence, GuestParts],
     *,
@@ -126,8 +143,7 @@ def verify_genuine_snp(
         AttestationError: the evidence is not genuine.
     """
     check_log, evidence, parts = at.check_log, parsed.raw, parsed.report
-    below = Evidence(Tee.SEV_SNP, parts.hcl.hardware_report, evidence.endorsements, b"")
-    report = snp.parse(below, check_log)
+    report = report_below(parsed, check_log)
     genuine = snp.verify_genuine(report, anchors=anchors, collateral=collateral, at=at)  # (2)
     vmpl = report.report.vmpl
     check_log.begin(checks.PARAVISOR_LEVEL, str(vmpl), str(PARAVISOR_VMPL))
@@ -156,8 +172,7 @@ def verify_genuine_tdx(
         at: the context of the appraisal.
     """
     check_log, evidence, parts = at.check_log, parsed.raw, parsed.report
-    below = Evidence(Tee.TDX, parts.document.td_quote, (), b"")
-    quote = intel.parse(below, check_log)
+    quote = td_quote_below(parsed, check_log)
     genuine = intel.verify_genuine(quote, anchors=anchors, collateral=collateral, at=at)  # (2)
     claims = tdx_claims_of(evidence, genuine, None)
     check_log.begin(checks.TD_REPORT)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
-from regalia.appraisal.evidence_plugin import EvidencePlugin
+from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.intel.evidence.checks import REPORT_DATA, SGX_CHECKS, TDX_CHECKS
 from regalia.tees.intel.evidence.claims_of import sgx_claims
+from regalia.tees.intel.evidence.needs import needs
+from regalia.tees.intel.evidence.vendor import INTEL
 from regalia.tees.intel.evidence.verify import claims_of_tdx, parse, verify_genuine
 from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
 
@@ -51,8 +53,22 @@ def genuine_sgx(
 
 
 TDX = EvidencePlugin(
-    kind=Tee.TDX, vendor="intel", checks=TDX_CHECKS, nonce=NONCE, parse=parse, genuine=genuine_tdx
+    kind=Tee.TDX,
+    vendor=INTEL,
+    checks=TDX_CHECKS,
+    nonce=NONCE,
+    parse=parse,
+    genuine=genuine_tdx,
+    needs=needs,
+    identities=machine_identity,
 )
 SGX = EvidencePlugin(
-    kind=Tee.SGX, vendor="intel", checks=SGX_CHECKS, nonce=NONCE, parse=parse, genuine=genuine_sgx
+    kind=Tee.SGX,
+    vendor=INTEL,
+    checks=SGX_CHECKS,
+    nonce=NONCE,
+    parse=parse,
+    genuine=genuine_sgx,
+    needs=needs,
+    identities=machine_identity,
 )

@@ -33,7 +33,7 @@ from regalia.tees.intel.evidence.documents import (
 from regalia.tees.intel.evidence.signatures import require_raw_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from regalia.appraisal.pki import Cache, Crl
     from regalia.tees.intel.evidence.anchors import IntelAnchors
@@ -109,22 +109,21 @@ class Preparer:
     A place where collateral is of no use to most evidence need not refuse to start for it.
     """
 
-    __slots__ = ("_lock", "_made")
+    __slots__ = ("_lock", "_made", "_read")
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], IntelCollateral]) -> None:
         self._lock = threading.Lock()
-        self._made: tuple[IntelCollateral, PreparedCollateral] | None = None
+        self._made: PreparedCollateral | None = None
+        self._read = read
 
-    def get(
-        self, collateral: IntelCollateral, *, anchors: IntelAnchors, cache: Cache
-    ) -> PreparedCollateral:
-        """``prepare``, again only for other collateral or anchors. Raises as ``prepare``."""
+    def __call__(self, anchors: IntelAnchors, cache: Cache) -> PreparedCollateral:
+        """``prepare``, again only for other anchors. Raises as ``prepare``."""
         made = self._made
-        if made is None or made[0] != collateral or made[1].anchors != anchors:
-            made = (collateral, prepare(collateral, anchors=anchors, cache=cache))
+        if made is None or made.anchors != anchors:
+            made = prepare(self._read(), anchors=anchors, cache=cache)
             with self._lock:
                 self._made = made
-        return made[1]
+        return made
 
 
 def _root(

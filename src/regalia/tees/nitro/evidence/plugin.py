@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
-from regalia.appraisal.evidence_plugin import EvidencePlugin
+from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.nitro.evidence import checks
+from regalia.tees.nitro.evidence.needs import needs
+from regalia.tees.nitro.evidence.vendor import AWS
 from regalia.tees.nitro.evidence.verify import claims_of, parse, verify_genuine
 from regalia.tees.nitro.evidence.wire import NONCE_SIZES
 from regalia.wire.evidence import Tee
@@ -39,9 +41,11 @@ def genuine(
 
 NITRO = EvidencePlugin(
     kind=Tee.NITRO,
-    vendor="nitro",
+    vendor=AWS,
     checks=checks.CHECKS,
     nonce=NONCE,
     parse=parse,
     genuine=genuine,
+    needs=needs,
+    identities=machine_identity,
 )

@@ -38,10 +38,11 @@ def check_revocation(
     known: list[Revocation] = []
     for issuer, child in pairwise((*signer.authorities, signer.certificate)):
         own = lists_of(issuer, (child,), collateral.crls, schemes=SCHEMES, cache=at.cache)
-        if own or _has_distribution_point(child):
+        if own or has_distribution_point(child):
             known.append(revocation_status(own, issuer, at))
     return weakest(*known) if known else Revocation.UNKNOWN
 
 
-def _has_distribution_point(certificate: Certificate) -> bool:
+def has_distribution_point(certificate: Certificate) -> bool:
+    """Whether its issuer says where it publishes a list."""
     return any(isinstance(e.value, x509.CRLDistributionPoints) for e in certificate.extensions)

@@ -8,6 +8,8 @@ from regalia.appraisal.claims import MINT
 from regalia.appraisal.evidence_plugin import EvidencePlugin
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.nvidia.evidence import checks
+from regalia.tees.nvidia.evidence.needs import needs
+from regalia.tees.nvidia.evidence.vendor import NVIDIA
 from regalia.tees.nvidia.evidence.verify import claims_of, parse, verify_genuine
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceKind
 
@@ -44,11 +46,13 @@ def _device(
 ) -> EvidencePlugin[DeviceEvidence, SpdmParts, NvidiaClaims, NvidiaAnchors, PreparedNvidia]:
     return EvidencePlugin(
         kind=kind,
-        vendor="nvidia",
+        vendor=NVIDIA,
         checks=checks.CHECKS,
         nonce=NONCE,
         parse=parse,
         genuine=genuine,
+        needs=needs,
+        identities=lambda claims: ((claims.kind.value, claims.identity),),
     )
 
 

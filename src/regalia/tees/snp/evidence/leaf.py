@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from regalia.appraisal.codes import AttestCode
-from regalia.core.errors import AttestationError, CoreCode, ParseError
+from regalia.core.errors import AttestationError, CoreCode, ParseError, RegaliaError
+from regalia.tees.snp.evidence.products import intermediate_name, leaf_name
 from regalia.tees.snp.evidence.wire import (
     CHIP_ID_SIZE,
     TURIN_CHIP_ID_SIZE,
@@ -173,3 +174,17 @@ def _mismatch(what: str) -> AttestationError:
 
 def _malformed(what: str) -> ParseError:
     return ParseError(CoreCode.MALFORMED, f"leaf certificate: {what}")
+
+
+def leaf_of(certificate: Certificate) -> tuple[EndorsementKeyKind, Product, LeafFacts] | None:
+    """What a VCEK or VLEK is for, by its own word; None for any other certificate."""
+    for signing_key in (EndorsementKeyKind.VCEK, EndorsementKeyKind.VLEK):
+        if certificate.common_name != leaf_name(signing_key):
+            continue
+        for product in Product:
+            if certificate.issuer_common_name == intermediate_name(product, signing_key):
+                try:
+                    return signing_key, product, read_leaf(certificate, product, signing_key)
+                except RegaliaError:
+                    return None
+    return None

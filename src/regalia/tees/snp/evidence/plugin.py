@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
-from regalia.appraisal.evidence_plugin import EvidencePlugin
+from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.snp.evidence.checks import CHECKS, REPORT_DATA
+from regalia.tees.snp.evidence.needs import needs
+from regalia.tees.snp.evidence.vendor import AMD
 from regalia.tees.snp.evidence.verify import claims_of, parse, verify_genuine
 from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
 
@@ -36,9 +38,11 @@ def genuine(
 
 SNP = EvidencePlugin(
     kind=Tee.SEV_SNP,
-    vendor="snp",
+    vendor=AMD,
     checks=CHECKS,
     nonce=NONCE,
     parse=parse,
     genuine=genuine,
+    needs=needs,
+    identities=machine_identity,
 )

@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 ENTRIES_MAX = 1024
 
+# What swtpm's own CA calls its root.
+SOFTWARE_TPM_ROOT = "swtpm-localca-rootca"
+
 # Keeps anchors from being assembled by hand; no wall against code in the same process.
 _MINT = object()
 
@@ -77,16 +80,6 @@ class TpmCollateral:
     intermediates: tuple[bytes, ...] = ()
     crls: tuple[bytes, ...] = ()
     enrolments: tuple[bytes, ...] = ()
-
-    def with_loose(self, loose: TpmCollateral) -> TpmCollateral:
-        """Also what somebody gave by hand."""
-        return TpmCollateral(
-            self.ek_roots + loose.ek_roots,
-            self.ak_roots + loose.ak_roots,
-            self.intermediates + loose.intermediates,
-            self.crls + loose.crls,
-            self.enrolments + loose.enrolments,
-        )
 
     def prepare(self) -> PreparedCollateral:
         """Parse the enrolments, once for many appraisals.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
-from regalia.appraisal.evidence_plugin import EvidencePlugin
+from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.tpm.evidence import checks
 from regalia.tees.tpm.evidence.document import qualifying_data
+from regalia.tees.tpm.evidence.needs import needs
+from regalia.tees.tpm.evidence.vendor import TPM_MAKERS
 from regalia.tees.tpm.evidence.verify import claims_of, parse, verify_genuine
 from regalia.tees.tpm.evidence.wire import DATA_MAX
 from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
@@ -41,10 +43,12 @@ def genuine(
 
 TPM = EvidencePlugin(
     kind=Tee.TPM,
-    vendor="tpm",
+    vendor=TPM_MAKERS,
     checks=checks.CHECKS,
     nonce=NONCE,
     nonce_of=qualifying_data,
     parse=parse,
     genuine=genuine,
+    needs=needs,
+    identities=machine_identity,
 )

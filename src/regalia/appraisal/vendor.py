@@ -1,0 +1,69 @@
+"""One vendor: its roots, and what is particular to its collateral.
+
+Several kinds of evidence may stand on one vendor: TDX, SGX and an Azure guest on Intel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from regalia.appraisal.collateral import GivenCollateral, Item, LeafName
+    from regalia.appraisal.pki import Cache, Certificate
+    from regalia.wire.collateral import CollateralKind
+
+    ReadItem = Callable[[CollateralKind, bytes, str], Item]
+
+K = TypeVar("K")  # collateral as this vendor's verifier wants it
+V = TypeVar("V")
+
+
+class Anchors(Protocol):
+    """Pinned roots of one vendor."""
+
+    @classmethod
+    def production(cls) -> Self:
+        """The vendor's own roots."""
+
+    @classmethod
+    def dangerous_simulated(cls, root_der: bytes, /) -> Self:
+        """One throw-away root and no other."""
+
+
+A = TypeVar("A", bound=Anchors)
+
+
+def ready(collateral: V) -> Callable[[object, Cache], V]:
+    """For collateral that does not depend on anchors."""
+    return lambda _anchors, _cache: collateral
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor(Generic[A, K]):
+    """One vendor.
+
+    Attributes:
+        name: of its roots in ``TrustAnchors``.
+        anchors: the class of its roots.
+        root_names: common names of its roots: which vendor a simulated root stands for.
+        prepare: called once for each collateral, and parses it; raises ParseError. What it gives
+            is called for each piece of evidence, with anchors, and may verify what it holds.
+        items: how documents of its own kinds are read; each raises ParseError.
+        formats: names that its documents state as their ``format``.
+        files: beginnings of file names that say what a certificate is trusted for.
+        read_json: its collateral in a JSON file that states no format, or nothing.
+        leaf_name: what it calls a certificate; None if that is not one of its leaves.
+    """
+
+    name: str
+    anchors: type[A]
+    root_names: frozenset[str]
+    prepare: Callable[[GivenCollateral], Callable[[A, Cache], K]]
+    items: Mapping[CollateralKind, ReadItem] = field(default_factory=dict)
+    formats: Mapping[str, CollateralKind] = field(default_factory=dict)
+    files: Mapping[str, CollateralKind] = field(default_factory=dict)
+    read_json: Callable[[bytes, str], Iterator[tuple[CollateralKind, bytes]]] | None = None
+    leaf_name: Callable[[Certificate], LeafName | None] | None = None

@@ -1,0 +1,174 @@
+"""Every TEE and every kind of device is whole: one test for each hole that a new one may have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.appraisal.check_log import CheckLog
+from regalia.core.errors import AttestationError
+from regalia.verifier.anchors import TrustAnchors
+from regalia.verifier.collateral import CollateralSet, needs_of
+from regalia.verifier.collateral.items import READERS
+from regalia.verifier.registry import PLUGINS, VENDORS, plugin_for
+from regalia.verifier.verifier import Verifier
+from regalia.wire.collateral import CollateralKind
+from regalia.wire.evidence import (
+    DEVICE_NONCE_SIZE,
+    REPORT_DATA_SIZE,
+    DeviceKind,
+    Evidence,
+    Tee,
+)
+from regalia_testing.samples import NO_LISTS, SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regalia.appraisal.unbound import Unbound
+    from regalia.wire.evidence import (
+        DeviceEvidence,
+    )
+    from regalia_testing.samples import Sample
+
+    Kind = Tee | DeviceKind
+    Found = tuple[Sample, Evidence | DeviceEvidence]
+
+KINDS = (*Tee, *DeviceKind)
+OF_ALL = ("collateral/", "composite/")  # checks that are made of every machine
+
+
+@pytest.fixture(scope="module")
+def sample_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Found]:
+    """A sample with evidence of a kind, and that evidence."""
+    folder = tmp_path_factory.mktemp("kinds")
+    samples = [make(folder / str(number)) for number, make in enumerate(SAMPLES.values())]
+
+    def get(kind: Kind) -> Found:
+        for sample in samples:
+            if sample.evidence.tee is kind:
+                return sample, sample.evidence
+            for device in sample.evidence.devices:
+                if device.kind is kind:
+                    return sample, device
+        pytest.fail(f"no simulated sample has evidence of {kind}")
+
+    return get
+
+
+def unbound(sample: Sample, evidence: Evidence | DeviceEvidence, log: CheckLog) -> Unbound[object]:
+    how = {"rule": sample.rule, "now": sample.now, "check_log": log}
+    if isinstance(evidence, Evidence):
+        return sample.verifier.unbound(evidence, **how)
+    return sample.verifier.unbound_device(evidence, **how)
+
+
+def test_every_kind_has_one_plug_in() -> None:
+    kinds = [plugin.kind for plugin in PLUGINS]
+    assert len(kinds) == len(set(kinds))
+    assert set(kinds) == set(KINDS)
+    assert [plugin_for(kind).kind for kind in KINDS] == list(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_roots_are_pinned_and_told_by_name(kind: Kind) -> None:
+    vendor = plugin_for(kind).vendor
+    assert vendor in VENDORS
+    assert vendor.root_names
+    assert TrustAnchors.production().get(vendor.name) == vendor.anchors.production()
+    assert TrustAnchors().get(vendor.name) is None
+
+
+def test_no_two_vendors_share_a_name() -> None:
+    names = [name for vendor in VENDORS for name in vendor.root_names]
+    assert len(names) == len(set(names))
+    assert len({vendor.name for vendor in VENDORS}) == len(VENDORS)
+    with pytest.raises(TypeError, match="nobody"):
+        TrustAnchors(nobody=VENDORS[0].anchors.production())
+
+
+def test_every_kind_of_collateral_has_one_reader() -> None:
+    assert set(READERS) == set(CollateralKind)
+    own = [kind for vendor in VENDORS for kind in vendor.items]
+    assert len(own) == len(set(own))
+    assert {kind for vendor in VENDORS for kind in vendor.formats.values()} <= set(own)
+    assert {kind for vendor in VENDORS for kind in vendor.files.values()} <= set(own)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_checks_are_those_that_it_makes(sample_of: Callable[[Kind], Found], kind: Kind) -> None:
+    """All that a healthy machine goes through, in the order that is told; the nonce comes last."""
+    plugin = plugin_for(kind)
+    names = [check.name for check in plugin.checks]
+    assert len(names) == len(set(names))
+    assert plugin.checks[-1] is plugin.nonce.check
+    assert all(check.title and check.meaning for check in plugin.checks)
+    sample, evidence = sample_of(kind)
+    log = CheckLog()
+    found = unbound(sample, evidence, log)
+    found.fresh(found.bound_to, log)
+    made = [step.check for step in log.steps() if not step.check.name.startswith(OF_ALL)]
+    assert made[-1] is plugin.nonce.check
+    assert len(made) > 1
+    assert made == [check for check in plugin.checks if check in made]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_needs_something(sample_of: Callable[[Kind], Found], kind: Kind) -> None:
+    """No kind of evidence is called complete because nobody wrote down what it takes."""
+    sample, evidence = sample_of(kind)
+    plugin = plugin_for(kind)
+    parsed = plugin.parse(evidence, CheckLog())
+    needs = list(plugin.needs(parsed, CollateralSet((), ())))
+    assert needs
+    assert all(need.what and need.where in {"", "evidence"} for need in needs)
+    missing = {
+        need.kind
+        for need in needs_of(sample.evidence, sample.verifier.collateral)
+        if not need.where
+    }
+    lists = {CollateralKind.CRL} if sample.rule is NO_LISTS else set()
+    assert missing <= lists  # what the healthy sample is verified with is enough
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_roots_it_is_refused(sample_of: Callable[[Kind], Found], kind: Kind) -> None:
+    sample, evidence = sample_of(kind)
+    parsed = plugin_for(kind).parse(evidence, CheckLog())
+    assert parsed.raw is evidence
+    nobody = replace(sample, verifier=Verifier(TrustAnchors(), sample.verifier.collateral))
+    with pytest.raises(AttestationError) as refusal:
+        unbound(nobody, evidence, CheckLog())
+    assert refusal.value.code.name == "ROOT_UNTRUSTED"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nonces_that_prove_nothing(sample_of: Callable[[Kind], Found], kind: Kind) -> None:
+    """Even of evidence that carries exactly such a nonce."""
+    plugin = plugin_for(kind)
+    size = REPORT_DATA_SIZE if isinstance(kind, Tee) else DEVICE_NONCE_SIZE
+    assert len(plugin.nonce_of(b"\x01" * size)) in plugin.nonce.sizes
+    zeros = bytes(plugin.nonce.sizes.stop - 1)
+    assert plugin.nonce_of(bytes(size)) in {*plugin.nonce.well_known, bytes(size)}
+    found = unbound(*sample_of(kind), CheckLog())
+    for nonce in (b"", zeros, plugin.nonce_of(bytes(size)), *plugin.nonce.well_known):
+        with pytest.raises(AttestationError) as refusal:
+            found.fresh(nonce)
+        assert refusal.value.code.name == "NONCE_WELL_KNOWN"
+    for nonce in (found.bound_to[:-1], found.bound_to + b"\x01", b"\x01" * 600):
+        with pytest.raises(AttestationError) as refusal:
+            found.fresh(nonce)
+        assert refusal.value.code.name == "NONCE_MISMATCH"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_names_and_its_grace(sample_of: Callable[[Kind], Found], kind: Kind) -> None:
+    """What a deny-list calls it, and what a late bundle does to its claims."""
+    plugin = plugin_for(kind)
+    claims = unbound(*sample_of(kind), CheckLog()).dangerous_without_freshness()
+    names = plugin.identities(claims)
+    assert names[0][0] == kind.value
+    assert all(any(identity) for _, identity in names)
+    assert plugin.weaken(claims).revocation == "grace"
