@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
-from regalia.tees.snp.evidence import SnpAnchors, verify_genuine
+from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
 from regalia.tees.snp.evidence.wire import Product
 from regalia.verifier.collateral import CollateralSet, parse_roots
 from regalia.verifier.verifier import Verifier
@@ -205,7 +205,7 @@ def recorded_machine(_: Path) -> Case | None:
     anchors = SnpAnchors.production()
     at = AppraisalContext(now=RECORDED, rule=NO_LISTS, cache=Cache())
     return Case(
-        lambda: verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at),
+        lambda: verify_genuine(parse(evidence), anchors=anchors, collateral=collateral, at=at),
         lambda: None,
         "a real Genoa's report, without claims, for comparison with the simulated ones",
     )

@@ -18,7 +18,7 @@ from regalia.core.codec import b64, unb64
 from regalia.core.types import PolicyId
 from regalia.crypto import hpke
 from regalia.host.clock import system_clock
-from regalia.tees.snp.evidence.verify import verify_genuine
+from regalia.tees.snp.evidence.verify import parse, verify_genuine
 from regalia.wire.evidence import CHALLENGE_SIZE, parse_evidence
 from regalia.wire.release import ChallengeResponse, LogProof, ReleaseResponse, release_info
 
@@ -51,7 +51,7 @@ class SignatureOnlyBroker:
     def release(self, request: ReleaseRequest) -> ReleaseResponse:
         """Verify the signature, and only that. Raises AttestationError if it is bad."""
         verify_genuine(
-            parse_evidence(unb64(request.evidence, what="evidence")),
+            parse(parse_evidence(unb64(request.evidence, what="evidence"))),
             anchors=self._platform.anchors(),
             collateral=self._platform.collateral(),
             at=AppraisalContext(now=system_clock(), rule=_RULE, cache=Cache()),

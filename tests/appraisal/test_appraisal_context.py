@@ -14,7 +14,6 @@ from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
-from regalia.verifier.genuine import GenuineOnly
 from regalia_testing.composite_bench import BINDING, composite_machine
 from regalia_testing.tees.nvidia.bench import STRICT
 from regalia_testing.tees.snp.bench import REPORT_DATA, refused
@@ -49,7 +48,8 @@ def test_the_moment_has_a_time_zone(machine: CompositeMachine) -> None:
         lambda: verifier.verify_device(
             spoiled.devices[0], nonce=machine.nonce(), rule=STRICT, now=naive
         ),
-        lambda: GenuineOnly(verifier=verifier, rule=STRICT, now=naive),
+        lambda: verifier.unbound(spoiled, rule=STRICT, now=naive),
+        lambda: verifier.unbound_device(spoiled.devices[0], rule=STRICT, now=naive),
     ):
         with pytest.raises(ValueError, match="time zone"):
             call()
@@ -74,14 +74,16 @@ def devices_of(
 ) -> list[tuple[DeviceClaims, ...]]:
     """What each entrance says of a machine's devices."""
     now, nonce = machine.now, machine.nonce()
-    genuine = GenuineOnly(verifier=verifier, rule=rule, now=now)
     return [
         verifier.verify(evidence, expected=BINDING, rule=rule, now=now).devices,
         tuple(
             verifier.verify_device(each, nonce=nonce, rule=rule, now=now)
             for each in evidence.devices
         ),
-        tuple(genuine.device(each).fresh(nonce) for each in evidence.devices),
+        tuple(
+            verifier.unbound_device(each, rule=rule, now=now).fresh(nonce)
+            for each in evidence.devices
+        ),
     ]
 
 
@@ -109,6 +111,5 @@ def test_revocation_of_devices_is_left_to_policy(machine: CompositeMachine) -> N
 def test_of_the_cpu_it_is_not(machine: CompositeMachine) -> None:
     evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
     bare = replace(machine.verifier, collateral=replace(given, crls=()))
-    genuine = GenuineOnly(verifier=bare, rule=STRICT, now=machine.now)
     refused("CRL_MISSING", replace(machine, verifier=bare).verify, evidence=evidence)
-    refused("CRL_MISSING", genuine.cpu, evidence=evidence)
+    refused("CRL_MISSING", bare.unbound, evidence=evidence, rule=STRICT, now=machine.now)

@@ -14,16 +14,12 @@ import msgspec
 import pytest
 
 from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.unbound import Unbound
 from regalia.core.errors import ParseError
 from regalia.policy.documents import SECTIONS, Platform, parse_client_policy
 from regalia.policy.evaluate import evaluate_client, evaluate_release
-from regalia.tees.azure.evidence import verify_azure_snp, verify_azure_tdx
-from regalia.tees.intel.evidence import verify_sgx, verify_tdx
-from regalia.tees.nitro.evidence import verify_nitro
-from regalia.tees.nvidia.evidence import verify_nvidia
-from regalia.tees.snp.evidence import verify_snp
-from regalia.tees.tpm.evidence import verify_tpm
 from regalia.verifier.composite import verify_composite
+from regalia.verifier.registry import PLUGINS
 from regalia.verifier.verifier import Verifier
 from regalia_testing.composite_bench import BINDING
 from regalia_testing.policy_scene import changed
@@ -31,25 +27,19 @@ from regalia_testing.policy_scene import changed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regalia.verifier.registry import Plugin
     from regalia_testing.defender import Defender
 
 VERIFIERS: tuple[Callable[..., object], ...] = (
-    verify_snp,
-    verify_tdx,
-    verify_sgx,
-    verify_nitro,
-    verify_azure_snp,
-    verify_azure_tdx,
-    verify_tpm,
-    verify_nvidia,
     verify_composite,
     Verifier.verify,
     Verifier.verify_cpu,
     Verifier.verify_device,
+    Unbound.fresh,
 )
 EXPECTED = {"report_data", "nonce", "binding", "expected"}
 # What a caller may leave out: it decides nothing.
-OPTIONAL = {"check_log"}
+OPTIONAL = {"check_log", "check"}
 TEES = ("snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm", "tpm")
 
 
@@ -62,6 +52,17 @@ def test_expected_values_are_required_arguments(verify: Callable[..., object]) -
             continue
         assert parameter.default is inspect.Parameter.empty, name
         assert "None" not in str(parameter.annotation), name
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda each: each.kind)
+def test_what_expects_nothing_vouches_for_no_freshness(plugin: Plugin) -> None:
+    """A plug-in is asked for genuineness alone, and its answer says so in its type."""
+    parameters = inspect.signature(plugin.genuine).parameters
+    assert set(parameters) == {"parsed", "anchors", "collateral", "at"}
+    for name, parameter in parameters.items():
+        assert parameter.default is inspect.Parameter.empty, name
+        assert "None" not in str(parameter.annotation), name
+    assert str(inspect.signature(plugin.genuine).return_annotation).startswith("Unbound[")
 
 
 def test_circumstances_are_required_arguments() -> None:

@@ -51,7 +51,7 @@ from regalia.seal.format.sealed import (
     stored_size,
     wrap_context,
 )
-from regalia.tees.snp.evidence import verify_snp
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tlog.audit import audit_log
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
@@ -74,6 +74,7 @@ from regalia_testing.tees.snp.authority import AuthorityKeys
 from regalia_testing.tees.snp.bench import REQUIRED
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -231,7 +232,8 @@ class World:
         )
         config, report_data = self.runtime_config(), b"r" * 64
         platform = self.shared.platform
-        claims = verify_snp(
+        claims = verify_fresh(
+            SNP,
             platform.evidence(report_data, measurement=MEASUREMENT, runtime_config=config.encode()),
             anchors=platform.anchors(),
             collateral=platform.collateral(),

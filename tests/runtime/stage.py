@@ -29,9 +29,10 @@ from regalia.runtime.config import load_config
 from regalia.runtime.service import Runtime
 from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.writer import SealOptions, seal_model
-from regalia.tees.snp.evidence import verify_snp
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia_testing.tees.snp.bench import REQUIRED
 from regalia_testing.tees.snp.simulator import measure_code
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +75,8 @@ class RealWorld(World):
 
     def claims(self) -> SnpClaims:
         platform, report_data = self.shared.platform, b"r" * 64
-        return verify_snp(
+        return verify_fresh(
+            SNP,
             platform.evidence(
                 report_data,
                 measurement=MEASUREMENT,

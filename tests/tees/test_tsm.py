@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageError
-from regalia.tees.intel.evidence import prepare, verify_tdx
-from regalia.tees.snp.evidence import verify_snp
+from regalia.host.tsm import Configfs, request_report
+from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.plugin import TDX
+from regalia.tees.intel.source import TdxSource
+from regalia.tees.intel.source import open_source as open_tdx_source
 from regalia.tees.snp.evidence.certificate_table import (
     ARK,
     ASK,
@@ -23,9 +26,10 @@ from regalia.tees.snp.evidence.certificate_table import (
     encode_certificate_table,
     parse_certificate_table,
 )
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import parse_report
-from regalia.tees.tsm import Configfs, TsmSource, open_snp_source, open_tdx_source, request_report
-from regalia.wire.evidence import Tee
+from regalia.tees.snp.source import SnpSource
+from regalia.tees.snp.source import open_source as open_snp_source
 from regalia_testing.tees.azure.bench import REQUIRED
 from regalia_testing.tees.intel.quotes import Workload
 from regalia_testing.tees.intel.simulator import SimulatedIntel
@@ -33,6 +37,7 @@ from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CON
 from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tsm import FakeTsm
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,14 +64,15 @@ def kernel(snp: SimulatedPlatform, **changes: object) -> FakeTsm:
     return FakeTsm("sev_guest", report, table(snp), **changes)  # type: ignore[arg-type] # fields
 
 
-def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> TsmSource:
-    return TsmSource(Tee.SEV_SNP, privlevel, False, kernel, None)  # noqa: FBT003 - a field
+def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> SnpSource:
+    return SnpSource(privlevel, kernel)
 
 
 def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
     double = kernel(snp)
     evidence = snp_source(double).collect(REPORT_DATA, RUNTIME_CONFIG)
-    claims = verify_snp(
+    claims = verify_fresh(
+        SNP,
         evidence,
         anchors=snp.anchors(),
         collateral=snp.collateral(),
@@ -95,11 +101,12 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
 
     double = FakeTsm("tdx_guest", quote, None)
     log = tmp_path / "CCEL"
-    source = TsmSource(Tee.TDX, None, False, double, log)  # noqa: FBT003 - a field
+    source = TdxSource(log, double)
     evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
     assert evidence.event_log == b""
     anchors, cache = intel.anchors(), Cache()
-    claims = verify_tdx(
+    claims = verify_fresh(
+        TDX,
         evidence,
         anchors=anchors,
         collateral=prepare(intel.verifier().collateral.intel, anchors=anchors, cache=cache),
@@ -175,7 +182,7 @@ def test_without_the_kernels_interface(tmp_path: Path) -> None:
     """As on a machine that is no confidential VM."""
     for requests in (Configfs(tmp_path / "absent"), Configfs(tmp_path / "a" / "b")):
         with pytest.raises(UnavailableError) as refusal:
-            request_report(requests, tee=Tee.TDX, inblob=REPORT_DATA, privlevel=None)
+            request_report(requests, provider="tdx_guest", inblob=REPORT_DATA)
         assert refusal.value.code.name == "TSM_UNREACHABLE"
         assert "CONFIG_TSM_REPORTS" in refusal.value.code.fix
 
@@ -183,7 +190,7 @@ def test_without_the_kernels_interface(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_configfs(tmp_path: Path) -> None:
     """Its requests have no attributes, and none is left behind."""
     with pytest.raises(LocalError) as refusal:
-        request_report(Configfs(tmp_path), tee=Tee.TDX, inblob=REPORT_DATA, privlevel=None)
+        request_report(Configfs(tmp_path), provider="tdx_guest", inblob=REPORT_DATA)
     assert refusal.value.code.name == "TSM_FAILED"
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +217,7 @@ def test_sources() -> None:
     for source in (open_snp_source({}), open_tdx_source({})):
         assert not source.simulated
         assert source.collect_devices(bytes(32)) == ()
-    assert open_snp_source({"privlevel": 1, "devices": []})
+    assert open_snp_source({"privlevel": 1})
     assert open_tdx_source({"event_log": ""})
 
 
@@ -221,9 +228,8 @@ def test_sources() -> None:
         {"privlevel": True},
         {"privlevel": "0"},
         {"unknown": 1},
-        {"devices": ["amd-gpu"]},
-        {"devices": "nvidia-gpu"},
-        {"devices": None},
+        {"privlevel": -1},
+        {"devices": ["nvidia-gpu"]},
     ],
 )
 def test_unusable_options_of_snp(options: dict[str, object]) -> None:

@@ -18,13 +18,15 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.appraisal.pki import Cache
 from regalia.policy.evaluate import ClientContext, Deny, evaluate_client
 from regalia.policy.pin import pin_client
-from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.policy.section import GuestPolicy, Snp
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.defender import CHOICES
 from regalia_testing.policy_scene import MODEL, NOW, Scene
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA
 from regalia_testing.tees.snp.defects import SnpDefects
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +98,8 @@ def real_claims(vectors: Path, certificates: Callable[[Path], tuple[bytes, ...]]
             rule=CollateralRule(RevocationRule.ANY, NO_GRACE),
             cache=Cache(),
         )
-        return verify_snp(
+        return verify_fresh(
+            SNP,
             Evidence(Tee.SEV_SNP, report, certificates(folder / leaf), b""),
             anchors=SnpAnchors.production(),
             collateral=SnpCollateral(certificates(folder / chain), ()),

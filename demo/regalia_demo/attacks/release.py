@@ -18,13 +18,15 @@ from regalia.core.errors import PolicyDenied, RegaliaError
 from regalia.core.types import Digest
 from regalia.host.clock import system_clock
 from regalia.runtime.keys import generate_keys
-from regalia.tees.snp.evidence import SnpAnchors, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia_demo.lab import challenge_of
 from regalia_demo.outcome import REFUSED, Side, refused_with, stolen_if
 from regalia_demo.processes import free_address
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform, measure_code
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,7 +148,8 @@ def own_root_naive(lab: Lab) -> Side:
     evidence = _evidence(lab, keys, lab.real.challenge(lab.model_id), Guise(platform=forged))
     anchors = SnpAnchors.dangerous_simulated(evidence.endorsements[-1])
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
-    claims = verify_snp(
+    claims = verify_fresh(
+        SNP,
         evidence,
         anchors=anchors,
         collateral=forged.collateral(),

@@ -1,4 +1,4 @@
-"""Where evidence meets policy: the one place in which ``attest`` and ``policy`` are both called.
+"""The facts of one release, for ``regalia.appraise``: what this broker knows of the request.
 
     ConsumedChallenge + request -> Evidence -> Claims -> Verdict
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.collateral_rule import CollateralRule
+from regalia.appraise.exchange import judge, verify_exchange
 from regalia.broker.approvals import current_approvers
 from regalia.core.types import Digest
-from regalia.policy.documents import collateral_words
-from regalia.policy.evaluate import ReleaseContext, evaluate_release
+from regalia.policy.context import ReleaseContext
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, parse_evidence
 from regalia.wire.runtime_config import parse_runtime_config
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from regalia.broker.challenges import ConsumedChallenge
     from regalia.broker.models import ServedModel
     from regalia.broker.request import DecodedRequest
-    from regalia.policy.evaluate import Verdict
+    from regalia.policy.verdict import Verdict
     from regalia.verifier.verifier import Verifier
 
 
@@ -64,11 +63,8 @@ class Appraiser:
             policy_id=model.policy_id,
             device_evidence=Digest(NO_DEVICES),
         )
-        claims = self.verifier.verify(
-            evidence,
-            expected=expected,
-            rule=CollateralRule.of_words(*collateral_words(model.policy.platform, evidence.tee)),
-            now=now,
+        claims = verify_exchange(
+            evidence, model.policy.platform, self.verifier, expected=expected, now=now
         )
         return claims, evidence.runtime_config
 
@@ -95,4 +91,4 @@ def verdict_of(  # noqa: PLR0913 - the facts of one release
         approvals=current_approvers(model.approvals, now),
         custody=custody,
     )
-    return evaluate_release(model.policy, claims, context)
+    return judge(model.policy, claims, context)

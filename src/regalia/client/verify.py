@@ -1,8 +1,7 @@
 """Verify a serving runtime: fetch evidence for our own challenge, appraise it, decide.
 
-The one place of the client where ``attest`` and ``policy`` meet. ``appraise_runtime`` is pure;
-``verify_runtime`` and ``verify_runtime_async`` add the fetching. What goes out until they return
-is 32 random bytes.
+``appraise_runtime`` is pure; ``verify_runtime`` and ``verify_runtime_async`` add the fetching.
+What goes out until they return is 32 random bytes.
 """
 
 from __future__ import annotations
@@ -12,20 +11,16 @@ from dataclasses import InitVar, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.collateral_rule import CollateralRule
+from regalia.appraise.exchange import appraise_serving
 from regalia.client.errors import ClientCode
 from regalia.client.fetch import fetch_evidence, fetch_evidence_async
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import LogError
 from regalia.crypto.ohttp import serving_key_config
-from regalia.policy.context import ClientContext
-from regalia.policy.documents import collateral_words
-from regalia.policy.evaluate import evaluate_client
 from regalia.policy.verdict import Deny
 from regalia.tlog.verify import verify_proof
 from regalia.wire.evidence import CHALLENGE_SIZE
 from regalia.wire.release import device_names
-from regalia.wire.runtime_config import parse_runtime_config
 from regalia.wire.serving import DATE_WINDOW_S, parse_serving_evidence
 
 if TYPE_CHECKING:
@@ -101,38 +96,20 @@ def appraise_runtime(
     """
     # (1) Parse. Everything is untrusted.
     document = parse_serving_evidence(data)
-    # (2) Genuine, fresh, and bound to this key, model and version?
-    claims = trust.verifier.verify(
-        document.evidence,
-        expected=document.binding(challenge),
-        rule=CollateralRule.of_words(
-            *collateral_words(trust.policy.platform, document.evidence.tee)
-        ),
-        now=now,
+    # (2) Genuine, fresh, bound to this key, model and version, and acceptable?
+    found = appraise_serving(
+        document, trust.policy, trust.verifier, challenge=challenge, asked=asked, now=now
     )
-    # (3) Acceptable? Evaluation compares the configuration's digest with HOST_DATA.
-    config = parse_runtime_config(document.evidence.runtime_config)
-    verdict = evaluate_client(
-        trust.policy,
-        claims,
-        ClientContext(
-            now=now,
-            challenge_age_s=(now - asked).total_seconds(),
-            runtime_config=config,
-            model_id=document.model_id,
-            model_version=document.model_version,
-        ),
-    )
-    if isinstance(verdict, Deny):
-        raise verdict.error()
-    # (4) Released in the open?
-    logged = _verify_release(document, claims, trust, now=now)
-    # (5) Only now does a key come out.
+    if isinstance(found.verdict, Deny):
+        raise found.verdict.error()
+    # (3) Released in the open?
+    logged = _verify_release(document, found.claims, trust, now=now)
+    # (4) Only now does a key come out.
     return VerifiedRuntime(
         document=document,
-        claims=claims,
-        config=config,
-        verdict=verdict,
+        claims=found.claims,
+        config=found.config,
+        verdict=found.verdict,
         logged=logged,
         key_config=serving_key_config(document.hpke_public_key),
         verified_at=now,

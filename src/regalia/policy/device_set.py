@@ -23,17 +23,23 @@ if TYPE_CHECKING:
     from regalia.appraisal.finding import Finding
     from regalia.appraisal.policy_field import BaselineWords
     from regalia.appraisal.policy_plugin import DeviceEntry
-    from regalia.policy.documents import Platform
 
 
-def device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
-    """(19) All findings about devices: the set as a whole, then every device that belongs to it."""
+def device_findings(
+    listed: Sequence[DeviceEntry], devices: Sequence[DeviceClaims]
+) -> Iterator[Finding]:
+    """(19) All findings about devices: the set as a whole, then every device that belongs to it.
+
+    Args:
+        listed: the policy's ``platform.devices``.
+        devices: verified; the policy must list every one of them.
+    """
     entries: dict[tuple[str, str], int] = {
         (entry.kind, model): index
-        for index, entry in reversed(list(enumerate(platform.devices)))
+        for index, entry in reversed(list(enumerate(listed)))
         for model in entry.models
     }
-    placed: dict[int, list[DeviceClaims]] = {index: [] for index in range(len(platform.devices))}
+    placed: dict[int, list[DeviceClaims]] = {index: [] for index in range(len(listed))}
     for device in devices:
         index = entries.get(_listed_as(device))
         if index is None:
@@ -43,11 +49,11 @@ def device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iter
             )
         else:
             placed[index].append(device)
-    for index, entry in enumerate(platform.devices):
+    for index, entry in enumerate(listed):
         yield from _count(entry, _path(index), len(placed[index]))
     for index, ours in placed.items():
         for each in ours:
-            given = RuleInput(platform.devices[index], each, _path(index))
+            given: RuleInput[Any, Any] = RuleInput(listed[index], each, _path(index))
             yield from device_plugin_of(each).rules(given)
 
 

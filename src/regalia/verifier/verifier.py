@@ -1,12 +1,14 @@
-"""From evidence of any TEE to claims: chooses the verifier, and holds what it needs.
+"""From evidence of any TEE to claims, with the anchors and the collateral of one relying party.
 
-Evidence + Binding -> Claims (of the CPU's TEE, with those of every device)
+    Evidence -> unbound: genuine, whatever it is bound to -> fresh: bound to this very purpose
+
+What is particular to a TEE is in its plug-in; ``verifier.registry`` lists them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import NO_LOG
@@ -14,21 +16,19 @@ from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import Cache
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError
-from regalia.tees.azure.evidence import snp_report_within, verify_azure_snp, verify_azure_tdx
-from regalia.tees.intel.evidence import Preparer, verify_sgx, verify_tdx
-from regalia.tees.nitro.evidence import verify_nitro
-from regalia.tees.nvidia.evidence import prepare, verify_nvidia
-from regalia.tees.snp.evidence import verify_snp
-from regalia.tees.tpm.evidence.verify import verify_tpm
+from regalia.tees.intel.evidence import Preparer
+from regalia.tees.nvidia.evidence import prepare
 from regalia.verifier.collateral import (
     Freshness,
     checks,
     mark_grace,
     require_certificates_not_denied,
+    require_device_not_denied,
     require_not_denied,
 )
 from regalia.verifier.composite import verify_composite
-from regalia.wire.evidence import DeviceKind, Tee
+from regalia.verifier.registry import plugin_for
+from regalia.wire.evidence import DEVICE_NONCE_SIZE, REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
     from regalia.appraisal.collateral_rule import CollateralRule
-    from regalia.tees.intel.evidence import IntelAnchors
-    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral as PreparedIntel
+    from regalia.appraisal.unbound import Unbound
     from regalia.tees.nvidia.evidence import PreparedNvidia
     from regalia.tees.tpm.evidence.anchors import PreparedCollateral as PreparedTpm
     from regalia.verifier.anchors import TrustAnchors
     from regalia.verifier.collateral import CollateralSet
+    from regalia.verifier.registry import Plugin
     from regalia.wire.evidence import Binding, DeviceEvidence, Evidence
 
 
@@ -70,20 +70,6 @@ class Verifier:
         object.__setattr__(self, "nvidia", prepare(self.collateral.nvidia))
         object.__setattr__(self, "tpm", self.collateral.tpm.prepare())
 
-    def intel(self, anchors: IntelAnchors) -> PreparedIntel:
-        """Intel's collateral, verified once for each content."""
-        return self._intel.get(self.collateral.intel, anchors=anchors, cache=self.cache)
-
-    def appraisal_context(
-        self, rule: CollateralRule, now: datetime, check_log: CheckLog
-    ) -> AppraisalContext:
-        """Those of one appraisal, which finds what this verifier found before.
-
-        Raises:
-            ValueError: ``now`` has no time zone (the caller's bug).
-        """
-        return AppraisalContext(now=now, rule=rule, cache=self.cache, check_log=check_log)
-
     def verify(
         self,
         evidence: Evidence,
@@ -109,22 +95,22 @@ class Verifier:
             ValueError: ``now`` has no time zone (the caller's bug).
         """
         at = self.appraisal_context(rule, now, check_log)
-        # Once for all devices, and not at all for a machine that has none.
+        # Computed once for all devices; skipped if there are none.
         of_devices = (
             self.appraisal_context(rule.for_devices(), now, check_log) if evidence.devices else at
         )
 
         def cpu(evidence: Evidence, report_data: bytes) -> Claims:
-            return self._cpu(evidence, report_data, at)
+            return self._fresh(evidence, report_data, at)
 
         def device(evidence: DeviceEvidence, nonce: bytes) -> DeviceClaims:
-            return self._device(evidence, nonce, of_devices)
+            return self._fresh_device(evidence, nonce, of_devices)
 
         claims = verify_composite(
             evidence, binding=expected, verify_cpu=cpu, verify_device=device, check_log=check_log
         )
-        # ``_cpu`` has already applied the deny lists to the CPU's claims.
-        return self.apply_deny_lists(claims, at) if claims.devices else claims
+        # ``_unbound`` has already applied the deny lists to the CPU's claims.
+        return self._apply_deny_lists(claims, at) if claims.devices else claims
 
     def verify_cpu(
         self,
@@ -135,8 +121,12 @@ class Verifier:
         now: datetime,
         check_log: CheckLog = NO_LOG,
     ) -> Claims:
-        """The CPU's evidence alone, against a given report data. Raises as ``verify``."""
-        return self._cpu(evidence, report_data, self.appraisal_context(rule, now, check_log))
+        """The CPU's evidence alone, against a given report data. Raises as ``verify``.
+
+        Raises:
+            ValueError: ``report_data`` has not 64 bytes (the caller's bug).
+        """
+        return self._fresh(evidence, report_data, self.appraisal_context(rule, now, check_log))
 
     def verify_device(
         self,
@@ -150,12 +140,110 @@ class Verifier:
         """One device's evidence, against a given nonce. Raises as ``verify``.
 
         Of the rule only its grace counts: ``CollateralRule.for_devices`` says why.
+
+        Raises:
+            ValueError: ``nonce`` has not 32 bytes (the caller's bug).
         """
-        return self._device(
+        return self._fresh_device(
             evidence, nonce, self.appraisal_context(rule.for_devices(), now, check_log)
         )
 
-    def require_admissible(self, evidence: Evidence, at: AppraisalContext) -> None:
+    def unbound(
+        self,
+        evidence: Evidence,
+        *,
+        rule: CollateralRule,
+        now: datetime,
+        check_log: CheckLog = NO_LOG,
+    ) -> Unbound[Claims]:
+        """The CPU's evidence alone, of unknown age: for looking at evidence.
+
+        Devices that came along are not looked at.
+
+        Raises:
+            ParseError: evidence or collateral is malformed.
+            AttestationError: it is not genuine.
+            ValueError: ``now`` has no time zone (the caller's bug).
+        """
+        return self._unbound(evidence, self.appraisal_context(rule, now, check_log))
+
+    def unbound_device(
+        self,
+        evidence: DeviceEvidence,
+        *,
+        rule: CollateralRule,
+        now: datetime,
+        check_log: CheckLog = NO_LOG,
+    ) -> Unbound[DeviceClaims]:
+        """One device's evidence alone, of unknown age. Raises as ``unbound``."""
+        at = self.appraisal_context(rule.for_devices(), now, check_log)
+        return self._unbound_device(evidence, at)
+
+    def appraisal_context(
+        self, rule: CollateralRule, now: datetime, check_log: CheckLog
+    ) -> AppraisalContext:
+        """That of one appraisal, which finds what this verifier found before.
+
+        Raises:
+            ValueError: ``now`` has no time zone (the caller's bug).
+        """
+        return AppraisalContext(now=now, rule=rule, cache=self.cache, check_log=check_log)
+
+    def _fresh(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
+        if len(report_data) != REPORT_DATA_SIZE:
+            raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
+        nonce = plugin_for(evidence.tee).nonce_of(report_data)
+        return self._unbound(evidence, at).fresh(nonce, at.check_log)
+
+    def _fresh_device(
+        self, evidence: DeviceEvidence, nonce: bytes, at: AppraisalContext
+    ) -> DeviceClaims:
+        if len(nonce) != DEVICE_NONCE_SIZE:
+            raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
+        nonce = plugin_for(evidence.kind).nonce_of(nonce)
+        return self._unbound_device(evidence, at).fresh(nonce, at.check_log)
+
+    def _unbound(self, evidence: Evidence, at: AppraisalContext) -> Unbound[Claims]:
+        self._require_admissible(evidence, at)
+        found: Unbound[Claims] = self._genuine(plugin_for(evidence.tee), evidence, at)
+        if not self.collateral.denied and self.collateral.validity is None:
+            return found
+        return found.map(lambda claims: self._apply_deny_lists(claims, at))
+
+    def _unbound_device(
+        self, evidence: DeviceEvidence, at: AppraisalContext
+    ) -> Unbound[DeviceClaims]:
+        self.collateral.require_fresh(at.now, at.rule.grace)
+        found: Unbound[DeviceClaims] = self._genuine(plugin_for(evidence.kind), evidence, at)
+        require_device_not_denied(found.dangerous_without_freshness(), self.collateral.denied)
+        return found
+
+    def _genuine(
+        self, plugin: Plugin, evidence: Evidence | DeviceEvidence, at: AppraisalContext
+    ) -> Unbound[Any]:
+        anchors = getattr(self.anchors, plugin.vendor)
+        if anchors is None:
+            raise AttestationError(
+                AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {plugin.kind}"
+            )
+        parsed = plugin.parse(evidence, at.check_log)
+        collateral = self._collateral(plugin.vendor, anchors)
+        return plugin.genuine(parsed, anchors=anchors, collateral=collateral, at=at)
+
+    def _collateral(self, vendor: str, anchors: Any) -> object:  # noqa: ANN401 - the vendor's own
+        match vendor:
+            case "intel":
+                return self._intel.get(self.collateral.intel, anchors=anchors, cache=self.cache)
+            case "nvidia":
+                return self.nvidia
+            case "tpm":
+                return self.tpm
+            case "snp":
+                return self.collateral.snp
+            case _:
+                return self.collateral.nitro
+
+    def _require_admissible(self, evidence: Evidence, at: AppraisalContext) -> None:
         """What comes before every vendor's checks: the bundle is in date, no certificate denied.
 
         Raises:
@@ -170,7 +258,7 @@ class Verifier:
             at.check_log.begin(checks.CERTIFICATES)
         require_certificates_not_denied(evidence, given.denied, given.certificates)
 
-    def apply_deny_lists(self, claims: Claims, at: AppraisalContext) -> Claims:
+    def _apply_deny_lists(self, claims: Claims, at: AppraisalContext) -> Claims:
         """What the site's own deny-lists and the age of its bundle add to a vendor's verdict.
 
         Raises:
@@ -181,84 +269,3 @@ class Verifier:
         require_not_denied(claims, self.collateral.denied)
         late = self.collateral.require_fresh(at.now, at.rule.grace) is Freshness.GRACE
         return mark_grace(claims) if late else claims
-
-    def _cpu(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
-        self.require_admissible(evidence, at)
-        return self.apply_deny_lists(self._by_vendor(evidence, report_data, at), at)
-
-    def _by_vendor(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
-        # Each arm gives the vendor's verifier its part of the anchors and of the collateral.
-        anchors, given = self.anchors, self.collateral
-        match evidence.tee:
-            case Tee.SEV_SNP if anchors.snp is not None:
-                return verify_snp(
-                    evidence,
-                    anchors=anchors.snp,
-                    collateral=given.snp(evidence.report),
-                    report_data=report_data,
-                    at=at,
-                )
-            case Tee.TDX | Tee.SGX if anchors.intel is not None:
-                verify = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
-                return verify(
-                    evidence,
-                    anchors=anchors.intel,
-                    collateral=self.intel(anchors.intel),
-                    report_data=report_data,
-                    at=at,
-                )
-            case Tee.NITRO if anchors.nitro is not None:
-                return verify_nitro(
-                    evidence,
-                    anchors=anchors.nitro,
-                    collateral=given.nitro,
-                    report_data=report_data,
-                    at=at,
-                )
-            case Tee.AZURE_SNP if anchors.snp is not None:
-                return verify_azure_snp(
-                    evidence,
-                    anchors=anchors.snp,
-                    collateral=given.snp(self._hint(evidence)),
-                    report_data=report_data,
-                    at=at,
-                )
-            case Tee.AZURE_TDX if anchors.intel is not None:
-                return verify_azure_tdx(
-                    evidence,
-                    anchors=anchors.intel,
-                    collateral=self.intel(anchors.intel),
-                    report_data=report_data,
-                    at=at,
-                )
-            case Tee.TPM if anchors.tpm is not None:
-                return verify_tpm(
-                    evidence,
-                    anchors=anchors.tpm,
-                    collateral=self.tpm,
-                    report_data=report_data,
-                    at=at,
-                )
-            case _:
-                raise AttestationError(
-                    AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {evidence.tee}"
-                )
-
-    def _hint(self, evidence: Evidence) -> bytes:
-        """Parsed twice, so only where there is a VCEK to choose."""
-        return snp_report_within(evidence) if self.collateral.vceks else b""
-
-    def _device(self, evidence: DeviceEvidence, nonce: bytes, at: AppraisalContext) -> DeviceClaims:
-        match evidence.kind:
-            case DeviceKind.NVIDIA_GPU | DeviceKind.NVIDIA_SWITCH if self.anchors.nvidia:
-                return verify_nvidia(
-                    evidence,
-                    anchors=self.anchors.nvidia,
-                    collateral=self.nvidia,
-                    nonce=nonce,
-                    at=at,
-                )
-            case _:
-                raise AttestationError(
-                    AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {evidence.kind}"
-                )

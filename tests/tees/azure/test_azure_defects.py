@@ -19,6 +19,8 @@ from regalia.tees.azure.evidence import (
     GenuineAzureSnp,
     GenuineAzureTdx,
     VouchedGuest,
+    parse_snp,
+    parse_tdx,
     verify_genuine_snp,
     verify_genuine_tdx,
 )
@@ -228,7 +230,7 @@ def test_a_replay_is_genuine_and_not_fresh(azure: AzureBench) -> None:
     at = AppraisalContext(now=azure.now, rule=REQUIRED, cache=azure.cache)
     if platform.snp is not None:
         genuine_snp = verify_genuine_snp(
-            evidence,
+            parse_snp(evidence),
             anchors=platform.snp.anchors(),
             collateral=platform.snp.collateral(),
             at=at,
@@ -237,7 +239,7 @@ def test_a_replay_is_genuine_and_not_fresh(azure: AzureBench) -> None:
     if platform.intel is not None:
         anchors = platform.intel.anchors()
         genuine_tdx = verify_genuine_tdx(
-            evidence,
+            parse_tdx(evidence),
             anchors=anchors,
             collateral=prepare(
                 platform.intel.verifier().collateral.intel, anchors=anchors, cache=azure.cache

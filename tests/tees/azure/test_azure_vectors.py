@@ -25,8 +25,9 @@ from regalia.core.errors import AttestationError, RegaliaError
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.platform import PlatformRules
 from regalia.tees.azure.evidence import (
+    parse_snp,
+    parse_tdx,
     snp_claims,
-    verify_azure_snp,
     verify_genuine_snp,
     verify_genuine_tdx,
 )
@@ -37,6 +38,7 @@ from regalia.tees.azure.evidence.guest import (
     verify_any_quote,
 )
 from regalia.tees.azure.evidence.hcl import ReportType, parse_hcl, parse_runtime_data
+from regalia.tees.azure.evidence.plugin import AZURE_SNP
 from regalia.tees.azure.evidence.verify import require_same_td
 from regalia.tees.azure.evidence.wire import AzureDocument
 from regalia.tees.intel.evidence import IntelAnchors, prepare
@@ -50,6 +52,7 @@ from regalia.tees.tpm.evidence.wire import RsaSignature
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.azure.bench import altered_document
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +110,7 @@ class Appraiser:
 
     def snp(self, evidence: Evidence) -> GenuineAzureSnp:
         return verify_genuine_snp(
-            evidence,
+            parse_snp(evidence),
             anchors=SnpAnchors.production(),
             collateral=self.collateral,
             at=AppraisalContext(now=NOW, rule=self.rule, cache=Cache()),
@@ -149,7 +152,8 @@ def test_snp(appraiser: Appraiser, name: str, measurement: str) -> None:
 def test_a_nonce_that_is_no_digest_of_ours(appraiser: Appraiser, name: str) -> None:
     evidence, _ = read(appraiser.folder / "snp" / name, Tee.AZURE_SNP)
     with pytest.raises(AttestationError) as refusal:
-        verify_azure_snp(
+        verify_fresh(
+            AZURE_SNP,
             evidence,
             anchors=SnpAnchors.production(),
             collateral=appraiser.collateral,
@@ -230,7 +234,7 @@ def test_tdx_without_collateral_of_its_platform(appraiser: Appraiser, vectors: P
     anchors, cache = IntelAnchors.production(), Cache()
     with pytest.raises(RegaliaError) as refusal:
         verify_genuine_tdx(
-            evidence,
+            parse_tdx(evidence),
             anchors=anchors,
             collateral=prepare(collateral, anchors=anchors, cache=cache),
             at=AppraisalContext(now=datetime(2026, 3, 17, tzinfo=UTC), rule=ANY, cache=cache),

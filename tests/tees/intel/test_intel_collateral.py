@@ -17,7 +17,7 @@ from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, ParseError, RegaliaError
-from regalia.tees.intel.evidence import parse_json_collateral, prepare, verify_genuine
+from regalia.tees.intel.evidence import parse, parse_json_collateral, prepare, verify_genuine
 from regalia.tees.intel.evidence.documents import parse_identity, parse_tcb_info
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Tee
@@ -77,7 +77,7 @@ def test_no_collateral_at_all(bench: IntelBench) -> None:
     prepared = prepare(parse_collateral({}).intel, anchors=anchors, cache=cache)
     with pytest.raises(AttestationError) as refusal:
         verify_genuine(
-            bench.evidence(),
+            parse(bench.evidence()),
             anchors=anchors,
             collateral=prepared,
             at=AppraisalContext(now=bench.now, rule=GRACE, cache=cache, check_log=check_log),
@@ -364,13 +364,13 @@ def test_signatures_have_one_spelling(bench: IntelBench, spoil: Callable[[str], 
 
 @given(data=st.binary(max_size=300))
 def test_hostile_documents(data: bytes) -> None:
-    for parse in (
+    for read in (
         parse_tcb_info,
         parse_identity,
         lambda raw: parse_json_collateral(raw, what="x"),
     ):
         with pytest.raises(ParseError):
-            parse(data)
+            read(data)
 
 
 @given(
@@ -389,10 +389,10 @@ def test_hostile_documents(data: bytes) -> None:
 )
 def test_hostile_json(value: object) -> None:
     data = json.dumps(value).encode()
-    for parse in (
+    for read in (
         parse_tcb_info,
         parse_identity,
         lambda raw: parse_json_collateral(raw, what="x"),
     ):
         with pytest.raises(ParseError):
-            parse(data)
+            read(data)

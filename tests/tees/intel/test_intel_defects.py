@@ -24,18 +24,20 @@ from regalia.tees.intel.evidence import (
     GenuineQuote,
     IntelAnchors,
     PreparedCollateral,
+    parse,
     prepare,
     verify_genuine,
-    verify_tdx,
 )
 from regalia.tees.intel.evidence.attestation_key import CertifiedKey
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.chain import PckPath
+from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.bench import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
 from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, FMSPC
 from regalia_testing.tees.intel.quotes import Workload
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia_testing.tees.intel.bench import IntelBench
@@ -265,13 +267,14 @@ def test_bugs_of_the_caller(bench: IntelBench) -> None:
     at = AppraisalContext(now=bench.now, rule=REQUIRED, cache=cache)
     with pytest.raises(ValueError, match="other anchors"):
         verify_genuine(
-            evidence,
+            parse(evidence),
             anchors=IntelAnchors.production(),
             collateral=collateral,
             at=at,
         )
     with pytest.raises(TypeError, match="report_data"):
-        verify_tdx(  # type: ignore[call-arg]  # the defect
+        verify_fresh(
+            TDX,  # type: ignore[call-arg]  # the defect
             evidence,
             anchors=bench.platform.anchors(),
             collateral=collateral,

@@ -16,7 +16,7 @@ import pytest
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.intel.evidence import IntelAnchors, prepare, verify_genuine
+from regalia.tees.intel.evidence import IntelAnchors, parse, prepare, verify_genuine
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
@@ -230,7 +230,7 @@ def test_real_evidence(tdx_vectors: Path, quote: str, collateral: str, now: int)
     prepared = prepare(parse_collateral({collateral: bundled}).intel, anchors=anchors, cache=cache)
     at = AppraisalContext(now=moment, rule=REQUIRED, cache=cache)
     try:
-        genuine = verify_genuine(evidence, anchors=anchors, collateral=prepared, at=at)
+        genuine = verify_genuine(parse(evidence), anchors=anchors, collateral=prepared, at=at)
     except RegaliaError:
         ours: object = REFUSED
     else:

@@ -22,6 +22,7 @@ from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
 from regalia.tees.intel.evidence import (
     IntelAnchors,
+    parse,
     prepare,
     sgx_claims,
     tdx_claims,
@@ -151,7 +152,7 @@ def test_real_evidence_under_the_baseline(
 
     def judge(rule: CollateralRule, moment: datetime, words: BaselineWords) -> set[str]:
         at = AppraisalContext(now=moment, rule=rule, cache=cache)
-        genuine = verify_genuine(evidence, at=at, **arguments)
+        genuine = verify_genuine(parse(evidence), at=at, **arguments)
         claims = (
             sgx_claims(evidence, genuine) if tee is Tee.SGX else tdx_claims(evidence, genuine, None)
         )

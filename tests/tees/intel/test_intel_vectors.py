@@ -24,20 +24,21 @@ from regalia.tees.boot.evidence.log import parse_event_log
 from regalia.tees.intel.claims import SgxClaims, TdxClaims
 from regalia.tees.intel.evidence import (
     IntelAnchors,
+    parse,
     prepare,
     sgx_claims,
     tdx_claims,
     verify_genuine,
-    verify_sgx,
-    verify_tdx,
 )
 from regalia.tees.intel.evidence.anchors import INTEL_ROOT_SPKI_SHA256
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.tees.intel.names import TdAttributeBit
 from regalia.verifier.collateral import CollateralSet, parse_collateral
+from regalia.verifier.registry import plugin_for
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +99,7 @@ def arguments(
 
 def genuine(folder: Path, vector: Vector) -> TdxClaims | SgxClaims:
     evidence = evidence_of(folder, vector)
-    found = verify_genuine(evidence, **arguments(collateral_of(folder, vector), vector))
+    found = verify_genuine(parse(evidence), **arguments(collateral_of(folder, vector), vector))
     if vector.tee is Tee.SGX:
         return sgx_claims(evidence, found)
     return tdx_claims(evidence, found, None)
@@ -162,15 +163,16 @@ def test_other_facts_of_the_quotes(tdx_vectors: Path) -> None:
 
 
 def test_report_data(tdx_vectors: Path) -> None:
-    for vector, verify in ((TDX, verify_tdx), (SGX, verify_sgx)):
-        evidence = evidence_of(tdx_vectors, vector)
+    for vector in (TDX, SGX):
+        plugin, evidence = plugin_for(vector.tee), evidence_of(tdx_vectors, vector)
         shared = arguments(collateral_of(tdx_vectors, vector), vector)
         expected = parse_quote(evidence.report).body.report_data
         if any(expected):
-            assert verify(evidence, report_data=expected, **shared).report_data == expected
+            claims = verify_fresh(plugin, evidence, report_data=expected, **shared)
+            assert claims.report_data == expected
         other = bytes((expected[0] ^ 1,)) + expected[1:]
         with pytest.raises(AttestationError) as refusal:
-            verify(evidence, report_data=other, **shared)
+            verify_fresh(plugin, evidence, report_data=other, **shared)
         assert refusal.value.code.name == "NONCE_MISMATCH"
 
 
@@ -184,7 +186,7 @@ def test_every_date_that_counts(tdx_vectors: Path, vector: Vector) -> None:
         assert refusal.value.code.name == "COLLATERAL_STALE"
     grace = CollateralRule(RevocationRule.REQUIRED, timedelta(days=30))
     shared = arguments(collateral_of(tdx_vectors, vector), late, grace)
-    found = verify_genuine(evidence_of(tdx_vectors, vector), **shared)
+    found = verify_genuine(parse(evidence_of(tdx_vectors, vector)), **shared)
     assert found.revocation is Revocation.GRACE
 
 
@@ -232,7 +234,7 @@ def test_loose_files(tdx_vectors: Path, fmspc: str) -> None:
     assert prepared.tcb_infos[0].document.evaluation_data_number == 18
     if vector is COCO_4:  # the PCK CA comes with the quote only
         shared = arguments(loose, vector)
-        assert verify_genuine(evidence_of(tdx_vectors, vector), **shared).revocation
+        assert verify_genuine(parse(evidence_of(tdx_vectors, vector)), **shared).revocation
 
 
 def test_googles_loose_files(tdx_vectors: Path) -> None:

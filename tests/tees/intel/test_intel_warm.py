@@ -13,11 +13,13 @@ from regalia.appraisal.check_log import NO_LOG, CheckLog
 from regalia.appraisal.claims import MINT
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.intel.evidence import prepare, verify_tdx
+from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.intel.evidence.wire import VERSION_SGX, parse_quote, split_quote
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.bench import REPORT_DATA, REQUIRED
 from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.intel.claims import TdxClaims
@@ -38,7 +40,8 @@ def appraise(
     check_log: CheckLog = NO_LOG,
 ) -> TdxClaims:
     chosen = anchors or bench.platform.anchors()
-    return verify_tdx(
+    return verify_fresh(
+        TDX,
         evidence,
         anchors=chosen,
         collateral=prepare(bench.raw(), anchors=chosen, cache=cache),
@@ -112,7 +115,8 @@ def test_a_known_machine_is_not_known_under_another_root(bench: IntelBench, warm
     theirs = replace(bench, platform=other, files=other.files())
     collateral = prepare(theirs.raw(), anchors=other.anchors(), cache=warm)
     with pytest.raises(RegaliaError) as refusal:
-        verify_tdx(
+        verify_fresh(
+            TDX,
             bench.evidence(),
             anchors=other.anchors(),
             collateral=collateral,

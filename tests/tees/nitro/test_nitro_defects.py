@@ -14,7 +14,7 @@ from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
 from regalia.core.errors import AttestationError, RegaliaError
 from regalia.tees.nitro.claims import NitroClaims
-from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, verify_genuine
+from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, parse, verify_genuine
 from regalia.tees.nitro.evidence.chain import TrustedSigner
 from regalia.tees.nitro.evidence.verify import GenuineDocument
 from regalia.wire.evidence import Tee
@@ -294,7 +294,7 @@ def test_the_trail_ends_with_the_refusal(
 def test_genuine_says_nothing_of_the_nonce(nitro: NitroBench) -> None:
     evidence = nitro.evidence(stale_nonce=True)
     genuine = verify_genuine(
-        evidence,
+        parse(evidence),
         anchors=nitro.platform.anchors(),
         collateral=NitroCollateral(),
         at=AppraisalContext(now=nitro.now, rule=ANY, cache=nitro.cache),

@@ -23,13 +23,15 @@ from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, RegaliaError
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.platform import PlatformRules
-from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, verify_genuine, verify_nitro
+from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, parse, verify_genuine
 from regalia.tees.nitro.evidence.anchors import AWS_ROOT_SPKI_SHA256
+from regalia.tees.nitro.evidence.plugin import NITRO
 from regalia.tees.nitro.evidence.verify import claims_of
 from regalia.tees.nitro.evidence.wire import MESSAGE_MAX, parse_nitro
 from regalia.wire.cbor import decode_cbor, encode_cbor
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +85,7 @@ def genuine(
     evidence: Evidence, now: datetime, rule: CollateralRule = ANY, cache: Cache | None = None
 ) -> GenuineDocument:
     return verify_genuine(
-        evidence,
+        parse(evidence),
         anchors=NitroAnchors.production(),
         collateral=NitroCollateral(),
         at=AppraisalContext(now=now, rule=rule, cache=cache or Cache()),
@@ -123,7 +125,8 @@ def test_user_data_and_key_of_the_debug_image(vectors: Path) -> None:
 
 def test_a_nonce_of_another_size_is_none_of_ours(vectors: Path, vector: Vector) -> None:
     with pytest.raises(AttestationError) as refusal:
-        verify_nitro(
+        verify_fresh(
+            NITRO,
             read(vectors, vector),
             anchors=NitroAnchors.production(),
             collateral=NitroCollateral(),

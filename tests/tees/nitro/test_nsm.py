@@ -12,12 +12,14 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.config_binding import NITRO_PCR, expected_slot
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, UnavailableError, UsageError
-from regalia.tees.nitro.evidence import NitroCollateral, verify_nitro
+from regalia.tees.nitro.evidence import NitroCollateral
+from regalia.tees.nitro.evidence.plugin import NITRO
 from regalia.tees.nitro.source import NitroSource, Nsm, collect, open_source, record_config
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.nitro.bench import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.tees.nitro.nsm import FakeNsm
 from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.verify import verify_fresh
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -39,7 +41,8 @@ def opened(module: FakeNsm) -> Nsm:
 
 def test_evidence_that_verifies(platform: SimulatedNitro, module: FakeNsm) -> None:
     evidence = collect(opened(module), REPORT_DATA, RUNTIME_CONFIG)
-    claims = verify_nitro(
+    claims = verify_fresh(
+        NITRO,
         evidence,
         anchors=platform.anchors(),
         collateral=NitroCollateral(),

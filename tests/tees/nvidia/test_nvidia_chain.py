@@ -16,9 +16,10 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.pki import Cache, parse_certificate
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepare, verify_nvidia
+from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepare
 from regalia.tees.nvidia.evidence.collateral import READINGS_MAX
 from regalia.tees.nvidia.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO, read_dice
+from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia_testing.tees.nvidia.authority import (
     DeviceKeys,
     composite_device_id,
@@ -29,6 +30,7 @@ from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
 from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 from regalia_testing.tees.snp.bench import refused
 from regalia_testing.tees.snp.x509 import OCTET_STRING, SEQUENCE, integer, oid, tlv
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,11 +311,12 @@ def test_lists_are_remembered_without_their_dates_and_refusals_not_at_all(
 
     def verify(prepared: PreparedNvidia, days: int = 0) -> NvidiaClaims:
         moment = now + timedelta(days=days)
-        return verify_nvidia(
+        return verify_fresh(
+            GPU,
             evidence,
             anchors=device_bench.machine.anchors(),
             collateral=prepared,
-            nonce=NONCE,
+            report_data=NONCE,
             at=AppraisalContext(now=moment, rule=STRICT, cache=device_bench.cache),
         )
 

@@ -13,11 +13,12 @@ from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import RegaliaError
 from regalia.core.types import KeyFingerprint
-from regalia.tees.nvidia.evidence import PUBLISHED_NONCE, GenuineDevice, NvidiaAnchors, prepare
+from regalia.tees.nvidia.evidence import GenuineDevice, NvidiaAnchors, prepare
 from regalia.tees.nvidia.evidence.chain import TrustedChain
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
+from regalia.tees.nvidia.evidence.plugin import GPU, PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.rims import parse_rim
-from regalia.tees.nvidia.evidence.verify import verify_genuine, verify_nvidia
+from regalia.tees.nvidia.evidence.verify import parse, verify_genuine
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.wire.evidence import DeviceKind
 from regalia_testing.tees.nvidia.authority import spki
@@ -25,6 +26,7 @@ from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
 from regalia_testing.tees.nvidia.reports import DRIVER_INDICES
 from regalia_testing.tees.nvidia.simulator import YEAR
 from regalia_testing.tees.snp.bench import refused
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.nvidia.evidence import NvidiaCollateral
@@ -264,7 +266,7 @@ def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
         now=device_bench.now, rule=STRICT, cache=device_bench.cache, check_log=check_log
     )
     evidence = device_bench.evidence()
-    verify_nvidia(evidence, nonce=NONCE, at=at, **arguments)
+    verify_fresh(GPU, evidence, report_data=NONCE, at=at, **arguments)
     names = [
         "report", "chain", "model", "revocation", "fwid", "signature", "rim", "nonce",
     ]  # fmt: skip
@@ -274,6 +276,6 @@ def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
     check_log = CheckLog()
     at = replace(at, check_log=check_log)
     with pytest.raises(RegaliaError) as caught:
-        verify_genuine(device_bench.evidence(bad_signature=True), at=at, **arguments)
+        verify_genuine(parse(device_bench.evidence(bad_signature=True)), at=at, **arguments)
     last = check_log.failed(caught.value)[-1]
     assert (last.check.name, last.code) == ("nvidia/signature", "SIGNATURE_INVALID")

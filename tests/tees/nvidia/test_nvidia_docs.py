@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from regalia.appraisal.check import Check
-from regalia.tees.nvidia.evidence import PUBLISHED_NONCE, anchors, checks, key_denials, spdm
+from regalia.tees.nvidia.evidence import anchors, checks, key_denials, spdm
 from regalia.tees.nvidia.evidence import rims as rim
 from regalia.tees.nvidia.evidence.codes import NvidiaCode
 from regalia.tees.nvidia.evidence.models import MODELS
+from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.wire import OpaqueField
 from regalia.tees.nvidia.names import Feature
 from regalia.verifier import composite

@@ -12,10 +12,12 @@ import pytest
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepare, verify_nvidia
+from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepare
 from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence
+from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia.tees.nvidia.evidence.spdm import REQUEST_SIZE, parse_report
 from regalia_testing.tees.nvidia.bench import LENIENT
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +62,12 @@ def test_every_byte_of_a_real_report(vectors: Path) -> None:
     at = AppraisalContext(now=datetime(2026, 1, 1, tzinfo=UTC), rule=LENIENT, cache=Cache())
 
     def verify(altered: DeviceEvidence) -> object:
-        return verify_nvidia(
+        return verify_fresh(
+            GPU,
             altered,
             anchors=NvidiaAnchors.production(),
             collateral=collateral,
-            nonce=nonce,
+            report_data=nonce,
             at=at,
         )
 

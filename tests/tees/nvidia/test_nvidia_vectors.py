@@ -21,13 +21,12 @@ from regalia.core.errors import AttestationError
 from regalia.core.types import KeyFingerprint
 from regalia.inspect.recognize import recognize
 from regalia.tees.nvidia.evidence import (
-    PUBLISHED_NONCE,
     NvidiaAnchors,
     NvidiaCollateral,
     RimAnchors,
+    parse,
     prepare,
     verify_genuine,
-    verify_nvidia,
 )
 from regalia.tees.nvidia.evidence.anchors import (
     NVIDIA_DEVICE_ROOT_SPKI_SHA256,
@@ -35,6 +34,8 @@ from regalia.tees.nvidia.evidence.anchors import (
 )
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence, parse_pem_chain
+from regalia.tees.nvidia.evidence.plugin import GPU as GPU_PLUGIN
+from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.spdm import parse_report
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
@@ -42,6 +43,7 @@ from regalia.verifier.composite import check_topology
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
 from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
 from regalia_testing.tees.snp.bench import refused
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +91,7 @@ def genuine(
     rule: CollateralRule = LENIENT,
 ) -> GenuineDevice:
     return verify_genuine(
-        evidence,
+        parse(evidence),
         anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
         at=AppraisalContext(now=NOW, rule=rule, cache=Cache()),
@@ -98,7 +100,8 @@ def genuine(
 
 def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) -> NvidiaClaims:
     """As if we had asked with the nonce that is in the report."""
-    return verify_nvidia(
+    return verify_fresh(
+        GPU_PLUGIN,
         evidence,
         anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
@@ -348,7 +351,8 @@ def test_another_kind_or_nonce_is_refused(folder: Path) -> None:
     refused("CHAIN_INVALID", genuine, evidence=replace(evidence, kind=SWITCH))
     refused(
         "NONCE_MISMATCH",
-        verify_nvidia,
+        verify_fresh,
+        plugin=GPU_PLUGIN,
         evidence=evidence,
         anchors=NvidiaAnchors.production(),
         collateral=prepare(NvidiaCollateral()),

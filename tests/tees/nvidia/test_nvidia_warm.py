@@ -10,11 +10,13 @@ import pytest
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import MINT, Hardware
 from regalia.core.errors import AttestationError
-from regalia.tees.nvidia.evidence import prepare, verify_nvidia
+from regalia.tees.nvidia.evidence import prepare
 from regalia.tees.nvidia.evidence.collateral import READINGS_MAX
 from regalia.tees.nvidia.evidence.models import MODELS
+from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia.tees.nvidia.evidence.spdm import split_report
 from regalia_testing.tees.nvidia.bench import NONCE, STRICT
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.nvidia.claims import NvidiaClaims
@@ -31,11 +33,12 @@ def prepared(device_bench: DeviceBench) -> PreparedNvidia:
 def appraise(
     bench: DeviceBench, prepared: PreparedNvidia, evidence: DeviceEvidence
 ) -> NvidiaClaims:
-    return verify_nvidia(
+    return verify_fresh(
+        GPU,
         evidence,
         anchors=bench.machine.anchors(),
         collateral=prepared,
-        nonce=NONCE,
+        report_data=NONCE,
         at=AppraisalContext(now=bench.now, rule=STRICT, cache=bench.cache),
     )
 

@@ -21,11 +21,13 @@ from regalia.appraisal.pki import Cache
 from regalia.core.bits import bit
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.claims import Tcb
-from regalia.tees.snp.evidence import SnpAnchors, verify_genuine, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
 from regalia.tees.snp.evidence.chain import TrustedLeaf
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.verify import GenuineReport
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, REQUIRED
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +220,8 @@ def test_a_naive_clock_is_a_bug_of_the_caller(bench: SnpBench) -> None:
 
 def test_report_data_is_a_required_argument(bench: SnpBench) -> None:
     with pytest.raises(TypeError, match="report_data"):
-        verify_snp(
+        verify_fresh(
+            SNP,
             bench.evidence(),
             anchors=bench.platform.anchors(),
             collateral=bench.platform.collateral(),
@@ -228,7 +231,7 @@ def test_report_data_is_a_required_argument(bench: SnpBench) -> None:
 
 def test_trusted_types_come_from_the_verifier_only(bench: SnpBench) -> None:
     genuine = verify_genuine(
-        bench.evidence(),
+        parse(bench.evidence()),
         anchors=bench.platform.anchors(),
         collateral=bench.platform.collateral(),
         at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=Cache()),

@@ -15,9 +15,11 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import REPORT_SIZE, SIGNED_SIZE
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +85,8 @@ def test_every_byte_of_a_real_report(  # noqa: PLR0917 - one vector is four name
     rule = CollateralRule(RevocationRule.ANY, NO_GRACE)
 
     def verify(evidence: Evidence) -> object:
-        return verify_snp(
+        return verify_fresh(
+            SNP,
             evidence,
             anchors=SnpAnchors.production(),
             collateral=collateral,

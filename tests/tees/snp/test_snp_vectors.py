@@ -26,13 +26,15 @@ from regalia.appraisal.pki.certificates import (
 from regalia.core.bits import bit
 from regalia.core.errors import AttestationError
 from regalia.tees.snp.claims import Tcb
-from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, verify_genuine, verify_snp
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, parse, verify_genuine
 from regalia.tees.snp.evidence.anchors import AMD_ROOT_SPKI_SHA256
 from regalia.tees.snp.evidence.chain import SCHEMES
 from regalia.tees.snp.evidence.leaf import read_leaf
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.snp.evidence import GenuineReport
@@ -87,7 +89,7 @@ class Appraiser:
 
     def genuine(self, vector: Vector, rule: RevocationRule = RevocationRule.ANY) -> GenuineReport:
         return verify_genuine(
-            self.evidence(vector),
+            parse(self.evidence(vector)),
             anchors=SnpAnchors.production(),
             collateral=self.collateral(vector),
             at=at(vector.moment, rule),
@@ -116,7 +118,8 @@ def test_without_a_crl_the_word_any_is_needed(appraiser: Appraiser, vector: Vect
 @pytest.mark.parametrize("vector", WITH_NONCE, ids=lambda v: v.report)
 def test_claims_of_reports_with_a_nonce(appraiser: Appraiser, vector: Vector) -> None:
     evidence = appraiser.evidence(vector)
-    claims = verify_snp(
+    claims = verify_fresh(
+        SNP,
         evidence,
         anchors=SnpAnchors.production(),
         collateral=appraiser.collateral(vector),
@@ -151,7 +154,8 @@ def test_reports_without_a_nonce_are_never_fresh(
     appraiser: Appraiser, vector: Vector, expected: bytes, code: str
 ) -> None:
     with pytest.raises(AttestationError) as refusal:
-        verify_snp(
+        verify_fresh(
+            SNP,
             appraiser.evidence(vector),
             anchors=SnpAnchors.production(),
             collateral=appraiser.collateral(vector),
@@ -261,7 +265,7 @@ def test_a_report_inside_an_azure_bundle(vectors: Path, certificates: Certificat
     )
     collateral = SnpCollateral(certificates(vectors / "snp/milan/ask_ark.pem"), ())
     genuine = verify_genuine(
-        evidence,
+        parse(evidence),
         anchors=SnpAnchors.production(),
         collateral=collateral,
         at=at(datetime(2024, 1, 1, tzinfo=UTC)),
@@ -291,7 +295,7 @@ def test_the_chain_in_separate_files(appraiser: Appraiser, vector: Vector) -> No
         (),
     )
     verify_genuine(
-        appraiser.evidence(vector),
+        parse(appraiser.evidence(vector)),
         anchors=SnpAnchors.production(),
         collateral=collateral,
         at=at(vector.moment),

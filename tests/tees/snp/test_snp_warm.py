@@ -12,10 +12,12 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.snp.evidence import SnpCollateral, verify_snp
+from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.checks import CHECKS
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
 from regalia_testing.tees.snp.bench import REPORT_DATA, REQUIRED, refused
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +56,8 @@ def appraise(
     at = AppraisalContext(
         now=bench.now + later, rule=REQUIRED, cache=cache, check_log=check_log or CheckLog()
     )
-    return verify_snp(
+    return verify_fresh(
+        SNP,
         evidence,
         anchors=anchors or bench.platform.anchors(),
         collateral=collateral or bench.platform.collateral(),

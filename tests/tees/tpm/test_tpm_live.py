@@ -35,12 +35,12 @@ from regalia.tees.tpm.evidence import (
     TpmAnchors,
     begin_enrolment,
     finish_enrolment,
-    verify_tpm,
 )
 from regalia.tees.tpm.evidence.credential import make_credential
 from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.tees.tpm.evidence.enrol_steps import EnrolmentRequest, answer_data
 from regalia.tees.tpm.evidence.layout import HashAlg, sized
+from regalia.tees.tpm.evidence.plugin import TPM
 from regalia.tees.tpm.evidence.public import Attribute, KeyScheme, Scheme, parse_public
 from regalia.tees.tpm.key_templates import AK_TEMPLATES
 from regalia.tees.tpm.source import BANK, open_source
@@ -51,6 +51,7 @@ from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, parse_evidence
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.bench import NO_LISTS, enrol
 from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,8 @@ def at() -> AppraisalContext:
 def verify(
     evidence: Evidence, collateral: TpmCollateral, *, report_data: bytes = REPORT_DATA
 ) -> TpmClaims:
-    return verify_tpm(
+    return verify_fresh(
+        TPM,
         evidence,
         anchors=TpmAnchors.production(),
         collateral=collateral.prepare(),

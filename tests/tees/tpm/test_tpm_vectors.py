@@ -25,6 +25,7 @@ from regalia.tees.tpm.evidence import (
     TpmAnchors,
     TpmCollateral,
     assumed_attestation_key,
+    parse,
     require_attestation_key,
     verify_genuine,
     verify_quote,
@@ -148,7 +149,7 @@ def refusal_of(
     )
     with pytest.raises(AttestationError) as refusal:
         verify_genuine(
-            evidence,
+            parse(evidence),
             anchors=TpmAnchors.production(),
             collateral=collateral.prepare(),
             at=AppraisalContext(now=NOW, rule=NO_LISTS, cache=Cache()),

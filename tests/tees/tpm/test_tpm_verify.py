@@ -16,9 +16,10 @@ from regalia.appraisal.config_binding import expected_slot
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.tpm.claims import AkBinding, workload_digest
-from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral, verify_genuine, verify_tpm
+from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral, parse, verify_genuine
 from regalia.tees.tpm.evidence.document import parse_tpm_quote, qualifying_data
 from regalia.tees.tpm.evidence.layout import HashAlg
+from regalia.tees.tpm.evidence.plugin import TPM
 from regalia.tees.tpm.evidence.public import Attribute
 from regalia.tees.tpm.model import TpmModel
 from regalia.wire.evidence import Tee
@@ -33,6 +34,7 @@ from regalia_testing.tees.tpm.simulator import (
     SimulatedTpm,
     registers,
 )
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.tpm.claims import TpmClaims
@@ -122,7 +124,8 @@ def test_what_is_remembered_is_what_was_proven(scene: TpmScene) -> None:
     prepared, cache = scene.collateral.prepare(), Cache()
 
     def verify(evidence: Evidence, check_log: CheckLog) -> TpmClaims:
-        return verify_tpm(
+        return verify_fresh(
+            TPM,
             evidence,
             anchors=scene.anchors,
             collateral=prepared,
@@ -163,7 +166,7 @@ def test_other_report_data(scene: TpmScene) -> None:
 
 def test_a_replay_is_genuine(scene: TpmScene) -> None:
     genuine = verify_genuine(
-        scene.evidence,
+        parse(scene.evidence),
         anchors=scene.anchors,
         collateral=scene.collateral.prepare(),
         at=AppraisalContext(now=NOW, rule=scene.rule, cache=Cache()),

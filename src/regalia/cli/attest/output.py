@@ -35,14 +35,20 @@ _VALUE_WIDTH = 64  # characters of a value in the table
 
 
 def show_result(result: Result, *, explain: bool, as_json: bool) -> None:
-    """Print the answer."""
+    """Print the answer.
+
+    Args:
+        result: the answer.
+        explain: say of each check why it is made.
+        as_json: print for programs.
+    """
     if as_json:
         show_json(result_json(result))
         return
     _show_headline(result)
     if explain:
         _show_words(result.question.found.subject)
-    _show_steps(result.steps, explain=explain)
+    _show_steps(result.found.steps, explain=explain)
     _show_findings(result)
     _show_open(result)
 
@@ -50,8 +56,8 @@ def show_result(result: Result, *, explain: bool, as_json: bool) -> None:
 def result_json(result: Result) -> dict[str, object]:
     """The answer for programs; ``ok`` only for an affirming one."""
     question = result.question
-    refusal = result.refusal
-    codes = [each.code.name for each in result.findings]
+    refusal = result.found.refusal
+    codes = [each.code.name for each in result.found.judged.findings]
     return {
         "ok": result.exit_status == 0,
         "status": result.ear.status().value,
@@ -65,9 +71,9 @@ def result_json(result: Result) -> dict[str, object]:
         "refusal": None if refusal is None else refusal.as_dict(),
         "findings": [
             {"code": each.code.name, "what": each.what, "why": each.code.why, "fix": each.fix}
-            for each in result.findings
+            for each in result.found.judged.findings
         ],
-        "not_judged": list(result.not_judged),
+        "not_judged": list(result.found.judged.not_judged),
         "unbound_devices": question.unbound_devices,
         "wildcards": list(question.wildcards),
         "checks": [
@@ -82,14 +88,21 @@ def result_json(result: Result) -> dict[str, object]:
                 "wanted": step.wanted,
                 "source": step.check.source.value,
             }
-            for step in result.steps
+            for step in result.found.steps
         ],
         "ear": result.ear.wire(),
     }
 
 
 def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Path | None) -> None:
-    """The EAR as canonical JSON, or signed as a JWT. Raises LocalError or KeyAccessError."""
+    """The EAR as canonical JSON, or signed as a JWT. Raises LocalError or KeyAccessError.
+
+    Args:
+        path: where to; it must not exist.
+        result: whose EAR is written.
+        key: signs it; None for the bare document.
+        passphrase_file: of the key; None to ask for it.
+    """
     if key is None:
         write_new(path, result.ear.encode())
         return
@@ -101,7 +114,7 @@ def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Pat
 
 
 def _show_headline(result: Result) -> None:
-    question, claims = result.question, result.claims
+    question, claims = result.question, result.found.claims
     status = result.ear.status()
     facts = [
         ("evidence", question.found.form),
@@ -112,7 +125,7 @@ def _show_headline(result: Result) -> None:
     ]
     facts += [
         ("device", f"{device.kind} {device.identity.hex()}, {device.revocation}")
-        for device in result.devices
+        for device in result.found.devices
     ]
     if claims is not None:
         facts += [("measurement", claims.measurement.hex())]
@@ -138,8 +151,8 @@ def _show_words(subject: str) -> None:
 
 def _hardware(result: Result) -> str:
     subject = result.question.found.subject
-    if result.claims is not None:
-        subject = f"{subject}, {result.claims.product}"
+    if result.found.claims is not None:
+        subject = f"{subject}, {result.found.claims.product}"
     if result.hardware is None:
         return "unverified"
     if result.hardware is not Hardware.GENUINE:
@@ -150,7 +163,7 @@ def _hardware(result: Result) -> str:
 def _freshness(result: Result) -> str:
     if result.question.challenge is None:
         return "NOT CHECKED (--challenge any): this may be a replay of somebody else's evidence"
-    return "not reached" if result.refusal is not None else "bound to the challenge"
+    return "not reached" if result.found.refusal is not None else "bound to the challenge"
 
 
 def _show_steps(steps: tuple[Step, ...], *, explain: bool) -> None:
@@ -185,27 +198,27 @@ def _short(text: str) -> str:
 
 
 def _show_findings(result: Result) -> None:
-    if result.refusal is not None:
-        click.echo(click.style(f"\nRefused: {result.refusal.code.name}", fg="red", bold=True))
-        click.echo(result.refusal.explain())
+    if result.found.refusal is not None:
+        click.echo(click.style(f"\nRefused: {result.found.refusal.code.name}", fg="red", bold=True))
+        click.echo(result.found.refusal.explain())
         return
     click.echo(click.style(f"\nRules of {result.question.rules.name}", bold=True))
-    if not result.findings:
+    if not result.found.judged.findings:
         click.echo(f"{click.style('pass', fg='green')} every rule about the platform is met")
-    for finding in result.findings:
+    for finding in result.found.judged.findings:
         click.echo(f"{click.style('FAIL', fg='red')} {finding.code.name}: {finding.what}.")
         click.echo(f"         {finding.code.why}")
         click.echo(f"         To do: {finding.fix}")
 
 
 def _show_open(result: Result) -> None:
-    if result.refusal is not None:
+    if result.found.refusal is not None:
         return
-    if result.not_judged:
+    if result.found.judged.not_judged:
         click.echo("Not judged: whose workload this is. A policy of its owner says that.")
-    distinct = len({device.identity for device in result.devices})
-    if distinct != len(result.devices):
-        click.echo(f"Only {distinct} of these {len(result.devices)} are different devices.")
+    distinct = len({device.identity for device in result.found.devices})
+    if distinct != len(result.found.devices):
+        click.echo(f"Only {distinct} of these {len(result.found.devices)} are different devices.")
     unbound = result.question.unbound_devices
     if unbound:
         text = (
@@ -213,7 +226,7 @@ def _show_open(result: Result) -> None:
             " with the challenge that it was asked with, shows it."
         )
         click.echo(click.style(text, fg="yellow"))
-    if result.claims is None:
+    if result.found.claims is None:
         click.echo("No CPU commits to these devices: by themselves they say nothing of a machine.")
     wildcards = result.question.wildcards
     if wildcards and not result.question.rules.applied.built_in:

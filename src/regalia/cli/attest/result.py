@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING
 from regalia import __version__
 from regalia.policy.ear import device_submod, refused_submod, submod, with_unbound_devices
 from regalia.policy.ear_document import PROFILE, Ear, Status
-from regalia.policy.platform import NOTHING_JUDGED
 from regalia.policy.wildcards import platform_wildcards
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from regalia.appraisal.check import Step
-    from regalia.appraisal.claims import Claims, DeviceClaims, Hardware
-    from regalia.appraisal.finding import Finding
+    from regalia.appraisal.claims import Hardware
+    from regalia.appraise.recorded import FileAppraisal
     from regalia.cli.attest.input import Rules
-    from regalia.core.errors import RegaliaError
     from regalia.inspect.recognized import Recognized
     from regalia.policy.ear_document import Submod
-    from regalia.policy.platform import PlatformFindings
 
 DEVELOPER = "regalia"
 EXIT_AFFIRMED, EXIT_REFUSED, EXIT_WARNED = 0, 5, 11
@@ -44,34 +40,31 @@ class Question:
     challenge: bytes | None
     now: datetime
 
-    def refused(self, steps: tuple[Step, ...], error: RegaliaError) -> Result:
-        """The answer when a verifier refused."""
-        body = refused_submod(error.code.name, policy_ids=[self.rules.policy_id], steps=steps)
-        name = self.found.subject if self.found.evidence is None else "cpu"
-        return self._result(steps, {name: body}, refusal=error)
+    def answered(self, found: FileAppraisal) -> Result:
+        """The answer, of which the EAR is a part."""
+        cpu = self._cpu_submod(found)
+        submods = {} if cpu is None else {"cpu" if self.found.evidence else self.found.subject: cpu}
+        if found.refusal is None:
+            submods |= self._device_submods(found)
+        return Result(question=self, found=found, ear=self._ear(submods))
 
-    def judged(self, steps: tuple[Step, ...], claims: Claims) -> Result:
-        """The answer when the evidence of a TEE is genuine."""
-        judged = self.rules.applied.judge(claims)
+    def _cpu_submod(self, found: FileAppraisal) -> Submod | None:
+        """Of the CPU, or of whatever a verifier refused."""
+        policy_ids = [self.rules.policy_id]
+        if found.refusal is not None:
+            return refused_submod(found.refusal.code.name, policy_ids=policy_ids, steps=found.steps)
+        if found.claims is None:
+            return None
         body = submod(
             self.rules.applied.platform,
-            claims,
-            judged.findings,
-            policy_ids=[self.rules.policy_id],
-            steps=steps,
+            found.claims,
+            found.judged.findings,
+            policy_ids=policy_ids,
+            steps=found.steps,
             wildcards=self.wildcards,
-            workload_judged=not judged.not_judged,
+            workload_judged=not found.judged.not_judged,
         )
-        if self.unbound_devices:
-            body = with_unbound_devices(body)
-        submods = {"cpu": body, **self._device_submods(claims.devices, judged)}
-        return self._result(steps, submods, claims=claims, judged=judged)
-
-    def judged_devices(self, steps: tuple[Step, ...], devices: tuple[DeviceClaims, ...]) -> Result:
-        """The answer when devices are genuine that came without a CPU."""
-        judged = self.rules.applied.judge_devices(devices)
-        submods = self._device_submods(devices, judged, steps)
-        return self._result(steps, submods, devices=devices, judged=judged)
+        return with_unbound_devices(body) if self.unbound_devices else body
 
     @property
     def wildcards(self) -> tuple[str, ...]:
@@ -89,31 +82,19 @@ class Question:
             return 0
         return len(found.evidence.devices)
 
-    def _device_submods(
-        self,
-        devices: Sequence[DeviceClaims],
-        judged: PlatformFindings,
-        steps: tuple[Step, ...] = (),
-    ) -> dict[str, Submod]:
+    def _device_submods(self, found: FileAppraisal) -> dict[str, Submod]:
+        """Beside a CPU the steps are told with the CPU's."""
+        steps = found.steps if found.claims is None else ()
         return {
             f"{device.kind}-{index}": device_submod(
-                device, judged.findings, policy_ids=[self.rules.policy_id], steps=steps
+                device, found.judged.findings, policy_ids=[self.rules.policy_id], steps=steps
             )
-            for index, device in enumerate(devices)
+            for index, device in enumerate(found.devices)
         }
 
-    def _result(
-        self,
-        steps: tuple[Step, ...],
-        submods: Mapping[str, Submod],
-        *,
-        claims: Claims | None = None,
-        devices: tuple[DeviceClaims, ...] = (),
-        refusal: RegaliaError | None = None,
-        judged: PlatformFindings = NOTHING_JUDGED,
-    ) -> Result:
+    def _ear(self, submods: Mapping[str, Submod]) -> Ear:
         beside = [name for name in submods if name != "cpu"]
-        ear = Ear(
+        return Ear(
             profile=PROFILE,
             issued_at=int(self.now.timestamp()),
             nonce="" if self.challenge is None else self.challenge.hex(),
@@ -122,16 +103,6 @@ class Question:
             submods=submods,
             topology={"cpu": tuple(beside)} if "cpu" in submods and beside else {},
         )
-        return Result(
-            question=self,
-            steps=steps,
-            claims=claims,
-            devices=devices if claims is None else claims.devices,
-            refusal=refusal,
-            findings=judged.findings,
-            not_judged=judged.not_judged,
-            ear=ear,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,22 +110,12 @@ class Result:
     """The answer.
 
     Attributes:
-        steps: the verifier's checks, up to the one that refused.
-        claims: of the CPU; None if a verifier refused or there is none.
-        devices: their claims, whether there is a CPU or not.
-        refusal: why a verifier refused.
-        findings: rules that the claims do not meet.
-        not_judged: rules that were left out on purpose, by code.
+        found: what verifier and policy said.
         ear: the result for programs.
     """
 
     question: Question
-    steps: tuple[Step, ...]
-    claims: Claims | None
-    devices: tuple[DeviceClaims, ...]
-    refusal: RegaliaError | None
-    findings: tuple[Finding, ...]
-    not_judged: tuple[str, ...]
+    found: FileAppraisal
     ear: Ear
 
     @property
@@ -168,5 +129,5 @@ class Result:
     @property
     def hardware(self) -> Hardware | None:
         """None if nothing was verified."""
-        first = self.claims or next(iter(self.devices), None)
+        first = self.found.claims or next(iter(self.found.devices), None)
         return None if first is None else first.hardware

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from regalia.appraisal.check_log import CheckLog
-from regalia.appraisal.collateral_rule import CollateralRule
+from regalia.appraise.recorded import appraise_file
 from regalia.cli.attest.input import (
     read_challenge,
     read_endorsements,
@@ -18,26 +17,16 @@ from regalia.cli.attest.output import show_result, write_ear
 from regalia.cli.attest.result import Question
 from regalia.cli.policy.input import must_be_new, read_anchors
 from regalia.client.collateral import load_collateral
-from regalia.core.errors import AttestationError, CoreCode, ParseError, UsageError
-from regalia.policy.documents import collateral_words
-from regalia.tees.tpm.evidence import TpmCode
-from regalia.tees.tpm.evidence.checks import AK_BOUND
-from regalia.verifier.composite import join_unbound, require_distinct
-from regalia.verifier.genuine import GenuineOnly
+from regalia.core.errors import CoreCode, UsageError
 from regalia.verifier.verifier import Verifier
-from regalia.wire.evidence import CHALLENGE_SIZE, Tee
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence import CHALLENGE_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.appraisal.unbound import Unbound
+    from regalia.appraise.recorded import Expected
     from regalia.cli.attest.result import Result
     from regalia.client.collateral import BundleSource
-
-C = TypeVar("C")
-
-_REFUSALS = frozenset({EvidenceCode.TRAILING_DATA, EvidenceCode.RESERVED_BIT_SET})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,59 +79,30 @@ def verify_file(options: VerifyOptions) -> int:
 
 
 def appraise(question: Question, verifier: Verifier) -> Result:
-    """One file of evidence against one policy. Raises ParseError if it is not readable."""
-    check_log = CheckLog()
-    try:
-        return _appraise(question, verifier, check_log)
-    except AttestationError as error:
-        return question.refused(check_log.failed(error), error)
-    except ParseError as error:
-        # Evidence of a known kind whose very bytes say no is refused, not unreadable.
-        if error.code not in _REFUSALS:
-            raise
-        return question.refused(check_log.failed(error), error)
+    """One file of evidence against one policy.
+
+    Raises:
+        ParseError: it is not readable.
+        UsageError: a challenge for a runtime's answer has not 32 bytes.
+    """
+    found = appraise_file(
+        question.found,
+        question.rules.applied,
+        verifier,
+        expected=_expected(question),
+        now=question.now,
+    )
+    return question.answered(found)
 
 
-def _appraise(question: Question, verifier: Verifier, check_log: CheckLog) -> Result:
-    found, challenge = question.found, question.challenge
-    tee = Tee.SEV_SNP if found.evidence is None else found.evidence.tee
-    rule = CollateralRule.of_words(*collateral_words(question.rules.applied.platform, tee))
-    genuine = GenuineOnly(verifier=verifier, rule=rule, now=question.now, check_log=check_log)
-    if found.bare_quote is not None:
-        check_log.begin(
-            AK_BOUND, "a bare public key", "an enrolment, a certificate, or a TEE report"
+def _expected(question: Question) -> Expected:
+    """A runtime's whole answer says what it binds beside the challenge."""
+    serving, challenge = question.found.serving, question.challenge
+    if serving is None or challenge is None:
+        return challenge
+    if len(challenge) != CHALLENGE_SIZE:
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            f"--challenge has {len(challenge)} bytes; a runtime is asked with {CHALLENGE_SIZE}",
         )
-        raise AttestationError(
-            TpmCode.AK_UNBOUND, "the quote comes with a bare public key, which could be anybody's"
-        )
-    if found.evidence is None:
-        devices = tuple(
-            _fresh(genuine.device(device), challenge, check_log) for device in found.devices
-        )
-        if not question.rules.applied.built_in:  # which judges no set, only every device
-            require_distinct(devices)
-        return question.judged_devices(check_log.steps(), devices)
-    if found.serving is not None and challenge is not None:
-        if len(challenge) != CHALLENGE_SIZE:
-            raise UsageError(
-                CoreCode.BAD_USAGE,
-                f"--challenge has {len(challenge)} bytes; a runtime is asked with {CHALLENGE_SIZE}",
-            )
-        expected = found.serving.binding(challenge)
-        claims = verifier.verify(
-            found.evidence, expected=expected, rule=rule, now=question.now, check_log=check_log
-        )
-    else:
-        claims = _fresh(genuine.cpu(found.evidence), challenge, check_log)
-        if found.evidence.devices:
-            # What their nonce must be only a runtime's whole answer says.
-            beside = (genuine.device(device) for device in found.evidence.devices)
-            devices = tuple(each.dangerous_without_freshness() for each in beside)
-            claims = join_unbound(claims, devices, check_log)
-    return question.judged(check_log.steps(), claims)
-
-
-def _fresh(found: Unbound[C], challenge: bytes | None, check_log: CheckLog) -> C:
-    if challenge is None:
-        return found.dangerous_without_freshness()
-    return found.fresh(challenge, check_log)
+    return serving.binding(challenge)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.appraise.recorded import RecordedVerifier, require_bound_key
 from regalia.cli.facts import warn
 from regalia.cli.policy.input import read_anchors
 from regalia.client.collateral import load_collateral
 from regalia.core.codec import unhex
-from regalia.core.errors import AttestationError, CoreCode, UsageError
+from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file
 from regalia.inspect.recognize import LIMIT, recognize
-from regalia.tees.tpm.evidence import TpmCode
-from regalia.verifier.composite import join_unbound, require_distinct
-from regalia.verifier.genuine import GenuineOnly
+from regalia.verifier.composite import require_distinct
+from regalia.verifier.registry import plugin_for
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import CHALLENGE_SIZE, REPORT_DATA_SIZE, Binding
 from regalia.wire.runtime_config import parse_runtime_config
@@ -41,7 +41,7 @@ class Given:
     Attributes:
         path: the file.
         found: what it holds.
-        expected: the binding; or the bare report data or nonce; or None for the word any.
+        expected: the binding; or the bare nonce that the evidence holds; or None for the word any.
     """
 
     path: Path
@@ -56,10 +56,7 @@ class Given:
             AttestationError: AK_UNBOUND, a bare quote.
             UsageError: the file holds evidence of devices alone.
         """
-        if self.found.bare_quote is not None:
-            raise AttestationError(
-                TpmCode.AK_UNBOUND, "the quote comes with a bare public key, anybody's"
-            )
+        require_bound_key(self.found)
         if self.found.evidence is None:
             raise UsageError(
                 CoreCode.BAD_USAGE,
@@ -120,9 +117,11 @@ def read_given(path: Path, *, report_data: str | None, challenge: str | None) ->
             " whoever sent it were not compared."
         )
         return Given(path, found, None)
-    ours = found.evidence is not None and found.evidence.runtime_config
-    size = REPORT_DATA_SIZE if ours else None
-    return Given(path, found, unhex(report_data or "", what="--report-data", size=size))
+    evidence = found.evidence
+    if evidence is None or not evidence.runtime_config:
+        return Given(path, found, unhex(report_data or "", what="--report-data"))
+    ours = unhex(report_data or "", what="--report-data", size=REPORT_DATA_SIZE)
+    return Given(path, found, plugin_for(evidence.tee).nonce_of(ours))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,42 +138,20 @@ class Appraiser:
             UsageError: see ``Given.evidence``.
             ParseError, AttestationError: malformed or not genuine.
         """
-        evidence, expected = given.evidence, given.expected
-        if isinstance(expected, Binding):
-            return self.verifier.verify(evidence, expected=expected, rule=rule, now=self.now)
-        claims = self._cpu(evidence, expected, rule)
-        if not evidence.devices:
-            return claims
-        warn(
-            f"{given.path}: each device is genuine, and whether they answered together with this"
-            " CPU is not known. A runtime's answer and --challenge show it."
-        )
-        genuine = self._genuine(rule)
-        devices = (genuine.device(each) for each in evidence.devices)
-        return join_unbound(claims, tuple(each.dangerous_without_freshness() for each in devices))
+        evidence = given.evidence
+        if evidence.devices and not isinstance(given.expected, Binding):
+            warn(
+                f"{given.path}: each device is genuine, and whether they answered together with"
+                " this CPU is not known. A runtime's answer and --challenge show it."
+            )
+        return RecordedVerifier(self.verifier, rule, self.now).claims(evidence, given.expected)
 
     def devices(self, given: Given, rule: CollateralRule) -> tuple[DeviceClaims, ...]:
         """Verified claims of devices without a CPU. Raises as ``claims``."""
-        genuine, expected = self._genuine(rule), given.expected
-        unbound = tuple(genuine.device(each) for each in given.found.devices)
-        found = tuple(
-            each.fresh(expected)
-            if isinstance(expected, bytes)
-            else each.dangerous_without_freshness()
-            for each in unbound
-        )
+        recorded = RecordedVerifier(self.verifier, rule, self.now)
+        found = recorded.devices(given.found.devices, given.expected)
         require_distinct(found)  # the switches that GPUs name may be in another file
         return found
-
-    def _cpu(self, evidence: Evidence, expected: bytes | None, rule: CollateralRule) -> Claims:
-        if expected is None:
-            return self._genuine(rule).cpu(evidence).dangerous_without_freshness()
-        if evidence.runtime_config:
-            return self.verifier.verify_cpu(evidence, report_data=expected, rule=rule, now=self.now)
-        return self._genuine(rule).cpu(evidence).fresh(expected)
-
-    def _genuine(self, rule: CollateralRule) -> GenuineOnly:
-        return GenuineOnly(verifier=self.verifier, rule=rule, now=self.now)
 
 
 def make_appraiser(

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.appraisal.collateral_rule import CollateralRule
+from regalia.appraise.exchange import collateral_rule, judge
 from regalia.cli.output import show_json
 from regalia.cli.policy.evidence import ANY, make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
 from regalia.cli.policy.output import policy_facts, show_headline
 from regalia.core.types import ModelId
 from regalia.host.clock import system_clock
-from regalia.policy.context import ClientContext, ReleaseContext
-from regalia.policy.documents import ReleasePolicy, collateral_words
-from regalia.policy.evaluate import evaluate_client, evaluate_release
+from regalia.policy.context import ReleaseContext
 from regalia.policy.explain import explain_policy, explain_verdict, statements
 from regalia.policy.verdict import Allow, Deny
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from regalia.cli.policy.evidence import Appraiser
     from regalia.cli.policy.input import PolicyFile
     from regalia.client.collateral import BundleSource
-    from regalia.policy.documents import ClientPolicy
+    from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.verdict import Verdict
 
 
@@ -89,7 +87,7 @@ def _verdict(
     given = read_given(
         path, report_data=ANY if unknown else options.report_data, challenge=options.challenge
     )
-    rule = CollateralRule.of_words(*collateral_words(policy.platform, given.evidence.tee))
+    rule = collateral_rule(policy.platform, given.evidence.tee)
     claims, config = appraiser.claims(given, rule), given.config()
     version = options.model_version
     context = ReleaseContext(
@@ -102,19 +100,7 @@ def _verdict(
         approvals=frozenset(str(key_fingerprint(word)) for word in options.approvals),
         custody=options.custody,
     )
-    if isinstance(policy, ReleasePolicy):
-        return evaluate_release(policy, claims, context)
-    return evaluate_client(policy, claims, _for_client(context))
-
-
-def _for_client(context: ReleaseContext) -> ClientContext:
-    return ClientContext(
-        now=context.now,
-        challenge_age_s=context.challenge_age_s,
-        runtime_config=context.runtime_config,
-        model_id=context.model_id,
-        model_version=context.model_version,
-    )
+    return judge(policy, claims, context)
 
 
 def _json(

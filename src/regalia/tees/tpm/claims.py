@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.claims import require_mint
 from regalia.appraisal.config_binding import TPM_PCR
 from regalia.core.codec import lp
-from regalia.tees.boot.names import WORKLOAD_PCRS
+from regalia.tees.boot.claims import WORKLOAD_PCRS
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.pki import Certificate
-from regalia.core.errors import ParseError
 from regalia.tees.intel.evidence.collateral import IntelCollateral
 from regalia.tees.nitro.evidence import NitroCollateral
 from regalia.tees.nvidia.evidence import NvidiaCollateral
 from regalia.tees.snp.evidence.anchors import SnpCollateral
-from regalia.tees.snp.evidence.wire import TURIN_CHIP_ID_SIZE, EndorsementKeyKind, parse_report
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 from regalia.tees.tpm.evidence.anchors import TpmCollateral
 from regalia.verifier.collateral.deny import DenyIndex
 from regalia.verifier.collateral.freshness import Freshness
@@ -98,29 +97,10 @@ class CollateralSet:
         """What NVIDIA's verifier needs of it."""
         return NvidiaCollateral(self.rims, self.crls, self.denials)
 
-    def snp(self, report: bytes = b"") -> SnpCollateral:
-        """For the SEV-SNP verifier.
-
-        Args:
-            report: raw, untrusted. Of the VCEKs the one for its chip and TCB comes along, if
-                there is one: a hint, since the verifier compares.
-        """
-        return SnpCollateral(self.snp_certificates(report), self.crls)
-
-    def snp_certificates(self, report: bytes) -> tuple[bytes, ...]:
-        """Certificates that may help to verify a report; raw, untrusted."""
-        return (*self.certificates, *self._vcek_for(report))
-
-    def _vcek_for(self, report: bytes) -> tuple[bytes, ...]:
-        if not self.vceks:
-            return ()
-        try:
-            parsed = parse_report(report)
-        except ParseError:
-            return ()  # the verifier says so better
-        chips = (parsed.chip_id, parsed.chip_id[:TURIN_CHIP_ID_SIZE])
-        found = (self.vceks.get((chip, parsed.reported_tcb)) for chip in chips)
-        return tuple(vcek for vcek in found if vcek is not None)
+    @property
+    def snp(self) -> SnpCollateral:
+        """What AMD's verifier needs of it."""
+        return SnpCollateral(self.certificates, self.crls, self.vceks)
 
 
 def collect(items: Iterable[Item], *, validity: Validity | None = None) -> CollateralSet:

@@ -85,7 +85,7 @@ def _snp(evidence: Evidence, collateral: CollateralSet) -> tuple[Need, ...]:
     came = [parse_certificate(der, what="endorsement") for der in evidence.endorsements]
     have = [
         parse_certificate(der, what="collateral")
-        for der in collateral.snp_certificates(evidence.report)
+        for der in collateral.snp.for_report(report).intermediates
     ]
     places = (("evidence", came), ("collateral", have))
     leaf, product = _snp_leaf(report, signing_key, places)

@@ -10,10 +10,11 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
-from regalia.tees.azure.evidence import verify_azure_snp, verify_azure_tdx
+from regalia.tees.azure.evidence.plugin import AZURE_SNP, AZURE_TDX
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.intel.evidence import prepare
 from regalia_testing.tees.azure.defects import HEALTHY
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -59,7 +60,8 @@ class AzureBench:
             now=now or self.now, rule=REQUIRED, cache=self.cache, check_log=check_log
         )
         if self.platform.snp is not None:
-            return verify_azure_snp(
+            return verify_fresh(
+                AZURE_SNP,
                 evidence,
                 anchors=self.platform.snp.anchors(),
                 collateral=self.platform.snp.collateral(),
@@ -70,7 +72,8 @@ class AzureBench:
             raise TypeError("a VM runs on one kind of hardware")
         anchors = self.platform.intel.anchors()
         collateral = self.platform.intel.verifier().collateral.intel
-        return verify_azure_tdx(
+        return verify_fresh(
+            AZURE_TDX,
             evidence,
             anchors=anchors,
             collateral=prepare(collateral, anchors=anchors, cache=self.cache),

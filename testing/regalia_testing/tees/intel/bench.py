@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
-from regalia.tees.intel.evidence import prepare, verify_sgx, verify_tdx
+from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.evidence.plugin import SGX, TDX
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.defects import IntelDefects
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from regalia.appraisal.check_log import CheckLog
+    from regalia.appraisal.evidence_plugin import EvidencePlugin
     from regalia.tees.intel.claims import SgxClaims, TdxClaims
-    from regalia.tees.intel.evidence import IntelAnchors, IntelCollateral
+    from regalia.tees.intel.evidence import IntelAnchors, IntelCollateral, PreparedCollateral
+    from regalia.tees.intel.evidence.wire import QuoteParts
     from regalia.wire.evidence import Evidence
     from regalia_testing.tees.intel.simulator import SimulatedIntel
 
@@ -70,14 +74,15 @@ class IntelBench:
         at = AppraisalContext(now=self.now, rule=REQUIRED, cache=cache)
 
         def verify(evidence: Evidence) -> TdxClaims | SgxClaims:
-            call = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
-            return call(
+            claims: TdxClaims | SgxClaims = verify_fresh(
+                _plugin(evidence),
                 evidence,
                 anchors=anchors,
                 collateral=collateral,
                 report_data=REPORT_DATA,
                 at=at,
             )
+            return claims
 
         return verify
 
@@ -99,11 +104,18 @@ class IntelBench:
         cache = Cache()
         chosen = anchors or self.platform.anchors()
         collateral = prepare(self.raw(), anchors=chosen, cache=cache)
-        verify = verify_tdx if evidence.tee is Tee.TDX else verify_sgx
-        return verify(
+        claims: TdxClaims | SgxClaims = verify_fresh(
+            _plugin(evidence),
             evidence,
             anchors=chosen,
             collateral=collateral,
             report_data=report_data,
             at=AppraisalContext(now=now or self.now, rule=rule, cache=cache, check_log=check_log),
         )
+        return claims
+
+
+def _plugin(
+    evidence: Evidence,
+) -> EvidencePlugin[Evidence, QuoteParts, Any, IntelAnchors, PreparedCollateral]:
+    return TDX if evidence.tee is Tee.TDX else SGX

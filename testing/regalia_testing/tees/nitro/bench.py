@@ -10,10 +10,12 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
-from regalia.tees.nitro.evidence import NitroCollateral, verify_nitro
+from regalia.tees.nitro.evidence import NitroCollateral
+from regalia.tees.nitro.evidence.plugin import NITRO
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.tees.nitro.defects import HEALTHY
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,7 +75,8 @@ class NitroBench:
         check_log: CheckLog = NO_LOG,
     ) -> NitroClaims:
         """Appraise; whatever is not given is right."""
-        return verify_nitro(
+        return verify_fresh(
+            NITRO,
             evidence,
             anchors=anchors or self.platform.anchors(),
             collateral=collateral or NitroCollateral(),

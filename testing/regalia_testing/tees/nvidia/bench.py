@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
-from regalia.tees.nvidia.evidence import prepare, verify_nvidia
+from regalia.tees.nvidia.evidence import prepare
+from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,10 +58,11 @@ class DeviceBench:
         now: datetime | None = None,
     ) -> NvidiaClaims:
         """Appraise; whatever is not given is right."""
-        return verify_nvidia(
+        return verify_fresh(
+            GPU,
             evidence,
             anchors=anchors or self.machine.anchors(),
             collateral=prepare(collateral or self.machine.collateral()),
-            nonce=nonce,
+            report_data=nonce,
             at=AppraisalContext(now=now or self.now, rule=rule, cache=self.cache),
         )

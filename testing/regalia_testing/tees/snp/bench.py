@@ -10,12 +10,14 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.snp.evidence import SnpCollateral, verify_snp
+from regalia.tees.snp.evidence import SnpCollateral
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 from regalia_testing.tees.snp.authority import LeafFor
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb
 from regalia_testing.tees.snp.simulator import CSP_ID
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +64,8 @@ class SnpBench:
         now: datetime | None = None,
     ) -> SnpClaims:
         """Appraise; whatever is not given is right."""
-        return verify_snp(
+        return verify_fresh(
+            SNP,
             evidence,
             anchors=anchors or self.platform.anchors(),
             collateral=collateral or self.platform.collateral(),

@@ -10,9 +10,11 @@ from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral, verify_tpm
+from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral
+from regalia.tees.tpm.evidence.plugin import TPM
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import REPORT_DATA, SimulatedTpm
+from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +62,8 @@ class TpmScene:
     def verify(self, cache: Cache | None = None, check_log: CheckLog = NO_LOG) -> TpmClaims:
         """Have it appraised."""
         remembered = Cache() if cache is None else cache
-        return verify_tpm(
+        return verify_fresh(
+            TPM,
             self.evidence,
             anchors=self.anchors,
             collateral=self.collateral.prepare(),

@@ -4,19 +4,14 @@
 """
 
 from regalia.tees.azure.evidence.codes import AzureCode
-from regalia.tees.azure.evidence.guest import (
-    GuestParts,
-    VouchedGuest,
-    require_vouched,
-    snp_report_within,
-)
+from regalia.tees.azure.evidence.guest import GuestParts, VouchedGuest, require_vouched
 from regalia.tees.azure.evidence.verify import (
     GenuineAzureSnp,
     GenuineAzureTdx,
+    parse_snp,
+    parse_tdx,
     snp_claims,
     tdx_claims,
-    verify_azure_snp,
-    verify_azure_tdx,
     verify_genuine_snp,
     verify_genuine_tdx,
 )
@@ -27,12 +22,11 @@ __all__ = [
     "GenuineAzureTdx",
     "GuestParts",
     "VouchedGuest",
+    "parse_snp",
+    "parse_tdx",
     "require_vouched",
     "snp_claims",
-    "snp_report_within",
     "tdx_claims",
-    "verify_azure_snp",
-    "verify_azure_tdx",
     "verify_genuine_snp",
     "verify_genuine_tdx",
 ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from regalia.appraisal.check import Check, Source
+from regalia.tees.intel.evidence import checks as intel
+from regalia.tees.snp.evidence import checks as snp
+from regalia.tees.tpm.evidence import checks as tpm
 
 DOCUMENT = Check(
     "azure/document",
@@ -33,4 +36,15 @@ EVENT_LOG = Check(
     "The event log that came along leads to the quoted registers",
     "A log is text that anybody can write; the registers say whether the boot went that way.",
     Source.HARDWARE_PROVEN,
+)
+
+# In the order in which they are made: of the hardware without its own nonce, of the paravisor's
+# word, and of the vTPM, whose nonce comes last.
+_VTPM_CHECKS = (RUNTIME_DATA, *tpm.QUOTE_CHECKS, EVENT_LOG, tpm.NONCE)
+SNP_CHECKS = (DOCUMENT, *snp.CHECKS[:-1], PARAVISOR_LEVEL, *_VTPM_CHECKS)
+TDX_CHECKS = (
+    DOCUMENT,
+    *(each for each in intel.TDX_CHECKS if each not in (intel.EVENT_LOG, intel.REPORT_DATA)),
+    TD_REPORT,
+    *_VTPM_CHECKS,
 )

@@ -22,14 +22,7 @@ from regalia.tees.azure.evidence import checks
 from regalia.tees.azure.evidence.codes import AzureCode
 from regalia.tees.azure.evidence.hcl import parse_hcl, parse_runtime_data
 from regalia.tees.azure.evidence.wire import parse_azure
-from regalia.tees.tpm.evidence import (
-    ALL_PCRS,
-    AttestationPublicKey,
-    qualifying_data,
-    verify_quote,
-    verify_quote_signature,
-    verify_quoted_pcrs,
-)
+from regalia.tees.tpm.evidence import ALL_PCRS, AttestationPublicKey, verify_quote
 from regalia.tees.tpm.evidence.boot import verify_boot
 from regalia.tees.tpm.evidence.keys import spki
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
@@ -91,17 +84,6 @@ def parse_parts(
             CoreCode.MALFORMED, f"an HCL report of {hcl.report_type.name}, want {report_type.name}"
         )
     return GuestParts(document, hcl, evidence.event_log)
-
-
-def snp_report_within(evidence: Evidence) -> bytes:
-    """The processor's report, raw, as a hint of which certificate is wanted; empty if malformed.
-
-    The verifier says better what is wrong.
-    """
-    try:
-        return parse_hcl(parse_azure(evidence.report).hcl_report).hardware_report
-    except ParseError:
-        return b""
 
 
 def require_vouched(parts: GuestParts, report_data: bytes, at: AppraisalContext) -> VouchedGuest:
@@ -176,9 +158,11 @@ def _base64url(text: str) -> bytes:
     return raw
 
 
-def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: AppraisalContext) -> AzureVtpm:
-    """The AK quoted all registers over the SHA-256 of ``report_data``. Raises as ``verify_quote``,
-    and EVENTLOG_MISMATCH.
+def verify_guest_quote(guest: VouchedGuest, at: AppraisalContext) -> AzureVtpm:
+    """The AK quoted all registers at some time, over something.
+
+    Raises:
+        ParseError, AttestationError: as ``verify_quote``; EVENTLOG_MISMATCH.
     """
     document = guest.parts.document
     quote = verify_quote(
@@ -186,23 +170,10 @@ def verify_fresh_quote(guest: VouchedGuest, report_data: bytes, at: AppraisalCon
         document.signature,
         document.pcrs,
         key=guest.ak,
-        expected_data=qualifying_data(report_data),
         selection=SELECTION,
         check_log=at.check_log,
     )
     return _vtpm(guest, quote, at)
-
-
-def verify_any_quote(guest: VouchedGuest, at: AppraisalContext) -> AzureVtpm:
-    """The AK quoted all registers at some time, over something. Raises as the other."""
-    document, check_log = guest.parts.document, at.check_log
-    quote = verify_quote_signature(
-        document.quoted, document.signature, key=guest.ak, check_log=check_log
-    )
-    verified = verify_quoted_pcrs(
-        quote, document.pcrs, key=guest.ak, selection=SELECTION, check_log=check_log
-    )
-    return _vtpm(guest, verified, at)
 
 
 def _vtpm(guest: VouchedGuest, verified: VerifiedQuote, at: AppraisalContext) -> AzureVtpm:

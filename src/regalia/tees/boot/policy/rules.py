@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.finding import empty, finding, shown
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_plugin import RuleInput, judges
-from regalia.tees.boot.claims import BootFacts
-from regalia.tees.boot.names import WORKLOAD_PCRS
+from regalia.tees.boot.claims import WORKLOAD_PCRS, BootFacts
 from regalia.tees.boot.policy.section import Boot
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Intel TDX and SGX verifiers. Spec: docs/spec/tdx-appraisal.md.
 
-``verify_tdx`` and ``verify_sgx`` in ``verify`` are the walk. ``prepare`` verifies an operator's
+``plugin`` is what the verifier sees; ``verify`` is the walk. ``prepare`` verifies an operator's
 collateral once, so that a quote costs little more than its own three signatures.
 """
 
@@ -12,7 +12,7 @@ from regalia.tees.intel.evidence.collateral import (
     parse_json_collateral,
 )
 from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral, Preparer, prepare
-from regalia.tees.intel.evidence.verify import GenuineQuote, verify_genuine, verify_sgx, verify_tdx
+from regalia.tees.intel.evidence.verify import GenuineQuote, parse, verify_genuine
 
 __all__ = [
     "GenuineQuote",
@@ -21,11 +21,10 @@ __all__ = [
     "PreparedCollateral",
     "Preparer",
     "SignedDocument",
+    "parse",
     "parse_json_collateral",
     "prepare",
     "sgx_claims",
     "tdx_claims",
     "verify_genuine",
-    "verify_sgx",
-    "verify_tdx",
 ]

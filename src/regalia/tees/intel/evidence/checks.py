@@ -88,3 +88,20 @@ EVENT_LOG = Check(
     "Only then does its text say what was measured.",
     Source.HARDWARE_PROVEN,
 )
+
+# In the order in which ``verify_genuine`` makes them; the nonce comes last.
+SGX_CHECKS = (
+    QUOTE,
+    PCK_CHAIN,
+    QE_REPORT,
+    ATTESTATION_KEY,
+    DATES,
+    TCB_INFO,
+    QE_IDENTITY_DOCUMENT,
+    REVOCATION,
+    QE_IDENTITY,
+    SIGNATURE,
+    TCB_LEVEL,
+    REPORT_DATA,
+)
+TDX_CHECKS = (*SGX_CHECKS[:-2], TDX_MODULE, TCB_LEVEL, EVENT_LOG, REPORT_DATA)

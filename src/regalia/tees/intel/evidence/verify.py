@@ -1,4 +1,4 @@
-"""TDX and SGX appraisal, *is it genuine and fresh?* Spec: docs/spec/tdx-appraisal.md.
+"""TDX and SGX appraisal, *is it genuine?* Spec: docs/spec/tdx-appraisal.md.
 
  (1) The quote parses: exact sizes, known version, everything reserved is zero; what follows it is
      zero too.
@@ -14,8 +14,8 @@
 (11) TDX: MRSIGNERSEAM and SEAMATTRIBUTES are those of a listed module.
 (12) Platform and TDX module reach a level of the TCB info, with the module of the launch and with
      the one that runs now; none of the levels is revoked.
-(13) REPORTDATA is what the caller expects, all 64 bytes.
-(14) TDX: an event log, if one came along, reproduces RTMR0 to RTMR3.
+(13) TDX: an event log, if one came along, reproduces RTMR0 to RTMR3.
+(14) REPORTDATA is what the caller expects, all 64 bytes: ``Unbound.fresh``.
 
 Left to ``regalia.policy``, which gets the claims: which TCB statuses and advisories, the floor of
 the evaluation data number, debug and migration, SEPT_VE_DISABLE and the other attributes, XFAM,
@@ -24,15 +24,14 @@ measurements, MRSERVICETD, and the list of platforms.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.evidence_plugin import Parsed
 from regalia.appraisal.revocation import weakest
 from regalia.core.clock import rfc3339
-from regalia.core.errors import AttestationError, CoreCode, ParseError
+from regalia.core.errors import CoreCode, ParseError
 from regalia.crypto.sign import SignCode
 from regalia.tees.boot.evidence import require_rtmrs
 from regalia.tees.boot.evidence.log import parse_event_log
@@ -40,7 +39,7 @@ from regalia.tees.intel.evidence import checks
 from regalia.tees.intel.evidence.attestation_key import certify
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.chain import require_current
-from regalia.tees.intel.evidence.claims_of import event_log_claims, sgx_claims, tdx_claims
+from regalia.tees.intel.evidence.claims_of import event_log_claims, tdx_claims
 from regalia.tees.intel.evidence.documents import EnclaveId, TcbInfoId
 from regalia.tees.intel.evidence.qe import require_identity
 from regalia.tees.intel.evidence.revocation import check_revocation
@@ -48,14 +47,14 @@ from regalia.tees.intel.evidence.select_collateral import for_platform, newest, 
 from regalia.tees.intel.evidence.signatures import require_raw_signature
 from regalia.tees.intel.evidence.tcb import relaunch, require_module, standing
 from regalia.tees.intel.evidence.wire import VERSION_SGX, split_quote
-from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
+from regalia.wire.evidence import Tee
 from regalia.wire.evidence_codes import EvidenceCode
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Revocation
-    from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
+    from regalia.tees.intel.claims import EventLogClaims, TdxClaims
     from regalia.tees.intel.evidence.anchors import IntelAnchors
     from regalia.tees.intel.evidence.attestation_key import CertifiedKey
     from regalia.tees.intel.evidence.chain import PckPath
@@ -90,69 +89,53 @@ class GenuineQuote:
             raise TypeError("a genuine quote comes from verify_genuine")
 
 
-def verify_tdx(
-    evidence: Evidence,
-    *,
-    anchors: IntelAnchors,
-    collateral: PreparedCollateral,
-    report_data: bytes,
-    at: AppraisalContext,
-) -> TdxClaims:
-    """Turn raw evidence into claims, or refuse at the first check that fails.
-
-    Args:
-        evidence: raw, untrusted; its report is a TD quote.
-        anchors: the pinned root; the one that ``collateral`` was prepared under.
-        collateral: of the verifier's operator.
-        report_data: what REPORTDATA must be, 64 bytes; ``Binding.report_data()``.
-        at: the context of the appraisal.
-
-    Raises:
-        ParseError: evidence is malformed.
-        AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` or ``collateral`` cannot be used (the caller's bug).
-    """
-    _require_usable(report_data)
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    _check_report_data(genuine.quote.body.report_data, report_data, at.check_log)  # (13)
-    return claims_of_tdx(evidence, genuine, at)  # (14)
-
-
-def verify_sgx(
-    evidence: Evidence,
-    *,
-    anchors: IntelAnchors,
-    collateral: PreparedCollateral,
-    report_data: bytes,
-    at: AppraisalContext,
-) -> SgxClaims:
-    """Like ``verify_tdx``, for the quote of an SGX enclave."""
-    _require_usable(report_data)
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    _check_report_data(genuine.quote.body.report_data, report_data, at.check_log)  # (13)
-    return sgx_claims(evidence, genuine)
+def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, QuoteParts]:
+    """Check 1: the quote, of the kind of TEE that the envelope names. Raises ParseError."""
+    check_log.begin(checks.QUOTE)
+    quote = split_quote(evidence.report)
+    tee = Tee.TDX if isinstance(quote.body, TdReport) else Tee.SGX
+    if evidence.tee is not tee:
+        raise ParseError(
+            CoreCode.MALFORMED, f"the evidence says {evidence.tee}, the quote is of {tee}"
+        )
+    if tee is Tee.SGX and evidence.event_log:
+        raise ParseError(CoreCode.MALFORMED, "an SGX enclave has no event log")
+    if tee is Tee.SGX and quote.version != VERSION_SGX:
+        raise ParseError(  # Intel's quoting enclave for SGX issues no others
+            EvidenceCode.UNSUPPORTED_VERSION, f"an SGX quote of version {quote.version}, want 3"
+        )
+    return Parsed(evidence, quote)
 
 
 def verify_genuine(
-    evidence: Evidence,
+    parsed: Parsed[Evidence, QuoteParts],
     *,
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
     at: AppraisalContext,
 ) -> GenuineQuote:
-    """Checks 1 to 12. The result proves no freshness: a replay passes. Raises as ``verify_tdx``."""
+    """Checks 2 to 12. The result proves no freshness: a replay passes.
+
+    Args:
+        parsed: untrusted.
+        anchors: the pinned root; the one that ``collateral`` was prepared under.
+        collateral: of the verifier's operator.
+        at: the context of the appraisal.
+
+    Raises:
+        AttestationError: the evidence is not genuine.
+        ValueError: ``collateral`` was prepared under other anchors (the caller's bug).
+    """
     if collateral.anchors != anchors:
         raise ValueError("the collateral was prepared under other anchors")
-    now, check_log = at.now, at.check_log
-    check_log.begin(checks.QUOTE)  # (1)
-    quote = _parse(evidence)
+    now, check_log, quote = at.now, at.check_log, parsed.report
     certified = certify(quote, anchors=anchors, at=at)  # (2) (3) (4)
     pck, qe_report = certified.pck, certified.qe_report
     check_log.begin(checks.DATES)
     if check_log is not NO_LOG:
         check_log.note(rfc3339(now), f"{rfc3339(pck.not_before)} to {rfc3339(pck.not_after)}")
     require_current(pck, now)  # (5)
-    tdx = evidence.tee is Tee.TDX
+    tdx = parsed.raw.tee is Tee.TDX
     info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
     check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
     qe = require_identity(qe_report, identity)  # (9)
@@ -177,23 +160,6 @@ def verify_genuine(
     return GenuineQuote(
         quote, certified, info, identity, stands, status, now_status, revocation, anchors, _MINT
     )
-
-
-def _parse(evidence: Evidence) -> QuoteParts:
-    """(1) The quote, of the kind of TEE that the envelope names."""
-    quote = split_quote(evidence.report)
-    tee = Tee.TDX if isinstance(quote.body, TdReport) else Tee.SGX
-    if evidence.tee is not tee:
-        raise ParseError(
-            CoreCode.MALFORMED, f"the evidence says {evidence.tee}, the quote is of {tee}"
-        )
-    if tee is Tee.SGX and evidence.event_log:
-        raise ParseError(CoreCode.MALFORMED, "an SGX enclave has no event log")
-    if tee is Tee.SGX and quote.version != VERSION_SGX:
-        raise ParseError(  # Intel's quoting enclave for SGX issues no others
-            EvidenceCode.UNSUPPORTED_VERSION, f"an SGX quote of version {quote.version}, want 3"
-        )
-    return quote
 
 
 def _collateral(
@@ -223,31 +189,13 @@ def _collateral(
     return info.document, identity.document, weakest(freshness, revocation)
 
 
-def _require_usable(report_data: bytes) -> None:
-    if len(report_data) != REPORT_DATA_SIZE:
-        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-
-
-def _check_report_data(seen: bytes, expected: bytes, check_log: CheckLog) -> None:
-    """(13) All 64 bytes. An expectation of zeros would accept a quote that anybody can have."""
-    check_log.begin(checks.REPORT_DATA, seen.hex(), expected.hex())
-    if not any(expected):
-        raise AttestationError(
-            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
-        )
-    if not hmac.compare_digest(seen, expected):
-        raise AttestationError(
-            AttestCode.NONCE_MISMATCH, f"REPORTDATA is {seen.hex()}, want {expected.hex()}"
-        )
-
-
 def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: AppraisalContext) -> TdxClaims:
-    """Check 14, and claims without check 13: of unknown age. ``appraisal.unbound`` wraps them."""
+    """Check 13, and claims of unknown age: ``plugin`` keeps them unbound."""
     return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, at))
 
 
 def _event_log(log: bytes, genuine: GenuineQuote, at: AppraisalContext) -> EventLogClaims | None:
-    """(14) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
+    """(13) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
     td = genuine.quote.body
     if not log or not isinstance(td, TdReport):
         return None

@@ -46,3 +46,6 @@ NONCE = Check(
     "An old document, or one made for somebody else, carries another nonce.",
     Source.HARDWARE_PROVEN,
 )
+
+# In the order in which they are made; the nonce comes last.
+CHECKS = (PARSE, ALGORITHM, CHAIN, REVOCATION, SIGNATURE, TIMESTAMP, NONCE)

@@ -1,4 +1,4 @@
-"""AWS Nitro appraisal, *is it genuine and fresh?* Spec: docs/spec/nitro-appraisal.md.
+"""AWS Nitro appraisal, *is it genuine?* Spec: docs/spec/nitro-appraisal.md.
 
 Sections are those of AWS's "Nitro Enclaves Attestation Process".
 
@@ -11,7 +11,7 @@ Sections are those of AWS's "Nitro Enclaves Attestation Process".
      none].
  (5) The signer's key signed the document [3.2.1].
  (6) The document is not from the future, nor older than its signer's certificate.
- (7) The nonce is what the caller expects, all 64 bytes.
+ (7) The nonce is what the caller expects, all 64 bytes: ``Unbound.fresh``.
 
 Left to ``regalia.policy``, which gets the claims: debug mode (PCR0 to PCR2 of zeros), PCR values,
 the runtime configuration in PCR16, the instance, and the document's age.
@@ -19,7 +19,6 @@ the runtime configuration in PCR16, the instance, and the document's age.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.appraisal import claims as claims_format
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.crypto.sign import SignCode
@@ -40,7 +41,7 @@ from regalia.tees.nitro.evidence.codes import NitroCode
 from regalia.tees.nitro.evidence.revocation import check_revocation
 from regalia.tees.nitro.evidence.wire import SIGNATURE_SIZE, parse_nitro
 from regalia.wire.cose import ES384
-from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -75,43 +76,37 @@ class GenuineDocument:
             raise TypeError("a genuine document comes from verify_genuine")
 
 
-def verify_nitro(
-    evidence: Evidence,
-    *,
-    anchors: NitroAnchors,
-    collateral: NitroCollateral,
-    report_data: bytes,
-    at: AppraisalContext,
-) -> NitroClaims:
-    """Turn raw evidence into claims, or refuse at the first check that fails.
-
-    Args:
-        evidence: raw, untrusted.
-        anchors: the pinned root.
-        collateral: revocation lists of the verifier's operator.
-        report_data: what the nonce must be, 64 bytes; ``Binding.report_data()``.
-        at: the context of the appraisal.
-
-    Raises:
-        ParseError: evidence or collateral is malformed.
-        AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` has another size (the caller's bug).
-    """
-    if len(report_data) != REPORT_DATA_SIZE:
-        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    nonce = _require_nonce(genuine.document, report_data, at.check_log)  # (7)
-    return claims_of(evidence, genuine, nonce)
+def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, NitroEvidence]:
+    """Check 1. Raises ParseError, also for certificates or a log beside the document."""
+    check_log.begin(checks.PARSE, f"{len(evidence.report)} bytes")
+    if evidence.tee is not Tee.NITRO:
+        raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {Tee.NITRO}")
+    if evidence.endorsements or evidence.event_log:
+        raise ParseError(CoreCode.MALFORMED, "endorsements or an event log beside a Nitro document")
+    return Parsed(evidence, parse_nitro(evidence.report))
 
 
 def verify_genuine(
-    evidence: Evidence, *, anchors: NitroAnchors, collateral: NitroCollateral, at: AppraisalContext
+    parsed: Parsed[Evidence, NitroEvidence],
+    *,
+    anchors: NitroAnchors,
+    collateral: NitroCollateral,
+    at: AppraisalContext,
 ) -> GenuineDocument:
-    """Checks 1 to 6. It is bound to nothing: a replay passes. Raises as ``verify_nitro``."""
+    """Checks 2 to 6. It is bound to nothing: a replay passes.
+
+    Args:
+        parsed: untrusted.
+        anchors: the pinned root.
+        collateral: revocation lists of the verifier's operator.
+        at: the context of the appraisal.
+
+    Raises:
+        ParseError: a certificate or list is malformed.
+        AttestationError: the evidence is not genuine.
+    """
     rule, check_log = at.rule, at.check_log
-    check_log.begin(checks.PARSE, f"{len(evidence.report)} bytes")
-    parsed = _parse(evidence)  # (1)
-    message, document = parsed.message, parsed.document
+    message, document = parsed.report.message, parsed.report.document
     check_log.begin(checks.ALGORITHM, str(message.algorithm), str(ES384))
     if message.algorithm != ES384:  # (2)
         raise AttestationError(
@@ -127,15 +122,6 @@ def verify_genuine(
     check_log.begin(checks.TIMESTAMP, f"{document.timestamp} ms")
     age_ms = _require_past(document, signer, at.now)  # (6)
     return GenuineDocument(document, signer.hardware, revocation, age_ms, _MINT)
-
-
-def _parse(evidence: Evidence) -> NitroEvidence:
-    """(1) The document carries its certificates; what came beside it would be nobody's."""
-    if evidence.tee is not Tee.NITRO:
-        raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {Tee.NITRO}")
-    if evidence.endorsements or evidence.event_log:
-        raise ParseError(CoreCode.MALFORMED, "endorsements or an event log beside a Nitro document")
-    return parse_nitro(evidence.report)
 
 
 def _require_signature(message: Sign1, signer: TrustedSigner) -> None:
@@ -167,23 +153,8 @@ def _require_past(document: NitroDocument, signer: TrustedSigner, now: datetime)
     return max(0, int(now.timestamp() * 1000) - document.timestamp)
 
 
-def _require_nonce(document: NitroDocument, expected: bytes, check_log: CheckLog) -> bytes:
-    """(7) All 64 bytes. An expectation of zeros would accept a document that anybody can have."""
-    nonce = document.nonce or b""
-    check_log.begin(checks.NONCE, nonce.hex(), expected.hex())
-    if not any(expected):
-        raise AttestationError(
-            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
-        )
-    if not hmac.compare_digest(nonce, expected):
-        raise AttestationError(
-            AttestCode.NONCE_MISMATCH, f"the nonce is {nonce.hex()}, want {expected.hex()}"
-        )
-    return nonce
-
-
-def claims_of(evidence: Evidence, genuine: GenuineDocument, nonce: bytes) -> NitroClaims:
-    """Claims without check 7: of unknown age. ``appraisal.unbound`` wraps them."""
+def claims_of(evidence: Evidence, genuine: GenuineDocument) -> NitroClaims:
+    """Claims of unknown age: ``plugin`` keeps them unbound."""
     document = genuine.document
     return NitroClaims(
         hardware=genuine.hardware,
@@ -195,6 +166,6 @@ def claims_of(evidence: Evidence, genuine: GenuineDocument, nonce: bytes) -> Nit
         pcrs=document.pcrs,
         public_key=document.public_key,
         user_data=document.user_data,
-        report_data=nonce,
+        report_data=document.nonce or b"",
         mint=claims_format.MINT,
     )

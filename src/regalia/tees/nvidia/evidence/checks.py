@@ -52,3 +52,6 @@ RIM = Check(
     "Changed firmware shows other measurements than those that NVIDIA published.",
     Source.VERIFIER_DERIVED,
 )
+
+# In the order in which they are made; the nonce comes last.
+CHECKS = (REPORT, CHAIN, MODEL, REVOCATION, FWID, SIGNATURE, RIM, NONCE)

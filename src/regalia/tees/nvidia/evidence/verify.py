@@ -1,4 +1,4 @@
-"""Appraisal of one NVIDIA device, *is it genuine and fresh?* Spec: docs/spec/nvidia-appraisal.md.
+"""Appraisal of one NVIDIA device, *is it genuine?* Spec: docs/spec/nvidia-appraisal.md.
 
  (1) The report parses: one SPDM 1.1 exchange.
  (2) Leaf -> device -> provisioning authority -> ... -> pinned root: every signature, constraint
@@ -9,7 +9,7 @@
  (5) The leaf was issued by this device for the firmware whose FWID the report names.
  (6) The leaf's key signed request and response, up to the signature.
  (7) Reference values that are at hand for the driver and VBIOS match, every one.
- (8) The request's nonce is what the caller expects.
+ (8) The request's nonce is what the caller expects: ``Unbound.fresh``.
 
 Left to ``regalia.policy``, which gets the claims: models, versions, feature flag, debug mode,
 identities, whether reference values must have been at hand. Left to ``verifier.composite``: that
@@ -18,7 +18,6 @@ the devices are those of this very machine's CPU, all of them, each once.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check import UNKNOWN
 from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
 from regalia.tees.nvidia.claims import NvidiaClaims
@@ -42,10 +42,11 @@ from regalia.tees.nvidia.evidence.reference import match_rims
 from regalia.tees.nvidia.evidence.revocation import check_revocation
 from regalia.tees.nvidia.evidence.spdm import SIGNATURE_SIZE, split_report
 from regalia.tees.nvidia.evidence.wire import decode_opaque
-from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceKind
+from regalia.wire.evidence import DeviceKind
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Revocation
     from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
     from regalia.tees.nvidia.evidence.chain import Path, TrustedChain
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
     from regalia.tees.nvidia.evidence.wire import Opaque
     from regalia.wire.evidence import DeviceEvidence
 
-# The nonce that NVIDIA's tools use when nobody gives them one: reports over it are public.
-PUBLISHED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
 _SCALAR_SIZE = SIGNATURE_SIZE // 2
 _ECDSA = ec.ECDSA(hashes.SHA384())
 
@@ -86,51 +85,35 @@ class GenuineDevice:
         return self.parts.report(self.reading.columns)
 
 
-def verify_nvidia(
-    evidence: DeviceEvidence,
-    *,
-    anchors: NvidiaAnchors,
-    collateral: PreparedNvidia,
-    nonce: bytes,
-    at: AppraisalContext,
-) -> NvidiaClaims:
-    """Turn one device's raw evidence into claims, or refuse at the first check that fails.
-
-    Args:
-        evidence: raw, untrusted.
-        anchors: the pinned root.
-        collateral: reference values and revocation of the verifier's operator.
-        nonce: what the request must carry, 32 bytes; ``wire.evidence.device_nonce``.
-        at: the context of the appraisal.
-
-    Raises:
-        ParseError: the evidence is malformed.
-        AttestationError: the evidence is not genuine, or not for this ``nonce``.
-        ValueError: ``nonce`` has another size (the caller's bug).
-    """
-    if len(nonce) != DEVICE_NONCE_SIZE:
-        raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    if at.check_log is not NO_LOG:
-        at.check_log.begin(checks.NONCE, genuine.parts.nonce.hex(), nonce.hex())
-    _check_nonce(genuine.parts.nonce, nonce)  # (8)
-    return claims_of(evidence, genuine)
+def parse(
+    evidence: DeviceEvidence, check_log: CheckLog = NO_LOG
+) -> Parsed[DeviceEvidence, SpdmParts]:
+    """Check 1. Raises ParseError."""
+    check_log.begin(checks.REPORT)
+    return Parsed(evidence, split_report(evidence.report))
 
 
 def verify_genuine(
-    evidence: DeviceEvidence,
+    parsed: Parsed[DeviceEvidence, SpdmParts],
     *,
     anchors: NvidiaAnchors,
     collateral: PreparedNvidia,
     at: AppraisalContext,
 ) -> GenuineDevice:
-    """Checks 1 to 7. The result proves no freshness: a replay passes.
+    """Checks 2 to 7. The result proves no freshness: a replay passes.
 
-    Raises as ``verify_nvidia``.
+    Args:
+        parsed: untrusted.
+        anchors: the pinned root.
+        collateral: reference values and revocation of the verifier's operator.
+        at: the context of the appraisal.
+
+    Raises:
+        ParseError: the evidence is malformed.
+        AttestationError: the evidence is not genuine.
     """
     cache, check_log = at.cache, at.check_log
-    check_log.begin(checks.REPORT)
-    parts = split_report(evidence.report)  # (1)
+    evidence, parts = parsed.raw, parsed.report
     known = collateral.reading(parts)
     columns = parts.read() if known is None else known.columns
     check_log.begin(checks.CHAIN)
@@ -210,21 +193,8 @@ def _check_signature(raw: bytes, scalars: bytes, path: Path) -> None:
         ) from exc
 
 
-def _check_nonce(seen: bytes, expected: bytes) -> None:
-    """(8) All 32 bytes. An expectation that is public would accept reports that anybody has."""
-    if expected == PUBLISHED_NONCE or not any(expected):
-        raise AttestationError(
-            AttestCode.NONCE_WELL_KNOWN, f"the expected nonce {expected.hex()} is public"
-        )
-    if not hmac.compare_digest(seen, expected):
-        raise AttestationError(
-            AttestCode.NONCE_MISMATCH,
-            f"the request's nonce is {seen.hex()}, want {expected.hex()}",
-        )
-
-
 def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
-    """Claims without check 8: of unknown age. ``appraisal.unbound`` wraps them."""
+    """Claims of unknown age: ``plugin`` keeps them unbound."""
     path, reading = genuine.chain.path, genuine.reading
     opaque = reading.opaque
     return NvidiaClaims(

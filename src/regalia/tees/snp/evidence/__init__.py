@@ -1,15 +1,10 @@
 """SEV-SNP verifier. Spec: docs/spec/snp-appraisal.md.
 
-``verify_snp`` in ``verify`` is the walk; ``chain``, ``revocation`` and ``leaf`` are its steps.
+``plugin`` is what the verifier sees; ``verify`` is the walk; ``chain``, ``revocation`` and
+``leaf`` are its steps.
 """
 
 from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
-from regalia.tees.snp.evidence.verify import GenuineReport, verify_genuine, verify_snp
+from regalia.tees.snp.evidence.verify import GenuineReport, parse, verify_genuine
 
-__all__ = [
-    "GenuineReport",
-    "SnpAnchors",
-    "SnpCollateral",
-    "verify_genuine",
-    "verify_snp",
-]
+__all__ = ["GenuineReport", "SnpAnchors", "SnpCollateral", "parse", "verify_genuine"]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import InitVar, dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.pki import chain_invalid, parse_certificate
 from regalia.core.codec import lp
 from regalia.tees.snp.evidence.products import root_name
-from regalia.tees.snp.evidence.wire import Product
+from regalia.tees.snp.evidence.wire import TURIN_CHIP_ID_SIZE, Product
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regalia.tees.snp.evidence.wire import SnpReport
 
 # SHA-256 of the SubjectPublicKeyInfo (DER) of AMD's root keys. A key, not a name, is the anchor.
 AMD_ROOT_SPKI_SHA256 = {
@@ -71,10 +76,25 @@ class SnpCollateral:
     """Certificates and CRLs that the verifier's operator provides, in DER.
 
     Attributes:
-        intermediates: ARK, ASK and ASVK certificates, and leaves if they do not come with the
+        intermediates: ARK, ASK and ASVK certificates, and VLEKs if they do not come with the
             evidence. They are verified like those in the evidence.
         crls: revocation lists signed by the ARK.
+        vceks: leaves by (HWID, TCB_VERSION): a fleet has many.
     """
 
     intermediates: tuple[bytes, ...]
     crls: tuple[bytes, ...]
+    vceks: Mapping[tuple[bytes, bytes], bytes] = field(default_factory=dict)
+
+    def for_report(self, report: SnpReport) -> SnpCollateral:
+        """What may help to verify a report: of the VCEKs only the one for its chip and TCB.
+
+        Args:
+            report: untrusted. It is a hint, since the verifier compares.
+        """
+        if not self.vceks:
+            return self
+        chips = (report.chip_id, report.chip_id[:TURIN_CHIP_ID_SIZE])
+        found = (self.vceks.get((chip, report.reported_tcb)) for chip in chips)
+        leaves = tuple(vcek for vcek in found if vcek is not None)
+        return SnpCollateral(self.intermediates + leaves, self.crls)

@@ -1,4 +1,4 @@
-"""SEV-SNP appraisal, *is it genuine and fresh?* Spec: docs/spec/snp-appraisal.md.
+"""SEV-SNP appraisal, *is it genuine?* Spec: docs/spec/snp-appraisal.md.
 
  (1) The report parses: exact size, known version, everything reserved is zero.
  (2) SIGNING_KEY says which chain must vouch for it: VCEK or VLEK.
@@ -8,7 +8,7 @@
  (5) The leaf was issued for this chip, at this TCB, of this product; chip masking is off.
  (6) The leaf's key signed bytes 0x000 to 0x29F of the report.
  (7) All four TCB versions are laid out as the product lays them out.
- (8) REPORT_DATA is what the caller expects, all 64 bytes.
+ (8) REPORT_DATA is what the caller expects, all 64 bytes: ``Unbound.fresh``.
 
 Left to ``regalia.policy``, which gets the claims: debug and migration bits, TCB minimums,
 provisional firmware, VMPL, measurement, HOST_DATA against the runtime's configuration, chip
@@ -17,7 +17,6 @@ and product lists. DEBUG and MIGRATE_MA stand in ``claims.policy``.
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +26,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.appraisal import claims as claims_format
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
 from regalia.tees.snp.claims import Firmware, SnpClaims
@@ -42,7 +43,6 @@ from regalia.tees.snp.evidence.wire import (
     decode_tcb,
     parse_report,
 )
-from regalia.wire.evidence import REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
@@ -82,48 +82,38 @@ class GenuineReport:
             raise TypeError("a genuine report comes from verify_genuine")
 
 
-def verify_snp(
-    evidence: Evidence,
+def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, SnpReport]:
+    """Check 1. Raises ParseError."""
+    check_log.begin(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
+    return Parsed(evidence, parse_report(evidence.report))
+
+
+def verify_genuine(
+    parsed: Parsed[Evidence, SnpReport],
     *,
     anchors: SnpAnchors,
     collateral: SnpCollateral,
-    report_data: bytes,
     at: AppraisalContext,
-) -> SnpClaims:
-    """Turn raw evidence into claims, or refuse at the first check that fails.
+) -> GenuineReport:
+    """Checks 2 to 7. The result proves no freshness: a replay passes.
 
     Args:
-        evidence: raw, untrusted.
+        parsed: untrusted.
         anchors: the pinned roots.
         collateral: certificates and revocation lists of the verifier's operator.
-        report_data: what REPORT_DATA must be, 64 bytes; ``Binding.report_data()``.
         at: the context of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
-        AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` has another size (the caller's bug).
+        AttestationError: the evidence is not genuine.
     """
-    if len(report_data) != REPORT_DATA_SIZE:
-        raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    _check_report_data(genuine.report, report_data, at.check_log)  # (8)
-    return claims_of(evidence, genuine)
-
-
-def verify_genuine(
-    evidence: Evidence, *, anchors: SnpAnchors, collateral: SnpCollateral, at: AppraisalContext
-) -> GenuineReport:
-    """Checks 1 to 7. The result proves no freshness: a replay passes. Raises as ``verify_snp``."""
-    check_log = at.check_log
-    check_log.begin(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
-    report = parse_report(evidence.report)  # (1)
+    check_log, report = at.check_log, parsed.report
     leaf = verify_chain(  # (2) (3) (4)
-        evidence, report, anchors=anchors, collateral=collateral, at=at
+        parsed.raw, report, anchors=anchors, collateral=collateral.for_report(report), at=at
     )
     _check_leaf_binding(report, leaf, check_log)  # (5)
     check_log.begin(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
-    _check_signature(evidence.report, report, leaf)  # (6)
+    _check_signature(parsed.raw.report, report, leaf)  # (6)
     check_log.begin(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
     tcbs = _tcbs(report, leaf.product)  # (7)
     return GenuineReport(report, leaf, tcbs, _MINT)
@@ -182,22 +172,8 @@ def _tcbs(report: SnpReport, product: Product) -> Tcbs:
     return Tcbs(*(decoded[each] for each in raw))
 
 
-def _check_report_data(report: SnpReport, expected: bytes, check_log: CheckLog) -> None:
-    """(8) All 64 bytes. An expectation of zeros would accept a report that anybody can have."""
-    check_log.begin(checks.REPORT_DATA, report.report_data.hex(), expected.hex())
-    if not any(expected):
-        raise AttestationError(
-            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
-        )
-    if not hmac.compare_digest(report.report_data, expected):
-        raise AttestationError(
-            AttestCode.NONCE_MISMATCH,
-            f"REPORT_DATA is {report.report_data.hex()}, want {expected.hex()}",
-        )
-
-
 def claims_of(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
-    """Claims without check 8: of unknown age. ``appraisal.unbound`` wraps them."""
+    """Claims of unknown age: ``plugin`` keeps them unbound."""
     report, leaf = genuine.report, genuine.leaf
     return SnpClaims(
         hardware=leaf.hardware,

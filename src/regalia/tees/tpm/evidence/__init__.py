@@ -1,8 +1,8 @@
 """TPM 2.0 verifier. Spec: docs/spec/tpm-appraisal.md.
 
-``verify_tpm`` in ``verify`` is the walk; ``quote``, ``binding``, ``ek`` and ``path`` are its
-steps; ``enrol`` is how a machine's key comes to be trusted. ``verify_quote`` checks one quote
-against one key; Azure's guests, whose report vouches for the key, use it too.
+``plugin`` is what the verifier sees; ``verify`` is the walk; ``quote``, ``binding``, ``ek`` and
+``path`` are its steps; ``enrol`` is how a machine's key comes to be trusted. ``verify_quote``
+checks one quote against one key; Azure's guests, whose report vouches for the key, use it.
 """
 
 from regalia.tees.tpm.evidence.anchors import PreparedCollateral, TpmAnchors, TpmCollateral
@@ -24,7 +24,7 @@ from regalia.tees.tpm.evidence.quote import (
     verify_quote_signature,
     verify_quoted_pcrs,
 )
-from regalia.tees.tpm.evidence.verify import GenuineQuote, verify_genuine, verify_tpm
+from regalia.tees.tpm.evidence.verify import GenuineQuote, parse, verify_genuine
 
 __all__ = [
     "ALL_PCRS",
@@ -40,6 +40,7 @@ __all__ = [
     "assumed_attestation_key",
     "begin_enrolment",
     "finish_enrolment",
+    "parse",
     "public_key",
     "qualifying_data",
     "require_attestation_key",
@@ -47,5 +48,4 @@ __all__ = [
     "verify_quote",
     "verify_quote_signature",
     "verify_quoted_pcrs",
-    "verify_tpm",
 ]

@@ -78,3 +78,21 @@ EVENT_LOG = Check(
     "Only then do its words about the kernel, command line and Secure Boot mean anything.",
     Source.HARDWARE_PROVEN,
 )
+
+# Of a quote by a key that is known, in the order in which they are made.
+QUOTE_CHECKS = (FORMAT, SCHEME, QUOTE_SIGNATURE, SELECTION, PCR_DIGEST)
+# Of a TPM: its key is vouched for by an enrolment or by a certificate. The nonce comes last.
+CHECKS = (
+    AK,
+    FORMAT,
+    SCHEME,
+    QUOTE_SIGNATURE,
+    AK_BOUND,
+    EK_CHAIN,
+    AK_CERTIFICATE,
+    RESET_COUNT,
+    SELECTION,
+    PCR_DIGEST,
+    EVENT_LOG,
+    NONCE,
+)

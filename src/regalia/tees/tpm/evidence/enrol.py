@@ -83,7 +83,6 @@ def finish_enrolment(
         answer.signature,
         answer.pcrs,
         key=require_attestation_key(ak),
-        expected_data=expected,
         selection=dict.fromkeys(answer.pcrs, ALL_PCRS),
     )
     return Enrolment(

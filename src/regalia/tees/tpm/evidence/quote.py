@@ -1,14 +1,14 @@
-"""A TPM quote, *is it this key's and fresh?* Spec: docs/spec/tpm-appraisal.md.
+"""A TPM quote, *is it this key's?* Spec: docs/spec/tpm-appraisal.md.
 
  (1) TPMS_ATTEST and TPMT_SIGNATURE parse; the magic is TPM_GENERATED, the type QUOTE.
  (2) The signature's scheme and hash are the AK's, and no SHA-1.
  (3) The AK signed the TPMS_ATTEST.
- (4) extraData is the qualifying data that the caller expects.
- (5) The selection is exactly the registers that the caller expects, none of them in SHA-1.
- (6) pcrDigest is the hash of the values that came along, in the order of the selection.
+ (4) The selection is exactly the registers that the caller expects, none of them in SHA-1.
+ (5) pcrDigest is the hash of the values that came along, in the order of the selection.
 
 TPM Library Part 3, section 18.4 (TPM2_Quote). Whether the key lives in a TPM at all is
-``binding``'s question; whether the values are acceptable is ``regalia.policy``'s.
+``binding``'s question; whether extraData is the qualifying data that the caller expects is
+``Unbound.fresh``'s; whether the values are acceptable is ``regalia.policy``'s.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki.schemes import RSA_BITS_MIN
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
@@ -57,7 +56,7 @@ _MINT = object()
 
 @dataclass(frozen=True, slots=True)
 class VerifiedQuote:
-    """A quote by the given key, over the given data, with its register values.
+    """A quote by the given key, of unknown age, with its register values.
 
     Made by ``verify_quote``. It does not say that the key lives in a TPM.
     """
@@ -77,31 +76,28 @@ def verify_quote(  # noqa: PLR0913 - one quote, and everything that it is held t
     pcrs: Mapping[HashAlg, Mapping[int, bytes]],
     *,
     key: AttestationPublicKey,
-    expected_data: bytes,
     selection: Mapping[HashAlg, frozenset[int]],
     check_log: CheckLog = NO_LOG,
 ) -> VerifiedQuote:
-    """Check one quote against the key that must have made it.
+    """Check one quote against the key that must have made it. A replay passes.
 
     Args:
         quoted: TPMS_ATTEST, raw, untrusted.
         signature: TPMT_SIGNATURE, raw, untrusted.
         pcrs: register values that came along, untrusted.
         key: the AK. Its scheme and hash are not taken from the signature.
-        expected_data: what extraData must be; not empty, not all zero.
         selection: banks and registers that the quote must cover, exactly.
         check_log: told of each check.
 
     Raises:
         ParseError: MALFORMED or TRAILING_DATA.
-        AttestationError: AK_SCHEME_MISMATCH, TPM_WEAK_HASH, SIGNATURE_INVALID, NONCE_MISMATCH,
-            NONCE_WELL_KNOWN, QUOTE_SELECTION or QUOTE_PCR_MISMATCH.
+        AttestationError: AK_SCHEME_MISMATCH, TPM_WEAK_HASH, SIGNATURE_INVALID, QUOTE_SELECTION
+            or QUOTE_PCR_MISMATCH.
     """
     quote = verify_quote_signature(quoted, signature, key=key, check_log=check_log)  # (1) (2) (3)
-    check_extra_data(quote, expected_data, check_log)  # (4)
-    return verify_quoted_pcrs(
+    return verify_quoted_pcrs(  # (4) (5)
         quote, pcrs, key=key, selection=selection, check_log=check_log
-    )  # (5) (6)
+    )
 
 
 def verify_quote_signature(
@@ -128,21 +124,21 @@ def verify_quoted_pcrs(
     selection: Mapping[HashAlg, frozenset[int]],
     check_log: CheckLog = NO_LOG,
 ) -> VerifiedQuote:
-    """Checks 5 and 6 of a quote whose signature was verified; it may be a replay.
+    """Checks 4 and 5 of a quote whose signature was verified; it may be a replay.
 
     ``verify_quote`` is the whole walk. Raises as it does.
     """
     check_log.begin(checks.SELECTION)
     if check_log is not NO_LOG:
         check_log.note(_banks(quote), _wanted(selection))
-    _check_selection(quote, pcrs, selection)  # (5)
+    _check_selection(quote, pcrs, selection)  # (4)
     check_log.begin(checks.PCR_DIGEST, quote.pcr_digest.hex())
     _check_sizes(pcrs)
     values = b"".join(
         chain.from_iterable(map(pcrs[bank.alg].__getitem__, bank.pcrs) for bank in quote.selection)
     )
     digest = key.hash_alg.digest(values)  # Part 3, 18.4: the hash is the signing scheme's
-    if not hmac.compare_digest(digest, quote.pcr_digest):  # (6)
+    if not hmac.compare_digest(digest, quote.pcr_digest):  # (5)
         raise AttestationError(
             TpmCode.QUOTE_PCR_MISMATCH,
             f"pcrDigest is {quote.pcr_digest.hex()}, the values hash to {digest.hex()}",
@@ -197,42 +193,12 @@ def _padding(alg: SignatureAlg, digest: hashes.HashAlgorithm) -> padding.PKCS1v1
     return padding.PSS(mgf=padding.MGF1(digest), salt_length=padding.PSS.AUTO)
 
 
-def require_chosen(report_data: bytes) -> None:
-    """Report data of zeros is nobody's choice, and its hash is as well known as itself.
-
-    Raises:
-        AttestationError: NONCE_WELL_KNOWN.
-    """
-    if not any(report_data):
-        raise AttestationError(
-            AttestCode.NONCE_WELL_KNOWN, "the expected report data is all zero: no challenge"
-        )
-
-
-def check_extra_data(quote: Quote, expected: bytes, check_log: CheckLog) -> None:
-    """(4) An empty or zero expectation would accept a quote that anybody can have.
-
-    Raises:
-        AttestationError: NONCE_MISMATCH or NONCE_WELL_KNOWN.
-    """
-    check_log.begin(checks.NONCE, quote.extra_data.hex(), expected.hex())
-    if not any(expected):
-        raise AttestationError(
-            AttestCode.NONCE_WELL_KNOWN, "the expected qualifying data is zero: no challenge"
-        )
-    if not hmac.compare_digest(quote.extra_data, expected):
-        raise AttestationError(
-            AttestCode.NONCE_MISMATCH,
-            f"extraData is {quote.extra_data.hex()}, want {expected.hex()}",
-        )
-
-
 def _check_selection(
     quote: Quote,
     pcrs: Mapping[HashAlg, Mapping[int, bytes]],
     wanted: Mapping[HashAlg, frozenset[int]],
 ) -> None:
-    """(5) Quoted, sent and expected registers are the same, and at least one in each bank."""
+    """(4) Quoted, sent and expected registers are the same, and at least one in each bank."""
     quoted = {bank.alg: frozenset(bank.pcrs) for bank in quote.selection}
     for alg in (*wanted, *pcrs, *quoted):
         if alg not in BANKS:

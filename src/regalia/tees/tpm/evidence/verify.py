@@ -1,4 +1,4 @@
-"""TPM appraisal, *is it genuine and fresh?* Spec: docs/spec/tpm-appraisal.md.
+"""TPM appraisal, *is it genuine?* Spec: docs/spec/tpm-appraisal.md.
 
  (1) The document, its TPMS_ATTEST and its TPMT_SIGNATURE parse.
  (2) The AK is a restricted signing key of its TPM, with SHA-256 or longer.
@@ -8,7 +8,7 @@
  (6) The quote covers all 24 registers of one SHA-256 or SHA-384 bank.
  (7) pcrDigest is the hash of the register values that came along.
  (8) The event log, if one came along, leads to the registers that a boot extends.
- (9) extraData is SHA-256 of the report data that the caller expects.
+ (9) extraData is SHA-256 of the report data that the caller expects: ``Unbound.fresh``.
 
 Left to ``regalia.policy``, which gets the claims: register values, TPM maker, model, firmware and
 identity, whether the machine rebooted since it was enrolled, PCR 15 against the configuration.
@@ -20,21 +20,21 @@ from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraisal import claims as claims_format
+from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.claims import Hardware
+from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError
 from regalia.tees.tpm.claims import AkBinding, TpmClaims
 from regalia.tees.tpm.evidence import checks
 from regalia.tees.tpm.evidence.binding import Ak, bind_ak
 from regalia.tees.tpm.evidence.boot import verify_boot
 from regalia.tees.tpm.evidence.codes import TpmCode
-from regalia.tees.tpm.evidence.document import parse_tpm_quote, qualifying_data
+from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.tees.tpm.evidence.keys import require_attestation_key
 from regalia.tees.tpm.evidence.path import Authorities
 from regalia.tees.tpm.evidence.public import parse_public
 from regalia.tees.tpm.evidence.quote import (
     ALL_PCRS,
-    check_extra_data,
-    require_chosen,
     verify_quote_signature,
     verify_quoted_pcrs,
 )
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from regalia.tees.boot.claims import BootFacts
     from regalia.tees.tpm.evidence.anchors import PreparedCollateral, TpmAnchors
     from regalia.tees.tpm.evidence.binding import BoundAk
+    from regalia.tees.tpm.evidence.document import TpmQuote
     from regalia.tees.tpm.evidence.keys import AttestationPublicKey
     from regalia.tees.tpm.evidence.layout import HashAlg
     from regalia.tees.tpm.evidence.quote import VerifiedQuote
@@ -75,41 +76,34 @@ class GenuineQuote:
             raise TypeError("a genuine quote comes from verify_genuine")
 
 
-def verify_tpm(
+def parse(
     evidence: Evidence,
+    check_log: CheckLog = NO_LOG,  # noqa: ARG001 - parsing the document is none of its named checks
+) -> Parsed[Evidence, TpmQuote]:
+    """Check 1, of the document. Raises ParseError."""
+    return Parsed(evidence, parse_tpm_quote(evidence.report))
+
+
+def verify_genuine(
+    parsed: Parsed[Evidence, TpmQuote],
     *,
     anchors: TpmAnchors,
     collateral: PreparedCollateral,
-    report_data: bytes,
     at: AppraisalContext,
-) -> TpmClaims:
-    """Turn raw evidence into claims, or refuse at the first check that fails.
+) -> GenuineQuote:
+    """Checks 1 to 8. The result proves no freshness: a replay passes.
 
     Args:
-        evidence: raw, untrusted; ``report`` is a document of ``tees.tpm.evidence.document``.
+        parsed: untrusted.
         anchors: whose roots are trusted.
         collateral: the operator's roots, lists and enrolments.
-        report_data: what the quote must be bound to, 64 bytes; ``Binding.report_data()``.
         at: the context of the appraisal.
 
     Raises:
         ParseError: evidence or collateral is malformed.
-        AttestationError: the evidence is not genuine, or not for this ``report_data``.
-        ValueError: ``report_data`` has another size (the caller's bug).
+        AttestationError: the evidence is not genuine.
     """
-    expected = qualifying_data(report_data)
-    require_chosen(report_data)
-    genuine = verify_genuine(evidence, anchors=anchors, collateral=collateral, at=at)
-    check_extra_data(genuine.verified.quote, expected, at.check_log)  # (9)
-    return claims_of(evidence, genuine)
-
-
-def verify_genuine(
-    evidence: Evidence, *, anchors: TpmAnchors, collateral: PreparedCollateral, at: AppraisalContext
-) -> GenuineQuote:
-    """Checks 1 to 8. The result proves no freshness: a replay passes. Raises as ``verify_tpm``."""
-    check_log = at.check_log
-    document = parse_tpm_quote(evidence.report)  # (1)
+    check_log, evidence, document = at.check_log, parsed.raw, parsed.report
     memory = collateral.memory
     check_log.begin(checks.AK, wanted="restricted, sign, fixedTPM, fixedParent, not decrypt")
     key, name = memory.keys.get(document.ak_public) or _attestation_key(
@@ -192,7 +186,7 @@ def _hardware(anchors: TpmAnchors, ak: BoundAk) -> Hardware:
 
 
 def claims_of(evidence: Evidence, genuine: GenuineQuote) -> TpmClaims:
-    """Claims without check 9: of unknown age. ``appraisal.unbound`` wraps them."""
+    """Claims of unknown age: ``plugin`` keeps them unbound."""
     quote, ak = genuine.verified.quote, genuine.ak
     return TpmClaims(
         hardware=genuine.hardware,

@@ -1,0 +1,89 @@
+"""What a TEE or a kind of device gives to the verifier, to tell whether evidence is genuine.
+
+One value of ``EvidencePlugin`` for each kind, in ``tees/<name>/evidence/plugin.py``;
+``verifier.registry`` lists them. The verifier knows nothing else of a TEE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.check import Check
+    from regalia.appraisal.check_log import CheckLog
+    from regalia.appraisal.unbound import NonceField, Unbound
+    from regalia.wire.evidence import DeviceKind, Tee
+
+R = TypeVar("R")  # Evidence or DeviceEvidence
+T = TypeVar("T")  # what its report says
+C = TypeVar("C")  # claims
+A = TypeVar("A")  # anchors
+A_contra = TypeVar("A_contra", contravariant=True)
+K = TypeVar("K")  # collateral
+K_contra = TypeVar("K_contra", contravariant=True)
+P_contra = TypeVar("P_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[R, T]):
+    """Evidence whose report parses. Untrusted.
+
+    Attributes:
+        raw: as received.
+        report: what its report says.
+    """
+
+    raw: R
+    report: T
+
+
+class Genuine(Protocol[P_contra, A_contra, K_contra, C]):
+    """Every check of one kind of evidence but freshness."""
+
+    def __call__(
+        self, parsed: P_contra, *, anchors: A_contra, collateral: K_contra, at: AppraisalContext
+    ) -> Unbound[C]:
+        """Claims of unknown age, or a refusal.
+
+        Args:
+            parsed: untrusted.
+            anchors: the vendor's pinned roots.
+            collateral: what the verifier's operator provides of this vendor, prepared.
+            at: the context of the appraisal.
+
+        Raises:
+            ParseError: evidence or collateral is malformed.
+            AttestationError: the evidence is not genuine.
+        """
+
+
+def same_nonce(report_data: bytes) -> bytes:
+    """For evidence that has room for the whole report data."""
+    return report_data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidencePlugin(Generic[R, T, C, A, K]):
+    """One kind of evidence.
+
+    Attributes:
+        kind: of TEE or of device.
+        vendor: the name of its roots in ``TrustAnchors``.
+        checks: all that it makes, in order; the last one is the nonce's.
+        nonce: where the evidence carries the verifier's nonce.
+        nonce_of: the nonce that stands for report data (64 bytes) or for a device's nonce.
+        parse: raises ParseError.
+        genuine: every check but freshness.
+    """
+
+    kind: Tee | DeviceKind
+    vendor: str
+    checks: tuple[Check, ...]
+    nonce: NonceField
+    nonce_of: Callable[[bytes], bytes] = same_nonce
+    parse: Callable[[R, CheckLog], Parsed[R, T]]
+    genuine: Genuine[Parsed[R, T], A, K, C]

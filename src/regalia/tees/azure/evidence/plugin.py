@@ -1,0 +1,74 @@
+"""Azure's confidential VMs, on SEV-SNP and on TDX, as the verifier sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regalia.appraisal.claims import MINT
+from regalia.appraisal.evidence_plugin import EvidencePlugin
+from regalia.appraisal.unbound import Unbound
+from regalia.tees.azure.evidence.checks import SNP_CHECKS, TDX_CHECKS
+from regalia.tees.azure.evidence.verify import (
+    parse_snp,
+    parse_tdx,
+    snp_claims,
+    tdx_claims,
+    verify_genuine_snp,
+    verify_genuine_tdx,
+)
+from regalia.tees.tpm.evidence.document import qualifying_data
+from regalia.tees.tpm.evidence.plugin import NONCE
+from regalia.wire.evidence import Tee
+
+if TYPE_CHECKING:
+    from regalia.appraisal.appraisal_context import AppraisalContext
+    from regalia.appraisal.evidence_plugin import Parsed
+    from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
+    from regalia.tees.azure.evidence.guest import GuestParts
+    from regalia.tees.intel.evidence import IntelAnchors, PreparedCollateral
+    from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+    from regalia.wire.evidence import Evidence
+
+
+def genuine_snp(
+    parsed: Parsed[Evidence, GuestParts],
+    *,
+    anchors: SnpAnchors,
+    collateral: SnpCollateral,
+    at: AppraisalContext,
+) -> Unbound[AzureSnpClaims]:
+    """Every check but freshness. Raises as ``verify_genuine_snp``."""
+    found = verify_genuine_snp(parsed, anchors=anchors, collateral=collateral, at=at)
+    return Unbound(snp_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
+
+
+def genuine_tdx(
+    parsed: Parsed[Evidence, GuestParts],
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    at: AppraisalContext,
+) -> Unbound[AzureTdxClaims]:
+    """Every check but freshness. Raises as ``verify_genuine_tdx``."""
+    found = verify_genuine_tdx(parsed, anchors=anchors, collateral=collateral, at=at)
+    return Unbound(tdx_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
+
+
+AZURE_SNP = EvidencePlugin(
+    kind=Tee.AZURE_SNP,
+    vendor="snp",
+    checks=SNP_CHECKS,
+    nonce=NONCE,
+    nonce_of=qualifying_data,
+    parse=parse_snp,
+    genuine=genuine_snp,
+)
+AZURE_TDX = EvidencePlugin(
+    kind=Tee.AZURE_TDX,
+    vendor="intel",
+    checks=TDX_CHECKS,
+    nonce=NONCE,
+    nonce_of=qualifying_data,
+    parse=parse_tdx,
+    genuine=genuine_tdx,
+)

@@ -1,0 +1,35 @@
+"""Every kind of evidence that Regalia verifies: one line for each TEE and each device.
+
+The only place in the verifier that names them.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from regalia.tees.azure.evidence.plugin import AZURE_SNP, AZURE_TDX
+from regalia.tees.intel.evidence.plugin import SGX, TDX
+from regalia.tees.nitro.evidence.plugin import NITRO
+from regalia.tees.nvidia.evidence.plugin import GPU, SWITCH
+from regalia.tees.snp.evidence.plugin import SNP
+from regalia.tees.tpm.evidence.plugin import TPM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regalia.appraisal.evidence_plugin import EvidencePlugin
+    from regalia.wire.evidence import DeviceKind, Tee
+
+    Plugin = EvidencePlugin[Any, Any, Any, Any, Any]
+
+PLUGINS: tuple[Plugin, ...] = (SNP, TDX, SGX, NITRO, TPM, AZURE_SNP, AZURE_TDX, GPU, SWITCH)
+
+_BY_KIND: Mapping[Tee | DeviceKind, Plugin] = MappingProxyType(
+    {each.kind: each for each in PLUGINS}
+)
+
+
+def plugin_for(kind: Tee | DeviceKind) -> Plugin:
+    """The plug-in for one kind of evidence. A kind without one is a bug that a test finds."""
+    return _BY_KIND[kind]
