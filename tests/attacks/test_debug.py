@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from regalia.core.errors import ParseError
+from regalia.policy.device_set import device_findings
 from regalia.policy.documents import SECTIONS, Platform, parse_client_policy
-from regalia.tees.nvidia.policy.rules import device_findings
 from regalia_testing.policy_scene import changed
 from regalia_testing.tees.nvidia.policy import gpu_entry
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.policy.device_set import device_findings, pin_devices
 from regalia.policy.documents import Platform
-from regalia.tees.nvidia.policy.pin import pin_devices
-from regalia.tees.nvidia.policy.rules import device_findings
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 from regalia_testing.tees.snp.bench import refused

@@ -36,7 +36,7 @@ from regalia_testing.tees.tpm.policy import tpm_scene
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.policy.condition_fields import Fields, Kind
+    from regalia.appraisal.condition_types import Fields, Kind
 
 # Hand-written. What is refused is refused before evaluation; much of it CEL itself calls true.
 CONDITIONS = json.loads(

@@ -9,7 +9,7 @@ import pytest
 
 from regalia.appraisal.claims import Hardware
 from regalia.policy.explain import explain_policy, explain_verdict, statements
-from regalia.policy.sentences import SENTENCES
+from regalia.policy.explanations import EXPLANATIONS
 from regalia.policy.wildcards import wildcards
 from regalia.tees.snp.policy.section import FirmwareMinimum, GuestPolicy
 from regalia_testing.policy_defects import NO_ID_BLOCK
@@ -64,7 +64,7 @@ def _all_open(scene: Scene) -> Scene:
 def test_every_field_of_both_documents_is_spoken_of(scene: Scene) -> None:
     for policy in (scene.policy, scene.client_policy()):
         assert [each.path for each in statements(policy)] == [
-            each.path for each in SENTENCES if each.path in _paths(policy)
+            each.path for each in EXPLANATIONS if each.path in _paths(policy)
         ]
         assert set(_paths(policy)) == {each.path for each in statements(policy)}
 

@@ -11,10 +11,9 @@ from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import MINT, Hardware
 from regalia.core.errors import AttestationError, UsageError
 from regalia.core.types import Digest
+from regalia.policy.device_set import device_findings, pin_devices
 from regalia.policy.documents import Platform
 from regalia.tees.nvidia.evidence import NvidiaAnchors
-from regalia.tees.nvidia.policy.pin import pin_devices
-from regalia.tees.nvidia.policy.rules import device_findings
 from regalia.tees.snp.evidence import SnpAnchors
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.composite import check_topology, verify_composite

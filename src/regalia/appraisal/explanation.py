@@ -1,4 +1,4 @@
-"""How one field of a policy reads."""
+"""How one field of a policy reads to a person."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class Explanation:
     """How one field reads.
 
     Attributes:
         path: the field.
-        closed: from the field's value to a sentence.
-        opened: the sentence when the field demands nothing.
+        required: from the field's value to a sentence.
+        unrestricted: the sentence when the field demands nothing.
         risk: what that risks. Both are empty for fields that cannot be left open.
     """
 
     path: str
     # Any: each function knows the type of its own field; the test calls all of them.
-    closed: Callable[[Any], str]
-    opened: str = ""
+    required: Callable[[Any], str]
+    unrestricted: str = ""
     risk: str = ""
 
 

@@ -6,7 +6,8 @@ Every refusal names the field by its path.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from regalia.core.codec import unhex
 from regalia.core.errors import CoreCode, ParseError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 ENTRIES_MAX = 1024  # of any list
 WORD_MAX = 128  # characters of a name, region, site, tier, CSP id
@@ -39,12 +41,8 @@ def each(values: Sequence[T] | Literal["any"], path: str, check: Callable[[T, st
             raise bad(f"{path}[{index}]", "stands in the list twice")
 
 
-def any_text(value: str, path: str) -> None:
-    """The type already allows only a few words."""
-
-
-def any_number(value: int, path: str) -> None:
-    """The type already bounds it."""
+def typed(value: object, path: str) -> None:
+    """The type of the document's field says everything already."""
 
 
 def word(value: str, path: str) -> None:
@@ -62,3 +60,34 @@ def hex_bytes(size: int) -> Callable[[str, str], None]:
         unhex(value, what=f"policy, {path}", size=size)
 
     return check
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[T_contra]):
+    """What the entries of a list are.
+
+    Attributes:
+        type: as the table in docs/spec/policy.md has it.
+        check: raises ParseError MALFORMED for an entry, named by its path.
+    """
+
+    type: str
+    check: Callable[[T_contra, str], None]
+
+
+WORDS: Entry[str] = Entry("words", word)
+
+
+def hex_entry(size: int) -> Entry[str]:
+    """Entries of exactly ``size`` bytes."""
+    return Entry(f"hex{size}", hex_bytes(size))
+
+
+def literals(*words: str) -> Entry[str]:
+    """Entries that the document's type already holds to these words."""
+    return Entry(", ".join(f"`{word}`" for word in words), typed)
+
+
+def numbers(bounds: str) -> Entry[int]:
+    """Entries that the document's type already holds to these bounds."""
+    return Entry(bounds, typed)

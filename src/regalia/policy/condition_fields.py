@@ -8,28 +8,54 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.condition_types import record
+from regalia.appraisal.condition_types import Reading, record, record_of
+from regalia.policy.registry import DEVICE_PLUGINS, POLICY_PLUGINS, plugin_of
 from regalia.policy.rules_use import EGRESS_MAX
-from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
-from regalia.tees.azure.policy.fields import AZURE_FIELDS, azure_values
-from regalia.tees.intel.claims import SgxClaims, TdxClaims
-from regalia.tees.intel.policy.fields import SGX_FIELDS, TDX_FIELDS, sgx_values, tdx_values
-from regalia.tees.nitro.claims import NitroClaims
-from regalia.tees.nitro.policy.fields import NITRO_FIELDS, nitro_values
-from regalia.tees.nvidia.policy.fields import DEVICE_FIELDS, device_values
-from regalia.tees.snp.claims import SnpClaims
-from regalia.tees.snp.policy.fields import SNP_FIELDS, snp_values
-from regalia.tees.tpm.claims import TpmClaims
-from regalia.tees.tpm.policy.fields import TPM_FIELDS, tpm_values
 
 if TYPE_CHECKING:
-    from regalia.appraisal.claims import Claims
-    from regalia.appraisal.condition_types import Fields, Values
+    from collections.abc import Sequence
+
+    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.condition_types import Fields, Kind, Values
+    from regalia.appraisal.policy_plugin import DevicePolicyPlugin
     from regalia.policy.context import ClientContext, ReleaseContext
 
 _FOREVER = 2**63 - 1  # seconds; such an age is refused by the freshness rule
+
+
+def _of_all_tees() -> dict[str, Kind | Fields]:
+    """Members of ``claims`` by name. TEEs may share one, if it is of one type in all of them."""
+    members: dict[str, Kind | Fields] = {}
+    for plugin in POLICY_PLUGINS:
+        for name, reading in plugin.conditions.items():
+            if members.setdefault(name, reading.kind) != reading.kind:
+                raise TypeError(f"claims.{name} is of two types")
+    return members
+
+
+def _of_each(name: str, plugin: DevicePolicyPlugin[Any, Any]) -> Reading[Sequence[DeviceClaims]]:
+    """A text of each of the plug-in's devices."""
+    read = plugin.conditions[name].read
+    return Reading(
+        "list of text",
+        lambda devices: [read(device) for device in devices if device.kind in plugin.kinds],
+    )
+
+
+_OF_ALL_DEVICES: dict[str, Reading[Sequence[DeviceClaims]]] = {
+    "count": Reading("int", len),
+    "kinds": Reading("list of text", lambda devices: [str(device.kind) for device in devices]),
+    "identities": Reading(
+        "list of text", lambda devices: [device.identity.hex() for device in devices]
+    ),
+}
+# Parallel lists, in the order of the evidence.
+_DEVICES = record_of(
+    _OF_ALL_DEVICES
+    | {name: _of_each(name, plugin) for plugin in DEVICE_PLUGINS for name in plugin.conditions}
+)
 
 CLIENT_FIELDS: Fields = record(
     claims=record(
@@ -37,13 +63,8 @@ CLIENT_FIELDS: Fields = record(
         hardware="text",
         product="text",
         revocation="text",
-        devices=DEVICE_FIELDS,
-        tdx=TDX_FIELDS,
-        sgx=SGX_FIELDS,
-        **SNP_FIELDS,
-        tpm=TPM_FIELDS,
-        nitro=NITRO_FIELDS,
-        azure=AZURE_FIELDS,
+        devices=_DEVICES.kind,
+        **_of_all_tees(),
     ),
     config=record(
         model_id="text",
@@ -98,29 +119,13 @@ def release_values(claims: Claims, context: ReleaseContext) -> Values:
     return {**client_values(claims, context), "release": release}
 
 
-def claim_values(claims: Claims) -> Values:  # noqa: PLR0911 - one for each kind
+def claim_values(claims: Claims) -> Values:
     """Values of the members of ``claims``."""
-    common: Values = {
+    return {
         "tee": str(claims.tee),
         "hardware": str(claims.hardware),
         "product": claims.product,
         "revocation": str(claims.revocation),
-        "devices": device_values(claims),
+        "devices": _DEVICES.read(claims.devices),
+        **{name: each.read(claims) for name, each in plugin_of(claims).conditions.items()},
     }
-    match claims:
-        case SnpClaims():
-            return {**common, **snp_values(claims)}
-        case TpmClaims():
-            return {**common, "tpm": tpm_values(claims)}
-        case NitroClaims():
-            return {**common, "nitro": nitro_values(claims)}
-        case AzureSnpClaims():
-            return {**common, **snp_values(claims.snp), "azure": azure_values(claims)}
-        case AzureTdxClaims():
-            return {**common, "tdx": tdx_values(claims.tdx), "azure": azure_values(claims)}
-        case TdxClaims():
-            return {**common, "tdx": tdx_values(claims)}
-        case SgxClaims():
-            return {**common, "sgx": sgx_values(claims)}
-        case _:
-            return common

@@ -9,15 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.policy_words import WORD_MAX, any_text, bad, each, word
+from regalia.appraisal.policy_words import WORD_MAX, bad, each, typed, word
 from regalia.core.errors import ParseError
 from regalia.core.types import KeyFingerprint, ModelId
-from regalia.tees.azure.policy.section import check_azure_snp, check_azure_tdx
-from regalia.tees.intel.policy.section import check_sgx, check_tdx
-from regalia.tees.nitro.policy.section import check_nitro
-from regalia.tees.nvidia.policy.section import check_devices
-from regalia.tees.snp.policy.section import check_snp
-from regalia.tees.tpm.policy.section import check_tpm
+from regalia.policy.device_set import check_devices
+from regalia.policy.registry import POLICY_PLUGINS
 
 if TYPE_CHECKING:
     from regalia.policy.documents import (
@@ -40,7 +36,7 @@ _PORT_MAX = 65535
 def check_release(policy: ReleasePolicy) -> None:
     """Raise ParseError MALFORMED at the first rule that a release policy breaks."""
     _check_common(policy)
-    each(policy.custody, "custody", any_text)
+    each(policy.custody, "custody", typed)
     _check_approvals(policy.approvals)
 
 
@@ -63,20 +59,10 @@ def _check_common(policy: ReleasePolicy | ClientPolicy) -> None:
 def check_platform(platform: Platform) -> None:
     """Raise ParseError MALFORMED at the first rule that the platform section breaks."""
     check_devices(platform.devices)
-    if platform.snp is not None:
-        check_snp(platform.snp)
-    if platform.tpm is not None:
-        check_tpm(platform.tpm)
-    if platform.nitro is not None:
-        check_nitro(platform.nitro)
-    if platform.azure_snp is not None:
-        check_azure_snp(platform.azure_snp)
-    if platform.azure_tdx is not None:
-        check_azure_tdx(platform.azure_tdx)
-    if platform.tdx is not None:
-        check_tdx(platform.tdx)
-    if platform.sgx is not None:
-        check_sgx(platform.sgx)
+    for plugin in POLICY_PLUGINS:
+        section = getattr(platform, plugin.name)
+        if section is not None:
+            plugin.check(section, plugin.path)
 
 
 def _check_placement(rule: PlacementRule) -> None:

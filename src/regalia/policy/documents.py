@@ -20,16 +20,18 @@ from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import PolicyId
 from regalia.policy.document_checks import check_client, check_platform, check_release
+from regalia.policy.registry import POLICY_PLUGINS, plugin_for
 from regalia.tees.azure.policy.section import AzureSnp, AzureTdx
 from regalia.tees.intel.policy.section import Sgx, Tdx
 from regalia.tees.nitro.policy.section import Nitro
 from regalia.tees.nvidia.policy.section import Device
 from regalia.tees.snp.policy.section import Snp
 from regalia.tees.tpm.policy.section import Tpm
-from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from regalia.wire.evidence import Tee
 
 RELEASE_FORMAT = "regalia/release-policy/v1"
 CLIENT_FORMAT = "regalia/client-policy/v1"
@@ -62,17 +64,9 @@ class Platform(Doc, frozen=True, kw_only=True, omit_defaults=True):
         return canonical_json(self)
 
 
-# The field of ``Platform`` that holds each TEE's section. A TEE that is not here has none.
+# The field of ``Platform`` that holds each TEE's section.
 SECTIONS: Mapping[Tee, str] = MappingProxyType(
-    {
-        Tee.SEV_SNP: "snp",
-        Tee.TDX: "tdx",
-        Tee.SGX: "sgx",
-        Tee.TPM: "tpm",
-        Tee.NITRO: "nitro",
-        Tee.AZURE_SNP: "azure_snp",
-        Tee.AZURE_TDX: "azure_tdx",
-    }
+    {plugin.tee: plugin.name for plugin in POLICY_PLUGINS}
 )
 
 
@@ -82,8 +76,9 @@ def collateral_words(platform: Platform, tee: Tee) -> tuple[Literal["required", 
     Without a section nothing is asked: evaluation refuses such a TEE whatever else is true, and
     that is then the reason that is given, not a list that happens to be missing.
     """
-    section = getattr(platform, SECTIONS[tee], None) if tee in SECTIONS else None
-    required = section is not None and section.revocation != "any"
+    plugin = plugin_for(tee)
+    section = getattr(platform, plugin.name)
+    required = section is not None and plugin.needs_revocation(section)
     return "required" if required else "any", platform.dangerous_collateral_grace_days
 
 

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.check import Source
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.plain import plain_fields
-from regalia.policy.documents import SECTIONS
 from regalia.policy.ear_document import Status, Submod, TrustVector
-from regalia.tees.intel.claims import IntelClaims
-from regalia.tees.intel.names import TcbStatus
-from regalia.wire.evidence import Tee
+from regalia.policy.registry import plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,9 +44,6 @@ _DERIVED = frozenset(
         "tee",
     }
 )
-# Fields of sections that list accepted machines.
-_MACHINE_LISTS = ("chip_ids", "ppids", "eks", "instances")
-_VTPM_ONLY = frozenset({Tee.TPM})
 
 # Which claim of the vector a refusal spoils, and how far. Everything else spoils ``hardware``.
 _SPOILED: Mapping[str, tuple[str, int]] = MappingProxyType(
@@ -162,21 +156,19 @@ def device_submod(
 
 
 def _vector(platform: Platform, claims: Claims, *, workload_judged: bool) -> TrustVector:
+    plugin = plugin_of(claims)
+    section = getattr(platform, plugin.name)
+    # That this machine is among the listed ones, a rule checked.
+    listed = section is not None and plugin.lists_machines(section)
+    weakened = _hardware(claims) < WEAKENED and plugin.weakened(claims)
     return TrustVector(
-        hardware=_hardware(claims),
+        hardware=WEAKENED if weakened else _hardware(claims),
         configuration=AFFIRMED,
         executables=BOOT_MEASURED if workload_judged else 0,
-        instance_identity=AFFIRMED if _machine_is_listed(platform, claims) else 0,
-        runtime_opaque=NOT_ISOLATED if claims.tee in _VTPM_ONLY else AFFIRMED,
+        instance_identity=AFFIRMED if listed else 0,
+        runtime_opaque=AFFIRMED if plugin.isolated else NOT_ISOLATED,
         sourced_data=AFFIRMED if claims.devices else 0,
     )
-
-
-def _machine_is_listed(platform: Platform, claims: Claims) -> bool:
-    """Whether the section names accepted machines; that this one is among them, a rule checked."""
-    section = getattr(platform, SECTIONS.get(claims.tee, ""), None)
-    listed = (getattr(section, name, "any") for name in _MACHINE_LISTS)
-    return any(value != "any" for value in listed)
 
 
 def _sourced(claims: Claims) -> dict[str, dict[str, object]]:
@@ -201,8 +193,6 @@ def _hardware(claims: Claims | DeviceClaims) -> int:
     if claims.hardware is not Hardware.GENUINE:
         return SIMULATED
     if claims.revocation is Revocation.GRACE:
-        return WEAKENED
-    if isinstance(claims, IntelClaims) and claims.tcb_status is not TcbStatus.UP_TO_DATE:
         return WEAKENED
     if claims.revocation is Revocation.UNKNOWN:
         return GENUINE_REVOCATION_UNKNOWN

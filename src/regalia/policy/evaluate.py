@@ -52,7 +52,8 @@ def evaluate_release(policy: ReleasePolicy, claims: Claims, context: ReleaseCont
     found = list(platform_findings(policy.platform, claims))
     found += [each for rule in COMMON_RULES for each in rule(case)]
     found += [each for rule in RELEASE_RULES for each in rule(release)]
-    found += unmet_conditions(policy, release_values(claims, context))
+    if policy.conditions:
+        found += unmet_conditions(policy, release_values(claims, context))
     return _verdict(case, found)
 
 
@@ -61,7 +62,8 @@ def evaluate_client(policy: ClientPolicy, claims: Claims, context: ClientContext
     case = Case(policy, claims, context)
     found = list(platform_findings(policy.platform, claims))
     found += [each for rule in COMMON_RULES for each in rule(case)]
-    found += unmet_conditions(policy, client_values(claims, context))
+    if policy.conditions:
+        found += unmet_conditions(policy, client_values(claims, context))
     return _verdict(case, found)
 
 

@@ -10,17 +10,17 @@ import msgspec
 
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.finding import in_full
+from regalia.policy.device_set import device_explanations
 from regalia.policy.documents import Platform
-from regalia.policy.sentences import ENTRY_SENTENCES, SENTENCES
+from regalia.policy.explanations import ENTRY_EXPLANATIONS, EXPLANATIONS
+from regalia.policy.registry import DEVICES_PATH
 from regalia.policy.verdict import Allow
 from regalia.policy.wildcards import wildcards
-from regalia.tees.nvidia.policy.section import PATH as DEVICES_PATH
-from regalia.tees.nvidia.policy.words import device_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.appraisal.explanation import Sentence
+    from regalia.appraisal.explanation import Explanation
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.verdict import Verdict
 
@@ -57,19 +57,17 @@ def statements(policy: ReleasePolicy | ClientPolicy | _Alone) -> tuple[Statement
     """One for every field, in the order of the document; then what entries of lists leave open."""
     open_paths = tuple(path.partition("=")[0] for path in wildcards(policy))
     out: list[Statement] = []
-    for sentence in _sentences(policy):
-        value = _field(policy, sentence.path)
+    for each in _explanations(policy):
+        value = _field(policy, each.path)
         if value is _ABSENT:
             continue
-        is_open = sentence.path in open_paths
-        says = sentence.opened if is_open else sentence.closed(value)
-        out.append(
-            Statement(sentence.path, _value(value), says, sentence.risk if is_open else None)
-        )
+        is_open = each.path in open_paths
+        says = each.unrestricted if is_open else each.required(value)
+        out.append(Statement(each.path, _value(value), says, each.risk if is_open else None))
     for path in open_paths:
-        within = ENTRY_SENTENCES.get(_INDEX.sub("[]", path))
+        within = ENTRY_EXPLANATIONS.get(_INDEX.sub("[]", path))
         if within is not None:
-            out.append(Statement(path, "any", f"{path}: {within.opened}", within.risk))
+            out.append(Statement(path, "any", f"{path}: {within.unrestricted}", within.risk))
     return tuple(out)
 
 
@@ -111,13 +109,12 @@ _ABSENT = object()
 _INDEX = re.compile(r"\[\d+\]")
 
 
-def _sentences(policy: ReleasePolicy | ClientPolicy | _Alone) -> Iterator[Sentence]:
+def _explanations(policy: ReleasePolicy | ClientPolicy | _Alone) -> Iterator[Explanation]:
     """All of them; those of the device set's entries follow the one about the set."""
-    for sentence in SENTENCES:
-        yield sentence
-        if sentence.path == DEVICES_PATH:
-            for index in range(len(policy.platform.devices)):
-                yield from device_sentences(index)
+    for each in EXPLANATIONS:
+        yield each
+        if each.path == DEVICES_PATH:
+            yield from device_explanations(policy.platform.devices)
 
 
 def _field(policy: msgspec.Struct, path: str) -> object:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from regalia.appraisal.claims import Hardware
+from regalia.appraisal.policy_field import PinChoices
 from regalia.core.errors import PolicyDenied
 from regalia.policy.context import ClientContext, ReleaseContext
+from regalia.policy.device_set import pin_devices
 from regalia.policy.documents import (
     CLIENT_FORMAT,
     RELEASE_FORMAT,
@@ -26,19 +28,9 @@ from regalia.policy.documents import (
     parse_release_policy,
 )
 from regalia.policy.evaluate import evaluate_client, evaluate_release
+from regalia.policy.registry import plugin_of
 from regalia.policy.rules_platform import lone_device_findings, platform_findings
 from regalia.policy.verdict import Deny
-from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
-from regalia.tees.azure.policy.pin import pin_azure_snp, pin_azure_tdx
-from regalia.tees.intel.claims import SgxClaims, TdxClaims
-from regalia.tees.intel.policy.pin import pin_sgx, pin_tdx
-from regalia.tees.nitro.claims import NitroClaims
-from regalia.tees.nitro.policy.pin import pin_nitro
-from regalia.tees.nvidia.policy.pin import pin_devices
-from regalia.tees.snp.claims import SnpClaims
-from regalia.tees.snp.policy.pin import pin_snp
-from regalia.tees.tpm.claims import TpmClaims
-from regalia.tees.tpm.policy.pin import pin_tpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +38,6 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.claims import Claims, DeviceClaims
     from regalia.appraisal.finding import Finding
-    from regalia.appraisal.policy_doc import Doc
     from regalia.core.types import KeyFingerprint, ModelId
     from regalia.policy.verdict import Verdict
     from regalia.wire.runtime_config import RuntimeConfig
@@ -76,6 +67,11 @@ class OwnerChoices:
     pin_chip: bool
     pin_host_data: bool
 
+    @property
+    def of_the_platform(self) -> PinChoices:
+        """Those about the platform section."""
+        return PinChoices(machine=self.pin_chip, config=self.pin_host_data)
+
 
 def pin_release(
     claims: Claims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
@@ -98,7 +94,7 @@ def pin_release(
         name=choices.name,
         version=choices.version,
         model=_model(choices),
-        platform=_platform(claims, choices.pin_chip, choices.pin_host_data),
+        platform=_platform(claims, choices.of_the_platform),
         freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
         placement=_placement(config),
         runtime=_runtime(config, choices),
@@ -134,7 +130,7 @@ def pin_client(
         format=CLIENT_FORMAT,
         name=choices.name,
         model=_model(choices),
-        platform=_platform(claims, choices.pin_chip, choices.pin_host_data),
+        platform=_platform(claims, choices.of_the_platform),
         freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
         placement=_placement(config),
         runtime=_runtime(config, choices),
@@ -164,7 +160,9 @@ def pin_platform(claims: Claims, *, pin_machine: bool, pin_config: bool) -> Plat
         ParseError: a value has no place in a policy.
         PolicyDenied: no such section exists, e.g. for a debug guest.
     """
-    platform = parse_platform(_platform(claims, pin_machine, pin_config).encode())
+    platform = parse_platform(
+        _platform(claims, PinChoices(machine=pin_machine, config=pin_config)).encode()
+    )
     _must_meet(platform_findings(platform, claims))
     return platform
 
@@ -173,7 +171,9 @@ def pin_lone_devices(devices: Sequence[DeviceClaims], *, pin_machine: bool) -> P
     """The section for devices that came without a CPU: a device set and no TEE, as
     ``pin_platform``. By itself it accepts no machine.
     """
-    platform = parse_platform(_empty(devices[0].hardware, devices, pin_machine).encode())
+    platform = parse_platform(
+        _empty(devices[0].hardware, devices, pin_machine=pin_machine).encode()
+    )
     _must_meet(lone_device_findings(platform, devices))
     return platform
 
@@ -205,38 +205,15 @@ def _runtime(config: RuntimeConfig, choices: OwnerChoices) -> RuntimeRule:
     )
 
 
-def _platform(claims: Claims, chip: bool, config: bool) -> Platform:  # noqa: FBT001
-    empty = _empty(claims.hardware, claims.devices, chip)
-    return msgspec.structs.replace(empty, **_section(claims, chip, config))
+def _platform(claims: Claims, choices: PinChoices) -> Platform:
+    """The one section for the TEE of these claims. Other TEEs stay out."""
+    plugin = plugin_of(claims)
+    empty = _empty(claims.hardware, claims.devices, pin_machine=choices.machine)
+    return msgspec.structs.replace(empty, **{plugin.name: plugin.pin(claims, choices)})
 
 
-def _empty(hardware: Hardware, devices: Sequence[DeviceClaims], chip: bool) -> Platform:  # noqa: FBT001
+def _empty(hardware: Hardware, devices: Sequence[DeviceClaims], *, pin_machine: bool) -> Platform:
     return Platform(
         hardware="genuine" if hardware is Hardware.GENUINE else "dangerous_simulated",
-        devices=pin_devices(devices, pin_machine=chip),
+        devices=pin_devices(devices, pin_machine=pin_machine),
     )
-
-
-def _section(  # noqa: PLR0911 - one for each kind
-    claims: Claims,
-    chip: bool,  # noqa: FBT001
-    config: bool,  # noqa: FBT001
-) -> dict[str, Doc]:
-    """The one section for the TEE of these claims, by its field. Other TEEs stay out."""
-    match claims:
-        case SnpClaims():
-            return {"snp": pin_snp(claims, pin_machine=chip, pin_config=config)}
-        case TpmClaims():
-            return {"tpm": pin_tpm(claims, pin_machine=chip, pin_config=config)}
-        case NitroClaims():
-            return {"nitro": pin_nitro(claims, pin_machine=chip, pin_config=config)}
-        case AzureSnpClaims():
-            return {"azure_snp": pin_azure_snp(claims, pin_machine=chip, pin_config=config)}
-        case AzureTdxClaims():
-            return {"azure_tdx": pin_azure_tdx(claims, pin_machine=chip, pin_config=config)}
-        case TdxClaims():
-            return {"tdx": pin_tdx(claims, pin_machine=chip, pin_config=config)}
-        case SgxClaims():
-            return {"sgx": pin_sgx(claims, pin_machine=chip, pin_config=config)}
-        case _:
-            return {}

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.policy.baseline import baseline_devices
+from regalia.appraisal.policy_field import BaselineWords
+from regalia.policy.device_set import baseline_devices
+from regalia.policy.documents import collateral_words
 from regalia.policy.rules_platform import lone_device_findings, platform_findings
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +46,15 @@ class PlatformRules:
     def _for(self, devices: Sequence[DeviceClaims]) -> Platform:
         if not self.built_in:
             return self.platform
-        entries = baseline_devices(self.platform, devices)
+        # The baseline has one word for revocation, which stands in every section that it can.
+        revocation, grace_days = collateral_words(self.platform, Tee.SEV_SNP)
+        words = BaselineWords(
+            hardware=self.platform.hardware,
+            revocation=revocation,
+            machines=(),
+            grace_days=grace_days,
+        )
+        entries = baseline_devices(devices, words)
         return msgspec.structs.replace(self.platform, devices=entries)
 
     def _findings(self, found: Iterable[Finding]) -> PlatformFindings:

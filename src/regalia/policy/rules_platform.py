@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.finding import finding
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
-from regalia.tees.azure.policy.rules import azure_snp_findings, azure_tdx_findings
-from regalia.tees.intel.claims import SgxClaims, TdxClaims
-from regalia.tees.intel.policy.rules import sgx_findings, tdx_findings
-from regalia.tees.nitro.claims import NitroClaims
-from regalia.tees.nitro.policy.rules import nitro_findings
-from regalia.tees.nvidia.policy.rules import device_findings
-from regalia.tees.snp.claims import SnpClaims
-from regalia.tees.snp.policy.rules import snp_findings
-from regalia.tees.tpm.claims import TpmClaims
-from regalia.tees.tpm.policy.rules import tpm_findings
+from regalia.appraisal.policy_plugin import RuleInput
+from regalia.policy.device_set import device_findings
+from regalia.policy.registry import plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,26 +78,14 @@ def migration(claims: Claims) -> Iterator[Finding]:
 
 def tee(platform: Platform, claims: Claims) -> Iterator[Finding]:
     """(4) to (17): the section of this TEE. Without one the TEE is not accepted."""
-    match claims:
-        case SnpClaims() if platform.snp is not None:
-            yield from snp_findings(platform.snp, claims)
-        case TpmClaims() if platform.tpm is not None:
-            yield from tpm_findings(platform.tpm, claims)
-        case NitroClaims() if platform.nitro is not None:
-            yield from nitro_findings(platform.nitro, claims)
-        case AzureSnpClaims() if platform.azure_snp is not None:
-            yield from azure_snp_findings(platform.azure_snp, claims)
-        case AzureTdxClaims() if platform.azure_tdx is not None:
-            yield from azure_tdx_findings(platform.azure_tdx, claims)
-        case TdxClaims() if platform.tdx is not None:
-            yield from tdx_findings(platform.tdx, claims)
-        case SgxClaims() if platform.sgx is not None:
-            yield from sgx_findings(platform.sgx, claims)
-        case _:
-            yield finding(
-                PolicyCode.TEE_NOT_ACCEPTED,
-                f"the policy has no section that accepts {claims.tee}",
-            )
+    plugin = plugin_of(claims)
+    section = getattr(platform, plugin.name)
+    if section is None:
+        yield finding(
+            PolicyCode.TEE_NOT_ACCEPTED, f"the policy has no section that accepts {claims.tee}"
+        )
+        return
+    yield from plugin.rules(RuleInput(section, claims, plugin.path))
 
 
 def grace(platform: Platform, claims: Claims | DeviceClaims) -> Iterator[Finding]:

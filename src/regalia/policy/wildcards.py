@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.tees.azure.policy import words as sentences_azure
-from regalia.tees.intel.policy import words as sentences_intel
-from regalia.tees.snp.policy import words as sentences_snp
+from regalia.policy.registry import POLICY_PLUGINS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from regalia.policy.documents import Platform
 
 _GRACE = "platform.dangerous_collateral_grace_days"
 
-# Values other than "any" by which a rule demands nothing.
-_OPEN_VALUES: tuple[tuple[str, object], ...] = (
-    ("platform.hardware", "dangerous_simulated"),
-    *sentences_snp.OPEN_VALUES,
-    *sentences_azure.OPEN_VALUES,
-    *sentences_intel.OPEN_VALUES,
+# Values other than "any" by which a field demands nothing, by path.
+_OPEN_VALUES: Mapping[str, object] = MappingProxyType(
+    {
+        "platform.hardware": "dangerous_simulated",
+        **{
+            f"{plugin.path}.{field.name}": field.open_value
+            for plugin in POLICY_PLUGINS
+            for field in plugin.fields
+            if field.open_value is not None
+        },
+    }
 )
 
 
@@ -54,9 +58,8 @@ def _walk(prefix: str, document: msgspec.Struct) -> Iterator[str]:
             yield path
         if path == _GRACE and value:
             yield f"{path}={_text(value)}"
-        for where, open_value in _OPEN_VALUES:
-            if path == where and value == open_value:
-                yield f"{path}={_text(value)}"
+        if path in _OPEN_VALUES and value == _OPEN_VALUES[path]:
+            yield f"{path}={_text(value)}"
 
 
 def _text(value: object) -> str:

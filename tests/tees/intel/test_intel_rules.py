@@ -20,7 +20,7 @@ from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
 from regalia.policy.wildcards import wildcards
 from regalia.tees.intel.names import TcbStatus
-from regalia.tees.intel.policy.section import ACCEPTABLE_STATUSES
+from regalia.tees.intel.policy.fields import ACCEPTABLE_STATUSES
 from regalia_testing.tees.intel.policy import (
     SGX,
     SGX_DEFECTS,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from regalia.appraisal.policy_field import PinChoices
 from regalia.policy.wildcards import wildcards
-from regalia.tees.snp.policy.pin import pin_snp
+from regalia.tees.snp.policy.plugin import SNP as SNP_POLICY
 from regalia_testing.policy_scene import Scene
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA
 from regalia_testing.tees.snp.defects import HEALTHY
@@ -76,7 +77,7 @@ def claims_of(bench: SnpBench, **defects: Any) -> SnpClaims:  # noqa: ANN401 - f
 
 def pinned(claims: SnpClaims) -> Scene:
     """A policy that the claims meet, in a context that fits."""
-    section = pin_snp(claims, pin_machine=True, pin_config=True)
+    section = SNP_POLICY.pin(claims, PinChoices(machine=True, config=True))
     return Scene().demand("platform.hardware", "dangerous_simulated").demand(SNP, section)
 
 

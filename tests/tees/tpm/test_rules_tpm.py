@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from regalia.appraisal.policy_field import PinChoices
 from regalia.core.errors import ParseError
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.documents import parse_release_policy
@@ -16,8 +17,7 @@ from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
 from regalia.policy.wildcards import wildcards
 from regalia.tees.tpm.claims import AkBinding
-from regalia.tees.tpm.policy.fields import TPM_FIELDS, tpm_values
-from regalia.tees.tpm.policy.pin import pin_tpm
+from regalia.tees.tpm.policy.plugin import TPM as TPM_POLICY
 from regalia.tees.tpm.policy.section import Tpm
 from regalia_testing.tees.tpm.policy import (
     COMMAND_LINE,
@@ -168,7 +168,7 @@ def test_every_field_has_a_sentence(tpm: Scene) -> None:
 @pytest.mark.parametrize("pin_machine", [False, True])
 @pytest.mark.parametrize("pin_config", [False, True])
 def test_what_is_pinned_is_met(tpm: Scene, *, pin_machine: bool, pin_config: bool) -> None:
-    section = pin_tpm(_claims(tpm), pin_machine=pin_machine, pin_config=pin_config)
+    section = TPM_POLICY.pin(_claims(tpm), PinChoices(machine=pin_machine, config=pin_config))
     pinned = tpm.demand(TPM, section)
     assert pinned.codes() == []
     assert parse_release_policy(pinned.policy.encode()) == pinned.policy
@@ -186,7 +186,7 @@ def test_what_is_pinned_is_met(tpm: Scene, *, pin_machine: bool, pin_config: boo
 
 def test_what_is_pinned_without_a_log_and_without_a_maker(tpm: Scene) -> None:
     bare = tpm.attest(boot=None, manufacturer="", binding=AkBinding.AK_CERTIFICATE)
-    section = pin_tpm(_claims(bare), pin_machine=False, pin_config=False)
+    section = TPM_POLICY.pin(_claims(bare), PinChoices(machine=False, config=False))
     assert bare.demand(TPM, section).codes() == []
     assert (section.manufacturers, section.boot.event_log) == ("any", "any")
 
@@ -196,10 +196,10 @@ def _claims(scene: Scene) -> Any:  # noqa: ANN401 - a TPM's
 
 
 def test_conditions_speak_of_every_field(tpm: Scene) -> None:
-    values = tpm_values(_claims(tpm))
-    assert set(values) == set(TPM_FIELDS)
-    nothing = tpm_values(_claims(tpm.attest(boot=None)))
-    assert set(nothing["boot"]) == set(values["boot"])  # type: ignore[call-overload]  # records
+    reading: Any = TPM_POLICY.conditions["tpm"]
+    values, nothing = reading.read(_claims(tpm)), reading.read(_claims(tpm.attest(boot=None)))
+    assert set(values) == set(nothing) == set(reading.kind)
+    assert set(nothing["boot"]) == set(values["boot"])
     for condition, code in (
         ('claims.tpm.pcrs.pcr4.startsWith("0404")', None),
         ("claims.tpm.boot.secure_boot && claims.tpm.same_boot", None),

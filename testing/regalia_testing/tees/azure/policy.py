@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.appraisal.config_binding import TPM_PCR, expected_slot
+from regalia.appraisal.policy_field import PinChoices
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims, AzureVm, AzureVtpm
-from regalia.tees.azure.policy.pin import pin_azure_tdx
+from regalia.tees.azure.policy.plugin import AZURE_TDX as AZURE_TDX_PLUGIN
 from regalia.tees.azure.policy.section import AzureSnp
 from regalia.tees.azure.policy.section import AzureVm as VmRule
 from regalia.tees.boot.policy.section import Boot
@@ -144,7 +145,7 @@ def azure_tdx_scene() -> Scene:
         tdx=tdx,
         mint=MINT,
     )
-    section = pin_azure_tdx(claims, pin_machine=True, pin_config=True)
+    section = AZURE_TDX_PLUGIN.pin(claims, PinChoices(machine=True, config=True))
     platform = changed(scene.policy.platform, "azure_snp", None)
     policy = changed(scene.policy, "platform", changed(platform, "azure_tdx", section))
     return replace(scene, claims=claims, policy=policy)

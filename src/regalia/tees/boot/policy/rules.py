@@ -2,96 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.finding import Finding, empty, finding, shown
+from regalia.appraisal.finding import empty, finding, shown
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.tees.boot.claims import WORKLOAD_PCRS
+from regalia.appraisal.policy_plugin import RuleInput, judges
+from regalia.tees.boot.claims import WORKLOAD_PCRS, BootFacts
+from regalia.tees.boot.policy.section import Boot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from regalia.tees.boot.claims import BootFacts
-    from regalia.tees.boot.policy.section import Boot, Pcrs
+    from regalia.appraisal.finding import Finding
+    from regalia.tees.boot.policy.section import Pcrs
 
+_SHOWN_MAX = 8  # of values that are not accepted; one is enough to deny
 
-@dataclass(frozen=True, slots=True)
-class BootRuleInput:
-    """What every rule here looks at. ``path`` is where the rule stands in the policy."""
-
-    rule: Boot
-    facts: BootFacts
-    path: str
+BootRuleInput = RuleInput[Boot, BootFacts | None]
 
 
-BootRule = Callable[[BootRuleInput], Iterator[Finding]]
-
-
-def boot_findings(rule: Boot, facts: BootFacts | None, path: str) -> Iterator[Finding]:
-    """All findings about the boot, in the order of the rules."""
-    if facts is None:
-        if not is_open(rule):
-            yield finding(
-                PolicyCode.EVENT_LOG_INSUFFICIENT, f"no event log came along; {path} asks for one"
-            )
-        return
-    for each in BOOT_RULES:
-        yield from each(BootRuleInput(rule, facts, path))
-
-
-def is_open(rule: Boot) -> bool:
-    """Whether the policy asks nothing that needs a log."""
+def needs_log(rule: Boot) -> bool:
+    """Whether the policy asks something that needs a log."""
     closed = (rule.boot_images, rule.loader_texts, rule.loader_digests)
-    words = (rule.event_log, rule.secure_boot)
-    return all(value == "any" for value in (*words, *closed))
+    return any(value != "any" for value in (rule.event_log, rule.secure_boot, *closed))
 
 
-def firmware(case: BootRuleInput) -> Iterator[Finding]:
-    """(a) There is no word for a debugger in the firmware, nor for a boot that failed."""
-    if case.facts.firmware_debugger:
-        yield finding(PolicyCode.BOOT_DENIED, "the firmware announced a debugger")
-    if case.facts.firmware_error:
-        yield finding(PolicyCode.BOOT_DENIED, "the firmware says that it met an error")
-
-
-def secure_boot(case: BootRuleInput) -> Iterator[Finding]:
-    """(b) UEFI Secure Boot. A log that says nothing of it says no."""
-    if case.rule.secure_boot != "any" and not case.facts.secure_boot:
-        state = "unknown" if case.facts.secure_boot is None else "off"
-        yield finding(PolicyCode.SECURE_BOOT_OFF, f"Secure Boot is {state}")
-
-
-def images(case: BootRuleInput) -> Iterator[Finding]:
-    """(c) Everything that the firmware started."""
-    started = case.facts.boot_images or ()
-    if case.rule.boot_images != "any" and not started:
-        yield finding(PolicyCode.BOOT_DENIED, "the log shows nothing that was started")
-    seen = [digest.hex() for digest in started]
-    yield from _all_listed(case.rule.boot_images, seen, f"{case.path}.boot_images")
-
-
-def loader(case: BootRuleInput) -> Iterator[Finding]:
-    """(d) Everything that boot loaders measured: texts, and digests of all else."""
-    texts = case.facts.loader_texts
-    digests = [digest.hex() for digest in case.facts.loader_digests]
-    if case.rule.loader_texts != "any" and not texts and not digests:
-        yield finding(PolicyCode.BOOT_DENIED, "the log shows nothing that a loader measured")
-    yield from _all_listed(case.rule.loader_texts, texts, f"{case.path}.loader_texts")
-    yield from _all_listed(case.rule.loader_digests, digests, f"{case.path}.loader_digests")
-
-
-def unknown_events(case: BootRuleInput) -> Iterator[Finding]:
-    """(e) Events whose meaning is not known."""
-    count = case.facts.unknown_events
-    if case.rule.unknown_events != "allow" and count:
+@judges("event_log")
+def log(case: BootRuleInput) -> Iterator[Finding]:
+    """Where a rule needs a log, one must have come along; the other rules then say nothing."""
+    if case.claims is None and needs_log(case.section):
         yield finding(
-            PolicyCode.EVENT_LOG_INSUFFICIENT, f"{count} events are of a type that is not known"
+            PolicyCode.EVENT_LOG_INSUFFICIENT, f"no event log came along; {case.path} asks for one"
         )
 
 
-def _all_listed(accepted: Sequence[str] | str, seen: Iterable[str], path: str) -> Iterator[Finding]:
+@judges()
+def firmware(case: BootRuleInput) -> Iterator[Finding]:
+    """(a) There is no word for a debugger in the firmware, nor for a boot that failed."""
+    if case.claims is None:
+        return
+    if case.claims.firmware_debugger:
+        yield finding(PolicyCode.BOOT_DENIED, "the firmware announced a debugger")
+    if case.claims.firmware_error:
+        yield finding(PolicyCode.BOOT_DENIED, "the firmware says that it met an error")
+
+
+@judges("boot_images")
+def started(case: BootRuleInput) -> Iterator[Finding]:
+    """(c) Where programs are listed, the log must show some."""
+    if case.section.boot_images != "any" and case.claims and not case.claims.boot_images:
+        yield finding(PolicyCode.BOOT_DENIED, "the log shows nothing that was started")
+
+
+@judges("loader_texts", "loader_digests")
+def loaded(case: BootRuleInput) -> Iterator[Finding]:
+    """(d) Where texts are listed, the log must show something that loaders measured."""
+    facts = case.claims
+    if case.section.loader_texts == "any" or facts is None:
+        return
+    if not facts.loader_texts and not facts.loader_digests:
+        yield finding(PolicyCode.BOOT_DENIED, "the log shows nothing that a loader measured")
+
+
+def all_listed(accepted: Sequence[str] | str, seen: Iterable[str], path: str) -> Iterator[Finding]:
     """Every value is accepted; a list that is empty accepts none. Built by hand, so a str too."""
     if accepted == "any":
         return
@@ -105,10 +78,6 @@ def _all_listed(accepted: Sequence[str] | str, seen: Iterable[str], path: str) -
             f"{shown(value)} was measured, which is not in {path}",
             f"Boot without it, or add it to {path} after checking what it is.",
         )
-
-
-_SHOWN_MAX = 8  # of values that are not accepted; one is enough to deny
-BOOT_RULES: tuple[BootRule, ...] = (firmware, secure_boot, images, loader, unknown_events)
 
 
 def workload_findings(pcrs: Pcrs, boot: Boot) -> Iterator[Finding]:

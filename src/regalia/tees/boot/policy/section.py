@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Literal
 
 from regalia.appraisal.policy_doc import Doc, Unrestricted
-from regalia.appraisal.policy_words import bad, each, hex_bytes
-from regalia.core.codec import unhex
 
 TEXT_MAX = 4096  # characters of one text of a boot loader, such as a kernel command line
 DIGEST_SIZES = (32, 48)  # bytes; of the quoted bank
@@ -39,36 +37,3 @@ class Boot(Doc, frozen=True, kw_only=True):
         list[str] | Unrestricted
     )  # all else that they measured: kernels, initrds, sections
     unknown_events: Literal["deny", "allow"]
-
-
-def check_boot(boot: Boot, path: str) -> None:
-    """Raise ParseError MALFORMED at the first rule that the part breaks."""
-    each(boot.boot_images, f"{path}.boot_images", _digest)
-    each(boot.loader_texts, f"{path}.loader_texts", _text)
-    each(boot.loader_digests, f"{path}.loader_digests", _digest)
-    if (boot.loader_texts == "any") != (boot.loader_digests == "any"):
-        raise bad(
-            f"{path}.loader_texts",
-            "a log can show a text as a digest alone, so loader_digests is closed or open with it",
-        )
-
-
-def _digest(value: str, path: str) -> None:
-    if len(unhex(value, what=f"policy, {path}")) not in DIGEST_SIZES:
-        raise bad(path, f"want {' or '.join(str(size) for size in DIGEST_SIZES)} bytes in hex")
-
-
-def _text(value: str, path: str) -> None:
-    if not 0 < len(value) <= TEXT_MAX:
-        raise bad(path, f"want 1 to {TEXT_MAX} characters")
-
-
-def check_pcrs(pcrs: Pcrs, path: str) -> None:
-    """Raise ParseError MALFORMED at the first register or value that is none."""
-    if isinstance(pcrs, str):  # "any"
-        return
-    for register, values in pcrs.items():
-        where = f"{path}.{register[:8]}"
-        if register not in REGISTERS:
-            raise bad(where, f"is no register from 0 to {PCR_COUNT - 1}")
-        each(values, where, hex_bytes(PCR_SIZE))

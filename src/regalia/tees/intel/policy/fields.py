@@ -1,127 +1,199 @@
-"""What conditions may say of TDX and SGX claims: ``claims.tdx`` and ``claims.sgx``."""
+"""Fields that the TDX and the SGX section have in common: the platform, and collateral about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.condition_types import all_bool, record
-from regalia.core.bits import bit
-from regalia.tees.intel.names import SgxAttributeBit, TdAttributeBit
+from regalia.appraisal.claims import Revocation
+from regalia.appraisal.explanation import accepted
+from regalia.appraisal.field_kinds import allow_or_deny, minimum, one_of, revocation_known
+from regalia.appraisal.finding import empty, finding, in_full, listing
+from regalia.appraisal.policy_codes import PolicyCode
+from regalia.appraisal.policy_field import Field
+from regalia.appraisal.policy_words import WORD_MAX, bad, each, hex_entry
+from regalia.tees.intel.names import TcbStatus
 
 if TYPE_CHECKING:
-    from regalia.appraisal.condition_types import Fields, Kind, Values
-    from regalia.tees.intel.claims import IntelClaims, SgxClaims, TdxClaims
+    from collections.abc import Callable, Iterator, Sequence
 
-_COMMON: dict[str, Kind | Fields] = {
-    "quote_version": "int",
-    "tcb_status": "text",
-    "current_tcb_status": "text",
-    "qe_status": "text",
-    "advisory_ids": "list of text",
-    "tcb_date": "text",
-    "tcb_evaluation_data_number": "int",
-    "collateral_issued": "time",
-    "collateral_next_update": "time",
-    "fmspc": "text",
-    "pce_svn": "int",
-    "ppid": "text",
-    "platform_instance_id": "text",  # empty if the certificate has none
-    "dynamic_platform": "bool",  # true also if the certificate does not say, like the next two
-    "cached_keys": "bool",
-    "smt": "bool",
-}
-_REGISTERS = (
-    "mr_seam",
-    "mr_signer_seam",
-    "mr_td",
-    "mr_config_id",
-    "mr_owner",
-    "mr_owner_config",
-    "rtmr0",
-    "rtmr1",
-    "rtmr2",
-    "rtmr3",
+    from regalia.appraisal.field_kinds import Switch
+    from regalia.appraisal.finding import Finding
+    from regalia.tees.intel.claims import IntelClaims
+
+# Statuses that a policy may accept. Revoked is refused by the verifier, and by no word accepted.
+ACCEPTABLE_STATUSES = tuple(s.value for s in TcbStatus if s is not TcbStatus.REVOKED)
+# Statuses for which Intel knows of no update that the platform lacks.
+NOT_OUT_OF_DATE = (
+    TcbStatus.UP_TO_DATE.value,
+    TcbStatus.SW_HARDENING_NEEDED.value,
+    TcbStatus.CONFIGURATION_NEEDED.value,
+    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED.value,
 )
-
-
-def _texts(names: tuple[str, ...]) -> dict[str, Kind | Fields]:
-    return dict.fromkeys(names, "text")
-
-
-TDX_FIELDS: Fields = record(
-    **_COMMON,
-    module_status="text",  # empty for modules that have no identity
-    tee_tcb_svn="text",
-    attributes=record(**all_bool([name.lower() for name in TdAttributeBit.__members__])),
-    xfam="text",
-    mr_service_td="text",  # empty in bodies of TDX 1.0
-    event_log="bool",
-    **_texts(_REGISTERS),
+_OUT_OF_DATE = (
+    TcbStatus.OUT_OF_DATE,
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
+    TcbStatus.TD_RELAUNCH_ADVISED,
+    TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED,
 )
-SGX_FIELDS: Fields = record(
-    **_COMMON,
-    mr_enclave="text",
-    mr_signer="text",
-    isv_prod_id="int",
-    isv_svn="int",
-    config_id="text",
-    config_svn="int",
-    attributes=record(**all_bool([name.lower() for name in SgxAttributeBit.__members__])),
-    xfrm="text",
-)
+_ADVISORY = re.compile(r"INTEL-SA-[0-9]{5}")
 
 
-def tdx_values(claims: TdxClaims) -> Values:
-    """Values of ``TDX_FIELDS``. Bytes are lower-case hex, in the order of the quote."""
-    return {
-        **_common(claims),
-        "module_status": str(claims.module_status or ""),
-        "tee_tcb_svn": claims.tee_tcb_svn.hex(),
-        "attributes": {
-            name.lower(): bit(claims.td_attributes, index)
-            for name, index in TdAttributeBit.__members__.items()
-        },
-        "xfam": claims.xfam.to_bytes(8, "little").hex(),
-        "mr_service_td": (claims.mr_service_td or b"").hex(),
-        "event_log": claims.event_log is not None,
-        **{name: getattr(claims, name).hex() for name in _REGISTERS},
-    }
+def _status(value: str, path: str) -> None:
+    if value not in ACCEPTABLE_STATUSES:
+        known = ", ".join(ACCEPTABLE_STATUSES)
+        raise bad(path, f"{value[:WORD_MAX]!r} is no status to accept; known are {known}")
 
 
-def sgx_values(claims: SgxClaims) -> Values:
-    """Values of ``SGX_FIELDS``."""
-    return {
-        **_common(claims),
-        "mr_enclave": claims.mr_enclave.hex(),
-        "mr_signer": claims.mr_signer.hex(),
-        "isv_prod_id": claims.isv_prod_id,
-        "isv_svn": claims.isv_svn,
-        "config_id": claims.config_id.hex(),
-        "config_svn": claims.config_svn,
-        "attributes": {
-            name.lower(): bit(claims.attributes, index)
-            for name, index in SgxAttributeBit.__members__.items()
-        },
-        "xfrm": claims.xfrm.to_bytes(8, "little").hex(),
-    }
+def _advisory(value: str, path: str) -> None:
+    if _ADVISORY.fullmatch(value) is None:
+        raise bad(path, f"{value[:WORD_MAX]!r} is not written like INTEL-SA-00615")
 
 
-def _common(claims: IntelClaims) -> Values:
-    return {
-        "quote_version": claims.quote_version,
-        "tcb_status": str(claims.tcb_status),
-        "current_tcb_status": str(claims.current_tcb_status),
-        "qe_status": str(claims.qe_status),
-        "advisory_ids": list(claims.advisory_ids),
-        "tcb_date": claims.tcb_date,
-        "tcb_evaluation_data_number": claims.tcb_evaluation_data_number,
-        "collateral_issued": claims.collateral_issued,
-        "collateral_next_update": claims.collateral_next_update,
-        "fmspc": claims.fmspc.hex(),
-        "pce_svn": claims.pce_svn,
-        "ppid": claims.ppid.hex(),
-        "platform_instance_id": (claims.platform_instance_id or b"").hex(),
-        "dynamic_platform": claims.dynamic_platform is not False,
-        "cached_keys": claims.cached_keys is not False,
-        "smt": claims.smt is not False,
-    }
+def _statuses(values: Sequence[str], claims: IntelClaims, path: str) -> Iterator[Finding]:
+    """Intel's word on the platform's security versions: with the TDX module that launched the TD,
+    and with the one that runs now.
+    """
+    if not values:
+        yield empty(path)
+        return
+    for status in dict.fromkeys((claims.tcb_status, claims.current_tcb_status)):
+        if status.value in values:
+            continue
+        code = (
+            PolicyCode.TCB_OUT_OF_DATE if status in _OUT_OF_DATE else PolicyCode.TCB_STATUS_DENIED
+        )
+        yield finding(
+            code,
+            f"TCB status {status.value} (level of {claims.tcb_date}); accepted: {listing(values)}",
+        )
+
+
+def _advisories(values: Sequence[str], claims: IntelClaims, _: str) -> Iterator[Finding]:
+    for name in values:
+        if name in claims.advisory_ids:
+            yield finding(PolicyCode.ADVISORY_DENIED, f"{name} applies to this platform")
+
+
+def _flag(
+    name: str, have: Callable[[IntelClaims], bool | None], content: str, allowed: str, denied: str
+) -> Field[IntelClaims, Switch]:
+    """What the platform was certified with. Certificates of single-package platforms do not say;
+    only ``allow`` accepts what is not known.
+    """
+
+    def what(claims: IntelClaims) -> str:
+        state = "on" if have(claims) else "not stated in the platform's certificate"
+        return f"{name} is {state}"
+
+    return allow_or_deny(
+        name,
+        absent=lambda claims: have(claims) is False,
+        code=PolicyCode.PLATFORM_FLAG_MISSING,
+        what=what,
+        allowed=allowed,
+        denied=denied,
+        content=content,
+    )
+
+
+def intel_fields(noun: str) -> tuple[Field[IntelClaims, Any], ...]:
+    """The fields in the words of one section: ``TDs`` or ``enclaves``."""
+    return (
+        Field(
+            name="tcb_statuses",
+            type="list of words",
+            content="accepted statuses, of platform, TDX module and quoting enclave together:"
+            f" {', '.join(ACCEPTABLE_STATUSES)}. Revoked is refused by the verifier, and no word"
+            " accepts it",
+            required=accepted(f"TCB statuses of {noun}"),
+            check=lambda values, path: each(values, path, _status),
+            pin=lambda claims, _: sorted(
+                {"UpToDate", claims.tcb_status.value, claims.current_tcb_status.value}
+            ),
+            # Intel itself lists what is wrong with platforms that are out of date.
+            baseline=lambda _: list(NOT_OUT_OF_DATE),
+            compare=_statuses,
+        ),
+        Field(
+            name="advisories_denied",
+            type="list of `INTEL-SA-` and five digits",
+            content="refused if one applies, whatever the status. `[]` denies none, and counts as"
+            " left open",
+            required=lambda values: f"No platform may be subject to: {in_full(values)}.",
+            unrestricted=f"No security advisory denies {noun} by itself.",
+            risk="the statuses alone decide which known weaknesses are accepted.",
+            open_value=[],
+            check=lambda values, path: each(values, path, _advisory),
+            pin=lambda _claims, _choices: [],
+            baseline=lambda _: [],
+            compare=_advisories,
+        ),
+        minimum(
+            "tcb_evaluation_data_number_minimum",
+            have=lambda claims: claims.tcb_evaluation_data_number,
+            code=PolicyCode.TCB_EVALUATION_TOO_OLD,
+            what=lambda have, least: (
+                f"collateral of TCB evaluation data number {have}; at least {least}"
+            ),
+            required=f"Collateral about {noun} must have TCB evaluation data number {{}} or more.",
+            content="of TCB info and QE identity. 0 demands nothing, and counts as left open",
+            unrestricted=f"Collateral about {noun} of any TCB evaluation is accepted.",
+            risk="collateral from before a weakness was published calls the platform healthy.",
+        ),
+        minimum(
+            "quote_version_minimum",
+            have=lambda claims: claims.quote_version,
+            code=PolicyCode.REPORT_VERSION_TOO_OLD,
+            what=lambda have, least: f"quote version {have}; at least {least}",
+            required=f"Quotes of {noun} must be of version {{}} or later.",
+            content="3 for SGX; 5 where TDX 1.5 fields such as MRSERVICETD must be there",
+            fix="Let the platform's quoting service issue quotes of that version.",
+        ),
+        one_of(
+            "ppids",
+            entry=hex_entry(16),
+            have=lambda claims: claims.ppid.hex(),
+            code=PolicyCode.INSTANCE_NOT_ALLOWED,
+            what=lambda have, values, _: f"PPID {have} is not among {len(values)} enrolled",
+            fix=lambda have: (
+                f"Run on an enrolled machine, or add {have} to ppids after checking where it"
+                " stands."
+            ),
+            content="platforms, by their certificates' PPID",
+            noun=f"platforms of {noun} (PPID)",
+            unrestricted=f"Any platform of {noun} is accepted.",
+            risk="a genuine platform in an attacker's hands, with an interposer on its bus,"
+            " passes.",
+            pinned="machine",
+        ),
+        _flag(
+            "dynamic_platform",
+            lambda claims: claims.dynamic_platform,
+            "packages may be added without certifying the platform again. Certificates of"
+            " single-package platforms do not say, which only `allow` accepts; likewise below",
+            f"The platform of {noun} may be one that takes further packages.",
+            f"The platform of {noun} must not be one that takes further packages.",
+        ),
+        _flag(
+            "cached_keys",
+            lambda claims: claims.cached_keys,
+            "platform keys are stored with Intel's registration service",
+            f"Keys of the platform of {noun} may be kept by Intel's registration service.",
+            f"Keys of the platform of {noun} must not be kept by Intel's registration service.",
+        ),
+        _flag(
+            "smt",
+            lambda claims: claims.smt,
+            "the platform runs with SMT",
+            f"The platform of {noun} may run with SMT; another thread may share a core.",
+            f"The platform of {noun} must run without SMT.",
+        ),
+        revocation_known(
+            what="the certificates were not checked against CRLs",
+            about=f" for {noun}",
+            risk="a key that Intel has revoked after a leak still passes.",
+            # Late collateral of Intel's still comes with CRLs, which were checked.
+            pin=lambda claims, _: "any" if claims.revocation is Revocation.UNKNOWN else "required",
+        ),
+    )

@@ -5,19 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from regalia.appraisal.policy_doc import Byte, Count, Doc, Unrestricted, Vmpl
-from regalia.appraisal.policy_words import (
-    WORD_MAX,
-    any_number,
-    any_text,
-    bad,
-    each,
-    hex_bytes,
-    word,
-)
-from regalia.core.codec import unhex
-from regalia.tees.snp.names import PRODUCTS, TURIN, PlatformInfoBit
-
-PATH = "platform.snp"
 
 
 class TcbMinimum(Doc, frozen=True, kw_only=True):
@@ -41,8 +28,8 @@ class FirmwareMinimum(Doc, frozen=True, kw_only=True):
 class GuestPolicy(Doc, frozen=True, kw_only=True):
     """Guest POLICY bits. DEBUG and MIGRATE_MA have no words here: they are always refused."""
 
-    abi_minor_min: Byte
     abi_major_min: Byte
+    abi_minor_min: Byte
     smt: Literal["allow", "deny"]
     single_socket: Literal["required", "any"]
     cxl: Literal["allow", "deny"]
@@ -89,49 +76,3 @@ class Snp(Doc, frozen=True, kw_only=True):
     csp_ids: list[str] | Unrestricted  # for VLEK
     chip_ids: list[str] | Unrestricted  # 64 bytes each
     revocation: Literal["required", "any"]
-
-
-def check_snp(snp: Snp, path: str = PATH) -> None:
-    """Raise ParseError MALFORMED at the first rule that the section breaks."""
-    each(snp.products, f"{path}.products", _product)
-    each(snp.measurements, f"{path}.measurements", hex_bytes(48))
-    each(snp.host_data, f"{path}.host_data", hex_bytes(32))
-    each(snp.id_blocks, f"{path}.id_blocks", _id_block)
-    each(snp.vmpl, f"{path}.vmpl", any_number)
-    each(snp.platform_info_required, f"{path}.platform_info_required", _platform_bit)
-    if snp.tcb_minimum != "any":
-        each(tuple(snp.tcb_minimum), f"{path}.tcb_minimum", _product)
-        for product, low in snp.tcb_minimum.items():
-            _components(low, product, f"{path}.tcb_minimum.{product}")
-    each(snp.signing_keys, f"{path}.signing_keys", any_text)
-    each(snp.csp_ids, f"{path}.csp_ids", word)
-    each(snp.chip_ids, f"{path}.chip_ids", _chip_id)
-
-
-def _product(value: str, path: str) -> None:
-    if value not in PRODUCTS:
-        raise bad(path, f"{value[:WORD_MAX]!r} is no product; known are {', '.join(PRODUCTS)}")
-
-
-def _components(low: TcbMinimum, product: str, path: str) -> None:
-    if low.fmc and product != TURIN:
-        raise bad(f"{path}.fmc", f"{product} has no FMC: a minimum above 0 is met by nothing")
-
-
-def _id_block(block: IdBlock, path: str) -> None:
-    hex_bytes(48)(block.id_key, f"{path}.id_key")
-    for name, size in (("author_key", 48), ("family_id", 16), ("image_id", 16)):
-        value = getattr(block, name)
-        if value != "any":
-            hex_bytes(size)(value, f"{path}.{name}")
-
-
-def _platform_bit(value: str, path: str) -> None:
-    if value not in PlatformInfoBit.__members__:
-        known = ", ".join(PlatformInfoBit.__members__)
-        raise bad(path, f"{value[:WORD_MAX]!r} is no PLATFORM_INFO bit; known are {known}")
-
-
-def _chip_id(value: str, path: str) -> None:
-    if not any(unhex(value, what=f"policy, {path}", size=64)):
-        raise bad(path, "all zero is what every VLEK-signed report says, so it names no chip")

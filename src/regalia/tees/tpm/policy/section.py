@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from regalia.appraisal.policy_doc import Doc, Unrestricted
-from regalia.appraisal.policy_words import any_text, each, hex_bytes, word
-from regalia.tees.boot.policy.section import Boot, Pcrs, check_boot, check_pcrs
-
-PATH = "platform.tpm"
-FIRMWARE_SIZE = 8  # bytes of firmwareVersion
+from regalia.tees.boot.policy.section import Boot, Pcrs
 
 
 class Tpm(Doc, frozen=True, kw_only=True):
@@ -26,16 +22,3 @@ class Tpm(Doc, frozen=True, kw_only=True):
     boot: Boot
     same_boot: Literal["required", "any"]  # not rebooted since the AK was enrolled
     revocation: Literal["required", "any"]
-
-
-def check_tpm(tpm: Tpm) -> None:
-    """Raise ParseError MALFORMED at the first rule that the section breaks."""
-    each(tpm.bindings, f"{PATH}.bindings", any_text)
-    each(tpm.eks, f"{PATH}.eks", hex_bytes(32))
-    each(tpm.manufacturers, f"{PATH}.manufacturers", word)
-    if tpm.firmware_minimum != "any":
-        for maker, version in tpm.firmware_minimum.items():
-            word(maker, f"{PATH}.firmware_minimum")
-            hex_bytes(FIRMWARE_SIZE)(version, f"{PATH}.firmware_minimum.{maker}")
-    check_pcrs(tpm.pcrs, f"{PATH}.pcrs")
-    check_boot(tpm.boot, f"{PATH}.boot")

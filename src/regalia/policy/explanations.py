@@ -1,19 +1,14 @@
-"""One sentence for every field of a policy, closed and open. A test compares with the document."""
+"""One explanation for every field of a policy. A test compares with the document."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.explanation import Sentence, accepted
+from regalia.appraisal.explanation import Explanation, accepted
 from regalia.appraisal.finding import in_full
-from regalia.tees.azure.policy import words as sentences_azure
-from regalia.tees.intel.policy import words as sentences_intel
-from regalia.tees.nitro.policy import words as sentences_nitro
-from regalia.tees.nvidia.policy.section import PATH as DEVICES_PATH
-from regalia.tees.nvidia.policy.words import device_set
-from regalia.tees.snp.policy import words as sentences_snp
-from regalia.tees.tpm.policy import words as sentences_tpm
+from regalia.policy.device_set import device_set_words
+from regalia.policy.registry import DEVICES_PATH, POLICY_PLUGINS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,70 +49,71 @@ def _conditions(values: list[str]) -> str:
 
 
 # For fields of the entries of lists, by path with ``[]`` for any index.
-ENTRY_SENTENCES: Mapping[str, Sentence] = MappingProxyType(
-    {each.path: each for each in (*sentences_snp.ENTRY_SENTENCES, *sentences_azure.ENTRY_SENTENCES)}
+ENTRY_EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
+    {
+        each.path: each
+        for plugin in POLICY_PLUGINS
+        for field in plugin.fields
+        for each in field.entry_explanations(plugin.path)
+    }
 )
 
-SENTENCES: tuple[Sentence, ...] = (
-    Sentence("format", "The document's format is {}.".format),
-    Sentence("name", "The policy is called {}.".format),
-    Sentence("version", "It is version {}; a broker never goes back to an older one.".format),
-    Sentence("model.id", "It is about {}.".format),
-    Sentence("model.version_minimum", "The model's version must be at least {}.".format),
-    Sentence(
+EXPLANATIONS: tuple[Explanation, ...] = (
+    Explanation("format", "The document's format is {}.".format),
+    Explanation("name", "The policy is called {}.".format),
+    Explanation("version", "It is version {}; a broker never goes back to an older one.".format),
+    Explanation("model.id", "It is about {}.".format),
+    Explanation("model.version_minimum", "The model's version must be at least {}.".format),
+    Explanation(
         "platform.hardware",
         _hardware,
         "Only SIMULATED evidence is accepted.",
         "anybody with the throw-away root's key can forge it, and the host can read the weights.",
     ),
-    *sentences_snp.SENTENCES,
-    *sentences_nitro.SENTENCES,
-    *sentences_azure.SENTENCES,
-    *sentences_intel.SENTENCES,
-    *sentences_tpm.SENTENCES,
-    Sentence(DEVICES_PATH, device_set),
-    Sentence("platform.dangerous_collateral_grace_days", _grace),
-    Sentence("freshness.challenge_max_age_s", "The challenge must be at most {} s old.".format),
-    Sentence(
+    *(each for plugin in POLICY_PLUGINS for each in plugin.explanations(plugin.path)),
+    Explanation(DEVICES_PATH, device_set_words),
+    Explanation("platform.dangerous_collateral_grace_days", _grace),
+    Explanation("freshness.challenge_max_age_s", "The challenge must be at most {} s old.".format),
+    Explanation(
         "placement.regions",
         accepted("regions"),
         "Any region is accepted.",
         "the model may run in any country.",
     ),
-    Sentence(
+    Explanation(
         "placement.sites",
         accepted("sites"),
         "Any site is accepted.",
         "the model may run in a building that nobody has looked at.",
     ),
-    Sentence(
+    Explanation(
         "placement.tiers",
         accepted("tiers"),
         "Any tier is accepted.",
         "the model may run with any provider in the chain.",
     ),
-    Sentence(
+    Explanation(
         "runtime.owner_key",
         "The runtime must trust exactly this owner: {}.".format,
         "The runtime may trust any owner's key.",
         "a runtime set up for another owner's policies and models passes.",
     ),
-    Sentence(
+    Explanation(
         "runtime.log_key",
         "The runtime must trust exactly this transparency log: {}.".format,
         "The runtime may trust any transparency log.",
         "releases may be logged where you do not look.",
     ),
-    Sentence(
+    Explanation(
         "runtime.egress",
         _egress,
         "The workload's configuration may list any outbound address.",
         "every address is a way out for weights and prompts.",
     ),
-    Sentence("holders_max", "At most {} runtimes hold the key at the same time.".format),
-    Sentence("lease_s", "A lease lasts {} s; then the runtime attests again or wipes.".format),
-    Sentence("custody", accepted("custody of the model key during a release")),
-    Sentence("approvals.threshold", _threshold),
-    Sentence("approvals.approvers", _approvers),
-    Sentence("conditions", _conditions),
+    Explanation("holders_max", "At most {} runtimes hold the key at the same time.".format),
+    Explanation("lease_s", "A lease lasts {} s; then the runtime attests again or wipes.".format),
+    Explanation("custody", accepted("custody of the model key during a release")),
+    Explanation("approvals.threshold", _threshold),
+    Explanation("approvals.approvers", _approvers),
+    Explanation("conditions", _conditions),
 )

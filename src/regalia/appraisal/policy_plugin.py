@@ -1,0 +1,255 @@
+"""What the policy half of a TEE or of a kind of device gives to ``regalia.policy``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from regalia.appraisal.policy_doc import Doc
+from regalia.appraisal.policy_field import PinChoices, assemble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from regalia.appraisal.condition_types import Reading
+    from regalia.appraisal.explanation import Explanation
+    from regalia.appraisal.finding import Finding
+    from regalia.appraisal.policy_field import BaselineWords, Field
+    from regalia.wire.evidence import DeviceKind, Tee
+
+# Members of an entry of the device set that say which devices it is about.
+IDENTIFYING = ("kind", "count", "models")
+
+S = TypeVar("S", bound=Doc)  # the section's struct
+C = TypeVar("C")  # claims
+P = TypeVar("P", bound=Doc)
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInput(Generic[S, C]):
+    """What every rule looks at.
+
+    Attributes:
+        section: what the policy demands.
+        claims: from a verifier.
+        path: where the section stands in the policy.
+    """
+
+    section: S
+    claims: C
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[S, C]):
+    """A comparison that is more than one claim against one field.
+
+    Attributes:
+        judges: names of the fields that it holds the claims against.
+        find: everything that is wrong.
+    """
+
+    judges: tuple[str, ...]
+    find: Callable[[RuleInput[S, C]], Iterator[Finding]]
+
+
+def judges(
+    *names: str,
+) -> Callable[[Callable[[RuleInput[S, C]], Iterator[Finding]]], Rule[S, C]]:
+    """Make a rule of a function, and say which fields it judges."""
+    return lambda find: Rule(names, find)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section(Generic[S, C]):
+    """A struct of a policy, its fields, and the rules in the order of evaluation.
+
+    Attributes:
+        section: the struct.
+        fields: one for every member of the struct, in its order; those of a nested struct each by
+            itself.
+        order: every field's comparison by the field's name, and the rules of the TEE's own.
+        cross_check: raises ParseError MALFORMED where fields do not fit together.
+
+    Raises:
+        TypeError: ``order`` names what is no field, or a field that compares nothing.
+    """
+
+    section: type[S]
+    fields: tuple[Field[C, Any], ...]
+    order: tuple[str | Rule[S, C], ...]
+    cross_check: Callable[[S, str], None] = lambda _section, _path: None
+    compiled: tuple[Rule[S, C], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        by_name = {each.name: each for each in self.fields}
+        compiled = tuple(
+            _comparison(by_name.get(each), each) if isinstance(each, str) else each
+            for each in self.order
+        )
+        object.__setattr__(self, "compiled", compiled)
+
+    def rules(self, given: RuleInput[S, C]) -> Iterator[Finding]:
+        """All findings about the claims, in the order of evaluation."""
+        for rule in self.compiled:
+            yield from rule.find(given)
+
+    def check(self, section: S, path: str) -> None:
+        """Raise ParseError MALFORMED at the first field that is not well-formed."""
+        for each in self.fields:
+            each.check(each.value(section), f"{path}.{each.name}")
+        self.cross_check(section, path)
+
+    def pin(self, claims: C, choices: PinChoices) -> S:
+        """The section that these claims meet."""
+        return assemble(
+            self.section, {each.name: each.pin(claims, choices) for each in self.fields}
+        )
+
+    def baseline(self, words: BaselineWords) -> S:
+        """The section of the built-in policy ``baseline``."""
+        return assemble(self.section, {each.name: each.baseline(words) for each in self.fields})
+
+    def explanations(self, path: str) -> tuple[Explanation, ...]:
+        """One for every field of the section that stands at ``path``."""
+        return tuple(each.explanation(path) for each in self.fields)
+
+
+def _comparison(found: Field[C, Any] | None, name: str) -> Rule[S, C]:
+    compare = None if found is None else found.compare
+    if found is None or compare is None:
+        raise TypeError(f"{name} is no field that compares a claim by itself")
+
+    def find(given: RuleInput[S, C]) -> Iterator[Finding]:
+        return compare(found.value(given.section), given.claims, f"{given.path}.{name}")
+
+    return Rule((name,), find)
+
+
+def rules_within(
+    name: str, part: Section[P, D], section: Callable[[S], P], claims: Callable[[C], D]
+) -> Rule[S, C]:
+    """The rules of a part of a section, as one rule of the whole.
+
+    Args:
+        name: of the part in the section.
+        part: its fields and rules.
+        section: from the whole section to the part.
+        claims: from the section's claims to those that the part is about.
+    """
+
+    def find(given: RuleInput[S, C]) -> Iterator[Finding]:
+        path = f"{given.path}.{name}"
+        return part.rules(RuleInput(section(given.section), claims(given.claims), path))
+
+    judged = (each for rule in part.compiled for each in rule.judges)
+    return Rule(tuple(f"{name}.{each}" for each in judged), find)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyPlugin(Section[S, C]):
+    """The policy half of a TEE.
+
+    Attributes:
+        tee: whose.
+        name: of the section in ``platform``.
+        claims: what the TEE's verifier gives.
+        conditions: members of ``claims`` that conditions may speak of.
+        left_out: claims that conditions do not see, each with the reason.
+        machines: the field that lists accepted machines.
+        revocation: the field that says whether revocation must be known.
+        weakened: whether the vendor itself lists weaknesses of an otherwise genuine platform.
+        isolated: whether the TEE keeps the host out of the workload's memory.
+    """
+
+    tee: Tee
+    name: str
+    claims: type[C]
+    conditions: dict[str, Reading[C]]
+    left_out: Mapping[str, str]
+    machines: str
+    revocation: str = "revocation"
+    weakened: Callable[[C], bool] = lambda _claims: False
+    isolated: bool = True
+
+    @property
+    def path(self) -> str:
+        """Where the section stands in a policy."""
+        return f"platform.{self.name}"
+
+    def needs_revocation(self, section: S) -> bool:
+        """Whether it must be known that no certificate is revoked."""
+        return bool(attrgetter(self.revocation)(section) != "any")
+
+    def lists_machines(self, section: S) -> bool:
+        """Whether only listed machines are accepted."""
+        return bool(attrgetter(self.machines)(section) != "any")
+
+
+class DeviceEntry(Protocol):
+    """What every entry of the device set says, whoever makes the devices."""
+
+    @property
+    def kind(self) -> str:
+        """Of the devices."""
+
+    @property
+    def count(self) -> int:
+        """Exactly so many."""
+
+    @property
+    def models(self) -> list[str]:
+        """By which the entry lists its devices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePolicyPlugin(Section[S, C]):
+    """The policy half of a kind of device: the section is one entry of ``platform.devices``.
+
+    Every entry has ``kind``, ``count`` and ``models``, which say which devices it is about; the
+    set as a whole is judged by ``regalia.policy.device_set``. The explanations go on after the
+    words "Device entry 0".
+
+    Attributes:
+        kinds: whose.
+        claims: what the devices' verifier gives.
+        model: the model by which entries list the device.
+        conditions: lists in ``claims.devices``, each from one text of every device.
+        left_out: claims that conditions do not see, each with the reason.
+    """
+
+    kinds: tuple[DeviceKind, ...]
+    claims: type[C]
+    model: Callable[[C], str]
+    conditions: dict[str, Reading[C]]
+    left_out: Mapping[str, str]
+
+    def pin_entry(self, devices: Sequence[C], choices: PinChoices) -> S:
+        """The entry that all of these devices meet. They are of one kind and model."""
+        values = {
+            each.name: _accepting_all([each.pin(device, choices) for device in devices])
+            for each in self.fields
+        }
+        return assemble(self.section, values | {"count": len(devices)})
+
+    def baseline_entry(self, devices: Sequence[C], words: BaselineWords) -> S:
+        """The entry of the baseline for these devices, which are of one kind and model."""
+        nobody = PinChoices(machine=False, config=False)
+        values = {
+            each.name: (
+                each.pin(devices[0], nobody) if each.name in IDENTIFYING else each.baseline(words)
+            )
+            for each in self.fields
+        }
+        return assemble(self.section, values | {"count": len(devices)})
+
+
+def _accepting_all(values: Sequence[Any]) -> object:
+    """A field's value that accepts what each of the values accepts; they are of one field."""
+    if any(value == "any" for value in values):
+        return "any"
+    if isinstance(values[0], list):
+        return sorted({entry for value in values for entry in value})
+    return values[0]

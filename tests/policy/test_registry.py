@@ -1,0 +1,240 @@
+"""Every TEE and every device has a whole policy half, and each hole of one is found."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from regalia.appraisal.condition_types import because, derived
+from regalia.appraisal.policy_field import BaselineWords, PinChoices
+from regalia.appraisal.policy_plugin import Rule, RuleInput
+from regalia.policy.baseline import baseline
+from regalia.policy.condition_fields import RELEASE_FIELDS
+from regalia.policy.documents import Platform, parse_platform
+from regalia.policy.registry import (
+    DEVICE_PLUGINS,
+    POLICY_PLUGINS,
+    device_plugin_for,
+    plugin_for,
+    plugin_of,
+)
+from regalia.tees.boot.policy.plugin import BOOT
+from regalia.tees.nvidia.policy.plugin import NVIDIA
+from regalia.tees.snp.policy.plugin import SNP
+from regalia.wire.evidence import DeviceKind, Tee
+from regalia_testing.policy_holes import device_holes, plugin_holes, section_holes
+from regalia_testing.policy_scene import Scene
+from regalia_testing.tees.azure.policy import azure_snp_scene, azure_tdx_scene
+from regalia_testing.tees.intel.policy import sgx_scene, tdx_scene
+from regalia_testing.tees.nitro.policy import nitro_scene
+from regalia_testing.tees.tpm.policy import tpm_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from regalia.appraisal.condition_types import Fields, Kind
+
+ROOT = Path(__file__).parents[2]
+SCENES: Mapping[Tee, Callable[[], Scene]] = {
+    Tee.SEV_SNP: Scene,
+    Tee.TDX: tdx_scene,
+    Tee.SGX: sgx_scene,
+    Tee.TPM: lambda: tpm_scene(Scene()),
+    Tee.NITRO: nitro_scene,
+    Tee.AZURE_SNP: azure_snp_scene,
+    Tee.AZURE_TDX: azure_tdx_scene,
+}
+WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), grace_days=0)
+
+
+@pytest.mark.parametrize("tee", Tee)
+def test_every_tee_has_a_whole_policy_half(tee: Tee) -> None:
+    plugin = plugin_for(tee)
+    assert list(plugin_holes(plugin, Platform)) == []
+    claims = SCENES[tee]().claims
+    assert plugin_of(claims) is plugin
+    for machine in (True, False):
+        pinned = plugin.pin(claims, PinChoices(machine=machine, config=machine))
+        section = Platform(hardware="genuine", devices=[], **{plugin.name: pinned})
+        assert parse_platform(section.encode()) == section
+        assert list(plugin.rules(RuleInput(pinned, claims, plugin.path))) == []
+    for each in plugin.explanations(plugin.path):
+        assert each.path.startswith(f"{plugin.path}.")
+
+
+@pytest.mark.parametrize("kind", DeviceKind)
+def test_every_device_has_a_whole_policy_half(kind: DeviceKind) -> None:
+    assert list(device_holes(device_plugin_for(kind))) == []
+
+
+def test_the_shared_part_is_whole() -> None:
+    assert list(section_holes(BOOT)) == []
+
+
+def test_platform_and_registry_name_the_same() -> None:
+    optional = [each.name for each in msgspec.structs.fields(Platform) if each.default is None]
+    assert sorted(optional) == sorted(plugin.name for plugin in POLICY_PLUGINS)
+    tees = [plugin.tee for plugin in POLICY_PLUGINS]
+    assert sorted(tees) == sorted(Tee)
+    kinds = [kind for plugin in DEVICE_PLUGINS for kind in plugin.kinds]
+    assert sorted(kinds) == sorted(DeviceKind)
+
+
+def test_the_baseline_has_every_section_and_is_well_formed() -> None:
+    platform = baseline(WORDS)
+    assert parse_platform(platform.encode()) == platform
+    assert [plugin.name for plugin in POLICY_PLUGINS if not getattr(platform, plugin.name)] == []
+
+
+@dataclass(frozen=True)
+class _Strange:
+    tee: str = "strange"
+    kind: str = "strange"
+
+
+@pytest.mark.parametrize("find", [plugin_for, device_plugin_for])
+def test_what_has_no_plugin_fails_loudly(find: Callable[[Any], object]) -> None:
+    with pytest.raises(LookupError, match="strange"):
+        find("strange")
+
+
+def test_claims_of_another_class_fail_loudly() -> None:
+    strange: Any = _Strange(tee=Tee.SEV_SNP)
+    with pytest.raises(TypeError, match="_Strange"):
+        plugin_of(strange)
+
+
+def _field(name: str, **changes: Any) -> tuple[Any, ...]:  # noqa: ANN401 - any attribute
+    """SNP's fields with one of them changed."""
+    return tuple(replace(field, **changes) if field.name == name else field for field in SNP.fields)
+
+
+NO_FINDING: Rule[Any, Any] = Rule(("no_such_field",), lambda _: iter(()))
+HOLES: Mapping[str, tuple[Callable[[], Any], str]] = {
+    "no_member": (lambda: replace(SNP, name="snap"), "no optional member snap"),
+    "no_field": (lambda: replace(SNP, fields=SNP.fields[1:]), "the struct has"),
+    "order_of_fields": (lambda: replace(SNP, fields=SNP.fields[::-1]), "the struct has"),
+    "no_words_for_any": (
+        lambda: replace(SNP, fields=_field("chip_ids", unrestricted="")),
+        "chip_ids may be left open",
+    ),
+    "no_risk": (lambda: replace(SNP, fields=_field("chip_ids", risk="")), "chip_ids may be left"),
+    "words_for_nothing": (
+        lambda: replace(SNP, fields=_field("vmpl", unrestricted="Any.", risk="much.")),
+        "vmpl cannot be left open",
+    ),
+    "no_row": (lambda: replace(SNP, fields=_field("vmpl", content="")), "vmpl has no content"),
+    "no_entry_words": (
+        lambda: replace(SNP, fields=_field("id_blocks", entries=())),
+        "entries of id_blocks may leave open ['author_key', 'family_id', 'image_id']",
+    ),
+    "no_rule": (
+        lambda: replace(SNP, order=tuple(each for each in SNP.order if each != "vmpl")),
+        "no rule judges vmpl",
+    ),
+    "rule_of_nothing": (
+        lambda: replace(SNP, order=(*SNP.order, NO_FINDING)),
+        "a rule judges no_such_field",
+    ),
+    "no_machines": (lambda: replace(SNP, machines="chips"), "chips is no field"),
+    "no_revocation": (lambda: replace(SNP, revocation="crl"), "crl is no field"),
+    "unseen_claim": (
+        lambda: replace(SNP, conditions={k: v for k, v in SNP.conditions.items() if k != "vmpl"}),
+        "conditions do not see the claim vmpl",
+    ),
+    "no_reason": (
+        lambda: replace(SNP, left_out={**SNP.left_out, "report_id": ""}),
+        "conditions do not see the claim report_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_each_hole_of_a_tee_is_found(name: str) -> None:
+    make, words = HOLES[name]
+    found = list(plugin_holes(make(), Platform))
+    assert found, name
+    assert words in found[0]
+
+
+def test_each_hole_of_a_device_is_found() -> None:
+    for plugin, words in (
+        (replace(NVIDIA, kinds=()), "of no kind"),
+        (replace(NVIDIA, order=NVIDIA.order[:-1]), "no rule judges revocation"),
+        (replace(NVIDIA, conditions={}), "do not see the claim model"),
+        (replace(NVIDIA, fields=NVIDIA.fields[:-1], order=NVIDIA.order[:-1]), "the struct has"),
+    ):
+        assert words in "\n".join(device_holes(plugin))
+
+
+@pytest.mark.parametrize("name", ["no_such_field", "guest_policy.abi_major_min"])
+def test_an_order_that_names_no_comparison_is_no_section(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        replace(SNP, order=(*SNP.order, name))
+
+
+def test_a_struct_without_a_value_for_a_member_is_not_built() -> None:
+    with pytest.raises(TypeError, match="chip_ids"):
+        replace(
+            SNP, fields=tuple(field for field in SNP.fields if field.name != "chip_ids"), order=()
+        ).baseline(WORDS)
+
+
+@dataclass(frozen=True)
+class _Claims:
+    number: int
+    secret: bytes
+    strange: complex
+
+
+def test_a_claim_that_conditions_cannot_read_is_no_claim_that_is_left_out() -> None:
+    with pytest.raises(TypeError, match="strange"):
+        derived(_Claims)
+    left_out = because("nobody knows what it means", "strange")
+    assert list(derived(_Claims, left_out=left_out)) == ["number", "secret"]
+    with pytest.raises(TypeError, match="stranger"):
+        derived(_Claims, left_out=left_out | because("it is none", "stranger"))
+
+
+def _listed(fields: Kind | Fields, path: str = "") -> Iterator[str]:
+    if isinstance(fields, Mapping):
+        for name, inner in fields.items():
+            yield from _listed(inner, f"{path}.{name}" if path else name)
+    else:
+        yield f"{path} {fields}"
+
+
+def test_conditions_speak_of_the_same_fields_as_ever() -> None:
+    """Signed policies use these names and types; a change here is a change of the format."""
+    wanted = Path(__file__).with_name("condition-fields.txt").read_text(encoding="utf-8")
+    assert sorted(_listed(RELEASE_FIELDS)) == wanted.splitlines()
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "make_policy_table", ROOT / "scripts" / "make_policy_table.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_every_table_as_the_fields_have_it() -> None:
+    script = _script()
+    text = script.PAGE.read_text(encoding="utf-8")
+    assert script.page(text) == text, "run: python scripts/make_policy_table.py"
+    assert sorted(script.named(text)) == sorted(script.tables())
+    shown = {row[0] for rows in script.tables().values() for row in rows}
+    for plugin in POLICY_PLUGINS:
+        for field in plugin.fields:
+            name = field.name.removeprefix("paravisor.").removeprefix("vm.").removeprefix("boot.")
+            assert name in shown, field.name
