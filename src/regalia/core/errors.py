@@ -1,4 +1,4 @@
-"""The error tree and its stable codes.
+"""The exceptions of Regalia, and their stable reason codes.
 
     RegaliaError
     ├── UsageError          2   the command line or the configuration is not usable
@@ -11,8 +11,9 @@
     ├── LocalError          9   the local file system or the machine refuses
     └── LogError           10   the transparency log cannot be written or does not verify
 
-The number is the exit status of every command that ends with that error; 1 is kept for a bug
-in Regalia, 130 for an interrupted run. A ``Code`` is stable: documented once, never reused.
+The number is the exit status of a command that ends with that error. Status 1 is reserved for a
+bug in Regalia, and 130 for an interrupted run. A ``Code`` is stable: it keeps its meaning, and its
+name is never reused.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ class RegaliaError(Exception):
         self.what = what
 
     def explain(self) -> str:
-        """What happened, why it matters, what to do: three lines for a person."""
+        """Explain to a person what happened, why it matters and what to do, in three lines."""
         return f"{self.what}\nWhy it matters: {self.code.why}\nWhat to do: {self.code.fix}"
 
     def as_dict(self) -> dict[str, str]:
-        """The same for a program."""
+        """The same facts for a program."""
         return {
             "code": self.code.name,
             "what": self.what,
@@ -106,7 +107,7 @@ class PolicyDenied(RegaliaError):  # noqa: N818 - the field says "denied", not "
         self.reasons = tuple(reasons) or ((code, what),)
 
     def explain(self) -> str:
-        """All reasons, not only the first: an operator fixes them in one go."""
+        """List all reasons, so that an operator can fix them together."""
         parts = [self.what]
         parts += [
             f"- {code.name}: {what}\n  {code.why}\n  {code.fix}" for code, what in self.reasons

@@ -1,1 +1,1 @@
-"""Firmware, kernel and enclave images as bytes, untrusted."""
+"""Parsers of firmware, kernel and enclave images, which are untrusted."""
