@@ -125,8 +125,8 @@ class SealedGateway:
         emit(Event.REQUEST_REFUSED, code=code)
 
     async def _open(self, scope: Scope, receive: Receive) -> _Opened:
-        # Opening decrypts each chunk as it arrives, and the whole request is authenticated only by
-        # its final chunk: nothing may act on ``events`` before ``exchange.finish`` has returned.
+        # Chunks are decrypted as they arrive, but only the final one shows that the request is
+        # complete: nothing may act on ``events`` before ``exchange.finish`` has returned.
         headers = dict(scope["headers"])
         if not self._serving():
             raise _RefusedError(503, RequestCode.NOT_SERVING, "the runtime has no model")
