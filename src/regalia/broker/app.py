@@ -1,4 +1,4 @@
-"""HTTP around the broker: limits first, then one thread for each request, then clean answers.
+"""The broker's HTTP interface: bounds requests, runs them in threads, and renders refusals.
 
 POST /v1/challenge   POST /v1/release
 GET /checkpoint      GET /tile/...       (C2SP tlog-tiles)
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 _JSON = "application/json"
 _NO_STORE = {"cache-control": "no-store"}
-# Entries are never changed, so a partial tile is as final as a full one.
+# Log entries never change, so a partial tile can be cached as long as a full one.
 _FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
 
 BAD_REQUEST = 400
@@ -74,12 +74,13 @@ _STATUS = {
     BrokerCode.LEASE_UNKNOWN: CONFLICT,
 }
 
-# Of what ends in 503, the broker's own limits; everything else happened behind it.
+# Of the errors with status 503, those whose explanation is sent to the client. They report the
+# broker's limits; all others describe its internals.
 _SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY, BrokerCode.CHALLENGES_EXHAUSTED})
 
 
 def status_of(error: RegaliaError) -> int:
-    """HTTP status of a refusal. docs/spec/release-exchange.md, "Statuses"."""
+    """HTTP status of a refusal. Spec: docs/spec/release-exchange.md, "Statuses"."""
     if isinstance(error, PolicyDenied):
         return CONFLICT if _STATUS.get(error.code) == CONFLICT else FORBIDDEN
     if error.code in _STATUS:
@@ -92,12 +93,12 @@ def status_of(error: RegaliaError) -> int:
 
 
 def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starlette:
-    """The ASGI application.
+    """Build the ASGI application.
 
     Args:
-        broker: decides.
-        metrics: counts.
-        limits: of requests, in bytes and numbers.
+        broker: decides about releases.
+        metrics: counters to increment, and to render at ``/metrics``.
+        limits: bounds on concurrent and waiting requests, and on the time that a body may take.
     """
     edge = _Edge(broker, metrics, limits, _Gate(limits))
     return Starlette(
@@ -118,8 +119,9 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
 
 
 class _Gate:
-    """Bounds what is in progress: first the requests, bodies still coming in included, then the
-    threads that work on them.
+    """Bounds the requests in progress, and the threads that work on them.
+
+    A request counts from before its body is read, so slow senders cannot pile up unnoticed.
     """
 
     def __init__(self, limits: LimitsSection) -> None:
@@ -138,13 +140,13 @@ class _Gate:
         self._inside -= 1
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Run what blocks in a thread. A client that hangs up does not stop it."""
+        """Run a blocking call in a thread. It is completed even if the client disconnects."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """Handlers. What blocks runs in threads; what is refused is raised, and rendered below."""
+    """Route handlers. Blocking calls run in threads; the exception handlers render refusals."""
 
     broker: Broker
     metrics: Metrics
@@ -181,7 +183,9 @@ class _Edge:
     async def _post(
         self, request: Request, limit: int, handle: Callable[[bytes], object]
     ) -> Response:
-        path: str = request.scope["path"]  # the route's own: request.url repeats the Host field
+        # From the scope, because request.url contains the Host field, which is untrusted and
+        # would become a metric label.
+        path: str = request.scope["path"]
         try:
             with self.gate:
                 body = await self._body(request, limit)
@@ -193,7 +197,9 @@ class _Edge:
         return Response(canonical_json(answer), media_type=_JSON, headers=_NO_STORE)
 
     async def _body(self, request: Request, limit: int) -> bytes:
-        """The whole body, or a refusal before more than ``limit`` bytes were kept."""
+        """Read the whole body, or raise before more than ``limit`` bytes are buffered."""
+        # An honest Content-Length allows refusal before reading; the loop below does not rely on
+        # it. The slice bounds the cost of int() on an untrusted string.
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
             raise _too_large(limit)
@@ -234,20 +240,21 @@ async def _refuse(_: Request, exc: Exception) -> Response:
         return _answer(exc, status)
     emit(ServiceEvent.RELEASE_FAILED, code=exc.code.name, what=exc.what)
     if exc.code not in _SAID_OUTSIDE:
-        # Paths, key names and database addresses are the operator's, not the network's.
+        # The explanation may contain paths, key names and database addresses, which must not be
+        # disclosed to the network.
         exc = UnavailableError(exc.code, "the broker has failed; its own log says how")
     return _answer(exc, status)
 
 
 async def _refuse_http(_: Request, exc: Exception) -> Response:
-    """Starlette's own 404 and 405, in our form."""
+    """Render Starlette's own 404 and 405 in the form of our refusals."""
     status = exc.status_code if isinstance(exc, HTTPException) else MISSING
     code = BrokerCode.NOT_FOUND if status == MISSING else BrokerCode.METHOD_NOT_ALLOWED
     return _answer(UsageError(code, "no such address or method"), status)
 
 
 async def _refuse_bug(_: Request, exc: Exception) -> Response:
-    """A bug: where it happened goes to the log, its text (which may hold anything) does not."""
+    """Render a bug. The log gets its place and type, but not its text, which may hold secrets."""
     trace = exc.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

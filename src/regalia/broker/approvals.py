@@ -1,4 +1,4 @@
-"""Approvals: who has signed that this policy may release this model, and until when."""
+"""Verifies approvals: signed statements that a policy may release a model until a certain time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class VerifiedApproval:
     """One approver's signature, verified by ``verify_approvals``."""
 
-    approver: str  # fingerprint
+    approver: str  # fingerprint of the approver's key
     not_after: datetime
 
 
@@ -33,18 +33,22 @@ def verify_approvals(
     policy_id: PolicyId,
     model_id: ModelId,
 ) -> tuple[VerifiedApproval, ...]:
-    """Verify signed statements.
+    """Verify signed approvals.
 
     Args:
-        files: DSSE envelopes by the name that messages give them; untrusted.
+        files: DSSE envelopes, untrusted, by the name to use in error messages.
         approvers: keys whose signatures count.
         policy_id: the policy that must have been approved.
         model_id: the model that must have been approved.
 
+    Returns:
+        One item for each valid signature of an approver.
+
     Raises:
-        ParseError: a statement is malformed.
-        IntegrityError: unsigned, signed by others only, or APPROVAL_INVALID. A statement that
-            does not count is refused rather than ignored: somebody meant it to count.
+        ParseError: an approval is malformed.
+        IntegrityError: an approval has no signature of an approver, or APPROVAL_INVALID. An
+            invalid approval is an error and not ignored, because the operator configured it and
+            expects it to count.
     """
     found: list[VerifiedApproval] = []
     for name, data in files.items():
@@ -59,16 +63,17 @@ def verify_approvals(
             )
         trusted = {str(key.fingerprint) for key in approvers}
         until = parse_rfc3339(approval.not_after)
-        # Each signature of a trusted key on the envelope was verified above.
+        # ``verify`` has checked every signature by one of these keys, not just the threshold of
+        # one.
         found += [VerifiedApproval(k, until) for k, _ in envelope.signatures if k in trusted]
     return tuple(found)
 
 
 def current_approvers(approvals: tuple[VerifiedApproval, ...], now: datetime) -> frozenset[str]:
-    """Fingerprints of those whose approval is in force; one person counts once.
+    """Fingerprints of the approvers whose approval is in force. An approver counts only once.
 
     Args:
-        approvals: verified when they were loaded.
-        now: the moment of the release, aware.
+        approvals: verified when the configuration was loaded.
+        now: time of the release, timezone-aware.
     """
     return frozenset(item.approver for item in approvals if now <= item.not_after)

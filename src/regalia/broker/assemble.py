@@ -1,4 +1,4 @@
-"""From a configuration to a broker that is ready to serve. All files are read here, once."""
+"""Assembles a broker from its configuration. Every configured file is read here, once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _CERTIFICATE_LIMIT = 64 * 1024  # bytes of DER or PEM
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Everything that a configuration names but its databases, verified."""
+    """Everything that a configuration names except its databases, read and verified."""
 
     signer: SigningKey
     log_key: str
@@ -68,7 +68,7 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class ReadyBroker:
-    """A broker, and what its operator must be told."""
+    """A broker that can serve, and the warnings that its operator must see."""
 
     broker: Broker
     metrics: Metrics
@@ -76,7 +76,7 @@ class ReadyBroker:
     engines: tuple[Engine, ...]
 
     def close(self) -> None:
-        """Forget keys, close databases."""
+        """Wipe the key store's secrets, and close the databases."""
         self.broker.keys.close()
         for engine in self.engines:
             engine.dispose()
@@ -84,11 +84,13 @@ class ReadyBroker:
 
 @dataclass(frozen=True, slots=True)
 class Assembler:
-    """Reads what a configuration names, relative to the folder it lies in.
+    """Reads and verifies everything that a configuration names.
 
     Attributes:
-        ask: asks for the passphrase of what its first argument names; the second is the file
-            that holds it, if there is one.
+        config: the settings.
+        folder: folder that relative paths in the settings start from.
+        ask: returns a passphrase. Its arguments are the purpose to show in a prompt, and the
+            file to read the passphrase from, or None to prompt for it.
     """
 
     config: BrokerConfig
@@ -99,7 +101,8 @@ class Assembler:
         """Read and verify everything that needs no database. Changes nothing.
 
         Raises:
-            RegaliaError: anything that is missing, malformed, unsigned or does not belong.
+            RegaliaError: a document is missing, malformed, not signed by the owner, or does not
+                belong to the others.
         """
         collateral, bundle = self._collateral()
         appraiser = self._appraiser(collateral)
@@ -118,10 +121,11 @@ class Assembler:
         return Documents(signer, key, store, appraiser, models, banners, bundle)
 
     def assemble(self) -> ReadyBroker:
-        """Load, open the databases, and raise the version floors.
+        """Load all documents, open the databases, and raise the version floors.
 
         Raises:
-            RegaliaError: as ``load``, or a database that cannot be used, or a rollback.
+            RegaliaError: as ``load``, or a database cannot be used, or a document is older than
+                one that was served before.
         """
         found, config, metrics = self.load(), self.config, Metrics()
         engines: list[Engine] = []
@@ -160,10 +164,11 @@ class Assembler:
         return self.folder / text
 
     def _engine(self, url: str) -> Engine:
-        """A relative SQLite path is meant from the configuration's folder, like every other."""
+        """Open a database. A relative SQLite path starts from the configuration's folder."""
         try:
             parsed = sa.make_url(url)
-        except (ArgumentError, ValueError) as exc:  # ValueError: a port that is no number
+        except (ArgumentError, ValueError) as exc:  # ValueError: the port is not a number
+            # The URL may contain a password, so the message must not repeat it.
             raise UsageError(CoreCode.BAD_CONFIG, "database: not a URL") from exc
         name = parsed.database
         if parsed.get_backend_name() == "sqlite" and name and not name.startswith("file:"):
@@ -224,6 +229,7 @@ class Assembler:
             owner_keys=self._public_keys(section.owner_keys),
             owner_threshold=section.owner_threshold,
             approvals={
+                # The limit is for the payload; base64 and signatures make the envelope larger.
                 name: read_file(self._path(name), limit=4 * APPROVAL_LIMIT)
                 for name in section.approvals
             },
@@ -239,7 +245,7 @@ class Assembler:
 def _banners(
     config: BrokerConfig, store: KeyStore, models: tuple[ServedModel, ...]
 ) -> tuple[str, ...]:
-    """What lowers protection here, in sentences that are shown at every start."""
+    """Warnings about settings that lower protection, shown at every start."""
     banners = [
         f"DANGEROUS: {name} is set: evidence of a simulated platform is believed. Nothing is "
         "protected from whoever holds that platform's keys."

@@ -1,7 +1,8 @@
-"""Challenges: 32 random bytes, for one model and one policy, good once and for a minute.
+"""Issues challenges and consumes them: 32 random bytes that are valid once, for about a minute.
 
-Consuming comes before everything else, so a challenge is spent even if the rest fails. A spent
-one is remembered for a while, so that a replay can be told from a guess.
+A challenge is bound to one model and one policy. It is consumed before anything else in a request
+is looked at, so it cannot be used again even if the request fails. Used challenges are kept for a
+while, so that a replayed challenge can be distinguished from one that was never issued.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from regalia.core.errors import Code
     from regalia.core.types import ModelId, PolicyId
 
-_KEEP = timedelta(minutes=10)  # after expiry
+_KEEP = timedelta(minutes=10)  # how long a challenge is remembered after its expiry
 
 # Catches honest mistakes, such as an appraisal without a challenge; no wall against hostile code.
 _MINT = object()
@@ -34,7 +35,7 @@ _MINT = object()
 
 @dataclass(frozen=True, slots=True)
 class IssuedFor:
-    """What a challenge was issued for, and when."""
+    """The model and policy that a challenge was issued for, and the time."""
 
     model_id: str
     policy_id: str
@@ -43,7 +44,7 @@ class IssuedFor:
 
 @dataclass(frozen=True, slots=True)
 class ConsumedChallenge:
-    """A challenge that was issued here, is fresh, and is now spent. Made by ``consume`` only."""
+    """A challenge that was issued here, was fresh, and is now used. Only ``consume`` makes one."""
 
     challenge: bytes
     issued: IssuedFor
@@ -55,12 +56,12 @@ class ConsumedChallenge:
 
 
 class ChallengeRefused(AttestationError):  # noqa: N818 - like PolicyDenied, it says what happened
-    """The challenge is not good.
+    """The challenge is unknown, was used before, or has expired.
 
     Attributes:
-        issued: what it was issued for, when this refusal belongs into the log; else None. A
-            replay is logged once, and a challenge that was never issued is not: otherwise
-            anybody could fill the log.
+        issued: what the challenge was issued for, if this refusal must be logged, and None
+            otherwise. Only the first replay is logged and an unknown challenge never is, because
+            otherwise any client could fill the log.
     """
 
     def __init__(self, code: Code, what: str, issued: IssuedFor | None) -> None:
@@ -69,7 +70,13 @@ class ChallengeRefused(AttestationError):  # noqa: N818 - like PolicyDenied, it 
 
 
 class ChallengeStore:
-    """Issues challenges and consumes them. Several brokers may share one database."""
+    """Issues and consumes challenges. Several brokers may share one database.
+
+    Args:
+        engine: the broker's database.
+        ttl_s: seconds until a challenge expires.
+        open_max: maximum number of challenges that are issued and neither used nor expired.
+    """
 
     def __init__(self, engine: Engine, *, ttl_s: int, open_max: int) -> None:
         self._engine = engine
@@ -78,12 +85,15 @@ class ChallengeStore:
         self.ttl_s = ttl_s
 
     def issue(self, model_id: ModelId, policy_id: PolicyId, now: datetime) -> bytes:
-        """A new challenge.
+        """Issue a new challenge.
 
         Args:
-            model_id: of the model that will be asked for.
-            policy_id: of the policy that is in force.
-            now: aware.
+            model_id: the model that will be requested.
+            policy_id: the policy that is in force for it.
+            now: current time, timezone-aware.
+
+        Returns:
+            The challenge, 32 bytes.
 
         Raises:
             UnavailableError: CHALLENGES_EXHAUSTED or STATE_UNAVAILABLE.
@@ -115,11 +125,11 @@ class ChallengeStore:
         return challenge
 
     def consume(self, challenge: bytes, now: datetime) -> ConsumedChallenge:
-        """Spend a challenge: whatever happens next, it cannot be used again.
+        """Mark a challenge as used, so that it cannot be used again even if the request fails.
 
         Args:
-            challenge: untrusted.
-            now: aware.
+            challenge: 32 bytes, untrusted.
+            now: current time, timezone-aware.
 
         Raises:
             ChallengeRefused: CHALLENGE_UNKNOWN, CHALLENGE_REUSED or CHALLENGE_EXPIRED.
@@ -127,7 +137,8 @@ class ChallengeStore:
         """
         mine = CHALLENGES.c.challenge == challenge
         with state(self._engine, writes=True) as connection:
-            # The update comes first: it locks the row, so of two requests one sees uses == 1.
+            # Update before reading: the update locks the row, so that only one of two concurrent
+            # requests sees uses == 1.
             connection.execute(CHALLENGES.update().where(mine).values(uses=CHALLENGES.c.uses + 1))
             row = connection.execute(sa.select(CHALLENGES).where(mine)).first()
         if row is None:

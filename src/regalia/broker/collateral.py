@@ -1,4 +1,7 @@
-"""The broker's collateral: a folder of loose files, or a signed bundle that never goes back."""
+"""Loads the broker's collateral: a folder of loose files, or a signed bundle.
+
+The newest bundle of each site is remembered in the database, so that an older one is refused.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +41,11 @@ if TYPE_CHECKING:
 
 
 def read_collateral(folder: Path) -> CollateralSet:
-    """Loose files of a folder, sorted by what they hold.
+    """Read the loose files of a folder, and sort their contents by kind.
 
     Raises:
         LocalError: the folder cannot be read, or holds too many files.
-        ParseError: a file holds nothing that is collateral.
+        ParseError: a file contains no collateral.
     """
     files = read_folder(
         folder, endings=COLLATERAL_ENDINGS, limit=COLLATERAL_FILE_MAX, most=COLLATERAL_FILES_MAX
@@ -53,18 +56,21 @@ def read_collateral(folder: Path) -> CollateralSet:
 def read_bundle(
     path: Path, section: AttestSection, signers: tuple[VerifyKey, ...], now: datetime
 ) -> VerifiedBundle:
-    """A signed bundle, in date or late by no more than any policy may tolerate.
+    """Read and verify a signed bundle.
+
+    It may be out of date by the longest grace that any policy can set, because the policies are
+    not loaded yet; ``CollateralSet.require_fresh`` applies their own grace afterwards.
 
     Args:
-        path: of the bundle.
-        section: how late it may be, and what it must be for.
-        signers: who may have signed it.
-        now: aware.
+        path: file of the bundle.
+        section: names the site that the bundle must be for, and the signature threshold.
+        signers: keys whose signatures count.
+        now: current time, timezone-aware.
 
     Raises:
-        UsageError: BAD_CONFIG, who may sign it or what it is for is not said.
-        LocalError: it cannot be read.
-        RegaliaError: it does not verify; see ``verify_bundle``.
+        UsageError: BAD_CONFIG, the configuration names no signers or no site.
+        LocalError: the file cannot be read.
+        RegaliaError: the bundle does not verify; see ``verify_bundle``.
     """
     if not signers or section.collateral_name is None:
         raise UsageError(
@@ -77,21 +83,22 @@ def read_bundle(
         name=section.collateral_name,
         signers=signers,
         threshold=section.collateral_threshold,
-        floor=NO_FLOOR,
+        floor=NO_FLOOR,  # the database's floor is applied by ``CollateralFloors.raise_to``
         now=now,
         grace=timedelta(days=COLLATERAL_GRACE_MAX_DAYS),
     )
 
 
 def is_folder(path: Path, section: AttestSection) -> bool:
-    """Whether collateral is loose files. Where signers are named, nothing unsigned counts.
+    """Whether the collateral is a folder of loose files rather than a signed bundle.
 
     Args:
-        path: a folder of loose files, or a bundle.
-        section: says who must have signed.
+        path: a folder of loose files, or the file of a bundle.
+        section: names the signers, if a bundle is required.
 
     Raises:
-        UsageError: BAD_CONFIG. LocalError: there is nothing at ``path``.
+        UsageError: BAD_CONFIG, signers are named, so unsigned files must not be used.
+        LocalError: there is no file or folder at ``path``.
     """
     with os_errors(path):
         folder = stat.S_ISDIR(path.stat().st_mode)
@@ -105,22 +112,22 @@ def is_folder(path: Path, section: AttestSection) -> bool:
 
 
 def longest_grace(policies: Iterable[ReleasePolicy]) -> timedelta:
-    """The most that any policy tolerates."""
+    """The longest grace for outdated collateral that any of the policies allows."""
     days = (policy.platform.dangerous_collateral_grace_days for policy in policies)
     return timedelta(days=max(days, default=0))
 
 
 class CollateralFloors:
-    """Remembers the newest bundle of each name, in the broker's database."""
+    """Remembers the newest bundle of each site in the broker's database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def raise_to(self, bundle: VerifiedBundle) -> None:
-        """Adopt a bundle, at the start.
+        """Adopt a bundle at the start of the broker.
 
         Raises:
-            AttestationError: COLLATERAL_ROLLBACK.
+            AttestationError: COLLATERAL_ROLLBACK, a newer bundle was adopted before.
             UnavailableError: STATE_UNAVAILABLE.
         """
         name, floor = bundle.document.name, bundle.floor

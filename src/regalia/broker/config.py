@@ -1,7 +1,7 @@
 """The broker's settings. Documented in docs/reference/configuration-broker.md.
 
-Paths are relative to the folder of the configuration file. Every file named here is read once,
-at the start.
+Paths are relative to the folder of the configuration file. Every file that the settings name is
+read once, at the start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHALLENGE_TTL_MAX_S = 3600
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all sections."""
+    """Base of all sections: immutable, and unknown settings are an error."""
 
 
 class StateSection(_Section, frozen=True, kw_only=True):
@@ -57,13 +57,13 @@ class AttestSection(_Section, frozen=True, kw_only=True):
 
 
 class LimitsSection(_Section, frozen=True, kw_only=True):
-    """``[limits]``: what anybody on the network can make the broker do."""
+    """``[limits]``: bounds on the resources that clients on the network can consume."""
 
     challenge_ttl_s: int = 60
-    challenges: int = 10_000  # open ones
-    concurrent: int = 8  # requests that are worked on at once
-    waiting: int = 24  # more requests that may wait
-    body_timeout_s: int = 10
+    challenges: int = 10_000  # challenges that are neither used nor expired
+    concurrent: int = 8  # requests that are processed at the same time
+    waiting: int = 24  # requests that may wait in addition
+    body_timeout_s: int = 10  # seconds that a request body may take to arrive
 
 
 class ModelSection(_Section, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class ModelSection(_Section, frozen=True, kw_only=True):
 
 
 class BrokerConfig(_Section, frozen=True, kw_only=True):
-    """The whole file."""
+    """The whole configuration file."""
 
     listen: str = "127.0.0.1:8441"
     state: StateSection
@@ -89,7 +89,7 @@ class BrokerConfig(_Section, frozen=True, kw_only=True):
     models: list[ModelSection]
 
     def dangers(self) -> tuple[str, ...]:
-        """The settings that lower protection and are on."""
+        """Names of the settings that are on and lower protection."""
         simulated = self.attest.dangerous_simulated_anchor is not None
         return ("attest.dangerous_simulated_anchor",) if simulated else ()
 
@@ -98,7 +98,7 @@ def load_config(path: Path) -> BrokerConfig:
     """Read the broker's TOML file.
 
     Raises:
-        UsageError: BAD_CONFIG.
+        UsageError: BAD_CONFIG, a setting is unknown, of the wrong type or out of range.
         LocalError: the file cannot be read.
     """
     config = load_toml(path, BrokerConfig)

@@ -1,6 +1,7 @@
-"""Versions never go down. For each policy name the highest versions are kept, over restarts.
+"""Rollback protection: remembers the highest policy and model versions over restarts.
 
-A policy's name is chosen and signed by the owner, and a broker serves one policy of a name.
+Versions are kept by the policy's name, which the owner chooses and signs. A broker serves at most
+one policy of each name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What one policy name stands at."""
+    """The versions that belong to one policy name."""
 
     name: str
     policy_version: int
@@ -29,13 +30,13 @@ class Versions:
 
 
 class FloorStore:
-    """Remembers the highest versions."""
+    """Remembers the highest versions in the broker's database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def raise_to(self, versions: Versions) -> None:
-        """Adopt these versions, at the start.
+        """Adopt these versions at the start of the broker.
 
         Raises:
             IntegrityError: POLICY_ROLLBACK, POLICY_VERSION_REUSED or MODEL_ROLLBACK.
@@ -56,9 +57,11 @@ class FloorStore:
             connection.execute(FLOORS.update().where(FLOORS.c.name == versions.name).values(values))
 
     def require_current(self, versions: Versions) -> None:
-        """Return unless another broker on this database has adopted higher versions since.
+        """Check that no other broker on this database has adopted higher versions since.
 
-        Raises: as ``raise_to``.
+        Raises:
+            IntegrityError: as ``raise_to``, or POLICY_ROLLBACK if the floor was deleted.
+            UnavailableError: STATE_UNAVAILABLE.
         """
         with state(self._engine, writes=False) as connection:
             floor = _floor(connection, versions.name, lock=False)
@@ -84,6 +87,7 @@ def _compare(versions: Versions, floor: Versions) -> None:
             f"policy {versions.name!r} is at version {floor.policy_version}, "
             f"not {versions.policy_version}",
         )
+    # Two policies with one version number could be exchanged for each other unnoticed.
     same = versions.policy_version == floor.policy_version
     if same and versions.policy_id != floor.policy_id:
         raise IntegrityError(

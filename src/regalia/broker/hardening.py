@@ -1,7 +1,7 @@
-"""Keeps a model key that is in the broker's memory for a moment out of files and debuggers.
+"""Protects the broker's memory, which briefly holds model keys, from core dumps and debuggers.
 
-Root on the broker's machine reads its memory all the same. docs/limitations.md says so: with
-custody "broker" the broker belongs on a machine of the model owner.
+Root on the broker's machine can still read that memory. With custody "broker" the broker must
+therefore run on a machine that the model owner controls; see docs/limitations.md.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def harden() -> tuple[str, ...]:
-    """Switch off core dumps and tracing by other processes of the same user.
+    """Disable core dumps, and tracing by other processes of the same user.
 
     Returns:
-        What holds now, in words.
+        Names of the protections that are now in force, for the log.
 
     Raises:
-        LocalError: HARDENING_REFUSED.
+        LocalError: HARDENING_REFUSED, the kernel refused one of them.
     """
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,9 +1,9 @@
-"""Leases: who may hold a model's key, and until when.
+"""Leases: they limit how many holders may have a model's key, and for how long.
 
-A lease belongs to one *holder*: one TEE instance, running one image with one configuration.
-Holders are counted, not leases: a runtime that was started again in the same guest is no second
-holder, so it need not wait for a lease that it cannot renew any more. A lease is taken before
-the release is logged and given back if the release does not happen.
+A *holder* is one TEE instance that runs one image with one configuration. The cap counts holders
+and not leases: a runtime that restarts in the same guest is the same holder, so it does not have
+to wait until the lease that it can no longer renew expires. A lease is taken before the release
+is logged, and given back if the release does not happen.
 """
 
 from __future__ import annotations
@@ -34,37 +34,39 @@ _ID_SIZE = 16  # bytes
 
 
 def holder_of(claims: Claims) -> str:
-    """Names the TEE instance: SHA-256 over chip, REPORT_ID, measurement and HOST_DATA.
+    """Identifier of the TEE instance: SHA-256 over chip, guest, measurement and configuration.
 
-    REPORT_ID is chosen by the firmware at launch and stays for the guest's life, so a lease
-    cannot be renewed from another guest, on the same chip or elsewhere.
+    On SNP the guest is the REPORT_ID, which the firmware chooses at launch and keeps for the
+    guest's lifetime, so a lease cannot be renewed from another guest, even on the same chip. The
+    configuration is HOST_DATA there.
     """
+    # Length prefixes keep the concatenation unambiguous: no two sets of parts hash alike.
     parts = lp(claims.instance, claims.guest, claims.measurement, claims.config_binding)
     return hashlib.sha256(_HOLDER_DOMAIN + parts).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease as granted just now."""
+    """A lease that was just granted or renewed."""
 
     lease_id: str
     until: datetime
-    before: datetime | None  # when it ended before it was renewed; None for a new one
+    before: datetime | None  # its end before this renewal; None for a new lease
 
 
 class LeaseStore:
-    """Counts holders. Several brokers may share one database."""
+    """Grants leases within a cap on holders. Several brokers may share one database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def active(self, model_id: str, now: datetime, *, besides: str) -> int:
-        """Holders with an unexpired lease of a model, not counting the holder ``besides``.
+        """Count the holders with an unexpired lease of a model, except ``besides``.
 
         Args:
-            model_id: in text form.
-            now: aware.
-            besides: a holder that is not counted, as it asks for itself.
+            model_id: the model, in text form.
+            now: current time, timezone-aware.
+            besides: the requesting holder, which must not count against itself.
         """
         with state(self._engine, writes=False) as connection:
             return _active(connection, model_id, now, besides)
@@ -80,16 +82,16 @@ class LeaseStore:
         now: datetime,
         renew: str | None,
     ) -> Lease:
-        """Take a new lease, or renew one, within the cap. Atomic over all brokers.
+        """Take a new lease or renew one, within the cap, atomically across all brokers.
 
         Args:
-            model_id: in text form.
-            holder: who gets it: the guest, as evidence names it.
-            policy_name: of the policy, which serializes its releases.
-            holders_max: of unexpired leases.
+            model_id: the model, in text form.
+            holder: the requesting holder; see ``holder_of``.
+            policy_name: name of the policy, whose floor row serializes the releases under it.
+            holders_max: maximum number of holders with an unexpired lease.
             lease_s: seconds until the lease expires.
-            now: aware.
-            renew: id of the lease to renew, untrusted; None for a new one.
+            now: current time, timezone-aware.
+            renew: identifier of the lease to renew, untrusted; None for a new lease.
 
         Raises:
             PolicyDenied: HOLDERS_EXHAUSTED or LEASE_UNKNOWN.
@@ -97,7 +99,8 @@ class LeaseStore:
         """
         until = now + timedelta(seconds=lease_s)
         with state(self._engine, writes=True) as connection:
-            # One release of a policy at a time. SQLite locks the whole database anyway.
+            # Lock the policy's row, so that two brokers cannot both count a free place and take
+            # it. SQLite ignores FOR UPDATE, but locks the whole database for a writer.
             connection.execute(
                 sa.select(FLOORS.c.name).where(FLOORS.c.name == policy_name).with_for_update()
             )
@@ -119,9 +122,10 @@ class LeaseStore:
         return Lease(lease_id, until, None)
 
     def undo(self, lease: Lease) -> None:
-        """Give back a lease whose release did not happen; a renewed one ends when it would have.
+        """Give back a lease whose release did not happen; a renewal is reverted to its old end.
 
-        A lease that was renewed once more in the meantime is left alone: that key went out.
+        A lease that was renewed again in the meantime is left alone, because the key was released
+        under that renewal.
         """
         mine = sa.and_(
             LEASES.c.lease_id == lease.lease_id, LEASES.c.expires_us == to_us(lease.until)
@@ -152,7 +156,7 @@ def _renew(
     connection: Connection, lease_id: str, model_id: str, holder: str, until: datetime
 ) -> Lease:
     row = connection.execute(sa.select(LEASES).where(LEASES.c.lease_id == lease_id)).first()
-    # One answer for all three, so that nobody learns of other holders' leases by asking.
+    # The same error in all three cases, so that a client cannot probe for leases of others.
     if row is None or row.model_id != model_id or row.holder != holder:
         raise PolicyDenied(BrokerCode.LEASE_UNKNOWN, "there is no such lease of this attester")
     connection.execute(

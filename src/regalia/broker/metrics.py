@@ -1,4 +1,4 @@
-"""Prometheus metrics of the broker: counts and durations, never a key, an id or an address."""
+"""Prometheus metrics of the broker: counts and durations, but no keys, ids or addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5
 
 
 class Metrics:
-    """One registry for each broker. Implements ``service.Watch``."""
+    """One broker's metrics, in a registry of their own. Implements ``service.Watch``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -47,8 +47,8 @@ class Metrics:
         """See ``service.Watch``.
 
         Args:
-            name: of the step.
-            seconds: that it took.
+            name: name of the step.
+            seconds: duration of the step.
         """
         self._stages.labels(name).observe(seconds)
 
@@ -57,22 +57,23 @@ class Metrics:
 
         Args:
             decision: ``release`` or ``denial``.
-            codes: of the reasons; empty for a release.
+            codes: codes of the reasons; empty for a release.
         """
         self._decisions.labels(decision).inc()
         for code in codes:
             self._reasons.labels(code).inc()
 
     def answer(self, path: str, status: int) -> None:
-        """One request was answered.
+        """Count an answered request.
 
         Args:
-            path: of the route, never of the request, so that labels stay few.
-            status: of HTTP.
+            path: path of the matched route. Arbitrary request paths would create labels without
+                bound.
+            status: HTTP status of the answer.
         """
         self._answers.labels(path, str(status)).inc()
 
     def render(self, log_size: int) -> bytes:
-        """Prometheus text format."""
+        """Render all metrics in Prometheus' text format; ``log_size`` is the number of entries."""
         self._log_size.set(log_size)
         return generate_latest(self.registry)

@@ -1,4 +1,7 @@
-"""The models that a broker may release: each a verified manifest beside a verified policy."""
+"""Verifies the documents of the models that a broker may release.
+
+A model has a signed manifest, a signed release policy, and approvals where the policy needs them.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:
-    """Raw bytes of one model's documents, and whom to believe about them.
+    """Raw, unverified documents of one model, and the keys that must have signed them.
 
     Attributes:
         manifest: the sealed model's manifest.json.
         policy: the signed release policy.
-        approvals: signed statements by file name.
+        owner_keys: the owner's keys, for manifest and policy.
+        owner_threshold: number of owner keys that must have signed the policy.
+        approvals: signed approvals by file name.
+        approver_keys: keys whose approvals count.
     """
 
     manifest: bytes
@@ -41,7 +47,7 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model, its key under a KEK, and the policy under which it is released."""
+    """A verified model: its manifest with the wrapped key, and the policy for its release."""
 
     manifest: VerifiedManifest
     policy: ReleasePolicy
@@ -50,7 +56,7 @@ class ServedModel:
 
     @property
     def model_id(self) -> ModelId:
-        """The model."""
+        """Identifier of the model."""
         return self.manifest.content.model_id
 
     @property
@@ -60,7 +66,7 @@ class ServedModel:
 
     @property
     def versions(self) -> Versions:
-        """What must never go down."""
+        """The versions that must never decrease; see ``FloorStore``."""
         return Versions(self.policy.name, self.policy.version, str(self.policy_id), self.version)
 
 
@@ -68,13 +74,13 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
     """Verify a model's documents, and that they belong together.
 
     Args:
-        files: paths of the documents.
-        store: must know the KEK of the wrapped key.
-        log_key: of the log that this broker writes.
+        files: the documents, raw and untrusted.
+        store: key store, which must use the wrapping algorithm of the manifest.
+        log_key: verifier key of the log that this broker writes.
 
     Raises:
         ParseError: a document is malformed.
-        IntegrityError: a signature or version does not hold, POLICY_OTHER_MODEL,
+        IntegrityError: a signature or version does not verify, POLICY_OTHER_MODEL,
             POLICY_OTHER_LOG or APPROVAL_INVALID.
         KeyAccessError: WRAP_UNKNOWN.
     """
@@ -105,7 +111,7 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
 
 
 def by_id(models: tuple[ServedModel, ...]) -> dict[str, ServedModel]:
-    """Index the models. Raises UsageError BAD_CONFIG if two share a model id or policy name."""
+    """Index the models by id. Raises UsageError BAD_CONFIG if two share an id or policy name."""
     found: dict[str, ServedModel] = {}
     names: set[str] = set()
     for model in models:

@@ -1,4 +1,4 @@
-"""Writes release records. Spec: docs/spec/release-record.md."""
+"""Builds the release records that are appended to the log. Spec: docs/spec/release-record.md."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ TEXT_MAX = 500  # characters of one reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseAttempt:
-    """What is known of a request from its first step on. Partly untrusted, and logged as such.
+    """The facts of a request that are known before its evidence is verified.
+
+    The fields from the request itself are untrusted and logged as claimed.
 
     Attributes:
-        model_version: as asked for.
-        evidence_digest: of the bytes that came, genuine or not.
-        recipient: fingerprint of the key that came.
-        lease_id: the lease that was to be renewed, or "".
+        now: time of the decision.
+        broker: name of this broker.
+        custody: who can see the model key in clear, as the key store states it.
+        model_id: the model that the challenge was issued for.
+        policy_id: the policy that the challenge was issued for.
+        policy_version: version of the policy in force; 0 if the model is not served any more.
+        model_version: the requested version, untrusted.
+        evidence_digest: digest of the received evidence, whether genuine or not.
+        recipient: fingerprint of the received public key, untrusted.
+        lease_id: the lease to renew, untrusted; empty for a first release.
     """
 
     now: datetime
@@ -45,7 +53,7 @@ class ReleaseAttempt:
 
 
 def clean_reasons(reasons: Sequence[tuple[Code, str]]) -> list[Reason]:
-    """Bounded and printable: parts of them came from outside, and the log keeps them forever."""
+    """Make reasons printable and bounded: they quote untrusted text, and the log is permanent."""
     return [
         Reason(
             code=code.name,
@@ -63,13 +71,13 @@ def denial_record(
     wildcards: Sequence[str],
     reasons: Sequence[tuple[Code, str]],
 ) -> ReleaseRecord:
-    """A denial. Without claims nothing is said about hardware but "unverified".
+    """Build the record of a denial.
 
     Args:
-        attempt: what was asked, by whom.
-        claims: None if the evidence was not verified.
-        wildcards: rules of the policy that were left open.
-        reasons: code and sentence of each.
+        attempt: facts of the request.
+        claims: None if the evidence was not verified; the hardware is then "unverified".
+        wildcards: rules that the policy leaves unrestricted.
+        reasons: code and explanation of every reason, with untrusted parts.
     """
     return _record(attempt, claims, wildcards, lease=None, reasons=clean_reasons(reasons))
 
@@ -77,13 +85,13 @@ def denial_record(
 def release_record(
     attempt: ReleaseAttempt, claims: Claims, wildcards: Sequence[str], lease: Lease
 ) -> ReleaseRecord:
-    """A release, written before any key is touched.
+    """Build the record of a release, which is logged before the key store is used.
 
     Args:
-        attempt: what was asked, by whom.
-        claims: verified and acceptable.
-        wildcards: rules of the policy that were left open.
-        lease: that goes with the key.
+        attempt: facts of the request.
+        claims: verified claims that the policy accepts.
+        wildcards: rules that the policy leaves unrestricted.
+        lease: the lease that is granted with the key.
     """
     return _record(attempt, claims, wildcards, lease=lease, reasons=[])
 

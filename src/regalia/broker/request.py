@@ -1,4 +1,4 @@
-"""A release request, decoded within limits. Raw and untrusted, all of it."""
+"""Decodes challenge and release requests within limits. All their content is untrusted."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ LEASE_ID = re.compile(r"lease:[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class DecodedRequest:
-    """A request whose fields have the right sizes."""
+    """A request whose fields are well-formed and within their limits, but still untrusted."""
 
     model_id: ModelId
     model_version: int
     policy_id: PolicyId
-    hpke_public_key: bytes  # X-Wing, and encapsulation to it works
+    hpke_public_key: bytes  # X-Wing; ``decode`` has encapsulated to it once
     wrap_public_key: bytes
     evidence: bytes
     lease_id: str | None
 
 
 def parse_challenge_request(body: bytes) -> ModelId:
-    """Raises ParseError."""
+    """Decode a challenge request. Raises ParseError."""
     what = "challenge request"
     request = parse_json(body, ChallengeRequest, limit=CHALLENGE_REQUEST_LIMIT, what=what)
     return ModelId.parse(request.model_id)
 
 
 def parse_release_request(body: bytes) -> tuple[ReleaseRequest, bytes]:
-    """The request's structure, and its challenge. Raises ParseError."""
+    """Decode a request's JSON and its challenge only; see ``decode``. Raises ParseError."""
     request = parse_json(body, ReleaseRequest, limit=REQUEST_LIMIT, what="release request")
     return request, unb64(request.challenge, what="challenge", size=CHALLENGE_SIZE)
 
 
 def decode(request: ReleaseRequest) -> DecodedRequest:
-    """The other fields, once the challenge is spent. Raises ParseError."""
+    """Decode the other fields, after the challenge was consumed. Raises ParseError."""
     if not 1 <= request.model_version <= VERSION_MAX:
         raise ParseError(CoreCode.MALFORMED, f"model_version {request.model_version}")
     hpke_key = unb64(
         request.hpke_public_key, what="hpke_public_key", size=Kem.X_WING.public_key_size
     )
-    # An unusable key is refused here, before a release to it is logged.
+    # Encapsulate once to check the key: otherwise a release would be logged that cannot succeed.
     setup_sender(Kem.X_WING, hpke_key, b"")
     wrap_key = unb64(request.wrap_public_key, what="wrap_public_key", limit=WRAP_KEY_MAX)
     if not wrap_key:
@@ -70,18 +70,18 @@ def decode(request: ReleaseRequest) -> DecodedRequest:
 
 
 def version_of(request: ReleaseRequest) -> int:
-    """The asked-for version for the record; 0 if it is none."""
+    """The requested version for the record; 0 if it is out of range."""
     return request.model_version if 1 <= request.model_version <= VERSION_MAX else 0
 
 
 def lease_of(request: ReleaseRequest) -> str:
-    """The lease that was to be renewed, for the record; empty if it is no lease id."""
+    """The lease to renew, for the record; empty if there is none or it is malformed."""
     text = request.lease_id or ""
     return text if LEASE_ID.fullmatch(text) else ""
 
 
 def recipient_of(request: ReleaseRequest) -> str:
-    """Fingerprint of the key for the record; empty if it is not base64."""
+    """Fingerprint of the public key, for the record; empty if it is not base64."""
     try:
         key = unb64(request.hpke_public_key, what="hpke_public_key", limit=REQUEST_LIMIT)
     except ParseError:
@@ -90,7 +90,7 @@ def recipient_of(request: ReleaseRequest) -> str:
 
 
 def evidence_digest_of(request: ReleaseRequest) -> str:
-    """Names the evidence in the record, whether it parses or not; empty if it is not base64."""
+    """Digest of the evidence for the record, even if malformed; empty if it is not base64."""
     try:
         return str(Digest.of(unb64(request.evidence, what="evidence", limit=REQUEST_LIMIT)))
     except ParseError:

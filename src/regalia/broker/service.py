@@ -1,15 +1,15 @@
-"""The release, in its one order. Spec: docs/spec/release-exchange.md.
+"""Decides about releases, in a fixed order of steps. Spec: docs/spec/release-exchange.md.
 
     (1) consume the challenge          bytes             -> ConsumedChallenge
     (2) verify the evidence            ConsumedChallenge -> Claims
-    (3) evaluate the policy            Claims         -> Allow
+    (3) evaluate the policy            Claims            -> Allow
     (4) take a lease, within the cap   Allow             -> AuthorizedRelease
-    (5) append the record to the log   AuthorizedRelease           -> LoggedRecord
+    (5) append the record to the log   AuthorizedRelease -> LoggedRecord
     (6) unwrap the model key           LoggedRecord      -> SecretBytes
     (7) seal it to the attested key    SecretBytes       -> ReleaseResponse
 
-Each step takes what only the step before returns, so none can be skipped or swapped. From (1) on
-every refusal is logged as a denial.
+Every step takes a value that only the previous step returns, so no step can be skipped or
+reordered. From (1) on every refusal is logged as a denial.
 """
 
 from __future__ import annotations
@@ -71,28 +71,28 @@ _MINT = object()
 
 
 class Watch(Protocol):
-    """Sees how long steps take and what was decided. Never sees a secret."""
+    """Observes durations and decisions, for metrics. It is never given a secret."""
 
     def stage(self, name: str, seconds: float) -> None:
-        """One step took this long.
+        """Observe the duration of a step.
 
         Args:
-            name: of the step.
-            seconds: that it took.
+            name: name of the step.
+            seconds: duration of the step.
         """
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """A release or a denial was logged.
+        """Observe a logged decision.
 
         Args:
             decision: ``release`` or ``denial``.
-            codes: of the reasons; empty for a release.
+            codes: codes of the reasons; empty for a release.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizedRelease:
-    """A request that nothing speaks against, and its lease. Only steps (1) to (4) make one."""
+    """A request that passed steps (1) to (4), and its lease. Only those steps make one."""
 
     attempt: ReleaseAttempt
     asked: DecodedRequest
@@ -109,7 +109,14 @@ class AuthorizedRelease:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why a request is denied, and what was verified by then."""
+    """The reasons of a denial, and the facts that were verified before it.
+
+    Attributes:
+        attempt: facts of the request.
+        claims: None if the evidence was not verified.
+        wildcards: rules that the policy leaves unrestricted; empty if it was not evaluated.
+        reasons: code and explanation of every reason.
+    """
 
     attempt: ReleaseAttempt
     claims: Claims | None
@@ -118,7 +125,7 @@ class Denial:
 
 
 class ReleaseDenied(PolicyDenied):
-    """A denial that stands in the log."""
+    """A denial that was logged; ``proof`` shows that it was."""
 
     def __init__(self, denial: Denial, logged: LoggedRecord) -> None:
         code, what = denial.reasons[0]
@@ -127,7 +134,7 @@ class ReleaseDenied(PolicyDenied):
 
 
 def refusal_of(error: RegaliaError) -> Refusal:
-    """The answer to any request that is not granted."""
+    """Build the answer to a request that is not granted."""
     reasons = error.reasons if isinstance(error, PolicyDenied) else ((error.code, error.what),)
     (first, *_) = clean_reasons([(error.code, error.what)])
     return Refusal(
@@ -142,7 +149,7 @@ def refusal_of(error: RegaliaError) -> Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """Decides about releases. Safe for several threads; knows nothing of HTTP."""
+    """Decides about releases. Thread-safe, and independent of HTTP."""
 
     models: dict[str, ServedModel]
     appraiser: Appraiser
@@ -179,17 +186,17 @@ class Broker:
         )
 
     def release(self, body: bytes) -> ReleaseResponse:
-        """Decide about one request, log the decision, and answer with the key if it is a release.
+        """Decide about one request, log the decision, and answer a release with the key.
 
         Args:
             body: a ``ReleaseRequest``, raw and untrusted.
 
         Raises:
-            ParseError: the request is malformed; no challenge was spent.
-            ChallengeRefused: there is nothing to log, see there.
-            ReleaseDenied: denied and logged.
-            LogError: the decision could not be logged. No key was touched.
-            KeyAccessError, UnavailableError: the key store or the database fails.
+            ParseError: the request is malformed; no challenge was consumed.
+            ChallengeRefused: the challenge is not valid, and this refusal is not logged.
+            ReleaseDenied: the request was denied, and the denial was logged.
+            LogError: the decision could not be logged; the key store was not used.
+            KeyAccessError, UnavailableError: the key store or the database failed.
         """
         now = self.clock()
         request, challenge = parse_release_request(body)
@@ -224,7 +231,7 @@ class Broker:
     def _decide(
         self, attempt: ReleaseAttempt, request: ReleaseRequest, challenge: ConsumedChallenge
     ) -> AuthorizedRelease | Denial:
-        """Steps (2) to (4). Failures of the broker itself are raised, not taken for a denial."""
+        """Run steps (2) to (4). Failures of the broker itself are raised and are not denials."""
         claims: Claims | None = None
         wildcards: tuple[str, ...] = ()
         try:
@@ -262,7 +269,7 @@ class Broker:
         return AuthorizedRelease(attempt, asked, model, claims, verdict, lease, _MINT)
 
     def _model_for(self, asked: DecodedRequest, issued: IssuedFor) -> ServedModel:
-        """The model that the challenge was issued for, if the request is for the same."""
+        """Look up the model of the challenge, and check that the request names the same one."""
         model = self.models.get(issued.model_id)
         if model is None:
             raise PolicyDenied(BrokerCode.MODEL_UNKNOWN, f"no key for {issued.model_id} any more")
@@ -292,7 +299,7 @@ class Broker:
         )
 
     def _denied(self, denial: Denial) -> ReleaseDenied:
-        """Log a denial. Raises LogError when that is impossible."""
+        """Log a denial. Raises LogError if that fails."""
         record = denial_record(denial.attempt, denial.claims, denial.wildcards, denial.reasons)
         with self._stage("log"):
             logged = self.log.append(record)
@@ -308,12 +315,13 @@ class Broker:
         return ReleaseDenied(denial, logged)
 
     def _grant(self, cleared: AuthorizedRelease) -> ReleaseResponse:
-        """Steps (5) to (7). If any of them fails, the lease is given back."""
+        """Run steps (5) to (7). If any of them fails, the lease is given back."""
         try:
             logged = self._append(cleared)  # (5)
             response = self._rewrap(cleared, logged)  # (6) (7)
         except BaseException as exc:
-            # Also when a key store breaks its contract: a place must not stay taken for nothing.
+            # Catch everything: key stores are plug-ins that may raise any exception, and a lease
+            # without a released key would block a holder until it expires.
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
             emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             self._give_back(cleared.lease)
@@ -340,7 +348,10 @@ class Broker:
             return self.log.append(record)
 
     def _rewrap(self, cleared: AuthorizedRelease, logged: LoggedRecord) -> ReleaseResponse:
-        """The model key is in the clear between these two lines of ``with``, and nowhere else."""
+        """Unwrap the model key and seal it to the attested key.
+
+        This is the only place where the broker has the model key in clear; ``with`` wipes it.
+        """
         wrapped = cleared.model.manifest.wrapped_key
         context = cleared.model.manifest.content.wrap_context()
         info = release_info(
@@ -365,7 +376,8 @@ class Broker:
         try:
             self.leases.undo(lease)
         except UnavailableError as exc:
-            # The lease then counts until it ends: too few holders, never too many.
+            # The lease then counts until it expires, which admits too few holders and never too
+            # many.
             emit(ServiceEvent.RELEASE_FAILED, lease_id=lease.lease_id, code=exc.code.name)
 
     @contextmanager
@@ -378,7 +390,7 @@ class Broker:
 
 
 def _version_findings(asked: DecodedRequest, model: ServedModel) -> list[tuple[Code, str]]:
-    """The runtime found this very version: only its key is here."""
+    """Reasons why the runtime's model version is not the one whose key this broker holds."""
     what = f"the runtime has version {asked.model_version}; the key is of version {model.version}"
     if asked.model_version < model.version:
         return [(BrokerCode.MODEL_ROLLBACK, what)]

@@ -1,4 +1,4 @@
-"""The broker's tables, and transactions on them. The log has its own database or tables."""
+"""The broker's database tables, and transactions on them. The log has tables of its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LEASES = sa.Table(
 FLOORS = sa.Table(
     "broker_floors",
     METADATA,
-    sa.Column("name", sa.Text, primary_key=True),  # of the policy, chosen and signed by the owner
+    sa.Column("name", sa.Text, primary_key=True),  # policy name, chosen and signed by the owner
     sa.Column("policy_version", sa.BigInteger, nullable=False),
     sa.Column("policy_id", sa.Text, nullable=False),
     sa.Column("model_version", sa.BigInteger, nullable=False),
@@ -49,7 +49,7 @@ FLOORS = sa.Table(
 COLLATERAL_FLOORS = sa.Table(
     "broker_collateral_floors",
     METADATA,
-    sa.Column("name", sa.Text, primary_key=True),  # of the site, signed in the bundle
+    sa.Column("name", sa.Text, primary_key=True),  # site name, signed in the bundle
     sa.Column("serial", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("tcb_evaluation_data_number", sa.BigInteger, nullable=False),
@@ -60,7 +60,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_us(moment: datetime) -> int:
-    """Microseconds since 1970, exact."""
+    """Convert a timezone-aware time to microseconds since 1970, without rounding by floats."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
@@ -70,18 +70,22 @@ def from_us(value: int) -> datetime:
 
 
 def create_tables(engine: Engine) -> None:
-    """Create what is missing. Raises UnavailableError STATE_UNAVAILABLE."""
+    """Create the missing tables. Raises UnavailableError STATE_UNAVAILABLE."""
     with state(engine, writes=True) as connection:
         METADATA.create_all(connection)
 
 
 @contextmanager
 def state(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """One transaction. Any failure is UnavailableError STATE_UNAVAILABLE, and nothing is kept.
+    """Run one transaction, which is rolled back on any exception.
 
     Args:
-        engine: of the broker's database.
-        writes: take the write lock at once.
+        engine: the broker's database.
+        writes: whether to take the write lock at the start. A lock that is upgraded later could
+            deadlock with another transaction.
+
+    Raises:
+        UnavailableError: STATE_UNAVAILABLE.
     """
     try:
         with transaction(engine, writes=writes) as connection:

@@ -7,8 +7,8 @@
         http_client=httpx.Client(transport=RegaliaTransport("http://runtime.example:8000", trust)),
     )
 
-Nothing of a request leaves the process before the runtime's evidence was verified and met the
-policy, and then only sealed to the key in that evidence.
+No part of a request leaves the process until the runtime's evidence was verified and accepted by
+the policy. The request is then sealed to the key in that evidence.
 """
 
 from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError

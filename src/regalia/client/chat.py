@@ -1,4 +1,4 @@
-"""A small chat client for OpenAI-compatible runtimes, for the terminal. Needs no ``openai``."""
+"""A small chat client for the terminal. It works without the ``openai`` package."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from regalia.core.errors import CoreCode, ParseError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-TEMPERATURE = 0.0  # the likeliest answer, and the same one when asked again
-MAX_TOKENS = 512  # of one answer
+TEMPERATURE = 0.0  # greedy decoding, which gives the same answer every time
+MAX_TOKENS = 512  # maximum length of one answer
 
 _OK = 200
 _DOCUMENT_MAX = 8 * MIB
@@ -26,7 +26,7 @@ _DONE = "[DONE]"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn."""
+    """One message of a conversation."""
 
     role: str
     content: str
@@ -63,13 +63,13 @@ class _Refusal(msgspec.Struct):
 
 
 class ChatClient:
-    """Speaks ``/v1/models`` and ``/v1/chat/completions`` over a given HTTP client.
+    """Client of ``/v1/models`` and ``/v1/chat/completions``.
 
     Args:
-        http: with a ``RegaliaTransport``.
-        base_url: the runtime's, without ``/v1``.
-        temperature: 0 is greedy.
-        max_tokens: most tokens of one answer.
+        http: HTTP client with a ``RegaliaTransport``.
+        base_url: address of the runtime, without ``/v1``.
+        temperature: sampling temperature; 0 is greedy decoding.
+        max_tokens: maximum of new tokens in one answer.
     """
 
     def __init__(
@@ -86,10 +86,11 @@ class ChatClient:
         self._max_tokens = max_tokens
 
     def models(self) -> list[str]:
-        """Names of the served models. Raises RegaliaError.
+        """List the names of the served models.
 
         Raises:
-            ParseError: the answer is not understood.
+            ParseError: the answer cannot be parsed.
+            RegaliaError: as ``stream``.
         """
         with (
             _our_errors(self._base),
@@ -103,16 +104,16 @@ class ChatClient:
             raise ParseError(CoreCode.MALFORMED, f"list of models: {exc}") from exc
 
     def stream(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
-        """The answer, piece by piece, as it arrives.
+        """Request an answer, and yield its text in pieces as they arrive.
 
         Args:
-            model: the served name.
+            model: name that the model is served under.
             messages: the conversation so far.
 
         Raises:
             AttestationError, PolicyDenied, LogError: the runtime was refused; nothing was sent.
-            IntegrityError, ParseError: the answer was cut, altered or is not understood.
-            UnavailableError: PEER_UNREACHABLE, or CHAT_REFUSED with the runtime's own words.
+            IntegrityError, ParseError: the answer was truncated or altered, or cannot be parsed.
+            UnavailableError: PEER_UNREACHABLE, or CHAT_REFUSED with the runtime's explanation.
         """
         body = {
             "model": model,
@@ -177,7 +178,8 @@ def _deltas(response: httpx.Response) -> Iterator[str]:
             continue
         data = line.removeprefix(_DATA).strip()
         if data == _DONE:
-            # Read on: only the end of the sealed stream proves that nothing is missing.
+            # Continue to read: only the final chunk of the sealed stream proves that the answer
+            # is complete.
             done = True
             continue
         try:
@@ -194,5 +196,5 @@ def _deltas(response: httpx.Response) -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: a model must not steer the reader's terminal."""
+    """Remove control characters, so that a model cannot send escape sequences to the terminal."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")

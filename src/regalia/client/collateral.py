@@ -1,8 +1,8 @@
-"""A client's collateral: loose files of a folder, or a signed bundle that never goes back.
+"""Loads a client's collateral: a folder of loose files, or a signed bundle.
 
-The newest serial number that was ever seen is kept in ``collateral-floor.json``, in a folder that
-the operator gives. Losing that file forgets the floor, so it belongs where the client's own
-settings are, and not beside what is downloaded.
+The highest serial number that was seen so far is kept in ``collateral-floor.json``, in a folder
+that the user chooses, so that an older bundle is refused. Losing that file would lose this
+rollback protection, so it belongs to the client's settings and not beside downloaded files.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ if TYPE_CHECKING:
 FLOOR_FORMAT = "regalia/collateral-floor/v1"
 FLOOR_FILE = "collateral-floor.json"
 _FLOOR_LIMIT = 4096  # bytes
-# The most that a policy may tolerate; what it does tolerate is asked at each appraisal.
+# The longest grace that a policy can set. Each appraisal applies the grace of its own policy.
 _GRACE_MAX = timedelta(days=COLLATERAL_GRACE_MAX_DAYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleSource:
-    """Where a bundle is, and whose it must be.
+    """Location of a bundle, and the requirements that it must meet.
 
     Attributes:
-        path: the bundle.
-        signers: whose signatures count; none denies.
-        threshold: how many of them must have signed.
-        name: the site that it must be for.
-        state: folder in which the newest serial number is remembered.
+        path: file of the bundle.
+        signers: keys whose signatures count; an empty tuple refuses every bundle.
+        threshold: number of signers that must have signed.
+        name: the site that the bundle must be for.
+        state: folder that holds the newest serial number.
     """
 
     path: Path
@@ -72,16 +72,16 @@ class BundleSource:
 def load_collateral(
     source: Path | BundleSource | None, *, clock: Clock = system_clock
 ) -> CollateralSet:
-    """Read collateral. Nothing of loose files is trusted by being there.
+    """Read collateral. Loose files are untrusted: the verifier checks their own signatures.
 
     Args:
-        source: a folder of loose files, a bundle, or None if everything comes with evidence.
-        clock: tells when a bundle must be in date, or late by no more than any policy may
-            tolerate.
+        source: a folder of loose files, a bundle, or None if all collateral comes with evidence.
+        clock: current time, at which a bundle must be in date or late by no more than the
+            longest grace that a policy can set.
 
     Raises:
-        UsageError: BAD_USAGE, a file was given and nobody was named who may have signed it.
-        ParseError, LocalError: something is malformed, or cannot be read.
+        UsageError: BAD_USAGE, the path of a file was given without the signers of a bundle.
+        ParseError, LocalError: a file is malformed or cannot be read.
         RegaliaError: the bundle does not verify; see ``verify_bundle``.
     """
     if source is None:
@@ -98,19 +98,26 @@ def load_collateral(
 
 
 def read_loose(folder: Path) -> dict[str, bytes]:
-    """The files of a folder that may be collateral. Raises LocalError."""
+    """Read the files of a folder whose names end like collateral's. Raises LocalError."""
     return read_folder(
         folder, endings=COLLATERAL_ENDINGS, limit=COLLATERAL_FILE_MAX, most=COLLATERAL_FILES_MAX
     )
 
 
 def load_bundle(source: BundleSource, *, now: datetime, grace: timedelta) -> VerifiedBundle:
-    """Verify a bundle, and remember it if it is newer than all before.
+    """Verify a bundle, and raise the remembered floor to it.
+
+    Args:
+        source: location of the bundle, and the requirements that it must meet.
+        now: current time, timezone-aware.
+        grace: how long after its ``next_update`` the bundle is still accepted.
 
     Raises:
         ParseError, LocalError, RegaliaError: as ``load_collateral``.
     """
     data = read_file(source.path, limit=LIMIT)
+    # One lock around reading, comparing and writing: two processes could otherwise both pass an
+    # old floor, and the slower one would lower it again.
     with FloorFile.locked(source.state) as floors:
         bundle = verify_bundle(
             data,
@@ -135,14 +142,14 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 @dataclass(frozen=True, slots=True)
 class FloorFile:
-    """The newest bundle of one site, in a file. Use it under its lock."""
+    """The file that remembers the newest bundle of one site. Use it only under its lock."""
 
     folder: Path
 
     @classmethod
     @contextmanager
     def locked(cls, folder: Path) -> Iterator[FloorFile]:
-        """Keep other processes from reading or raising the floor meanwhile. Raises LocalError."""
+        """Lock the folder against other processes that use the floor. Raises LocalError."""
         with os_errors(folder):
             if not folder.is_dir():
                 raise LocalError(CoreCode.NOT_A_DIRECTORY, f"{folder} is no directory")
@@ -156,25 +163,25 @@ class FloorFile:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return self.folder / FLOOR_FILE
 
     def name(self) -> str | None:
-        """The site whose bundles are remembered; None if nothing was seen yet.
+        """Name of the site whose bundles are remembered; None if no bundle was seen yet.
 
         Raises:
-            ParseError: the file is damaged. It must then be looked at, not passed over.
-            LocalError: it cannot be read.
+            ParseError: the file is damaged. Ignoring it would lose the rollback protection.
+            LocalError: the file cannot be read.
         """
         wire = self._read()
         return None if wire is None else wire.name
 
     def read(self, name: str) -> Floor:
-        """The floor of this site; ``NO_FLOOR`` if nothing was seen yet.
+        """Read the floor of this site; ``NO_FLOOR`` if no bundle was seen yet.
 
         Raises:
             ParseError, LocalError: as ``name``.
-            AttestationError: COLLATERAL_MISSING, it is another site's.
+            AttestationError: COLLATERAL_MISSING, the file belongs to another site.
         """
         wire = self._read()
         if wire is None:
@@ -198,6 +205,8 @@ class FloorFile:
 
     def raise_to(self, bundle: VerifiedBundle) -> None:
         """Remember a bundle that passed the floor. Raises LocalError."""
+        # An unchanged file is not written again, so that an unchanged bundle works on a read-only
+        # file system.
         floor = bundle.floor
         wire = _Wire(
             digest=floor.digest,

@@ -1,11 +1,12 @@
-"""The client's refusals, and the form in which an HTTP library sees them.
+"""The client's reason codes, and the exceptions that carry errors through an HTTP library.
 
     httpx.TransportError
     ├── httpx.ConnectError ── RuntimeNotVerifiedError   nothing was sent
-    └── httpx.RemoteProtocolError ── SealedChannelError   the answer is not what was sealed
+    └── httpx.RemoteProtocolError ── SealedChannelError   the answer cannot be trusted
 
-Both carry a ``RegaliaError``. The ``openai`` client shows them as the cause of its
-``APIConnectionError``.
+Both carry a ``RegaliaError``. They derive from httpx's exceptions, so that libraries on top of
+httpx treat them as failed connections: the ``openai`` client raises ``APIConnectionError`` with
+one of them as its cause.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ClientCode(Code):
 
 
 class RuntimeNotVerifiedError(httpx.ConnectError):
-    """The runtime was not verified, so nothing was sent. ``error`` says why."""
+    """The runtime could not be verified, so nothing was sent. ``error`` is the reason."""
 
     def __init__(self, error: RegaliaError, request: httpx.Request | None = None) -> None:
         super().__init__(f"nothing was sent to it: {error}", request=request)
@@ -71,7 +72,7 @@ class RuntimeNotVerifiedError(httpx.ConnectError):
 
 
 class SealedChannelError(httpx.RemoteProtocolError):
-    """A request was not accepted, or its answer is cut, altered or not sealed."""
+    """A request was not accepted, or its answer is truncated, altered or not sealed."""
 
     def __init__(self, error: RegaliaError, request: httpx.Request | None = None) -> None:
         super().__init__(str(error), request=request)

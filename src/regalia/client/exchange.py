@@ -1,4 +1,4 @@
-"""One sealed request and its answer, without I/O. Spec: docs/spec/sealed-channel.md."""
+"""Seals one request and opens its answer, without I/O. Spec: docs/spec/sealed-channel.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from regalia.wire.bhttp import Event
 
 CONTENT_MAX = bhttp.DEFAULT_LIMITS.content_max
-_PAD_FROM = 1024  # bytes; shorter requests are all padded to this
+_PAD_FROM = 1024  # bytes; all shorter requests are padded to this size
 OUTER_HEADERS = {
     "content-type": REQUEST_MEDIA_TYPE,
     "accept": RESPONSE_MEDIA_TYPE,
@@ -28,8 +28,9 @@ OUTER_HEADERS = {
     "incremental": "?1",
 }
 
-# Fields about one connection, which the sealed message does not have, and fields that are set
-# here: compression would make the length depend on secrets, and the date is our clock's.
+# Connection-specific fields, which Binary HTTP does not carry, and fields that this module sets
+# itself: the runtime's answer must not be compressed, because its length would then depend on
+# secrets, and the runtime refuses replays by our date.
 _NOT_COPIED = frozenset(
     {
         b"accept-encoding",
@@ -53,8 +54,8 @@ _NOT_RETURNED = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b
 def padded_size(size: int) -> int:
     """Size to which a message of ``size`` bytes is padded.
 
-    Padmé (Nikitin et al., PETS 2019): only the highest bits of the length are kept, so that at
-    most 12 % is added and O(log log n) bits of the length show.
+    This is Padmé (Nikitin et al., PETS 2019): the size is rounded up so that only its highest
+    bits can be nonzero. Padding adds at most 12 %, and the length leaks O(log log n) bits.
     """
     size = max(size, _PAD_FROM)
     exponent = size.bit_length() - 1
@@ -65,17 +66,17 @@ def padded_size(size: int) -> int:
 def seal_request(
     config: KeyConfig, request: httpx.Request, body: bytes, *, path: bytes, now: datetime
 ) -> tuple[bytes, Answer]:
-    """Seal one request, freshly encapsulated: never send the result twice.
+    """Seal one request with a fresh encapsulation. The result must not be sent twice.
 
     Args:
-        config: of a verified runtime.
-        request: method, address and header fields; all of them are sealed.
-        body: its content.
-        path: path and query inside the runtime.
-        now: goes into the sealed ``date``, by which the runtime refuses replays.
+        config: key configuration of a verified runtime.
+        request: request whose method, address and header fields are sealed.
+        body: content of the request.
+        path: path and query on the runtime.
+        now: current time, for the sealed ``date`` field, by which the runtime refuses replays.
 
     Returns:
-        The body of the outer request, and what opens the answer to it.
+        The body of the outer request, and the object that opens the answer to it.
 
     Raises:
         ParseError: BHTTP_CONTROL_MALFORMED, BHTTP_FIELD_MALFORMED or TOO_LARGE.
@@ -90,6 +91,7 @@ def seal_request(
         fields=_fields(request.headers.raw, body, now),
     )
     message = bhttp.encode_known(head, body)
+    # Zero bytes after the message are padding (RFC 9292, section 3.8).
     message += bytes(padded_size(len(message)) - len(message))
     sealer = ClientRequest.to(config)
     return b"".join(sealer.seal_all(message)), Answer(sealer)
@@ -107,7 +109,7 @@ def _fields(raw: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> b
 
 
 class Answer:
-    """Opens the one answer to one request, as it arrives."""
+    """Opens the answer to one request incrementally, as it arrives."""
 
     __slots__ = ("_opener", "_parser", "head")
 
@@ -118,18 +120,18 @@ class Answer:
         self.head: ResponseHead | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the outer body; return the content that they complete.
+        """Process the next bytes of the outer body, and return the content that they complete.
 
         Raises:
-            ParseError, IntegrityError: the answer was altered, or is not one.
+            ParseError, IntegrityError: the answer was altered, or is malformed.
         """
         return b"".join(self._content(self._parser.feed(c)) for c in self._opener.feed(data))
 
     def finish(self) -> bytes:
-        """Say that the outer body has ended; return the rest of the content.
+        """Process the end of the outer body, and return the rest of the content.
 
         Raises:
-            ParseError, IntegrityError: the answer was cut or altered.
+            ParseError, IntegrityError: the answer was truncated or altered.
         """
         rest = self._content(self._parser.feed(self._opener.finish()))
         return rest + self._content(self._parser.finish())
@@ -144,7 +146,7 @@ class Answer:
         """Header fields for the caller's HTTP library.
 
         Raises:
-            RuntimeError: the head of the answer was not read yet (the caller's bug).
+            RuntimeError: the head of the answer has not arrived, which is a bug of the caller.
         """
         if self.head is None:
             raise RuntimeError("the head has not arrived")

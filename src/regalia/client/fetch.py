@@ -1,4 +1,4 @@
-"""Fetching a runtime's evidence. The only thing that is sent is a challenge."""
+"""Fetches a runtime's evidence. The request contains nothing but a challenge."""
 
 from __future__ import annotations
 
@@ -31,22 +31,25 @@ def runtime_url(text: str) -> httpx.URL:
 
 
 def under(base_url: httpx.URL, path: str) -> httpx.URL:
-    """The address of one of the runtime's own paths.
+    """Address of one of the runtime's own paths.
 
     Args:
-        base_url: the runtime's, or a relay's.
-        path: absolute.
+        base_url: address of the runtime or of a relay, with an optional path prefix.
+        path: absolute path on the runtime.
     """
     return base_url.copy_with(path=base_url.path.rstrip("/") + path)
 
 
 def fetch_evidence(inner: httpx.BaseTransport, base_url: httpx.URL, challenge: bytes) -> bytes:
-    """GET the serving evidence for ``challenge``: raw, untrusted, at most 8 MiB.
+    """Request the serving evidence for ``challenge``.
 
     Args:
-        inner: carries the question; need not be trusted.
-        base_url: the runtime's, or a relay's.
-        challenge: 32 bytes.
+        inner: transport for the request; need not be trusted.
+        base_url: address of the runtime or of a relay.
+        challenge: 32 fresh random bytes.
+
+    Returns:
+        Serving evidence, raw and untrusted, of at most 8 MiB.
 
     Raises:
         UnavailableError: PEER_UNREACHABLE or EVIDENCE_NOT_SERVED.
@@ -56,6 +59,7 @@ def fetch_evidence(inner: httpx.BaseTransport, base_url: httpx.URL, challenge: b
         response = inner.handle_request(_question(base_url, challenge))
         try:
             _check_head(response, base_url)
+            # One byte more than allowed shows that the body exceeds the limit.
             return _checked(read_start(response, LIMIT + 1))
         finally:
             response.close()
@@ -66,12 +70,12 @@ def fetch_evidence(inner: httpx.BaseTransport, base_url: httpx.URL, challenge: b
 async def fetch_evidence_async(
     inner: httpx.AsyncBaseTransport, base_url: httpx.URL, challenge: bytes
 ) -> bytes:
-    """``fetch_evidence`` over an asynchronous transport.
+    """Request the serving evidence over an asynchronous transport, as ``fetch_evidence`` does.
 
     Args:
-        inner: carries the question; need not be trusted.
-        base_url: the runtime's, or a relay's.
-        challenge: 32 bytes.
+        inner: transport for the request; need not be trusted.
+        base_url: address of the runtime or of a relay.
+        challenge: 32 fresh random bytes.
     """
     try:
         response = await inner.handle_async_request(_question(base_url, challenge))
@@ -85,11 +89,11 @@ async def fetch_evidence_async(
 
 
 def unreachable(base_url: httpx.URL, exc: httpx.HTTPError) -> UnavailableError:
-    """PEER_UNREACHABLE for whatever the HTTP library reports.
+    """Convert an error of the HTTP library to PEER_UNREACHABLE.
 
     Args:
-        base_url: whom was asked.
-        exc: what the library raised.
+        base_url: address that was contacted.
+        exc: exception of the library.
     """
     return UnavailableError(
         CoreCode.PEER_UNREACHABLE, f"{base_url}: {type(exc).__name__}: {str(exc)[:200]}"

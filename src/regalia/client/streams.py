@@ -1,4 +1,8 @@
-"""Raw bodies of outer responses. Nothing is decoded: what is sealed is not compressed again."""
+"""Reads raw bodies of outer responses, without content decoding.
+
+Sealed bodies are ciphertext and never compressed, so a content encoding would only be a way for
+the path to make the client decompress untrusted data.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def pieces(response: httpx.Response) -> Iterator[bytes]:
-    """Bytes as they arrive from a synchronous transport.
+    """Yield bytes as they arrive from a synchronous transport.
 
     Raises:
-        TypeError: the transport gave an asynchronous stream (the caller's bug).
+        TypeError: the transport returned an asynchronous stream, which is a bug of the caller.
     """
     if not isinstance(response.stream, httpx.SyncByteStream):
         raise TypeError("the inner transport is not synchronous")
@@ -22,10 +26,10 @@ def pieces(response: httpx.Response) -> Iterator[bytes]:
 
 
 def pieces_async(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Bytes as they arrive from an asynchronous transport.
+    """Yield bytes as they arrive from an asynchronous transport.
 
     Raises:
-        TypeError: the transport gave a synchronous stream (the caller's bug).
+        TypeError: the transport returned a synchronous stream, which is a bug of the caller.
     """
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the inner transport is not asynchronous")
@@ -33,11 +37,11 @@ def pieces_async(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def read_start(response: httpx.Response, size: int) -> bytes:
-    """At most ``size`` bytes of a body that is not wanted, such as an error page.
+    """Read at most the first ``size`` bytes of a body, such as an error page.
 
     Args:
-        response: open.
-        size: bytes.
+        response: response whose body was not read yet.
+        size: maximum number of bytes to return.
     """
     data = bytearray()
     for piece in pieces(response):
@@ -48,11 +52,11 @@ def read_start(response: httpx.Response, size: int) -> bytes:
 
 
 async def read_start_async(response: httpx.Response, size: int) -> bytes:
-    """``read_start`` for an asynchronous transport.
+    """Read the start of a body from an asynchronous transport, as ``read_start`` does.
 
     Args:
-        response: open.
-        size: bytes.
+        response: response whose body was not read yet.
+        size: maximum number of bytes to return.
     """
     data = bytearray()
     async for piece in pieces_async(response):

@@ -1,8 +1,8 @@
-"""Transports for httpx that speak to one verified runtime through the sealed channel.
+"""Transports for httpx that send requests to one verified runtime through the sealed channel.
 
-Every request is verified, sealed and sent as ``POST /ohttp``; its method, path, header fields
-and body are inside. A refused verification sends nothing. A new encapsulation is made for every
-attempt, so that a library's retries are not replays.
+The runtime is verified before a request is sent. The request is then sent as ``POST /ohttp``,
+with its method, path, header fields and body sealed inside. Every attempt uses a new
+encapsulation, so the retries of an HTTP library are not refused as replays.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from regalia.client.verify import VerifiedRuntime
 
 _OK = 200
-_MAYBE_ANOTHER_KEY = (400, 422)  # what a runtime answers that cannot open a request
-_PROBLEM_MAX = 4096  # bytes of an error page that are looked at
+_MAYBE_ANOTHER_KEY = (400, 422)  # statuses of a runtime that cannot open a request
+_PROBLEM_MAX = 4096  # bytes of an error page that are read
 
 
 class _Problem(msgspec.Struct):
-    """RFC 9457, as far as it is looked at."""
+    """The part of an RFC 9457 problem document that is used."""
 
     type: str = ""
 
 
 class _Sealing:
-    """What both transports share; it does no I/O."""
+    """The part that both transports share. It does no I/O."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class _Sealing:
 
     @property
     def verified(self) -> VerifiedRuntime | None:
-        """The runtime, if its verification is still fresh."""
+        """The verified runtime, or None if its verification is missing or has expired."""
         runtime = self._verified
         return runtime if runtime is not None and runtime.fresh(self.trust.clock()) else None
 
@@ -73,7 +73,7 @@ class _Sealing:
         return runtime
 
     def _inner_path(self, request: httpx.Request) -> bytes:
-        """Path and query inside the runtime. Another origin is refused before anything is sent."""
+        """Path and query on the runtime. A request to another origin is refused."""
         prefix = self.base_url.raw_path.rstrip(b"/")
         url, base = request.url, self.base_url
         same = (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port)
@@ -103,8 +103,8 @@ class _Sealing:
             under(self.base_url, SEALED_PATH),
             headers=OUTER_HEADERS,
             content=sealed,
-            # Nothing but the time limits crosses over: other extensions may carry the caller's
-            # data or look into the connection.
+            # Copy only the timeouts: other extensions may contain the caller's data, or hooks
+            # such as "trace", which would report on the outer connection.
             extensions={} if timeout is None else {"timeout": timeout},
         )
         return outer, answer
@@ -120,7 +120,7 @@ def _media_type(response: httpx.Response) -> str:
 
 
 def _refusal(response: httpx.Response, page: bytes) -> RegaliaError:
-    """Why an unsealed answer is refused. Its text is anybody's, so it is quoted, never trusted."""
+    """The error for an unsealed answer. Its text is unauthenticated, so it is only quoted."""
     said = "".join(c if c.isprintable() else " " for c in page[:200].decode("utf-8", "replace"))
     if response.status_code == _OK:
         return IntegrityError(
@@ -171,13 +171,15 @@ def _response(
 
 
 class RegaliaTransport(_Sealing, httpx.BaseTransport):
-    """``httpx.Client(transport=RegaliaTransport(url, trust))``. Safe to use from many threads.
+    """Synchronous transport: ``httpx.Client(transport=RegaliaTransport(url, trust))``.
+
+    It may be used from several threads.
 
     Args:
         base_url: address of the runtime or of a relay, without ``/v1``.
-        trust: what the runtime is held against.
-        inner: carries the sealed bytes; by default a plain connection that uses no proxy.
-        on_verified: called after every verification, before anything is sent.
+        trust: policy, trust anchors and collateral that the runtime is verified with.
+        inner: transport for the sealed bytes; by default one that ignores proxy variables.
+        on_verified: called after every verification, before a request is sent.
 
     Raises:
         ParseError: the address is malformed.
@@ -196,14 +198,17 @@ class RegaliaTransport(_Sealing, httpx.BaseTransport):
         self._lock = threading.RLock()  # on_verified may use this transport
 
     def verify(self) -> VerifiedRuntime:
-        """Verify the runtime now, with a new challenge. Raises what ``verify_runtime`` raises."""
+        """Verify the runtime now, with a new challenge. Raises as ``verify_runtime``."""
         with self._lock:
             return self._accept(verify_runtime(self._inner, self.base_url, self.trust))
 
     def _runtime(
         self, request: httpx.Request, *, unless: VerifiedRuntime | None
     ) -> VerifiedRuntime:
-        """A fresh verification that is not ``unless``, whose key was refused."""
+        """Return a fresh verification other than ``unless``, whose key the runtime refused.
+
+        If another thread has verified the runtime again meanwhile, its result is used.
+        """
         with self._lock:
             runtime = self.verified
             if runtime is not None and runtime is not unless:
@@ -215,11 +220,11 @@ class RegaliaTransport(_Sealing, httpx.BaseTransport):
                 raise RuntimeNotVerifiedError(exc, request) from exc
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Verify, seal, send, open.
+        """Verify the runtime if necessary, seal and send the request, and open the answer.
 
         Raises:
-            RuntimeNotVerifiedError: nothing was sent.
-            SealedChannelError: the request was not accepted, or the answer does not hold.
+            RuntimeNotVerifiedError: the runtime could not be verified; nothing was sent.
+            SealedChannelError: the request was not accepted, or the answer cannot be trusted.
             httpx.TransportError: the connection failed.
         """
         self._inner_path(request)
@@ -234,8 +239,9 @@ class RegaliaTransport(_Sealing, httpx.BaseTransport):
                 page = read_start(response, _PROBLEM_MAX)
             finally:
                 response.close()
-            # A runtime that restarted has another key. Whoever says so, it is verified again,
-            # and the request is repeated only if the evidence does name another key.
+            # A runtime that was restarted has a new key. The refusal is unauthenticated, so it
+            # only causes a new verification; the request is repeated only if the verified
+            # evidence names another key.
             if last or response.status_code not in _MAYBE_ANOTHER_KEY:
                 break
             used, runtime = runtime, self._runtime(request, unless=runtime)
@@ -264,7 +270,7 @@ class RegaliaTransport(_Sealing, httpx.BaseTransport):
 
 
 class _SealedStream(httpx.SyncByteStream):
-    """Content of the answer, chunk by chunk, each as soon as it was opened."""
+    """The answer's content, yielded as soon as the chunks are opened."""
 
     def __init__(self, outer: httpx.Response, answer: Answer, request: httpx.Request) -> None:
         self._outer = outer
@@ -274,18 +280,22 @@ class _SealedStream(httpx.SyncByteStream):
         self._first = b""
 
     def read_head(self) -> None:
-        """Read until the head has arrived; content that came with it is kept."""
+        """Read until the head has arrived, and keep content that arrived with it."""
         while self._answer.head is None:
             self._first += next(self._opened)
 
     def _contents(self) -> Iterator[bytes]:
-        """Content after each piece of the outer body (possibly empty), then the end's."""
+        """Yield content, possibly empty, for every piece of the outer body and for its end.
+
+        Empty items let ``read_head`` notice that the head has arrived without content.
+        """
         try:
             for piece in pieces(self._outer):
                 yield self._answer.feed(piece)
             yield self._answer.finish()
         except (ParseError, IntegrityError) as exc:
             raise SealedChannelError(exc, self._request) from exc
+        # A timeout remains a timeout for the caller; any other broken connection is a truncation.
         except httpx.TimeoutException:
             raise
         except httpx.HTTPError as exc:
@@ -303,10 +313,11 @@ class _SealedStream(httpx.SyncByteStream):
 
 
 class AsyncRegaliaTransport(_Sealing, httpx.AsyncBaseTransport):
-    """``httpx.AsyncClient(transport=AsyncRegaliaTransport(url, trust))``.
+    """Asynchronous transport: ``httpx.AsyncClient(transport=AsyncRegaliaTransport(url, trust))``.
 
-    Arguments as for ``RegaliaTransport``, with an asynchronous ``inner``. Requests that start at
-    the same time may each verify the runtime: that costs a challenge and weakens nothing.
+    The arguments are those of ``RegaliaTransport``, with an asynchronous ``inner``. There is no
+    lock, so requests that start at the same time may verify the runtime several times; this only
+    costs additional challenges.
     """
 
     def __init__(
@@ -321,7 +332,7 @@ class AsyncRegaliaTransport(_Sealing, httpx.AsyncBaseTransport):
         self._inner = inner if inner is not None else httpx.AsyncHTTPTransport(trust_env=False)
 
     async def verify(self) -> VerifiedRuntime:
-        """Verify the runtime now, with a new challenge. Raises what ``verify_runtime`` raises."""
+        """Verify the runtime now, with a new challenge. Raises as ``verify_runtime``."""
         return self._accept(await verify_runtime_async(self._inner, self.base_url, self.trust))
 
     async def _runtime(
@@ -389,7 +400,7 @@ class _AsyncSealedStream(httpx.AsyncByteStream):
         self._first = b""
 
     async def read_head(self) -> None:
-        """Read until the head has arrived; content that came with it is kept."""
+        """Read until the head has arrived, and keep content that arrived with it."""
         while self._answer.head is None:
             self._first += await anext(self._opened)
 

@@ -1,4 +1,4 @@
-"""What a client trusts: its policy, the roots of the hardware, and collateral. All of it local."""
+"""A client's trust: its policy, the hardware's trust anchors, and collateral, from local files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SIMULATED = "dangerous_simulated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTrust:
-    """Everything that a client holds a runtime against.
+    """Everything that a client verifies a runtime with.
 
     Attributes:
-        policy: the client's own demands.
-        verifier: root keys of the hardware's makers, or simulated roots, and collateral, so that
-            verification needs no network.
-        clock: current time.
-        verify_every: after this long a runtime is verified again, with a new challenge.
+        policy: the client policy.
+        verifier: verifier with the hardware vendors' root keys, or simulated ones, and with
+            collateral, so that verification needs no network.
+        clock: returns the current time.
+        verify_every: a runtime is verified again, with a new challenge, after this time.
     """
 
     policy: ClientPolicy
@@ -54,16 +54,19 @@ def load_trust(
     """Read a client's trust from files.
 
     Args:
-        policy: client policy, canonical JSON.
+        policy: file of the client policy in canonical JSON.
         collateral: folder of loose files (certificates, CRLs, Intel's documents), or a signed
-            bundle; None if all comes along with the evidence.
-        dangerous_simulated_anchor: root certificates of simulated platforms. The vendors'
-            roots are then not trusted, and what is verified protects nothing from the host.
+            bundle; None if all collateral comes with the evidence.
+        dangerous_simulated_anchor: file of root certificates of simulated platforms. They replace
+            the vendors' roots, and a runtime verified with them is not protected from its host.
 
     Raises:
-        ParseError: the policy, or a piece of collateral, is malformed.
-        AttestationError: the bundle is stale, rolled back, unsigned or another site's.
-        UsageError: DANGEROUS_NOT_ALLOWED, the policy is for simulation and no anchor was given.
+        ParseError: the policy or a piece of collateral is malformed.
+        AttestationError: the bundle is outdated, rolled back, for another site, or not signed by
+            enough signers.
+        IntegrityError: WRONG_PAYLOAD_TYPE, the signed document is not a bundle.
+        UsageError: DANGEROUS_NOT_ALLOWED, the policy accepts only simulated hardware and no
+            simulated anchor was given.
         LocalError: a file cannot be read.
     """
     document = parse_client_policy(read_file(policy, limit=LIMIT))

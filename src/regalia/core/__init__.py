@@ -1,1 +1,1 @@
-"""The floor of the house: errors, secrets, codecs, configuration. Imports nothing of Regalia."""
+"""Errors, secrets, codecs and basic types. The package does no I/O and imports no other one."""

@@ -1,13 +1,13 @@
-"""Single bits of integer fields."""
+"""Access to single bits of integer fields."""
 
 from __future__ import annotations
 
 
 def bit(field: int, index: int) -> bool:
-    """Whether the bit is one.
+    """Whether a bit is set.
 
     Args:
         field: an unsigned integer.
-        index: the bit's number; 0 is the lowest.
+        index: number of the bit; 0 is the least significant.
     """
     return bool((field >> index) & 1)

@@ -1,4 +1,4 @@
-"""How our documents write a moment. The clock itself is read in ``host.clock`` only."""
+"""The text form of points in time. ``host.clock`` reads the clock; other code takes ``now``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 
 
 def rfc3339(moment: datetime) -> str:
-    """``2026-11-22T10:00:00Z``: whole seconds, UTC, the only form that our documents carry."""
+    """Format as ``2026-11-22T10:00:00Z``, the only form in our documents: whole seconds, UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """Inverse of ``rfc3339``; raises ValueError for any other spelling."""
+    """Parse a time. Inverse of ``rfc3339``. Raises ValueError for any other form."""
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    if rfc3339(moment) != text:  # strptime reads single digits, and those of other scripts
+    # strptime also accepts missing leading zeros and the digits of other scripts.
+    if rfc3339(moment) != text:
         raise ValueError("not in the one form of a time")
     return moment

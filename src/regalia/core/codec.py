@@ -1,11 +1,11 @@
-"""Canonical encodings shared by every format. The rules are in docs/spec/conventions.md.
+"""Canonical encodings that all formats share. Spec: docs/spec/conventions.md.
 
 * JSON: UTF-8, object members sorted by code point, no white space, integers only, no
-  duplicates. ``parse_json`` re-encodes and compares, so exactly one spelling is accepted.
-* Base64: RFC 4648 section 4 with padding, canonical. Hex: lower case. A struct's member of type
-  ``bytes`` is base64 in JSON, which the comparison keeps canonical.
-* ``lp``: each part preceded by its length as a 4-byte big-endian integer. No two different
-  tuples of byte strings give the same output.
+  duplicates. ``parse_json`` re-encodes and compares, so it accepts only the canonical encoding.
+* Base64: RFC 4648, section 4, with padding, canonical. Hex: lower case. A struct's member of type
+  ``bytes`` is base64 in JSON, and the comparison ensures that it is canonical.
+* ``lp``: every part is preceded by its length as a 4-byte big-endian integer, so different tuples
+  of byte strings give different outputs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _U32 = struct.Struct(">I")
 
 
 def _bytes_only(value: object) -> object:
+    # Called for types that msgspec cannot encode itself; none of them has a canonical form.
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")
 
 
@@ -41,8 +42,8 @@ def parse_json(data: bytes, kind: type[T], *, limit: int, what: str) -> T:
     Args:
         data: raw, untrusted.
         kind: a msgspec struct type that forbids unknown fields, or a plain type.
-        limit: largest accepted size in bytes, checked before decoding.
-        what: the name of the thing, for messages.
+        limit: maximum size in bytes, checked before decoding.
+        what: name of the document for error messages.
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.
@@ -59,18 +60,18 @@ def parse_json(data: bytes, kind: type[T], *, limit: int, what: str) -> T:
 
 
 def b64(data: bytes | bytearray | memoryview) -> str:
-    """Standard base64 with padding."""
+    """Encode in standard base64 with padding."""
     return base64.b64encode(data).decode("ascii")
 
 
 def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MIB) -> bytes:
-    """Decode canonical base64; ``size`` demands an exact number of decoded bytes.
+    """Decode canonical base64.
 
     Args:
         text: untrusted.
-        what: names the value in the error.
-        size: bytes wanted after decoding; None for any number up to ``limit``.
-        limit: bytes that are decoded at most, checked before anything is decoded.
+        what: name of the value for error messages.
+        size: required number of decoded bytes; None for any number up to ``limit``.
+        limit: maximum number of decoded bytes, checked before decoding.
 
     Raises:
         ParseError: MALFORMED or TOO_LARGE.
@@ -81,19 +82,20 @@ def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MI
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as exc:
         raise ParseError(CoreCode.MALFORMED, f"{what}: not base64") from exc
-    # In strict mode only the bits that the last four characters leave over can differ.
+    # Strict mode refuses other alphabets and wrong padding. Only unused bits in the last group of
+    # four characters can still differ, so it is enough to re-encode that group.
     if b64(data[(len(data) - 1) // 3 * 3 :]) != text[-4:]:
         raise ParseError(CoreCode.MALFORMED, f"{what}: base64 is not canonical")
     return exact(data, size, what=what) if size is not None else data
 
 
 def unhex(text: str, *, what: str, size: int | None = None) -> bytes:
-    """Decode lower-case hex; ``size`` demands an exact number of decoded bytes.
+    """Decode lower-case hex.
 
     Args:
         text: untrusted.
-        what: names the value in the error.
-        size: bytes wanted after decoding; None for any number.
+        what: name of the value for error messages.
+        size: required number of decoded bytes; None for any number.
 
     Raises:
         ParseError: MALFORMED.
@@ -108,12 +110,12 @@ def unhex(text: str, *, what: str, size: int | None = None) -> bytes:
 
 
 def exact(data: bytes, size: int, *, what: str) -> bytes:
-    """Return ``data`` if it has exactly ``size`` bytes. Nothing is ever padded or truncated.
+    """Return ``data`` if it has exactly ``size`` bytes, without padding or truncating it.
 
     Args:
         data: untrusted.
-        size: bytes.
-        what: names the value in the error.
+        size: required number of bytes.
+        what: name of the value for error messages.
 
     Raises:
         ParseError: MALFORMED.
@@ -124,12 +126,15 @@ def exact(data: bytes, size: int, *, what: str) -> bytes:
 
 
 def at_most(data: bytes, limit: int, *, what: str) -> bytes:
-    """Return ``data`` if it has no more than ``limit`` bytes. Raises ParseError TOO_LARGE.
+    """Return ``data`` if it has at most ``limit`` bytes.
 
     Args:
         data: untrusted.
-        limit: bytes.
-        what: names the value in the error.
+        limit: maximum number of bytes.
+        what: name of the value for error messages.
+
+    Raises:
+        ParseError: TOO_LARGE.
     """
     if len(data) > limit:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
@@ -140,7 +145,7 @@ def lp(*parts: bytes) -> bytes:
     """Concatenate parts, each preceded by its length (4 bytes, big-endian).
 
     Raises:
-        ValueError: a part has 4 GiB or more (the caller's bug).
+        ValueError: a part has 4 GiB or more, which is a bug of the caller.
     """
     out: list[bytes] = []
     for part in parts:

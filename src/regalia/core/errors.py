@@ -1,18 +1,19 @@
-"""The error tree and its stable codes.
+"""The exceptions of Regalia, and their stable reason codes.
 
     RegaliaError
-    ├── UsageError          2   the command line or the configuration is not usable
+    ├── UsageError          2   the command line or the configuration cannot be used
     ├── ParseError          3   bytes are not a canonical instance of the format they claim
-    ├── IntegrityError      4   a signature, digest, tag or version does not hold
+    ├── IntegrityError      4   a signature, digest, tag or version does not verify
     ├── AttestationError    5   evidence is not genuine, not fresh, or bound to something else
-    ├── PolicyDenied        6   evidence is genuine and not acceptable
-    ├── KeyAccessError      7   a key is absent or will not open
-    ├── UnavailableError    8   a peer or an address cannot be had
-    ├── LocalError          9   the local file system or the machine refuses
+    ├── PolicyDenied        6   evidence is genuine but not acceptable under the policy
+    ├── KeyAccessError      7   a key is missing or does not decrypt
+    ├── UnavailableError    8   a peer cannot be reached, or an address cannot be used
+    ├── LocalError          9   the local file system or machine reports a failure
     └── LogError           10   the transparency log cannot be written or does not verify
 
-The number is the exit status of every command that ends with that error; 1 is kept for a bug
-in Regalia, 130 for an interrupted run. A ``Code`` is stable: documented once, never reused.
+The number is the exit status of a command that ends with that error. Status 1 is reserved for a
+bug in Regalia, and 130 for an interrupted run. A ``Code`` is stable: it keeps its meaning, and its
+name is never reused.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ EXIT_INTERRUPTED = 130
 
 
 class Code(Enum):
-    """A stable reason code. The member's name is the code; its value says why and what to do.
+    """A stable reason code: a name, why it matters, and how to fix the cause.
 
-    Each package subclasses this with its own members. Names are unique over all subclasses,
-    which a test checks, and every one of them is listed in ``docs/errors.md``.
+    Packages define subclasses with their own members. A test checks that the names are unique
+    over all subclasses. ``docs/errors.md`` lists all of them.
     """
 
     def __init__(self, why: str, fix: str) -> None:
@@ -44,11 +45,11 @@ class Code(Enum):
 
 
 class RegaliaError(Exception):
-    """Base of everything that Regalia refuses.
+    """Base of all errors that Regalia raises on purpose.
 
     Args:
         code: the stable reason code.
-        what: one sentence, what happened, with the values seen and wanted. Never a secret.
+        what: one sentence about what happened, with actual and expected values, but no secret.
     """
 
     exit_status: ClassVar[int] = EXIT_BUG
@@ -59,11 +60,11 @@ class RegaliaError(Exception):
         self.what = what
 
     def explain(self) -> str:
-        """What happened, why it matters, what to do: three lines for a person."""
+        """Explain to a person what happened, why it matters and what to do, in three lines."""
         return f"{self.what}\nWhy it matters: {self.code.why}\nWhat to do: {self.code.fix}"
 
     def as_dict(self) -> dict[str, str]:
-        """The same for a program."""
+        """The same facts for a program."""
         return {
             "code": self.code.name,
             "what": self.what,
@@ -73,7 +74,7 @@ class RegaliaError(Exception):
 
 
 class UsageError(RegaliaError):
-    """The command line or the configuration is not usable."""
+    """The command line or the configuration cannot be used."""
 
     exit_status = 2
 
@@ -85,7 +86,7 @@ class ParseError(RegaliaError):
 
 
 class IntegrityError(RegaliaError):
-    """A signature, digest, authentication tag, commitment or version does not hold."""
+    """A signature, digest, authentication tag, commitment or version does not verify."""
 
     exit_status = 4
 
@@ -97,7 +98,7 @@ class AttestationError(RegaliaError):
 
 
 class PolicyDenied(RegaliaError):  # noqa: N818 - the field says "denied", not "error"
-    """Evidence is genuine and not acceptable under the policy. Carries every reason."""
+    """Evidence is genuine but not acceptable under the policy. Carries all reasons."""
 
     exit_status = 6
 
@@ -106,7 +107,7 @@ class PolicyDenied(RegaliaError):  # noqa: N818 - the field says "denied", not "
         self.reasons = tuple(reasons) or ((code, what),)
 
     def explain(self) -> str:
-        """All reasons, not only the first: an operator fixes them in one go."""
+        """List all reasons, so that an operator can fix them together."""
         parts = [self.what]
         parts += [
             f"- {code.name}: {what}\n  {code.why}\n  {code.fix}" for code, what in self.reasons
@@ -115,25 +116,25 @@ class PolicyDenied(RegaliaError):  # noqa: N818 - the field says "denied", not "
 
 
 class KeyAccessError(RegaliaError):
-    """A key is absent, locked, or does not open what it should."""
+    """A key is missing or locked, or does not decrypt what it should."""
 
     exit_status = 7
 
 
 class UnavailableError(RegaliaError):
-    """A peer does not answer, or an address cannot be had."""
+    """A peer cannot be reached, or an address cannot be used."""
 
     exit_status = 8
 
 
 class LocalError(RegaliaError):
-    """The local file system or machine refuses: missing file, full disk, permission, limit."""
+    """The local file system or machine reports a failure: missing file, full disk, permission."""
 
     exit_status = 9
 
 
 class LogError(RegaliaError):
-    """The transparency log cannot be written, or what it says does not verify."""
+    """The transparency log cannot be written, or its contents do not verify."""
 
     exit_status = 10
 

@@ -1,4 +1,4 @@
-"""Typed values as plain ones, for results and for showing: bytes as hex, enums as their words."""
+"""Converts typed values to plain JSON values for output: bytes to hex, enums to their names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ Plain = dict[str, "Plain"] | list["Plain"] | str | int | bool | None
 
 
 def plain(value: object) -> Plain:  # noqa: PLR0911 - one for each kind of value
-    """Whatever a claims class or a parsed structure holds, by the names that it has there.
+    """Convert a value, such as claims or a parsed structure, keeping the names of its fields.
 
     Raises:
-        TypeError: there is something in it that has no plain form (a programmer's mistake).
+        TypeError: a value has no plain form, which is a bug of the caller.
     """
+    # The order matters: bool is a subclass of int, and a StrEnum is a str.
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
@@ -37,10 +38,10 @@ def plain(value: object) -> Plain:  # noqa: PLR0911 - one for each kind of value
 
 
 def plain_fields(value: object) -> dict[str, Plain]:
-    """The fields of a dataclass or of a msgspec struct.
+    """Convert the fields of a dataclass or of a msgspec struct.
 
     Raises:
-        TypeError: ``value`` is neither (the caller's bug).
+        TypeError: ``value`` is neither, which is a bug of the caller.
     """
     if isinstance(value, msgspec.Struct):
         names: tuple[str, ...] = value.__struct_fields__

@@ -1,4 +1,4 @@
-"""Secret bytes that cannot be printed, compared, hashed or pickled by accident."""
+"""Secret bytes that cannot be printed, compared, hashed or pickled by mistake."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 class SecretBytes:
     """Key material in one mutable buffer that is locked in memory and wiped on ``close``.
 
-    Locking is best effort: ``locked`` says whether mlock(2) succeeded. Copies that a C library
-    makes for itself are out of our reach; docs/limitations.md says so.
+    Locking is best effort: ``locked`` tells whether mlock(2) succeeded. Copies that a C library
+    makes internally cannot be wiped; see docs/limitations.md.
     """
 
+    # A hash would reveal whether two secrets are equal, and could be printed.
     __hash__ = None  # type: ignore[assignment]
     __slots__ = ("_buf", "_closed", "locked")
 
     def __init__(self, buf: bytearray) -> None:
-        """Take ownership of ``buf``: the caller keeps no copy."""
+        """Take ownership of ``buf``. The caller must not keep a copy of its contents."""
         if not isinstance(buf, bytearray):
             raise TypeError("SecretBytes takes a bytearray, which can be wiped")
         self._buf = buf
@@ -33,7 +34,7 @@ class SecretBytes:
 
     @classmethod
     def copy_of(cls, data: bytes | bytearray | memoryview) -> Self:
-        """Copy bytes that a library handed out and that we cannot wipe."""
+        """Copy bytes that a library returned and that cannot be wiped themselves."""
         return cls(bytearray(data))
 
     def _address(self) -> int:
@@ -45,10 +46,10 @@ class SecretBytes:
         return bool(_LIBC.mlock(ctypes.c_void_p(self._address()), len(self._buf)) == 0)
 
     def view(self) -> memoryview:
-        """Read-only view; keep it no longer than the call that needs it.
+        """Return a read-only view. Do not keep it longer than the call that needs it.
 
         Raises:
-            RuntimeError: the secret was wiped already (the caller's bug).
+            RuntimeError: the secret was already wiped, which is a bug of the caller.
         """
         if self._closed:
             raise RuntimeError("secret used after close")
@@ -59,7 +60,8 @@ class SecretBytes:
         return hmac.compare_digest(self.view(), other.view())
 
     def close(self) -> None:
-        """Overwrite the buffer with zeros. Safe to call twice."""
+        """Overwrite the buffer with zeros. May be called again."""
+        # memset through ctypes: an assignment to a slice would allocate a buffer of zeros first.
         if not self._closed and self._buf:
             ctypes.memset(self._address(), 0, len(self._buf))
             if self.locked:

@@ -1,6 +1,7 @@
-"""Names for byte strings of exact size. Four different things have four different words:
-a *measurement* is what hardware recorded, a *digest* is a hash of bytes, a *fingerprint* is a
-hash of a public key, an *id* names a document or a model.
+"""Types for byte strings of fixed size, such as digests and identifiers.
+
+Four words are kept apart: a *measurement* is a value that hardware recorded, a *digest* is a hash
+of bytes, a *fingerprint* is a hash of a public key, and an *id* identifies a document or a model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from regalia.core.errors import CoreCode, ParseError
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FixedBytes:
-    """Bytes of one exact size with a text form ``prefix:hex``."""
+    """Bytes of a fixed size, with a text form ``prefix:hex``."""
 
     raw: bytes
 
@@ -31,7 +32,7 @@ class FixedBytes:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse the text form; the prefix is required.
+        """Parse the text form, including its prefix.
 
         Raises:
             ParseError: MALFORMED.
@@ -62,13 +63,13 @@ class Digest(FixedBytes):
 
 
 class ModelId(FixedBytes):
-    """Names the plaintext of a model: every file's path, length and SHA-256."""
+    """Identifier of a model's plaintext: a hash over all files' paths, lengths and SHA-256."""
 
     PREFIX = "model"
 
 
 class PolicyId(FixedBytes):
-    """SHA-256 of a policy document's exact payload bytes."""
+    """Identifier of a policy: SHA-256 of the exact bytes of its payload."""
 
     PREFIX = "policy"
 

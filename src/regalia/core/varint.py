@@ -1,6 +1,7 @@
 """Variable-length integers of QUIC (RFC 9000, section 16): 1, 2, 4 or 8 bytes, big-endian.
 
-The two top bits of the first byte say which. We write and accept the shortest form only.
+The two most significant bits of the first byte encode the size. Unlike QUIC, this module accepts
+only the shortest form, so that every number has one encoding.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class VarintCode(Code):
 
 
 def encode_varint(value: int) -> bytes:
-    """Shortest form. ValueError outside 0 to 2^62 - 1."""
+    """Encode in the shortest form. Raises ValueError outside of 0 to 2^62 - 1."""
     for prefix, size in enumerate(_SIZES):
         if 0 <= value < 1 << (8 * size - 2):
             return (value | prefix << (8 * size - 2)).to_bytes(size)
@@ -29,15 +30,15 @@ def encode_varint(value: int) -> bytes:
 
 
 def read_varint(data: bytes | bytearray, offset: int = 0, *, what: str) -> tuple[int, int] | None:
-    """Read one integer at ``offset``.
+    """Decode the integer at ``offset``.
 
     Args:
         data: untrusted.
-        offset: where the integer begins, in bytes.
-        what: names the value in the error.
+        offset: offset of the integer's first byte.
+        what: name of the value for error messages.
 
     Returns:
-        The value and the offset behind it; None while bytes are missing.
+        The value, and the offset of the first byte after it; None if bytes are missing.
 
     Raises:
         ParseError: VARINT_NOT_MINIMAL.

@@ -1,4 +1,4 @@
-"""The seam between the sealed model's reader, the store and an engine: three small interfaces."""
+"""Interfaces between stores of ciphertext, the reader of sealed models, and engines."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Protocol
 
 
 class BlobSource(Protocol):
-    """Ciphertext by name. Implemented in ``regalia.store``; read in ``regalia.seal``."""
+    """A store of named ciphertext. ``regalia.store`` implements it, ``regalia.seal`` reads it."""
 
     def size(self, name: str) -> int:
         """Size of the blob in bytes. Raises LocalError or UnavailableError."""
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer from ``offset``, or raise. Safe to call from several threads.
+        """Fill the whole buffer, or raise. May be called from several threads.
 
         Args:
-            name: of the blob.
-            offset: where to begin in the blob, in bytes.
-            buffer: filled whole; its length says how much to read.
+            name: name of the blob.
+            offset: offset in the blob of the first byte to read.
+            buffer: buffer to fill; its length is the number of bytes to read.
         """
 
     def describe(self) -> str:
-        """Where the blobs are, for messages."""
+        """Location of the blobs, for messages."""
 
 
 class ModelFiles(Protocol):
-    """A model's plaintext files, as views on locked memory. What an engine is built from."""
+    """A model's plaintext files as views on locked memory. Engines are built from it."""
 
     def paths(self) -> tuple[str, ...]:
-        """Relative POSIX paths, in the order of the model id."""
+        """Relative POSIX paths of the files, in the order that the model id is computed in."""
 
     def view(self, path: str) -> memoryview:
-        """The file's bytes, read-only, without a copy. Valid until the model is wiped."""
+        """A read-only view on a file's bytes, without a copy, valid until the model is wiped."""

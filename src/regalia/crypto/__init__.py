@@ -1,1 +1,4 @@
-"""Values to values: AEAD, key derivation, signatures, HPKE, OHTTP. No I/O, no clock."""
+"""Cryptographic building blocks: AEAD, key derivation, signatures, HPKE and OHTTP.
+
+The package does no I/O and reads no clock.
+"""

@@ -1,7 +1,8 @@
 """AES-256-GCM over numbered chunks, from buffer to buffer. Spec: docs/spec/sealed-model.md.
 
-The nonce is a counter and a last-chunk flag (the STREAM construction), so a key must never
-serve two streams: every sealed file derives its own. No plaintext ``bytes`` object is made.
+The nonce consists of a counter and a flag for the last chunk (the STREAM construction), so a key
+must be used for one stream only: every sealed file derives its own. Plaintext is never copied to
+a ``bytes`` object, because that could not be wiped.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from regalia.core.errors import Code, IntegrityError
 
 KEY_SIZE = 32  # bytes
-TAG_SIZE = 16  # bytes, at the end of each chunk
+TAG_SIZE = 16  # bytes at the end of every chunk
 NONCE_SIZE = 12  # bytes
 
 
@@ -29,28 +30,29 @@ class AeadCode(Code):
 
 
 def chunk_nonce(counter: int, *, last: bool) -> bytes:
-    """``00 00 00 ‖ u64 counter ‖ u8 last``, 12 bytes.
+    """Nonce of a chunk: ``00 00 00 ‖ u64 counter ‖ u8 last``, 12 bytes.
 
     Args:
-        counter: the chunk's number within its shard, from 0.
-        last: whether it is the shard's last chunk, so that a cut shard does not open.
+        counter: number of the chunk in its file, from 0.
+        last: whether it is the last chunk of its file. The flag makes truncation detectable.
     """
     return struct.pack(">3xQB", counter, last)
 
 
 def wipe(view: memoryview) -> None:
     """Overwrite a writable, contiguous buffer with zeros."""
+    # memset works in place; a slice assignment would need a second buffer of that size.
     if view.nbytes:
         ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(view)), 0, view.nbytes)
 
 
 class ChunkCipher:
-    """Seals and opens the chunks of one stream. Safe to use from several threads."""
+    """Seals and opens the chunks of one stream. May be used from several threads."""
 
     __slots__ = ("_aead", "_associated_data")
 
     def __init__(self, key: bytes | bytearray | memoryview, associated_data: bytes) -> None:
-        """Set up the key schedule; ``key`` (32 bytes) may be wiped afterwards."""
+        """Set up the cipher. ``key`` has 32 bytes and may be wiped afterwards."""
         if memoryview(key).nbytes != KEY_SIZE:
             raise ValueError("AES-256 takes a key of 32 bytes")
         self._aead = AESGCM(key)
@@ -59,13 +61,13 @@ class ChunkCipher:
     def seal_into(
         self, counter: int, plaintext: memoryview, out: memoryview, *, last: bool
     ) -> None:
-        """Write ciphertext and tag to ``out``: exactly ``TAG_SIZE`` longer than the plaintext.
+        """Encrypt one chunk.
 
         Args:
-            counter: the chunk's number within its shard, from 0.
-            plaintext: secret.
-            out: receives ciphertext and tag.
-            last: whether it is the shard's last chunk.
+            counter: number of the chunk in its file, from 0. Use it only once.
+            plaintext: plaintext of the chunk.
+            out: receives ciphertext and tag; it is ``TAG_SIZE`` longer than the plaintext.
+            last: whether it is the last chunk of its file.
         """
         nonce = chunk_nonce(counter, last=last)
         self._aead.encrypt_into(nonce, plaintext, self._associated_data, out)
@@ -73,16 +75,16 @@ class ChunkCipher:
     def open_into(
         self, counter: int, ciphertext: memoryview, out: memoryview, *, last: bool
     ) -> None:
-        """Write the plaintext to ``out``: exactly ``TAG_SIZE`` shorter than the ciphertext.
+        """Authenticate and decrypt one chunk.
 
-        ``ciphertext`` must be memory that nobody else can change during the call: GCM reads it
-        twice, once for the tag and once for the plaintext.
+        GCM reads the ciphertext twice, for the tag and for the plaintext, so it must be in memory
+        that nothing else can change during the call.
 
         Args:
-            counter: the chunk's number within its shard, from 0.
+            counter: number of the chunk in its file, from 0.
             ciphertext: ciphertext and tag, untrusted.
-            out: receives the plaintext.
-            last: whether it must be the shard's last chunk.
+            out: receives the plaintext; it is ``TAG_SIZE`` shorter than the ciphertext.
+            last: whether it must be the last chunk of its file.
 
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
@@ -91,7 +93,7 @@ class ChunkCipher:
         try:
             self._aead.decrypt_into(nonce, ciphertext, self._associated_data, out)
         except InvalidTag as exc:
-            wipe(out)
+            wipe(out)  # the library may already have written unauthenticated plaintext
             raise IntegrityError(
                 AeadCode.CHUNK_FORGED, f"chunk {counter} does not authenticate"
             ) from exc

@@ -1,8 +1,8 @@
 """DSSE v1 envelopes (secure-systems-lab/dsse, protocol.md and envelope.md).
 
-A signature covers PAE(payload type, payload): the type cannot be swapped. Keys are named by
-their fingerprint, and the expected signers are always an argument: there is no "any signature
-that verifies".
+A signature covers PAE(payload type, payload), so the type cannot be exchanged. The key id is the
+key's fingerprint. The trusted keys are always an argument, so no function accepts a signature by
+an arbitrary key.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A parsed, unverified envelope."""
+    """A parsed envelope whose signatures are not verified yet."""
 
     payload_type: str
     unverified_payload: bytes
     signatures: tuple[tuple[str, bytes], ...]  # (key fingerprint, signature)
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(
             _Wire(
                 payloadType=self.payload_type,
@@ -69,16 +69,16 @@ class Envelope:
         )
 
     def verify(self, payload_type: str, trusted: tuple[VerifyKey, ...], *, threshold: int) -> bytes:
-        """Return the payload once ``threshold`` different trusted keys have signed it.
+        """Verify the signatures of trusted keys, and return the payload.
 
         Args:
-            payload_type: the only type that is accepted.
+            payload_type: the only accepted type.
             trusted: keys whose signatures count.
-            threshold: how many different ones must have signed, at least 1.
+            threshold: number of different trusted keys that must have signed, at least 1.
 
         Raises:
             IntegrityError: UNSIGNED, SIGNER_UNKNOWN, SIGNATURE_INVALID or WRONG_PAYLOAD_TYPE.
-            ValueError: the threshold is not positive (a programmer's error).
+            ValueError: the threshold is not positive, which is a bug of the caller.
         """
         if threshold < 1:
             raise ValueError("a threshold below one would accept an unsigned document")
@@ -91,6 +91,8 @@ class Envelope:
         message = pae(payload_type, self.unverified_payload)
         by_name = {str(key.fingerprint): key for key in trusted}
         good: set[str] = set()
+        # Signatures by other keys are ignored, but an invalid one by a trusted key is an error
+        # even if the threshold is reached without it.
         for keyid, signature in self.signatures:
             if keyid in by_name:
                 by_name[keyid].verify(signature, message)
@@ -105,23 +107,23 @@ class Envelope:
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
-    """DSSE v1 pre-authentication encoding.
+    """DSSE v1 pre-authentication encoding, the bytes that are signed.
 
     Args:
-        payload_type: media type.
-        payload: the bytes that are signed, exactly.
+        payload_type: media type of the payload.
+        payload: exact bytes of the payload.
     """
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def sign(payload_type: str, payload: bytes, keys: tuple[SigningKey, ...]) -> Envelope:
-    """Sign a payload with each key. No key gives an unsigned envelope, which never verifies.
+    """Sign a payload with all keys. Without a key the envelope is unsigned and never verifies.
 
     Args:
-        payload_type: media type; it is signed too.
-        payload: signed as it is.
-        keys: each adds one signature.
+        payload_type: media type of the payload, which is signed too.
+        payload: exact bytes of the payload.
+        keys: keys that each add one signature.
     """
     message = pae(payload_type, payload)
     return Envelope(
@@ -132,11 +134,14 @@ def sign(payload_type: str, payload: bytes, keys: tuple[SigningKey, ...]) -> Env
 
 
 def parse_envelope(data: bytes, *, what: str) -> Envelope:
-    """Inverse of ``Envelope.encode``. Raises ParseError.
+    """Parse an envelope. Inverse of ``Envelope.encode``.
 
     Args:
-        data: raw, untrusted.
-        what: names the document in the error.
+        data: the envelope, raw and untrusted.
+        what: name of the document for error messages.
+
+    Raises:
+        ParseError: TOO_LARGE, or MALFORMED, also if one key has signed twice.
     """
     wire = parse_json(data, _Wire, limit=LIMIT, what=what)
     if len(wire.signatures) > _SIGNATURES_MAX:

@@ -1,6 +1,6 @@
-"""HPKE, RFC 9180, base mode, with the full context: many messages, and export.
+"""HPKE (RFC 9180) in base mode, with contexts for several messages and secret export.
 
-Held to the RFC's own vectors and to two independent implementations in the tests. The default
+Tests compare it with the RFC's test vectors and with two independent implementations. The default
 suite is X-Wing, HKDF-SHA256, AES-256-GCM. Spec: docs/spec/sealed-channel.md, section 2.
 """
 
@@ -74,7 +74,7 @@ class Aead(IntEnum):
 
     @property
     def key_size(self) -> int:
-        """Nk, bytes."""
+        """Nk, the size of a key in bytes."""
         return 16 if self is Aead.AES_128_GCM else 32
 
 
@@ -83,7 +83,7 @@ AES256 = Aead.AES_256_GCM
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """KEM, KDF and AEAD of one exchange."""
+    """The KEM, KDF and AEAD of a context."""
 
     kem: Kem
     kdf: Kdf
@@ -91,7 +91,7 @@ class Suite:
 
     @property
     def suite_id(self) -> bytes:
-        """Domain separation of the key schedule, RFC 9180 section 5.1."""
+        """Domain separation of the key schedule (RFC 9180, section 5.1)."""
         return b"HPKE" + struct.pack(">HHH", self.kem, self.kdf, self.aead)
 
 
@@ -99,9 +99,9 @@ DEFAULT_SUITE = Suite(Kem.X_WING, Kdf.HKDF_SHA256, Aead.AES_256_GCM)
 
 
 class AeadSequence:
-    """One AEAD key whose nonce is a base nonce XOR a counter that only goes up.
+    """An AEAD key whose nonces are a base nonce XOR a message counter.
 
-    RFC 9180 section 5.2; chunked OHTTP responses use the same construction.
+    RFC 9180, section 5.2. Responses of chunked OHTTP use the same construction.
     """
 
     __slots__ = ("_aead", "_base", "_sequence")
@@ -116,7 +116,7 @@ class AeadSequence:
         self._sequence = 0
 
     def _nonce(self, sequence: int) -> bytes:
-        # The last value is not used either: RFC 9180 stops at 2^(8 Nn) - 1.
+        # RFC 9180, section 5.2, IncrementSeq: the counter must not reach 2^(8 Nn) - 1.
         if sequence >= (1 << (8 * NONCE_SIZE)) - 1:
             raise IntegrityError(
                 HpkeCode.HPKE_SEQUENCE_EXHAUSTED, "2^96 - 1 messages under one key"
@@ -124,22 +124,25 @@ class AeadSequence:
         return (self._base ^ sequence).to_bytes(NONCE_SIZE)
 
     def seal(self, aad: bytes, plaintext: Data) -> bytes:
-        """Ciphertext of ``len(plaintext) + 16`` bytes, and one step on.
+        """Encrypt the next message, and return ``len(plaintext) + 16`` bytes.
 
         Args:
-            aad: authenticated and not encrypted.
-            plaintext: secret.
+            aad: additional data to authenticate, but not encrypt.
+            plaintext: the message.
         """
         sealed = self._aead.encrypt(self._nonce(self._sequence), plaintext, aad)
         self._sequence += 1
         return sealed
 
     def open(self, aad: bytes, ciphertext: Data) -> bytes:
-        """Plaintext of the next message. Raises IntegrityError HPKE_OPEN_FAILED and stays put.
+        """Decrypt the next message.
 
         Args:
-            aad: what the sender authenticated.
-            ciphertext: untrusted.
+            aad: additional data that the sender must have authenticated.
+            ciphertext: ciphertext and tag, untrusted.
+
+        Raises:
+            IntegrityError: HPKE_OPEN_FAILED; the counter is not advanced.
         """
         try:
             opened = self._aead.decrypt(self._nonce(self._sequence), ciphertext, aad)
@@ -149,11 +152,14 @@ class AeadSequence:
         return opened
 
     def open_secret(self, aad: bytes, ciphertext: Data) -> SecretBytes:
-        """Like ``open``, into a buffer that can be wiped: no ``bytes`` object holds the secret.
+        """Decrypt the next message into a buffer that can be wiped, instead of ``bytes``.
 
         Args:
-            aad: what the sender authenticated.
-            ciphertext: untrusted.
+            aad: additional data that the sender must have authenticated.
+            ciphertext: ciphertext and tag, untrusted.
+
+        Raises:
+            IntegrityError: HPKE_OPEN_FAILED; the counter is not advanced.
         """
         buffer = bytearray(max(0, len(ciphertext) - TAG_SIZE))
         secret = SecretBytes(buffer)
@@ -166,14 +172,14 @@ class AeadSequence:
         return secret
 
     def find(self, aad: bytes, ciphertext: Data, among: Iterable[int]) -> int | None:
-        """Say at which position a refused message would have opened.
+        """Find the position at which a refused message would have opened, or None.
 
-        For the words of a refusal only: the caller has already decided to refuse, and no
-        plaintext is handed out.
+        This serves only to explain the refusal: the caller has already refused the message, and
+        gets no plaintext.
 
         Args:
-            aad: what the sender authenticated.
-            ciphertext: untrusted; it was refused already.
+            aad: additional data that the sender may have authenticated.
+            ciphertext: the refused message, untrusted.
             among: positions to try.
         """
         for sequence in among:
@@ -186,17 +192,17 @@ class AeadSequence:
 
     @property
     def sequence(self) -> int:
-        """Number of messages so far, which is the position of the next one."""
+        """Number of messages so far, which is also the position of the next one."""
         return self._sequence
 
 
 class _Context:
-    """What sender and recipient share after the key schedule."""
+    """The result of the key schedule, which sender and recipient share."""
 
     __slots__ = ("_exporter", "messages", "suite")
 
     def __init__(self, suite: Suite, shared_secret: Data, info: bytes) -> None:
-        """RFC 9180 section 5.1, KeySchedule, mode_base: psk and psk_id are empty."""
+        """Run KeySchedule (RFC 9180, section 5.1) in mode_base, with empty psk and psk_id."""
         suite_id = suite.suite_id
         context = (
             bytes([_MODE_BASE])
@@ -212,12 +218,20 @@ class _Context:
         self.messages = AeadSequence(
             suite.aead, expand(b"key", suite.aead.key_size), expand(b"base_nonce", NONCE_SIZE)
         )
-        # Plain bytes: the library hands all keys of this schedule out as such, and a context lives
-        # for one exchange only.
+        # Kept as ``bytes``, which cannot be wiped: the library returns all keys of the schedule
+        # in that form anyway, and a context lives only for one exchange.
         self._exporter = expand(b"exp", _HASH_SIZE)
 
     def export(self, context: bytes, length: int) -> SecretBytes:
-        """A secret of ``length`` bytes known to both sides, RFC 9180 section 5.3."""
+        """Derive a secret that both sides can compute (RFC 9180, section 5.3).
+
+        Args:
+            context: binds the secret to its purpose.
+            length: size of the secret, 1 to 8160 bytes.
+
+        Raises:
+            ValueError: the length is out of range, which is a bug of the caller.
+        """
         if not 0 < length <= _EXPORT_MAX:
             raise ValueError(f"an export has 1 to {_EXPORT_MAX} bytes")
         return SecretBytes.copy_of(
@@ -229,40 +243,40 @@ class _Context:
 
 
 class SenderContext(_Context):
-    """The side that holds the recipient's public key."""
+    """Context of the sender, who has the recipient's public key."""
 
     __slots__ = ()
 
     def seal(self, aad: bytes, plaintext: Data) -> bytes:
-        """Seal the next message.
+        """Encrypt the next message.
 
         Args:
-            aad: authenticated and not encrypted.
-            plaintext: secret.
+            aad: additional data to authenticate, but not encrypt.
+            plaintext: the message.
         """
         return self.messages.seal(aad, plaintext)
 
 
 class RecipientContext(_Context):
-    """The side that holds the private key."""
+    """Context of the recipient, who has the private key."""
 
     __slots__ = ()
 
     def open(self, aad: bytes, ciphertext: Data) -> bytes:
-        """Open the next message. Raises IntegrityError HPKE_OPEN_FAILED.
+        """Decrypt the next message. Raises IntegrityError HPKE_OPEN_FAILED.
 
         Args:
-            aad: what the sender authenticated.
-            ciphertext: untrusted.
+            aad: additional data that the sender must have authenticated.
+            ciphertext: ciphertext and tag, untrusted.
         """
         return self.messages.open(aad, ciphertext)
 
     def open_secret(self, aad: bytes, ciphertext: Data) -> SecretBytes:
-        """Open the next message into a buffer that can be wiped.
+        """Decrypt the next message into a buffer that can be wiped.
 
         Args:
-            aad: what the sender authenticated.
-            ciphertext: untrusted.
+            aad: additional data that the sender must have authenticated.
+            ciphertext: ciphertext and tag, untrusted.
         """
         return self.messages.open_secret(aad, ciphertext)
 
@@ -270,13 +284,16 @@ class RecipientContext(_Context):
 def setup_sender(
     kem: Kem, public_key: bytes, info: bytes, *, aead: Aead = AES256
 ) -> tuple[bytes, SenderContext]:
-    """SetupBaseS: the encapsulated key to send, and the context.
+    """SetupBaseS of RFC 9180: set up a context for sending to a public key.
 
     Args:
-        kem: the recipient's key encapsulation mechanism.
-        public_key: the recipient's, untrusted until somebody vouches for it.
-        info: both sides must name the same; binds the purpose.
-        aead: cipher of the context.
+        kem: KEM of the public key.
+        public_key: the recipient's. The caller must know from elsewhere whose key it is.
+        info: binds the context to its purpose; the recipient must use the same.
+        aead: AEAD of the context.
+
+    Returns:
+        The encapsulated key to send, and the context.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
@@ -288,13 +305,15 @@ def setup_sender(
 def setup_recipient(
     private: KemKeyPair, enc: bytes, info: bytes, *, aead: Aead = AES256
 ) -> RecipientContext:
-    """SetupBaseR. A wrong ``enc`` of the right size shows only when a message is opened.
+    """SetupBaseR of RFC 9180: set up a context for receiving.
+
+    A wrong encapsulated key of the right size is detected only when a message is opened.
 
     Args:
-        private: the recipient's key pair.
-        enc: the encapsulated key, untrusted.
-        info: both sides must name the same.
-        aead: cipher of the context.
+        private: key pair of the recipient.
+        enc: encapsulated key, untrusted.
+        info: binds the context to its purpose; the sender must have used the same.
+        aead: AEAD of the context.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
@@ -306,14 +325,17 @@ def setup_recipient(
 def seal(
     public_key: bytes, info: bytes, aad: bytes, plaintext: Data, *, kem: Kem = Kem.X_WING
 ) -> tuple[bytes, bytes]:
-    """Single shot with the default KDF and AEAD: (enc, ciphertext).
+    """Encrypt a single message with the default KDF and AEAD.
 
     Args:
-        public_key: the recipient's.
-        info: both sides must name the same; binds the purpose.
-        aad: authenticated and not encrypted.
-        plaintext: secret.
-        kem: the recipient's key encapsulation mechanism.
+        public_key: the recipient's. The caller must know from elsewhere whose key it is.
+        info: binds the ciphertext to its purpose; the recipient must use the same.
+        aad: additional data to authenticate, but not encrypt.
+        plaintext: the message.
+        kem: KEM of the public key.
+
+    Returns:
+        The encapsulated key, and the ciphertext.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
@@ -323,14 +345,14 @@ def seal(
 
 
 def open_(private: KemKeyPair, enc: bytes, info: bytes, aad: bytes, ciphertext: Data) -> bytes:
-    """Inverse of ``seal``.
+    """Decrypt a single message. Inverse of ``seal``.
 
     Args:
-        private: the recipient's key pair.
-        enc: the encapsulated key, untrusted.
-        info: both sides must name the same.
-        aad: what the sender authenticated.
-        ciphertext: untrusted.
+        private: key pair of the recipient.
+        enc: encapsulated key, untrusted.
+        info: the sender must have used the same.
+        aad: additional data that the sender must have authenticated.
+        ciphertext: ciphertext and tag, untrusted.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
@@ -342,14 +364,14 @@ def open_(private: KemKeyPair, enc: bytes, info: bytes, aad: bytes, ciphertext: 
 def open_secret(
     private: KemKeyPair, enc: bytes, info: bytes, aad: bytes, ciphertext: Data
 ) -> SecretBytes:
-    """``open_`` for key material: the plaintext never becomes a ``bytes`` object.
+    """Decrypt a single message that is key material, into a buffer that can be wiped.
 
     Args:
-        private: the recipient's key pair.
-        enc: the encapsulated key, untrusted.
-        info: both sides must name the same.
-        aad: what the sender authenticated.
-        ciphertext: untrusted.
+        private: key pair of the recipient.
+        enc: encapsulated key, untrusted.
+        info: the sender must have used the same.
+        aad: additional data that the sender must have authenticated.
+        ciphertext: ciphertext and tag, untrusted.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.

@@ -1,6 +1,6 @@
-"""JSON Web Signature, compact form (RFC 7515), for attestation results: EdDSA and ES384 only.
+"""Signs and verifies attestation results as compact JWS (RFC 7515), with EdDSA or ES384.
 
-The algorithm follows from the key, never from the token, so no header can choose it.
+The key determines the algorithm, so the header of a token cannot choose another one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey, VerifyKey
 
 LIMIT = 2 * MIB
-ED25519_SPKI_SIZE = 44  # bytes; every other key here is P-384
-_P384_SCALAR = 48  # bytes; JWS has r ‖ s, big-endian (RFC 7518 section 3.4)
+ED25519_SPKI_SIZE = 44  # bytes; a key of another size is P-384
+_P384_SCALAR = 48  # bytes; a JWS signature is r ‖ s, big-endian (RFC 7518, section 3.4)
 _PARTS = 3
 
 
@@ -38,12 +38,12 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def sign_compact(payload: bytes, key: SigningKey, *, typ: str) -> str:
-    """``header.payload.signature``; ``kid`` is the key's fingerprint.
+    """Sign a payload, and return ``header.payload.signature``.
 
     Args:
-        payload: signed as it is.
-        key: the signer's.
-        typ: media type for the header, so that no other token passes for this one.
+        payload: exact bytes to sign.
+        key: the signer's key, whose fingerprint becomes ``kid``.
+        typ: media type for the header, so that a token of another kind is not accepted instead.
     """
     public = key.verify_key
     header = canonical_json(_Header(alg=_algorithm(public), kid=str(public.fingerprint), typ=typ))
@@ -56,12 +56,12 @@ def sign_compact(payload: bytes, key: SigningKey, *, typ: str) -> str:
 
 
 def verify_compact(token: str, keys: Sequence[VerifyKey], *, typ: str) -> bytes:
-    """The payload of a token that one of ``keys`` signed.
+    """Verify a token, and return its payload.
 
     Args:
-        token: untrusted.
-        keys: those that are trusted; none means that nothing verifies.
-        typ: the only media type that is accepted.
+        token: compact JWS, untrusted.
+        keys: trusted keys; without any, no token verifies.
+        typ: the only accepted media type.
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.
@@ -108,7 +108,8 @@ def _encode(data: bytes) -> str:
 
 
 def _decode(text: str) -> bytes:
-    """base64url without padding, canonical (RFC 7515 section 2)."""
+    """Decode base64url without padding (RFC 7515, section 2), in its canonical form only."""
+    # Python ignores nonzero bits after the last byte, so re-encode to refuse such variants.
     try:
         data = base64.b64decode(
             text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True

@@ -1,4 +1,4 @@
-"""Key derivation into buffers that are wiped. HKDF with SHA-512 (RFC 5869)."""
+"""HKDF with SHA-512 (RFC 5869), into buffers that can be wiped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from regalia.core.secret import SecretBytes
 
 
 def hkdf_sha512(secret: SecretBytes, *, salt: bytes, info: bytes, size: int) -> SecretBytes:
-    """Extract and expand ``secret`` to ``size`` bytes (at most 16320). No ``bytes`` object
-    ever holds the result.
+    """Derive a key with HKDF-Extract and HKDF-Expand.
 
     Args:
         secret: input key material.
-        salt: public; may be empty.
-        info: binds the purpose.
-        size: bytes of the result.
+        salt: public salt; may be empty.
+        info: binds the result to its purpose.
+        size: size of the result, at most 16320 bytes (255 · 64, the limit of HKDF-Expand).
     """
     out = bytearray(size)
     HKDF(SHA512(), size, salt, info).derive_into(secret.view(), out)

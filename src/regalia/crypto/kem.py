@@ -1,7 +1,7 @@
 """Key encapsulation for HPKE: DHKEM(X25519, HKDF-SHA256) and X-Wing (ML-KEM-768 + X25519).
 
-Specs: RFC 9180 section 4.1 (DHKEM), draft-connolly-cfrg-xwing-kem (X-Wing), FIPS 203 (ML-KEM).
-Key pairs hold the library's key objects and have no way to write the private half out.
+Specs: RFC 9180, section 4.1 (DHKEM), draft-connolly-cfrg-xwing-kem (X-Wing), FIPS 203 (ML-KEM).
+Key pairs keep the private half in key objects of the library, and offer no way to export it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from regalia.core.errors import Code, ParseError
 
 SECRET_SIZE = 32  # bytes, Nsecret of both KEMs
-_X25519_SIZE = 32  # bytes: private key, public key, shared secret
+_X25519_SIZE = 32  # bytes of a public key
 _MLKEM_PUBLIC_SIZE = 1184  # bytes, FIPS 203
 _MLKEM_CIPHERTEXT_SIZE = 1088  # bytes, FIPS 203
-_XWING_LABEL = b"\\.//^\\"  # 6 bytes, the X-Wing draft's drawing of one
+_XWING_LABEL = b"\\.//^\\"  # XWingLabel of the draft, 6 bytes
 
 
 class HpkeCode(Code):
@@ -53,12 +53,12 @@ class Kem(IntEnum):
 
     @property
     def public_key_size(self) -> int:
-        """Npk, bytes."""
+        """Npk, the size of a public key in bytes."""
         return _SIZES[self][0]
 
     @property
     def enc_size(self) -> int:
-        """Nenc: size of the encapsulated key, bytes."""
+        """Nenc, the size of an encapsulated key in bytes."""
         return _SIZES[self][1]
 
 
@@ -73,19 +73,19 @@ class KemKeyPair(Protocol):
 
     @property
     def kem(self) -> Kem:
-        """Which KEM it is for."""
+        """The KEM that the key pair belongs to."""
 
     @property
     def public_key(self) -> bytes:
         """Serialized public key, ``kem.public_key_size`` bytes."""
 
     def decapsulate(self, enc: bytes) -> bytes:
-        """Shared secret of 32 bytes. Raises ParseError HPKE_KEY_MALFORMED."""
+        """Compute the shared secret of 32 bytes. Raises ParseError HPKE_KEY_MALFORMED."""
 
 
 @final
 class X25519KeyPair:
-    """DHKEM(X25519, HKDF-SHA256)."""
+    """A key pair of DHKEM(X25519, HKDF-SHA256)."""
 
     __slots__ = ("_private", "public_key")
 
@@ -96,7 +96,7 @@ class X25519KeyPair:
         self.public_key = private.public_key().public_bytes_raw()
 
     def decapsulate(self, enc: bytes) -> bytes:
-        """RFC 9180 section 4.1, Decap."""
+        """Compute the shared secret: Decap of RFC 9180, section 4.1."""
         _exact(enc, self.kem.enc_size, "encapsulated key")
         return _dhkem_secret(_dh(self._private, enc), enc, self.public_key)
 
@@ -106,7 +106,7 @@ class X25519KeyPair:
 
 @final
 class XWingKeyPair:
-    """X-Wing. Security holds while either ML-KEM-768 or X25519 does."""
+    """A key pair of X-Wing, which is secure as long as ML-KEM-768 or X25519 is."""
 
     __slots__ = ("_mlkem", "_x25519", "public_key")
 
@@ -120,7 +120,10 @@ class XWingKeyPair:
         )
 
     def decapsulate(self, enc: bytes) -> bytes:
-        """ML-KEM rejects implicitly: a changed ciphertext gives another secret, not an error."""
+        """Compute the shared secret.
+
+        ML-KEM rejects implicitly: an altered ciphertext gives another secret and no error.
+        """
         _exact(enc, self.kem.enc_size, "encapsulated key")
         try:
             ss_m = self._mlkem.decapsulate(enc[:_MLKEM_CIPHERTEXT_SIZE])
@@ -136,18 +139,18 @@ class XWingKeyPair:
 
 
 def generate_keypair(kem: Kem) -> KemKeyPair:
-    """A fresh key pair, in memory only."""
+    """Generate a fresh key pair, in memory only."""
     if kem is Kem.X25519_HKDF_SHA256:
         return X25519KeyPair(X25519PrivateKey.generate())
     return XWingKeyPair(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
 
 
 def encapsulate(kem: Kem, public_key: bytes) -> tuple[bytes, bytes]:
-    """Make a fresh shared secret for the holder of ``public_key``.
+    """Generate a fresh shared secret for the holder of a private key.
 
     Args:
-        kem: the holder's key encapsulation mechanism.
-        public_key: the holder's, untrusted until somebody vouches for it.
+        kem: KEM of the public key.
+        public_key: the holder's. The caller must know from elsewhere whose key it is.
 
     Returns:
         The shared secret (32 bytes) and the encapsulated key to send (``kem.enc_size`` bytes).
@@ -170,45 +173,45 @@ def encapsulate(kem: Kem, public_key: bytes) -> tuple[bytes, bytes]:
 
 
 def encapsulate_x25519(public_key: bytes, ephemeral: X25519PrivateKey) -> tuple[bytes, bytes]:
-    """``encapsulate`` with a given ephemeral key, which must never be used twice.
+    """Encapsulate for X25519 with a given ephemeral key, which must not be used twice.
 
     Args:
-        public_key: the holder's, 32 bytes.
-        ephemeral: the sender's half.
+        public_key: the holder's public key, 32 bytes.
+        ephemeral: the sender's ephemeral private key.
     """
     enc = ephemeral.public_key().public_bytes_raw()
     return _dhkem_secret(_dh(ephemeral, public_key), enc, public_key), enc
 
 
 def labeled_extract(suite_id: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
-    """LabeledExtract with HKDF-SHA256, RFC 9180 section 4.
+    """LabeledExtract with HKDF-SHA256 (RFC 9180, section 4).
 
     Args:
-        suite_id: of the KEM or of HPKE, RFC 9180 sections 4.1 and 5.1.
+        suite_id: identifier of the KEM or of the HPKE suite (sections 4.1 and 5.1).
         salt: may be empty.
-        label: from the RFC.
+        label: label that the RFC names.
         ikm: input key material, secret.
     """
     return HKDF.extract(SHA256(), salt, b"HPKE-v1" + suite_id + label + ikm)
 
 
 def labeled_expand(suite_id: bytes, prk: bytes, label: bytes, info: bytes, length: int) -> bytes:
-    """LabeledExpand with HKDF-SHA256, RFC 9180 section 4. ``length`` is in bytes.
+    """LabeledExpand with HKDF-SHA256 (RFC 9180, section 4).
 
     Args:
-        suite_id: of the KEM or of HPKE, RFC 9180 sections 4.1 and 5.1.
+        suite_id: identifier of the KEM or of the HPKE suite (sections 4.1 and 5.1).
         prk: pseudorandom key, secret.
-        label: from the RFC.
-        info: binds the purpose.
-        length: of the result.
+        label: label that the RFC names.
+        info: binds the result to its purpose.
+        length: size of the result in bytes.
     """
     labeled = struct.pack(">H", length) + b"HPKE-v1" + suite_id + label + info
     return HKDFExpand(SHA256(), length, labeled).derive(prk)
 
 
 def _dh(private: X25519PrivateKey, public_key: bytes) -> bytes:
-    # The library refuses an all-zero result, which RFC 9180 section 7.1.4 demands: a point of
-    # small order would make the secret independent of our key.
+    # RFC 9180, section 7.1.4, requires that an all-zero result is refused, and the library does:
+    # a point of small order would make the secret independent of our private key.
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public_key))
     except ValueError as exc:
@@ -222,6 +225,8 @@ def _dhkem_secret(dh: bytes, enc: bytes, public_key: bytes) -> bytes:
 
 
 def _xwing_secret(ss_m: bytes, ss_x: bytes, ct_x: bytes, pk_x: bytes) -> bytes:
+    # Combiner of the draft. It leaves out the ML-KEM ciphertext, which ML-KEM itself binds to its
+    # shared secret; X25519 has no such property, so its ciphertext and public key are included.
     return hashlib.sha3_256(ss_m + ss_x + ct_x + pk_x + _XWING_LABEL).digest()
 
 

@@ -1,11 +1,11 @@
 """Chunked Oblivious HTTP: RFC 9458 with draft-ietf-ohai-chunked-ohttp.
 
-A request is ``header ‖ chunks``, a response ``nonce ‖ chunks``; every chunk is sealed under its
-position, and the last one as the last one, so nothing can be altered, moved, repeated, left out
-or cut off unnoticed. Spec: docs/spec/sealed-channel.md, sections 4 to 6.
+A request is ``header ‖ chunks``, a response is ``nonce ‖ chunks``. The encryption of a chunk
+depends on its position and on whether it is the last one, so altered, moved, repeated, missing
+and truncated chunks are detected. Spec: docs/spec/sealed-channel.md, sections 4 to 6.
 
-This module moves bytes only. It opens no socket, and replays are for the server to refuse: it
-knows which encapsulated keys it has seen (``ServerExchange.enc``).
+This module does no I/O. It does not detect replays either: servers must remember the encapsulated
+keys that they have seen (``ServerExchange.enc``).
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 REQUEST_MEDIA_TYPE = "message/ohttp-chunked-req"
 RESPONSE_MEDIA_TYPE = "message/ohttp-chunked-res"
-CHUNK_MAX = 16384  # bytes of plaintext, the size every implementation of the draft accepts
+CHUNK_MAX = 16384  # bytes of plaintext; every implementation of the draft accepts this size
 SERVING_KEY_ID = 1
 
 _REQUEST_LABEL = b"message/bhttp chunked request"
 _RESPONSE_LABEL = b"message/bhttp chunked response"
-_FINAL = b"final"  # AAD of the last chunk; the AAD of every other one is empty
+_FINAL = b"final"  # AAD of the last chunk; all other chunks have an empty AAD
 _SEALED_MAX = CHUNK_MAX + TAG_SIZE
-_PREFIX_MAX = 8  # bytes of a chunk's length
+_PREFIX_MAX = 8  # bytes of the varint before a chunk
 _HEADER = struct.Struct(">BHHH")  # key id, KEM, KDF, AEAD
 _SUITE = struct.Struct(">HH")
-_DIAGNOSIS_WINDOW = 16  # positions around a refused chunk that are tried for the words only
+_DIAGNOSIS_WINDOW = 16  # positions around a refused chunk to try for the error message
 
 
 class OhttpCode(Code):
@@ -108,9 +108,9 @@ class OhttpCode(Code):
 
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
-    """RFC 9458 section 3.1: one key and the algorithms it may be used with.
+    """A key, and the algorithms to use it with (RFC 9458, section 3.1).
 
-    ``symmetric`` keeps identifiers that we do not know, as the RFC asks.
+    ``symmetric`` keeps algorithms that are unknown here, so that newer configurations parse.
     """
 
     key_id: int  # 0 to 255
@@ -119,7 +119,7 @@ class KeyConfig:
     symmetric: tuple[tuple[int, int], ...]  # (KDF id, AEAD id)
 
     def encode(self) -> bytes:
-        """Id (1), KEM (2), public key, length of the list (2), KDF (2) and AEAD (2) of each."""
+        """Encode as id (1), KEM (2), public key, list length (2), and pairs of KDF, AEAD (2, 2)."""
         suites = b"".join(_SUITE.pack(kdf, aead) for kdf, aead in self.symmetric)
         return b"".join(
             (
@@ -131,7 +131,7 @@ class KeyConfig:
         )
 
     def aead(self) -> Aead:
-        """The strongest AEAD offered with HKDF-SHA256. ParseError OHTTP_SUITE_UNSUPPORTED."""
+        """Strongest AEAD with HKDF-SHA256. Raises ParseError OHTTP_SUITE_UNSUPPORTED."""
         for wanted in (Aead.AES_256_GCM, Aead.CHACHA20_POLY1305, Aead.AES_128_GCM):
             if (Kdf.HKDF_SHA256, wanted) in self.symmetric:
                 return wanted
@@ -139,13 +139,13 @@ class KeyConfig:
 
 
 def serving_key_config(public_key: bytes) -> KeyConfig:
-    """The configuration of every Regalia runtime: id 1, X-Wing, HKDF-SHA256, AES-256-GCM."""
+    """Configuration of every Regalia runtime: id 1, X-Wing, HKDF-SHA256, AES-256-GCM."""
     suites = ((int(Kdf.HKDF_SHA256), int(Aead.AES_256_GCM)),)
     return KeyConfig(SERVING_KEY_ID, Kem.X_WING, public_key, suites)
 
 
 def parse_key_config(data: bytes) -> KeyConfig:
-    """Inverse of ``KeyConfig.encode``. Raises ParseError."""
+    """Parse a key configuration. Inverse of ``KeyConfig.encode``. Raises ParseError."""
     if len(data) < 3:  # noqa: PLR2004 - key id and KEM id
         raise ParseError(OhttpCode.OHTTP_KEY_CONFIG_MALFORMED, f"{len(data)} bytes")
     key_id, kem_id = struct.unpack_from(">BH", data)
@@ -165,19 +165,19 @@ def parse_key_config(data: bytes) -> KeyConfig:
 
 
 def request_info(key_id: int, kem: Kem, aead: Aead) -> tuple[bytes, bytes]:
-    """The 7-byte header, and the HPKE info string that binds it: label ‖ 0 ‖ header.
+    """The 7-byte header, and the HPKE info that binds it: label ‖ 0 ‖ header.
 
     Args:
-        key_id: of the recipient's key configuration, 0 to 255.
-        kem: of that configuration.
-        aead: of that configuration.
+        key_id: key id in the recipient's key configuration, 0 to 255.
+        kem: KEM in that configuration.
+        aead: AEAD that was chosen from that configuration.
     """
     header = _HEADER.pack(key_id, kem, Kdf.HKDF_SHA256, aead)
     return header, _REQUEST_LABEL + b"\x00" + header
 
 
 class _Sealer:
-    """Frames chunks. ``start`` are the bytes that go out before the first chunk."""
+    """Seals and frames chunks. ``start`` holds the bytes to send before the first chunk."""
 
     __slots__ = ("_ended", "_messages", "start")
 
@@ -187,7 +187,7 @@ class _Sealer:
         self.start = start
 
     def seal(self, chunk: bytes) -> bytes:
-        """Length ‖ sealed chunk, for 1 to 16384 bytes that are not the last."""
+        """Seal a chunk of 1 to 16384 bytes that is not the last: length ‖ sealed chunk."""
         if not chunk:
             raise ValueError("only the last chunk may be empty")
         self._usable(chunk)
@@ -195,7 +195,7 @@ class _Sealer:
         return encode_varint(len(sealed)) + sealed
 
     def seal_final(self, chunk: bytes = b"") -> bytes:
-        """0 ‖ sealed chunk, for 0 to 16384 bytes; the message ends with it."""
+        """Seal the last chunk, of 0 to 16384 bytes: 0 ‖ sealed chunk."""
         self._usable(chunk)
         self._ended = True
         return encode_varint(0) + self._messages.seal(_FINAL, chunk)
@@ -207,7 +207,7 @@ class _Sealer:
             raise ValueError(f"a chunk has at most {CHUNK_MAX} bytes")
 
     def seal_all(self, message: bytes) -> Iterator[bytes]:
-        """The whole message, start and chunks, in pieces to send."""
+        """Seal a whole message, and yield ``start`` and the chunks to send."""
         yield self.start
         last = max(0, (len(message) - 1) // CHUNK_MAX) * CHUNK_MAX
         for offset in range(0, last, CHUNK_MAX):
@@ -218,13 +218,13 @@ class _Sealer:
 class _State(Enum):
     START = auto()  # waiting for header or nonce
     CHUNKS = auto()
-    FINAL = auto()  # everything from here to the end of the stream is the last chunk
+    FINAL = auto()  # the rest of the stream is the last chunk
     ENDED = auto()
     REFUSED = auto()
 
 
 class _Opener(ABC):
-    """Takes a stream apart. Holds at most one chunk beyond what is fed at once."""
+    """Opens a stream incrementally. Buffers at most one incomplete chunk between calls."""
 
     __slots__ = ("_buffer", "_messages", "_start_size", "_state")
 
@@ -240,16 +240,16 @@ class _Opener(ABC):
 
     @property
     def complete(self) -> bool:
-        """True once the last chunk was opened."""
+        """Whether the last chunk was opened."""
         return self._state is _State.ENDED
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes of the stream; return the chunks that opened, in order.
+        """Process the next bytes of the stream, and return the opened chunks in order.
 
-        The last chunk ends with the stream and comes from ``finish``.
+        The last chunk ends with the stream, so ``finish`` returns it.
 
         Raises:
-            ParseError, IntegrityError: the stream is refused and this object is used up.
+            ParseError, IntegrityError: the stream is refused; do not use this object again.
         """
         if self._state in (_State.ENDED, _State.REFUSED):
             raise RuntimeError("the stream has ended")
@@ -261,7 +261,7 @@ class _Opener(ABC):
             raise
 
     def finish(self) -> bytes:
-        """Say that the stream has ended; return the last chunk, which may be empty.
+        """Process the end of the stream, and return the last chunk, which may be empty.
 
         Raises:
             IntegrityError: OHTTP_TRUNCATED or OHTTP_FINAL_ALTERED.
@@ -269,7 +269,7 @@ class _Opener(ABC):
         """
         if self._state in (_State.ENDED, _State.REFUSED):
             raise RuntimeError("the stream has ended")
-        state, self._state = self._state, _State.REFUSED
+        state, self._state = self._state, _State.REFUSED  # unless all checks below pass
         if self._messages is None:
             raise ParseError(
                 OhttpCode.OHTTP_HEADER_TRUNCATED,
@@ -296,7 +296,7 @@ class _Opener(ABC):
             if length is None:
                 return
             size, offset = length
-            if size == 0:
+            if size == 0:  # the last chunk has no length: it ends with the stream
                 self._take(offset)
                 self._state = _State.FINAL
                 break
@@ -332,7 +332,7 @@ def _check_size(size: int) -> None:
 
 
 def _explain(messages: AeadSequence, sealed: bytes, *, final: bool) -> IntegrityError:
-    """Find the words for a chunk that has been refused. Nothing is accepted here."""
+    """Choose the error for a chunk that was refused. Nothing is accepted here."""
     here = messages.sequence
     if messages.find(b"" if final else _FINAL, sealed, (here,)) is not None:
         if final:
@@ -356,7 +356,7 @@ def _explain(messages: AeadSequence, sealed: bytes, *, final: bool) -> Integrity
 
 
 class ClientRequest(_Sealer):
-    """Client: seals one request, then opens its response. Never used twice."""
+    """Client side: seals one request, then opens its response. Use it only once."""
 
     __slots__ = ("_context", "_enc")
 
@@ -367,24 +367,24 @@ class ClientRequest(_Sealer):
 
     @classmethod
     def to(cls, config: KeyConfig) -> Self:
-        """Encapsulate a fresh secret to the configuration's key. Raises ParseError."""
+        """Encapsulate a fresh secret for the configuration's key. Raises ParseError."""
         aead = config.aead()
         header, info = request_info(config.key_id, config.kem, aead)
         enc, context = setup_sender(config.kem, config.public_key, info, aead=aead)
         return cls(header, enc, context)
 
     def response(self) -> ResponseOpener:
-        """Opens the one response to this request."""
+        """Create the opener of the response to this request."""
         return ResponseOpener(self._context, self._enc)
 
 
 class ServerExchange(_Opener):
-    """Server: opens one request, then seals its response.
+    """Server side: opens one request, then seals its response.
 
     Args:
-        pair: the runtime's key pair.
-        key_id: the identifier in its key configuration.
-        aead: the one AEAD offered there.
+        pair: key pair of the runtime.
+        key_id: key id in its key configuration.
+        aead: the single AEAD in its key configuration.
     """
 
     __slots__ = ("_aead", "_context", "_key_id", "_pair", "enc")
@@ -401,12 +401,12 @@ class ServerExchange(_Opener):
         self._key_id = key_id
         self._aead = aead
         self._context: RecipientContext | None = None
-        #: Encapsulated key: names this request. A second request with it is a replay.
+        #: Encapsulated key, which identifies the request: a second one with it is a replay.
         self.enc: bytes | None = None
 
     def _opened(self) -> Iterator[bytes]:
-        # The identifiers are judged as soon as they are there: a request for another KEM has a
-        # header of another length, so waiting for ours would never end.
+        # Check the identifiers as soon as they have arrived: a request for another KEM can have a
+        # shorter encapsulated key, so waiting for the length of ours could last forever.
         if self._state is _State.START and len(self._buffer) >= _HEADER.size:
             expected, _ = request_info(self._key_id, self._pair.kem, self._aead)
             if self._buffer[: _HEADER.size] != expected:
@@ -424,10 +424,10 @@ class ServerExchange(_Opener):
         return self._context.messages
 
     def response(self) -> ResponseSealer:
-        """Seals the one response. Available as soon as the header was read.
+        """Create the sealer of the response, after the header of the request was read.
 
         Raises:
-            RuntimeError: the request's header was not read yet (the caller's bug).
+            RuntimeError: the header was not read yet, which is a bug of the caller.
         """
         if self._context is None or self.enc is None:
             raise RuntimeError("the request's header has not been read")
@@ -435,21 +435,21 @@ class ServerExchange(_Opener):
 
 
 class ResponseSealer(_Sealer):
-    """Server: ``start`` (the response nonce), then chunks."""
+    """Server side: seals a response, whose ``start`` is the response nonce."""
 
     __slots__ = ()
 
     def __init__(
         self, context: RecipientContext, enc: bytes, *, nonce: bytes | None = None
     ) -> None:
-        """``nonce`` is for test vectors: a repeated one repeats the response's key."""
+        """Set up the keys. Give ``nonce`` only in tests: reusing one reuses the response's key."""
         if nonce is None:
             nonce = os.urandom(_response_nonce_size(context.suite.aead))
         super().__init__(_response_sequence(context, enc, nonce), nonce)
 
 
 class ResponseOpener(_Opener):
-    """Client: opens the response to one request."""
+    """Client side: opens the response to one request."""
 
     __slots__ = ("_context", "_enc")
 
@@ -463,14 +463,14 @@ class ResponseOpener(_Opener):
 
 
 def _response_nonce_size(aead: Aead) -> int:
-    """max(Nn, Nk), RFC 9458 section 4.4."""
+    """max(Nn, Nk) of RFC 9458, section 4.4."""
     return max(NONCE_SIZE, aead.key_size)
 
 
 def _response_sequence(
     context: SenderContext | RecipientContext, enc: bytes, nonce: bytes
 ) -> AeadSequence:
-    """RFC 9458 section 4.4 with the label of the chunked draft, section 6.2."""
+    """Derive a response's key and nonces: RFC 9458, section 4.4, with the chunked draft's label."""
     aead = context.suite.aead
     with context.export(_RESPONSE_LABEL, _response_nonce_size(aead)) as secret:
         prk = HKDF.extract(SHA256(), enc + nonce, secret.view())

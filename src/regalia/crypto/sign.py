@@ -1,7 +1,7 @@
 """Signing keys: Ed25519 (RFC 8032) and ECDSA P-384 with SHA-384.
 
-Private keys are kept as PKCS #8 PEM, encrypted when a passphrase is given; public keys travel
-as SubjectPublicKeyInfo. A key's fingerprint is the SHA-256 of its SubjectPublicKeyInfo (DER).
+Private keys are stored as PKCS #8 in PEM, encrypted if a passphrase is given. Public keys are
+exchanged as SubjectPublicKeyInfo, and their fingerprint is the SHA-256 of its DER encoding.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SignCode(Code):
 
 @dataclass(frozen=True, slots=True)
 class VerifyKey:
-    """A public key for signatures, by its SubjectPublicKeyInfo."""
+    """A public key for verifying signatures, as SubjectPublicKeyInfo in DER."""
 
     spki: bytes
 
@@ -55,11 +55,14 @@ class VerifyKey:
         return KeyFingerprint.of(self.spki)
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature holds; raise IntegrityError SIGNATURE_INVALID otherwise.
+        """Verify a signature.
 
         Args:
-            signature: untrusted.
-            message: the bytes that must have been signed, exactly.
+            signature: untrusted. Ed25519: 64 bytes; P-384: DER.
+            message: exact bytes that must have been signed.
+
+        Raises:
+            IntegrityError: SIGNATURE_INVALID.
         """
         key = _load_public(self.spki)
         try:
@@ -73,14 +76,14 @@ class VerifyKey:
             ) from exc
 
     def to_pem(self) -> bytes:
-        """SubjectPublicKeyInfo, PEM."""
+        """Encode as SubjectPublicKeyInfo in PEM."""
         return _load_public(self.spki).public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
     @classmethod
     def from_pem(cls, pem: bytes) -> VerifyKey:
-        """Raises ParseError PUBLIC_KEY_MALFORMED."""
+        """Parse a key in PEM. Raises ParseError PUBLIC_KEY_MALFORMED."""
         try:
             key = serialization.load_pem_public_key(pem)
         except (ValueError, UnsupportedAlgorithm) as exc:
@@ -89,7 +92,7 @@ class VerifyKey:
 
     @classmethod
     def from_der(cls, spki: bytes) -> VerifyKey:
-        """Raises ParseError PUBLIC_KEY_MALFORMED."""
+        """Parse a key in DER. Raises ParseError PUBLIC_KEY_MALFORMED."""
         return _wrap(_load_public(spki))
 
 
@@ -102,6 +105,7 @@ def _supported(key: object) -> _PublicKey:
 
 
 def _wrap(key: object) -> VerifyKey:
+    # Re-encoded, so that one key has one SubjectPublicKeyInfo and therefore one fingerprint.
     public = _supported(key)
     return VerifyKey(
         public.public_bytes(
@@ -129,27 +133,28 @@ class SigningKey:
 
     @classmethod
     def generate_ed25519(cls) -> SigningKey:
-        """A fresh Ed25519 key."""
+        """Generate a fresh Ed25519 key."""
         return cls(ed25519.Ed25519PrivateKey.generate())
 
     @classmethod
     def generate_p384(cls) -> SigningKey:
-        """A fresh P-384 key."""
+        """Generate a fresh P-384 key."""
         return cls(ec.generate_private_key(ec.SECP384R1()))
 
     @property
     def verify_key(self) -> VerifyKey:
-        """The public half."""
+        """The public key."""
         return _wrap(self._key.public_key())
 
     def sign(self, message: bytes) -> bytes:
-        """Ed25519: 64 bytes. P-384: DER-encoded ECDSA with SHA-384."""
+        """Sign a message. Returns 64 bytes for Ed25519, and a DER-encoded signature for P-384."""
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(message)
         return self._key.sign(message, ec.ECDSA(hashes.SHA384()))
 
     def to_pem(self, passphrase: SecretBytes | None) -> bytes:
-        """PKCS #8, PEM; encrypted when a passphrase is given."""
+        """Encode as PKCS #8 in PEM, encrypted if a passphrase is given."""
+        # The library takes a passphrase only as ``bytes``; that copy cannot be wiped.
         protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if passphrase is not None:
             protection = serialization.BestAvailableEncryption(passphrase.view().tobytes())
@@ -159,11 +164,14 @@ class SigningKey:
 
     @classmethod
     def from_pem(cls, pem: bytes, passphrase: SecretBytes | None) -> SigningKey:
-        """Raises KeyAccessError SIGNING_KEY_UNUSABLE.
+        """Parse a private key.
 
         Args:
-            pem: PKCS #8, secret.
-            passphrase: None if the file is not encrypted.
+            pem: PKCS #8 in PEM, secret.
+            passphrase: None if the key is not encrypted.
+
+        Raises:
+            KeyAccessError: SIGNING_KEY_UNUSABLE.
         """
         secret = None if passphrase is None else passphrase.view().tobytes()
         try:

@@ -1,1 +1,1 @@
-"""Engines turn a model's files in memory into text. They open no file and no socket."""
+"""Inference engines, which run a model from memory. They open no file and no socket."""

@@ -1,4 +1,4 @@
-"""What the runtime knows of an engine: tokens in, text out, a little at a time."""
+"""The interface of inference engines: prompts as tokens in, text out incrementally."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Finish(StrEnum):
-    """Why a generation ended; the words are OpenAI's."""
+    """Reason why a generation ended, in OpenAI's terms."""
 
-    STOP = "stop"  # end-of-text token or a stop string
-    LENGTH = "length"  # max_tokens or the end of the context
+    STOP = "stop"  # an end-of-text token or a stop string
+    LENGTH = "length"  # max_tokens or the context's length was reached
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat."""
+    """One message of a chat."""
 
     role: str
     content: str
@@ -29,15 +29,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation. Prompts are token ids already, so that a refusal precedes the answer.
+    """One generation. The prompt is already tokenized, so a bad prompt is refused beforehand.
 
     Attributes:
-        tokens: the prompt, at least one token and fewer than the engine's context.
-        max_tokens: most new tokens, at least 1.
+        tokens: the prompt, at least one token and fewer than the engine's context length.
+        max_tokens: maximum number of new tokens, at least 1.
         stop: strings that end the answer and are not part of it.
-        temperature: 0 is greedy.
-        top_p: nucleus sampling, over 0 and at most 1.
-        seed: makes sampling repeatable on one machine; None takes fresh randomness.
+        temperature: sampling temperature; 0 is greedy decoding.
+        top_p: probability mass of nucleus sampling, 0 to 1.
+        seed: seed that makes sampling repeatable on one machine; None uses fresh randomness.
     """
 
     tokens: tuple[int, ...]
@@ -50,7 +50,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts of tokens, for the answer and for billing."""
+    """Token counts, for the answer and for billing."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -58,9 +58,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of the answer. ``text`` may be empty: the engine is alive and can be stopped here.
+    """A piece of the answer. Only the last one has ``finish`` and ``usage``.
 
-    The last delta has ``finish`` and ``usage``; no other has.
+    ``text`` may be empty, which gives the caller an opportunity to stop the generation.
     """
 
     text: str
@@ -69,27 +69,27 @@ class TextDelta:
 
 
 class Engine(Protocol):
-    """A model that is ready to run. One generation at a time; the caller sees to that."""
+    """A model that is ready to run. The caller must run only one generation at a time."""
 
     @property
     def model_name(self) -> str:
-        """The name that clients use."""
+        """Name that the model is served under."""
 
     @property
     def context_length(self) -> int:
-        """Most tokens of prompt and answer together."""
+        """Maximum number of tokens in prompt and answer together."""
 
     def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Render with the model's own chat template. Raises UsageError PROMPT_UNUSABLE."""
+        """Render and tokenize a chat by the model's template. Raises UsageError PROMPT_UNUSABLE."""
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
+        """Tokenize a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
 
     def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """Return tokens that the model knows. Raises UsageError PROMPT_UNUSABLE."""
+        """Check that the model knows the tokens. Raises UsageError PROMPT_UNUSABLE."""
 
     def generate(self, request: GenerationRequest) -> Iterator[TextDelta]:
-        """Generate. Closing the iterator stops the work; nothing of it is kept.
+        """Generate an answer. Closing the iterator stops the work and discards its state.
 
         Raises:
             UsageError: PROMPT_TOO_LONG, before the first delta.
@@ -102,7 +102,12 @@ class BuildEngine(Protocol):
     def __call__(
         self, files: ModelFiles, *, model_name: str, options: Mapping[str, object]
     ) -> Engine:
-        """Build an engine on the files' memory; it stays valid until that memory is wiped.
+        """Build an engine that uses the files' memory, and is valid until that memory is wiped.
+
+        Args:
+            files: the model's plaintext files in locked memory.
+            model_name: name that the model is served under.
+            options: ``[engine.options]`` of the configuration, not validated.
 
         Raises:
             ParseError: a file of the model is malformed.

@@ -1,4 +1,4 @@
-"""From tokens to text as they come, without ever showing half a character or half a stop string."""
+"""Converts tokens to text incrementally, without partial characters or partial stop strings."""
 
 from __future__ import annotations
 
@@ -7,48 +7,52 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_CONTEXT = 6  # tokens of the prompt that decoders may look back on (a leading space depends on it)
+# Tokens of the prompt to decode together with the first new ones: decoders drop the leading space
+# of a text's first token, so the answer must not look like the start of a text.
+_CONTEXT = 6
 _REPLACEMENT = "\ufffd"
 
 
 class Detokenizer:
-    """Decodes one token after the other.
+    """Decodes tokens one at a time.
 
-    A byte-level token may end inside a UTF-8 sequence. Text is held back while it ends with
-    U+FFFD, because the next token may complete the character. Law, for byte-level vocabularies:
-    the pieces joined, with ``flush``, are what decoding all tokens at once gives.
+    A byte-level token may end inside a UTF-8 sequence, so text that ends with U+FFFD is held back
+    until the next token may have completed the character. For byte-level vocabularies, the
+    concatenation of all pieces and of ``flush`` equals the decoding of all tokens at once.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], prompt: Sequence[int]) -> None:
         self._decode = decode
         self._ids = list(prompt[-_CONTEXT:])
-        self._begin = 0  # first token of the window that is decoded again
-        self._shown = len(self._ids)  # tokens whose text was handed out
+        self._begin = 0  # first token of the window that is decoded every time
+        self._shown = len(self._ids)  # number of tokens whose text was returned
 
     def _pending(self) -> str:
         before = self._decode(self._ids[self._begin : self._shown])
         return self._decode(self._ids[self._begin :])[len(before) :]
 
     def push(self, token: int) -> str:
-        """Add a token; return the text that is now certain, maybe none."""
+        """Add a token, and return the text that is now complete, possibly none."""
         self._ids.append(token)
         text = self._pending()
         if not text or text.endswith(_REPLACEMENT):
             return ""
+        # Keep only the tokens just shown as context of the next ones, so that the cost of a token
+        # does not grow with the length of the answer.
         del self._ids[: self._shown]
         self._begin, self._shown = 0, len(self._ids)
         return text
 
     def flush(self) -> str:
-        """The rest: a character that never was completed shows as U+FFFD."""
+        """Return the rest of the text. An incomplete character is shown as U+FFFD."""
         return self._pending()
 
 
 class StopScanner:
-    """Cuts a text at the stop string that is complete first, however the text is split.
+    """Truncates a text at the first complete stop string, however the text is divided.
 
-    Of two that end at the same place the longer one counts. A tail that may be the beginning of
-    a stop string is held back.
+    If two stop strings end at the same position, the longer one counts. The end of the text is
+    held back while it may be the start of a stop string.
     """
 
     def __init__(self, stop: tuple[str, ...]) -> None:
@@ -56,7 +60,7 @@ class StopScanner:
         self._held = ""
 
     def push(self, text: str) -> tuple[str, bool]:
-        """Add text; return what may be shown, and whether a stop string was found."""
+        """Add text, and return the text to show, and whether a stop string was found."""
         whole = self._held + text
         found = [(at + len(stop), at) for stop in self._stop if (at := whole.find(stop)) >= 0]
         if found:
@@ -77,6 +81,6 @@ class StopScanner:
         return longest
 
     def flush(self) -> str:
-        """What was held back and turned out to be no stop string."""
+        """Return the text that was held back, which turned out not to be a stop string."""
         held, self._held = self._held, ""
         return held

@@ -1,11 +1,11 @@
-"""The tables of safetensors files, read strictly from bytes that are already in memory.
+"""Strict parser of the tensor tables in safetensors files, which are already in memory.
 
-A file is an 8-byte little-endian header length, a JSON object, and one data section:
+A file consists of an 8-byte little-endian header length, a JSON object, and one data section:
 
     {"name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}, "__metadata__": {...}}
 
-Stricter than most readers: offsets must cover the data section exactly, without a gap or an
-overlap, sizes must follow from type and shape, and no name may appear twice.
+It is stricter than most parsers: the tensors must cover the data section exactly, without gaps or
+overlaps, their sizes must match type and shape, and no name may appear twice.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ ITEM_SIZES = {  # bytes
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """One tensor's place in its file."""
+    """Type, shape and position of one tensor."""
 
     name: str
     dtype: str  # a key of ITEM_SIZES
     shape: tuple[int, ...]
-    offset: int  # of the first byte, from the start of the file
-    size: int  # bytes
+    offset: int  # offset of the first byte from the start of the file
+    size: int  # number of bytes
 
     @property
     def count(self) -> int:
@@ -75,6 +75,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constants(text: str) -> NoReturn:
+    # Python's parser accepts NaN and Infinity, which JSON does not have.
     raise ValueError(f"{text} is not JSON")
 
 
@@ -91,7 +92,7 @@ def _json_object(data: memoryview, what: str) -> dict[str, object]:
 
 
 def _natural(value: object, what: str) -> int:
-    # bool is an int in Python, and not one in this format.
+    # bool is a subclass of int in Python, but true is not a number in JSON.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= DIMENSION_MAX:
         _bad(what, "a size or an offset is not a natural number within limits")
     return value
@@ -123,14 +124,14 @@ def _check_metadata(value: object, what: str) -> None:
 
 
 def parse_safetensors(data: memoryview, *, what: str) -> tuple[TensorEntry, ...]:
-    """Read a file's tensor table.
+    """Parse a file's tensor table.
 
     Args:
         data: the whole file, untrusted. Only the header is copied.
-        what: the file's name, for messages.
+        what: name of the file for error messages.
 
     Returns:
-        The tensors in the order of their offsets.
+        The tensors, in the order of their offsets.
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.
@@ -165,14 +166,14 @@ def parse_safetensors(data: memoryview, *, what: str) -> tuple[TensorEntry, ...]
 
 
 def parse_index(data: memoryview, *, what: str) -> dict[str, str]:
-    """Read ``model.safetensors.index.json``: which shard holds which tensor.
+    """Parse ``model.safetensors.index.json``, which maps tensors to shards.
 
     Args:
         data: raw, untrusted.
-        what: names the file in the error.
+        what: name of the file for error messages.
 
     Returns:
-        Tensor name to shard file name. File names are plain names without a folder.
+        A mapping from tensor names to names of shard files, which contain no folder.
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.

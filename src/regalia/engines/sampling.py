@@ -1,4 +1,4 @@
-"""Choosing the next token."""
+"""Chooses the next token from a model's logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Sampler:
-    """Greedy, or temperature and nucleus sampling with its own random numbers."""
+    """Greedy decoding, or temperature and nucleus sampling with its own random generator."""
 
     def __init__(self, request: GenerationRequest) -> None:
         self._temperature = request.temperature
@@ -23,13 +23,14 @@ class Sampler:
             self._random.manual_seed(request.seed)
 
     def choose(self, logits: torch.Tensor) -> int:
-        """Choose from the logits of one position (vocabulary size)."""
+        """Choose a token from the logits of one position, a vector of the vocabulary's size."""
         if self._temperature == 0:
             return int(logits.argmax())
         chances = torch.softmax(logits.float() / self._temperature, dim=-1)
         if self._top_p < 1:
             ordered, order = chances.sort(descending=True)
-            # A token stays while the sum before it is under top_p. The first always stays.
+            # Keep a token if the probabilities before it sum up to less than top_p. The first one
+            # is always kept.
             beyond = ordered.cumsum(-1) - ordered >= self._top_p
             beyond[0] = False
             ordered[beyond] = 0

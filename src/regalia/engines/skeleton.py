@@ -1,4 +1,7 @@
-"""A model's architecture without weights: built on the meta device, then filled with views."""
+"""Builds a model's architecture on the meta device, then fills it with views on its weights.
+
+Tensors on torch's meta device have shapes but no memory, so the weights exist only once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from regalia.engines.tensors import MappedTensors
 
 CONFIG = "config.json"
-_SHOWN = 5  # names in a message
+_SHOWN = 5  # names that an error message lists
 
 
 def _unsupported(what: str) -> UsageError:
@@ -33,7 +36,7 @@ def _incomplete(what: str, names: Iterable[str]) -> IntegrityError:
 
 
 def read_config(files: ModelFiles) -> Any:  # noqa: ANN401 - a transformers configuration
-    """The model's configuration, of a class that is installed.
+    """Parse the model's configuration with a class of the installed library.
 
     Raises:
         ParseError: config.json is malformed.
@@ -57,11 +60,11 @@ def read_config(files: ModelFiles) -> Any:  # noqa: ANN401 - a transformers conf
 
 
 def build_skeleton(config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - untyped library
-    """Build the causal language model that ``config`` describes, with parameters on meta.
+    """Build the causal language model of ``config``, with parameters on the meta device.
 
     Args:
         config: a configuration of transformers.
-        dtype: of the parameters.
+        dtype: type of the parameters.
 
     Raises:
         UsageError: ENGINE_MODEL_UNSUPPORTED.
@@ -90,7 +93,10 @@ def build_skeleton(config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - un
 
 
 def _computed_buffers(model: Any) -> Iterator[tuple[str, Any, str]]:  # noqa: ANN401
-    """Buffers that no checkpoint holds, such as rotary frequencies: name, owner, attribute."""
+    """Yield full name, module and attribute of buffers that are not in checkpoints.
+
+    An example are the frequencies of rotary embeddings.
+    """
     for prefix, module in model.named_modules():
         for name in module._non_persistent_buffers_set:  # noqa: SLF001 - torch has no public word for it
             if getattr(module, name) is not None:
@@ -103,11 +109,11 @@ def _get(module: Any, name: str) -> torch.Tensor:  # noqa: ANN401 - untyped libr
 
 
 def _mark(tensor: torch.Tensor) -> torch.Tensor:
-    """A buffer full of a value that no architecture computes, to see that it was computed."""
+    """A buffer filled with a value that no architecture computes, to detect missing values."""
     if tensor.is_floating_point():
         return torch.full_like(tensor, torch.nan, device="cpu")
     if tensor.dtype == torch.bool:
-        # One bit has no room for a mark.
+        # Both values of a boolean may be computed ones, so none can serve as a mark.
         raise _unsupported("the architecture computes a boolean buffer")
     return torch.full_like(tensor, torch.iinfo(tensor.dtype).min, device="cpu")
 
@@ -119,9 +125,9 @@ def _marked(tensor: torch.Tensor) -> bool:
 
 
 def _compute_buffers(model: Any) -> None:  # noqa: ANN401
-    """Give computed buffers memory and values, by the architecture's own initialization.
+    """Allocate computed buffers, and let the architecture's initialization fill them.
 
-    Parameters are on meta now, where initialization does nothing.
+    The parameters are still on the meta device, where initialization has no effect.
     """
     for _, module, name in _computed_buffers(model):
         module._buffers[name] = _mark(_get(module, name))  # noqa: SLF001 - keeps it non-persistent
@@ -132,6 +138,8 @@ def _compute_buffers(model: Any) -> None:  # noqa: ANN401
 
 
 def _check_fit(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
+    # Checked here because load_state_dict, as it is called below, ignores unknown tensors and
+    # accepts tensors of any type.
     places = dict(model.state_dict())
     ignored = [re.compile(item) for item in model._keys_to_ignore_on_load_unexpected or ()]  # noqa: SLF001
     for name in [*mapped.tensors]:
@@ -152,14 +160,14 @@ def _check_fit(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
 
 
 def fill(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401
-    """Make the mapped tensors the model's parameters, without a copy.
+    """Use the mapped tensors as the model's parameters, without a copy.
 
     Args:
-        model: on meta, as ``build_skeleton`` made it.
+        model: model on the meta device, from ``build_skeleton``.
         mapped: tensors in locked memory, by name.
 
     Returns:
-        The number of parameters and buffers that lie in the model's memory.
+        The number of parameters and buffers in the locked memory.
 
     Raises:
         IntegrityError: ENGINE_MODEL_INCOMPLETE.
@@ -167,6 +175,7 @@ def fill(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401
     """
     _check_fit(model, mapped)
     result = model.load_state_dict(mapped.tensors, strict=False, assign=True)
+    # Tied weights, such as an output layer that shares the embedding, are not in the files.
     missing = set(result.missing_keys)
     model.tie_weights(missing_keys=missing)
     if missing:

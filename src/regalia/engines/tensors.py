@@ -1,4 +1,4 @@
-"""Tensors that are views of the model's locked memory: the weights are never copied."""
+"""Maps a model's safetensors files to tensors that are views on locked memory, without copies."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class MappedTensors:
-    """Named tensors over the files' memory.
+    """Named tensors that are views on the files' memory.
 
     Attributes:
-        tensors: by the names in the safetensors files.
-        ranges: (first address, one past the last) of each file that was used.
+        tensors: tensors by their names in the safetensors files.
+        ranges: (first address, address after the last byte) of the files' memory.
     """
 
     tensors: dict[str, torch.Tensor]
     ranges: tuple[tuple[int, int], ...]
 
     def dtype(self) -> torch.dtype:
-        """The one floating-point type of all weights. Raises UsageError ENGINE_COPY_NEEDED."""
+        """Floating-point type that all weights share. Raises UsageError ENGINE_COPY_NEEDED."""
         found = {tensor.dtype for tensor in self.tensors.values() if tensor.is_floating_point()}
         if len(found) != 1:
             names = sorted(str(dtype) for dtype in found)
@@ -61,10 +61,10 @@ class MappedTensors:
         return found.pop()
 
     def check_inside(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> int:
-        """Count the tensors, all of which must lie inside the files' memory.
+        """Check that all tensors are in the files' memory, and return their number.
 
         Raises:
-            UsageError: ENGINE_COPY_NEEDED, if the engine made a copy of one.
+            UsageError: ENGINE_COPY_NEEDED, a tensor was copied to other memory.
         """
         count = 0
         for name, tensor in tensors:
@@ -79,7 +79,7 @@ class MappedTensors:
 
 
 def _shards(files: ModelFiles) -> dict[str, set[str] | None]:
-    """Shard file to the tensors it must hold; None where there is no index to ask."""
+    """Map shard files to the tensors that they must hold; None if there is no index."""
     paths = files.paths()
     if SINGLE in paths:
         return {SINGLE: None}
@@ -116,7 +116,7 @@ def _tensor(view: memoryview, entry: TensorEntry, base: int) -> torch.Tensor:
 
 
 def map_tensors(files: ModelFiles) -> MappedTensors:
-    """View every tensor of the model's safetensors files in place.
+    """Map all tensors of the model's safetensors files in place.
 
     Raises:
         ParseError: a file is malformed.
@@ -126,7 +126,8 @@ def map_tensors(files: ModelFiles) -> MappedTensors:
     tensors: dict[str, torch.Tensor] = {}
     ranges: list[tuple[int, int]] = []
     with warnings.catch_warnings():
-        # torch warns that it cannot enforce what the read-only view asks for; nobody writes here.
+        # torch has no read-only tensors and warns about read-only buffers. Inference does not
+        # write to weights.
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
         for path, wanted in sorted(_shards(files).items()):
             view = files.view(path)

@@ -1,4 +1,4 @@
-"""The model's tokenizer and chat template, built from memory."""
+"""Builds a model's tokenizer and chat template from memory."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
-JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json, a chat template
-TOKENIZER_MAX = 256 * MIB  # bytes
+JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
+TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
 
-# Everything else in tokenizer_config.json speaks to other loaders.
+# The settings of tokenizer_config.json that are used; the others are for other loaders.
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 _FLAGS = ("add_bos_token", "add_eos_token")
 
 
 def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | None:
-    """A small text file of the model, or None if it has none of this name. Raises ParseError.
+    """Read a small text file of the model; None if there is no such file. Raises ParseError.
 
     Args:
-        files: of the model.
-        path: in the model's folder.
-        limit: bytes.
+        files: the model's files.
+        path: path of the file in the model.
+        limit: maximum size in bytes.
     """
     if path not in files.paths():
         return None
@@ -46,11 +46,11 @@ def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | N
 
 
 def read_object(files: ModelFiles, path: str) -> dict[str, Any] | None:
-    """A JSON object of the model, or None if there is no such file. Raises ParseError.
+    """Read a file that holds a JSON object; None if there is no such file. Raises ParseError.
 
     Args:
-        files: of the model.
-        path: in the model's folder.
+        files: the model's files.
+        path: path of the file in the model.
     """
     text = read_text(files, path)
     if text is None:
@@ -65,11 +65,11 @@ def read_object(files: ModelFiles, path: str) -> dict[str, Any] | None:
 
 
 def refuse_remote_code(settings: dict[str, Any], path: str) -> None:
-    """``auto_map`` names Python files inside the model. They are never run.
+    """Refuse settings with ``auto_map``, which names Python files in the model to be executed.
 
     Args:
-        settings: of one of the model's JSON files.
-        path: of that file, for the error.
+        settings: contents of one of the model's JSON files.
+        path: path of that file for error messages.
 
     Raises:
         UsageError: ENGINE_MODEL_UNSUPPORTED.
@@ -94,7 +94,7 @@ def _chat_template(files: ModelFiles, settings: dict[str, Any]) -> str | None:
     if own is not None:
         return own
     template = settings.get("chat_template")
-    if isinstance(template, list):  # the older form: several, by name
+    if isinstance(template, list):  # an older form with several named templates
         named = {
             item.get("name"): item.get("template") for item in template if isinstance(item, dict)
         }
@@ -105,7 +105,7 @@ def _chat_template(files: ModelFiles, settings: dict[str, Any]) -> str | None:
 
 
 class TextCodec:
-    """Chat and text to tokens, tokens to text. Never a stronger word than the model's own files."""
+    """Converts chats and texts to tokens, and tokens to text, as the model's files define it."""
 
     def __init__(self, tokenizer: Any, *, has_template: bool) -> None:  # noqa: ANN401 - untyped library
         self._tokenizer = tokenizer
@@ -114,7 +114,7 @@ class TextCodec:
 
     @property
     def eos_token_id(self) -> int | None:
-        """The token that ends a text, as the tokenizer knows it."""
+        """The tokenizer's end-of-text token; None if it has none."""
         value = self._tokenizer.eos_token_id
         return value if isinstance(value, int) else None
 
@@ -124,7 +124,7 @@ class TextCodec:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Render the chat template, which runs in jinja2's immutable sandbox, and encode.
+        """Render the chat template, in jinja2's immutable sandbox, and tokenize the result.
 
         Raises:
             UsageError: PROMPT_UNUSABLE, there is no template or it refuses these messages.
@@ -139,14 +139,14 @@ class TextCodec:
                 turns, tokenize=False, add_generation_prompt=True
             )
         except (jinja2.TemplateError, TypeError, ValueError) as exc:
-            # The message may quote the prompt, so it goes to nobody.
+            # The exception's message may contain prompt text, so it is not passed on.
             raise UsageError(
                 EngineCode.PROMPT_UNUSABLE, "the model's chat template refuses these messages"
             ) from exc
-        return self._encode(text, special=False)
+        return self._encode(text, special=False)  # the template has added special tokens itself
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Encode as the tokenizer says, with its special tokens around."""
+        """Tokenize a text, and add the tokenizer's special tokens around it."""
         return self._encode(text, special=True)
 
     def _encode(self, text: str, *, special: bool) -> tuple[int, ...]:
@@ -156,7 +156,7 @@ class TextCodec:
         return ids
 
     def decoder(self) -> Callable[[list[int]], str]:
-        """Decode tokens; special ones give no text."""
+        """Return a function that decodes tokens, without special tokens."""
         backend = self._backend
 
         def decode(ids: list[int]) -> str:
@@ -166,7 +166,7 @@ class TextCodec:
 
 
 def build_codec(files: ModelFiles) -> TextCodec:
-    """Build from ``tokenizer.json``, ``tokenizer_config.json`` and ``chat_template.jinja``.
+    """Build a codec from ``tokenizer.json``, its configuration and ``chat_template.jinja``.
 
     Raises:
         ParseError: a file is malformed.
@@ -190,8 +190,8 @@ def build_codec(files: ModelFiles) -> TextCodec:
     }
     known |= {name: bool(settings[name]) for name in _FLAGS if settings.get(name) is not None}
     try:
-        # The library takes bytes only, and keeps the vocabulary on its own heap: the one file of
-        # the model besides the small JSON ones that leaves the locked mapping.
+        # The library accepts only ``bytes``, and keeps the vocabulary on its own heap. Besides
+        # the small JSON files, this is the only file that is copied out of the locked memory.
         backend = tokenizers.Tokenizer.from_buffer(view.tobytes())
         backend.no_truncation()
         backend.no_padding()

@@ -1,8 +1,8 @@
-"""The default engine: Hugging Face transformers on torch, weights run where they were decrypted.
+"""The default engine: Hugging Face transformers on torch, with weights in locked memory.
 
-Everything comes from memory: configuration, tokenizer, chat template, weights. The architecture
-is built on the meta device and its parameters become views of the locked mapping, so that the
-plaintext exists once. Nothing is fetched, and no code of the model's own is run.
+Configuration, tokenizer, chat template and weights are all read from memory. The architecture is
+built on the meta device, and its parameters become views on the locked memory, so the plaintext
+exists only once. Nothing is downloaded, and no code of the model is executed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from regalia.engines.base import GenerationRequest, Message
     from regalia.engines.tokenizer import TextCodec
 
-PREFILL_STEP = 256  # prompt tokens between two chances to stop
+PREFILL_STEP = 256  # prompt tokens that are processed before the caller can stop again
 GENERATION_CONFIG = "generation_config.json"
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[engine.options]`` of the runtime's configuration."""
 
-    threads: int = 1  # of torch; more only help on cores of one's own
-    context_max: int = 32768  # tokens; the model's own limit counts if it is lower
+    threads: int = 1  # torch's threads; more help only if their cores are not shared
+    context_max: int = 32768  # tokens; the model's own limit applies if it is lower
 
 
 def _options(given: Mapping[str, object]) -> Options:
@@ -48,8 +48,9 @@ def _options(given: Mapping[str, object]) -> Options:
 
 
 def _quiet_libraries() -> None:
-    # Read by these libraries when they are first imported: no network, no telemetry, no forks, no
-    # compiler. Its cache is a folder that exists and takes no file, else torch makes one.
+    # The libraries read these variables when they are first imported. They disable network access,
+    # telemetry, forks and the compiler. Torch creates the compiler's cache folder if it does not
+    # exist, so name one that exists and in which no file can be created.
     os.environ.update(
         HF_HUB_OFFLINE="1",
         HF_HUB_DISABLE_TELEMETRY="1",
@@ -74,13 +75,14 @@ def _end_tokens(*sources: object) -> frozenset[int]:
 def build_engine(
     files: ModelFiles, *, model_name: str, options: Mapping[str, object]
 ) -> TransformersEngine:
-    """Build the engine. See ``engines.base.BuildEngine`` for what it raises.
+    """Build the engine. Raises as ``engines.base.BuildEngine``.
 
     Args:
-        files: of the model, in clear, in locked memory.
-        model_name: the served name.
-        options: of the configuration.
+        files: the model's plaintext files in locked memory.
+        model_name: name that the model is served under.
+        options: ``[engine.options]`` of the configuration.
     """
+    # torch and the modules that import it come after _quiet_libraries.
     chosen = _options(options)
     _quiet_libraries()
     import torch
@@ -105,7 +107,7 @@ def build_engine(
 
 
 class TransformersEngine:
-    """Implements ``engines.base.Engine``."""
+    """An engine on transformers. Implements ``engines.base.Engine``."""
 
     def __init__(  # noqa: PLR0913 - each is one property of the engine
         self,
@@ -127,24 +129,24 @@ class TransformersEngine:
 
     @property
     def model_name(self) -> str:
-        """The name that clients use."""
+        """Name that the model is served under."""
         return self._name
 
     @property
     def context_length(self) -> int:
-        """Most tokens of prompt and answer together."""
+        """Maximum number of tokens in prompt and answer together."""
         return self._context
 
     def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Render with the model's own chat template. Raises UsageError PROMPT_UNUSABLE."""
+        """Render and tokenize a chat by the model's template. Raises UsageError PROMPT_UNUSABLE."""
         return self.check_tokens(self._codec.encode_chat(messages))
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
+        """Tokenize a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
         return self.check_tokens(self._codec.encode_text(text))
 
     def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """Return tokens that the model knows. Raises UsageError PROMPT_UNUSABLE."""
+        """Check that the model knows the tokens. Raises UsageError PROMPT_UNUSABLE."""
         if not tokens or not all(0 <= token < self._vocabulary for token in tokens):
             raise UsageError(
                 EngineCode.PROMPT_UNUSABLE, "the prompt is empty or has tokens out of range"
@@ -152,11 +154,12 @@ class TransformersEngine:
         return tokens
 
     def generate(self, request: GenerationRequest) -> Iterator[TextDelta]:
-        """Generate; see ``engines.base.Engine.generate``.
+        """Generate an answer; see ``engines.base.Engine.generate``.
 
         Raises:
-            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
+            UsageError: PROMPT_TOO_LONG.
         """
+        # Not a generator itself: it must raise when it is called, before the first delta.
         room = self._context - len(request.tokens)
         if room < 1:
             raise UsageError(
@@ -190,7 +193,7 @@ class TransformersEngine:
         yield TextDelta(rest, finish, Usage(len(request.tokens), count))
 
     def _tokens(self, request: GenerationRequest, limit: int) -> Iterator[int | None]:
-        """New tokens; None after a part of the prompt."""
+        """Yield new tokens, and None after every part of the prompt except the last."""
         import torch
         from transformers import DynamicCache
 
@@ -199,7 +202,8 @@ class TransformersEngine:
         cache = DynamicCache(config=self._model.config)
         sampler = Sampler(request)
 
-        # inference_mode is a property of the thread, so it must not stay on across a yield.
+        # inference_mode is a state of the thread. A generator must not yield while it is on, or
+        # the caller's code would run in it, too.
         @torch.inference_mode()
         def forward(ids: tuple[int, ...]) -> Any:  # noqa: ANN401 - logits
             output = self._model(
@@ -218,5 +222,5 @@ class TransformersEngine:
         for number in range(1, limit + 1):
             token = sampler.choose(logits)
             yield token
-            if number < limit:
+            if number < limit:  # the logits after the last token are not needed
                 logits = forward((token,))

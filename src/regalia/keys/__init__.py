@@ -1,1 +1,1 @@
-"""Key stores: where key-encryption keys (KEKs) live. Imported by the broker and the owner's CLI."""
+"""Key stores, which hold key-encryption keys (KEKs) for the broker and for the owner's CLI."""

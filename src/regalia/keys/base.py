@@ -1,5 +1,7 @@
-"""What every key store can do. A key store is a plug-in of the group ``regalia.key_stores``:
-a function ``open_store(path, passphrase) -> KeyStore``.
+"""The interface of key stores.
+
+A key store is a plug-in of the group ``regalia.key_stores``: a function
+``open_store(path, passphrase) -> KeyStore``.
 """
 
 from __future__ import annotations
@@ -16,33 +18,34 @@ MODEL_KEY_SIZE = 32  # bytes
 
 
 class KekId(FixedBytes):
-    """Names a KEK by a value derived from it. Public: it tells nothing about the key."""
+    """Public identifier of a KEK. It is derived from the KEK, but reveals nothing about it."""
 
     PREFIX: ClassVar[str] = "kek"
 
 
 class KeyStore(Protocol):
-    """Keeps KEKs and works with them. A KEK itself never leaves the store."""
+    """Holds KEKs, and wraps and unwraps model keys with them. A KEK never leaves the store."""
 
     @property
     def banner(self) -> str | None:
-        """What must be shown at every start, when this store is not for production."""
+        """Warning to show at every start; None if the store is meant for production."""
 
     @property
     def custody(self) -> str:
-        """``hsm`` when the model key is rewrapped inside the store, else ``broker``."""
+        """``hsm`` if the model key is rewrapped inside the store, ``broker`` otherwise."""
 
     @property
     def wrap_algorithm(self) -> str:
-        """Names the form of this store's wrapped keys; stands in the manifest."""
+        """Name of this store's format of wrapped keys, which the manifest states."""
 
     def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
-        """Wrap a model key (32 bytes) under the KEK of that name, bound to ``context``.
+        """Wrap a model key under a KEK, bound to a context.
 
         Args:
-            kek: the KEK's name.
-            model_key: 32 bytes, secret.
-            context: what the wrapped key is bound to; docs/spec/sealed-model.md.
+            kek: name of the KEK.
+            model_key: 32 bytes.
+            context: associated data that the wrapped key is bound to; see
+                docs/spec/sealed-model.md.
 
         Raises:
             KeyAccessError: KEK_UNKNOWN.
@@ -51,15 +54,15 @@ class KeyStore(Protocol):
     def unwrap_logged(
         self, kek: str, blob: bytes, context: bytes, *, logged: LoggedRecord
     ) -> SecretBytes:
-        """Open a wrapped model key for a release that stands in the log.
+        """Unwrap a model key for a logged release. The caller closes the result.
 
-        This is the broker's only way to a model key. The caller closes what it gets.
+        The broker has no other way to obtain a model key.
 
         Args:
-            kek: the KEK's name.
+            kek: name of the KEK.
             blob: the wrapped key, untrusted.
-            context: what it must be bound to.
-            logged: the release, proved to stand in the log.
+            context: associated data that the wrapped key must be bound to.
+            logged: record of the release, whose inclusion in the log was verified.
 
         Raises:
             KeyAccessError: RECORD_NO_RELEASE, RECORD_OTHER_MODEL, KEK_UNKNOWN, KEK_MISMATCH or
@@ -67,16 +70,16 @@ class KeyStore(Protocol):
         """
 
     def recover_for_owner(self, kek: str, blob: bytes, context: bytes) -> SecretBytes:
-        """Open a wrapped model key for its owner, unlogged. For the owner's CLI only.
+        """Unwrap a model key without a log entry. Only the owner's CLI uses this.
 
         Args:
-            kek: the KEK's name.
+            kek: name of the KEK.
             blob: the wrapped key, untrusted.
-            context: what it must be bound to.
+            context: associated data that the wrapped key must be bound to.
 
         Raises:
             KeyAccessError: KEK_UNKNOWN, KEK_MISMATCH or KEY_UNWRAP_FAILED.
         """
 
     def close(self) -> None:
-        """Forget every key."""
+        """Wipe all keys from memory."""

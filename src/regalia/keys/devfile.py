@@ -1,6 +1,7 @@
-"""The development key store: KEKs in one passphrase-protected file.
+"""The development key store, which keeps KEKs in a passphrase-protected file.
 
-Spec: docs/spec/development-key-store.md. Its name, its file and its banner say what it is for.
+It is not meant for production, as its name, its file and its banner say.
+Spec: docs/spec/development-key-store.md.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ WRAPPED_SIZE = KekId.SIZE + fmt.NONCE_SIZE + MODEL_KEY_SIZE + fmt.TAG_SIZE
 
 
 def create_store(path: Path, passphrase: SecretBytes) -> DevFileKeyStore:
-    """Write a new, empty key store of mode 600, and open it. Raises LocalError FILE_EXISTS.
+    """Create an empty key store with mode 600, and open it. Raises LocalError FILE_EXISTS.
 
     Args:
-        path: of the file, which must not exist.
-        passphrase: encrypts the KEKs in it.
+        path: file to create; it must not exist.
+        passphrase: passphrase that protects the KEKs; the caller closes it.
     """
     kdf = fmt.Kdf(
         algorithm="argon2id",
@@ -69,12 +70,12 @@ def open_store(path: Path, passphrase: SecretBytes) -> DevFileKeyStore:
     """Open an existing key store.
 
     Args:
-        path: a file of mode 600.
-        passphrase: stays the caller's, who closes it.
+        path: file of the key store, with mode 600.
+        passphrase: passphrase that protects the KEKs; the caller closes it.
 
     Raises:
-        LocalError: the file is missing, or others may read it.
-        ParseError: it is no key store, or asks for KDF parameters outside the limits.
+        LocalError: the file is missing, or other users may read it.
+        ParseError: it is not a key store, or its KDF parameters exceed the limits.
         KeyAccessError: KEY_STORE_LOCKED.
         IntegrityError: KEY_STORE_TAMPERED.
     """
@@ -99,8 +100,8 @@ def _authenticated(document: fmt.Document, keys: fmt.FileKeys) -> fmt.Document:
 class DevFileKeyStore:
     """An open development key store. Implements ``keys.base.KeyStore``.
 
-    KEKs are opened for the length of one operation each; what stays in memory is the key that
-    opens them.
+    A KEK is decrypted only for the duration of one operation. Only the key that decrypts the KEKs
+    stays in memory.
     """
 
     def __init__(self, path: Path, document: fmt.Document, keys: fmt.FileKeys) -> None:
@@ -110,17 +111,17 @@ class DevFileKeyStore:
 
     @property
     def banner(self) -> str:
-        """Shown at every start."""
+        """Warning to show at every start."""
         return fmt.BANNER
 
     @property
     def custody(self) -> str:
-        """The rewrap happens in the broker's memory."""
+        """``broker``, because the model key is rewrapped in the broker's memory."""
         return "broker"
 
     @property
     def wrap_algorithm(self) -> str:
-        """Spec: docs/spec/development-key-store.md, "Wrapped model keys"."""
+        """Format of wrapped keys: docs/spec/development-key-store.md, "Wrapped model keys"."""
         return WRAP_ALGORITHM
 
     def names(self) -> tuple[str, ...]:
@@ -128,15 +129,15 @@ class DevFileKeyStore:
         return tuple(entry.name for entry in self._document.keys)
 
     def kek_id(self, kek: str) -> KekId:
-        """Public name of a KEK. Raises KeyAccessError KEK_UNKNOWN."""
+        """Public identifier of a KEK. Raises KeyAccessError KEK_UNKNOWN."""
         return KekId.parse(self._entry(kek).id)
 
     def add_kek(self, name: str) -> KekId:
-        """Make a random KEK and write the file anew.
+        """Generate a random KEK, and replace the file.
 
         Raises:
             KeyAccessError: KEK_EXISTS.
-            LocalError: the file cannot be written; it is then as it was.
+            LocalError: the file cannot be written; it is then unchanged.
         """
         check_name(name)
         with _locked(self._path), SecretBytes(bytearray(secrets.token_bytes(32))) as kek:
@@ -155,21 +156,23 @@ class DevFileKeyStore:
             return KekId.parse(entry.id)
 
     def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
-        """Wrap a model key: KEK id ‖ nonce ‖ AES-256-GCM ciphertext and tag, 92 bytes.
+        """Wrap a model key as KEK id ‖ nonce ‖ AES-256-GCM ciphertext and tag, 92 bytes.
 
         Args:
-            kek: the KEK's name.
-            model_key: secret.
-            context: what the wrapped key is bound to.
+            kek: name of the KEK.
+            model_key: 32 bytes.
+            context: associated data that the wrapped key is bound to.
 
         Raises:
             KeyAccessError: KEK_UNKNOWN.
-            ValueError: the model key has another size than 32 bytes.
+            ValueError: the model key does not have 32 bytes, which is a bug of the caller.
         """
         if len(model_key) != MODEL_KEY_SIZE:
             raise ValueError(f"a model key has {MODEL_KEY_SIZE} bytes")
         with self._open_kek(kek) as key:
             identity = fmt.kek_id(key)
+            # Random nonces of 96 bits are safe here: a KEK wraps far fewer than 2^32 keys
+            # (NIST SP 800-38D, section 8.3).
             nonce = secrets.token_bytes(fmt.NONCE_SIZE)
             body = AESGCM(key.view()).encrypt(nonce, model_key.view(), _aad(identity, context))
         return identity.raw + nonce + body
@@ -177,29 +180,29 @@ class DevFileKeyStore:
     def unwrap_logged(
         self, kek: str, blob: bytes, context: bytes, *, logged: LoggedRecord
     ) -> SecretBytes:
-        """Open a wrapped model key for a logged release; see ``keys.base.KeyStore``.
+        """Unwrap a model key for a logged release; see ``keys.base.KeyStore``.
 
         Args:
-            kek: the KEK's name.
+            kek: name of the KEK.
             blob: the wrapped key, untrusted.
-            context: what it must be bound to.
-            logged: the release, proved to stand in the log.
+            context: associated data that the wrapped key must be bound to.
+            logged: record of the release, whose inclusion in the log was verified.
         """
         require_release(logged, context)
         return self._unwrap(kek, blob, context)
 
     def recover_for_owner(self, kek: str, blob: bytes, context: bytes) -> SecretBytes:
-        """Open a wrapped model key for its owner; see ``keys.base.KeyStore``.
+        """Unwrap a model key for its owner; see ``keys.base.KeyStore``.
 
         Args:
-            kek: the KEK's name.
+            kek: name of the KEK.
             blob: the wrapped key, untrusted.
-            context: what it must be bound to.
+            context: associated data that the wrapped key must be bound to.
         """
         return self._unwrap(kek, blob, context)
 
     def close(self) -> None:
-        """Wipe the key that opens the KEKs; the store is of no use afterwards."""
+        """Wipe the key that decrypts the KEKs. The store cannot be used afterwards."""
         self._keys.close()
 
     def __enter__(self) -> Self:
@@ -251,6 +254,7 @@ class DevFileKeyStore:
                     KeysCode.KEY_UNWRAP_FAILED,
                     f"wrapped key: want {WRAPPED_SIZE} bytes, got {len(blob)}",
                 )
+            # The id is compared only to report a wrong KEK clearly; GCM authenticates it as well.
             named = KekId(blob[: KekId.SIZE])
             if named != identity:
                 raise KeyAccessError(
@@ -265,14 +269,15 @@ def _aad(identity: KekId, context: bytes) -> bytes:
 
 
 def _open(key: SecretBytes, sealed: bytes, aad: bytes, code: KeysCode, name: str) -> SecretBytes:
-    """Open nonce ‖ ciphertext ‖ tag straight into a buffer that can be wiped."""
+    """Decrypt nonce ‖ ciphertext ‖ tag into a buffer that can be wiped."""
     nonce, body = sealed[: fmt.NONCE_SIZE], sealed[fmt.NONCE_SIZE :]
     out = bytearray(len(body) - fmt.TAG_SIZE)
     secret = SecretBytes(out)
     try:
         AESGCM(key.view()).decrypt_into(nonce, body, aad, out)
     except InvalidTag as exc:
-        # Under another context the right key comes out before the tag is compared.
+        # Wipe the buffer: GCM decrypts before it compares the tag, and with the right key and a
+        # wrong context the plaintext is correct although the tag is not.
         secret.close()
         raise KeyAccessError(code, f"key {name!r}: authentication fails") from exc
     return secret
@@ -280,7 +285,10 @@ def _open(key: SecretBytes, sealed: bytes, aad: bytes, code: KeysCode, name: str
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes from writing the same file, by a lock on its folder."""
+    """Keep other processes from writing the same file.
+
+    The lock is on its folder, because the file itself is replaced by a rename.
+    """
     with os_errors(path):
         fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""The development key store's file. Spec: docs/spec/development-key-store.md."""
+"""Format and keys of the development key store's file. Spec: docs/spec/development-key-store.md."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ BANNER = (
     "DEVELOPMENT KEY STORE: key-encryption keys lie in a passphrase-protected file, not in an HSM. "
     "Whoever has the file and the passphrase has every model."
 )
-LIMIT = 256 * 1024  # bytes of file
+LIMIT = 256 * 1024  # bytes of the file
 KEYS_MAX = 256
 
 SALT_SIZE = 16  # bytes
 KEY_SIZE = 32  # bytes
-NONCE_SIZE = 12  # bytes, AES-GCM
-TAG_SIZE = 16  # bytes, AES-GCM
+NONCE_SIZE = 12  # bytes of an AES-GCM nonce
+TAG_SIZE = 16  # bytes of an AES-GCM tag
 SEALED_SIZE = NONCE_SIZE + KEY_SIZE + TAG_SIZE
 
-# RFC 9106 section 4, second recommended option: t=3, p=4, m=64 MiB.
+# RFC 9106, section 4, second recommended option: t=3, p=4, m=64 MiB.
 ITERATIONS = 3
 LANES = 4
 MEMORY_KIB = 64 * 1024
 
-# A file is read before anything in it is authentic, so what it may ask of us is bounded.
+# The parameters are used before the file can be authenticated, so bound them: too small ones would
+# weaken the passphrase, and too large ones would exhaust the machine.
 ITERATIONS_RANGE = (3, 16)
 LANES_RANGE = (1, 16)
 MEMORY_KIB_RANGE = (64 * 1024, 1024 * 1024)
 
 
 class Kdf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Argon2id and its parameters."""
+    """Parameters of Argon2id."""
 
     algorithm: str
     iterations: int
@@ -53,7 +54,7 @@ class Kdf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class SealedKek(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One KEK under the file's key."""
+    """One KEK, encrypted under a key of the file."""
 
     name: str
     id: str  # kek:<64 hex>
@@ -61,26 +62,26 @@ class SealedKek(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole file. ``mac`` covers everything else in it."""
+    """The whole file. ``mac`` covers all other fields."""
 
     format: str
     banner: str
     kdf: Kdf
-    commitment: str  # base64, 32 bytes: tells a wrong passphrase from a changed file
+    commitment: str  # base64, 32 bytes; distinguishes a wrong passphrase from an altered file
     keys: list[SealedKek]
     mac: str  # base64, 32 bytes
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(self)
 
     def mac_input(self) -> bytes:
-        """Canonical JSON of the same document with an empty ``mac``."""
+        """The bytes that the MAC covers: canonical JSON of the document with an empty ``mac``."""
         return canonical_json(msgspec.structs.replace(self, mac=""))
 
 
 def parse_document(data: bytes) -> Document:
-    """Parse an untrusted file, and bound what its KDF parameters may ask for.
+    """Parse an untrusted file, and check that its KDF parameters are within the limits.
 
     Raises:
         ParseError: MALFORMED, TOO_LARGE or KEY_STORE_PARAMETERS.
@@ -125,11 +126,11 @@ def _check_keys(keys: list[SealedKek], what: str) -> None:
 
 
 def derive(secret: SecretBytes, info: str) -> SecretBytes:
-    """HKDF-SHA256 (RFC 5869) without salt, 32 bytes.
+    """Derive 32 bytes with HKDF-SHA256 (RFC 5869) without salt.
 
     Args:
         secret: input key material.
-        info: binds the purpose.
+        info: binds the result to its purpose.
     """
     out = bytearray(KEY_SIZE)
     kdf = HKDF(algorithm=hashes.SHA256(), length=KEY_SIZE, salt=None, info=info.encode())
@@ -138,29 +139,29 @@ def derive(secret: SecretBytes, info: str) -> SecretBytes:
 
 
 def kek_id(kek: SecretBytes) -> KekId:
-    """The public name of a KEK."""
+    """Derive the public identifier of a KEK."""
     with derive(kek, "regalia/kek-id/v1") as name:
         return KekId(name.view().tobytes())
 
 
 def kek_aad(salt: bytes, name: str, identity: KekId) -> bytes:
-    """What the seal of one KEK is bound to.
+    """Build the associated data that an encrypted KEK is bound to.
 
     Args:
-        salt: the file's.
-        name: the KEK's.
-        identity: the KEK's, drawn when it was made.
+        salt: salt of the file, so that a KEK cannot be moved to another file.
+        name: name of the KEK, so that two KEKs cannot be exchanged.
+        identity: public identifier of the KEK.
     """
     return lp(f"{FORMAT}/kek".encode(), salt, name.encode(), identity.raw)
 
 
 class FileKeys:
-    """The keys that a passphrase and a file's KDF parameters give."""
+    """The keys that are derived from a passphrase and a file's KDF parameters."""
 
     __slots__ = ("commitment", "mac_key", "seal_key")
 
     def __init__(self, passphrase: SecretBytes, kdf: Kdf) -> None:
-        """Run Argon2id: 64 MiB and a quarter of a second with the parameters that we write."""
+        """Run Argon2id, which takes 64 MiB and about 0.25 s with the parameters of a new file."""
         root = bytearray(KEY_SIZE)
         try:
             Argon2id(
@@ -181,17 +182,17 @@ class FileKeys:
                 self.commitment = commitment.view().tobytes()
 
     def mac(self, document: Document) -> bytes:
-        """HMAC-SHA256 over the whole document but its ``mac``."""
+        """Compute HMAC-SHA256 over the document without its ``mac``."""
         mac = HMAC(self.mac_key.view(), hashes.SHA256())
         mac.update(document.mac_input())
         return mac.finalize()
 
     def check(self, document: Document, *, what: str) -> None:
-        """Return if this passphrase made this file, whole.
+        """Check the passphrase and the integrity of the file.
 
         Args:
-            document: the file as parsed, untrusted.
-            what: names the file in the error.
+            document: the parsed file, untrusted.
+            what: name of the file for error messages.
 
         Raises:
             KeyAccessError: KEY_STORE_LOCKED.
@@ -210,6 +211,6 @@ class FileKeys:
             )
 
     def close(self) -> None:
-        """Wipe."""
+        """Wipe the keys."""
         self.seal_key.close()
         self.mac_key.close()

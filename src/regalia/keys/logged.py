@@ -1,4 +1,4 @@
-"""The rule that every key store shares: no model key without a logged release of that model."""
+"""The rule of all key stores: a model key is unwrapped only for a logged release of the model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def require_release(logged: LoggedRecord, context: bytes) -> None:
-    """Return if ``logged`` is a release of the model that the wrapping context names.
+    """Check that a record is a release of the model that the wrapping context names.
 
-    The context carries the model id as a length-prefixed part (docs/spec/sealed-model.md), and
-    the wrapped key opens under its exact context only. So a record of one model cannot fetch
-    the key of another.
+    The context contains the model id as a length-prefixed part (docs/spec/sealed-model.md), and a
+    wrapped key can be unwrapped only with its exact context. Therefore the record of one model
+    cannot be used to obtain the key of another.
 
     Args:
-        logged: a record that is proved to stand in the log.
-        context: of the wrapped key that is asked for.
+        logged: record whose inclusion in the log was verified.
+        context: associated data of the wrapped key.
 
     Raises:
         KeyAccessError: RECORD_NO_RELEASE or RECORD_OTHER_MODEL.

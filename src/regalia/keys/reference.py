@@ -1,8 +1,8 @@
-"""Key references: how a person names a KEK. ``SCHEME:LOCATION#NAME``, e.g. ``dev-file:./k.json#m``.
+"""Parses key references ``SCHEME:LOCATION#NAME``, such as ``dev-file:./keys.json#model``.
 
-The scheme is the plug-in's name, the location is the store's own business, and the name is the
-KEK's name inside that store. Only the name goes into a sealed model: the owner and the broker
-may keep the same store in different places.
+The scheme is the name of a key store plug-in, which interprets the location. The name is that of
+the KEK in the store. A sealed model contains only the name, because owner and broker may have the
+same store at different locations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LENGTH_MAX = 4096  # characters
 
 @dataclass(frozen=True, slots=True)
 class KeyReference:
-    """One KEK in one key store."""
+    """Reference to a KEK in a key store."""
 
     scheme: str
     location: str
@@ -31,7 +31,7 @@ class KeyReference:
 
 
 def parse_reference(text: str) -> KeyReference:
-    """Parse ``SCHEME:LOCATION#NAME``; the last ``#`` separates the name.
+    """Parse ``SCHEME:LOCATION#NAME``. The last ``#`` separates the name.
 
     Raises:
         UsageError: KEY_REFERENCE_MALFORMED.
@@ -46,7 +46,7 @@ def parse_reference(text: str) -> KeyReference:
 
 
 def check_name(name: str) -> str:
-    """Return a KEK name that is well-formed; raise UsageError KEY_REFERENCE_MALFORMED."""
+    """Check and return a KEK name. Raises UsageError KEY_REFERENCE_MALFORMED."""
     if not NAME.fullmatch(name):
         raise UsageError(
             KeysCode.KEY_REFERENCE_MALFORMED,

@@ -1,5 +1,6 @@
-"""Launch measurements computed from build artifacts: bytes in, reference values out.
+"""Computes launch measurements from build artifacts, as reference values for policies.
 
-What a platform should report about a machine that was started from these very files. Nothing here
-reads a clock, opens a socket, or looks at the machine it runs on. Spec: docs/spec/measurements.md.
+The results are the values that a platform reports about a machine that was started from these
+files. The package reads no clock, opens no socket, and does not inspect the machine that it runs
+on. Spec: docs/spec/measurements.md.
 """

@@ -1,4 +1,4 @@
-"""Platform configuration registers: what is extended, and the values that come of it.
+"""Computes the values of platform configuration registers (PCRs) from measured events.
 
 Spec: TPM 2.0 Library, part 1, section 17 (PCR operations); TCG PC Client Platform Firmware Profile,
 section 2.3.4 (PCR usage) and 10.4 (event types).
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Bank(StrEnum):
-    """The hash algorithm of a bank of registers."""
+    """A bank of registers, named by its hash algorithm."""
 
     SHA256 = "sha256"
     SHA384 = "sha384"
@@ -31,19 +31,19 @@ class Bank(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcrEvent:
-    """One extension of one register."""
+    """One extension of a register."""
 
     pcr: int
-    digest: bytes  # of the bank
-    what: str  # what was hashed, for people
+    digest: bytes  # in the bank's hash algorithm
+    what: str  # description of the hashed data, for display
 
 
 def replay(events: Iterable[PcrEvent], bank: Bank) -> dict[int, bytes]:
-    """The registers that these events touch, from their reset value of zeros.
+    """Compute the registers that the events extend, starting from the reset value of zeros.
 
     Args:
-        events: in the order of their measurement.
-        bank: whose hash is used.
+        events: events in the order of their measurement.
+        bank: bank whose registers are computed.
     """
     registers: dict[int, bytes] = {}
     for event in events:

@@ -1,8 +1,8 @@
-"""What systemd's UEFI stub does with the sections of a unified kernel image.
+"""Models how systemd's UEFI stub processes and measures a unified kernel image.
 
 Sources: systemd-stub(7), systemd-measure(1) and systemd's src/fundamental/uki.h (sections and their
-order), src/boot/stub.c (command line, initrds), src/boot/cpio.c (generated archives). Behavior
-differs between versions; each difference is named by the version that brought it.
+order), src/boot/stub.c (command line, initrds), src/boot/cpio.c (generated archives). The behavior
+depends on the version; the constants name the first version with a behavior.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from regalia.measure.codes import MeasureCode
 if TYPE_CHECKING:
     from regalia.measure.images.pe import PeImage
 
-OLDEST = 252  # before, PCR 11 was not used like this
-INNER_KERNEL_UNMEASURED_SINCE = 258  # the stub loads the kernel without the firmware's help
+OLDEST = 252  # older versions use PCR 11 differently
+INNER_KERNEL_UNMEASURED_SINCE = 258  # since then the stub loads the kernel without the firmware
 
 _LEADING_SPACES_DROPPED_SINCE = 255
 
-# The sections that the stub measures into PCR 11, in its order, and since when. The order of the
-# section table does not matter.
+# The sections that the stub measures into PCR 11, in the order of their measurement, and the first
+# version that does. The order of the section table has no influence.
 MEASURED_SINCE = {
     ".linux": 252,
     ".osrel": 252,
@@ -41,7 +41,8 @@ MEASURED_SINCE = {
 }
 _CHOSEN_AT_BOOT = (".dtbauto", ".efifw")
 
-# Sections that reach the kernel as files of archives of their own, in this order, and since when.
+# Sections that are passed to the kernel as files in separate cpio archives, in this order: section,
+# file name, first version.
 _ARCHIVED = (
     (".pcrsig", "tpm2-pcr-signature.json", 252),
     (".pcrpkey", "tpm2-pcr-public-key.pem", 252),
@@ -49,11 +50,11 @@ _ARCHIVED = (
     (".profile", "profile", 257),
 )
 _MAGIC = re.compile(rb"#### LoaderInfo: systemd-stub (\d{3,4})[^0-9]")
-_ALIGNMENT = 4  # bytes, of each archive among several
+_ALIGNMENT = 4  # bytes; archives are padded to it if there are several
 
 
 def stub_version(image: PeImage) -> int:
-    """The version that the stub in the image states of itself, in its section .sdmagic.
+    """Read the version of the stub in the image, which its section .sdmagic states.
 
     Raises:
         ParseError: STUB_VERSION_UNKNOWN.
@@ -71,22 +72,23 @@ def stub_version(image: PeImage) -> int:
 def inner_kernel_measured(version: int, *, secure_boot: bool) -> bool:
     """Whether the firmware measures the kernel inside the image when the stub starts it.
 
-    Up to 257 the firmware loads the kernel. With Secure Boot the stub, which was verified with the
-    kernel inside, overrides the firmware's check of it, and with the check goes the measurement.
+    Up to version 257 the firmware loads the kernel. With Secure Boot, the stub overrides the
+    firmware's verification of the kernel, because the kernel was already verified as a part of
+    the image. The firmware then does not measure the kernel either.
 
     Args:
-        version: of systemd's stub.
-        secure_boot: whether the firmware enforces it.
+        version: version of systemd's stub.
+        secure_boot: whether the firmware enforces Secure Boot.
     """
     return version < INNER_KERNEL_UNMEASURED_SINCE and not secure_boot
 
 
 def uki_sections(image: PeImage, version: int) -> dict[str, memoryview]:
-    """The non-empty sections that have a meaning for this version of the stub, by name.
+    """The non-empty sections, by name, that this version of the stub uses.
 
     Args:
-        image: raw, untrusted.
-        version: of systemd's stub.
+        image: the parsed image, untrusted.
+        version: version of systemd's stub.
 
     Raises:
         ParseError: NOT_A_UKI, UKI_UNPREDICTABLE or MALFORMED.
@@ -111,24 +113,24 @@ def uki_sections(image: PeImage, version: int) -> dict[str, memoryview]:
 
 
 def measured_sections(sections: dict[str, memoryview], version: int) -> list[str]:
-    """The names of the sections that go into PCR 11, in the order of their measurement.
+    """Names of the sections that are measured into PCR 11, in the order of their measurement.
 
     Args:
-        sections: of the image, by name.
-        version: of systemd's stub.
+        sections: sections of the image, by name.
+        version: version of systemd's stub.
     """
     return [name for name, since in MEASURED_SINCE.items() if since <= version and name in sections]
 
 
 def load_options(section: memoryview, version: int) -> bytes:
-    """The command line as the kernel receives it: UTF-16, little endian, with its final NUL.
+    """The command line as the kernel receives it: UTF-16 in little endian, with a final NUL.
 
-    The stub reads up to a NUL, turns each control character into a space, and drops spaces at the
-    end; since 255 also at the beginning, and DEL is a control character.
+    The stub reads up to the first NUL, replaces control characters by spaces, and drops trailing
+    spaces. Since version 255 it also drops leading spaces, and replaces DEL.
 
     Args:
-        section: ``.cmdline`` of the image.
-        version: of systemd's stub.
+        section: contents of the section ``.cmdline``.
+        version: version of systemd's stub.
 
     Raises:
         ParseError: MALFORMED if the section is not UTF-8.
@@ -145,14 +147,14 @@ def load_options(section: memoryview, version: int) -> bytes:
 
 
 def kernel_initrd(sections: dict[str, memoryview], version: int) -> tuple[memoryview, ...]:
-    """The initrd that the kernel receives, as parts of one byte string; none if there is none.
+    """The initrd that the kernel receives, as parts to concatenate; empty if there is none.
 
-    Microcode and the image's own initrd come first, then one archive for each section that is
-    passed as a file. A single part is passed as it is; several are each padded with zeros.
+    Microcode and the image's own initrd come first, followed by an archive for every section that
+    is passed as a file. A single part is passed unchanged; several are padded with zeros.
 
     Args:
-        sections: of the image, by name.
-        version: of systemd's stub.
+        sections: sections of the image, by name.
+        version: version of systemd's stub.
     """
     parts = [sections[name] for name in (".ucode", ".initrd") if name in sections]
     parts += [
@@ -169,12 +171,13 @@ def kernel_initrd(sections: dict[str, memoryview], version: int) -> tuple[memory
 
 
 def archive(name: str, data: bytes) -> bytes:
-    """The cpio archive (newc) in which the stub passes one file, ``/.extra/NAME``, mode 0444.
+    """Build the cpio archive (newc) in which the stub passes the file ``/.extra/NAME``.
 
     Args:
-        name: of the file.
-        data: its content.
+        name: name of the file, whose mode is 0444.
+        data: contents of the file.
     """
+    # The stub writes the trailer as a constant, which spells its name's size with a capital B.
     return (
         _member(".extra", inode=1, mode=0o40555, data=b"")
         + _member(f".extra/{name}", inode=2, mode=0o100444, data=data)

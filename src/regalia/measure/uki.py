@@ -1,4 +1,4 @@
-"""PCR 4, 9 and 11 after a unified kernel image (UKI) was started.
+"""Computes PCR 4, 9 and 11 as they are after a unified kernel image (UKI) was started.
 
 Sources: TCG PC Client Platform Firmware Profile, section 3.3.4.5 (PCR 4); edk2,
 SecurityPkg/Library/DxeTpm2MeasureBootLib (how an image is hashed) and SecurityPkg/Tcg/Tcg2Dxe
@@ -42,7 +42,7 @@ _SEPARATOR = bytes(4)
 
 
 class Start(StrEnum):
-    """How the firmware comes to start the first image, which decides the order in PCR 4."""
+    """How the firmware starts the first image, which determines the order of events in PCR 4."""
 
     BOOT_OPTION = "boot-option"  # from a disk or the network
     QEMU_KERNEL = "qemu-kernel"  # OVMF with QEMU's -kernel
@@ -50,31 +50,31 @@ class Start(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UkiBoot:
-    """How the image is started."""
+    """The circumstances of the boot that influence the registers."""
 
     systemd: int  # version of the stub in the image
     bank: Bank
     start: Start
-    earlier: tuple[PeImage, ...]  # what the firmware starts before it: shim, a boot loader
+    earlier: tuple[PeImage, ...]  # images that are started before it, such as shim or a boot loader
     inner_kernel: bool  # whether the firmware measures the kernel that the stub starts
     phases: tuple[str, ...]  # boot phases that were reached, in order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UkiMeasurement:
-    """Registers by number, and how they come about."""
+    """The computed registers, and the events that lead to them."""
 
-    pcrs: dict[int, bytes]
+    pcrs: dict[int, bytes]  # by number
     events: tuple[PcrEvent, ...]
-    notes: tuple[str, ...]  # what is not covered, in sentences
+    notes: tuple[str, ...]  # sentences about what is not covered
 
 
 def measure_uki(image: PeImage, boot: UkiBoot) -> UkiMeasurement:
     """Compute the registers.
 
     Args:
-        image: raw, untrusted.
-        boot: how the machine will boot it.
+        image: the parsed image, untrusted.
+        boot: circumstances of the boot.
 
     Raises:
         ParseError: NOT_A_UKI, UKI_UNPREDICTABLE, or MALFORMED.
@@ -102,11 +102,11 @@ def measure_uki(image: PeImage, boot: UkiBoot) -> UkiMeasurement:
 
 
 def authenticode(image: PeImage, bank: Bank) -> bytes:
-    """The digest of an image that UEFI firmware measures, and that Secure Boot signatures cover.
+    """Compute the digest of an image that UEFI firmware measures and Secure Boot verifies.
 
     Args:
-        image: raw, untrusted.
-        bank: whose hash is used.
+        image: the parsed image, untrusted.
+        bank: bank whose hash algorithm is used.
     """
     return bank.digest(*image.authenticode_parts())
 
@@ -114,7 +114,11 @@ def authenticode(image: PeImage, bank: Bank) -> bytes:
 def _boot_events(
     image: PeImage, sections: dict[str, memoryview], boot: UkiBoot
 ) -> Iterator[PcrEvent]:
-    """PCR 4. OVMF loads an image given with -kernel before it says that it is about to boot."""
+    """Events of PCR 4.
+
+    OVMF loads an image given with -kernel, and measures it, before it signals that it is about to
+    boot. Images from a boot option are measured after that.
+    """
 
     def event(digest: bytes, what: str) -> PcrEvent:
         return PcrEvent(pcr=PCR_BOOT_MANAGER, digest=digest, what=what)
@@ -142,7 +146,7 @@ def _boot_events(
 
 
 def _kernel_events(sections: dict[str, memoryview], boot: UkiBoot) -> Iterator[PcrEvent]:
-    """PCR 9: what the kernel's own EFI stub measures."""
+    """Events of PCR 9, which the kernel's own EFI stub measures."""
     yield PcrEvent(
         pcr=PCR_KERNEL_EFI_STUB,
         digest=boot.bank.digest(load_options(sections[".cmdline"], boot.systemd)),
@@ -156,7 +160,7 @@ def _kernel_events(sections: dict[str, memoryview], boot: UkiBoot) -> Iterator[P
 
 
 def _image_events(sections: dict[str, memoryview], boot: UkiBoot) -> Iterator[PcrEvent]:
-    """PCR 11: name and contents of each section, then the phases."""
+    """Events of PCR 11: names and contents of the sections, then the boot phases."""
 
     def event(data: bytes | memoryview, what: str) -> PcrEvent:
         return PcrEvent(pcr=PCR_KERNEL_IMAGE, digest=boot.bank.digest(data), what=what)

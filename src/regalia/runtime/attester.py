@@ -1,4 +1,7 @@
-"""Evidence for whoever asks: the broker before a release, a client before its first prompt."""
+"""Collects attestation evidence over this runtime's keys and a verifier's challenge.
+
+The broker asks for evidence before it releases a key, and each client before its first prompt.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +58,7 @@ def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> E
     """Load the evidence source and the device sources that the configuration names.
 
     Args:
-        section: the operator's settings.
-        dangerous_simulated_tee: whether a simulated source is allowed.
-
-    Args:
-        section: names the source, with its options.
+        section: names of the sources, and the options to open it with.
         dangerous_simulated_tee: whether the configuration allows simulated evidence.
 
     Raises:
@@ -87,15 +86,22 @@ def _open_device(name: str) -> DeviceSource:
 
 @dataclass(frozen=True, slots=True)
 class Attester:
-    """Binds this runtime's keys to a question, and lets the hardware sign it."""
+    """Binds this runtime's keys to a challenge in the report data that the hardware signs.
+
+    Attributes:
+        source: reads evidence from the hardware, or simulates it.
+        measured: exact bytes of the measured runtime configuration.
+        keys: the runtime's key pairs.
+        model_id: the model that this runtime may load.
+    """
 
     source: EvidenceSource
-    measured: bytes  # exact bytes of the measured runtime configuration
+    measured: bytes
     keys: RuntimeKeys
     model_id: ModelId
 
     def _collect(self, binding: Binding) -> Evidence:
-        """Devices first: the CPU's report commits to the digest of their evidence."""
+        """Collect the devices' evidence, then the CPU's report, which commits to its digest."""
         nonce = device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
         try:
             devices = self.source.collect_devices(nonce)
@@ -105,17 +111,18 @@ class Attester:
         except RegaliaError:
             raise
         except (OSError, ValueError) as exc:
+            # A source is a plug-in: its own exceptions may say anything, so report only their type.
             raise LocalError(
                 RuntimeCode.EVIDENCE_SOURCE_UNUSABLE, f"no evidence: {type(exc).__name__}"
             ) from exc
 
     def for_release(self, *, challenge: bytes, audience: str, policy_id: PolicyId) -> Evidence:
-        """Evidence for the broker, over the release key.
+        """Collect evidence for the broker, bound to the release key.
 
         Args:
-            challenge: the broker's, 32 bytes.
-            audience: the broker's name.
-            policy_id: of the policy that the broker named.
+            challenge: 32 bytes that the broker chose.
+            audience: name of the broker, so that no other broker accepts this evidence.
+            policy_id: identifier of the policy that the broker announced with its challenge.
         """
         return self._collect(
             Binding(
@@ -126,19 +133,19 @@ class Attester:
                 wrap_public_key=self.keys.wrap_public,
                 model_id=self.model_id,
                 policy_id=policy_id,
-                device_evidence=Digest(NO_DEVICES),
+                device_evidence=Digest(NO_DEVICES),  # replaced once the devices have answered
             )
         )
 
     def for_client(
         self, challenge: bytes, *, model_version: int, release: LogProof | None
     ) -> ServingEvidence:
-        """Evidence for a client, over the key that requests are sealed to.
+        """Collect evidence for a client, bound to the key that requests are sealed to.
 
         Args:
-            challenge: the client's, 32 bytes.
-            model_version: of the model that is served.
-            release: proof of the release that gave the key; None without a log.
+            challenge: 32 bytes that the client chose.
+            model_version: version of the model that is served.
+            release: log proof of the release that delivered the model key; None if none is known.
         """
         serving, wrap = self.keys.serving.public_key, self.keys.wrap_public
         binding = serving_binding(

@@ -1,7 +1,7 @@
 """The runtime's side of the release exchange over HTTP. Spec: docs/spec/release-exchange.md.
 
-Nothing that the broker says is trusted here: answers are parsed within limits, and what a
-granted key must come with is checked in ``runtime.release``.
+The broker's answers are untrusted: this module only parses them within limits, and
+``runtime.release`` verifies the log proof and record that a released key must come with.
 """
 
 from __future__ import annotations
@@ -37,35 +37,41 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TIMEOUT_S = 15.0
-_DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # decisions, not failures
-_TEXT_MAX = 500  # characters of the broker's that are shown
+_DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # policy decisions, not failures
+_TEXT_MAX = 500  # characters of the broker's untrusted text that are shown
 
 
 class BrokerClient:
-    """Speaks to one broker."""
+    """HTTP client for one broker.
+
+    Args:
+        url: base address of the broker, without the path.
+        http: client to send requests with; see ``open_http``.
+    """
 
     def __init__(self, url: str, http: httpx.Client) -> None:
         self._url = url.rstrip("/")
         self._http = http
 
     def challenge(self, model_id: ModelId) -> ChallengeResponse:
-        """A fresh challenge for this model. Raises what ``_post`` raises."""
+        """Request a fresh challenge for this model. Raises as ``release``."""
         return self._post(
             "/v1/challenge", ChallengeRequest(model_id=str(model_id)), ChallengeResponse
         )
 
     def release(self, request: ReleaseRequest) -> ReleaseResponse:
-        """Ask for the key. Raises what ``_post`` raises."""
+        """Request the model key.
+
+        Raises:
+            UnavailableError: PEER_UNREACHABLE, or the error code of a broker that failed.
+            PolicyDenied: RELEASE_DENIED, with every reason that the broker gave.
+            ParseError: the answer does not follow the protocol.
+            UsageError: BAD_CONFIG, the configured address is not a URL.
+        """
         return self._post("/v1/release", request, ReleaseResponse)
 
     def _post(self, path: str, message: object, kind: type[T]) -> T:
-        """POST canonical JSON.
-
-        Raises:
-            UnavailableError: PEER_UNREACHABLE, or the code with which a broker failed.
-            PolicyDenied: RELEASE_DENIED, with every reason.
-            ParseError: the answer is not what the protocol says.
-        """
+        """POST canonical JSON and parse the answer. Raises as ``release``."""
         url = self._url + path
         try:
             with self._http.stream(
@@ -87,6 +93,7 @@ class BrokerClient:
 
 
 def _read(response: httpx.Response, url: str) -> bytes:
+    # Raw bytes: decoding a compressed body could expand it far beyond the limit.
     data = bytearray()
     for piece in response.iter_raw():
         data += piece
@@ -96,7 +103,7 @@ def _read(response: httpx.Response, url: str) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """Untrusted text for a terminal: one line, printable, short."""
+    """Make untrusted text safe for a terminal: one line, printable, and short."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[
         :_TEXT_MAX
     ]
@@ -109,8 +116,12 @@ def _all_codes(base: type[Code]) -> Iterator[Code]:
 
 
 def known_code(name: str) -> Code | None:
-    """The code of this name, so that a broker's refusal explains itself here too."""
-    # Imported for their codes only: enums are known once their modules are loaded.
+    """Look up a code by name, so that a broker's refusal is explained locally; None if unknown.
+
+    The explanation comes from this installation and not from the broker, which is untrusted.
+    """
+    # ``__subclasses__`` lists only enums whose modules are loaded, so import those that a broker
+    # can answer with.
     import regalia.appraisal.codes
     import regalia.appraisal.policy_codes
     import regalia.tlog.codes
@@ -142,5 +153,5 @@ def _reason(name: str, what: str) -> tuple[Code, str]:
 
 
 def open_http() -> httpx.Client:
-    """A client that takes nothing from the environment and follows nobody."""
+    """An HTTP client that ignores proxy variables and follows no redirects."""
     return httpx.Client(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)

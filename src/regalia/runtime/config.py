@@ -1,7 +1,8 @@
 """The runtime's settings. Documented in docs/reference/configuration-runtime.md.
 
-Nothing here is trusted by anybody outside; what others rely on is in the measured
-``wire.runtime_config.RuntimeConfig``, which ``measured_config`` points at.
+These settings are not measured, so brokers and clients must not rely on them. The settings that
+they do rely on are in the measured ``wire.runtime_config.RuntimeConfig``, the file that
+``measured_config`` names.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class EvidenceSection(_Section, frozen=True, kw_only=True):
-    """``[evidence]``: the plug-ins that ask the hardware."""
+    """``[evidence]``: the plug-ins that read evidence from the hardware."""
 
     source: str
-    options: dict[str, object] = {}  # the source defines what they mean
+    options: dict[str, object] = {}  # passed to the plug-in, which checks them
     devices: tuple[str, ...] = ()  # device sources, asked in this order
 
 
@@ -41,18 +42,18 @@ class EngineSection(_Section, frozen=True, kw_only=True):
 
 
 class LimitsSection(_Section, frozen=True, kw_only=True):
-    """``[limits]``: what one client can make the runtime do."""
+    """``[limits]``: bounds on the resources that clients can consume."""
 
     queue: int = 32  # generations that may wait, besides the one that runs
-    answer_tokens: int = 4096  # most new tokens of one answer
-    request_bytes: int = 4 << 20  # of one sealed request
-    evidence_parallel: int = 4  # evidence requests at once
+    answer_tokens: int = 4096  # maximum of new tokens in one answer
+    request_bytes: int = 4 << 20  # maximum size of one sealed request
+    evidence_parallel: int = 4  # evidence requests that are answered at the same time
     stream_padding: int = 256  # bytes; streamed events are padded to multiples of it, 0 = off
-    drain_s: int = 10  # seconds that running answers get when the service is stopped
+    drain_s: int = 10  # seconds that running answers may take after the service was stopped
 
 
 class ServeConfig(_Section, frozen=True, kw_only=True):
-    """The whole file."""
+    """The whole configuration file."""
 
     store: str
     broker: str
@@ -68,7 +69,7 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     dangerous_unlocked_memory: bool = False
 
     def dangers(self) -> tuple[str, ...]:
-        """The switches that lower protection and are on."""
+        """Names of the settings that are on and lower protection."""
         names = ("dangerous_simulated_tee", "dangerous_unlocked_memory")
         return tuple(name for name in names if getattr(self, name))
 
@@ -100,7 +101,7 @@ def load_config(path: Path) -> ServeConfig:
     """Read the runtime's TOML file.
 
     Raises:
-        UsageError: BAD_CONFIG.
+        UsageError: BAD_CONFIG, a setting is unknown, of the wrong type or out of range.
         LocalError: the file cannot be read.
     """
     config = load_toml(path, ServeConfig)
@@ -109,14 +110,14 @@ def load_config(path: Path) -> ServeConfig:
 
 
 def load_measured(config: ServeConfig, beside: Path) -> tuple[RuntimeConfig, bytes]:
-    """Read the measured configuration, whose path is relative to the folder ``beside``.
+    """Read the measured configuration.
 
     Args:
-        config: names the file.
-        beside: the folder of the configuration.
+        config: settings, which hold the path of the file.
+        beside: folder of the settings file; a relative path starts from it.
 
     Returns:
-        The parsed configuration and its exact bytes.
+        The parsed configuration, and its exact bytes, which are what was measured.
 
     Raises:
         LocalError: the file cannot be read.

@@ -1,7 +1,8 @@
-"""One generation at a time: a fair queue in front of the engine, and the way out of it.
+"""Runs generations one at a time, behind a first-in, first-out queue of bounded length.
 
-The engine is synchronous and works in one thread of its own. A turn ends only when that thread
-has let go of the generation, also when the client has left in the middle of it.
+The engine is synchronous and works in one thread of its own. A turn ends only after that thread
+has closed the generation, even if the client disconnected in the middle of it; otherwise two
+generations could use the engine at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """First come, first served; at most ``limit`` wait besides the one whose turn it is."""
+    """A fair lock for one event loop, with at most ``limit`` waiters besides the holder."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -31,23 +32,23 @@ class Turns:
 
     @property
     def busy(self) -> bool:
-        """Whether it is somebody's turn."""
+        """Whether the turn is taken."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of requests that wait for their turn."""
         return len(self._waiting)
 
     def check_room(self) -> None:
-        """Raise UnavailableError QUEUE_FULL if nobody else may wait."""
+        """Raise UnavailableError QUEUE_FULL if the turn is taken and the queue is full."""
         if self._busy and len(self._waiting) >= self._limit:
             raise UnavailableError(
                 RequestCode.QUEUE_FULL, f"{len(self._waiting)} requests are waiting"
             )
 
     async def take(self) -> None:
-        """Wait for the turn."""
+        """Wait for the turn and take it. Raises as ``check_room``."""
         self.check_room()
         if not self._busy:
             self._busy = True
@@ -58,14 +59,16 @@ class Turns:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self.give()  # the turn came in the same moment: pass it on
+                # ``give`` chose this request just before the cancellation arrived. Pass the turn
+                # on, or no request would ever get it again.
+                self.give()
             else:
                 with suppress(ValueError):
                     self._waiting.remove(place)
             raise
 
     def give(self) -> None:
-        """End the turn; the next one in the queue has it."""
+        """End the turn, and hand it to the first request in the queue."""
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
@@ -75,12 +78,13 @@ class Turns:
 
 
 class Generations:
-    """Runs generations of one engine.
+    """Runs the generations of one engine.
 
     Args:
         engine: used from one thread only.
-        queue: how many requests may wait.
-        serving: False once the model is gone; what the engine says then is not passed on.
+        queue: number of requests that may wait.
+        serving: tells whether the model is still loaded; once it returns False, the engine's
+            output is computed from wiped weights and is discarded.
     """
 
     def __init__(self, engine: Engine, *, queue: int, serving: Callable[[], bool]) -> None:
@@ -90,11 +94,11 @@ class Generations:
         self.turns = Turns(queue)
 
     async def run(self, request: GenerationRequest) -> AsyncGenerator[TextDelta]:
-        """Deltas of one generation. Close the iterator (``aclosing``) to stop it.
+        """Yield the deltas of one generation. Close the iterator (``aclosing``) to stop it.
 
         Raises:
-            UnavailableError: QUEUE_FULL, or NOT_SERVING when the model is gone.
-            UsageError: what ``Engine.generate`` raises.
+            UnavailableError: QUEUE_FULL, or NOT_SERVING once the model was wiped.
+            UsageError: the engine refuses the request; see ``Engine.generate``.
         """
         loop = asyncio.get_running_loop()
         await self.turns.take()
@@ -110,6 +114,7 @@ class Generations:
             await loop.run_in_executor(self._thread, begin)
             while True:
                 delta = await loop.run_in_executor(self._thread, step)
+                # Asked again: the weights may have been wiped while the step was computing.
                 if not self._serving():
                     raise UnavailableError(RequestCode.NOT_SERVING, "the model is gone")
                 if delta is None:
@@ -119,8 +124,8 @@ class Generations:
             self._end(loop, deltas)
 
     def _end(self, loop: asyncio.AbstractEventLoop, deltas: list[Iterator[TextDelta]]) -> None:
-        # Not awaited: this may run inside a cancelled task. The one thread gets to it after the
-        # step that it is in, and the turn ends after that.
+        # Not awaited, because this may run inside a cancelled task. The engine's thread closes
+        # the generation after its current step, and only then does the turn end.
         def close() -> None:
             for iterator in deltas:
                 if (stop := getattr(iterator, "close", None)) is not None:
@@ -130,11 +135,11 @@ class Generations:
         def passed_on(_: object) -> None:
             try:
                 loop.call_soon_threadsafe(self.turns.give)
-            except RuntimeError:  # the loop is closed: nobody waits in it any more
+            except RuntimeError:  # the loop is closed, so no task waits in it any more
                 self.turns.give()
 
         self._thread.submit(close).add_done_callback(passed_on)
 
     def shut(self) -> None:
-        """Let the thread end after its step. New generations fail."""
+        """Let the thread end after its current step. New generations fail."""
         self._thread.shutdown(wait=False, cancel_futures=False)

@@ -1,4 +1,4 @@
-"""The runtime's own keys: made in memory after hardening, never written anywhere."""
+"""The runtime's own key pairs: generated in memory after hardening, and never stored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _EXPONENT = 65537
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RuntimeKeys:
-    """Three keys, one purpose each.
+    """Three key pairs with one purpose each.
 
     Attributes:
         release: X-Wing; the broker seals the model key to it.
-        serving: X-Wing; clients seal requests to it. A second key, so that what a client can
-            make the runtime decrypt never touches the key that the model key came with.
-        wrap: RSA-3072, for key stores that can wrap to nothing else.
+        serving: X-Wing; clients seal requests to it. It is separate from ``release`` so that
+            decryption requests of clients never use the key that protects the model key.
+        wrap: RSA-3072, for key stores that can wrap only to RSA keys.
     """
 
     release: KemKeyPair
@@ -34,14 +34,14 @@ class RuntimeKeys:
 
     @property
     def wrap_public(self) -> bytes:
-        """SubjectPublicKeyInfo, DER."""
+        """Public half of ``wrap``: a SubjectPublicKeyInfo in DER."""
         return self.wrap.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
 
 def generate_keys() -> RuntimeKeys:
-    """Fresh keys."""
+    """Generate fresh key pairs for one life of the runtime."""
     return RuntimeKeys(
         release=generate_keypair(Kem.X_WING),
         serving=generate_keypair(Kem.X_WING),

@@ -1,7 +1,7 @@
-"""A lease ends on time, whatever else happens.
+"""Renews the runtime's lease, and reports its loss on time even if a renewal hangs.
 
-Two threads: one renews at half-life, and may hang on a dead network; the other one waits for
-the deadline, which only a renewal moves.
+There are two threads, because a renewal can block on a dead network. One renews at half of the
+lease's duration; the other waits for the deadline, which only a successful renewal moves.
 """
 
 from __future__ import annotations
@@ -21,18 +21,25 @@ _RETRY_MAX_S = 30.0
 
 
 def since_boot() -> float:
-    """Seconds since boot. Nobody sets this clock, and it goes on while the machine sleeps."""
+    """Seconds since boot, including time in suspend. This clock cannot be set.
+
+    ``time.monotonic`` stops in suspend on Linux, so a suspended machine would outlive its lease;
+    the wall clock can be set back by the host.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:
-    """Keeps one lease alive.
+    """Keeps one lease alive, and calls back when it is lost.
 
     Args:
-        lease_s: seconds that the first grant gives.
-        granted_at: ``since_boot()`` from before the grant was asked for.
-        renew: attest again; returns the new lease in seconds. Any exception means "not now".
-        on_lost: called once, from a thread of this class, when the lease has ended.
+        lease_s: duration of the first grant, in seconds.
+        granted_at: ``since_boot()`` from before the grant was requested. The broker's lease
+            starts later, so the runtime stops before the broker counts it as expired.
+        renew: attests again and returns the new lease's duration in seconds. If it raises, the
+            renewal is retried while the lease lasts.
+        on_lost: called once, from a thread of this class, when the lease has ended; its argument
+            is the reason of the last failed renewal.
     """
 
     def __init__(
@@ -57,31 +64,31 @@ class Lease:
         ]
 
     def start(self) -> None:
-        """Begin to renew and to watch."""
+        """Start both threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop watching: the model is gone already."""
+        """Stop both threads without a call of ``on_lost``, as the model is already gone."""
         with self._condition:
             self._stopped = True
             self._condition.notify_all()
 
     @property
     def remaining_s(self) -> float:
-        """Seconds until the lease ends; 0 when it has."""
+        """Seconds until the lease ends; 0 if it has ended."""
         with self._condition:
             return max(0.0, self._deadline - since_boot())
 
     def _sleep_until(self, moment: Callable[[], float]) -> bool:
-        """Wait for a moment that may move. False if stopped."""
+        """Wait for a moment that may be moved meanwhile. Returns False if stopped."""
         with self._condition:
             while not self._stopped:
                 left = moment() - since_boot()
                 if left <= 0:
                     return True
-                # Condition.wait counts monotonic time, which sleeps with the machine: so look
-                # at the clock every few seconds.
+                # Condition.wait counts monotonic time, which stops while the machine is
+                # suspended, so wake up every few seconds and read the clock since boot.
                 self._condition.wait(min(left, 5.0))
             return False
 
@@ -102,6 +109,8 @@ class Lease:
                 self._last_failure = f"{type(exc).__name__} in the renewal"
             else:
                 with self._condition:
+                    # A renewal that comes back after the deadline is too late: the loss was or
+                    # is being reported, and must not be undone.
                     if since_boot() < self._deadline:
                         self._lease_s, self._deadline = lease_s, asked_at + lease_s
                         self.renewals += 1

@@ -1,6 +1,7 @@
-"""The one mapping that holds the plaintext model: locked, absent from dumps and from children.
+"""The memory mapping that holds the plaintext model.
 
-Implements the ``Destination`` protocol of ``regalia.seal``.
+It is locked against swapping, left out of core dumps and not inherited by child processes.
+``LockedMemory`` implements the ``Destination`` protocol of ``regalia.seal``.
 """
 
 from __future__ import annotations
@@ -17,26 +18,27 @@ from regalia.runtime.codes import RuntimeCode
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
+# Values of include/uapi/asm-generic/mman-common.h
 MADV_UNMERGEABLE = 13
 MLOCK_ONFAULT = 1
 _SYS_MEMFD_SECRET = {"x86_64": 447, "aarch64": 447}  # by machine; include/uapi/asm-generic/unistd.h
 _O_CLOEXEC = 0o2000000
-_STEP = 1 << 20  # bytes
+_STEP = 1 << 20  # bytes that ``wiped`` compares at a time
 
 
 class MemoryKind(StrEnum):
-    """How the plaintext is held."""
+    """Kind of memory that the plaintext is held in."""
 
     LOCKED = "locked"  # anonymous memory, mlock(2)
     SECRET = "secret"  # noqa: S105 - memfd_secret(2): outside the kernel's direct map
 
 
 class LockedMemory:
-    """One mapping, allocated once and wiped at the end.
+    """A mapping that is allocated once, filled, and wiped at the end.
 
     Args:
-        kind: which memory to ask for.
-        dangerous_allow_unlocked: go on when mlock(2) is refused.
+        kind: kind of memory to request from the kernel.
+        dangerous_allow_unlocked: whether to continue with unlocked memory if mlock2(2) fails.
     """
 
     def __init__(self, kind: MemoryKind, *, dangerous_allow_unlocked: bool) -> None:
@@ -44,19 +46,19 @@ class LockedMemory:
         self._allow_unlocked = dangerous_allow_unlocked
         self._map: mmap.mmap | None = None
         self.address = 0
-        self.size = 0  # bytes, as asked for
+        self.size = 0  # bytes, as requested; the mapping itself holds whole pages
         self.locked = False
 
     def allocate(self, size: int) -> memoryview:
-        """Map ``size`` bytes, zero, and lock them. May be called once.
+        """Map ``size`` zero bytes and lock them. May be called once.
 
         Raises:
             LocalError: MEMORY_NOT_LOCKABLE or SECRET_MEMORY_UNAVAILABLE.
-            RuntimeError: it was called before (the caller's bug).
+            RuntimeError: the memory was allocated before, which is a bug of the caller.
         """
         if self._map is not None:
             raise RuntimeError("allocated before")
-        mapped = max(size, 1)
+        mapped = max(size, 1)  # mmap(2) refuses a length of 0
         if self._kind is MemoryKind.SECRET:
             self._map = _map_secret(mapped)
         else:
@@ -69,12 +71,15 @@ class LockedMemory:
     def _protect(self, mapped: int) -> None:
         if self._map is None:
             raise RuntimeError("nothing is allocated")
-        # Secret memory refuses some of this advice because it needs none of it.
+        # A child of fork(2) would inherit either kind of mapping, so MADV_DONTFORK must succeed.
+        # The kernel itself keeps secret memory out of core dumps and never merges its pages, so
+        # it may refuse the other advice.
         _advise(self._map, mmap.MADV_DONTFORK, required=True)
         secret = self._kind is MemoryKind.SECRET
         _advise(self._map, mmap.MADV_DONTDUMP, required=not secret)
         _advise(self._map, MADV_UNMERGEABLE, required=False)
-        # On fault: pages are locked as they are touched, by the threads that decrypt into them.
+        # MLOCK_ONFAULT locks pages as the decrypting threads touch them. Without it the kernel
+        # would populate the whole mapping here, in one thread.
         self.locked = secret or (
             _LIBC.mlock2(ctypes.c_void_p(self.address), ctypes.c_size_t(mapped), MLOCK_ONFAULT) == 0
         )
@@ -85,13 +90,16 @@ class LockedMemory:
             )
 
     def wipe(self) -> None:
-        """Overwrite everything with zeros. Views stay valid and read zeros. Safe to call twice."""
+        """Overwrite the memory with zeros. May be called again.
+
+        The mapping is kept, because views of it are still in use: they stay valid and read zeros.
+        """
         if self._map is not None:
             ctypes.memset(self.address, 0, self.size)
 
     @property
     def wiped(self) -> bool:
-        """True if every byte is zero. Reads all of it, without copying any."""
+        """Whether every byte is zero. Reads the whole memory without copying it."""
         zeros = bytes(_STEP)
         return all(
             _LIBC.memcmp(ctypes.c_void_p(self.address + at), zeros, min(_STEP, self.size - at)) == 0
@@ -126,7 +134,7 @@ def _map_secret(size: int) -> mmap.mmap:
         raise LocalError(RuntimeCode.SECRET_MEMORY_UNAVAILABLE, f"memfd_secret: {why}")
     try:
         os.ftruncate(fd, size)
-        # The mapping is charged to RLIMIT_MEMLOCK.
+        # Secret memory is always locked, so it counts against RLIMIT_MEMLOCK.
         return mmap.mmap(fd, size, flags=mmap.MAP_SHARED)
     except OSError as exc:
         raise LocalError(

@@ -1,4 +1,7 @@
-"""Counts, and nothing but counts: no names, no texts, no lengths of single prompts."""
+"""Prometheus metrics of the runtime. They hold totals only, and nothing about a single request.
+
+No metric carries a client's name, text or the length of a single prompt.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class Metrics:
-    """One runtime's counters, in a registry of their own."""
+    """One runtime's metrics, in a registry of their own so that several can share a process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -1,4 +1,8 @@
-"""What the runtime offers in clear: health, counts, evidence, and the sealed path. No more."""
+"""The outer HTTP application: the few routes that are served without the sealed channel.
+
+These are health, metrics, evidence and the sealed path itself. OpenAI's paths are refused here,
+because a prompt sent in clear could be read on the way.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from regalia.wire.serving import ServingEvidence
 
 _JSON = "application/json"
-_WAITING_MAX = 64  # evidence requests that may wait
+_WAITING_MAX = 64  # evidence requests in progress, waiting ones included
 OPENAI_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -38,14 +42,14 @@ def _refusal(status: int, code: Code, what: str) -> Response:
 
 
 class Outside:
-    """The routes in clear.
+    """Handlers of the routes that are served in clear.
 
     Args:
-        evidence: makes evidence over a challenge; blocks.
-        metrics: counts.
-        parallel: how many pieces of evidence are made at once.
-        serving: False before the model is there and once it is gone.
-        refresh: brings gauges up to date.
+        evidence: collects evidence over a challenge of 32 bytes; it blocks.
+        metrics: counters to increment.
+        parallel: number of evidence requests that are answered at the same time.
+        serving: tells whether the model is loaded and the lease holds.
+        refresh: updates the gauges before metrics are rendered.
     """
 
     def __init__(
@@ -65,13 +69,13 @@ class Outside:
         self._refresh = refresh
 
     async def health(self, _: Request) -> Response:
-        """200 while a model is served, 503 otherwise."""
+        """Answer 200 while a model is served, and 503 otherwise."""
         if self._serving():
             return Response(b'{"status":"serving"}', media_type=_JSON)
         return Response(b'{"status":"not serving"}', 503, media_type=_JSON)
 
     async def metrics(self, _: Request) -> Response:
-        """Prometheus text."""
+        """Answer with the metrics in Prometheus' text format."""
         self._refresh()
         return Response(
             generate_latest(self._metrics.registry),
@@ -79,7 +83,7 @@ class Outside:
         )
 
     async def evidence(self, http: Request) -> Response:
-        """Fresh evidence over the client's challenge."""
+        """Answer with fresh evidence over the client's challenge."""
         try:
             challenge = serving.parse_challenge(http.query_params.get("challenge", ""))
         except ParseError as error:
@@ -102,7 +106,7 @@ class Outside:
         )
 
     async def in_clear(self, _: Request) -> Response:
-        """OpenAI's paths outside the seal are refused, in OpenAI's shape."""
+        """Refuse OpenAI's paths outside the sealed channel, in OpenAI's error shape."""
         code = RequestCode.SEALED_PATH_ONLY
         self._metrics.refused.labels(code=code.name).inc()
         return ApiError(
@@ -115,17 +119,18 @@ async def _unknown(_: Request, __: Exception) -> Response:
 
 
 def build_outer(outside: Outside, sealed: ASGIApp) -> Starlette:
-    """The outer ASGI application.
+    """Build the outer ASGI application.
 
     Args:
-        outside: what anybody may ask.
-        sealed: the application behind the sealed channel.
+        outside: handlers of the routes in clear.
+        sealed: the gateway that opens sealed requests.
     """
     routes = [
         Route("/health", outside.health, methods=["GET"]),
         Route("/metrics", outside.metrics, methods=["GET"]),
         Route(serving.EVIDENCE_PATH, outside.evidence, methods=["GET"]),
-        # An object with __call__ is taken as an ASGI application, and gets every method.
+        # Starlette treats an object with ``__call__`` as an ASGI application, for which it does
+        # not default to GET but would pass on every method.
         Route(serving.SEALED_PATH, sealed, methods=["POST"]),
         Route("/v1/{path:path}", outside.in_clear, methods=OPENAI_METHODS),
     ]

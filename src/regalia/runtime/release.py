@@ -1,11 +1,11 @@
-"""Getting the model key: attest, have the release logged, check that, and only then unwrap.
+"""Obtains the model key from the broker, and verifies that its release was logged.
 
     exchange   challenge -> evidence -> request -> answer
-    accept     answer -> AcceptedRelease: this very release stands in the trusted log
+    accept     answer -> AcceptedRelease: the trusted log holds exactly this release
     unwrap     AcceptedRelease -> model key
 
-``unwrap`` takes nothing but what ``accept`` returns, so a broker that skips the log is refused
-by type. Spec: docs/spec/release-exchange.md.
+``unwrap`` accepts only the return value of ``accept``, so the type system rules out the use of a
+key whose release was not logged. Spec: docs/spec/release-exchange.md.
 """
 
 from __future__ import annotations
@@ -33,15 +33,22 @@ if TYPE_CHECKING:
     from regalia.wire.release import LoggedRecord, ReleaseRecord, ReleaseResponse
 
 MODEL_KEY_SIZE = 32  # bytes
-LEASE_MAX_S = 366 * 24 * 3600
+LEASE_MAX_S = 366 * 24 * 3600  # one year; the broker's answer is untrusted, so bound it
 
-# Catches honest mistakes, as formats.claims.MINT does.
+# Catches honest mistakes, as appraisal.claims.MINT does.
 _MINT = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What was asked and what came back. Nothing of the answer is trusted."""
+    """One request to the broker and its answer, which is untrusted.
+
+    Attributes:
+        request: the request as sent.
+        evidence: the evidence in it.
+        simulated: whether the evidence comes from a simulated source.
+        response: the broker's answer, parsed but not verified.
+    """
 
     request: ReleaseRequest
     evidence: Evidence
@@ -51,7 +58,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRelease:
-    """A release that provably stands in the log, to this runtime. Only ``accept`` makes one."""
+    """A release to this runtime whose log proof was verified. Only ``accept`` makes one."""
 
     response: ReleaseResponse
     logged: LoggedRecord
@@ -65,17 +72,17 @@ class AcceptedRelease:
 def exchange(
     broker: BrokerClient, attester: Attester, *, model_version: int, lease_id: str | None
 ) -> Exchange:
-    """Ask for the key, or for a lease to be renewed.
+    """Request the model key, or the renewal of a lease.
 
     Args:
-        broker: whom to ask; need not be trusted.
-        attester: makes evidence over this runtime's keys.
-        model_version: that will be served.
-        lease_id: of the lease to renew; None for the first release.
+        broker: client of the broker, which need not be trusted.
+        attester: collects evidence over this runtime's keys.
+        model_version: version of the model that will be served.
+        lease_id: identifier of the lease to renew; None for the first release.
 
     Raises:
-        UnavailableError, PolicyDenied, ParseError: what ``BrokerClient`` raises.
-        LocalError: the evidence source fails.
+        UnavailableError, PolicyDenied, ParseError: as ``BrokerClient.release``.
+        LocalError: the evidence source failed.
     """
     asked = broker.challenge(attester.model_id)
     policy_id = PolicyId.parse(asked.policy_id)
@@ -98,20 +105,20 @@ def exchange(
 
 
 def accept(done: Exchange, *, log_key: str) -> AcceptedRelease:
-    """Check that the log holds this release: decided so, for this model, to this key, now.
+    """Verify that the log holds a release of this model, to this key, for this evidence.
 
     Args:
-        done: one exchange.
-        log_key: the trusted log, from the measured configuration.
+        done: the exchange with the broker.
+        log_key: verifier key of the trusted log, from the measured configuration.
 
     Raises:
-        LogError: the proof does not hold, or RELEASE_RECORD_MISMATCH.
+        LogError: the log proof does not verify, or RELEASE_RECORD_MISMATCH.
     """
-    # (1) The record stands in the log that this runtime was measured with.
+    # (1) The record is included in the log whose key is in the measured configuration.
     logged = verify_proof(done.response.log, log_key=log_key)
-    # (2) It is a release, and every field that this runtime knows says so.
+    # (2) The record is a release, and agrees with every field that this runtime knows.
     wrong = _differences(done, logged.record)
-    # (3) It gives the lease that the answer speaks of.
+    # (3) The record grants at least the lease that the answer claims.
     wrong += _lease_differences(done.response, logged.record)
     if wrong:
         raise LogError(
@@ -127,7 +134,7 @@ def _differences(done: Exchange, record: ReleaseRecord) -> list[str]:
         "model_id": done.request.model_id,
         "model_version": done.request.model_version,
         "policy_id": done.request.policy_id,
-        # The evidence is over our fresh challenge, so its digest makes an old record useless.
+        # The evidence covers a fresh challenge, so an older record cannot have its digest.
         "evidence_digest": str(done.evidence.digest()),
         "hardware": "simulated" if done.simulated else "genuine",
         "recipient": str(recipient),
@@ -150,24 +157,26 @@ def _lease_differences(response: ReleaseResponse, record: ReleaseRecord) -> list
         logged = parse_rfc3339(record.lease_until) - parse_rfc3339(record.time)
     except ValueError:
         return ["lease_until or time is no time"]
-    # Both moments are whole seconds, so that rounding may take one away.
+    # Both times are rounded to whole seconds, so their difference can be one second too small.
     if response.lease_s > logged.total_seconds() + 1:
         return [f"the lease is {response.lease_s} s, the log says {logged.total_seconds():.0f} s"]
     return []
 
 
 def unwrap(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> SecretBytes:
-    """Open the model key. The caller closes it as soon as the model is loaded.
+    """Decrypt the model key. The caller closes it as soon as the model is loaded.
 
     Args:
-        release: accepted: its record is proved to stand in the log.
-        private: the attested key's private half.
-        model_id: of the model that was asked for.
+        release: a release whose log proof was verified.
+        private: key pair whose public half is in the evidence.
+        model_id: identifier of the requested model.
 
     Raises:
         KeyAccessError: RELEASED_KEY_UNUSABLE.
     """
     response = release.response
+    # The HPKE info binds the ciphertext to model, lease and log entry, so the broker cannot pair
+    # a key with the record of another release.
     info = release_info(
         model_id=str(model_id),
         lease_id=response.lease_id,

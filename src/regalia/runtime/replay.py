@@ -1,7 +1,8 @@
-"""Sealed requests are answered once. Spec: docs/spec/sealed-channel.md, "Replay".
+"""Refuses replayed requests of the sealed channel. Spec: docs/spec/sealed-channel.md, "Replay".
 
-A request is named by its encapsulated key, and dated inside the seal. It is accepted within
-``DATE_WINDOW_S`` of its date, and remembered for as long as it could be accepted again.
+The encapsulated key identifies a request, and the encrypted part holds its date. A request is
+accepted within ``DATE_WINDOW_S`` of its date, and remembered for as long as it could be accepted
+again. RFC 9458, section 6.5, describes replay protection by a date.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from regalia.wire.serving import DATE_WINDOW_S
 if TYPE_CHECKING:
     from regalia.host.clock import Clock
 
-CAPACITY = 200_000  # requests remembered, some 30 MB
+CAPACITY = 200_000  # remembered requests, which take about 30 MB
 _HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"  # IMF-fixdate, RFC 9110 section 5.6.7
 
 
 def parse_http_date(text: str) -> datetime:
-    """IMF-fixdate. Raises ValueError."""
+    """Parse an IMF-fixdate. Raises ValueError."""
     return datetime.strptime(text, _HTTP_DATE).replace(tzinfo=UTC)
 
 
 class ReplayMemory:
-    """Remembers the requests of the last minutes.
+    """Remembers the requests of the last few minutes.
 
-    Its time never goes back, whatever the machine's clock does: a host that turns the clock back
-    cannot make an old recording fresh again.
+    Its time never goes backwards, even if the host sets the clock back; otherwise a host could
+    make a recorded request fresh again.
     """
 
     def __init__(self, clock: Clock, *, capacity: int = CAPACITY) -> None:
@@ -43,11 +44,11 @@ class ReplayMemory:
         return len(self._seen)
 
     def require_admissible(self, enc: bytes, date: str | None) -> None:
-        """Accept a request once.
+        """Accept a request the first time, and remember it.
 
         Args:
-            enc: its encapsulated key.
-            date: its date field, from inside the seal.
+            enc: encapsulated key of the request.
+            date: value of its date field, from the decrypted request; None if there is none.
 
         Raises:
             ApiError: REQUEST_DATE_REFUSED, REQUEST_REPLAYED or REPLAY_MEMORY_FULL.
@@ -58,9 +59,11 @@ class ReplayMemory:
         name = hashlib.sha256(enc).digest()
         if name in self._seen:
             raise ApiError(RequestCode.REQUEST_REPLAYED, "This sealed request was answered before.")
+        # Forgetting the oldest request instead would make it replayable, so fail closed.
         if len(self._seen) >= self._capacity:
             raise ApiError(RequestCode.REPLAY_MEMORY_FULL, "Too many requests in a few minutes.")
-        # A date in the future by a full window stays acceptable for two.
+        # A date one window ahead is accepted until two windows have passed, so remember the
+        # request that long.
         self._seen[name] = now + timedelta(seconds=2 * DATE_WINDOW_S)
 
     def _check_date(self, date: str | None, now: datetime) -> None:
@@ -79,6 +82,8 @@ class ReplayMemory:
             )
 
     def _forget(self, now: datetime) -> None:
+        # Every entry lives equally long and time never goes back, so insertion order is the
+        # order of expiry.
         while self._seen:
             name, until = next(iter(self._seen.items()))
             if until >= now:

@@ -1,7 +1,8 @@
-"""The sealed path: chunked OHTTP and Binary HTTP outside, an ordinary ASGI application inside.
+"""Gateway of the sealed channel: chunked OHTTP outside, an ordinary ASGI application inside.
 
-Every piece that the inner application sends is sealed and sent on at once, so that streams stay
-streams. An answer that breaks off is left without its final chunk: the client sees the cut.
+The encrypted messages are Binary HTTP (RFC 9292). Every piece that the inner application sends is
+sealed and sent at once, so streamed answers stay streamed. An answer that is interrupted gets no
+final chunk, so the client detects the truncation.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ if TYPE_CHECKING:
     from regalia.runtime.replay import ReplayMemory
     from regalia.wire.bhttp import RequestHead
 
-READ_SECONDS = 60  # a request that takes longer to arrive is given up
-_DROPPED = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}  # of one hop only
+READ_SECONDS = 60  # a request that takes longer to arrive is refused
+# Connection-specific fields, which Binary HTTP does not carry (RFC 9110, section 7.6.1).
+_DROPPED = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}
 
 
 class _RefusedError(Exception):
-    """A request that could not be opened: answered in clear, for there is no key to seal with."""
+    """A request that could not be opened.
+
+    The answer goes out in clear, because there is no response key to seal it with.
+    """
 
     def __init__(self, status: int, code: Code, detail: str, kind: str = "about:blank") -> None:
         super().__init__(code.name)
@@ -50,12 +55,12 @@ class _RefusedError(Exception):
 
 
 class _GoneError(Exception):
-    """The client left before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A request as it was before it was sealed, and the way back."""
+    """A decrypted request, and the sealer for its answer."""
 
     head: RequestHead
     body: bytes
@@ -67,13 +72,13 @@ class SealedGateway:
     """ASGI application for ``POST /ohttp``.
 
     Args:
-        pair: the attested serving key.
-        inner: what answers opened requests.
-        replays: refuses repeated ones.
-        metrics: counts.
-        request_bytes: largest sealed request.
-        padding: sealed answers are padded to multiples of this many bytes; 0 = off.
-        serving: False once the model is gone.
+        pair: serving key pair, whose public half is in the evidence.
+        inner: application that answers opened requests.
+        replays: refuses requests that were answered before.
+        metrics: counters to increment.
+        request_bytes: maximum size of a sealed request, in bytes.
+        padding: sealed answers are padded to multiples of this many bytes; 0 turns it off.
+        serving: tells whether the model is loaded and the lease holds.
     """
 
     def __init__(  # noqa: PLR0913 - each is one collaborator
@@ -105,6 +110,7 @@ class SealedGateway:
             self._count(refused.code.name)
             await _send_problem(send, refused)
             return
+        # From here on there is a response key, so refusals are sealed too.
         answer = _SealedAnswer(opened.sealer, send, self._padding)
         try:
             self._admit(opened)
@@ -119,6 +125,8 @@ class SealedGateway:
         emit(ServiceEvent.REQUEST_REFUSED, code=code)
 
     async def _open(self, scope: Scope, receive: Receive) -> _Opened:
+        # Chunks are decrypted as they arrive, but only the final one shows that the request is
+        # complete: nothing may act on ``events`` before ``exchange.finish`` has returned.
         headers = dict(scope["headers"])
         if not self._serving():
             raise _RefusedError(503, RequestCode.NOT_SERVING, "the runtime has no model")
@@ -168,12 +176,13 @@ class SealedGateway:
                 return
 
     def _admit(self, opened: _Opened) -> None:
+        # Two date fields are as bad as none: which of them counts would be a guess.
         dates = [value for name, value in opened.head.fields if name == b"date"]
         date = dates[0].decode("ascii", "replace") if len(dates) == 1 else None
         self._replays.require_admissible(opened.enc, date)
 
     async def _run(self, opened: _Opened, receive: Receive, answer: _SealedAnswer) -> None:
-        """Run the inner application until it is done or the client has left."""
+        """Run the inner application until it is done or the client has disconnected."""
         inner = asyncio.create_task(
             _call(self._inner, _inner_scope(opened.head), opened.body, answer)
         )
@@ -185,7 +194,8 @@ class SealedGateway:
                 task.cancel()
             await asyncio.gather(inner, gone, return_exceptions=True)
         if not inner.cancelled() and (failure := inner.exception()) is not None:
-            # Its words may quote a prompt: only its kind is told. The answer stays without an end.
+            # Log only the exception type: its message may contain prompt text. The response is
+            # left unterminated.
             emit(ServiceEvent.REQUEST_REFUSED, code=_name(failure))
 
 
@@ -202,6 +212,8 @@ def _opened(exchange: ServerExchange, events: list[bhttp.Event]) -> _Opened:
 
 
 def _inner_scope(head: RequestHead) -> dict[str, Any]:
+    # No client address: the inner application must not depend on the unauthenticated outer
+    # connection, which may be a relay's.
     path, _, query = head.path.partition(b"?")
     return {
         "type": "http",
@@ -225,7 +237,9 @@ async def _call(app: ASGIApp, scope: Scope, body: bytes, answer: _SealedAnswer) 
     async def receive() -> Message:
         nonlocal asked
         if asked:
-            await asyncio.Event().wait()  # this task is cancelled when the client leaves
+            # ASGI would send "http.disconnect" next. Wait instead: the task is cancelled when
+            # the client disconnects.
+            await asyncio.Event().wait()
         asked = True
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -238,17 +252,17 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class _SealedAnswer:
-    """Takes ASGI messages of the inner application and sends them on, sealed."""
+    """Receives ASGI messages of the inner application, seals them and sends them on."""
 
     def __init__(self, sealer: ResponseSealer, send: Send, padding: int) -> None:
         self._sealer = sealer
         self._send = send
         self._padding = padding
-        self._size = 0  # bytes of Binary HTTP so far
+        self._size = 0  # bytes of Binary HTTP that were sealed so far
         self._started = False
 
     async def send(self, message: Message) -> None:
-        """ASGI ``send`` of the inner application."""
+        """Seal one message; this is the ASGI ``send`` of the inner application."""
         if message["type"] == "http.response.start":
             fields = tuple(
                 (name.lower(), value)
@@ -268,6 +282,7 @@ class _SealedAnswer:
         await self._seal(piece + self._end(len(piece)), final=True)
 
     def _end(self, coming: int) -> bytes:
+        # Binary HTTP allows zero bytes after a message as padding (RFC 9292, section 3.8).
         end = bhttp.encode_streamed_end()
         if not self._padding:
             return end
@@ -275,7 +290,7 @@ class _SealedAnswer:
         return bhttp.encode_streamed_end(padding=room)
 
     async def send_whole(self, error: ApiError) -> None:
-        """An answer of ours in place of the inner application's."""
+        """Send an error in place of the inner application's answer."""
         await error.response()({"type": "http"}, _never, self.send)
 
     async def _seal(self, data: bytes, *, final: bool = False) -> None:
@@ -283,6 +298,8 @@ class _SealedAnswer:
         pieces = [*_split(data)]
         sealed = b"" if self._started else self._sealer.start
         if final:
+            # The final chunk is marked as such in its AAD, so it must be sealed differently. It
+            # may be empty, but it must exist.
             *pieces, last = pieces or [b""]
         sealed += b"".join(self._sealer.seal(piece) for piece in pieces)
         if final:
@@ -320,7 +337,7 @@ async def _send_problem(send: Send, refused: _RefusedError) -> None:
             "detail": refused.detail,
         }
     )
-    with suppress(OSError):
+    with suppress(OSError):  # the client may have disconnected meanwhile
         await send(
             {
                 "type": "http.response.start",

@@ -1,4 +1,4 @@
-"""A runtime's life: start, serve, and end with everything wiped."""
+"""The life cycle of a runtime: start, serve, and wipe key and weights at the end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from regalia.wire.release import LogProof
     from regalia.wire.serving import ServingEvidence
 
-LINGER_S = 1.0  # seconds in which a runtime without a lease still says so, before it stops
+# Seconds between the loss of the lease and the stop of the server. Clients that ask meanwhile get
+# NOT_SERVING instead of a refused connection.
+LINGER_S = 1.0
 
 
 class Runtime:
@@ -54,9 +56,10 @@ class Runtime:
 
     Args:
         config: settings.
-        folder: relative paths in them start here.
-        show: prints a line for people.
-        hardening: takes the kernel's protections; tests, which share their process, pass none.
+        folder: folder that relative paths in the settings start from.
+        show: prints one line for the operator.
+        hardening: enables the kernel's protections for this process. Tests replace it, because
+            they share their process with other tests.
     """
 
     def __init__(
@@ -82,14 +85,17 @@ class Runtime:
         self.lease: Lease | None = None
 
     def run(self, on_serving: Callable[[dict[str, object]], None]) -> None:
-        """Start, serve until a signal, and wipe.
+        """Start, serve until a signal arrives or the lease is lost, and wipe key and weights.
+
+        The order matters: hardening precedes the first secret, and the address is bound before
+        it so that a port in use is reported before any key is generated or requested.
 
         Args:
-            on_serving: called when clients may come, with facts for people and programs.
+            on_serving: called once the runtime accepts clients, with facts about it to print.
 
         Raises:
-            RegaliaError: a step refused, or LEASE_LOST. Keys and weights are wiped by then.
-            KeyAccessError: LEASE_LOST.
+            RegaliaError: a step of the start failed. Key and weights are already wiped.
+            KeyAccessError: LEASE_LOST. Key and weights are already wiped.
         """
         with ExitStack() as cleanup:
             cleanup.callback(self._end)
@@ -126,7 +132,7 @@ class Runtime:
         manifest: VerifiedManifest,
         lease_id: str | None,
     ) -> AcceptedRelease:
-        """Attest and have the release proven. Nothing is unwrapped here."""
+        """Attest, request a release and verify its log proof. Unwraps no key."""
         done = exchange(
             broker,
             identity.attester,
@@ -134,6 +140,7 @@ class Runtime:
             lease_id=lease_id,
         )
         accepted = accept(done, log_key=identity.measured.log_key)
+        # Clients get the proof of the latest renewal, as they check that its lease still runs.
         self._proof = accepted.response.log
         return accepted
 
@@ -144,8 +151,8 @@ class Runtime:
         source: BlobSource,
         manifest: VerifiedManifest,
     ) -> Engine:
-        """Get the key, load the model, build the engine; the lease runs from before the first."""
-        asked_at = since_boot()
+        """Obtain the key, load the model and build the engine, all under a running lease."""
+        asked_at = since_boot()  # before the request, so that the lease never ends too late
         accepted = self._ask(broker, identity, manifest, None)
         lease_id = accepted.response.lease_id
         emit(
@@ -182,7 +189,7 @@ class Runtime:
             )
 
     def _lose(self, why: str) -> None:
-        """The lease has ended: close the gate, wipe, stop. Called from the lease's thread."""
+        """Stop serving and wipe the model after the lease ended. The lease's thread calls this."""
         with self._lock:
             self._lost = why
             self._serving = False
@@ -192,7 +199,7 @@ class Runtime:
         threading.Timer(LINGER_S, self._stop_server).start()
 
     def _end(self) -> None:
-        """Whatever happened: nothing of the model stays."""
+        """Wipe the model at the end of ``run``, also after a failure."""
         if self.lease is not None:
             self.lease.stop()
         with self._lock:
@@ -203,7 +210,7 @@ class Runtime:
     # Serving -----------------------------------------------------------------------------------
 
     def serving(self) -> bool:
-        """True while a model is there and the lease holds."""
+        """Whether the model is loaded and the lease holds."""
         return self._serving
 
     def _serve(
@@ -230,6 +237,8 @@ class Runtime:
         }
 
         def ready(stop: Callable[[], None]) -> None:
+            # Under the lock of ``_lose``: the lease may end at this very moment, and a late
+            # ``_serving = True`` would then serve wiped weights.
             with self._lock:
                 self._stop_server = stop
                 self._serving = self._lost is None

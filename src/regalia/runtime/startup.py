@@ -1,4 +1,6 @@
-"""From nothing to a served model, one step after the other. Each step refuses or goes on.
+"""The steps that take a runtime from its settings to a served model.
+
+Every step either succeeds or ends the start with an error.
 
 (1) configuration and banner  (2) address  (3) hardening  (4) fresh keys and evidence source
 (5) manifest, signed by the measured owner  (6) attest, release, proof  (7) lease watched
@@ -36,23 +38,23 @@ if TYPE_CHECKING:
     from regalia.wire.runtime_config import RuntimeConfig
 
 MANIFEST_MAX = 24 << 20  # bytes of the signed envelope
-_ONLY_AUDIENCE = "regalia/evidence-only"  # no broker and no client ever asks with this name
+_ONLY_AUDIENCE = "regalia/evidence-only"  # no broker has this name, so none accepts the evidence
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this runtime is: what it was measured with, and its fresh keys."""
+    """Identity of this runtime: its measured configuration, and the attester with fresh keys."""
 
     measured: RuntimeConfig
     attester: Attester
 
 
 def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
-    """Say loudly what lowers protection.
+    """Log and print every setting that lowers protection.
 
     Args:
-        config: may hold ``dangerous_`` settings.
-        show: prints one line for people.
+        config: settings, among them those named ``dangerous_``.
+        show: prints one line for the operator.
     """
     for name in config.dangers():
         emit(ServiceEvent.DANGEROUS_SETTING, setting=name)
@@ -62,14 +64,14 @@ def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
 
 
 def take_identity(config: ServeConfig, folder: Path) -> Identity:
-    """Read the measured configuration, open the evidence source, make keys.
+    """Read the measured configuration, open the evidence source, and generate keys.
 
     Args:
-        config: names the source and the measured configuration.
-        folder: that relative paths start from.
+        config: names the evidence source and the file of the measured configuration.
+        folder: folder that relative paths start from.
 
     Raises:
-        LocalError, ParseError, UsageError: one of them is not usable.
+        LocalError, ParseError, UsageError: source or configuration cannot be used.
     """
     measured, exact = load_measured(config, folder)
     source = open_source(config.evidence, dangerous_simulated_tee=config.dangerous_simulated_tee)
@@ -78,7 +80,7 @@ def take_identity(config: ServeConfig, folder: Path) -> Identity:
 
 
 def collect_only(identity: Identity) -> tuple[Evidence, bytes]:
-    """Evidence for pinning a policy, over a random challenge that nobody asked.
+    """Collect evidence for pinning a policy, over a random challenge of our own.
 
     Returns:
         The evidence, and the report data that it carries.
@@ -103,15 +105,15 @@ def collect_only(identity: Identity) -> tuple[Evidence, bytes]:
 
 
 def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
-    """Fetch the manifest and verify it with the owner's key that was measured.
+    """Fetch the manifest, and verify it with the owner key of the measured configuration.
 
     Args:
-        source: gives ciphertext and manifest, untrusted.
-        identity: holds the measured owner's key and model.
+        source: store of manifest and ciphertext, untrusted.
+        identity: holds the measured owner key and model identifier.
 
     Raises:
-        IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not hold.
-        ParseError, LocalError, UnavailableError: it is malformed or cannot be had.
+        IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not verify.
+        ParseError, LocalError, UnavailableError: the manifest is malformed or cannot be read.
     """
     from regalia.seal.format.sealed import MANIFEST_NAME
     from regalia.seal.manifest import verify_manifest
@@ -126,7 +128,8 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
     manifest = verify_manifest(
         bytes(data),
         signers=(KeyFingerprint.parse(identity.measured.owner_key),),
-        # The broker's policy knows the lowest version; the runtime tells it which one it has.
+        # The release policy sets the minimum version. The runtime reports its version in the
+        # request, and the broker enforces the minimum.
         minimum_version=1,
     )
     found = str(manifest.content.model_id)
@@ -139,7 +142,7 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
 
 
 def make_memory(config: ServeConfig) -> LockedMemory:
-    """The one mapping for the model, not yet allocated."""
+    """Create the memory for the model, not yet allocated."""
     return LockedMemory(
         MemoryKind(config.memory), dangerous_allow_unlocked=config.dangerous_unlocked_memory
     )
@@ -152,18 +155,18 @@ def load(
     key: SecretBytes,
     memory: LockedMemory,
 ) -> LoadedModel:
-    """Decrypt the model into ``memory``; the key is wiped whatever happens.
+    """Decrypt the model into ``memory``. The key is wiped in any case.
 
     Args:
-        config: how many threads, how much memory.
-        source: gives ciphertext, untrusted.
-        manifest: signed by the owner.
-        key: the model key.
-        memory: where the plaintext goes.
+        config: sets the number of threads, and whether unlocked memory is allowed.
+        source: store of the ciphertext, untrusted.
+        manifest: verified manifest of the model.
+        key: the model key; closed on return.
+        memory: not yet allocated; receives the plaintext.
 
     Raises:
-        IntegrityError, KeyAccessError, LocalError, ParseError, UnavailableError: see
-            ``regalia.seal.load``; the memory is then wiped.
+        IntegrityError, KeyAccessError, LocalError, ParseError, UnavailableError: as
+            ``load_model``; the memory is then wiped.
     """
     from regalia.seal.load import load_model
 
@@ -185,11 +188,11 @@ def build(config: ServeConfig, model: LoadedModel) -> Engine:
     """Build the configured engine on the model's memory.
 
     Args:
-        config: names the engine, with its options.
-        model: decrypted, in locked memory.
+        config: names the engine plug-in and holds its options.
+        model: decrypted model in locked memory.
 
     Raises:
-        UsageError, ParseError, IntegrityError: what the engine refuses.
+        UsageError, ParseError, IntegrityError: the engine refuses the model or the options.
     """
     builder = cast("BuildEngine", plugins.load(plugins.ENGINES, config.engine.name))
     return builder(model, model_name=config.served_name, options=config.engine.options)

@@ -1,8 +1,10 @@
-"""From a model directory to a sealed model and back. Spec: docs/spec/sealed-model.md.
+"""Seals model directories, and loads sealed models. Spec: docs/spec/sealed-model.md.
 
-    scan → plan → write            the owner's side, streaming
-    manifest → reader → loaded     the runtime's side, into locked memory
-    check, recover                 without a key; and into files again
+    scan → plan → write          the owner seals a model, streaming
+    manifest → reader → load     the runtime decrypts it into locked memory
+    check                        verifies all ciphertext without a key
+    recover                      the owner decrypts a model into files again
 
-Opens no socket and reads no clock. Key stores, stores of ciphertext and memory are arguments.
+The package opens no socket and reads no clock. Key stores, stores of ciphertext and memory are
+arguments.
 """

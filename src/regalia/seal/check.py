@@ -1,4 +1,4 @@
-"""What can be checked of a sealed model without any key: every byte of ciphertext."""
+"""Verifies a sealed model without its key: every file, by the digests that the owner signed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BLOCK = MIB  # bytes read at once
 
 
 def expected_names(manifest: Manifest) -> frozenset[str]:
-    """Everything that a sealed model consists of."""
+    """Names of all files that a sealed model consists of."""
     shards = (shard_name(number) for number in range(len(manifest.shards)))
     return frozenset({MANIFEST_NAME, INDEX_NAME, *shards})
 
@@ -39,20 +39,20 @@ def verify_ciphertext(
     threads: int,
     progress: Progress,
 ) -> None:
-    """Check that a store holds exactly what the owner signed.
+    """Check that a store holds exactly the files that the owner signed.
 
     Args:
-        source: the store.
-        manifest: verified before.
-        names: everything that lies in the store beside each other.
-        threads: how many files are hashed at once.
-        progress: told of ciphertext bytes.
+        source: store of the ciphertext, untrusted.
+        manifest: verified manifest of the model.
+        names: names of all files in the store.
+        threads: number of files that are hashed at the same time.
+        progress: called with the number of ciphertext bytes.
 
     Raises:
-        LocalError: FILE_MISSING, or the file system refuses.
+        LocalError: FILE_MISSING, or a file cannot be read.
         IntegrityError: UNEXPECTED_FILE, SIZE_CHANGED, PREFIX_CHANGED, SHARD_MISPLACED or
             CIPHERTEXT_CHANGED.
-        ParseError: the owner signed what no reader accepts.
+        ParseError: a prefix that the owner signed is malformed.
     """
     content = manifest.content
     wanted = expected_names(content)
@@ -64,6 +64,8 @@ def verify_ciphertext(
         )
     files = [(Place(Kind.INDEX, 0), content.index)]
     files += [(Place(Kind.DATA, number), file) for number, file in enumerate(content.shards)]
+    # The prefixes first: they are small, so swapped or truncated files are reported at once
+    # instead of after hours of hashing.
     for place, _ in files:
         read_prefix(source, content, place)
     stopped = threading.Event()

@@ -1,11 +1,11 @@
-"""How the pages of a destination come into being: this costs more than the decryption.
+"""Reduces the cost of page faults in a destination, which exceeds the cost of decryption.
 
-A page that is touched for the first time costs a fault of its own, in the middle of a decryption.
-There are two remedies. Huge pages need 512 times fewer faults, and are slow where memory is
-fragmented or a hypervisor has to find it first. Otherwise all small pages of a chunk are asked
-for in one system call, just before it is decrypted. Which is better differs from hour to hour on
-one machine, so a sample of the destination is faulted in both ways, by the stopwatch. All of this
-is hints: a kernel that refuses them loads more slowly, and that is all.
+Without hints, the kernel handles one fault for every page that a decryption touches first. There
+are two remedies. Huge pages need 512 times fewer faults, but are slow if memory is fragmented or
+if a hypervisor has to provide it first. Otherwise one system call populates all small pages of a
+chunk just before it is decrypted. The better remedy varies on the same machine over time, so the
+time of both is measured on a sample of the destination. All of these are only hints: a kernel
+that refuses them loads the model more slowly.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from regalia.core.codec import MIB
 
 _LIBC = ctypes.CDLL(None)
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
-_HUGE_PAGE = 2 * MIB
+_HUGE_PAGE = 2 * MIB  # on x86-64, and on arm64 with 4 KiB pages
 _SMALL_SAMPLE = 8 * MIB
 _HUGE_SAMPLE = 16 * MIB
-_PROBE_FROM = 128 * MIB  # bytes of destination below which a probe is not worth its time
-_CLEARLY = 1.25  # huge pages must be better by this factor
+_PROBE_FROM = 128 * MIB  # bytes; a smaller destination is not worth the time of a probe
+_CLEARLY = 1.25  # huge pages must be faster by this factor
 
 
 def _advise(start: int, size: int, advice: int) -> bool:
@@ -30,22 +30,23 @@ def _advise(start: int, size: int, advice: int) -> bool:
 
 
 def _cost_of_faults(start: int, size: int) -> float:
-    """CPU seconds of this thread for each byte, the kernel's work included."""
+    """CPU seconds of this thread per byte, including time in the kernel."""
     began = time.thread_time()
     _advise(start, size, _MADV_POPULATE_WRITE)
     return (time.thread_time() - began) / size
 
 
 class PageFaulter:
-    """Prepares parts of one destination. Safe to use from several threads."""
+    """Populates the pages of one destination. May be used from several threads."""
 
     def __init__(self, destination: memoryview) -> None:
-        """Choose a remedy. ``destination`` may be untouched, or faulted in already."""
+        """Choose a remedy by a probe. ``destination`` may already be populated."""
         size = destination.nbytes
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(destination)) if size else 0
         self.huge = size >= _PROBE_FROM and self._huge_pages_win(size)
 
     def _huge_pages_win(self, size: int) -> bool:
+        # The samples must not overlap: a page that was populated once has no fault to measure.
         start = self._address & -mmap.PAGESIZE
         huge_start = -(-(start + _SMALL_SAMPLE) // _HUGE_PAGE) * _HUGE_PAGE
         small = _cost_of_faults(start, _SMALL_SAMPLE)
@@ -57,11 +58,11 @@ class PageFaulter:
         return _advise(huge_start, end - huge_start, mmap.MADV_HUGEPAGE)
 
     def prepare(self, offset: int, size: int) -> None:
-        """Get the pages that hold these bytes, which are about to be written.
+        """Populate the pages of a range that is about to be written.
 
         Args:
-            offset: in bytes from the mapping's start.
-            size: bytes.
+            offset: offset of the range in the destination, in bytes.
+            size: number of bytes in the range.
         """
         if size and not self.huge:
             first = (self._address + offset) & -mmap.PAGESIZE

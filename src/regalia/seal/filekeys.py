@@ -1,4 +1,7 @@
-"""One key for each sealed file, and the commitment that ties the file to its model key.
+"""Derives the key of every sealed file, and its commitment to the model key.
+
+AES-GCM does not commit to its key: a ciphertext can be crafted that opens under two keys. The
+commitment, which HKDF derives together with the file key, rules that out.
 Spec: docs/spec/sealed-model.md, "Keys".
 """
 
@@ -26,7 +29,7 @@ _DOMAIN = b"regalia/sealed-model/v1"
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What distinguishes one file of a sealed model from every other."""
+    """The properties that distinguish a file of a sealed model from all other files."""
 
     kind: Kind
     shard_index: int
@@ -37,7 +40,7 @@ class FileIdentity:
 
 
 def _derive(prefix: Prefix, model_key: SecretBytes) -> SecretBytes:
-    """File key ‖ commitment, 64 bytes. The prefix's own commitment is not an input."""
+    """Derive file key ‖ commitment, 64 bytes. The commitment in the prefix is not an input."""
     return hkdf_sha512(
         model_key,
         salt=prefix.salt,
@@ -54,12 +57,15 @@ def _cipher(prefix: Prefix, derived: SecretBytes) -> ChunkCipher:
 def new_file(
     identity: FileIdentity, model_key: SecretBytes, random: RandomSource
 ) -> tuple[Prefix, ChunkCipher]:
-    """Begin a sealed file under a fresh salt, hence under a key that no other file has.
+    """Begin a sealed file under a fresh salt, and therefore under a key of its own.
 
     Args:
-        identity: which file of which sealed model it is; bound into the key.
-        model_key: secret.
-        random: gives the salt.
+        identity: properties of the file; the key is bound to them.
+        model_key: the model key, 32 bytes.
+        random: source of randomness for the salt.
+
+    Returns:
+        The file's prefix, and the cipher for its chunks.
     """
     draft = Prefix(
         kind=identity.kind,
@@ -79,11 +85,11 @@ def new_file(
 def existing_file(prefix: Prefix, model_key: SecretBytes) -> ChunkCipher | None:
     """The cipher of a sealed file, or None if the file was not sealed under this model key.
 
-    The commitment is compared in constant time, before anything is decrypted.
+    The commitment is compared in constant time before anything is decrypted.
 
     Args:
-        prefix: the file's, untrusted until the commitment holds.
-        model_key: secret.
+        prefix: prefix of the file, untrusted.
+        model_key: the model key, 32 bytes.
     """
     with _derive(prefix, model_key) as derived:
         if not hmac.compare_digest(derived.view()[KEY_SIZE:], prefix.commitment):

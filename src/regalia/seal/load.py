@@ -1,4 +1,4 @@
-"""From ciphertext to a model in memory that the caller supplies: locked, and never on disk."""
+"""Decrypts a sealed model into memory that the caller supplies, without writing it to disk."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 
 class Destination(Protocol):
-    """Memory for plaintext weights. The runtime supplies it: locked, left out of core dumps."""
+    """Memory for plaintext weights. The runtime's is locked and left out of core dumps."""
 
     def allocate(self, size: int) -> memoryview:
-        """Writable, contiguous, page-aligned, exactly ``size`` bytes. Called once.
+        """Allocate ``size`` bytes of writable, contiguous, page-aligned memory. Called once.
 
-        Raises LocalError if the machine refuses.
+        Raises LocalError if the memory cannot be allocated.
         """
 
     def wipe(self) -> None:
-        """Overwrite everything with zeros and give it back. Safe to call twice."""
+        """Overwrite the memory with zeros. May be called again."""
 
 
 class LoadedModel:
-    """A model's files as views on one destination. Implements ``core.weights.ModelFiles``."""
+    """A decrypted model: views on one destination. Implements ``core.weights.ModelFiles``."""
 
     def __init__(self, index: Index, stream: memoryview, destination: Destination) -> None:
-        """Called by ``load_model``."""
+        """Use ``load_model`` instead."""
         self.index = index
         self._entries: dict[str, Entry] = {entry.path: entry for entry in index.entries}
         self._stream: memoryview | None = stream.toreadonly()
         self._destination = destination
 
     def paths(self) -> tuple[str, ...]:
-        """Relative POSIX paths, in the order of the model id."""
+        """Relative POSIX paths of the files, in the order that the model id is computed in."""
         return tuple(self._entries)
 
     def view(self, path: str) -> memoryview:
-        """The file's bytes, read-only, without a copy.
+        """A read-only view on a file's bytes, without a copy.
 
         Raises:
             KeyError: the model has no such file.
@@ -54,7 +54,7 @@ class LoadedModel:
         return self._stream[entry.offset : entry.end]
 
     def wipe(self) -> None:
-        """Overwrite the weights. Views handed out before see zeros, or must not be used."""
+        """Overwrite the weights. Views from before must not be used any more."""
         self._stream = None
         self._destination.wipe()
 
@@ -68,22 +68,22 @@ def load_model(  # noqa: PLR0913 - what, proof, key, where to: none can be left 
     threads: int,
     progress: Progress,
 ) -> LoadedModel:
-    """Check and decrypt a whole sealed model into ``destination``.
+    """Verify and decrypt a whole sealed model into ``destination``.
 
-    File digests are not computed again: every chunk is authenticated under the model key, at
-    its place, and a second pass of SHA-256 would cost six to eight times the decryption.
+    The digests of the plaintext files are not computed again. Every chunk is authenticated under
+    the model key with its position, and a second pass with SHA-256 would cost six to eight times
+    as much as the decryption.
 
     Args:
-        source: gives ciphertext, untrusted.
-        manifest: signed by the owner.
-        model_key: secret; the caller wipes it.
-        destination: gives the memory that the plaintext is written to.
-        threads: how many read and decrypt at once.
-        progress: told of plaintext bytes.
+        source: store of the ciphertext, untrusted.
+        manifest: verified manifest of the model.
+        model_key: the model key; the caller wipes it.
+        destination: allocates the memory for the plaintext.
+        threads: number of threads that read and decrypt.
+        progress: called with the number of plaintext bytes.
 
     Raises:
-        What ``open_sealed`` and ``SealedReader.read_all`` raise; the destination is then wiped
-        and nothing is returned.
+        As ``open_sealed`` and ``SealedReader.read_all``; the destination is then wiped.
     """
     reader = open_sealed(source, manifest, model_key)
     try:

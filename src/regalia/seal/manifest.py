@@ -1,7 +1,9 @@
-"""Who wrote a manifest, and whether it is recent enough. Spec: "Verification order".
+"""Verifies a manifest's signature and minimum version.
 
-peek_manifest    bytes -> Manifest           nobody vouches for it: for showing only
-verify_manifest  bytes -> VerifiedManifest   signed, by whom, and not too old
+Spec: docs/spec/sealed-model.md, "Verification order".
+
+peek_manifest    bytes -> Manifest           unverified, for display only
+verify_manifest  bytes -> VerifiedManifest   signed by a trusted key, and not too old
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ if TYPE_CHECKING:
     from regalia.seal.format.manifest import Manifest
     from regalia.seal.format.sealed import WrappedKey
 
+# Catches honest mistakes, such as a hand-made VerifiedManifest; no wall against hostile code.
 _MINT = object()
 
 
 class Signers(Enum):
-    """Words that stand in place of a list of trusted keys."""
+    """Wildcards that can be given instead of a list of trusted keys."""
 
-    ANY = "any"  # some key signed it: the one that the manifest names, whosever it is
-    DANGEROUS_UNSIGNED = "dangerous-unsigned"  # not even that
+    ANY = "any"  # a valid signature by the key that the manifest names, whichever that is
+    DANGEROUS_UNSIGNED = "dangerous-unsigned"  # a manifest without any signature
 
 
 ANY_SIGNER: Final = Signers.ANY
@@ -40,13 +43,13 @@ Trusted = tuple[VerifyKey | KeyFingerprint, ...] | Literal[Signers.ANY, Signers.
 
 @dataclass(frozen=True, slots=True)
 class VerifiedManifest:
-    """A manifest whose signature and version hold. Only ``verify_manifest`` makes one.
+    """A manifest whose signature and version were verified. Only ``verify_manifest`` makes one.
 
     Attributes:
         content: the manifest itself.
         signer: fingerprint of the key that signed it; None only for DANGEROUS_UNSIGNED.
-        trusted: how ``signer`` was accepted: "named" by the caller, or the wildcard's word.
-        digest: SHA-256 of the signed payload; names this very manifest.
+        trusted: why ``signer`` was accepted: "named" by the caller, or the wildcard.
+        digest: SHA-256 of the signed payload, which identifies this manifest.
     """
 
     content: Manifest
@@ -61,15 +64,15 @@ class VerifiedManifest:
 
     @property
     def wrapped_key(self) -> WrappedKey:
-        """The model key under the owner's key-encryption key."""
+        """The model key, encrypted under the owner's key-encryption key."""
         return self.content.wrapped_key
 
 
 def peek_manifest(data: bytes) -> Manifest:
-    """Read a manifest for which nobody vouches. For showing to people; never for loading.
+    """Parse a manifest without verifying it. For display only, never for loading a model.
 
     Raises:
-        ParseError: the envelope or the manifest is not well formed.
+        ParseError: the envelope or the manifest is malformed.
         IntegrityError: WRONG_PAYLOAD_TYPE.
     """
     return _content(parse_envelope(data, what="manifest"))
@@ -79,24 +82,26 @@ def verify_manifest(data: bytes, *, signers: Trusted, minimum_version: int) -> V
     """Verify a manifest.
 
     Args:
-        data: the envelope's bytes, raw and untrusted.
-        signers: keys, or their fingerprints, of which one must have signed and be named in the
-            manifest as its signer. An empty tuple trusts nobody. Or one of the two words.
+        data: the DSSE envelope, raw and untrusted.
+        signers: trusted keys or their fingerprints. One of them must have signed, and be the
+            signer that the manifest names. An empty tuple trusts no key. Alternatively, one of
+            the two wildcards.
         minimum_version: lowest accepted version; 1 accepts every version.
 
     Raises:
-        ParseError: the envelope or the manifest is not well formed.
+        ParseError: the envelope or the manifest is malformed.
         IntegrityError: WRONG_PAYLOAD_TYPE, UNSIGNED, SIGNER_UNKNOWN, SIGNATURE_INVALID or
             VERSION_ROLLBACK.
     """
     envelope = parse_envelope(data, what="manifest")
     manifest = _content(envelope)
     fingerprint: KeyFingerprint | None = None
+    # DANGEROUS_UNSIGNED accepts a missing signature, but never an invalid one.
     if signers is not DANGEROUS_UNSIGNED or manifest.signer is not None:
         if manifest.signer is None or not envelope.signatures:
             raise IntegrityError(DsseCode.UNSIGNED, "the manifest carries no signature")
-        # The manifest names its signer. That is a claim until the signature verifies, and
-        # worth nothing before the name is compared with the keys that the caller trusts.
+        # The manifest itself names its signer, so that key is untrusted: it must first be
+        # compared with the caller's trusted keys, and the signature must then verify.
         key = VerifyKey.from_der(manifest.signer)
         fingerprint = key.fingerprint
         if isinstance(signers, tuple) and fingerprint not in _fingerprints(signers):

@@ -1,4 +1,4 @@
-"""One sealed file whose prefix has been checked, ready to give chunks."""
+"""Opens a sealed file: verifies its prefix and key commitment, and decrypts its chunks."""
 
 from __future__ import annotations
 
@@ -30,31 +30,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which of a sealed model's files is meant."""
+    """Identifies one of a sealed model's encrypted files."""
 
     kind: Kind
-    number: int  # 0 for the index
+    number: int  # number of the shard; 0 for the index
 
     @property
     def name(self) -> str:
-        """Name of the blob."""
+        """Name of the file."""
         return INDEX_NAME if self.kind is Kind.INDEX else shard_name(self.number)
 
 
 def read_prefix(source: BlobSource, manifest: Manifest, place: Place) -> Prefix:
-    """Read a file's prefix and check that it is the one that the manifest describes.
+    """Read a file's prefix, and check that it is the one that the manifest describes.
 
-    The digest comes first: nothing is interpreted that the owner did not sign.
+    The digest is compared before the prefix is parsed, so the parser sees only bytes that the
+    owner signed.
 
     Args:
-        source: gives ciphertext, untrusted.
-        manifest: signed by the owner.
-        place: which file of the sealed model.
+        source: store of the ciphertext, untrusted.
+        manifest: manifest with a verified signature.
+        place: the file.
 
     Raises:
         IntegrityError: SIZE_CHANGED, PREFIX_CHANGED or SHARD_MISPLACED.
-        ParseError: the owner signed what no reader accepts.
-        LocalError, UnavailableError: the file cannot be had.
+        ParseError: the prefix that the owner signed is malformed.
+        LocalError, UnavailableError: the file cannot be read.
     """
     is_index = place.kind is Kind.INDEX
     file = manifest.index if is_index else manifest.shards[place.number]
@@ -95,7 +96,7 @@ def read_prefix(source: BlobSource, manifest: Manifest, place: Place) -> Prefix:
 
 
 class OpenedFile:
-    """A sealed file under the right key. Safe to use from several threads."""
+    """A sealed file whose key is known to be right. May be used from several threads."""
 
     def __init__(self, source: BlobSource, name: str, prefix: Prefix, cipher: ChunkCipher) -> None:
         self.name = name
@@ -106,19 +107,19 @@ class OpenedFile:
         self._cipher = cipher
 
     def chunk(self, number: int) -> Chunk:
-        """Locate a chunk."""
+        """Compute the position of a chunk."""
         return chunk_at(number, self.plaintext_size, self._stride)
 
     def read_chunk(self, chunk: Chunk, scratch: memoryview, out: memoryview) -> None:
-        """Decrypt one chunk into ``out`` (``chunk.size`` bytes).
+        """Decrypt one chunk into ``out``.
 
-        The ciphertext is copied to ``scratch`` (one stride, private to the caller's thread)
-        before it is authenticated: whoever controls the storage cannot change it in between.
+        The ciphertext is copied to ``scratch`` before it is authenticated, so that the storage
+        cannot change it between authentication and decryption.
 
         Args:
-            chunk: where it lies.
-            scratch: memory for the ciphertext.
-            out: memory for the plaintext.
+            chunk: position of the chunk.
+            scratch: buffer of one stride that no other thread uses, for the ciphertext.
+            out: buffer of ``chunk.size`` bytes for the plaintext.
 
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
@@ -134,18 +135,18 @@ class OpenedFile:
 def open_file(
     source: BlobSource, manifest: Manifest, place: Place, model_key: SecretBytes
 ) -> OpenedFile:
-    """Check a file's prefix and its commitment to the model key.
+    """Verify a file's prefix and its commitment to the model key.
 
     Args:
-        source: gives ciphertext, untrusted.
-        manifest: signed by the owner.
-        place: which file of the sealed model.
-        model_key: secret.
+        source: store of the ciphertext, untrusted.
+        manifest: manifest with a verified signature.
+        place: the file.
+        model_key: the model key, 32 bytes.
 
     Raises:
-        KeyAccessError: WRONG_MODEL_KEY, when not even the index commits to this key.
-        IntegrityError: COMMITMENT_MISMATCH, when the index does and this shard does not; and
-            everything that ``read_prefix`` raises.
+        KeyAccessError: WRONG_MODEL_KEY, the index does not commit to this key.
+        IntegrityError: COMMITMENT_MISMATCH, a shard does not commit to this key, although the
+            index does; or as ``read_prefix``.
     """
     prefix = read_prefix(source, manifest, place)
     cipher = existing_file(prefix, model_key)

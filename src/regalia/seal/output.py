@@ -1,4 +1,4 @@
-"""One sealed file on its way to disk."""
+"""Writes one sealed file to disk, and computes its digest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def write_all(fd: int, view: memoryview, offset: int) -> None:
-    """pwrite(2) until everything is written.
+    """Call pwrite(2) until all bytes are written.
 
     Args:
-        fd: open for writing.
-        view: the bytes.
-        offset: in the file, in bytes.
+        fd: file descriptor, open for writing.
+        view: bytes to write.
+        offset: offset in the file, in bytes.
     """
     done = 0
     while done < view.nbytes:
@@ -33,7 +33,10 @@ def write_all(fd: int, view: memoryview, offset: int) -> None:
 
 
 class SealedOutput:
-    """Prefix first, then chunks in order. ``write`` and ``hash`` may run in two threads."""
+    """A sealed file that is being written: its prefix, then its chunks in order.
+
+    ``write`` and ``hash`` may run in two different threads.
+    """
 
     def __init__(self, path: Path, prefix: Prefix, cipher: ChunkCipher) -> None:
         self.cipher = cipher
@@ -47,30 +50,31 @@ class SealedOutput:
             write_all(self._fd, memoryview(head), 0)
 
     def hash(self, sealed: memoryview) -> None:
-        """Take one chunk into the file's digest."""
+        """Add one chunk to the file's digest."""
         self._hasher.update(sealed)
 
     def write(self, chunk: Chunk, sealed: memoryview) -> None:
-        """Write one chunk; the last one also makes the file durable and closes it.
+        """Write one chunk. After the last one, sync the file to disk and close it.
 
         Args:
-            chunk: where it lies.
+            chunk: position of the chunk.
             sealed: ciphertext and tag.
         """
         with os_errors(self._path):
             write_all(self._fd, sealed, chunk.offset)
-            # Starts writing back now, so that the disk works while the next chunks are sealed.
+            # DONTNEED starts writeback of these pages, so that the disk is busy while the next
+            # chunks are encrypted.
             os.posix_fadvise(self._fd, chunk.offset, sealed.nbytes, os.POSIX_FADV_DONTNEED)
             if chunk.last:
                 os.fsync(self._fd)
                 self.close()
 
     def close(self) -> None:
-        """Close the file. Safe to call twice."""
+        """Close the file. May be called again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def entry(self) -> SealedFile:
-        """What the manifest says of the file, once everything is hashed."""
+        """The file's entry in the manifest, after all chunks were hashed."""
         return SealedFile(self._size, self._prefix_digest, Digest(self._hasher.digest()))

@@ -1,10 +1,10 @@
-"""A bounded pipeline: work in parallel, then each of several steps in order.
+"""A bounded pipeline: items are processed in parallel, and then by several steps in order.
 
     slot ─► work (any thread) ─┬─► step 1 (its own thread, in order of submission)
                                └─► step 2 (its own thread, in order of submission)
 
-A slot is a set of buffers. There are only as many as were given, so memory is bounded whatever
-the length of the input, and the fastest stage waits for the slowest.
+A slot is a set of buffers. The number of slots is fixed, so memory is bounded for inputs of any
+length, and the fastest stage waits for the slowest.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 Slot = TypeVar("Slot")
 
-_BUFFERS_LIMIT = 64 * MIB  # bytes, all slots of one pipeline together
+_BUFFERS_LIMIT = 64 * MIB  # bytes in all slots of one pipeline
 _SLOTS_MIN = 4
 
 
 def slot_count(threads: int, slot_size: int) -> int:
-    """How many slots of ``slot_size`` bytes keep ``threads`` and the steps busy.
+    """Number of slots that keep all threads and steps busy within the memory limit.
 
     Args:
-        threads: that encrypt.
-        slot_size: bytes.
+        threads: number of threads that encrypt or decrypt.
+        slot_size: number of bytes in one slot.
     """
     return max(_SLOTS_MIN, min(_BUFFERS_LIMIT // slot_size, 2 * threads + 8))
 
 
 class Pipeline(Generic[Slot]):
-    """Use as a context manager; leaving it early cancels what has not begun."""
+    """Pipeline to be used as a context manager. Leaving it early cancels pending items."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Pipeline(Generic[Slot]):
         work: Callable[[Slot], None],
         steps: tuple[Callable[[Slot], None], ...],
     ) -> None:
-        """``threads`` run ``work``; each step has one more thread of its own."""
+        """Start ``threads`` threads for ``work``, and one additional thread for each step."""
         self._free = deque(slots)
         self._busy: deque[tuple[Slot, list[Future[None]]]] = deque()
         self._work = work
@@ -56,15 +56,20 @@ class Pipeline(Generic[Slot]):
         self._lanes = [ThreadPoolExecutor(1) for _ in steps]
 
     def take(self) -> Slot:
-        """A free slot; waits for the oldest one if none is free. Raises that one's failure."""
+        """Return a free slot, after waiting for the oldest one if necessary.
+
+        Raises the exception with which the oldest slot failed.
+        """
         if not self._free:
             self._finish_oldest()
         return self._free.popleft()
 
     def submit(self, slot: Slot) -> None:
-        """Send a slot through. It must not be touched until ``take`` returns it again."""
+        """Process a slot. The caller must not use it until ``take`` returns it again."""
         worked = self._pool.submit(self._work, slot)
 
+        # Each lane is one thread with a first-in, first-out queue, which keeps every step in the
+        # order of submission although ``work`` finishes in any order.
         def run(step: Callable[[Slot], None]) -> None:
             worked.result()
             step(slot)
@@ -75,7 +80,7 @@ class Pipeline(Generic[Slot]):
         self._busy.append((slot, [worked, *futures]))
 
     def drain(self) -> None:
-        """Wait until everything submitted is through. Raises the first failure."""
+        """Wait until all submitted slots are processed. Raises the first exception."""
         while self._busy:
             self._finish_oldest()
 
@@ -94,6 +99,8 @@ class Pipeline(Generic[Slot]):
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Cancel everywhere before waiting anywhere: a lane that waits for cancelled work ends at
+        # once.
         for executor in (self._pool, *self._lanes):
             executor.shutdown(wait=False, cancel_futures=True)
         for executor in (self._pool, *self._lanes):

@@ -1,4 +1,7 @@
-"""Where each file of a model goes in the plaintext stream. Spec: "Stream"."""
+"""Plans the position of every file in the plaintext stream.
+
+Spec: docs/spec/sealed-model.md, "Stream".
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,25 @@ if TYPE_CHECKING:
 
     from regalia.seal.scan import FoundFile
 
-_HEADER_LENGTH_SIZE = 8  # bytes, at the head of a safetensors file
+_HEADER_LENGTH_SIZE = 8  # bytes at the start of a safetensors file; little-endian
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """A file and the stream offset of its first byte."""
+    """A file, and the stream offset of its first byte."""
 
     file: FoundFile
     offset: int
 
     @property
     def end(self) -> int:
-        """Stream offset just behind the file."""
+        """Stream offset of the first byte after the file."""
         return self.offset + self.file.size
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole stream, before anything is read."""
+    """Layout of the whole stream, computed before the files are read."""
 
     model: Path
     placed: tuple[PlacedFile, ...]
@@ -43,16 +46,16 @@ class Plan:
 
 
 def plan(model: Path, files: tuple[FoundFile, ...], *, stride: int, shard_chunks: int) -> Plan:
-    """Lay the files end to end, each aligned so that an engine can use its bytes in place.
+    """Place the files one after the other, aligned so that an engine can use them in place.
 
-    A file begins at a multiple of 64, except that a safetensors file begins where its data
-    section, which its tensors' offsets count from, falls on one.
+    A file starts at a multiple of 64. A safetensors file is placed so that its data section does,
+    because the offsets of its tensors are relative to that section.
 
     Args:
-        model: the model's folder.
-        files: of that folder, in the order of their names.
-        stride: bytes that one chunk takes in a file, tag included.
-        shard_chunks: chunks of one sealed file at most.
+        model: folder of the model.
+        files: files of that folder, in the order of their paths.
+        stride: stored size of one chunk in bytes, including its tag.
+        shard_chunks: maximum number of chunks in one shard.
 
     Raises:
         LocalError: MODEL_TOO_LARGE, or a file cannot be read.
@@ -74,14 +77,16 @@ def plan(model: Path, files: tuple[FoundFile, ...], *, stride: int, shard_chunks
 
 
 def _safetensors_lead(model: Path, file: FoundFile) -> int:
-    """Bytes before the data section, if the file looks like safetensors; otherwise 0.
+    """Number of bytes before the data section, if the file looks like safetensors; otherwise 0.
 
-    It only chooses an alignment, so a file that lies about itself harms nobody.
+    The result only affects the alignment, so a wrong header does no harm.
     """
     if not file.path.endswith(".safetensors") or file.size < _HEADER_LENGTH_SIZE:
         return 0
     path = model / file.path
     with os_errors(path):
+        # The scan saw a regular file, but it may have been replaced since: O_NOFOLLOW refuses a
+        # link, and O_NONBLOCK keeps a named pipe from blocking.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             head = os.read(fd, _HEADER_LENGTH_SIZE)

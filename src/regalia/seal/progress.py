@@ -1,25 +1,25 @@
-"""How long runs say where they are."""
+"""Progress reporting of long operations."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-# Called with (bytes done so far, bytes in all), by one thread at a time.
+# Called with (bytes done so far, total bytes), by one thread at a time.
 Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """Say nothing.
+    """Ignore progress.
 
     Args:
-        done: bytes.
-        total: bytes.
+        done: number of bytes done so far.
+        total: total number of bytes.
     """
 
 
 class Counter:
-    """Adds up what several threads have done."""
+    """Adds up the progress of several threads."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
@@ -28,7 +28,7 @@ class Counter:
         self._lock = threading.Lock()
 
     def add(self, size: int) -> None:
-        """``size`` more bytes are done."""
+        """Count ``size`` more bytes, and report the sum."""
         with self._lock:
             self._done += size
             self._progress(self._done, self._total)

@@ -1,4 +1,4 @@
-"""Where randomness comes from: an argument, so that test vectors can be made again."""
+"""Sources of randomness. They are arguments, so that test vectors can be reproduced."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 from regalia.core.secret import SecretBytes
 from regalia.host.localfs import os_errors
 
-# Fills the whole buffer with bytes that nobody can predict.
+# Fills the whole buffer with unpredictable bytes.
 RandomSource = Callable[[memoryview], None]
 
 _DEVICE = Path("/dev/urandom")
 
 
 def system_random(buffer: memoryview) -> None:
-    """Fill the buffer from the kernel, without an intermediate copy that could not be wiped."""
+    """Fill the buffer from the kernel.
+
+    ``os.urandom`` would return a ``bytes`` object, a copy of the key that cannot be wiped.
+    """
     with os_errors(_DEVICE), _DEVICE.open("rb", buffering=0) as source:
         done = 0
         while done < buffer.nbytes:
@@ -23,11 +26,11 @@ def system_random(buffer: memoryview) -> None:
 
 
 def random_bytes(random: RandomSource, size: int) -> bytes:
-    """Public random bytes: salts and ids.
+    """Draw random bytes that may be public, such as salts and identifiers.
 
     Args:
-        random: where they come from.
-        size: bytes.
+        random: source of randomness.
+        size: number of bytes to draw.
     """
     buffer = bytearray(size)
     random(memoryview(buffer))
@@ -35,11 +38,11 @@ def random_bytes(random: RandomSource, size: int) -> bytes:
 
 
 def random_secret(random: RandomSource, size: int) -> SecretBytes:
-    """A fresh key.
+    """Draw a fresh key, in memory that can be wiped.
 
     Args:
-        random: where it comes from.
-        size: bytes.
+        random: source of randomness.
+        size: number of bytes to draw.
     """
     buffer = bytearray(size)
     random(memoryview(buffer))

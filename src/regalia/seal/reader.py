@@ -1,5 +1,6 @@
-"""Reading a sealed model: everything is checked that can be before the first byte is decrypted.
-Spec: "Verification order".
+"""Decrypts a sealed model, after all prefixes, commitments and the index were verified.
+
+Spec: docs/spec/sealed-model.md, "Verification order".
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ if TYPE_CHECKING:
 
 
 class SealedReader:
-    """An opened sealed model: its index, and its plaintext stream on demand."""
+    """An opened sealed model, which decrypts parts of its plaintext stream on demand."""
 
     def __init__(self, manifest: Manifest, index: Index, shards: tuple[OpenedFile, ...]) -> None:
-        """Called by ``open_sealed``."""
+        """Use ``open_sealed`` instead."""
         self.manifest = manifest
         self.index = index
         self._shards = shards
 
     @property
     def stream_size(self) -> int:
-        """Bytes of the plaintext stream: what a destination must hold."""
+        """Number of bytes in the plaintext stream, and therefore in a destination."""
         return self.index.stream_size
 
     def chunks(self) -> Iterator[tuple[OpenedFile, Chunk, int]]:
-        """Every chunk of the stream in order, with its shard and its offset in the stream."""
+        """Yield shard, chunk and stream offset for every chunk, in order."""
         for number, shard in enumerate(self._shards):
             start = self.manifest.geometry.shard_start(number)
             for index in range(shard.chunk_count):
@@ -53,16 +54,16 @@ class SealedReader:
                 yield shard, chunk, start + chunk.start
 
     def read_range(self, offset: int, out: memoryview) -> None:
-        """Fill ``out`` with stream bytes from ``offset``, decrypting only the chunks it touches.
+        """Fill ``out`` from the stream at ``offset``, decrypting only the necessary chunks.
 
         Args:
-            offset: in the plaintext stream, in bytes.
-            out: filled whole; its length says how much to read.
+            offset: offset in the plaintext stream, in bytes.
+            out: buffer to fill; its length is the number of bytes to read.
 
         Raises:
-            ValueError: the range leaves the stream.
+            ValueError: the range exceeds the stream, which is a bug of the caller.
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
-            LocalError, UnavailableError: ciphertext cannot be had; ``out`` is then all zero.
+            LocalError, UnavailableError: ciphertext cannot be read; ``out`` is then all zero.
         """
         if offset < 0 or offset + out.nbytes > self.stream_size:
             raise ValueError("range leaves the stream")
@@ -77,6 +78,8 @@ class SealedReader:
                 chunk = shard.chunk(inner // (geometry.shard_payload // geometry.shard_chunks))
                 skip = inner - chunk.start
                 size = min(chunk.size - skip, out.nbytes - done)
+                # A chunk is authenticated as a whole, so a part of one must be decrypted into a
+                # buffer of its own first.
                 if size == chunk.size:
                     shard.read_chunk(chunk, scratch, out[done : done + size])
                 else:
@@ -90,17 +93,18 @@ class SealedReader:
             wipe(partial)
 
     def read_all(self, out: memoryview, *, threads: int, progress: Progress) -> None:
-        """Decrypt the whole stream into ``out``, which must hold exactly ``stream_size`` bytes.
+        """Decrypt the whole stream into ``out``.
 
         Args:
-            out: contiguous and writable; ciphertext never touches it.
-            threads: how many read and decrypt at once, each with one stride of ciphertext.
-            progress: told of plaintext bytes.
+            out: contiguous, writable buffer of exactly ``stream_size`` bytes. It never holds
+                ciphertext.
+            threads: number of threads that read and decrypt, each with a buffer of one stride.
+            progress: called with the number of plaintext bytes.
 
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
-            LocalError, UnavailableError: ciphertext cannot be had; ``out`` is then all zero.
-            ValueError: ``out`` has another size (the caller's bug).
+            LocalError, UnavailableError: ciphertext cannot be read; ``out`` is then all zero.
+            ValueError: ``out`` has the wrong size, which is a bug of the caller.
         """
         if out.nbytes != self.stream_size:
             raise ValueError("the destination has another size than the stream")
@@ -128,18 +132,20 @@ class SealedReader:
                 finally:
                     work.stop()
         except BaseException:
-            wipe(out[: work.reached])  # what was never begun is untouched, and may be terabytes
+            # Wipe only up to the last chunk that was begun: the rest is untouched, and zeroing it
+            # would populate pages of up to terabytes.
+            wipe(out[: work.reached])
             raise
 
 
 class _SharedWork:
-    """One iterator for several threads."""
+    """An iterator that several threads share."""
 
     def __init__(self, items: Iterator[tuple[OpenedFile, Chunk, int]]) -> None:
         self._items = items
         self._lock = threading.Lock()
         self._stopped = False
-        self.reached = 0  # stream offset behind the last chunk handed out
+        self.reached = 0  # stream offset after the last chunk that was handed out
 
     def __iter__(self) -> Iterator[tuple[OpenedFile, Chunk, int]]:
         while True:
@@ -151,28 +157,29 @@ class _SharedWork:
             yield item
 
     def stop(self) -> None:
-        """Hand out nothing more."""
+        """Hand out no more chunks."""
         self._stopped = True
 
 
 def open_sealed(
     source: BlobSource, manifest: VerifiedManifest, model_key: SecretBytes
 ) -> SealedReader:
-    """Check every prefix and commitment, and open the index.
+    """Verify all prefixes and commitments, and decrypt and verify the index.
 
     Args:
-        source: gives ciphertext, untrusted.
-        manifest: signed by the owner.
-        model_key: secret; the caller wipes it.
+        source: store of the ciphertext, untrusted.
+        manifest: verified manifest of the model.
+        model_key: the model key; the caller wipes it.
 
     Raises:
         KeyAccessError: WRONG_MODEL_KEY.
         IntegrityError: SIZE_CHANGED, PREFIX_CHANGED, SHARD_MISPLACED, COMMITMENT_MISMATCH,
             CHUNK_FORGED (in the index) or MODEL_ID_MISMATCH.
-        ParseError: the owner sealed an index that no reader accepts.
-        LocalError, UnavailableError: a file cannot be had.
+        ParseError: the index that the owner sealed is malformed.
+        LocalError, UnavailableError: a file cannot be read.
     """
     content = manifest.content
+    # The index first: it tells a wrong key from a shard that belongs to another model.
     index = _read_index(open_file(source, content, Place(Kind.INDEX, 0), model_key))
     if index.stream_size != content.geometry.stream_size:
         raise IntegrityError(
@@ -193,7 +200,7 @@ def open_sealed(
 
 
 def _read_index(file: OpenedFile) -> Index:
-    """The index holds names, not weights: it is small and may live in ordinary memory."""
+    """Decrypt the index, into ordinary memory: it is small and contains no weights."""
     plaintext = memoryview(bytearray(file.plaintext_size))
     for number in range(file.chunk_count):
         chunk = file.chunk(number)

@@ -1,5 +1,6 @@
-"""The owner's recovery: a sealed model becomes plain files again. The only code that writes
-plaintext weights to disk.
+"""Decrypts a sealed model into files, for its owner.
+
+This is the only code that writes plaintext weights to disk.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from regalia.seal.opened import OpenedFile
     from regalia.seal.progress import Progress
 
-_MODE = 0o700  # of every directory; files get 0600
+_MODE = 0o700  # mode of every directory; files get 0600
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverResult:
-    """What was written."""
+    """The result of a recovery."""
 
     files: int
     plaintext_size: int  # bytes
@@ -46,7 +47,7 @@ class RecoverResult:
 
 
 class _Slot:
-    """Buffers for one chunk, and what is in them."""
+    """Buffers for one chunk, and the description of their contents."""
 
     def __init__(self, stride: int) -> None:
         self.scratch = memoryview(bytearray(stride))
@@ -64,7 +65,7 @@ class _Slot:
 
 
 class _PlainFiles:
-    """Writes the stream's pieces, in order, to the files that they belong to."""
+    """Writes the pieces of the stream, in order, to the files that they belong to."""
 
     def __init__(self, folder: Path, index: Index) -> None:
         self._folder = folder
@@ -74,7 +75,7 @@ class _PlainFiles:
         self._position = 0
 
     def create_empty(self) -> None:
-        """Make the files that have no bytes, and every directory."""
+        """Create all directories, and the files that are empty and get no pieces."""
         folders = {
             parent for entry in self._entries for parent in PurePosixPath(entry.path).parents
         }
@@ -88,7 +89,7 @@ class _PlainFiles:
                     os.close(self._create(path))
 
     def write(self, pieces: tuple[Piece, ...], plain: memoryview) -> None:
-        """Write one chunk's pieces."""
+        """Write the pieces of one chunk."""
         for piece in pieces:
             path = self._folder / self._entries[piece.file].path
             with os_errors(path):
@@ -117,21 +118,23 @@ def recover_files(  # noqa: PLR0913 - what, proof, key, where to: none can be le
     threads: int,
     progress: Progress,
 ) -> RecoverResult:
-    """Write every file of a sealed model, in clear, into the new directory ``out``.
+    """Write all files of a sealed model in clear into the new directory ``out``.
 
-    Every file's SHA-256 is computed again and compared with the owner's record. ``out`` appears
-    when everything has held, and not before.
+    The SHA-256 of every file is computed again and compared with the index. ``out`` appears only
+    after everything was verified.
 
     Args:
-        source: gives ciphertext, untrusted.
-        manifest: signed by the owner.
-        model_key: secret; the caller wipes it.
-        out: the folder to make; it must not exist.
-        threads: how many decrypt at once.
-        progress: told of plaintext bytes.
+        source: store of the ciphertext, untrusted.
+        manifest: verified manifest of the model.
+        model_key: the model key; the caller wipes it.
+        out: directory to create; it must not exist.
+        threads: number of threads that decrypt.
+        progress: called with the number of plaintext bytes.
 
     Raises:
-        What ``open_sealed`` raises; IntegrityError CHUNK_FORGED or FILE_CHANGED; LocalError.
+        IntegrityError: CHUNK_FORGED, FILE_CHANGED, or as ``open_sealed``.
+        KeyAccessError, ParseError, UnavailableError: as ``open_sealed``.
+        LocalError: a file cannot be read or written.
     """
     with StagedDirectory(out) as staged, ExitStack() as stack:
         reader = open_sealed(source, manifest, model_key)
@@ -178,7 +181,7 @@ def recover_files(  # noqa: PLR0913 - what, proof, key, where to: none can be le
 def _pieces(
     chunks: Iterator[tuple[OpenedFile, Chunk, int]], entries: tuple[Entry, ...]
 ) -> Iterator[tuple[OpenedFile, Chunk, tuple[Piece, ...]]]:
-    """Say which bytes of each chunk belong to which file. Both come in the stream's order."""
+    """Divide every chunk into the parts of different files. Both inputs are in stream order."""
     first = 0
     for shard, chunk, start in chunks:
         stop = start + chunk.size

@@ -1,4 +1,4 @@
-"""What lies in a model directory: plain files with acceptable names, or a refusal."""
+"""Lists the files of a model directory, which must be regular files with acceptable names."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class FoundFile:
-    """One plain file, with what tells whether it is still the same later."""
+    """A regular file, with the attributes that reveal a later change."""
 
-    path: str  # relative, POSIX
+    path: str  # relative POSIX path
     size: int
     device: int
     inode: int
@@ -30,11 +30,11 @@ class FoundFile:
 
     @classmethod
     def of(cls, path: str, info: os.stat_result) -> FoundFile:
-        """From a stat result.
+        """Build from a stat result.
 
         Args:
-            path: relative to the model's folder.
-            info: of that file.
+            path: path relative to the model directory.
+            info: stat result of that file.
         """
         return cls(path, info.st_size, info.st_dev, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
 
@@ -42,10 +42,10 @@ class FoundFile:
 def scan(model: Path) -> tuple[FoundFile, ...]:
     """List the files of a model directory, in ascending order of their paths.
 
-    Directories themselves, modes, owners and times are not part of a model.
+    Empty directories, modes, owners and times are not part of a model.
 
     Raises:
-        LocalError: NOT_A_PLAIN_FILE, MODEL_EMPTY, MODEL_TOO_LARGE, or the file system refuses.
+        LocalError: NOT_A_PLAIN_FILE, MODEL_EMPTY, MODEL_TOO_LARGE, or a file cannot be read.
         ParseError: PATH_REFUSED or PATHS_COLLIDE.
     """
     found: list[FoundFile] = []
@@ -67,7 +67,8 @@ def scan(model: Path) -> tuple[FoundFile, ...]:
 
 def _visit(item: os.DirEntry[str], folder: str, found: list[FoundFile], pending: list[str]) -> None:
     path = f"{folder}/{item.name}" if folder else item.name
-    check_path(path)  # a name that is not UTF-8 carries surrogates, which it refuses
+    # Python decodes a name that is not UTF-8 to surrogates, which ``check_path`` refuses.
+    check_path(path)
     info = item.stat(follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
         pending.append(path)
@@ -89,11 +90,11 @@ def _kind(mode: int) -> str:
 
 
 def check_unchanged(model: Path, before: tuple[FoundFile, ...]) -> None:
-    """Scan again and refuse if any file was added, removed, replaced or touched since.
+    """Scan again, and refuse if any file was added, removed, replaced or modified meanwhile.
 
     Args:
-        model: the model's folder.
-        before: what the first scan listed.
+        model: the model directory.
+        before: result of the first scan.
 
     Raises:
         LocalError: MODEL_CHANGED.

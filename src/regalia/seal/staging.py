@@ -1,8 +1,8 @@
-"""Directories that appear whole or not at all.
+"""Creates directories atomically: they appear complete or not at all.
 
-Work happens in ``.NAME.regalia-XXXXXXXX`` beside the target, which is renamed at the end. The
-working directory is locked while its process lives, so a later run can tell what a killed run
-left behind, remove it, and say so.
+Files are written to ``.NAME.regalia-XXXXXXXX`` beside the target, which is renamed at the end.
+The process holds a lock on that directory, so a later run can recognize and remove the directory
+of a process that was killed, and report it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class StagedDirectory:
-    """Use as a context manager: leaving it without ``commit`` removes everything."""
+    """Context manager for a new directory. Leaving it without ``commit`` removes all files."""
 
     def __init__(self, target: Path) -> None:
         """Create the working directory, mode 0700.
 
         Raises:
-            LocalError: FILE_EXISTS if the target exists, or the file system refuses.
+            LocalError: FILE_EXISTS if the target exists, or the directory cannot be created.
         """
         self.target = target
         with os_errors(target):
@@ -45,10 +45,10 @@ class StagedDirectory:
             _try_lock(self._fd)
 
     def sync(self) -> None:
-        """Make everything on the directory's file system durable: one call for many files.
+        """Sync the directory's whole file system to disk, with one call for many files.
 
         Raises:
-            LocalError: the file system refuses; made of the OSError.
+            LocalError: syncfs(2) failed; ``os_errors`` converts the OSError.
         """
         with os_errors(self.path):
             if _LIBC.syncfs(self._fd) != 0:
@@ -56,14 +56,15 @@ class StagedDirectory:
                 raise OSError(code, os.strerror(code))
 
     def commit(self, *, mode: int) -> None:
-        """Make the directory durable and give it its name.
+        """Sync the directory to disk, and rename it to the target.
 
-        rename(2) replaces nothing but an empty directory that appeared meanwhile.
+        If the target appeared meanwhile, rename(2) replaces it only if it is an empty directory.
         """
         with os_errors(self.target):
             os.fchmod(self._fd, mode)
             os.fsync(self._fd)
             os.rename(self.path, self.target)  # noqa: PTH104 - a directory's rename, as specified
+            # The rename is durable only once the parent directory was synced, too.
             parent = os.open(self.target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(parent)
@@ -79,12 +80,12 @@ class StagedDirectory:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)  # after a commit the name is gone already
+        shutil.rmtree(self.path, ignore_errors=True)  # does nothing after a commit
         os.close(self._fd)
 
 
 def _remove_leftovers(target: Path) -> tuple[str, ...]:
-    """Remove working directories for this target whose process has died; return their names."""
+    """Remove working directories of this target whose process has ended; return their names."""
     removed = []
     prefix = f".{target.name}.regalia-"
     for entry in sorted(target.parent.iterdir()):
@@ -106,8 +107,10 @@ def _is_own_directory(path: Path) -> bool:
 
 
 def _try_lock(fd: int) -> bool:
-    """False if another process holds the lock, or if this file system has no locks: then a
-    leftover stays where it is, which is the safe side.
+    """Lock a directory. Returns False if another process holds the lock.
+
+    Also returns False if the file system has no locks. Leftovers are then kept, because they may
+    belong to a running process.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

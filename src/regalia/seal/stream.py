@@ -1,4 +1,4 @@
-"""A model's files, read once, as one plaintext stream; and their digests, taken on the way."""
+"""Reads a model's files once as one plaintext stream, and computes their digests."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
     from regalia.seal.plan import PlacedFile, Plan
 
-_EMPTY = Digest.of(b"")
+_EMPTY = Digest.of(b"")  # of an empty file, which has no pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Which bytes of a filled buffer belong to which file."""
+    """A range of a buffer that belongs to one file."""
 
-    file: int  # number in the plan
+    file: int  # number of the file in the plan
     start: int
     stop: int
 
 
 class ModelStream:
-    """Reads the stream of a plan from its start to its end."""
+    """Reads the stream of a plan from start to end."""
 
     def __init__(self, plan: Plan) -> None:
         self._model = plan.model
@@ -42,7 +42,10 @@ class ModelStream:
         self._fd = -1
 
     def fill(self, buffer: memoryview) -> tuple[Piece, ...]:
-        """Fill the whole buffer with the stream's next bytes.
+        """Fill the whole buffer with the next bytes of the stream.
+
+        Returns:
+            The parts of the buffer that belong to files. The rest is alignment, and zero.
 
         Raises:
             LocalError: MODEL_CHANGED, or a file cannot be read.
@@ -54,6 +57,8 @@ class ModelStream:
             if self._position == placed.end:  # also skips empty files
                 self._leave(placed)
                 continue
+            # Zero the gap before the file: the buffer may still hold the plaintext of an earlier
+            # chunk.
             if self._position < placed.offset:
                 gap = min(placed.offset - self._position, buffer.nbytes - done)
                 wipe(buffer[done : done + gap])
@@ -68,7 +73,7 @@ class ModelStream:
         return tuple(pieces)
 
     def finish(self) -> None:
-        """Check the last file too. Call it when the whole stream has been read."""
+        """Check that the last file is unchanged. Call it after the whole stream was read."""
         if self._number < len(self._placed):
             self._leave(self._placed[self._number])
 
@@ -93,11 +98,13 @@ class ModelStream:
         self._number += 1
 
     def _check_same(self, placed: PlacedFile) -> None:
+        # Called before the first and after the last read: inode, size and times of the open file
+        # show that it is the scanned file and was not written to.
         if FoundFile.of(placed.file.path, os.fstat(self._fd)) != placed.file:
             raise _changed(placed)
 
     def close(self) -> None:
-        """Close the open file, if any."""
+        """Close the current file, if one is open."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -121,7 +128,7 @@ def _changed(placed: PlacedFile) -> LocalError:
 
 
 class FileDigests:
-    """SHA-256 of each file, from pieces that arrive in the stream's order."""
+    """Computes the SHA-256 of every file from pieces that arrive in stream order."""
 
     def __init__(self) -> None:
         self._digests: dict[int, Digest] = {}
@@ -129,11 +136,11 @@ class FileDigests:
         self._hasher = hashlib.sha256()
 
     def update(self, pieces: tuple[Piece, ...], buffer: memoryview) -> None:
-        """Take the pieces of one buffer.
+        """Hash the pieces of one buffer.
 
         Args:
-            pieces: which part of the buffer belongs to which file.
-            buffer: plaintext.
+            pieces: parts of the buffer that belong to files.
+            buffer: plaintext of one chunk.
         """
         for piece in pieces:
             if piece.file != self._number:
@@ -146,6 +153,6 @@ class FileDigests:
             self._digests[self._number] = Digest(self._hasher.digest())
 
     def of(self, number: int) -> Digest:
-        """The digest of a file whose pieces have all arrived; an empty file has none."""
+        """Digest of a file whose pieces were all hashed. A file without pieces is empty."""
         self._keep()
         return self._digests.get(number, _EMPTY)

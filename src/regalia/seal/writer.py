@@ -1,8 +1,8 @@
-"""Sealing: a model directory becomes a sealed model, in one pass and in bounded memory.
+"""Seals a model directory, in one pass and in bounded memory.
 
-Every run makes a fresh model key, a fresh seal id and a fresh salt for each file. A run that
-stops leaves nothing that verifies, and the next one shares no key with it, so no nonce can
-ever repeat under one key.
+Every run generates a fresh model key, a fresh seal id, and a fresh salt for every file. An
+interrupted run leaves no sealed model, and the next run shares no key with it, so a nonce can
+never be used twice under one key.
 """
 
 from __future__ import annotations
@@ -60,18 +60,24 @@ if TYPE_CHECKING:
     from regalia.seal.randomness import RandomSource
     from regalia.seal.stream import Piece
 
-    # (model key, context) -> the key under a key-encryption key, bound to the context
+    # (model key, context) -> the model key, encrypted under a KEK and bound to the context
     Wrap = Callable[[SecretBytes, bytes], WrappedKey]
 
-_MODE = 0o755  # of the finished directory: it holds ciphertext
+_MODE = 0o755  # mode of the finished directory, which holds only ciphertext
 
 
 @dataclass(frozen=True, slots=True)
 class SealOptions:
-    """How to seal. The defaults are what everybody should use.
+    """Parameters of sealing. Other values than the defaults are rarely useful.
+
+    Attributes:
+        version: version of the model, chosen by the owner; it must increase.
+        stride: stored size of one chunk in bytes, including its tag.
+        shard_chunks: maximum number of chunks in one shard.
+        threads: number of threads that encrypt.
 
     Raises:
-        UsageError: BAD_USAGE, for values that the format does not have.
+        UsageError: BAD_USAGE, a value exceeds the limits of the format.
     """
 
     version: int
@@ -91,16 +97,16 @@ class SealOptions:
 
 @dataclass(frozen=True, slots=True)
 class SealResult:
-    """A finished sealed model."""
+    """The result of sealing."""
 
     manifest: Manifest
     files: int
-    plaintext_size: int  # bytes of all files, gaps not counted
+    plaintext_size: int  # bytes of all files, without the gaps for alignment
     removed_leftovers: tuple[str, ...]
 
 
 class _Slot:
-    """Buffers for one chunk, and what is in them."""
+    """Buffers for one chunk, and the description of their contents."""
 
     def __init__(self, stride: int) -> None:
         self._plain = memoryview(bytearray(stride - TAG_SIZE))
@@ -131,20 +137,22 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
     progress: Progress,
     random: RandomSource = system_random,
 ) -> SealResult:
-    """Seal ``model``, a directory of plain files, into the new directory ``out``.
+    """Seal ``model``, a directory of regular files, into the new directory ``out``.
 
     Args:
-        model: what to seal.
-        out: must not exist, and not lie inside ``model``.
-        options: layout, version and threads.
-        wrap: called once, at the end, with the model key and the context to bind it to.
-        signing_key: the owner's; without it nobody will accept the result as it is.
-        progress: told of plaintext bytes.
-        random: the kernel's, except in a script that makes test vectors.
+        model: directory to seal.
+        out: directory to create; it must not exist, and must be outside of ``model``.
+        options: version, layout and threads.
+        wrap: called once at the end, with the model key and the context to bind it to.
+        signing_key: the owner's key. With None the result is unsigned, and readers refuse it
+            unless they accept unsigned models.
+        progress: called with the number of plaintext bytes.
+        random: source of randomness: the kernel, except for reproducible test vectors.
 
     Raises:
-        LocalError, ParseError: see ``regalia.seal.scan``; DISK_FULL; FILE_EXISTS. And whatever
-            ``wrap`` raises.
+        LocalError: as ``scan``, DISK_FULL, FILE_EXISTS, OUTPUT_INSIDE_MODEL or MODEL_CHANGED.
+        ParseError: as ``scan``.
+        Exception: as ``wrap``.
     """
     _check_output(model, out)
     the_plan = plan(model, scan(model), stride=options.stride, shard_chunks=options.shard_chunks)
@@ -160,6 +168,8 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
             the_plan.geometry.stream_size,
         )
         index_file = run.write_index(index)
+        # The scan before and this one enclose all reads, so also a file that was added since is
+        # noticed.
         check_unchanged(model, tuple(placed.file for placed in the_plan.placed))
         model_id = index.model_id()
         manifest = Manifest(
@@ -183,7 +193,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
 
 
 class _Run:
-    """One sealing run: one model key, one seal id."""
+    """One run of sealing, with its own model key and seal id."""
 
     def __init__(
         self,
@@ -201,14 +211,15 @@ class _Run:
         self._random = random
 
     def write_shards(self, progress: Progress) -> tuple[tuple[SealedFile, ...], FileDigests]:
-        """Read the model once; write all shards."""
+        """Read the model once, and write all shards."""
         counter = Counter(progress, self._plan.geometry.stream_size)
         digests = FileDigests()
         stride = self._options.stride
         slots = [_Slot(stride) for _ in range(slot_count(self._options.threads, 2 * stride))]
         outputs: list[SealedOutput] = []
         with ExitStack() as stack:
-            # Unwound from the end: threads stop first, then files are closed and buffers wiped.
+            # An ExitStack unwinds in reverse order: the threads stop first, and only then are
+            # files closed and buffers wiped.
             stack.callback(_release, slots, outputs)
             stream = stack.enter_context(ModelStream(self._plan))
             pipeline = stack.enter_context(
@@ -238,7 +249,7 @@ class _Run:
         return tuple(output.entry() for output in outputs), digests
 
     def write_index(self, index: Index) -> SealedFile:
-        """The index is small and is sealed in this thread."""
+        """Encrypt and write the index. It is small, so this thread does it alone."""
         plaintext = memoryview(index.encode())
         if plaintext.nbytes > INDEX_LIMIT:
             raise LocalError(
@@ -281,7 +292,7 @@ def _seal_chunk(slot: _Slot) -> None:
 
 def _write_manifest(path: Path, manifest: Manifest, signing_key: SigningKey | None) -> None:
     payload = manifest.encode()
-    parse_manifest(payload)  # what no reader would accept is not written
+    parse_manifest(payload)  # refuse here what every reader would refuse
     keys = () if signing_key is None else (signing_key,)
     write_new(path, sign(PAYLOAD_TYPE, payload, keys).encode())
 
@@ -296,7 +307,7 @@ def _check_output(model: Path, out: Path) -> None:
 
 
 def _check_space(folder: Path, the_plan: Plan) -> None:
-    """A friendly early word; the real check is that every write succeeds."""
+    """Report a full disk early. Writing still fails if the space runs out later."""
     need = the_plan.geometry.stored_total() + stored_size(0, the_plan.geometry.stride)
     free = shutil.disk_usage(folder).free
     if free < need:
@@ -306,5 +317,5 @@ def _check_space(folder: Path, the_plan: Plan) -> None:
 
 
 def available_threads() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,1 +1,1 @@
-"""Ciphertext by name. Nothing here imports a cipher or a key."""
+"""Stores of named ciphertext. The package imports no cipher and no key."""

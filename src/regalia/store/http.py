@@ -1,4 +1,4 @@
-"""Ciphertext over HTTP. The server is not trusted: every answer is held against the request."""
+"""Reads ciphertext over HTTP. The server is untrusted, so answers are compared with requests."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _T = TypeVar("_T")
 TIMEOUT_S = 30.0
 ATTEMPTS = 4
 _PAUSES_S = (0.2, 0.8, 2.0)  # before the second, third and fourth attempt
-BLOB_MAX = 1 << 46  # bytes; larger sizes are not believed
-RANGE_MAX = 16 << 20  # bytes asked for at once
-RANGE_SECONDS = 300.0  # a slower answer is given up
+BLOB_MAX = 1 << 46  # bytes; a server that claims a larger size is refused
+RANGE_MAX = 16 << 20  # bytes of one request
+RANGE_SECONDS = 300.0  # a slower answer is abandoned, as it may be meant to stall the start
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _PARTIAL = 206
@@ -33,7 +33,7 @@ _SERVER_ERROR = 500
 
 
 class _AgainError(Exception):
-    """An attempt failed in a way that another one may not."""
+    """An attempt failed for a reason that may be temporary."""
 
     def __init__(self, why: str, *, unreachable: bool = False) -> None:
         super().__init__(why)
@@ -41,12 +41,12 @@ class _AgainError(Exception):
 
 
 class HttpBlobs:
-    """Blobs behind a URL, by Range requests. Safe to use from several threads.
+    """Reads blobs under a URL with range requests. May be used from several threads.
 
     Args:
-        url: folder of the blobs, http or https. Redirects are not followed.
-        transport: for tests.
-        pause: for tests.
+        url: http or https address of the folder with the blobs. Redirects are not followed.
+        transport: replaces the HTTP transport in tests.
+        pause: replaces ``time.sleep`` between attempts in tests.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class HttpBlobs:
         self._lock = threading.Lock()
 
     def describe(self) -> str:
-        """The address."""
+        """Address of the store."""
         return str(self._url)
 
     def size(self, name: str) -> int:
-        """Size in bytes, asked once.
+        """Size of a blob in bytes. It is requested once and then remembered.
 
         Raises:
             UnavailableError: PEER_UNREACHABLE, BLOB_MISSING or STORE_FAILED.
@@ -85,15 +85,17 @@ class HttpBlobs:
         return known if known is not None else self._attempt(lambda: self._ask_size(name))
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer from ``offset``. Raises what ``size`` raises.
+        """Fill the whole buffer.
 
         Args:
-            name: of the blob.
-            offset: where to begin in the blob, in bytes.
-            buffer: filled whole; its length says how much to read.
+            name: name of the blob.
+            offset: offset in the blob of the first byte to read.
+            buffer: buffer to fill; its length is the number of bytes to read.
 
         Raises:
-            IntegrityError: the blob has another size than at first.
+            UnavailableError: as ``size``.
+            IntegrityError: STORE_ANSWER_WRONG, also if the range exceeds the blob or the size of
+                the blob has changed.
         """
         flat = buffer.cast("B")
         if offset < 0 or offset + flat.nbytes > self.size(name):
@@ -122,11 +124,13 @@ class HttpBlobs:
         ) from last
 
     def _ask_size(self, name: str) -> int:
+        # A range request for one byte: its Content-Range states the size (RFC 9110, section 14.4).
         with self._get(name, 0, 0) as response:
             _, _, total = _content_range(response)
         if not 0 < total <= BLOB_MAX:
             raise _wrong(self._name(name), f"a size of {total} bytes")
         with self._lock:
+            # The first answer counts for all threads: a server must not state different sizes.
             return self._sizes.setdefault(name, total)
 
     def _ask_range(self, name: str, first: int, part: memoryview) -> None:
@@ -197,7 +201,7 @@ class HttpBlobs:
 
 
 def _content_range(response: httpx.Response) -> tuple[int, int, int]:
-    """First byte, last byte and size of the whole blob, as the server says."""
+    """First byte, last byte and size of the whole blob, as the server states them."""
     text = response.headers.get("content-range", "")
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""A directory of sealed files as a ``BlobSource``."""
+"""Reads ciphertext from a local directory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class LocalBlobs:
-    """Reads blobs from plain files in one directory. Safe to use from several threads.
+    """A ``BlobSource`` of regular files in one directory. May be used from several threads.
 
-    Files are opened once, relative to the directory that was opened first, and never through a
-    symbolic link: what is read later is what was there at the first access.
+    The directory is opened at the start, and every file once at its first access, never through
+    a symbolic link. Replacing a file or the directory later has no effect.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises LocalError if ``folder`` is no directory."""
+        """Open the directory. Raises LocalError if ``folder`` is not a directory."""
         self._folder = folder
         self._lock = threading.Lock()
         self._files: dict[str, int] = {}
@@ -31,22 +31,22 @@ class LocalBlobs:
             self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def names(self) -> frozenset[str]:
-        """Everything that lies in the directory."""
+        """Names of all entries of the directory."""
         with os_errors(self._folder):
             return frozenset(os.listdir(self._fd))  # noqa: PTH208 - the opened directory, not its path
 
     def size(self, name: str) -> int:
-        """Size in bytes. Raises LocalError."""
+        """Size of a blob in bytes. Raises LocalError."""
         with os_errors(self._folder / name):
             return os.fstat(self._open(name)).st_size
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer from ``offset``, or raise LocalError.
+        """Fill the whole buffer, or raise LocalError.
 
         Args:
-            name: of the blob.
-            offset: where to begin in the blob, in bytes.
-            buffer: filled whole; its length says how much to read.
+            name: name of the blob.
+            offset: offset in the blob of the first byte to read.
+            buffer: buffer to fill; its length is the number of bytes to read.
         """
         with os_errors(self._folder / name):
             fd = self._open(name)
@@ -61,11 +61,11 @@ class LocalBlobs:
                 done += count
 
     def describe(self) -> str:
-        """The directory."""
+        """Path of the directory."""
         return str(self._folder)
 
     def close(self) -> None:
-        """Close every file. Nothing can be read afterwards."""
+        """Close all files. Blobs cannot be read afterwards."""
         with self._lock:
             for fd in (*self._files.values(), self._fd):
                 os.close(fd)
@@ -90,6 +90,7 @@ class LocalBlobs:
                 return fd
             if name in {"", ".", ".."} or "/" in name or "\0" in name:
                 raise LocalError(CoreCode.FILE_MISSING, f"{name!a} is no blob's name")
+            # O_NONBLOCK keeps a named pipe from blocking; it has no effect on a regular file.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(name, flags, dir_fd=self._fd)
             if not stat.S_ISREG(os.fstat(fd).st_mode):

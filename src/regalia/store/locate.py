@@ -1,4 +1,4 @@
-"""From the text in a configuration to a source of blobs."""
+"""Opens the store that a configuration names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def open_store(text: str, folder: Path) -> LocalBlobs | HttpBlobs:
-    """Open a store: a directory, or an http(s) URL. The caller closes it (both are contexts).
+    """Open a store, which the caller closes; both kinds are context managers.
 
     Args:
-        text: as configured.
-        folder: relative directories start here.
+        text: configured path of a directory, or http or https URL.
+        folder: folder that a relative path starts from.
 
     Raises:
-        UsageError: BAD_CONFIG.
-        LocalError: the directory is not there.
+        UsageError: BAD_CONFIG, the text is neither a path nor a valid URL.
+        LocalError: the directory does not exist.
     """
     if text.startswith(("http://", "https://")):
         from regalia.store.http import HttpBlobs  # noqa: PLC0415

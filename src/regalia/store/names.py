@@ -1,4 +1,4 @@
-"""Which names a store knows: the manifest and encrypted files. An allow-list, not a filter."""
+"""Names of files in a store: an allow-list of the manifest and of encrypted files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A read-only HTTP server of ciphertext. It holds no key, and nothing that it serves is secret.
+"""A read-only HTTP server for ciphertext. It has no key, and serves nothing secret.
 
-GET and HEAD of ``/NAME`` for names that ``store.names`` allows, whole or one byte range
-(RFC 9110 section 14). There is no listing, no writing, and no path: a name has no slash.
+It answers GET and HEAD of ``/NAME`` for names that ``store.names`` allows, for the whole file or
+one byte range (RFC 9110, section 14). There are no listings, no writes, and no subfolders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import Code
 
-PIECE = 1 << 20  # bytes read and sent at once
+PIECE = 1 << 20  # bytes that are read and sent at a time
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})")
 _OCTETS = "application/octet-stream"
 
@@ -45,11 +45,11 @@ def _missing(name: str) -> Response:
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | None:
-    """One byte range: (first, one past the last), or None if it cannot be served.
+    """Parse a header with one byte range: (first, after the last), or None if unsatisfiable.
 
     Args:
-        text: the header's value, untrusted.
-        size: of the blob, in bytes.
+        text: value of the Range header, untrusted.
+        size: number of bytes in the blob.
     """
     match = _RANGE.fullmatch(text.strip())
     if match is None:
@@ -59,7 +59,7 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
         begin, end = int(first), (int(last) + 1 if last else size)
         if last and end <= begin:
             return None
-    elif last:
+    elif last:  # a suffix range, the last N bytes
         begin, end = max(0, size - int(last)), size
     else:
         return None
@@ -68,14 +68,14 @@ def parse_range(text: str, size: int) -> tuple[int, int] | None:
 
 
 def open_blob(folder: Path, name: str) -> tuple[int, int] | None:
-    """Open one blob: (file descriptor, size), or None if there is no such blob.
+    """Open a blob: (file descriptor, size), or None if there is no such blob.
 
-    The name comes from outside. It is on the allow-list, relative to the opened folder, and
-    never a symbolic link; so it cannot lead anywhere else.
+    The name cannot lead out of the folder: it must be on the allow-list, which has no slash, and
+    symbolic links are not followed.
 
     Args:
-        folder: the only one that is served.
-        name: of the blob, untrusted.
+        folder: the folder that is served.
+        name: name of the blob, untrusted.
     """
     if not BLOB_NAME.fullmatch(name):
         return None
@@ -96,7 +96,7 @@ def open_blob(folder: Path, name: str) -> tuple[int, int] | None:
 
 
 class _FileResponse(Response):
-    """Sends a range of an open file and closes it."""
+    """Sends a range of an open file, and closes the file."""
 
     def __init__(self, fd: int, begin: int, end: int, *, head_only: bool) -> None:
         super().__init__(media_type=_OCTETS)
@@ -121,7 +121,7 @@ class _FileResponse(Response):
                 size = min(PIECE, self._end - offset)
                 piece = await asyncio.to_thread(os.pread, self._fd, size, offset)
                 if not piece:
-                    return  # the file shrank: the client sees a cut answer and refuses it
+                    return  # the file shrank; the client notices the truncated answer
                 offset += len(piece)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
@@ -153,10 +153,10 @@ async def _blob(folder: Path, http: Request) -> Response:
 
 
 def build_app(folder: Path) -> Starlette:
-    """The ASGI application that serves ``folder``.
+    """Build the ASGI application that serves ``folder``.
 
     Raises:
-        LocalError: the folder is not there, or holds no sealed model.
+        LocalError: the folder does not exist, or holds no sealed model.
     """
     with os_errors(folder):
         if not folder.is_dir():

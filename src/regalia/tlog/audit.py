@@ -1,12 +1,12 @@
-"""Re-verification of a whole log: every entry, every hash, the signature, and older checkpoints.
+"""Audits a whole log: every entry and hash, the signature, and consistency with earlier audits.
 
-What an auditor does, with nothing but the log's public bytes and its key:
+An auditor needs only the log's public data and its verifier key, and checks that
 
-(1) The checkpoint is signed by the log's key.
-(2) Every entry bundle is read; the entries' hashes give the checkpoint's root.
-(3) Every hash tile says what the entries say.
-(4) Every entry is a release record in canonical form.
-(5) An older checkpoint, if one is remembered, is a prefix of this log.
+(1) the checkpoint is signed by the log's key,
+(2) the hashes of all entries give the checkpoint's root,
+(3) every hash tile contains the hashes of these entries,
+(4) every entry is a release record in canonical form,
+(5) the checkpoint of an earlier audit, if there was one, is a prefix of this log.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was verified.
+    """The result of an audit.
 
     Attributes:
-        note: the checkpoint as it was signed; keep it, and give it to the next audit.
-        remembered: size of the older checkpoint that was found to be a prefix, or None.
+        checkpoint: the verified checkpoint.
+        note: the same checkpoint as a signed note; keep it, and pass it to the next audit.
+        releases: number of releases in the log.
+        denials: number of denials in the log.
+        remembered: size of the older checkpoint that is a prefix of this log; None if none was
+            given.
     """
 
     checkpoint: Checkpoint
@@ -53,18 +57,18 @@ def audit_log(
     remembered: str | None,
     visit: Callable[[int, ReleaseRecord], None],
 ) -> Audit:
-    """Verify a whole log. Memory is bounded by one entry bundle, whatever the log's size.
+    """Verify a whole log, in memory that is bounded by one entry bundle.
 
     Args:
-        source: untrusted.
-        key: the log's key.
-        remembered: the note of an earlier audit; None says that there was none.
-        visit: called with each index and record, in order, *before* the root is verified:
-            believe nothing until this function returns.
+        source: the log's data, untrusted.
+        key: verifier key of the log, pinned.
+        remembered: the note of an earlier audit; None if there was none.
+        visit: called with every index and record, in order. The records are untrusted until this
+            function returns, because the root is verified last.
 
     Raises:
         LogError: CHECKPOINT_INVALID, LOG_INCONSISTENT, LOG_FORKED or LOG_UNREADABLE.
-        UnavailableError: the log does not answer.
+        UnavailableError: the log cannot be reached.
     """
     old = None if remembered is None else verify_checkpoint(remembered, key)
     note = source.checkpoint()
@@ -75,6 +79,7 @@ def audit_log(
         )
     replay = _Replay(source, checkpoint.size)
     counts = {"release": 0, "denial": 0}
+    # Also before the first entry: the older checkpoint may be of the empty log.
     _compare_old(old, replay.frontier)
     for index, entry in replay.entries():
         try:
@@ -99,6 +104,8 @@ def audit_log(
 
 
 def _compare_old(old: Checkpoint | None, frontier: Frontier) -> None:
+    # All entries are replayed anyway, so the older root is computed from them directly. No
+    # consistency proof is needed.
     if old is not None and frontier.size == old.size and frontier.root() != old.root:
         raise LogError(
             TlogCode.LOG_FORKED, f"the first {old.size} entries are not those seen before"
@@ -106,16 +113,16 @@ def _compare_old(old: Checkpoint | None, frontier: Frontier) -> None:
 
 
 class _Replay:
-    """Reads entries in order, and compares every hash tile with what the entries give."""
+    """Reads entries in order, and compares every hash tile with the hashes of the entries."""
 
     def __init__(self, source: LogSource, size: int) -> None:
         self._source = source
         self._size = size
-        self._tiles: dict[int, bytearray] = {}  # by tile level: the tile being filled
+        self._tiles: dict[int, bytearray] = {}  # tile level -> contents of its incomplete tile
         self.frontier = Frontier()
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
-        """Index and entry, in order; the hash tiles are compared on the way."""
+        """Yield index and entry in order, and compare the hash tiles meanwhile."""
         for bundle in tiles_of(None, self._size):
             try:
                 entries = parse_bundle(self._source.tile(bundle), bundle.width)
@@ -125,6 +132,7 @@ class _Replay:
                 for subtree, value in self.frontier.append(leaf_hash(entry)):
                     self._collect(subtree, value)
                 yield bundle.n * TILE_WIDTH + offset, entry
+        # The last tile of every level is partial unless its width was reached exactly.
         for level, pending in self._tiles.items():
             if pending:
                 count = self._size >> (TILE_HEIGHT * level)
@@ -132,6 +140,7 @@ class _Replay:
                 self._compare(Tile(level, count // TILE_WIDTH, width), bytes(pending))
 
     def _collect(self, subtree: Subtree, value: bytes) -> None:
+        # Tiles hold only every eighth level of the tree; readers compute the levels between.
         level, position = subtree
         if level % TILE_HEIGHT or level // TILE_HEIGHT > LEVEL_MAX:
             return

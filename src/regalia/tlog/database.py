@@ -1,6 +1,7 @@
-"""Where the log is stored: tables, and transactions whose failures are ours.
+"""The log's database tables, and transactions that convert failures to our errors.
 
-SQLite is the embedded default, PostgreSQL serves several brokers; both through SQLAlchemy Core.
+SQLite is the embedded default, and PostgreSQL serves several brokers. Both are used through
+SQLAlchemy Core.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ ENTRIES = sa.Table(
     sa.Column("idx", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("entry", sa.LargeBinary, nullable=False),
 )
-HASHES = sa.Table(  # of every complete subtree
+HASHES = sa.Table(  # the hash of every complete subtree
     "tlog_hashes",
     METADATA,
     sa.Column("level", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("hash", sa.LargeBinary, nullable=False),
 )
-STATE = sa.Table(  # one row
+STATE = sa.Table(  # exactly one row
     "tlog_state",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
@@ -55,19 +56,19 @@ class _DBAPIConnection(Protocol):
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for a database URL, ``sqlite:///PATH`` or ``postgresql+psycopg://…``.
+    """Create an engine for a database URL, ``sqlite:///PATH`` or ``postgresql+psycopg://…``.
 
-    On SQLite a writing transaction takes the write lock at its beginning, so that what it read
-    is still true when it commits, and every commit reaches the disk (synchronous=FULL).
+    On SQLite a writing transaction takes the write lock at its start, so that its reads are still
+    valid when it commits. Every commit is synced to disk (synchronous=FULL).
 
     Raises:
-        UsageError: BAD_CONFIG for a URL that is none, or has a bad option, or whose driver is
-            not installed.
+        UsageError: BAD_CONFIG, the URL is malformed, has an invalid option, or its driver is not
+            installed.
     """
     try:
         engine = sa.create_engine(url)
     except (ArgumentError, ImportError, ValueError) as exc:
-        # The URL itself may hold a password, so it is not repeated.
+        # The URL may contain a password, so the message does not repeat it.
         raise UsageError(CoreCode.BAD_CONFIG, f"database URL: {type(exc).__name__}") from exc
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _sqlite_connect)
@@ -76,7 +77,8 @@ def open_engine(url: str) -> Engine:
 
 
 def _sqlite_connect(connection: _DBAPIConnection, _record: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours to send, see _sqlite_begin
+    # Keep the driver from sending BEGIN on its own: _sqlite_begin chooses the kind of transaction.
+    connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -90,11 +92,12 @@ def _sqlite_begin(connection: Connection) -> None:
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """One transaction, which commits at the end of the block. Raises SQLAlchemyError.
+    """Run a transaction, which commits at the end of the block. Raises SQLAlchemyError.
 
     Args:
-        engine: of the log's or the broker's database.
-        writes: take the write lock at once, so that two writers wait instead of failing later.
+        engine: the log's or the broker's database.
+        writes: whether to take the write lock at the start, so that a second writer waits instead
+            of failing later.
     """
     with (
         engine.connect().execution_options(**{_WRITE: writes}) as connection,
@@ -105,7 +108,7 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes to the log; any failure is LogError LOG_UNWRITABLE."""
+    """Run a transaction that writes to the log. Any failure is LogError LOG_UNWRITABLE."""
     try:
         with transaction(engine, writes=True) as connection:
             yield connection
@@ -115,7 +118,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that reads the log; any failure is LogError LOG_UNREADABLE."""
+    """Run a transaction that reads the log. Any failure is LogError LOG_UNREADABLE."""
     try:
         with transaction(engine, writes=False) as connection:
             yield connection
@@ -124,7 +127,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 def cause(exc: SQLAlchemyError) -> str:
-    """The database's own words: no statement, no parameters, no URL."""
+    """The database's own error message, without statement, parameters or URL."""
     origin = getattr(exc, "orig", None)
     text = str(origin) if origin is not None else type(exc).__name__
     return f"database: {text.splitlines()[0][:200] if text else type(exc).__name__}"

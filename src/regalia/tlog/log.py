@@ -1,4 +1,4 @@
-"""The log itself: append, and prove. One writer transaction for each record."""
+"""The log: appends records, and proves their inclusion. Every record is one transaction."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 class LogReader:
-    """Reads a log's database. Trusts nothing in it: what it returns proves itself or does not."""
+    """Reads a log's database without verifying it. Callers verify what it returns."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def log_key(self) -> LogKey:
-        """The key that the database says it was made with. A hint, not an anchor."""
+        """The verifier key in the database. It is unverified, so do not trust a log by it."""
         with reading(self._engine) as connection:
             return parse_log_key(_state(connection).log_key)
 
     def checkpoint(self) -> str:
-        """Latest checkpoint, a signed note."""
+        """Latest checkpoint, as a signed note."""
         with reading(self._engine) as connection:
             return _state(connection).checkpoint
 
@@ -50,7 +50,12 @@ class LogReader:
             return _state(connection).size
 
     def tile(self, tile: Tile) -> bytes:
-        """Contents of one tile or entry bundle. Raises LogError NO_SUCH_ENTRY."""
+        """Contents of one tile or entry bundle.
+
+        Raises:
+            LogError: NO_SUCH_ENTRY, or LOG_INCONSISTENT if the database lost a part of the log.
+        """
+        # Entry n of a tile of level L is the subtree of tree level 8·L at position n.
         level = TILE_HEIGHT * (tile.level or 0)
         first, last = tile.n * TILE_WIDTH, tile.n * TILE_WIDTH + tile.width
         with reading(self._engine) as connection:
@@ -73,7 +78,7 @@ class LogReader:
         return encode_bundle(rows) if tile.level is None else b"".join(rows)
 
     def prove(self, index: int) -> LogProof:
-        """Proof that entry ``index`` is in the log as of its latest checkpoint.
+        """Prove that entry ``index`` is included in the latest checkpoint.
 
         Raises:
             LogError: NO_SUCH_ENTRY, or LOG_INCONSISTENT if the database lost a part of the log.
@@ -92,14 +97,14 @@ class LogReader:
             return _proof(connection, entry, index, state.size, state.checkpoint)
 
     def prove_consistency(self, old: int, new: int) -> list[bytes]:
-        """RFC 6962 consistency proof between two sizes that the log had.
+        """RFC 6962 consistency proof between two sizes of the log.
 
         Args:
-            old: entries.
-            new: entries, at least ``old``.
+            old: number of entries of the older tree.
+            new: number of entries of the newer tree, at least ``old``.
 
         Raises:
-            LogError: NO_SUCH_ENTRY, the log never had one of these sizes.
+            LogError: NO_SUCH_ENTRY, the log is smaller than ``new``.
         """
         with reading(self._engine) as connection:
             size = _state(connection).size
@@ -109,10 +114,15 @@ class LogReader:
 
 
 class Log:
-    """An append-only log. Safe for several threads, and for several processes on one database."""
+    """An append-only log. Several threads, and processes on one database, may append to it."""
 
     def __init__(self, engine: Engine, *, origin: str, key: SigningKey) -> None:
-        """Open the log in this database, or begin it there.
+        """Open the log in this database, or create it.
+
+        Args:
+            engine: the database.
+            origin: name of the log, which its checkpoints carry.
+            key: Ed25519 key that signs checkpoints.
 
         Raises:
             LogError: LOG_UNWRITABLE, LOG_DATABASE_MISMATCH, LOG_KEY_MALFORMED,
@@ -132,36 +142,37 @@ class Log:
                         id=1, log_key=str(self._key), size=0, checkpoint=checkpoint
                     )
                 )
-            # A write that changes nothing: a log that cannot be written is refused at the start.
+            # Write without a change, so that a read-only database fails at the start and not at
+            # the first release.
             connection.execute(STATE.update().values(size=self._resume(connection).size))
 
     @property
     def origin(self) -> str:
-        """The log's name."""
+        """Name of the log."""
         return self._key.origin
 
     @property
     def log_key(self) -> str:
-        """The log's verifier key, C2SP text."""
+        """Verifier key of the log, in C2SP signed-note text."""
         return str(self._key)
 
     def append(self, record: ReleaseRecord) -> LoggedRecord:
-        """Add a record, durably, and return it with the proof that it is in the log.
+        """Append a record durably, and return it with the proof of its inclusion.
 
-        Entry, hashes and the new signed checkpoint are one transaction: all of them or none.
+        Entry, hashes and the new signed checkpoint are written in one transaction.
 
         Raises:
             LogError: LOG_UNWRITABLE, RECORD_TOO_LARGE, LOG_INCONSISTENT, CHECKPOINT_INVALID or
-                LOG_DATABASE_MISMATCH. Nothing was appended, or nobody knows whether it was: the
-                caller releases nothing.
-            ParseError: the record is none.
+                LOG_DATABASE_MISMATCH. The record was not appended, or it is unknown whether it
+                was (a commit whose answer was lost), so the caller must not release a key.
+            ParseError: the record is malformed.
         """
         entry = record.encode()
         if len(entry) > ENTRY_MAX:
             raise LogError(
                 TlogCode.RECORD_TOO_LARGE, f"{len(entry)} bytes of record, at most {ENTRY_MAX}"
             )
-        parse_record(entry)
+        parse_record(entry)  # refuse here what every reader and auditor would refuse
         with self._lock, writing(self._engine) as connection:
             frontier = self._resume(connection)
             index = frontier.size
@@ -176,10 +187,15 @@ class Log:
             )
             connection.execute(STATE.update().values(size=frontier.size, checkpoint=checkpoint))
             proof = _proof(connection, entry, index, frontier.size, checkpoint)
+        # Verify our own proof like any client: this also is what makes a LoggedRecord.
         return verify_with_key(proof, self._key)
 
     def _resume(self, connection: Connection) -> Frontier:
-        """The tree so far, checked against what this log signed last."""
+        """Restore the tree from the database, and check it against the last signed checkpoint.
+
+        Without the check, the log would sign whatever history a damaged or altered database
+        holds, even if it contradicts earlier checkpoints.
+        """
         state = _state(connection, lock=True)
         if state.log_key != str(self._key):
             raise LogError(
@@ -196,7 +212,7 @@ class Log:
 
 
 class _Subtrees:
-    """Hashes of complete subtrees, from the database."""
+    """Looks up hashes of complete subtrees in the database."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -215,7 +231,7 @@ class _Subtrees:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The one row of ``tlog_state``."""
+    """The single row of ``tlog_state``."""
 
     log_key: str
     size: int

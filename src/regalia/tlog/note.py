@@ -1,4 +1,4 @@
-r"""Signed notes and checkpoints: C2SP signed-note and tlog-checkpoint, Ed25519.
+r"""Signs, parses and verifies checkpoints: C2SP signed-note and tlog-checkpoint, with Ed25519.
 
 <origin>\n<size, decimal>\n<root, base64>\n\n— <origin> <base64(key hash ‖ signature)>\n
 """
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 
 NOTE_LIMIT = 64 * 1024  # bytes
 SIGNATURES_MAX = 16
-BODY_LINES = 3  # origin, size, root
-EXTENSIONS_MAX = 16  # lines after the root
+BODY_LINES = 3  # origin, size and root
+EXTENSIONS_MAX = 16  # extension lines after the root
 ORIGIN_MAX = 255  # bytes
 ED25519 = b"\x01"  # signature type of C2SP signed-note
-KEY_HASH_SIZE = 4  # bytes
+KEY_HASH_SIZE = 4  # bytes; only a hint which key to try, never a proof of identity
 SIGNATURE_SIZE = 64  # bytes, Ed25519
 PUBLIC_KEY_SIZE = 32  # bytes, Ed25519
 
-# SubjectPublicKeyInfo of an Ed25519 key (RFC 8410) up to the key itself.
+# The DER of an Ed25519 SubjectPublicKeyInfo (RFC 8410) up to the 32 bytes of the key.
 _SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 _SIGNATURE_PREFIX = "\N{EM DASH} "
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")  # no leading zeros, so that there is one spelling
 
 
 def check_origin(origin: str) -> str:
-    """Return an origin that may name a log: no white space, no plus sign, 1 to 255 bytes.
+    """Check and return the name of a log: no white space, no plus sign, 1 to 255 bytes.
 
     Raises:
         LogError: LOG_KEY_MALFORMED.
     """
-    size = len(origin.encode("utf-8", "replace"))  # isprintable refuses what has no encoding
+    # "replace" only keeps this line from raising: isprintable() refuses surrogates below.
+    size = len(origin.encode("utf-8", "replace"))
     if not 0 < size <= ORIGIN_MAX or "+" in origin or not origin.isprintable():
         raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log origin {origin[:80]!r}")
     if any(char.isspace() for char in origin):
@@ -58,7 +59,7 @@ class LogKey:
 
     @property
     def key_hash(self) -> bytes:
-        """SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ public key), the first 4 bytes."""
+        """The first 4 bytes of SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ public key)."""
         data = self.origin.encode() + b"\n" + ED25519 + self.public
         return hashlib.sha256(data).digest()[:KEY_HASH_SIZE]
 
@@ -72,11 +73,14 @@ class LogKey:
 
 
 def log_key(origin: str, key: VerifyKey) -> LogKey:
-    """Raises LogError LOG_KEY_MALFORMED if the key is not Ed25519 or the origin no name.
+    """Build a log's verifier key from its name and public key.
 
     Args:
-        origin: the log's name, as its checkpoints carry it.
-        key: the log's.
+        origin: name of the log, as its checkpoints carry it.
+        key: public key of the log.
+
+    Raises:
+        LogError: LOG_KEY_MALFORMED, the key is not Ed25519 or the origin is not a valid name.
     """
     check_origin(origin)
     if not key.spki.startswith(_SPKI_PREFIX) or len(key.spki) != len(_SPKI_PREFIX) + 32:
@@ -85,20 +89,20 @@ def log_key(origin: str, key: VerifyKey) -> LogKey:
 
 
 def verifier_key_text(origin: str, key: VerifyKey) -> str:
-    """C2SP signed-note verifier key: ``<origin>+<hash>+<base64>``.
+    """Encode a C2SP signed-note verifier key: ``<origin>+<hash>+<base64>``.
 
     Args:
-        origin: the log's name.
-        key: the log's.
+        origin: name of the log.
+        key: public key of the log.
     """
     return str(log_key(origin, key))
 
 
 def parse_log_key(text: str) -> LogKey:
-    """Inverse of ``str(LogKey)``.
+    """Parse a verifier key. Inverse of ``str(LogKey)``.
 
     Raises:
-        LogError: LOG_KEY_MALFORMED, also when name, hash and key do not belong together.
+        LogError: LOG_KEY_MALFORMED, also if the hash is not that of name and key.
     """
     parts = text.split("+", 2)
     try:
@@ -116,7 +120,7 @@ def parse_log_key(text: str) -> LogKey:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a log commits to: its size and its root. Unverified until ``verify_checkpoint``."""
+    """A log's size and root. It is verified only if ``verify_checkpoint`` returned it."""
 
     origin: str
     size: int
@@ -124,17 +128,17 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     def body(self) -> str:
-        """The signed text."""
+        """The text that is signed."""
         lines = [self.origin, str(self.size), b64(self.root), *self.extensions]
         return "".join(f"{line}\n" for line in lines)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
-    """The checkpoint as a signed note.
+    """Sign a checkpoint, and return it as a signed note.
 
     Args:
-        checkpoint: what the log commits to.
-        key: the log's.
+        checkpoint: size and root of the log.
+        key: signing key of the log, Ed25519.
     """
     mine = log_key(checkpoint.origin, key.verify_key)
     body = checkpoint.body()
@@ -143,13 +147,13 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
 
 
 def verify_checkpoint(note: str, key: LogKey) -> Checkpoint:
-    """Parse a note and verify the log's signature on it.
+    """Parse a note, and verify the log's signature on it.
 
-    Further signatures (of witnesses) may stand on the note; of the log's own there is one.
+    The note may carry further signatures, of witnesses, but only one of the log itself.
 
     Args:
-        note: untrusted.
-        key: the log's, pinned.
+        note: signed note, untrusted.
+        key: verifier key of the log, pinned.
 
     Raises:
         LogError: CHECKPOINT_INVALID.
@@ -163,6 +167,7 @@ def verify_checkpoint(note: str, key: LogKey) -> Checkpoint:
     except (IntegrityError, ParseError) as exc:
         raise _invalid(f"the signature by {key.origin} does not hold") from exc
     checkpoint = _parse_body(body)
+    # The name on the signature line is not signed, so compare the one in the signed text.
     if checkpoint.origin != key.origin:
         raise _invalid(f"it is for {checkpoint.origin[:80]!r}, signed by {key.origin!r}")
     return checkpoint
@@ -177,12 +182,13 @@ def _invalid(why: str) -> LogError:
 
 
 def _split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
-    """Signed text, and (name, key hash, signature) of each line."""
+    """Split a note into the signed text, and (name, key hash, signature) of every line."""
     if len(note) > NOTE_LIMIT:
         raise _invalid(f"more than {NOTE_LIMIT} characters")
-    # A note is UTF-8, and U+000A is its only character below U+0020.
+    # C2SP signed-note: a note is UTF-8 and contains no ASCII control characters but newlines.
     if any(char < " " and char != "\n" for char in note) or not _is_utf8(note):
         raise _invalid("control characters")
+    # The last blank line separates text and signatures, as the text itself may contain some.
     text, separator, tail = note.rpartition("\n\n")
     if not separator or not tail.endswith("\n"):
         raise _invalid("no signatures")

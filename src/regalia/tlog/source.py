@@ -1,4 +1,4 @@
-"""Where an auditor reads a log: from its database, or from its public HTTP address."""
+"""Sources of a log's data for an auditor: the log's database, or its public HTTP address."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TIMEOUT_S = 30
 
 
 class LogSource(Protocol):
-    """Untrusted bytes of a log."""
+    """Provides a log's data, which the reader must verify."""
 
     def checkpoint(self) -> str:
-        """The latest checkpoint, a signed note."""
+        """The latest checkpoint, as a signed note, untrusted."""
 
     def tile(self, tile: Tile) -> bytes:
-        """One tile or entry bundle."""
+        """Contents of one tile or entry bundle, untrusted."""
 
 
 class DatabaseSource:
@@ -39,7 +39,7 @@ class DatabaseSource:
         return self._reader.checkpoint()
 
     def tile(self, tile: Tile) -> bytes:
-        """One tile. Raises LogError."""
+        """Contents of one tile. Raises LogError."""
         return self._reader.tile(tile)
 
 
@@ -47,7 +47,11 @@ class HttpSource:
     """Reads a C2SP tlog-tiles log over HTTP. Redirects are not followed."""
 
     def __init__(self, base_url: str, client: httpx.Client | None = None) -> None:
-        """``client`` is for tests. Raises UsageError BAD_USAGE for a URL that is none."""
+        """Prepare to read the log at ``base_url``; ``client`` replaces the HTTP client in tests.
+
+        Raises:
+            UsageError: BAD_USAGE, the address is not an http or https URL.
+        """
         import httpx  # noqa: PLC0415 - most users of this package do not need it
 
         if not base_url.startswith(("http://", "https://")):
@@ -59,7 +63,12 @@ class HttpSource:
         self._errors = (httpx.HTTPError, httpx.InvalidURL)
 
     def checkpoint(self) -> str:
-        """The latest checkpoint. Raises UnavailableError or LogError LOG_UNREADABLE."""
+        """The latest checkpoint.
+
+        Raises:
+            UnavailableError: PEER_UNREACHABLE.
+            LogError: LOG_UNREADABLE, or CHECKPOINT_INVALID if it is not UTF-8.
+        """
         data = self._get("checkpoint", limit=NOTE_LIMIT)
         try:
             return data.decode("utf-8")
@@ -67,11 +76,11 @@ class HttpSource:
             raise LogError(TlogCode.CHECKPOINT_INVALID, "checkpoint: not UTF-8") from exc
 
     def tile(self, tile: Tile) -> bytes:
-        """One tile. Raises UnavailableError or LogError LOG_UNREADABLE."""
+        """Contents of one tile. Raises UnavailableError or LogError LOG_UNREADABLE."""
         return self._get(tile.path(), limit=BUNDLE_MAX)
 
     def close(self) -> None:
-        """Close connections."""
+        """Close the connections."""
         self._client.close()
 
     def _get(self, path: str, *, limit: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Paths and contents of tiles and entry bundles: C2SP tlog-tiles.
+"""Encodes and parses paths and contents of tiles and entry bundles of C2SP tlog-tiles.
 
 tile/<L>/<N>[.p/<W>]         W hashes of 32 bytes, at tree level 8·L
 tile/entries/<N>[.p/<W>]     W entries, each after its length (2 bytes, big-endian)
@@ -15,9 +15,9 @@ from regalia.core.errors import CoreCode, ParseError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-TILE_HEIGHT = 8
-TILE_WIDTH = 1 << TILE_HEIGHT
-LEVEL_MAX = 7  # 8 · 8 levels hold every log of at most 2^63 - 1 entries
+TILE_HEIGHT = 8  # levels of the tree that a tile spans
+TILE_WIDTH = 1 << TILE_HEIGHT  # hashes in a full tile
+LEVEL_MAX = 7  # 8 tile levels of 8 tree levels are enough for 2^63 - 1 entries
 ENTRY_MAX = (1 << 16) - 1  # bytes
 BUNDLE_MAX = TILE_WIDTH * (2 + ENTRY_MAX)  # bytes
 
@@ -30,14 +30,14 @@ _PATH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Names one tile; ``level`` is None for an entry bundle."""
+    """Identifies one tile or entry bundle."""
 
-    level: int | None
-    n: int
-    width: int = TILE_WIDTH
+    level: int | None  # tile level; None for an entry bundle
+    n: int  # position of the tile in its level
+    width: int = TILE_WIDTH  # number of hashes or entries; fewer in a partial tile
 
     def path(self) -> str:
-        """Relative to the log's prefix."""
+        """Path relative to the log's prefix: three digits a segment, all but the last with x."""
         digits = str(self.n)
         digits = digits.zfill((len(digits) + 2) // 3 * 3)
         groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
@@ -48,24 +48,25 @@ class Tile:
 
 
 def parse_tile_path(path: str) -> Tile:
-    """Inverse of ``Tile.path``. Raises ParseError MALFORMED for any other spelling."""
+    """Parse a path. Inverse of ``Tile.path``. Raises ParseError MALFORMED."""
     match = _PATH.fullmatch(path)
     if match is None:
         raise ParseError(CoreCode.MALFORMED, f"tile path {path[:80]!r}")
     level = None if match["level"] == "entries" else int(match["level"])
     width = int(match["width"]) if match["width"] else TILE_WIDTH
     tile = Tile(level, int(match["n"].replace("x", "").replace("/", "")), width)
+    # Refuse other spellings, such as leading zero segments or a full tile written as partial.
     if tile.path() != path:
         raise ParseError(CoreCode.MALFORMED, f"tile path {path[:80]!r}")
     return tile
 
 
 def tiles_of(level: int | None, size: int) -> Iterator[Tile]:
-    """Every tile of one level of a log of ``size`` entries; the last one may be partial.
+    """Yield all tiles of one level. The last one may be partial.
 
     Args:
-        level: of hashes, from 0; None for the entries themselves.
-        size: entries of the log.
+        level: tile level of the hashes, from 0; None for entry bundles.
+        size: number of entries in the log.
     """
     count = size >> (TILE_HEIGHT * (level or 0))
     for n in range((count + TILE_WIDTH - 1) // TILE_WIDTH):
@@ -73,16 +74,19 @@ def tiles_of(level: int | None, size: int) -> Iterator[Tile]:
 
 
 def encode_bundle(entries: Sequence[bytes]) -> bytes:
-    """An entry bundle."""
+    """Encode an entry bundle."""
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 
 def parse_bundle(data: bytes, width: int) -> list[bytes]:
-    """Inverse of ``encode_bundle``. Raises ParseError unless it holds exactly ``width``.
+    """Parse an entry bundle. Inverse of ``encode_bundle``.
 
     Args:
-        data: raw, untrusted.
-        width: entries that the bundle must hold.
+        data: contents of the bundle, raw and untrusted.
+        width: number of entries that the bundle must hold.
+
+    Raises:
+        ParseError: the bundle does not hold exactly ``width`` entries.
     """
     entries = []
     offset = 0

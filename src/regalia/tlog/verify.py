@@ -1,4 +1,4 @@
-"""Offline verification of one record's place in the log. Spec: docs/spec/release-record.md."""
+"""Verifies offline that a record is included in a log. Spec: docs/spec/release-record.md."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def verify_proof(proof: LogProof, *, log_key: str) -> LoggedRecord:
-    """Verify that a record stands in the log whose key is given. Needs nothing else.
+    """Verify that a record is included in the log with the given key.
 
     Args:
-        proof: untrusted.
-        log_key: signed-note verifier key of the log that is trusted, C2SP text.
+        proof: record, inclusion path and checkpoint, untrusted.
+        log_key: verifier key of the trusted log, in C2SP signed-note text.
 
     Raises:
         LogError: LOG_KEY_MALFORMED, CHECKPOINT_INVALID or PROOF_INVALID.
@@ -30,16 +30,16 @@ def verify_proof(proof: LogProof, *, log_key: str) -> LoggedRecord:
 
 
 def verify_with_key(proof: LogProof, key: LogKey) -> LoggedRecord:
-    """Like ``verify_proof``, with a parsed key.
+    """Verify a proof as ``verify_proof`` does, with a parsed key.
 
     Args:
-        proof: raw, untrusted.
-        key: the log's, pinned.
+        proof: record, inclusion path and checkpoint, untrusted.
+        key: verifier key of the log, pinned.
 
     Raises:
         LogError: as ``verify_proof``.
     """
-    # (1) The checkpoint is the log's.
+    # (1) The checkpoint is signed by the log.
     checkpoint = verify_checkpoint(proof.checkpoint, key)
     if len(proof.path) > PATH_MAX:
         raise LogError(TlogCode.PROOF_INVALID, f"a path of {len(proof.path)} hashes")
@@ -49,7 +49,7 @@ def verify_with_key(proof: LogProof, key: LogKey) -> LoggedRecord:
         record = parse_record(entry)
     except ParseError as exc:
         raise LogError(TlogCode.PROOF_INVALID, exc.what) from exc
-    # (2) The entry's hash and its path give the checkpoint's root.
+    # (2) The hash of the exact bytes and the path give the checkpoint's root.
     root = root_from_inclusion(leaf_hash(entry), proof.index, checkpoint.size, path)
     if root != checkpoint.root:
         raise LogError(

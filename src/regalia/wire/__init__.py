@@ -1,1 +1,1 @@
-"""Documents and encodings that travel between two parties. Each has a page in docs/spec."""
+"""Documents and encodings that are exchanged between parties. docs/spec specifies them."""

@@ -1,4 +1,5 @@
-"""An approver's statement: "this policy may release this model, until then".
+"""Approvals: statements that a policy may release a model until a certain time.
+
 Spec: docs/spec/release-exchange.md, "Approvals".
 """
 
@@ -17,7 +18,7 @@ LIMIT = 4096  # bytes
 
 
 class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The DSSE payload. Worth nothing before its signature is verified."""
+    """The DSSE payload of an approval, which is untrusted until its signature is verified."""
 
     format: str
     policy_id: str
@@ -25,12 +26,12 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     not_after: str  # RFC 3339, whole seconds, UTC
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(self)
 
 
 def parse_approval(payload: bytes) -> Approval:
-    """Inverse of ``Approval.encode``. Raises ParseError."""
+    """Parse an approval. Inverse of ``Approval.encode``. Raises ParseError."""
     approval = parse_json(payload, Approval, limit=LIMIT, what="approval")
     if approval.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"approval: format {approval.format[:80]!r}")

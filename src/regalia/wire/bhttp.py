@@ -1,9 +1,9 @@
-"""Binary HTTP, RFC 9292: requests and responses, of known and of indeterminate length.
+"""Binary HTTP (RFC 9292): requests and responses of known and of indeterminate length.
 
-Messages are parsed as they arrive; content is handed on without being collected. The rules for
-fields and the limits are in docs/spec/sealed-channel.md, section 7. Two laws hold:
-``parse(encode(m)) == m``, and ``encode(parse(b)) == b`` for every known-length message that
-parses and has neither padding nor an omitted empty part (the RFC allows both).
+Messages are parsed as they arrive, and content is passed on without buffering the whole message.
+The rules for fields and the limits are in docs/spec/sealed-channel.md, section 7. It holds that
+``parse(encode(m)) == m``. For known-length messages also ``encode(parse(b)) == b``, unless they
+have padding or omit empty parts at the end (RFC 9292, section 3.8, allows both).
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from regalia.core.codec import MIB
 from regalia.core.errors import Code, ParseError
 from regalia.core.varint import encode_varint, read_varint
 
+# Framing indicators, RFC 9292, section 3.3.
 KNOWN_REQUEST, KNOWN_RESPONSE, STREAMED_REQUEST, STREAMED_RESPONSE = range(4)
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
+# Token, field value and so on of RFC 9110, sections 5.5 and 5.6.2. Field names are lower-case.
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
@@ -60,12 +62,12 @@ class BhttpCode(Code):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a parser accepts, in bytes unless said otherwise."""
+    """Limits of a parser, in bytes unless noted otherwise."""
 
     head_max: int = 64 * 1024  # control data and all field sections together
     fields_max: int = 256  # field lines in all sections together
     content_max: int = 64 * MIB
-    padding_max: int = 16 * MIB  # is checked and dropped, never stored
+    padding_max: int = 16 * MIB  # padding is checked and discarded, never stored
     informational_max: int = 8  # responses with status 1xx
 
 
@@ -74,11 +76,11 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """Control data and header fields. Construction raises ParseError on malformed parts."""
+    """A request's control data and header fields. Construction raises ParseError if malformed."""
 
     method: bytes
     scheme: bytes
-    authority: bytes  # may be empty where a host field stands instead
+    authority: bytes  # may be empty if there is a host field instead
     path: bytes
     fields: Fields
 
@@ -96,7 +98,7 @@ class RequestHead:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Status and header fields. Construction raises ParseError on malformed parts."""
+    """A response's status and header fields. Construction raises ParseError if malformed."""
 
     status: int
     fields: Fields
@@ -108,20 +110,20 @@ class ResponseHead:
 
     @property
     def informational(self) -> bool:
-        """A 1xx answer, which precedes the real one."""
+        """Whether it is a 1xx response, which precedes the final one."""
         return self.status < 200  # noqa: PLR2004 - RFC 9110 section 15.2
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A piece of the content, never empty. Its boundaries mean nothing."""
+    """A non-empty piece of the content. The division into pieces has no meaning."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Trailers:
-    """The last event of a message."""
+    """The trailer fields, possibly none. This is the last event of a message."""
 
     fields: Fields
 
@@ -134,7 +136,7 @@ def _check_fields(fields: Fields) -> None:
         if not _NAME.fullmatch(name):
             raise ParseError(BhttpCode.BHTTP_FIELD_MALFORMED, f"field name {name[:80]!r}")
         if not _VALUE.fullmatch(value):
-            # The value may be a credential: only its name is told.
+            # The value may be a credential, so report only the name of the field.
             raise ParseError(BhttpCode.BHTTP_FIELD_MALFORMED, f"value of field {name[:80]!r}")
 
 
@@ -161,14 +163,14 @@ def encode_known(
     padding: int = 0,
     informational: tuple[ResponseHead, ...] = (),
 ) -> bytes:
-    """A whole message, known-length form, with ``padding`` zero bytes behind it.
+    """Encode a whole message in the known-length form.
 
     Args:
-        head: method and target, or status, with fields.
+        head: control data and header fields.
         content: may be empty.
-        trailers: fields behind the content.
-        padding: bytes; hides the message's length.
-        informational: responses with 1xx statuses before the final one.
+        trailers: fields after the content.
+        padding: number of zero bytes to append, which hide the length of the message.
+        informational: 1xx responses before the final one.
     """
     kind = KNOWN_REQUEST if isinstance(head, RequestHead) else KNOWN_RESPONSE
     heads = (*informational, head)
@@ -186,11 +188,11 @@ def encode_known(
 def encode_streamed_head(
     head: RequestHead | ResponseHead, *, informational: tuple[ResponseHead, ...] = ()
 ) -> bytes:
-    """The beginning of a message of indeterminate length.
+    """Encode the start of a message of indeterminate length.
 
     Args:
-        head: method and target, or status, with fields.
-        informational: responses with 1xx statuses before the final one.
+        head: control data and header fields.
+        informational: 1xx responses before the final one.
     """
     kind = STREAMED_REQUEST if isinstance(head, RequestHead) else STREAMED_RESPONSE
     heads = (*informational, head)
@@ -200,10 +202,10 @@ def encode_streamed_head(
 
 
 def encode_streamed_content(data: bytes) -> bytes:
-    """A piece of content for the indeterminate-length form.
+    """Encode a piece of content of a message of indeterminate length.
 
     Raises:
-        ValueError: the piece is empty, which would end the content (the caller's bug).
+        ValueError: the piece is empty, which would end the content; a bug of the caller.
     """
     if not data:
         raise ValueError("an empty piece would end the content")
@@ -211,11 +213,11 @@ def encode_streamed_content(data: bytes) -> bytes:
 
 
 def encode_streamed_end(*, trailers: Fields = (), padding: int = 0) -> bytes:
-    """The end of a message of indeterminate length, with ``padding`` zero bytes behind it.
+    """Encode the end of a message of indeterminate length.
 
     Args:
-        trailers: fields behind the content.
-        padding: bytes; hides the message's length.
+        trailers: fields after the content.
+        padding: number of zero bytes to append, which hide the length of the message.
     """
     return b"\x00" + _lines(trailers) + b"\x00" + bytes(padding)
 
@@ -225,10 +227,10 @@ _Reading = Generator[None, None, int]
 
 
 class _Parser(ABC):
-    """Parses one message as it arrives.
+    """Parses one message incrementally.
 
-    The grammar is one generator that reads like the RFC: it pauses where bytes are missing and
-    is resumed by ``feed``.
+    The grammar is a generator that follows the structure of the RFC. It pauses if bytes are
+    missing, and ``feed`` resumes it.
     """
 
     __slots__ = (
@@ -252,15 +254,15 @@ class _Parser(ABC):
         self._padding_left = limits.padding_max
         self._buffer = bytearray()
         self._events: list[Event] = []
-        self._ended = False  # no more bytes will come
-        self._told = False  # the Trailers event went out
+        self._ended = False  # no more bytes will arrive
+        self._told = False  # the Trailers event was returned
         self._steps = self._message()
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take the next bytes of the message; return what became complete.
+        """Process the next bytes of the message, and return the events that they complete.
 
         Raises:
-            ParseError: the message is refused and this object is used up.
+            ParseError: the message is refused; do not use this object again.
         """
         if self._ended:
             raise RuntimeError("the message has ended")
@@ -268,10 +270,10 @@ class _Parser(ABC):
         return self._run()
 
     def finish(self) -> list[Event]:
-        """Say that the message has ended; return what that completes.
+        """Process the end of the message, and return the events that it completes.
 
         Raises:
-            ParseError: BHTTP_TRUNCATED, or another defect of what was left.
+            ParseError: BHTTP_TRUNCATED, or the rest of the message is malformed.
         """
         if self._ended:
             raise RuntimeError("the message has ended")
@@ -280,7 +282,7 @@ class _Parser(ABC):
 
     @property
     def complete(self) -> bool:
-        """True once the last event went out; only padding may follow."""
+        """Whether the last event was returned. Only padding may follow."""
         return self._told
 
     def _run(self) -> list[Event]:
@@ -303,7 +305,7 @@ class _Parser(ABC):
         return taken
 
     def _wait(self, what: str) -> None:
-        """Called where bytes are missing, before the generator pauses."""
+        """Refuse a message that has ended although bytes are missing. Call it before a pause."""
         if self._ended:
             raise ParseError(BhttpCode.BHTTP_TRUNCATED, f"the message ends inside its {what}")
 
@@ -317,7 +319,7 @@ class _Parser(ABC):
             yield
 
     def _length(self, what: str) -> _Reading:
-        """The first integer of a part that may be left out at the end of a message."""
+        """Read the length of a part, which is 0 if the message ends before it (section 3.8)."""
         while not self._buffer:
             if self._ended:
                 return 0
@@ -325,7 +327,7 @@ class _Parser(ABC):
         return (yield from self._integer(what))
 
     def _head_bytes(self, what: str, size: int | None = None) -> Generator[None, None, bytes]:
-        """A byte string of the head, with its length before it unless that is given."""
+        """Read a byte string of the head, after its length unless that is given."""
         if size is None:
             size = yield from self._integer(what)
         self._spend_head(size, what)
@@ -373,7 +375,10 @@ class _Parser(ABC):
 
     @abstractmethod
     def _start(self) -> Generator[None, None, bool]:
-        """Framing indicator, control data, header section. True for the known-length form."""
+        """Read framing indicator, control data and header section.
+
+        Returns True for the known-length form.
+        """
 
     def _framing(self, known: int, streamed: int) -> Generator[None, None, bool]:
         kind = yield from self._integer("framing indicator")
@@ -439,7 +444,7 @@ def _read_vector(data: bytes, offset: int, what: str) -> tuple[bytes, int]:
 
 
 class RequestParser(_Parser):
-    """Events: one RequestHead, Content pieces, Trailers."""
+    """Parses a request. Events: RequestHead, any number of Content, Trailers."""
 
     __slots__ = ()
 
@@ -458,7 +463,7 @@ class RequestParser(_Parser):
 
 
 class ResponseParser(_Parser):
-    """Events: ResponseHead (informational ones first), Content pieces, Trailers."""
+    """Parses a response. Events: ResponseHead (1xx ones first), any number of Content, Trailers."""
 
     __slots__ = ()
 

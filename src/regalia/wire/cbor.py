@@ -1,9 +1,10 @@
-"""CBOR (RFC 8949), the part that evidence uses, in one spelling only.
+"""Strict decoder and encoder for the subset of CBOR (RFC 8949) that evidence uses.
 
-Preferred serialization (section 4.1): definite lengths, the shortest form of every head. Maps
-have no duplicate keys, and keys are integers or text. Their order is kept and not checked: AWS's
-documents list their fields in the order of a structure, not in the order of their bytes. There
-are no tags, floats, undefined or other simple values. So ``encode_cbor(decode_cbor(b)) == b``.
+It accepts only preferred serialization (section 4.1): definite lengths, and the shortest form of
+every head. Maps have no duplicate keys, and keys are integers or text. The order of keys is kept
+and not checked, because AWS's documents list their fields in the order of a structure and not in
+bytewise order. Tags, floats, undefined and other simple values are refused. Therefore
+``encode_cbor(decode_cbor(b)) == b``.
 """
 
 from __future__ import annotations
@@ -20,26 +21,28 @@ if TYPE_CHECKING:
 Key: TypeAlias = int | str
 Cbor: TypeAlias = "int | bytes | str | bool | list[Cbor] | dict[Key, Cbor] | None"
 
-DEPTH_MAX = 8  # arrays and maps within one another
+DEPTH_MAX = 8  # levels of nested arrays and maps
 
+# Major types 0 to 7 (RFC 8949, section 3.1), and simple values (section 3.3).
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _FALSE, _TRUE, _NULL = 20, 21, 22
-_HEADS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}  # size, least value
-_IN_HEAD = 24  # values below this stand in the head's own byte
+# Additional information -> (bytes of the argument that follow, least argument that needs them).
+_HEADS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
+_IN_HEAD = 24  # smaller arguments are encoded in the initial byte itself
 _SIMPLES: Mapping[int, bool | None] = {_FALSE: False, _TRUE: True, _NULL: None}
 _U64 = 1 << 64
 
 
 def decode_cbor(data: bytes, *, limit: int, what: str) -> Cbor:
-    """Decode exactly one item.
+    """Decode exactly one data item.
 
     Args:
         data: raw, untrusted.
-        limit: largest accepted size in bytes, checked before decoding.
-        what: the name of the thing, for messages.
+        limit: maximum size in bytes, checked before decoding.
+        what: name of the data for error messages.
 
     Raises:
-        ParseError: TOO_LARGE, MALFORMED, or TRAILING_DATA for bytes behind the item.
+        ParseError: TOO_LARGE, MALFORMED, or TRAILING_DATA for bytes after the item.
     """
     if len(data) > limit:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
@@ -52,11 +55,14 @@ def decode_cbor(data: bytes, *, limit: int, what: str) -> Cbor:
 
 
 def decode_cbor_at_start(data: bytes, *, what: str) -> tuple[Cbor, int]:
-    """The first item, and where it ends; for buffers that are larger than what is in them.
+    """Decode the first data item of a buffer that may be larger than the item.
 
     Args:
         data: raw, untrusted.
-        what: names the document in the error.
+        what: name of the data for error messages.
+
+    Returns:
+        The item, and the offset of the first byte after it.
 
     Raises:
         ParseError: MALFORMED.
@@ -66,7 +72,7 @@ def decode_cbor_at_start(data: bytes, *, what: str) -> tuple[Cbor, int]:
 
 
 class _Reader:
-    """A position in the bytes."""
+    """Decodes items from a position in the data."""
 
     __slots__ = ("at", "data", "what")
 
@@ -76,7 +82,7 @@ class _Reader:
         self.at = 0
 
     def item(self, depth: int) -> Cbor:
-        """The next item, with at most ``depth`` levels of arrays and maps."""
+        """Decode the next item, with at most ``depth`` levels of arrays and maps."""
         major, value = self._head()
         if major == _BYTES:
             return self._take(value)
@@ -86,12 +92,14 @@ class _Reader:
             return self._text(value)
         if major == _SIMPLE:
             return _SIMPLES[value]
-        return value if major == _UNSIGNED else -1 - value
+        return value if major == _UNSIGNED else -1 - value  # major type 1 encodes -1 - n
 
     def _container(self, major: int, value: int, depth: int) -> Cbor:
         if depth == 0:
             raise self._malformed(f"more than {DEPTH_MAX} levels deep")
-        if value > len(self.data) - self.at:  # every element takes a byte
+        # Every element takes at least one byte. Without this check, a short input could announce
+        # 2^64 elements.
+        if value > len(self.data) - self.at:
             raise self._malformed("an array or map is longer than the data")
         if major == _ARRAY:
             return [self.item(depth - 1) for _ in range(value)]
@@ -101,6 +109,7 @@ class _Reader:
         out: dict[Key, Cbor] = {}
         for _ in range(size):
             key = self.item(0)
+            # bool is a subclass of int in Python, but true is not an integer in CBOR.
             if isinstance(key, bool) or not isinstance(key, int | str):
                 raise self._malformed("a map's key is neither an integer nor text")
             if key in out:
@@ -109,7 +118,7 @@ class _Reader:
         return out
 
     def _head(self) -> tuple[int, int]:
-        """Major type and argument."""
+        """Decode a head into major type and argument (RFC 8949, section 3)."""
         at = self.at
         if at >= len(self.data):
             raise self._malformed("it ends too early")
@@ -147,7 +156,7 @@ class _Reader:
 
 
 def encode_cbor(value: Cbor | Mapping[str, Cbor] | Mapping[int, Cbor] | Sequence[Cbor]) -> bytes:
-    """Inverse of ``decode_cbor``; maps keep their order.
+    """Encode a data item. Inverse of ``decode_cbor``. Maps keep the order of their keys.
 
     Raises:
         TypeError: a value has no encoding here.

@@ -1,9 +1,8 @@
-"""The collateral bundle: what verifiers need besides evidence, in one file that travels by hand.
-Spec: docs/spec/collateral-bundle.md.
+"""The collateral bundle: everything that offline verifiers need besides evidence, in one file.
 
-The payload of a DSSE envelope. Everything is inside and under the signature; there is nothing
-to unpack. Parsing checks form and digests. What an entry *is* (a certificate, Intel's TCB info)
-is read in ``regalia.verifier.collateral``.
+Spec: docs/spec/collateral-bundle.md. The bundle is the payload of a DSSE envelope, so all its
+content is signed, and nothing needs to be unpacked. Parsing checks form and digests only;
+``regalia.verifier.collateral`` parses the content of the entries (certificates, TCB info, …).
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ _NAME = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 class CollateralKind(StrEnum):
-    """What an entry's content is."""
+    """Kind of an entry's content."""
 
     CERTIFICATE = "certificate"  # X.509, DER
     CRL = "crl"  # X.509, DER
     DENY_LIST = "device-deny-list"  # regalia/deny-list/v1
-    QE_IDENTITY = "intel-qe-identity"  # Intel PCS v4, the exact body
-    TCB_INFO = "intel-tcb-info"  # Intel PCS v4, the exact body
+    QE_IDENTITY = "intel-qe-identity"  # exact response body of Intel PCS v4
+    TCB_INFO = "intel-tcb-info"  # exact response body of Intel PCS v4
     KEY_DENIALS = "key-denials"  # regalia/key-denials/v1
     RIM = "nvidia-rim"  # regalia/rim/v1
-    AK_ROOT = "tpm-ak-root"  # X.509, DER; an anchor: it says what is a TPM's attestation key
-    EK_ROOT = "tpm-ek-root"  # X.509, DER; an anchor: it says what is a TPM's endorsement key
+    AK_ROOT = "tpm-ak-root"  # X.509, DER; trust anchor of certificates for attestation keys
+    EK_ROOT = "tpm-ek-root"  # X.509, DER; trust anchor of certificates for endorsement keys
     ENROLMENT = "tpm-enrolment"  # regalia/tpm-enrolment/v1
 
 
 class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the wire structs."""
+    """Base of the wire structs: unknown fields are an error."""
 
 
 _Serial = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
@@ -58,28 +57,30 @@ _Number = Annotated[int, msgspec.Meta(ge=0, le=TCB_EVALUATION_MAX)]
 
 
 class Floors(_Doc, frozen=True, kw_only=True):
-    """What no entry, and no later bundle, may go below."""
+    """Minimum numbers for the entries of this bundle and of all later ones."""
 
     tcb_evaluation_data_number: _Number  # Intel's; 0 if the site has no Intel platform
 
 
 class Entry(_Doc, frozen=True, kw_only=True):
-    """One piece of collateral. Dates and digest repeat what the content says, for whoever reads
-    the document; a reader checks that they do.
+    """One piece of collateral.
+
+    Dates, size and digest repeat facts of the content for people who read the document; the
+    verifier checks that they are right.
     """
 
     content: str  # base64
     digest: str  # sha256:<hex> of the content
     kind: CollateralKind
-    name: str  # for people; unique within its kind
-    size: int  # bytes of the content
-    source: str  # where it came from, for people; may be empty
+    name: str  # for display; unique within its kind
+    size: int  # number of bytes of the content
+    source: str  # origin of the content, for display; may be empty
     valid_from: str  # RFC 3339, or empty if the content names no date
     valid_until: str
 
 
 class Bundle(_Doc, frozen=True, kw_only=True):
-    """The DSSE payload. Worth nothing before its signatures are verified."""
+    """The DSSE payload of a bundle, which is untrusted until its signatures are verified."""
 
     entries: list[Entry]  # sorted by kind, then by name
     floors: Floors
@@ -87,10 +88,10 @@ class Bundle(_Doc, frozen=True, kw_only=True):
     issued: str
     name: str  # the site or fleet that it is for
     next_update: str
-    serial: _Serial  # never goes down under one name
+    serial: _Serial  # must never decrease for the same name
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(self)
 
 
@@ -103,15 +104,15 @@ def make_entry(  # noqa: PLR0913 - the fields of an entry
     valid_from: datetime | None,
     valid_until: datetime | None,
 ) -> Entry:
-    """An entry over ``content``.
+    """Build the entry for a piece of collateral.
 
     Args:
-        kind: what the content claims to be.
-        name: tells it from others of its kind.
-        content: the document itself.
-        source: where it came from, for people.
-        valid_from: its own first moment, aware; None if it states none.
-        valid_until: its own last moment, aware; None if it states none.
+        kind: kind of the content.
+        name: name for display, unique within its kind.
+        content: exact bytes of the collateral.
+        source: origin of the content, for display; may be empty.
+        valid_from: start of the content's validity, timezone-aware; None if it states none.
+        valid_until: end of the content's validity, timezone-aware; None if it states none.
     """
     return Entry(
         content=b64(content),
@@ -129,7 +130,7 @@ def parse_bundle(payload: bytes) -> tuple[Bundle, tuple[bytes, ...]]:
     """Parse a payload whose signatures the caller has verified.
 
     Returns:
-        The document, and the content of each entry, whose size and digest are right.
+        The document, and the decoded contents of its entries, whose sizes and digests match.
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.
@@ -177,11 +178,14 @@ def _content(entry: Entry) -> bytes:
 
 
 def check_name(name: str, what: str) -> None:
-    """1 to 200 printable ASCII characters, no space at the ends. Raises ParseError MALFORMED.
+    """Check that a name has 1 to 200 printable ASCII characters, and no space at the ends.
 
     Args:
         name: untrusted.
-        what: names the value in the error.
+        what: description of the value for error messages.
+
+    Raises:
+        ParseError: MALFORMED.
     """
     if len(name) > NAME_MAX or _NAME.fullmatch(name) is None:
         raise ParseError(

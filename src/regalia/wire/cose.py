@@ -1,7 +1,7 @@
-"""COSE_Sign1 (RFC 9052 section 4.2) in the one form that AWS Nitro emits: untagged, one header.
+"""Parses COSE_Sign1 (RFC 9052, section 4.2) in the form that AWS Nitro emits.
 
-A message with tag 18 would be a second spelling of the same evidence, and unprotected headers are
-signed by nobody; both are refused.
+Such a message is untagged and has one protected header. Tag 18 is refused because it would be a
+second encoding of the same evidence, and unprotected headers because no signature covers them.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 from regalia.core.errors import CoreCode, ParseError
 from regalia.wire.cbor import decode_cbor, encode_cbor
 
-ALG = 1  # header label (RFC 9052 section 3.1)
-ES384 = -35  # ECDSA with SHA-384 (RFC 9053 section 2.1)
-CONTEXT = "Signature1"
+ALG = 1  # label of the header "alg" (RFC 9052, section 3.1)
+ES384 = -35  # ECDSA with SHA-384 (RFC 9053, section 2.1)
+CONTEXT = "Signature1"  # context string of COSE_Sign1 (RFC 9052, section 4.4)
 PROTECTED_MAX = 64  # bytes
-_PARTS = 4
+_PARTS = 4  # protected headers, unprotected headers, payload, signature
 
 
 @dataclass(frozen=True, slots=True)
 class Sign1:
-    """One message, parsed and unverified."""
+    """A parsed message whose signature is not verified yet."""
 
-    protected: bytes  # as received: the signature covers these bytes
+    protected: bytes  # exactly as received, because the signature covers these bytes
     algorithm: int
     payload: bytes
     signature: bytes
 
     def signed_bytes(self) -> bytes:
-        """Sig_structure (RFC 9052 section 4.4), without external data."""
+        """Sig_structure (RFC 9052, section 4.4) without external data: the bytes to verify."""
         return encode_cbor([CONTEXT, self.protected, b"", self.payload])
 
 
 def parse_sign1(data: bytes, *, limit: int, what: str) -> Sign1:
-    """Parse one untagged message whose only header is a protected ``alg``.
+    """Parse an untagged message whose only header is a protected ``alg``.
 
     Args:
         data: raw, untrusted.
-        limit: largest accepted size in bytes.
-        what: the name of the thing, for messages.
+        limit: maximum size in bytes.
+        what: name of the message for error messages.
 
     Raises:
         ParseError: TOO_LARGE, MALFORMED or TRAILING_DATA.

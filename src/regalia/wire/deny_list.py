@@ -1,7 +1,7 @@
-"""A site's own revocations: devices, keys and certificates that are no longer believed, whatever
-the vendor says of them. Spec: docs/spec/collateral-bundle.md, "Deny-lists".
+"""Deny-lists: a site's own revocations of devices, keys and certificates.
 
-It travels in a collateral bundle, under the bundle's signatures.
+They apply in addition to the vendor's revocation lists, and are distributed in the collateral
+bundle, which is signed. Spec: docs/spec/collateral-bundle.md, "Deny-lists".
 """
 
 from __future__ import annotations
@@ -22,58 +22,58 @@ if TYPE_CHECKING:
 FORMAT = "regalia/deny-list/v1"
 ENTRIES_MAX = 4096
 IDENTITY_MAX = 128  # bytes
-SERIAL_MAX = 20  # bytes, RFC 5280 section 4.1.2.2
+SERIAL_MAX = 20  # bytes (RFC 5280, section 4.1.2.2)
 
 
 class _Denied(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"
 ):
-    """Base of the three kinds."""
+    """Base of the three kinds of entries."""
 
     reason: str
 
 
 class DeniedKey(_Denied, frozen=True, kw_only=True, tag="key"):
-    """Every certificate of one key.
+    """Denies all certificates for one public key.
 
-    A certificate's digest would not do: an ECDSA signature has twins, so anybody can make another
-    certificate of the same content.
+    Denying a certificate by its digest would not be enough: ECDSA signatures are malleable, so a
+    second certificate with the same content and another digest can be made without the issuer.
     """
 
-    key: str  # key:<hex>, SHA-256 of its SubjectPublicKeyInfo
+    key: str  # key:<hex>, SHA-256 of the SubjectPublicKeyInfo
 
 
 class DeniedSerial(_Denied, frozen=True, kw_only=True, tag="serial"):
-    """One certificate, as a CRL would name it."""
+    """Denies one certificate, identified by issuer and serial number as in a CRL."""
 
     issuer: str  # key:<hex>, SHA-256 of the issuer's SubjectPublicKeyInfo
     serial: str  # hex, no leading zeros
 
 
 class DeniedIdentity(_Denied, frozen=True, kw_only=True, tag="identity"):
-    """One machine or device, by what its verified claims call it."""
+    """Denies one machine or device, by the identity in its verified claims."""
 
-    identity: str  # hex: CHIP_ID, PPID, UEID …
-    of: str  # the TEE or kind of device, as evidence names it
+    identity: str  # hex of CHIP_ID, PPID, UEID, …
+    of: str  # the ``Tee`` or ``DeviceKind`` that the identity belongs to
 
 
 Denied = DeniedKey | DeniedSerial | DeniedIdentity
 
 
 class DenyList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The document."""
+    """The deny-list document."""
 
     entries: list[Denied]
     format: str
     name: str
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(self)
 
 
 def parse_deny_list(data: bytes) -> DenyList:
-    """Inverse of ``DenyList.encode``. Raises ParseError."""
+    """Parse a deny-list. Inverse of ``DenyList.encode``. Raises ParseError."""
     found = parse_json(data, DenyList, limit=ENTRY_MAX, what="deny-list")
     if found.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"deny-list: format {found.format[:80]!r}")
@@ -89,7 +89,7 @@ def parse_deny_list(data: bytes) -> DenyList:
 
 
 def _checked(entries: list[Denied]) -> Iterator[tuple[str, str]]:
-    """What each entry denies; raises ParseError at the first that denies nothing."""
+    """Check the entries, and yield what they deny. Raises ParseError for a malformed entry."""
     for index, entry in enumerate(entries):
         what = f"deny-list, entry {index}"
         check_name(entry.reason, f"{what}, reason")
@@ -107,11 +107,14 @@ def _checked(entries: list[Denied]) -> Iterator[tuple[str, str]]:
 
 
 def serial_number(text: str, what: str) -> int:
-    """A serial number from its one spelling. Raises ParseError MALFORMED.
+    """Parse a certificate's serial number from lower-case hex without leading zeros.
 
     Args:
         text: untrusted.
-        what: names the value in the error.
+        what: description of the value for error messages.
+
+    Raises:
+        ParseError: MALFORMED.
     """
     try:
         number = int(text, 16)
@@ -128,5 +131,7 @@ def _check_identity(entry: DeniedIdentity, what: str) -> None:
             CoreCode.MALFORMED, f"{what}: {entry.of[:50]!r} is no TEE and no kind of device"
         )
     identity = unhex(entry.identity, what=what)
+    # An all-zero identity is what hardware reports if it hides or lacks one, so denying it would
+    # deny many machines at once or none.
     if not 0 < len(identity) <= IDENTITY_MAX or not any(identity):
         raise ParseError(CoreCode.MALFORMED, f"{what}: the identity names no device")

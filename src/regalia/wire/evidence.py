@@ -1,7 +1,8 @@
-"""Evidence envelope and the binding of evidence to a purpose. Spec: docs/spec/release-exchange.md.
+"""The evidence envelope, and the binding of evidence to a purpose.
 
-Evidence is raw and untrusted (RFC 9334). Nothing here verifies anything; ``report_data`` says
-what genuine evidence must carry for a given purpose.
+Spec: docs/spec/release-exchange.md. Evidence is raw and untrusted (RFC 9334), and this module
+does not verify it. ``Binding.report_data`` computes the report data that evidence must contain
+for a given purpose.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NO_DEVICES = hashlib.sha256(b"regalia/no-devices/v1").digest()
 CHALLENGE_SIZE = 32  # bytes
 REPORT_DATA_SIZE = 64  # bytes
 ENVELOPE_LIMIT = 4 * MIB
-ENDORSEMENTS_MAX = 8
+ENDORSEMENTS_MAX = 8  # certificates of one report
 DEVICES_MAX = 64
 
 
@@ -43,19 +44,19 @@ class Tee(StrEnum):
     SGX = "sgx"
     NITRO = "aws-nitro"
     TPM = "tpm"
-    AZURE_SNP = "az-snp-vtpm"  # SEV-SNP below a paravisor, whose vTPM quotes
+    AZURE_SNP = "az-snp-vtpm"  # SEV-SNP with a paravisor, whose vTPM signs quotes
     AZURE_TDX = "az-tdx-vtpm"
 
 
 class DeviceKind(StrEnum):
-    """Kinds of device that attest for themselves beside a TEE (RFC 9334 section 3.3)."""
+    """Kinds of devices with their own attestation beside a TEE (RFC 9334, section 3.3)."""
 
     NVIDIA_GPU = "nvidia-gpu"
     NVIDIA_SWITCH = "nvidia-switch"
 
 
 class Role(StrEnum):
-    """What the bound keys are for. Evidence made for one role is worthless in the other."""
+    """Purpose of the bound keys. Evidence for one role is not accepted for the other."""
 
     RELEASE = "release"
     SERVE = "serve"
@@ -63,23 +64,24 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Everything that the report data of one piece of evidence commits to."""
+    """The values that the report data of evidence commits to."""
 
     role: Role
-    audience: str  # who asked: the log's origin for a release, "client" for a client
-    challenge: bytes  # 32 bytes, chosen by the verifier, single use
+    audience: str  # the relying party: the log's origin for a release, "client;…" for a client
+    challenge: bytes  # 32 bytes, chosen by the relying party for a single use
     hpke_public_key: bytes  # X-Wing (ML-KEM-768 + X25519), 1216 bytes
-    wrap_public_key: bytes  # RSA-3072 SubjectPublicKeyInfo, DER: what an HSM can wrap to
+    wrap_public_key: bytes  # RSA-3072 SubjectPublicKeyInfo in DER, for HSMs that wrap only to RSA
     model_id: ModelId
-    policy_id: PolicyId  # all zero in the serve role, where the client's policy is its own
+    policy_id: PolicyId  # all zero in the serve role, as the runtime does not know the client's
     device_evidence: Digest  # SHA-256 over the device evidence, or NO_DEVICES
 
     def report_data(self) -> bytes:
         """SHA-512(domain ‖ lp(role, audience, challenge, keys, model, policy, devices))."""
+        # SHA-512 fills the 64 bytes that TDX, SGX and SNP reports offer.
         return self.report_data_with(self.device_evidence)
 
     def report_data_with(self, device_evidence: Digest) -> bytes:
-        """The same for other devices than ``device_evidence``."""
+        """The report data of this binding with another digest of device evidence."""
         return hashlib.sha512(
             BINDING_DOMAIN
             + lp(
@@ -96,15 +98,15 @@ class Binding:
 
 
 def device_nonce(role: Role, challenge: bytes, hpke_public_key: bytes) -> bytes:
-    """The nonce that every device's report must carry, 32 bytes.
+    """Derive the 32-byte nonce that every device's report must contain.
 
-    It derives from the challenge and from the key that lives in the CPU's TEE, so that device
-    evidence made for one runtime is stale for every other.
+    It depends on the challenge and on a key in the CPU's TEE, so device evidence for one runtime
+    is not fresh for any other.
 
     Args:
-        role: release or serve, so that evidence for one is stale for the other.
-        challenge: the relying party's, 32 bytes.
-        hpke_public_key: the attested key.
+        role: purpose of the evidence; evidence for one role is not fresh for the other.
+        challenge: 32 bytes, chosen by the relying party.
+        hpke_public_key: public key that the CPU's report is bound to.
     """
     return hashlib.sha256(
         DEVICE_NONCE_DOMAIN
@@ -133,8 +135,9 @@ class DeviceEvidence:
     """One device's evidence, as received.
 
     Attributes:
-        report: NVIDIA: SPDM GET_MEASUREMENTS request ‖ MEASUREMENTS response.
-        endorsements: the device's certificates, leaf first, DER.
+        kind: kind of the device, as claimed.
+        report: for NVIDIA, SPDM GET_MEASUREMENTS request ‖ MEASUREMENTS response.
+        endorsements: certificates of the device in DER, leaf first.
     """
 
     kind: DeviceKind
@@ -143,7 +146,8 @@ class DeviceEvidence:
     _digest: Digest | None = field(default=None, init=False, compare=False, repr=False)
 
     def digest(self) -> Digest:
-        """SHA-256 over kind, report and certificates with their lengths. Computed once."""
+        """SHA-256 over kind, report and certificates with their lengths. Cached."""
+        # The class is frozen, so the cache has to be filled through object.__setattr__.
         if self._digest is None:
             found = Digest.of(lp(self.kind.encode(), self.report, *self.endorsements))
             object.__setattr__(self, "_digest", found)
@@ -152,7 +156,10 @@ class DeviceEvidence:
 
 
 def devices_digest(devices: Sequence[DeviceEvidence]) -> Digest:
-    """What the CPU's report data commits to, in this order: a device left out changes it."""
+    """Digest over all device evidence, in order, that the CPU's report data commits to.
+
+    The host can therefore neither add, omit nor exchange the evidence of a device.
+    """
     if not devices:
         return Digest(NO_DEVICES)
     return Digest.of(DEVICES_DOMAIN + lp(*(device.digest().raw for device in devices)))
@@ -163,13 +170,14 @@ class Evidence:
     """One attester's evidence, as received.
 
     Attributes:
-        report: the TEE's report or quote; for a TPM and for Azure's guests, the document of
+        tee: kind of TEE, as claimed.
+        report: report or quote of the TEE. For a TPM and for Azure guests, the document of
             ``tees.tpm.evidence.document`` or ``tees.azure.evidence.wire`` that holds its parts.
-        endorsements: certificates that came along, leaf first, DER. Untrusted like the rest.
-        runtime_config: exact bytes whose digest the hardware recorded, as
-            ``appraisal.config_binding`` says for each TEE.
-        event_log: TCG event log or CCEL; empty if none came along.
-        devices: evidence of the devices beside the TEE, in the order that is bound.
+        endorsements: certificates in DER, leaf first, untrusted.
+        runtime_config: exact bytes of the runtime configuration. The hardware recorded their
+            digest as ``appraisal.config_binding`` describes.
+        event_log: TCG event log or CCEL; empty if there is none.
+        devices: evidence of the devices beside the TEE, in the order of ``devices_digest``.
     """
 
     tee: Tee
@@ -181,7 +189,7 @@ class Evidence:
     _digest: Digest | None = field(default=None, init=False, compare=False, repr=False)
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(
             _Wire(
                 format=FORMAT,
@@ -202,7 +210,7 @@ class Evidence:
         )
 
     def digest(self) -> Digest:
-        """Names this evidence in release records: SHA-256 of ``encode()``. Computed once."""
+        """SHA-256 of ``encode()``, which identifies the evidence in release records. Cached."""
         if self._digest is None:
             found = Digest.of(self.encode())
             object.__setattr__(self, "_digest", found)
@@ -211,7 +219,7 @@ class Evidence:
 
 
 def parse_evidence(data: bytes) -> Evidence:
-    """Inverse of ``Evidence.encode``. Raises ParseError."""
+    """Parse an evidence envelope. Inverse of ``Evidence.encode``. Raises ParseError."""
     wire = parse_json(data, _Wire, limit=ENVELOPE_LIMIT, what="evidence")
     if wire.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"evidence: format {wire.format[:80]!r}")
@@ -229,7 +237,7 @@ def parse_evidence(data: bytes) -> Evidence:
             _device(each, f"evidence.devices[{i}]") for i, each in enumerate(wire.devices)
         ),
     )
-    # There is one encoding, so these bytes are it.
+    # The encoding is canonical, so re-encoding would give the same bytes.
     object.__setattr__(evidence, "_digest", Digest.of(data))
     return evidence
 
@@ -251,22 +259,23 @@ def _device(wire: _WireDevice, what: str) -> DeviceEvidence:
 
 
 class EvidenceSource(Protocol):
-    """Attester side, in the runtime: a plug-in of the group ``regalia.evidence_sources``."""
+    """Reads evidence from hardware: a plug-in of the group ``regalia.evidence_sources``."""
 
     @property
     def simulated(self) -> bool:
-        """True for anything but real hardware; such a source needs a ``dangerous_`` setting."""
+        """Whether there is no real hardware. Such a source needs a ``dangerous_`` setting."""
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
-        """Ask the hardware for a report over ``report_data`` (64 bytes). Without devices.
+        """Collect the TEE's evidence, without devices.
 
         Args:
-            report_data: what the evidence must be bound to.
-            runtime_config: exact bytes; the hardware recorded their digest at launch.
+            report_data: 64 bytes that the report must contain.
+            runtime_config: exact bytes of the runtime configuration, whose digest the hardware
+                has recorded.
         """
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
-        """Ask every device for a report over ``nonce`` (32 bytes); empty if there are none."""
+        """Collect a report over ``nonce`` (32 bytes) from every device; empty without devices."""
 
 
 class DeviceSource(Protocol):

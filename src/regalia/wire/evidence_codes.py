@@ -1,4 +1,4 @@
-"""Codes that parsers of hardware evidence share, whatever the TEE."""
+"""Reason codes that the evidence parsers of all TEEs share."""
 
 from __future__ import annotations
 

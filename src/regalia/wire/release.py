@@ -1,5 +1,6 @@
-"""Messages of the release exchange, and the record of it. Specs: docs/spec/release-exchange.md,
-docs/spec/release-record.md.
+"""Messages of the release exchange, and the release record that the log keeps.
+
+Specs: docs/spec/release-exchange.md, docs/spec/release-record.md.
 """
 
 from __future__ import annotations
@@ -18,58 +19,58 @@ if TYPE_CHECKING:
     from regalia.wire.evidence import DeviceKind
 
 RECORD_FORMAT = "regalia/release-record/v2"
-# Before devices were recorded. No such broker released to a machine with devices.
+# Version 1 did not record devices; brokers of that time released to no machine with devices.
 RECORD_FORMAT_V1 = "regalia/release-record/v1"
 _OLD = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
 REQUEST_LIMIT = 8 * MIB
 RESPONSE_LIMIT = 1 * MIB
 RECORD_LIMIT = 64 * 1024
 
-# Same purpose and same weakness as claims.MINT: honest mistakes, not hostile code.
+# Catches honest mistakes as appraisal.claims.MINT does; no wall against hostile code.
 MINT = object()
 
 
 class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all messages."""
+    """Base of all messages: unknown fields are an error."""
 
 
 class ChallengeRequest(_Doc, frozen=True, kw_only=True):
-    """POST /v1/challenge."""
+    """Body of POST /v1/challenge."""
 
     model_id: str
 
 
 class ChallengeResponse(_Doc, frozen=True, kw_only=True):
-    """A single-use challenge."""
+    """Answer to a challenge request: a challenge for a single use."""
 
     challenge: str  # base64, 32 bytes
-    audience: str  # the log's origin, which goes into the binding
-    policy_id: str  # the policy that will be applied, which goes into the binding
+    audience: str  # the log's origin; part of the evidence's binding
+    policy_id: str  # the policy that will be applied; part of the evidence's binding
     expires_in_s: int
 
 
 class ReleaseRequest(_Doc, frozen=True, kw_only=True):
-    """POST /v1/release."""
+    """Body of POST /v1/release."""
 
     challenge: str  # base64, 32 bytes
     model_id: str
-    model_version: int  # the version the runtime found in the sealed model's manifest
+    model_version: int  # from the manifest of the sealed model that the runtime has
     policy_id: str
     hpke_public_key: str  # base64
     wrap_public_key: str  # base64
     evidence: str  # base64 of the exact evidence envelope
-    lease_id: str | None  # renew this lease, or take a new one
+    lease_id: str | None  # the lease to renew; null to take a new one
 
 
 class Reason(_Doc, frozen=True, kw_only=True):
-    """One reason of a decision."""
+    """One reason of a denial."""
 
     code: str
     what: str
 
 
 class _RecordV1(_Doc, frozen=True, kw_only=True):
-    """A record as it was before devices were recorded."""
+    """A record of version 1, which has no list of devices."""
 
     format: str
     decision: Literal["release", "denial"]
@@ -79,11 +80,11 @@ class _RecordV1(_Doc, frozen=True, kw_only=True):
     model_version: int
     policy_id: str
     policy_version: int
-    hardware: str  # genuine, simulated, or unverified when the evidence did not verify
+    hardware: str  # genuine, simulated, or unverified if the evidence did not verify
     tee: str
     product: str
-    measurement: str  # hex; empty when unverified
-    chip_id: str  # the machine, in hex: what ``Claims.instance`` is for its TEE
+    measurement: str  # hex; empty if unverified
+    chip_id: str  # hex of ``Claims.instance``, the identity of the machine for its TEE
     revocation: str
     evidence_digest: str
     recipient: str  # fingerprint of the HPKE key
@@ -95,28 +96,28 @@ class _RecordV1(_Doc, frozen=True, kw_only=True):
 
 
 class ReleaseRecord(_RecordV1, frozen=True, kw_only=True):
-    """What the transparency log keeps of one decision, release or denial."""
+    """The log's record of one decision, a release or a denial."""
 
-    devices: list[str]  # of ``device_names``; empty in a record of version 1, which lists none
+    devices: list[str]  # as ``device_names`` returns; empty for a record of version 1
 
     def encode(self) -> bytes:
-        """Canonical JSON: the log entry's exact bytes."""
+        """Encode as canonical JSON, the exact bytes of the log entry."""
         if self.format != RECORD_FORMAT_V1:
             return canonical_json(self)
         return canonical_json({name: getattr(self, name) for name in _RecordV1.__struct_fields__})
 
 
 class LogProof(_Doc, frozen=True, kw_only=True):
-    """Everything needed to verify offline that a record is in the log."""
+    """Proof for offline verification that a record is included in the log."""
 
     record: str  # base64 of the exact entry
     index: int
-    path: list[str]  # base64 hashes, RFC 6962 section 2.1.1, leaf to root
+    path: list[str]  # base64 hashes from leaf to root (RFC 6962, section 2.1.1)
     checkpoint: str  # signed note text (C2SP tlog-checkpoint)
 
 
 class ReleaseResponse(_Doc, frozen=True, kw_only=True):
-    """200: the key, rewrapped to the attested key, and the proof that this stands in the log."""
+    """Answer to a granted release: the key, sealed to the attested key, and the log's proof."""
 
     encapsulated_key: str  # base64, HPKE enc
     wrapped_key: str  # base64, HPKE ciphertext of the 32-byte model key
@@ -127,22 +128,22 @@ class ReleaseResponse(_Doc, frozen=True, kw_only=True):
 
 
 class Refusal(_Doc, frozen=True, kw_only=True):
-    """Any non-200 answer of a service of ours."""
+    """Body of every answer of our services whose status is not 200."""
 
     code: str
     what: str
     why: str
     fix: str
     reasons: list[Reason]
-    log: LogProof | None  # a denial is logged too
+    log: LogProof | None  # proof of a logged denial; null if nothing was logged
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRecord:
-    """A record that provably stands in the log: only ``regalia.tlog`` makes one.
+    """A record whose inclusion in the log was verified. Only ``regalia.tlog`` makes one.
 
-    The key store's release method takes this type, so a key cannot be asked for before its
-    record was logged.
+    Key stores take this type to unwrap a key for a release, so a key cannot be released before
+    its record was logged.
     """
 
     record: ReleaseRecord
@@ -157,12 +158,13 @@ class LoggedRecord:
 
 
 def parse_record(entry: bytes) -> ReleaseRecord:
-    """Inverse of ``ReleaseRecord.encode``, for records of both versions: logs keep them all.
+    """Parse a record of either version, as logs keep both. Inverse of ``ReleaseRecord.encode``.
 
     Raises:
-        ParseError: it is none.
+        ParseError: the entry is not a record in canonical form.
     """
-    if _OLD in entry:  # canonical JSON: the same bytes inside of a text have escaped quotes
+    # These bytes cannot occur inside a JSON string, because its quotes would be escaped.
+    if _OLD in entry:
         old = parse_json(entry, _RecordV1, limit=RECORD_LIMIT, what="release record")
         fields = {name: getattr(old, name) for name in _RecordV1.__struct_fields__}
         return ReleaseRecord(**fields, devices=[])
@@ -185,17 +187,17 @@ class NamedDevice(Protocol):
 
 
 def device_names(devices: Iterable[NamedDevice]) -> list[str]:
-    """Devices as records list them: ``<kind>:<identity, hex>``, sorted."""
+    """Names of devices in records: ``<kind>:<identity, hex>``, sorted."""
     return sorted(f"{device.kind}:{device.identity.hex()}" for device in devices)
 
 
 def release_info(*, model_id: str, lease_id: str, record_index: int) -> bytes:
-    """HPKE info string of a released key: ties the ciphertext to model, lease and log entry.
+    """Build the HPKE info of a released key, which binds it to model, lease and log entry.
 
     Args:
-        model_id: of the model whose key is released, in text form.
-        lease_id: of the lease that goes with it.
-        record_index: of the record in the log.
+        model_id: the model, in text form.
+        lease_id: identifier of the lease that is granted with the key.
+        record_index: index of the release record in the log.
     """
     return canonical_json(
         {

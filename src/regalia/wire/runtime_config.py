@@ -1,7 +1,8 @@
 """The measured configuration of a runtime. Spec: docs/spec/release-exchange.md.
 
-Its SHA-256 is the SNP report's HOST_DATA, so a host cannot point a genuine runtime at another
-owner, log or model unnoticed. Addresses are not in it: nobody at an address is trusted.
+The hardware records its SHA-256 (in HOST_DATA on SNP), so a host cannot point a genuine runtime
+at another owner, log or model without changing the evidence. It contains no addresses of brokers
+or stores, because those peers are not trusted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LIMIT = 64 * 1024  # bytes
 
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where the operator says the runtime stands. Operator-asserted, and measured."""
+    """Location of the runtime. It is measured, but it is only the operator's assertion."""
 
     region: str
     site: str
@@ -25,7 +26,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the runtime trusts and where it is."""
+    """The owner, log and model that the runtime trusts, and its location."""
 
     format: str
     model_id: str  # model:<64 hex>
@@ -35,16 +36,16 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     egress: list[str]  # host:port that the workload may reach; empty = none
 
     def encode(self) -> bytes:
-        """Canonical JSON, whose SHA-256 the hardware records."""
+        """Encode as canonical JSON, whose SHA-256 the hardware records."""
         return canonical_json(self)
 
     def digest(self) -> Digest:
-        """What HOST_DATA must be."""
+        """SHA-256 of the encoding, which HOST_DATA must contain on SNP."""
         return Digest.of(self.encode())
 
 
 def parse_runtime_config(data: bytes) -> RuntimeConfig:
-    """Inverse of ``RuntimeConfig.encode``. Raises ParseError."""
+    """Parse a runtime configuration. Inverse of ``RuntimeConfig.encode``. Raises ParseError."""
     config = parse_json(data, RuntimeConfig, limit=LIMIT, what="runtime configuration")
     if config.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"runtime configuration: format {config.format!r}")

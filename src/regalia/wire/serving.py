@@ -1,6 +1,7 @@
-"""What a serving runtime shows to clients, and where. Spec: docs/spec/sealed-channel.md, section 3.
+"""Serving evidence: the document by which clients verify a runtime, and the paths it serves.
 
-Untrusted until ``regalia.client.verify`` has appraised it: nothing here verifies anything.
+Spec: docs/spec/sealed-channel.md, section 3. This module does not verify the document, which is
+untrusted until ``regalia.client.verify`` has appraised it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 FORMAT = "regalia/serving-evidence/v1"
 MEDIA_TYPE = "application/json"
 LIMIT = 8 * MIB  # bytes of the whole document
-AUDIENCE = "client"
-HPKE_KEY_SIZE = 1216  # bytes, X-Wing
-WRAP_KEY_LIMIT = 4096  # bytes, RSA-3072 SubjectPublicKeyInfo is 422
+AUDIENCE = "client"  # first part of the binding's audience
+HPKE_KEY_SIZE = 1216  # bytes of an X-Wing public key
+WRAP_KEY_LIMIT = 4096  # bytes; an RSA-3072 SubjectPublicKeyInfo has 422
 
 EVIDENCE_PATH = "/.well-known/regalia/evidence"
 SEALED_PATH = "/ohttp"
-DATE_WINDOW_S = 120  # a sealed request's date may differ by this much, either way
+DATE_WINDOW_S = 120  # seconds that the date of a sealed request may differ, in either direction
 KEY_PROBLEM_TYPE = "https://iana.org/assignments/http-problem-types#ohttp-key"  # RFC 9458, 5.3
 DATE_PROBLEM_TYPE = "https://iana.org/assignments/http-problem-types#date"  # RFC 9458, 6.5.2
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -55,15 +56,15 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 @dataclass(frozen=True, slots=True)
 class ServingEvidence:
-    """One runtime's answer to one client's challenge. Raw and untrusted.
+    """A runtime's answer to a client's challenge, raw and untrusted.
 
     Attributes:
-        evidence: the evidence envelope; its report data is ``binding(challenge)``.
+        evidence: the evidence envelope; its report data must match ``binding(challenge)``.
         hpke_public_key: the OHTTP key, X-Wing, 1216 bytes.
-        wrap_public_key: the runtime's other key, SubjectPublicKeyInfo, DER.
-        model_id: the model being served.
-        model_version: of the sealed model's manifest; the binding's audience names it.
-        release: proof that the release of this model's key stands in the log.
+        wrap_public_key: the runtime's RSA key, a SubjectPublicKeyInfo in DER.
+        model_id: the model that is served.
+        model_version: version in the sealed model's manifest, which the audience also names.
+        release: proof that the release of this model's key is in the log.
     """
 
     evidence: Evidence
@@ -74,7 +75,7 @@ class ServingEvidence:
     release: LogProof | None
 
     def encode(self) -> bytes:
-        """Canonical JSON."""
+        """Encode as canonical JSON."""
         return canonical_json(
             _Wire(
                 format=FORMAT,
@@ -88,7 +89,7 @@ class ServingEvidence:
         )
 
     def binding(self, challenge: bytes) -> Binding:
-        """What the evidence must commit to for this challenge."""
+        """The binding that the evidence must commit to for this challenge."""
         return serving_binding(
             challenge,
             self.hpke_public_key,
@@ -106,17 +107,19 @@ def serving_binding(
     *,
     model_version: int,
 ) -> Binding:
-    """The binding of the serve role: no policy (the client has its own), no devices.
+    """Build the binding of the serve role.
 
-    The audience carries the model's version. Without that, somebody in the path could write a
-    newer version into the document and so get past a client's minimum.
+    It names no policy, because clients have their own. It also names no devices: the runtime
+    replaces ``device_evidence`` after it has collected their evidence, and the verifier computes
+    it from that evidence. The audience names the model's version; otherwise an attacker in the
+    path could write a newer version into the document to get past a client's minimum.
 
     Args:
-        challenge: the client's, 32 bytes.
-        hpke_public_key: requests are sealed to it.
-        wrap_public_key: the runtime's second attested key.
-        model_id: of the model that is served.
-        model_version: of that model.
+        challenge: 32 bytes, chosen by the client.
+        hpke_public_key: key that requests are sealed to.
+        wrap_public_key: the runtime's RSA key.
+        model_id: the model that is served.
+        model_version: version of that model.
     """
     return Binding(
         role=Role.SERVE,
@@ -131,7 +134,7 @@ def serving_binding(
 
 
 def parse_serving_evidence(data: bytes) -> ServingEvidence:
-    """Inverse of ``ServingEvidence.encode``. Raises ParseError."""
+    """Parse serving evidence. Inverse of ``ServingEvidence.encode``. Raises ParseError."""
     wire = parse_json(data, _Wire, limit=LIMIT, what="serving evidence")
     if wire.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"serving evidence: format {wire.format[:80]!r}")
@@ -154,10 +157,10 @@ def parse_serving_evidence(data: bytes) -> ServingEvidence:
 
 
 def encode_challenge(challenge: bytes) -> str:
-    """The query parameter ``challenge``: base64url without padding, 43 characters.
+    """Encode the query parameter ``challenge``: base64url without padding, 43 characters.
 
     Raises:
-        ValueError: the challenge has another size than 32 bytes (the caller's bug).
+        ValueError: the challenge does not have 32 bytes, which is a bug of the caller.
     """
     if len(challenge) != CHALLENGE_SIZE:
         raise ValueError(f"a challenge has {CHALLENGE_SIZE} bytes")
@@ -165,7 +168,7 @@ def encode_challenge(challenge: bytes) -> str:
 
 
 def parse_challenge(text: str) -> bytes:
-    """Inverse of ``encode_challenge``. Raises ParseError."""
+    """Parse the query parameter. Inverse of ``encode_challenge``. Raises ParseError."""
     try:
         challenge = base64.b64decode(text + "=", altchars=b"-_", validate=True)
         canonical = len(challenge) == CHALLENGE_SIZE and encode_challenge(challenge) == text

@@ -1,1 +1,1 @@
-"""Firmware and kernel images as bytes, untrusted."""
+"""Parsers of firmware and kernel images, which are untrusted."""

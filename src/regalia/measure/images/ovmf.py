@@ -1,9 +1,9 @@
-"""OVMF firmware images: the GUIDed table at their end, and the SEV and TDX metadata it leads to.
+"""Parser of OVMF firmware images: their GUIDed table, and their SEV and TDX metadata.
 
 Spec: QEMU, docs/specs/sev-guest-firmware.rst (the table); edk2, OvmfPkg/ResetVector/X64/
 OvmfSevMetadata.asm and OvmfPkg/ResetVector/X64/IntelTdxMetadata.asm; Intel 344991, "TDX Virtual
-Firmware Design Guide", section 11 (TDVF metadata). Little endian. GUIDs are stored with their
-first three fields little endian. Addresses are guest physical.
+Firmware Design Guide", section 11 (TDVF metadata). All numbers are little-endian, including the
+first three fields of GUIDs. Addresses are guest physical.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 4096  # bytes
 LIMIT = 64 * MIB  # bytes of an image
-FOUR_GIB = 1 << 32  # the image ends there
+FOUR_GIB = 1 << 32  # guest physical address at which the image ends
 SECTIONS_MAX = 64
 
 TABLE_FOOTER = UUID("96b582de-1fb2-45f7-baea-a366c55a082d")
@@ -33,8 +33,8 @@ SEV_METADATA = UUID("dc886566-984a-4798-a75e-5585a7bf67cc")
 TDX_METADATA = UUID("e47a6535-984a-4798-865e-4685a7bf8ec2")
 TDX_METADATA_HEADER = UUID("e9eaf9f3-168e-44d5-a8eb-7f4d8738f6ae")
 
-_AFTER_TABLE = 32  # bytes between the table and the end of the image
-_ENTRY = struct.Struct("<H16s")  # size of the entry with this header, GUID; it follows its data
+_AFTER_TABLE = 32  # bytes between the table and the end of the image, with the reset vector
+_ENTRY = struct.Struct("<H16s")  # size including this, and GUID; stored after the entry's data
 _METADATA = struct.Struct("<4sIII")  # signature, length, version, number of sections
 _METADATA_VERSION = 1
 _SEV_SIGNATURE = b"ASEV"
@@ -44,7 +44,7 @@ _TDX_SECTION = struct.Struct("<IIQQII")
 
 
 class SevSectionType(IntEnum):
-    """What the host does to the pages of a SEV section before launch."""
+    """Purpose of a SEV section, which determines how the host prepares its pages."""
 
     SNP_SEC_MEM = 0x1
     SNP_SECRETS = 0x2
@@ -53,12 +53,12 @@ class SevSectionType(IntEnum):
     SNP_KERNEL_HASHES = 0x10
 
 
-# One page each: a longer one would be launched, and measured, in part only.
+# Sections of exactly one page: only the first page of a longer one would be launched and measured.
 _ONE_PAGE = (SevSectionType.SNP_SECRETS, SevSectionType.CPUID, SevSectionType.SNP_KERNEL_HASHES)
 
 
 class TdxSectionType(IntEnum):
-    """What a TDVF section holds."""
+    """Kind of a TDVF section."""
 
     BFV = 0  # boot firmware volume: the code
     CFV = 1  # configuration firmware volume: the variables
@@ -71,10 +71,10 @@ class TdxSectionType(IntEnum):
 
 
 class TdxAttribute(IntFlag):
-    """Bits of a TDVF section; the others are reserved."""
+    """Attribute bits of a TDVF section. The other bits are reserved."""
 
     MR_EXTEND = 1 << 0  # the contents are measured
-    PAGE_AUG = 1 << 1  # added after launch, so not part of the measurement
+    PAGE_AUG = 1 << 1  # the pages are added after launch, so they are not measured
 
 
 _TDX_ATTRIBUTES = int(TdxAttribute.MR_EXTEND | TdxAttribute.PAGE_AUG)
@@ -82,38 +82,38 @@ _TDX_ATTRIBUTES = int(TdxAttribute.MR_EXTEND | TdxAttribute.PAGE_AUG)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SevSection:
-    """One row of the SEV metadata."""
+    """One section of the SEV metadata."""
 
     gpa: int
-    size: int  # bytes, whole pages
+    size: int  # bytes, in whole pages
     kind: SevSectionType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdxSection:
-    """One row of the TDX metadata."""
+    """One section of the TDX metadata."""
 
-    data_offset: int  # in the image
-    data_size: int  # bytes in the image; zeros follow in memory
+    data_offset: int  # offset in the image
+    data_size: int  # bytes in the image; the rest of the memory is zero
     gpa: int
-    size: int  # bytes in memory, whole pages
+    size: int  # bytes in memory, in whole pages
     kind: TdxSectionType
     attributes: TdxAttribute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class OvmfImage:
-    """An image, and what it tells the host. None where it says nothing."""
+    """An image, and the information for the host in it; None for what it does not contain."""
 
     data: bytes
-    reset_eip: int | None  # where the second and later vCPUs start
-    hash_table_gpa: int | None  # where OVMF looks for the hashes of kernel, initrd, command line
+    reset_eip: int | None  # initial instruction pointer of all vCPUs but the first
+    hash_table_gpa: int | None  # address of the table of kernel, initrd and command line hashes
     sev_sections: tuple[SevSection, ...] | None
     tdx_sections: tuple[TdxSection, ...] | None
 
 
 def parse_ovmf(data: bytes) -> OvmfImage:
-    """Parse an image: whole pages that end with a GUIDed table.
+    """Parse an image, which consists of whole pages and ends with a GUIDed table.
 
     Args:
         data: raw, untrusted.
@@ -139,7 +139,7 @@ def parse_ovmf(data: bytes) -> OvmfImage:
 
 
 def _parse_table(data: bytes) -> dict[UUID, bytes]:
-    """The entries by GUID. The table is read from its footer backwards."""
+    """The entries by GUID. The table is parsed backwards from its footer."""
     end = len(data) - _AFTER_TABLE - _ENTRY.size
     size, footer = _ENTRY.unpack_from(data, end)
     if footer != TABLE_FOOTER.bytes_le:
@@ -163,7 +163,7 @@ def _parse_table(data: bytes) -> dict[UUID, bytes]:
 
 
 def _address(table: dict[UUID, bytes], guid: UUID) -> int | None:
-    """The first four bytes of an entry; zero, like no entry, says that there is no such thing."""
+    """The address in the first four bytes of an entry; None if it is zero or there is no entry."""
     if guid not in table:
         return None
     (value,) = struct.unpack_from("<I", table[guid])
@@ -173,10 +173,10 @@ def _address(table: dict[UUID, bytes], guid: UUID) -> int | None:
 def _parse_metadata(
     data: bytes, entry: bytes, *, signature: bytes, row: struct.Struct
 ) -> tuple[int, list[tuple[int, ...]]]:
-    """Where a metadata descriptor lies, and its rows."""
+    """Offset of a metadata descriptor in the image, and its rows."""
     if len(entry) != 4:  # noqa: PLR2004 - the offset is a 32-bit number
         _malformed(f"a metadata offset of {len(entry)} bytes")
-    start = len(data) - int.from_bytes(entry, "little")
+    start = len(data) - int.from_bytes(entry, "little")  # the offset counts from the end
     if not 0 <= start < len(data):
         _malformed("metadata lies outside of the image")
     name = signature.decode("ascii")
@@ -260,7 +260,7 @@ def _tdx_section(data: bytes, row: tuple[int, ...]) -> TdxSection:
 
 
 def _require_apart(ranges: Iterable[tuple[int, int]], *, below: int) -> None:
-    """Refuse parts of pages, shared pages, and memory that ends above ``below``."""
+    """Refuse partial pages, overlapping sections, and memory that ends above ``below``."""
     position = 0
     for gpa, size in sorted(ranges):
         if gpa % PAGE_SIZE or size % PAGE_SIZE:

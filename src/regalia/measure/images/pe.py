@@ -1,8 +1,8 @@
-"""PE/COFF images as UEFI starts them: the section table and what Authenticode hashes.
+"""Parser of PE/COFF images as UEFI starts them: section table, and coverage of Authenticode.
 
 Spec: Microsoft, "PE Format", and "Windows Authenticode Portable Executable Signature Format",
-section "Calculating the PE Image Hash". Little endian. Only what measuring needs is read: nothing
-here loads, relocates or verifies an image, and a parsed image is still untrusted.
+section "Calculating the PE Image Hash". All numbers are little-endian. Only fields that affect the
+measurement are parsed. No signature is verified, so a parsed image is still untrusted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _DOS_MAGIC = b"MZ"
 _DOS_LFANEW = 0x3C
 _SIGNATURE = b"PE\0\0"
 _COFF = struct.Struct("<4sHHIIIHH")
-_OPTIONAL_MAGIC = {0x10B: (92, 96), 0x20B: (108, 112)}  # NumberOfRvaAndSizes, first directory
-_SIZE_OF_HEADERS = 60  # offset in the optional header, like the next one
-_CHECKSUM = 64
+# PE32 and PE32+: offsets of NumberOfRvaAndSizes and of the first directory in the optional header.
+_OPTIONAL_MAGIC = {0x10B: (92, 96), 0x20B: (108, 112)}
+_SIZE_OF_HEADERS = 60  # offset in the optional header
+_CHECKSUM = 64  # offset in the optional header
 _DIRECTORY_SIZE = 8
 _SECURITY_DIRECTORY = 4  # index of the attribute certificate table
 _SECTION = struct.Struct("<8sIIIIIIHHI")
@@ -34,9 +35,9 @@ _SECTION = struct.Struct("<8sIIIIIIHHI")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeSection:
-    """One row of the section table."""
+    """One entry of the section table."""
 
-    name: str  # without the zeros that fill it to 8 bytes
+    name: str  # without the zeros that pad it to 8 bytes
     virtual_size: int  # bytes in memory
     virtual_address: int
     raw_size: int  # bytes in the file
@@ -45,17 +46,17 @@ class PeSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PeImage:
-    """An image and where its parts lie."""
+    """An image, and the positions of its parts."""
 
     data: bytes
     headers_size: int
     checksum_offset: int
-    security_directory_offset: int | None  # None where the optional header is too short for one
-    certificates_size: int  # bytes at the very end of the file; 0 if it is not signed
+    security_directory_offset: int | None  # None if the optional header is too short for one
+    certificates_size: int  # bytes at the end of the file; 0 if it is not signed
     sections: tuple[PeSection, ...]
 
     def section_bytes(self, section: PeSection) -> memoryview:
-        """The section as it lies in memory, ``virtual_size`` bytes.
+        """The section as it is in memory, ``virtual_size`` bytes.
 
         Raises:
             ParseError: MALFORMED if part of it is not in the file.
@@ -69,10 +70,10 @@ class PeImage:
         return memoryview(self.data)[start : start + section.virtual_size]
 
     def authenticode_parts(self) -> Iterator[memoryview]:
-        """What the Authenticode hash covers, in order: headers, sections, and what follows them.
+        """The parts that the Authenticode hash covers: headers, sections, and trailing data.
 
-        The checksum, the certificate table and its directory entry are left out, so that signing
-        does not change the hash. Nothing is padded: UEFI firmware does not pad either.
+        The hash omits the checksum, the certificate table and its directory entry, so that
+        signing does not change it. No padding is added, as UEFI firmware adds none.
         """
         view = memoryview(self.data)
         skipped = [(self.checksum_offset, 4)]
@@ -90,7 +91,7 @@ class PeImage:
         yield view[hashed : len(view) - self.certificates_size]
 
     def sections_by_file_offset(self) -> list[PeSection]:
-        """The sections that have bytes in the file."""
+        """The sections with bytes in the file, in the order of their file offsets."""
         return sorted((s for s in self.sections if s.raw_size), key=lambda s: s.raw_offset)
 
 
@@ -151,7 +152,10 @@ def _parse(data: bytes) -> PeImage:
 
 
 def _certificates_size(data: bytes, directory: int) -> int:
-    """Size of the certificate table. It is the one directory that holds a file offset."""
+    """Size of the certificate table.
+
+    Unlike all other directories, its entry holds a file offset and not a virtual address.
+    """
     offset, size = struct.unpack_from("<II", data, directory)
     if size and offset + size != len(data):
         _malformed("the certificate table does not end where the file ends")
@@ -177,10 +181,10 @@ def _section(data: bytes, offset: int) -> PeSection:
 
 
 def _require_contiguous(image: PeImage) -> None:
-    """Refuse bytes that two sections share, and gaps that the hash would leave out.
+    """Refuse overlapping sections, and gaps between them that the hash would not cover.
 
-    With either, the rules "hash each section" and "hash the rest after the sum of their sizes"
-    disagree about what they cover, and so do the programs that implement them.
+    Authenticode hashes every section, and then the bytes after the sum of their sizes. With gaps
+    or overlaps these two rules cover different bytes than expected, and implementations differ.
     """
     position = image.headers_size
     for section in image.sections_by_file_offset():

@@ -1,4 +1,4 @@
-"""Answers in OpenAI's wire form: whole, and as server-sent events."""
+"""Builds answers in OpenAI's wire format: complete bodies, and server-sent events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMENT_MIN = 3  # bytes of the shortest event that is only a comment, ":\n\n"
 
 
 def usage_body(usage: Usage) -> dict[str, int]:
-    """Counts of tokens."""
+    """Token counts in OpenAI's ``usage`` object."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -30,12 +30,13 @@ class Shape:
     """Builds the bodies of one answer.
 
     Attributes:
-        chat: chat completion, or plain text completion.
-        model: the served name.
-        fingerprint: names the backend; here the model id.
-        created: Unix time, seconds.
-        identity: of this answer.
-        with_usage: every chunk of a stream has a ``usage`` member, null but in the last.
+        chat: whether it is a chat completion rather than a plain text completion.
+        model: name that the model is served under.
+        fingerprint: OpenAI's ``system_fingerprint``, which identifies the backend; the model id.
+        created: Unix time in seconds.
+        identity: unique identifier of this answer.
+        with_usage: whether the chunks of a stream have a ``usage`` member, which is null in all
+            but the last chunk.
     """
 
     chat: bool
@@ -56,12 +57,12 @@ class Shape:
         }
 
     def whole(self, text: str, finish: Finish, usage: Usage) -> bytes:
-        """The answer to a request without ``stream``.
+        """Body of the answer to a request without ``stream``.
 
         Args:
-            text: of the answer.
-            finish: why it ends.
-            usage: numbers of tokens.
+            text: the complete generated text.
+            finish: why the generation ended.
+            usage: token counts of prompt and answer.
         """
         choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": str(finish)}
         if self.chat:
@@ -81,11 +82,11 @@ class Shape:
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
     def piece(self, text: str, finish: Finish | None) -> bytes:
-        """One event with text; the last of them says why the answer ends.
+        """One event of a stream. The last one with a choice tells why the answer ended.
 
         Args:
-            text: the next part of the answer.
-            finish: why the answer ends; None while it goes on.
+            text: next part of the generated text; may be empty.
+            finish: why the generation ended; None while it continues.
         """
         choice: dict[str, object] = {
             "index": 0,
@@ -99,40 +100,40 @@ class Shape:
         return self._chunk([choice], None)
 
     def opening(self) -> bytes:
-        """The first event of a chat stream, which names the role."""
+        """The first event of a chat stream, which carries the role."""
         delta = {"role": "assistant", "content": "", "refusal": None}
         return self._chunk(
             [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}], None
         )
 
     def counts(self, usage: Usage) -> bytes:
-        """The event after the last choice, if the client asked for it."""
+        """The event with the token counts, sent after the last choice if the client asked."""
         return self._chunk([], usage)
 
 
 def new_shape(*, chat: bool, model: str, fingerprint: str, created: int, with_usage: bool) -> Shape:
-    """A shape with a fresh identity.
+    """A shape with a fresh identifier.
 
     Args:
-        chat: whether chat completions were asked for, or plain ones.
-        model: the served name.
-        fingerprint: of the system that answers.
-        created: seconds since 1970.
-        with_usage: whether a stream ends with numbers of tokens.
+        chat: whether the client asked for a chat completion rather than a plain one.
+        model: name that the model is served under.
+        fingerprint: identifies the backend.
+        created: Unix time in seconds.
+        with_usage: whether a stream ends with an event of token counts.
     """
     prefix = "chatcmpl-" if chat else "cmpl-"
     return Shape(chat, model, fingerprint, created, prefix + secrets.token_hex(12), with_usage)
 
 
 def pad_event(event: bytes, multiple: int) -> bytes:
-    """Bring an event to a multiple of ``multiple`` bytes by a comment behind it.
+    """Pad an event to a multiple of ``multiple`` bytes with a comment event after it.
 
-    Sizes of sealed records would otherwise tell the length of every token to whoever watches
-    the network. Readers of server-sent events skip comments. 0 pads nothing.
+    Without padding, the sizes of the sealed chunks would reveal the length of every token to an
+    observer of the network. Parsers of server-sent events ignore comments.
 
     Args:
-        event: one server-sent event.
-        multiple: bytes; 0 pads nothing.
+        event: one server-sent event, complete with its blank line.
+        multiple: number of bytes; 0 turns padding off.
     """
     if not multiple or len(event) % multiple == 0:
         return event

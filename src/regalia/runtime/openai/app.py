@@ -1,4 +1,4 @@
-"""Routes of the inner service. It is reached through the sealed channel only."""
+"""The inner HTTP application: OpenAI's routes, reachable only through the sealed channel."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the routes work with.
+    """The collaborators and settings of the routes.
 
     Attributes:
-        engine: the model.
-        generations: the queue in front of it.
-        metrics: counts only.
-        fingerprint: names what answers; the model id.
-        answer_tokens: most new tokens of one answer.
+        engine: runs the model.
+        generations: queue in front of the engine.
+        metrics: counters to increment.
+        fingerprint: OpenAI's ``system_fingerprint``; the model id.
+        answer_tokens: maximum of new tokens in one answer.
         padding: streamed events are padded to multiples of this many bytes.
-        started: Unix time of the start, seconds.
+        started: Unix time of the start, in seconds.
     """
 
     engine: Engine
@@ -72,6 +72,8 @@ def _check_model(service: Service, name: str) -> None:
 def _generation(
     service: Service, request: Common, tokens: tuple[int, ...], limit: int | None
 ) -> GenerationRequest:
+    # A request that names a limit is refused unless prompt and limit fit into the context
+    # together. Without a limit, one token of room is enough and the answer gets all of it.
     room = service.engine.context_length - len(tokens)
     wanted = limit or 1
     if room < wanted:
@@ -102,8 +104,10 @@ def _shape(service: Service, request: Common) -> Shape:
 
 
 class EventStream(Response):
-    """Server-sent events. Closes its source however the answer ends: Starlette's own response
-    leaves that to the garbage collector, and the engine would go on for a client that has left.
+    """A streamed response of server-sent events that always closes its source.
+
+    Starlette's own streaming response leaves that to the garbage collector, so the engine would
+    continue to generate for a client that has disconnected.
     """
 
     def __init__(self, events: AsyncGenerator[bytes]) -> None:
@@ -114,7 +118,7 @@ class EventStream(Response):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send every event as it comes."""
+        """Send every event as soon as it is produced."""
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async for event in events:
@@ -123,6 +127,8 @@ class EventStream(Response):
 
 
 async def _answer(service: Service, request: Common, generation: GenerationRequest) -> Response:
+    # Checked before a stream starts: after its head was sent, a full queue could no longer be
+    # reported with status 429.
     service.generations.turns.check_room()
     shape = _shape(service, request)
     if request.stream:
@@ -154,6 +160,7 @@ async def _events(
                 for event in _delta_events(service, shape, delta):
                     yield pad_event(event, service.padding)
         yield pad_event(DONE, service.padding)
+    # The status line is already out, so errors become events of the stream, without [DONE].
     except ApiError as error:
         yield pad_event(b"data: " + error.encode() + b"\n\n", service.padding)
     except RegaliaError as error:
@@ -175,7 +182,7 @@ def _delta_events(service: Service, shape: Shape, delta: TextDelta) -> list[byte
 async def _chat(service: Service, http: Request) -> Response:
     request = parse_request(await http.body(), ChatRequest)
     _check_model(service, request.model)
-    # Rendering and encoding take time with the length of the prompt; the loop must stay free.
+    # Rendering and tokenizing a long prompt takes a while, so do it outside the event loop.
     tokens = await asyncio.to_thread(service.engine.encode_chat, request.turns())
     generation = _generation(service, request, tokens, request.limit)
     return await _answer(service, request, generation)
@@ -250,7 +257,7 @@ async def _failed(_: Request, __: Exception) -> Response:
 
 
 def build_app(service: Service) -> Starlette:
-    """The inner ASGI application."""
+    """Build the inner ASGI application."""
     routes = [
         Route("/v1/chat/completions", _endpoint(service, "chat", _chat), methods=["POST"]),
         Route("/v1/completions", _endpoint(service, "completions", _completion), methods=["POST"]),
@@ -259,5 +266,6 @@ def build_app(service: Service) -> Starlette:
     ]
     handlers = {404: _unknown, 405: _unknown, 500: _failed}
     app = Starlette(routes=routes, exception_handlers=handlers)
+    # A redirect would name the inner address, which the client cannot reach.
     app.router.redirect_slashes = False
     return app

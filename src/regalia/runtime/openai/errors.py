@@ -1,4 +1,4 @@
-"""Errors in the shape that OpenAI's clients know: ``{"error": {message, type, param, code}}``."""
+"""Errors in the shape that OpenAI's clients parse: ``{"error": {message, type, param, code}}``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from regalia.runtime.codes import RequestCode
 if TYPE_CHECKING:
     from regalia.core.errors import Code, RegaliaError
 
-# Our code: HTTP status, OpenAI's type, OpenAI's code (ours where OpenAI has none).
+# HTTP status, OpenAI's error type, and OpenAI's error code, or our code where OpenAI has none.
 _WIRE: dict[Code, tuple[int, str, str]] = {
     RequestCode.REQUEST_INVALID: (400, "invalid_request_error", "invalid_request"),
     RequestCode.SERVED_NAME_UNKNOWN: (404, "invalid_request_error", "model_not_found"),
@@ -30,7 +30,13 @@ _OTHER = (400, "invalid_request_error")
 
 
 class ApiError(Exception):
-    """A refusal on its way to a client. Holds no part of a prompt."""
+    """A refused request, to be answered in OpenAI's shape.
+
+    Args:
+        code: why the request is refused.
+        message: explanation for the client; must not contain text of the prompt.
+        param: name of the request parameter that is at fault, if there is one.
+    """
 
     def __init__(self, code: Code, message: str, *, param: str | None = None) -> None:
         super().__init__(code.name)
@@ -40,15 +46,15 @@ class ApiError(Exception):
         self.body = {"message": message, "type": kind, "param": param, "code": wire}
 
     def encode(self) -> bytes:
-        """The JSON body."""
+        """Encode the JSON body."""
         return msgspec.json.encode({"error": self.body})
 
     def response(self) -> Response:
-        """The HTTP answer."""
+        """Build the HTTP response; 429 and 503 tell the client when to retry."""
         headers = {"retry-after": "2"} if self.status in (429, 503) else {}
         return Response(self.encode(), self.status, media_type="application/json", headers=headers)
 
 
 def from_regalia(error: RegaliaError) -> ApiError:
-    """Our error, for a client. What it says is made for people and holds no secret."""
+    """Convert one of our errors, whose texts are written for people and contain no secret."""
     return ApiError(error.code, f"{error.what}. {error.code.fix}")

@@ -1,8 +1,8 @@
-"""Requests as OpenAI's clients send them, checked strictly.
+"""Schemas of OpenAI's completion requests, and their strict validation.
 
-Three kinds of parameters: those that are honored; those that change nothing about the answer
-(``user``, ``metadata``, …), which are ignored; and those that would change what the answer
-means and are not supported, which are refused unless they hold their neutral value.
+There are three kinds of parameters. Supported ones are honored. Those that do not change the
+answer (``user``, ``metadata``, …) are ignored. Unsupported ones that would change the meaning of
+the answer are refused unless they have their neutral value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from regalia.engines.base import Message
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
 
-STOP_MAX = 4  # strings, as with OpenAI
+STOP_MAX = 4  # stop strings in one request, OpenAI's own limit
 MESSAGES_MAX = 4096
 _SEED_MASK = (1 << 63) - 1
 
@@ -26,25 +26,29 @@ _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all request parts."""
+    """Base of all request objects: immutable, and unknown fields are an error."""
 
 
 class StreamOptions(_Doc, frozen=True, kw_only=True):
-    """``stream_options``."""
+    """The ``stream_options`` object."""
 
     include_usage: bool = False
-    include_obfuscation: bool | None = None  # our streams are padded by the sealed channel
+    include_obfuscation: bool | None = None  # ignored: the sealed channel pads streams itself
 
 
 class TextPart(_Doc, frozen=True, kw_only=True):
-    """One part of a message's content. Images and sound are not supported."""
+    """A text part of a message's content. Images and audio are not supported."""
 
     type: Literal["text"]
     text: str
 
 
 class ChatMessage(_Doc, frozen=True, kw_only=True):
-    """One message. Fields of OpenAI's answers are accepted while they are empty."""
+    """One message of a conversation.
+
+    Clients send back the messages of earlier answers unchanged, so the additional fields of an
+    answer's message are accepted if they are empty.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
@@ -57,7 +61,7 @@ class ChatMessage(_Doc, frozen=True, kw_only=True):
 
 
 class Common(_Doc, frozen=True, kw_only=True):
-    """What both kinds of completion share."""
+    """Parameters that chat and text completions share."""
 
     model: str
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
@@ -83,19 +87,19 @@ class Common(_Doc, frozen=True, kw_only=True):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Stop strings, in one form."""
+        """The stop strings as a tuple, whichever form the client used."""
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the counts."""
+        """Whether a stream shall end with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
     @property
     def seed_value(self) -> int | None:
-        """A seed within what the engine takes; any integer is accepted from clients."""
+        """The seed reduced to 63 bits, as engines take no more; clients may send any integer."""
         return None if self.seed is None else self.seed & _SEED_MASK
 
 
@@ -117,7 +121,7 @@ class ChatRequest(Common, frozen=True, kw_only=True):
     parallel_tool_calls: object = None
 
     def turns(self) -> tuple[Message, ...]:
-        """Messages for the engine. OpenAI's newer word for system is developer."""
+        """The messages for the engine. ``developer`` is OpenAI's newer name of ``system``."""
         return tuple(
             Message("system" if item.role == "developer" else item.role, _text(item.content))
             for item in self.messages
@@ -125,7 +129,7 @@ class ChatRequest(Common, frozen=True, kw_only=True):
 
     @property
     def limit(self) -> int | None:
-        """Most new tokens, by the newer name or the older one."""
+        """Maximum of new tokens, from the newer parameter or else the older one."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -145,19 +149,20 @@ def _text(content: str | list[TextPart] | None) -> str:
     return content or ""
 
 
+# msgspec reports the parameter only in its message, in these forms.
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`")
 
 
 def parse_request(data: bytes, kind: type[_T]) -> _T:
-    """Decode a request body.
+    """Decode and validate a request body.
 
     Args:
-        data: raw, untrusted.
-        kind: the request's type.
+        data: the body, raw and untrusted.
+        kind: type of the request.
 
     Raises:
-        ApiError: REQUEST_INVALID, with the parameter's name.
+        ApiError: REQUEST_INVALID, with the name of the parameter that is at fault.
     """
     try:
         request = msgspec.json.decode(data, type=kind)
@@ -175,7 +180,7 @@ def parse_request(data: bytes, kind: type[_T]) -> _T:
 
 
 def _explain(text: str) -> ApiError:
-    """Put msgspec's words into OpenAI's form. They name types and places, never values."""
+    """Convert a message of msgspec, which names types and paths but never values."""
     place = _PLACE.search(text)
     where = place.group(1) if place else ""
     unknown = _UNKNOWN.search(text)

@@ -1,1 +1,1 @@
-"""The sealed model as bytes. Spec: docs/spec/sealed-model.md."""
+"""Encodes and parses the parts of a sealed model. Spec: docs/spec/sealed-model.md."""

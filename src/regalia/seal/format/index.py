@@ -1,5 +1,6 @@
-"""The index: names, places and digests of a model's files. It is stored encrypted.
-Spec: docs/spec/sealed-model.md, "Index".
+"""Encodes and parses the index: names, offsets and digests of a model's files.
+
+The index is stored encrypted. Spec: docs/spec/sealed-model.md, "Index".
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORMAT = "regalia/sealed-index/v1"
-ALIGNMENT = 64  # bytes; also the bound of every gap in the stream
+ALIGNMENT = 64  # bytes; gaps in the stream are smaller than this
 _LENGTH = struct.Struct(">Q")
 _MODEL_ID_DOMAIN = b"regalia/model-id/v1"
 
 
 class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the wire structs."""
+    """Base of the wire structs: unknown fields are an error."""
 
 
 class _Entry(_Doc, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class _Wire(_Doc, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the model. ``offset`` and ``length`` are bytes of the plaintext stream."""
+    """One file of the model. ``offset`` and ``length`` are in bytes of the plaintext stream."""
 
     path: str
     offset: int
@@ -54,23 +55,23 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """Stream offset just behind the file."""
+        """Stream offset of the first byte after the file."""
         return self.offset + self.length
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """All files, in ascending order of the bytes of their paths."""
+    """All files of a model, in ascending order of their paths' UTF-8 bytes."""
 
     entries: tuple[Entry, ...]
     stream_size: int
 
     def model_id(self) -> ModelId:
-        """The id that this list of files has."""
+        """Compute the model id of these files."""
         return model_id((entry.path, entry.length, entry.digest) for entry in self.entries)
 
     def encode(self) -> bytes:
-        """u64 length, canonical JSON, and zeros up to a multiple of 64 KiB."""
+        """Encode as u64 length, canonical JSON, and zeros up to a multiple of 64 KiB."""
         body = canonical_json(
             _Wire(
                 format=FORMAT,
@@ -85,7 +86,11 @@ class Index:
 
 
 def model_id(files: Iterable[tuple[str, int, Digest]]) -> ModelId:
-    """SHA-256 over domain and lp(path, u64 length, SHA-256) of each file in order of path."""
+    """Compute a model id: SHA-256 over a domain and lp(path, u64 length, SHA-256) of the files.
+
+    The files must be in order of their paths. ``lp`` prefixes lengths, so that two different
+    lists of files cannot give the same input.
+    """
     hasher = hashlib.sha256(_MODEL_ID_DOMAIN)
     for path, length, digest in files:
         hasher.update(lp(path.encode(), _LENGTH.pack(length), digest.raw))
@@ -97,7 +102,7 @@ def _padded(body: int) -> int:
 
 
 def parse_index(data: bytes) -> Index:
-    """Inverse of ``Index.encode``, for bytes that have been decrypted.
+    """Parse a decrypted index. Inverse of ``Index.encode``.
 
     Raises:
         ParseError: TOO_LARGE, MALFORMED, PATH_REFUSED or PATHS_COLLIDE.
@@ -122,7 +127,7 @@ def parse_index(data: bytes) -> Index:
 
 
 def _check_order(entries: tuple[Entry, ...], stream_size: int) -> None:
-    """Files lie in order of path, without overlap, each at most 63 bytes behind the last."""
+    """Check that files are in order of path, and at most 63 bytes after one another."""
     previous: bytes = b""
     end = 0
     for entry in entries:

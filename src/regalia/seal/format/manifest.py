@@ -1,8 +1,7 @@
-"""The manifest's payload: what anybody may know of a sealed model.
-Spec: docs/spec/sealed-model.md, "Manifest".
+"""Encodes and parses the payload of the manifest, the public part of a sealed model.
 
-Parsing checks that the manifest agrees with itself. Whether its owner signed it is for
-``regalia.seal.manifest``.
+Spec: docs/spec/sealed-model.md, "Manifest". Parsing checks that the manifest is consistent.
+``regalia.seal.manifest`` verifies the owner's signature.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ _KEK_LIMIT = 256  # characters
 _ALGORITHM_LIMIT = 64  # characters
 _BLOB_LIMIT = 4096  # bytes
 _SPKI_LIMIT = 1024  # bytes
-_STREAM_LIMIT = 1 << 53  # bytes
+_STREAM_LIMIT = 1 << 53  # bytes; beyond it, JSON readers that use doubles lose precision
 
 
 class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the wire structs."""
+    """Base of the wire structs: unknown fields are an error."""
 
 
 class _File(_Doc, frozen=True, kw_only=True):
@@ -74,7 +73,7 @@ class _Wire(_Doc, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """One encrypted file, as its owner wrote it."""
+    """Size and digests of one encrypted file."""
 
     size: int  # bytes, prefix included
     prefix_digest: Digest  # SHA-256 of the first 4096 bytes
@@ -83,11 +82,11 @@ class SealedFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A well-formed manifest. Nothing is said about who wrote it."""
+    """A well-formed manifest, whose author is not verified."""
 
     seal_id: SealId
     model_id: ModelId
-    version: int  # 1 … 2^53 - 1, monotonic over the life of a model
+    version: int  # 1 … 2^53 - 1; the owner increases it with every release of the model
     geometry: Geometry
     signer: bytes | None  # SubjectPublicKeyInfo of the owner's key; None when unsigned
     wrapped_key: WrappedKey
@@ -95,15 +94,15 @@ class Manifest:
     shards: tuple[SealedFile, ...]
 
     def stored_total(self) -> int:
-        """Bytes of all encrypted files."""
+        """Number of bytes of all encrypted files together."""
         return self.index.size + sum(shard.size for shard in self.shards)
 
     def wrap_context(self) -> bytes:
-        """What the wrapping of this model's key is bound to."""
+        """The associated data that the wrapped model key is bound to."""
         return wrap_context(self.model_id, self.version, self.seal_id)
 
     def encode(self) -> bytes:
-        """Canonical JSON: the DSSE payload."""
+        """Encode as canonical JSON, which is the DSSE payload."""
         return canonical_json(
             _Wire(
                 format=FORMAT,
@@ -131,7 +130,7 @@ def _file_wire(file: SealedFile) -> _File:
 
 
 def parse_manifest(payload: bytes) -> Manifest:
-    """Inverse of ``Manifest.encode``: raw and untrusted bytes to a self-consistent value.
+    """Parse raw, untrusted bytes into a consistent manifest. Inverse of ``Manifest.encode``.
 
     Raises:
         ParseError: TOO_LARGE, MALFORMED, SEALED_VERSION_UNKNOWN or SEALED_SUITE_UNKNOWN.
@@ -161,6 +160,7 @@ def parse_manifest(payload: bytes) -> Manifest:
     )
     if manifest.index.size > stored_size(INDEX_LIMIT, geometry.stride):
         raise ParseError(CoreCode.TOO_LARGE, f"manifest: index of {manifest.index.size} bytes")
+    # Sizes follow from the layout, so a wrong one is noticed before any file is read.
     index_size = plaintext_size(manifest.index.size, geometry.stride)
     if not index_size or index_size % INDEX_PADDING:
         raise _malformed(f"no index has {manifest.index.size} bytes")

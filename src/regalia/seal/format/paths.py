@@ -1,7 +1,7 @@
-"""Which file names a sealed model may hold. Spec: docs/spec/sealed-model.md, "Paths".
+"""Rules for the file names in a sealed model. Spec: docs/spec/sealed-model.md, "Paths".
 
-The same rules bind the writer, which refuses to seal such a name, and the reader, which does
-not trust that every writer did.
+The writer applies them to refuse such a name, and the reader because it does not trust that
+every writer did.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ PATH_LIMIT = 1024  # bytes of UTF-8
 COMPONENT_LIMIT = 255  # bytes of UTF-8
 DEPTH_MAX = 32  # components
 
-# C0, DEL and C1 controls; the backslash, which separates directories elsewhere; and the
-# bidirectional controls, with which one name shows as another.
+# C0, DEL and C1 controls; the backslash, which separates directories on Windows; and Unicode's
+# bidirectional controls, which make a name display as another.
 _FORBIDDEN = frozenset(
     [
         *map(chr, range(0x20)),
@@ -34,7 +34,7 @@ _FORBIDDEN = frozenset(
 
 
 def check_path(path: str) -> None:
-    """Accept a relative POSIX path of plain components.
+    """Check that a path is a relative POSIX path without special components.
 
     Raises:
         ParseError: PATH_REFUSED.
@@ -64,10 +64,11 @@ def check_path(path: str) -> None:
 
 
 def check_collisions(paths: Iterable[str]) -> None:
-    """Refuse paths that some file system takes for one another.
+    """Refuse different paths that some file system treats as the same.
 
-    Two spellings are the same place when they agree after NFC, case folding and NFC again. No
-    place may have two spellings, directories included, and no file may also be a directory.
+    Two spellings collide if they are equal after NFC, case folding and NFC again, as on file
+    systems that ignore case or normalize Unicode. This includes directories, and no file may
+    also be a directory.
 
     Raises:
         ParseError: PATHS_COLLIDE.
@@ -87,4 +88,5 @@ def check_collisions(paths: Iterable[str]) -> None:
 
 
 def _fold(path: str) -> str:
+    # Case folding can leave a string that is not in NFC, hence the second normalization.
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())

@@ -1,4 +1,7 @@
-"""The first 4096 bytes of every sealed file. Spec: docs/spec/sealed-model.md, "Prefix"."""
+"""Encodes and parses the prefix, the first 4096 bytes of every sealed file.
+
+Spec: docs/spec/sealed-model.md, "Prefix".
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ _ZERO_TAIL = bytes(3936)
 
 
 class Kind(IntEnum):
-    """What a sealed file holds."""
+    """Kind of content of a sealed file."""
 
     INDEX = 1
     DATA = 2
@@ -41,7 +44,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Everything that a sealed file says of itself in clear."""
+    """The unencrypted part of a sealed file."""
 
     kind: Kind
     shard_index: int
@@ -49,11 +52,11 @@ class Prefix:
     stride: int
     plaintext_size: int
     seal_id: SealId
-    salt: bytes  # 32, fresh and random for each file
-    commitment: bytes  # 32; binds the file to one model key
+    salt: bytes  # 32 random bytes, fresh for every file
+    commitment: bytes  # 32 bytes that bind the file to one model key
 
     def encode(self) -> bytes:
-        """4096 bytes."""
+        """Encode as 4096 bytes."""
         return _LAYOUT.pack(
             MAGIC,
             VERSION,
@@ -73,16 +76,16 @@ class Prefix:
         )
 
     def committed(self) -> bytes:
-        """The 128 bytes before the commitment, from which the file's keys are derived."""
+        """The 128 bytes before the commitment, which are an input of the file's key."""
         return self.encode()[:COMMITMENT_OFFSET]
 
 
 def parse_prefix(data: bytes, *, what: str) -> Prefix:
-    """Inverse of ``Prefix.encode``. ``what`` names the file in messages.
+    """Parse a prefix. Inverse of ``Prefix.encode``.
 
     Args:
-        data: raw, untrusted.
-        what: names the file in the error.
+        data: the first 4096 bytes of the file, raw and untrusted.
+        what: name of the file for error messages.
 
     Raises:
         ParseError: NOT_A_SEALED_FILE, SEALED_VERSION_UNKNOWN, SEALED_SUITE_UNKNOWN, MALFORMED.
@@ -98,6 +101,7 @@ def parse_prefix(data: bytes, *, what: str) -> Prefix:
         raise ParseError(SealedCode.SEALED_SUITE_UNKNOWN, f"{what}: suite {suite}")
     if kind not in set(Kind):
         raise ParseError(CoreCode.MALFORMED, f"{what}: kind {kind}")
+    # Reserved bytes must be zero, so that the encoding is canonical.
     if zero_a or zero_b or zero_c != _ZERO_24 or zero_d != _ZERO_TAIL:
         raise ParseError(CoreCode.MALFORMED, f"{what}: reserved bytes are not zero")
     if stride not in STRIDES:

@@ -1,13 +1,12 @@
-"""The sealed model: names, limits and the arithmetic of its layout.
-Spec: docs/spec/sealed-model.md.
+"""Names, limits and layout arithmetic of a sealed model. Spec: docs/spec/sealed-model.md.
 
 A sealed model is a directory, or any flat set of named blobs:
 
-    manifest.json       what anybody may know, signed by the owner
+    manifest.json       public, signed by the owner
     index.seal          encrypted: file names, offsets, lengths, digests
-    shard-00000.seal …  encrypted: the files' bytes, laid end to end in one stream
+    shard-00000.seal …  encrypted: the files' bytes, one after the other in one stream
 
-``sealed_prefix``, ``sealed_manifest`` and ``sealed_index`` parse the three parts.
+The modules ``prefix``, ``manifest`` and ``index`` parse the parts.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ MANIFEST_NAME = "manifest.json"
 INDEX_NAME = "index.seal"
 
 PREFIX_SIZE = 4096  # bytes
-TAG_SIZE = 16  # bytes
+TAG_SIZE = 16  # bytes of an AES-GCM tag
 STRIDES = (64 * 1024, MIB, 4 * MIB)  # bytes of one stored chunk, tag included
 STRIDE = MIB
 SHARD_CHUNKS = 4096  # chunks of a full shard: 4 GiB stored at the default stride
 SHARD_CHUNKS_MAX = 1 << 16
 SHARDS_MAX = 10_000
 FILES_MAX = 100_000
-INDEX_PADDING = 64 * 1024  # bytes; the stored size hides how many files there are
-INDEX_LIMIT = 64 * MIB  # bytes of index plaintext, padding included
-VERSION_MAX = (1 << 53) - 1  # the largest integer that every JSON reader keeps exact
+INDEX_PADDING = 64 * 1024  # bytes; padding hides the number of files
+INDEX_LIMIT = 64 * MIB  # bytes of index plaintext, including padding
+VERSION_MAX = (1 << 53) - 1  # the largest integer that every JSON parser represents exactly
 
 _WRAP_DOMAIN = b"regalia/wrapped-model-key/v1"
 
@@ -67,19 +66,19 @@ class SealedCode(Code):
 
 
 class SealId(FixedBytes):
-    """Names one sealing run: 32 random bytes in every file that the run wrote."""
+    """Identifier of one run of sealing: 32 random bytes in every file that it wrote."""
 
     PREFIX = "seal"
 
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """The model key under a key-encryption key.
+    """The model key, encrypted under a key-encryption key (KEK).
 
     Attributes:
-        kek: name of the key-encryption key in its key store; at most 256 characters.
-        algorithm: how it is wrapped, in the key store's words; at most 64 characters.
-        blob: opaque to everybody but that key store; at most 4096 bytes.
+        kek: name of the KEK in its key store; at most 256 characters.
+        algorithm: the key store's name of its wrapping; at most 64 characters.
+        blob: the wrapped key, which only that key store can interpret; at most 4096 bytes.
     """
 
     kek: str
@@ -88,47 +87,48 @@ class WrappedKey:
 
 
 def wrap_context(model_id: ModelId, version: int, seal_id: SealId) -> bytes:
-    """What the wrapping of a model key is bound to, as associated data.
+    """Build the associated data that a wrapped model key is bound to.
 
     Args:
-        model_id: of the model.
-        version: the owner's number, which only grows.
-        seal_id: of this one sealing, so that a model key of another sealing does not open it.
+        model_id: identifier of the model.
+        version: version of the model, which the owner only increases.
+        seal_id: identifier of the run of sealing, so that the wrapped key of another run cannot
+            be substituted.
     """
     return _WRAP_DOMAIN + lp(model_id.raw, struct.pack(">Q", version), seal_id.raw)
 
 
 def shard_name(index: int) -> str:
-    """``shard-00000.seal`` and so on. Names are implied by position, never stated."""
+    """Name of a shard, such as ``shard-00000.seal``. It follows from the shard's number."""
     return f"shard-{index:05d}.seal"
 
 
 def chunk_count(plaintext_size: int, stride: int) -> int:
-    """Chunks of one sealed file. An empty plaintext still has one, which is empty.
+    """Number of chunks in a sealed file. Even an empty plaintext has one, which is empty.
 
     Args:
-        plaintext_size: bytes.
-        stride: bytes that one chunk takes in the file, tag included.
+        plaintext_size: number of plaintext bytes.
+        stride: stored size of one chunk in bytes, including its tag.
     """
     return max(1, -(-plaintext_size // (stride - TAG_SIZE)))
 
 
 def stored_size(plaintext_size: int, stride: int) -> int:
-    """Bytes of one sealed file.
+    """Number of bytes in a sealed file.
 
     Args:
-        plaintext_size: bytes.
-        stride: bytes that one chunk takes in the file, tag included.
+        plaintext_size: number of plaintext bytes.
+        stride: stored size of one chunk in bytes, including its tag.
     """
     return PREFIX_SIZE + plaintext_size + TAG_SIZE * chunk_count(plaintext_size, stride)
 
 
 def plaintext_size(stored: int, stride: int) -> int | None:
-    """Inverse of ``stored_size``; None for a size that no sealed file has.
+    """Inverse of ``stored_size``; None for a size that no sealed file can have.
 
     Args:
-        stored: bytes of the file.
-        stride: bytes that one chunk takes in the file, tag included.
+        stored: number of bytes in the file.
+        stride: stored size of one chunk in bytes, including its tag.
     """
     chunks = -(-(stored - PREFIX_SIZE) // stride)
     size = stored - PREFIX_SIZE - TAG_SIZE * chunks
@@ -137,27 +137,27 @@ def plaintext_size(stored: int, stride: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Where one chunk lies. ``start`` counts in the file's plaintext, ``offset`` in its blob."""
+    """Position of one chunk in its file."""
 
     number: int
-    start: int
+    start: int  # offset in the file's plaintext, in bytes
     size: int  # bytes of plaintext
-    offset: int
+    offset: int  # offset in the stored file, in bytes
     last: bool
 
     @property
     def stored(self) -> int:
-        """Bytes in the blob: ciphertext and tag."""
+        """Stored size in bytes: ciphertext and tag."""
         return self.size + TAG_SIZE
 
 
 def chunk_at(number: int, plaintext_size: int, stride: int) -> Chunk:
-    """Locate one chunk of a sealed file by arithmetic.
+    """Compute the position of a chunk.
 
     Args:
-        number: of the chunk, from 0.
-        plaintext_size: of the file, in bytes.
-        stride: bytes that one chunk takes in the file, tag included.
+        number: number of the chunk, from 0.
+        plaintext_size: number of plaintext bytes in the file.
+        stride: stored size of one chunk in bytes, including its tag.
     """
     payload = stride - TAG_SIZE
     start = number * payload
@@ -172,7 +172,7 @@ def chunk_at(number: int, plaintext_size: int, stride: int) -> Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a stream of ``stream_size`` bytes is cut into shards and chunks."""
+    """Division of a stream of ``stream_size`` bytes into shards and chunks."""
 
     stride: int
     shard_chunks: int
@@ -180,7 +180,7 @@ class Geometry:
 
     @property
     def shard_payload(self) -> int:
-        """Plaintext bytes of every shard but the last."""
+        """Number of plaintext bytes in every shard except the last."""
         return (self.stride - TAG_SIZE) * self.shard_chunks
 
     @property
@@ -193,11 +193,11 @@ class Geometry:
         return index * self.shard_payload
 
     def shard_size(self, index: int) -> int:
-        """Plaintext bytes of a shard."""
+        """Number of plaintext bytes in a shard."""
         return min(self.shard_payload, self.stream_size - self.shard_start(index))
 
     def stored_total(self) -> int:
-        """Bytes of all shards as stored."""
+        """Stored size of all shards together, in bytes."""
         return sum(
             stored_size(self.shard_size(index), self.stride) for index in range(self.shard_count)
         )

@@ -1,9 +1,9 @@
-"""Enclave Image Format (EIF) of AWS Nitro Enclaves: bytes to sections.
+"""Parser of the Enclave Image Format (EIF) of AWS Nitro Enclaves.
 
 Source: aws/aws-nitro-enclaves-image-format, src/defs/mod.rs (structures) and
-src/utils/eif_reader.rs (which bytes the checksum covers). Big endian. A header of 548 bytes holds
-a table of section offsets and sizes; each section starts with a header of its own of 12 bytes that
-repeats its size. The sections fill the file.
+src/utils/eif_reader.rs (coverage of the checksum). All numbers are big-endian. A header of 548
+bytes holds a table of section offsets and sizes. Every section starts with its own header of 12
+bytes, which repeats its size. The sections fill the rest of the file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SECTION = struct.Struct(">HHQ")
 
 
 class EifSectionType(IntEnum):
-    """What a section holds."""
+    """Kind of content of a section."""
 
     KERNEL = 1
     CMDLINE = 2
@@ -43,7 +43,7 @@ class EifSectionType(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EifImage:
-    """The parts of one image, untrusted."""
+    """The parts of an image, untrusted."""
 
     version: int
     arm64: bool
@@ -55,7 +55,7 @@ class EifImage:
 
 
 def parse_eif(data: bytes) -> EifImage:
-    """Parse an image. One kernel, one command line, then ramdisks, in this order.
+    """Parse an image, which has one kernel, one command line and ramdisks, in this order.
 
     Args:
         data: raw, untrusted.
@@ -80,6 +80,7 @@ def parse_eif(data: bytes) -> EifImage:
         raise ParseError(EvidenceCode.RESERVED_BIT_SET, "EIF: reserved header bits are not zero")
     if not 1 <= count <= SECTIONS_MAX:
         _malformed(f"{count} sections, want 1 to {SECTIONS_MAX}")
+    # Unused entries must be zero, so that a reader that ignores the count sees the same sections.
     if any(offsets[count:]) or any(sizes[count:]):
         _malformed("the section table has entries behind the last section")
     sections = _sections(data, list(zip(offsets[:count], sizes[:count], strict=True)))
@@ -88,9 +89,9 @@ def parse_eif(data: bytes) -> EifImage:
 
 
 def _sections(data: bytes, table: list[tuple[int, int]]) -> list[tuple[EifSectionType, memoryview]]:
-    """The sections in the order of the file, which readers follow and the PCRs depend on.
+    """The sections in the order of the file, which determines the PCRs.
 
-    The table may list them in another order: the tools that write it keep ramdisks for last.
+    The table may list them in another order, because the tools that write it list ramdisks last.
     """
     view = memoryview(data)
     position = HEADER_SIZE
@@ -118,7 +119,7 @@ def _sections(data: bytes, table: list[tuple[int, int]]) -> list[tuple[EifSectio
 
 
 def _require_checksum(data: bytes, wanted: int) -> None:
-    """CRC-32 (IEEE) of everything but the field itself, the last one of the header."""
+    """Check the CRC-32 (IEEE) over all bytes except the field itself, the header's last."""
     found = zlib.crc32(memoryview(data)[: HEADER_SIZE - 4])
     found = zlib.crc32(memoryview(data)[HEADER_SIZE:], found)
     if found != wanted:

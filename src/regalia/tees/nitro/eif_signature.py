@@ -1,9 +1,9 @@
-"""The signature section of an EIF: the certificate whose digest becomes PCR 8.
+"""Parser of an EIF's signature section, whose certificate determines PCR 8.
 
-Source: aws/aws-nitro-enclaves-image-format, src/defs/mod.rs (PcrSignature). CBOR (RFC 8949): an
-array of maps, each with ``signing_certificate`` (PEM) and ``signature`` (COSE_Sign1). The writer
-encodes both byte strings as arrays of small integers; real byte strings are read too. Only these
-shapes are accepted, with definite lengths in their shortest form. The signature is not checked.
+Source: aws/aws-nitro-enclaves-image-format, src/defs/mod.rs (PcrSignature). The section is CBOR
+(RFC 8949): an array of maps with ``signing_certificate`` (PEM) and ``signature`` (COSE_Sign1).
+AWS's tool encodes both byte strings as arrays of small integers; this parser accepts real byte
+strings, too. Lengths must be definite and in their shortest form. The signature is not verified.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SIGNATURES_MAX = 16
 
 _UINT, _BYTES, _TEXT, _ARRAY, _MAP = 0, 2, 3, 4, 5
 _KEYS = ("signing_certificate", "signature")
-_IN_PLACE = 24  # arguments below stand in the initial byte itself
-_SIZES = {24: 1, 25: 2, 26: 4}  # additional information: bytes of the argument
+_IN_PLACE = 24  # smaller arguments are encoded in the initial byte itself
+_SIZES = {24: 1, 25: 2, 26: 4}  # additional information -> bytes of the argument that follow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EifSignature:
-    """One signed register, untrusted."""
+    """Signature over one register, untrusted."""
 
     signing_certificate: bytes  # PEM
     signature: bytes  # COSE_Sign1
 
 
 def parse_eif_signature(data: bytes) -> tuple[EifSignature, ...]:
-    """Parse the section; at least one signature.
+    """Parse the section, which contains at least one signature.
 
     Args:
         data: raw, untrusted.
@@ -69,21 +69,21 @@ def _signature(reader: _Reader) -> EifSignature:
 
 
 class _Reader:
-    """Reads one CBOR item after the other."""
+    """Reads CBOR items in order."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.position = 0
 
     def take(self, size: int) -> bytes:
-        """The next ``size`` bytes."""
+        """Read the next ``size`` bytes."""
         if size > len(self._data) - self.position:
             _malformed("it ends early")
         self.position += size
         return self._data[self.position - size : self.position]
 
     def any_head(self) -> tuple[int, int]:
-        """Major type and argument."""
+        """Read a head: major type and argument."""
         (first,) = self.take(1)
         major, info = first >> 5, first & 0x1F
         if info < _IN_PLACE:
@@ -92,32 +92,33 @@ class _Reader:
             _malformed("an item of indefinite or excessive length")
         size = _SIZES[info]
         argument = int.from_bytes(self.take(size), "big")
+        # An argument is in its shortest form if it does not fit half as many bytes.
         if argument < (_IN_PLACE if size == 1 else 1 << (4 * size)):
             _malformed("a length that is not in its shortest form")
         return major, argument
 
     def head(self, wanted: int) -> int:
-        """The argument of an item of this major type."""
+        """Read a head of the wanted major type, and return its argument."""
         major, argument = self.any_head()
         if major != wanted:
             _malformed(f"major type {major}, want {wanted}")
         return argument
 
     def text(self) -> str:
-        """A text string."""
+        """Read a text string."""
         raw = self.take(self.head(_TEXT))
         if not raw.isascii():
             _malformed("a key that is not ASCII")
         return raw.decode("ascii")
 
     def octets(self) -> bytes:
-        """A byte string, or an array of integers from 0 to 255."""
+        """Read a byte string, or an array of integers from 0 to 255."""
         major, size = self.any_head()
         if major == _BYTES:
             return self.take(size)
         if major != _ARRAY:
             _malformed(f"major type {major} in place of bytes")
-        if size > len(self._data) - self.position:  # each element has at least one byte
+        if size > len(self._data) - self.position:  # every element takes at least one byte
             _malformed("it ends early")
         values = [self.head(_UINT) for _ in range(size)]
         if any(value > 0xFF for value in values):  # noqa: PLR2004 - a byte
