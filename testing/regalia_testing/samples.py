@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tees.snp.evidence.wire import Product
 from regalia.tees.tpm.evidence.anchors import TpmAnchors
 from regalia.verifier.anchors import TrustAnchors
-from regalia.verifier.collateral import CollateralSet
+from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
@@ -228,6 +228,33 @@ def _machine(folder: Path, gpus: int, switches: int) -> Sample:
     )
     anchors = TrustAnchors.dangerous_simulated([cpu.ark, machine.root])
     return Sample(replace(evidence, devices=devices), Verifier(anchors, collateral), _SNP_SIGNED)
+
+
+class Simulated(Protocol):
+    """What a simulator needs for ``sample_of``."""
+
+    @property
+    def root(self) -> bytes:
+        """DER."""
+
+    @property
+    def collateral_directory(self) -> Path:
+        """What a verifier is given."""
+
+    def evidence(self, report_data: bytes, *, measurement: bytes, runtime_config: bytes) -> Evidence:
+        """Healthy evidence, all of whose report is signed."""
+
+
+def sample_of(platform: Simulated) -> Sample:
+    """Of a simulator whose collateral lies in files, with lists of every authority."""
+    evidence = platform.evidence(
+        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
+    )
+    files = {path.name: path.read_bytes() for path in platform.collateral_directory.iterdir()}
+    anchors = TrustAnchors.dangerous_simulated([platform.root])
+    return Sample(
+        evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report))
+    )
 
 
 SAMPLES: Mapping[str, Make] = MappingProxyType(

@@ -28,10 +28,7 @@ from regalia.policy.conditions import TEXT_MAX, check_conditions
 from regalia.policy.document_checks import EXPRESSION_MAX
 from regalia.policy.verdict import Allow
 from regalia_testing.policy_scene import Scene
-from regalia_testing.tees.azure.policy import azure_snp_scene, azure_tdx_scene
-from regalia_testing.tees.intel.policy import sgx_scene, tdx_scene
-from regalia_testing.tees.nitro.policy import nitro_scene
-from regalia_testing.tees.tpm.policy import tpm_scene
+from regalia_testing.scenes import SCENES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,18 +80,7 @@ def test_the_release_part_is_no_business_of_a_client(scene: Scene) -> None:
         check_conditions(scene.demand("conditions", ["release.custody == 'hsm'"]).client_policy())
 
 
-SCENES: list[Callable[[], Scene]] = [
-    Scene,
-    tdx_scene,
-    sgx_scene,
-    lambda: tpm_scene(Scene()),
-    nitro_scene,
-    azure_snp_scene,
-    azure_tdx_scene,
-]
-
-
-@pytest.mark.parametrize("make", SCENES)
+@pytest.mark.parametrize("make", SCENES.values())
 def test_fields_and_values_agree(make: Callable[[], Scene]) -> None:
     """Every documented field of the TEE has a value of its kind, and there is none besides."""
     scene = make()
@@ -115,7 +101,7 @@ def test_fields_and_values_agree(make: Callable[[], Scene]) -> None:
 
 
 def test_every_field_is_of_some_tee() -> None:
-    given = [set(claim_values(make().claims)) for make in SCENES]
+    given = [set(claim_values(make().claims)) for make in SCENES.values()]
     claims = CLIENT_FIELDS["claims"]
     assert isinstance(claims, Mapping)
     assert set().union(*given) == set(claims)
