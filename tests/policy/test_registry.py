@@ -135,6 +135,10 @@ HOLES: Mapping[str, tuple[Callable[[], Any], str]] = {
         lambda: replace(SNP, order=tuple(each for each in SNP.order if each != "vmpl")),
         "no rule judges vmpl",
     ),
+    "comparison_forgotten": (  # another rule judges the field too, so that is not enough
+        lambda: replace(SNP, order=tuple(each for each in SNP.order if each != "measurements")),
+        "the comparison of measurements never runs",
+    ),
     "rule_of_nothing": (
         lambda: replace(SNP, order=(*SNP.order, NO_FINDING)),
         "a rule judges no_such_field",
