@@ -1,6 +1,7 @@
 """Write the tables of fields into the pages of docs/spec, from the fields themselves.
 
-A TEE's table may stand on a page of its own. It stands between ``<!-- fields: NAME -->`` and ``<!-- end of fields -->``.
+A TEE may have a page with a table of its own. A table stands between
+``<!-- fields: NAME -->`` and ``<!-- end of fields -->``.
 """
 
 from __future__ import annotations

@@ -241,7 +241,9 @@ class Simulated(Protocol):
     def collateral_directory(self) -> Path:
         """What a verifier is given."""
 
-    def evidence(self, report_data: bytes, *, measurement: bytes, runtime_config: bytes) -> Evidence:
+    def evidence(
+        self, report_data: bytes, *, measurement: bytes, runtime_config: bytes
+    ) -> Evidence:
         """Healthy evidence, all of whose report is signed."""
 
 
@@ -252,9 +254,7 @@ def sample_of(platform: Simulated) -> Sample:
     )
     files = {path.name: path.read_bytes() for path in platform.collateral_directory.iterdir()}
     anchors = TrustAnchors.dangerous_simulated([platform.root])
-    return Sample(
-        evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report))
-    )
+    return Sample(evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report)))
 
 
 SAMPLES: Mapping[str, Make] = MappingProxyType(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from regalia.inspect.decoded_fields import anatomy
 from regalia.inspect.recognize import recognize
 from regalia.verifier.registry import plugin_for
-from regalia.wire.evidence import DeviceKind, Evidence, Tee
+from regalia.wire.evidence import DeviceKind, Tee
 
 
 def test_every_kind_is_spoken_of() -> None:

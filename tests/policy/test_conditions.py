@@ -27,13 +27,13 @@ from regalia.policy.condition_grammar import (
 from regalia.policy.conditions import TEXT_MAX, check_conditions
 from regalia.policy.document_checks import EXPRESSION_MAX
 from regalia.policy.verdict import Allow
-from regalia_testing.policy_scene import Scene
 from regalia_testing.scenes import SCENES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.appraisal.condition_types import Fields, Kind
+    from regalia_testing.policy_scene import Scene
 
 # Hand-written. What is refused is refused before evaluation; much of it CEL itself calls true.
 CONDITIONS = json.loads(

@@ -59,13 +59,13 @@ def _device(
 
 GPU = _device(
     DeviceKind.NVIDIA_GPU,
-        "A GPU's report is signed by a key that its boot firmware derived. It holds digests of the"
-        " firmware that runs on the GPU, which reference values of NVIDIA (RIMs) explain. It says"
-        " nothing of the programs on the GPU, and nothing of the machine it is in: only a CPU's report"
-        " that commits to it does."
+    "A GPU's report is signed by a key that its boot firmware derived. It holds digests of the"
+    " firmware that runs on the GPU, which reference values of NVIDIA (RIMs) explain. It says"
+    " nothing of the programs on the GPU, and nothing of the machine it is in: only a CPU's report"
+    " that commits to it does.",
 )
 SWITCH = _device(
     DeviceKind.NVIDIA_SWITCH,
-        "A switch's report is like a GPU's: it shows that the links between GPUs run through a genuine"
-        " switch with known firmware."
+    "A switch's report is like a GPU's: it shows that the links between GPUs run through a genuine"
+    " switch with known firmware.",
 )
