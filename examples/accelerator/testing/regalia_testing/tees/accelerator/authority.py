@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -16,6 +15,8 @@ from regalia.tees.accelerator.evidence.anchors import ROOT_NAME
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 ORGANIZATION = "Regalia simulation - protects nothing"
 ISSUER_NAME = "Example Accelerator Chips"
@@ -84,7 +85,7 @@ class AcceleratorAuthority:
         return self._plan(chip_id.hex(), ISSUER_NAME, key, None)
 
     def lists(self, *revoked: bytes) -> tuple[bytes, bytes]:
-        """The lists of root and authority, in DER. Each names those of ``revoked`` that it issued."""
+        """The lists of root and authority, in DER. Each names what it issued of ``revoked``."""
         found = [x509.load_der_x509_certificate(der) for der in revoked]
         return (
             self._list(ROOT_NAME, self.root_key, found),

@@ -56,7 +56,6 @@ def needs(parsed: Parsed[Evidence, AcceleratorEvidence], have: GivenCollateral) 
         yield provided(CollateralKind.CRL, f"list of {name}", have=name in lists)
 
 
-# [begin: plugin]
 ACCELERATOR = EvidencePlugin(
     kind=Tee.EXAMPLE_ACCELERATOR,
     about=(
@@ -71,4 +70,3 @@ ACCELERATOR = EvidencePlugin(
     needs=needs,
     identities=machine_identity,
 )
-# [end: plugin]

@@ -67,7 +67,6 @@ def parse(
     return Parsed(evidence, parse_accelerator(evidence.report))
 
 
-# [begin: verify]
 def verify_genuine(
     parsed: Parsed[Evidence, AcceleratorEvidence],
     *,
@@ -120,9 +119,6 @@ def verify_genuine(
         report_data=document.nonce,
         mint=MINT,
     )
-
-
-# [end: verify]
 
 
 def _require_signature(message: Sign1, chip: Certificate) -> None:

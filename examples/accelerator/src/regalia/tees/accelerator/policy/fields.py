@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from regalia.appraisal.policy_field import Field
     from regalia.tees.accelerator.claims import AcceleratorClaims
 
-# [begin: fields]
 FIELDS: tuple[Field[AcceleratorClaims, Any], ...] = (
     one_of(
         "measurements",
@@ -64,4 +63,3 @@ FIELDS: tuple[Field[AcceleratorClaims, Any], ...] = (
         risk="a chip that the vendor has withdrawn passes.",
     ),
 )
-# [end: fields]

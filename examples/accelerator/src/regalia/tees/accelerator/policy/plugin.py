@@ -11,7 +11,6 @@ from regalia.tees.accelerator.policy.rules import workload
 from regalia.tees.accelerator.policy.section import Accelerator
 from regalia.wire.evidence import Tee
 
-# [begin: plugin]
 ACCELERATOR = PolicyPlugin(
     tee=Tee.EXAMPLE_ACCELERATOR,
     name="accelerator",
@@ -25,4 +24,3 @@ ACCELERATOR = PolicyPlugin(
     machines="chip_ids",
     binding=CONFIG_BINDING,
 )
-# [end: plugin]
