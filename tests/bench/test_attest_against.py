@@ -49,7 +49,7 @@ def compared(before: Path, after: Path, *flags: str) -> subprocess.CompletedProc
     return subprocess.run(
         [
             *(sys.executable, str(after / "bench/attest_cost.py"), "--against", str(before)),
-            *("--rounds", "4", "--count", "40", "--json", *flags),
+            *("--sittings", "1", "--rounds", "4", "--count", "40", "--json", *flags),
         ],
         capture_output=True,
         text=True,
@@ -65,7 +65,7 @@ def rows(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
 def test_slower_row_fails_and_faster_row_does_not(tmp_path: Path) -> None:
     before = checkout(tmp_path / "before", {"steady": 40_000, "changed": 20_000})
     after = checkout(tmp_path / "after", {"changed": 40_000, "steady": 20_000})
-    done = compared(before, after)
+    done = compared(before, after, "--sittings", "2")
     assert done.returncode == 1, done.stderr
     found = rows(done)
     assert found["changed"]["slower"]
