@@ -58,6 +58,10 @@ def section_holes(section: Section[Any, Any]) -> Iterator[str]:
     for name in names:
         if name not in judged | identifying:
             yield f"no rule judges {name}"
+    compared = {name for rule in section.compiled for name in rule.compares}
+    for field in section.fields:
+        if field.compare is not None and field.name not in compared:
+            yield f"the comparison of {field.name} never runs"
     for name in judged - set(names):
         yield f"a rule judges {name}, which is no field"
 

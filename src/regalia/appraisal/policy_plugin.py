@@ -49,10 +49,12 @@ class Rule(Generic[S, C]):
     Attributes:
         judges: names of the fields that it holds the claims against.
         find: everything that is wrong.
+        compares: those of the fields whose own comparison it runs.
     """
 
     judges: tuple[str, ...]
     find: Callable[[RuleInput[S, C]], Iterator[Finding]]
+    compares: tuple[str, ...] = ()
 
 
 def judges(
@@ -125,7 +127,7 @@ def _comparison(found: Field[C, Any] | None, name: str) -> Rule[S, C]:
     def find(given: RuleInput[S, C]) -> Iterator[Finding]:
         return compare(found.value(given.section), given.claims, f"{given.path}.{name}")
 
-    return Rule((name,), find)
+    return Rule((name,), find, (name,))
 
 
 def rules_within(
@@ -144,8 +146,9 @@ def rules_within(
         path = f"{given.path}.{name}"
         return part.rules(RuleInput(section(given.section), claims(given.claims), path))
 
-    judged = (each for rule in part.compiled for each in rule.judges)
-    return Rule(tuple(f"{name}.{each}" for each in judged), find)
+    judged = tuple(f"{name}.{each}" for rule in part.compiled for each in rule.judges)
+    compared = tuple(f"{name}.{each}" for rule in part.compiled for each in rule.compares)
+    return Rule(judged, find, compared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
