@@ -74,6 +74,7 @@ TARGETS = (
 PROJECT = Path(__file__).parents[1]
 EXPLAINED = PROJECT / "scripts" / "mutants_explained.toml"
 KEY = ("module", "function", "line", "change")  # what an explanation says of its mutant
+WAIT_S = 120  # for a fork that waits for something; processor time is limited in the fork itself
 PROGRESS_EVERY = 25  # mutants, where no terminal shows a running line
 
 hypothesis.settings.register_profile(
@@ -128,6 +129,12 @@ class Trial:
     work: Path
     ends: float  # on the monotonic clock: when it has lasted too long
 
+    @property
+    def test(self) -> str:
+        """The one that began last."""
+        file = self.work / BEGAN
+        return file.read_text() if file.exists() else "(none: it cannot be imported)"
+
 
 class Bench:
     """Prepares this process, and makes its forks."""
@@ -174,34 +181,37 @@ class Bench:
         """What becomes of each mutant, in the order in which that is known."""
         running: dict[int, Trial] = {}
         kills: dict[str, Counter[str]] = defaultdict(Counter)
-        while True:
-            while len(running) < jobs and (mutant := next(mutants, None)):
-                tests = baseline.tests_of(mutant.path, mutant.header)
-                # What noticed another change of this function may well notice this one.
-                earlier = kills[mutant.function]
-                tests.sort(key=earlier.__getitem__, reverse=True)
-                if tests:
-                    running |= [self._begin(mutant, tests, baseline.others(tests), baseline)]
+        try:
+            while True:
+                while len(running) < jobs and (mutant := next(mutants, None)):
+                    tests = baseline.tests_of(mutant.path, mutant.header)
+                    # What noticed another change of this function may well notice this one.
+                    tests.sort(key=kills[mutant.function].__getitem__, reverse=True)
+                    if tests:
+                        running |= [self._begin(mutant, tests, baseline.others(tests), baseline)]
+                    else:
+                        yield mutant, "unreached"
+                if not running:
+                    return
+                trial, killed = _wait(running)
+                if killed:
+                    kills[trial.mutant.function][trial.test] += 1
+                    yield trial.mutant, "killed"
+                elif trial.rest:
+                    running |= [self._begin(trial.mutant, trial.rest, [], baseline)]
                 else:
-                    yield mutant, "unreached"
-            if not running:
-                return
-            child, killed = _wait(running)
-            trial = running.pop(child)
-            if killed and (trial.work / BEGAN).exists():
-                kills[trial.mutant.function][(trial.work / BEGAN).read_text()] += 1
-            shutil.rmtree(trial.work, ignore_errors=True)
-            if trial.rest and not killed:
-                running |= [self._begin(trial.mutant, trial.rest, [], baseline)]
-            else:
-                yield trial.mutant, "killed" if killed else "survived"
+                    yield trial.mutant, "survived"
+                shutil.rmtree(trial.work, ignore_errors=True)
+        finally:
+            for child in running:  # of an interrupted run
+                os.killpg(child, signal.SIGKILL)
 
     def _begin(
         self, mutant: Mutant, tests: list[str], rest: list[str], baseline: Baseline
     ) -> tuple[int, Trial]:
         child, work = self._fork(mutant, tests, baseline)
         seconds = sum(baseline.seconds[test] for test in tests)
-        return child, Trial(mutant, rest, work, time.monotonic() + 60 + 5 * seconds)
+        return child, Trial(mutant, rest, work, time.monotonic() + WAIT_S + 10 * seconds)
 
     def _fork(
         self, mutant: Mutant | None, tests: list[str], baseline: Baseline
@@ -230,8 +240,8 @@ def _load(modules: Iterable[str]) -> None:
     gc.freeze()  # pytest collects garbage at its end; forks need not go through all this
 
 
-def _wait(running: dict[int, Trial]) -> tuple[int, bool]:
-    """The next fork that ends, and whether it killed its mutant. Ends what lasts too long."""
+def _wait(running: dict[int, Trial]) -> tuple[Trial, bool]:
+    """The next trial that ends, and whether a test failed. Ends what lasts too long."""
     while True:
         for child, trial in running.items():
             ended, status = os.waitpid(child, os.WNOHANG)
@@ -241,7 +251,8 @@ def _wait(running: dict[int, Trial]) -> tuple[int, bool]:
                     os.killpg(child, signal.SIGKILL)  # with the processes that it left behind
                 if not ended:
                     os.waitpid(child, 0)
-                return child, bool(late or status)
+                    print(f"killed as it lasts too long: {trial.mutant}: {trial.test}", flush=True)
+                return running.pop(child), bool(late or status)
         time.sleep(0.01)
 
 
@@ -341,9 +352,10 @@ def run(
     """Try the mutants of the table's modules, and say what became of them."""
     targets = find_targets(table, root, args.only)
     reasons = read_explained(explained)
+    output = args.json and args.json.absolute()  # the folder will be another
     if args.list:
-        for target in targets:
-            print(*target.mutants(), sep="\n")
+        for mutant in itertools.chain.from_iterable(each.mutants() for each in targets):
+            print(mutant)
         return 0
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
@@ -352,9 +364,12 @@ def run(
         for number, target in enumerate(targets):
             share = (ends - time.monotonic()) / (len(targets) - number)
             outcomes.append(examine(bench, target, reasons, args.jobs, share))
+    known = {target.module for target in targets}
+    if not args.only:
+        outcomes += [Outcome(key[0], 0, stale=[key]) for key in reasons if key[0] not in known]
     show(outcomes)
-    if args.json:
-        args.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
+    if output:
+        output.write_text(json.dumps([asdict(each) for each in outcomes], indent=1))
     return 1 if any(each.bad for each in outcomes) else 0
 
 

@@ -1,9 +1,9 @@
 """The mutants of one module: every small change that a test should notice.
 
-A mutant leaves out a check (``if ...: raise``, a call statement, one operand of ``and`` or ``or``,
-one element of a tuple of checks), turns a comparison, a condition or a boolean around, moves an
-integer by one, or returns nothing instead of something. Docstrings, annotations, decorators,
-strings and ``__repr__`` stay as they are: they say what is meant, and decide nothing.
+A mutant leaves out a check (``if ...: raise``, a call, ``found += ...``, one operand of ``and`` or
+``or``, one element of a tuple of checks), turns a comparison, a condition or a boolean around,
+moves an integer by one, or returns nothing instead of something. Docstrings, annotations,
+decorators, strings and ``__repr__`` stay as they are: they say what is meant, and decide nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import CodeType
 
@@ -191,6 +191,9 @@ def _header(node: ast.stmt) -> range:
 def _change(node: ast.AST, new: ast.AST, slot: Slot) -> str:
     if isinstance(new, ast.Pass | ast.If):
         return f"delete {ast.unparse(node).splitlines()[0]}"
+    left = [*_parts(new), new]
+    if missing := [part for part in _parts(node) if part not in left]:
+        return f"leave out {', '.join(map(ast.unparse, missing))}"
     # A constant says little without what it stands in.
     wide = isinstance(node, ast.Constant) and isinstance(slot.parent, ast.expr | ast.keyword)
     before = ast.unparse(slot.parent if wide else node)
@@ -198,6 +201,18 @@ def _change(node: ast.AST, new: ast.AST, slot: Slot) -> str:
     after = ast.unparse(slot.parent if wide else new)
     slot.put(node)
     return f"{before} → {after}"
+
+
+def _parts(node: ast.AST) -> Sequence[ast.AST]:
+    match node:
+        case ast.BoolOp(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return parts
+        case ast.Set(elts=parts):
+            return parts
+        case ast.Dict(keys=keys, values=values):
+            return [key or value for key, value in zip(keys, values, strict=True)]
+        case _:
+            return []
 
 
 def _replacements(node: ast.AST, slot: Slot, returns: str) -> Iterator[ast.AST]:
@@ -213,7 +228,7 @@ def _of_statement(node: ast.stmt, slot: Slot, returns: str) -> Iterator[ast.AST]
             yield ast.Pass()
         case ast.Raise() if not _is_whole_guard(slot.parent):
             yield ast.Pass()
-        case ast.Expr(value=ast.Call() | ast.Await()):
+        case ast.Expr(value=ast.Call() | ast.Await()) | ast.AugAssign():
             yield ast.Pass()
         case ast.Expr(value=ast.Yield() | ast.YieldFrom()):  # the function stays a generator
             yield ast.If(ast.Constant(value=False), [node], [])
@@ -249,7 +264,7 @@ def _shorter(node: ast.expr, slot: Slot) -> Iterator[ast.AST]:
     match node:
         case ast.Dict(keys=keys, values=values):
             yield from map(ast.Dict, _without_one(keys), _without_one(values))
-        case ast.Tuple(elts=[_, _, *_], ctx=ast.Load()) if _is_listing(slot):
+        case ast.Tuple(elts=[_, _, *_], ctx=ast.Load()) if _is_listing(node, slot):
             yield from (ast.Tuple(rest, ast.Load()) for rest in _without_one(node.elts))
         case ast.List(elts=[_, _, *_], ctx=ast.Load()):
             yield from (ast.List(rest, ast.Load()) for rest in _without_one(node.elts))
@@ -266,7 +281,7 @@ def _without_one(items: list[T]) -> Iterator[list[T]]:
     return (items[:at] + items[at + 1 :] for at in range(len(items)))
 
 
-def _is_listing(slot: Slot) -> bool:
+def _is_listing(node: ast.Tuple, slot: Slot) -> bool:
     """A tuple of alternatives or checks, not one of coordinates, which has a fixed length."""
     match slot.parent:
         case ast.ExceptHandler() | ast.For(iter=_) | ast.comprehension():
@@ -274,7 +289,7 @@ def _is_listing(slot: Slot) -> bool:
         case ast.Compare(ops=[ast.In() | ast.NotIn()]):
             return True
         case ast.Assign(targets=[ast.Name()]) | ast.AnnAssign():
-            return slot.field == "value"
+            return not all(isinstance(each, ast.Constant) for each in node.elts)
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name in _MEMBERSHIP
         case _:

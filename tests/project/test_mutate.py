@@ -160,9 +160,10 @@ def test_explained_survivors_are_no_fault_but_a_stale_explanation_is(
     toy.run(status=0)
     assert toy.outcome()["explained"] == len(rows) > 0
     toy.write(MODULE, TESTS + "    with pytest.raises(ValueError):\n        checked(1, '')\n")
+    toy.explain(*rows, rows[0] | {"module": "toy.gone"})
     text = toy.run(status=1)
-    assert "explained, but no survivor" in text
-    assert "delete if not name:" in text
+    for stale in ("toy.module | checked | if not name: | delete if not name:", "toy.gone | "):
+        assert f"explained, but no survivor: {stale}" in text
     toy.explain(*[row | {"reason": ""} for row in rows])
     assert "without its reason" in toy.run("--list", status=1)
 
