@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import CodeType, FrameType
 
-BEGAN = "began"  # name of the file in which a fork says which test it began last
+# Names of files in which a fork says which test it began last, and which it did not find.
+BEGAN = "began"
+MISSING = "missing"
 MEMORY_MAX = 8 << 30  # bytes of one fork: an endless loop may gather things
 PYTEST = "-q -p no:cacheprovider -p no:randomly -W ignore::pytest.PytestAssertRewriteWarning"
 
@@ -80,7 +82,7 @@ class Baseline:
     def tests_of(self, path: Path, lines: Iterable[int]) -> list[str]:
         """Those that run these lines, the quickest first; all if they run at import."""
         ran = {test for line in lines for test in self.lines.get((str(path), line), ())}
-        return self._usable(set(self.seconds) if "" in ran else ran)
+        return self._usable(set(self.seconds) if "" in ran else ran & self.seconds.keys())
 
     def others(self, tests: Iterable[str]) -> list[str]:
         """Every other test: a fixture or a cache may bring a change to it."""
@@ -93,20 +95,22 @@ class Baseline:
 class Chosen:
     """Runs chosen tests in their order, each within its processor time. A pytest plug-in too."""
 
-    def __init__(self, seconds: dict[str, float], began: Path) -> None:
+    def __init__(self, seconds: dict[str, float], work: Path) -> None:
         self._seconds = seconds
-        self._began = began  # the file that tells which test ran last
+        self._work = work
         self._order = {test: at for at, test in enumerate(seconds)}
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keeps what was chosen."""
         kept = [item for item in items if item.nodeid in self._order]
+        missing = self._order.keys() - {item.nodeid for item in kept}
+        (self._work / MISSING).write_text("\n".join(sorted(missing)))
         items[:] = sorted(kept, key=lambda item: self._order[item.nodeid])
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """From here on the kernel ends a process that takes much longer than it did before."""
-        self._began.write_text(item.nodeid)
+        (self._work / BEGAN).write_text(item.nodeid)
         signal.setitimer(signal.ITIMER_VIRTUAL, 2 + 5 * self._seconds[item.nodeid])
 
 
@@ -149,7 +153,7 @@ def run_chosen(root: Path, work: Path, seconds: dict[str, float], changed: Chang
     if changed is not None:
         sys.meta_path.insert(0, changed)
     files = dict.fromkeys(test.partition("::")[0] for test in seconds)
-    return _pytest(root, work, ["-x", *files], Chosen(seconds, work / BEGAN))
+    return _pytest(root, work, ["-x", *files], Chosen(seconds, work))
 
 
 def _pytest(root: Path, work: Path, args: Iterable[str], plugin: object) -> int:

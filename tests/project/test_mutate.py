@@ -39,6 +39,18 @@ def test_what_is_negative_is_refused():
         checked(-1)
     assert checked(1) == 1
 """
+TESTS_OF_NO_USE = """
+
+def test_wrong():
+    assert checked(2) == 3
+
+
+import os
+@pytest.mark.parametrize("name", [os.urandom(8).hex()])
+def test_new(name):
+    with pytest.raises(ValueError):
+        checked(1, "")
+"""
 ENDLESS = """
 def count(end: int) -> int:
     at = 0
@@ -171,7 +183,7 @@ def test_explained_survivors_are_no_fault_but_a_stale_explanation_is(
 def test_an_endless_loop_is_noticed(toy: Toy) -> None:
     toy.write(ENDLESS, TESTS_OF_ENDLESS)
     toy.run(status=0)
-    assert toy.outcome()["killed"] == toy.outcome()["mutants"] == 10
+    assert toy.outcome()["killed"] == toy.outcome()["mutants"] == 12
 
 
 def test_without_time_nothing_is_said_to_be_killed(toy: Toy) -> None:
@@ -181,10 +193,11 @@ def test_without_time_nothing_is_said_to_be_killed(toy: Toy) -> None:
     assert outcome["mutants"] > 0
 
 
-def test_a_test_that_fails_by_itself_kills_nothing(toy: Toy) -> None:
-    toy.write(MODULE, TESTS + "\n\ndef test_wrong():\n    assert checked(2) == 3\n")
+def test_a_test_that_fails_by_itself_or_cannot_be_chosen_kills_nothing(toy: Toy) -> None:
+    toy.write(MODULE, TESTS + TESTS_OF_NO_USE)
     text = toy.run(status=1)
     assert "left out, as it fails without a mutant: tests/test_module.py::test_wrong" in text
+    assert "left out, as its name is another in each run: tests/test_module.py::test_new[" in text
     assert "delete if not name:" in survivors(toy.outcome())
 
 
