@@ -181,6 +181,20 @@ def test_an_answer_that_says_more_than_the_log_is_refused(
     assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
 
 
+@pytest.mark.parametrize("seconds", [1, 599, 601])
+def test_a_lease_may_be_shorter_and_rounded(seconds: int, bench: Bench) -> None:
+    """The log holds two moments in whole seconds, ten minutes apart."""
+    accept(bench.exchange(bench.proof(), lease_s=seconds), log_key=LOG_KEY)
+
+
+def test_no_lease_is_longer_than_a_leap_year(bench: Bench) -> None:
+    proof = bench.proof(time="2028-01-01T00:00:00Z", lease_until="2030-01-01T00:00:00Z")
+    year = 366 * 24 * 60 * 60
+    accept(bench.exchange(proof, lease_s=year), log_key=LOG_KEY)
+    with pytest.raises(LogError, match=f"RELEASE_RECORD_MISMATCH: .*a lease of {year + 1} s"):
+        accept(bench.exchange(proof, lease_s=year + 1), log_key=LOG_KEY)
+
+
 def test_renewing_another_lease_is_refused(bench: Bench) -> None:
     with pytest.raises(LogError) as caught:
         accept(bench.exchange(bench.proof(), lease_id="lease-0"), log_key=LOG_KEY)
@@ -259,6 +273,26 @@ def test_a_key_that_does_not_open(name: str, bench: Bench) -> None:
         unwrap(accepted, PAIR, MODEL)
     assert caught.value.code is RuntimeCode.RELEASED_KEY_UNUSABLE
     assert MODEL_KEY.hex() not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [31, 33])
+def test_a_key_of_another_size_is_forgotten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    opened: list[SecretBytes] = []
+    real = hpke.open_secret
+
+    def open_secret(*args: Any) -> SecretBytes:  # noqa: ANN401 - as hpke.open_secret
+        opened.append(real(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(hpke, "open_secret", open_secret)
+    done = resealed(bench, bench.proof(), bytes(range(1, size + 1)))
+    with pytest.raises(KeyAccessError, match=f"a model key of {size} bytes, want 32"):
+        unwrap(accept(done, log_key=LOG_KEY), PAIR, MODEL)
+    (secret,) = opened
+    with pytest.raises(RuntimeError):
+        secret.view()
 
 
 def test_a_key_for_another_runtime(bench: Bench) -> None:
