@@ -19,6 +19,7 @@ from regalia.seal.format.index import Entry, Index
 from regalia.tees.azure.evidence.hcl import parse_hcl
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.boot.evidence import uefi
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.tees.snp.evidence import certificate_table as snp_certs
 from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.tees.tpm.evidence.enrol_steps import Credential
@@ -138,14 +139,14 @@ def intel_files(material: Material) -> Iterator[bytes]:
 def tcb_infos(material: Material) -> Iterator[bytes]:
     """The signed documents themselves."""
     for data in intel_files(material):
-        for document in parse_collateral({"x.json": data}).intel.tcb_infos:
+        for document in collateral_of(parse_collateral({"x.json": data})).tcb_infos:
             yield document.body
 
 
 def identities(material: Material) -> Iterator[bytes]:
     """Likewise, of quoting enclaves."""
     for data in intel_files(material):
-        for document in parse_collateral({"x.json": data}).intel.identities:
+        for document in collateral_of(parse_collateral({"x.json": data})).identities:
             yield document.body
 
 

@@ -14,9 +14,10 @@ from regalia.core.types import Digest
 from regalia.policy.device_set import device_findings, pin_devices
 from regalia.policy.documents import Platform
 from regalia.tees.nvidia.evidence import NvidiaAnchors
+from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.snp.evidence import SnpAnchors
 from regalia.verifier.anchors import TrustAnchors
-from regalia.verifier.composite import check_topology, verify_composite
+from regalia.verifier.composite import verify_composite
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence

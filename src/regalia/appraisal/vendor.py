@@ -6,10 +6,10 @@ Several kinds of evidence may stand on one vendor: TDX, SGX and an Azure guest o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from regalia.appraisal.collateral import GivenCollateral, Item, LeafName
     from regalia.appraisal.pki import Cache, Certificate
@@ -56,6 +56,8 @@ class Vendor(Generic[A, K]):
         files: beginnings of file names that say what a certificate is trusted for.
         read_json: its collateral in a JSON file that states no format, or nothing.
         leaf_name: what it calls a certificate; None if that is not one of its leaves.
+        check_links: whether all its devices of one machine, by their claims, are linked to each
+            other and to nothing else; raises AttestationError COMPOSITE_MISMATCH.
     """
 
     name: str
@@ -67,3 +69,4 @@ class Vendor(Generic[A, K]):
     files: Mapping[str, CollateralKind] = field(default_factory=dict)
     read_json: Callable[[bytes, str], Iterator[tuple[CollateralKind, bytes]]] | None = None
     leaf_name: Callable[[Certificate], LeafName | None] | None = None
+    check_links: Callable[[Sequence[Any]], None] | None = None

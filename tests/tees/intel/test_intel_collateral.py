@@ -78,7 +78,7 @@ def test_no_collateral_at_all(bench: IntelBench) -> None:
     prepared = prepare(collateral_of(parse_collateral({})), anchors=anchors, cache=cache)
     with pytest.raises(AttestationError) as refusal:
         verify_genuine(
-            parse(bench.evidence()),
+            parse(bench.evidence(), check_log),
             anchors=anchors,
             collateral=prepared,
             at=AppraisalContext(now=bench.now, rule=GRACE, cache=cache, check_log=check_log),

@@ -37,9 +37,9 @@ from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence, parse_pe
 from regalia.tees.nvidia.evidence.plugin import GPU as GPU_PLUGIN
 from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.spdm import parse_report
+from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
-from regalia.verifier.composite import check_topology
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
 from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
 from regalia_testing.tees.snp.bench import refused

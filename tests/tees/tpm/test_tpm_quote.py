@@ -15,7 +15,6 @@ from regalia.tees.tpm.evidence import (
     AttestationPublicKey,
     VerifiedQuote,
     require_attestation_key,
-    verify_quote,
 )
 from regalia.tees.tpm.evidence.keys import AK_REQUIRED
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
@@ -25,6 +24,7 @@ from regalia.tees.tpm.evidence.wire import PcrSelection
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.verify import verify_fresh_quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def check(
     data: bytes = DATA,
     selection: Mapping[HashAlg, frozenset[int]] | None = None,
 ) -> VerifiedQuote:
-    return verify_quote(
+    return verify_fresh_quote(
         quote.quoted,
         quote.signature,
         quote.pcrs,

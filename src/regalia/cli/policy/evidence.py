@@ -121,7 +121,7 @@ def read_given(path: Path, *, report_data: str | None, challenge: str | None) ->
     if evidence is None or not evidence.runtime_config:
         return Given(path, found, unhex(report_data or "", what="--report-data"))
     ours = unhex(report_data or "", what="--report-data", size=REPORT_DATA_SIZE)
-    return Given(path, found, plugin_for(evidence.tee).nonce_of(ours))
+    return Given(path, found, plugin_for(evidence.tee).expected(ours))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from regalia.appraisal.vendor import Vendor, ready
 from regalia.tees.nvidia.evidence import key_denials, rims
 from regalia.tees.nvidia.evidence.anchors import DEVICE_ROOT_NAME, NvidiaAnchors
 from regalia.tees.nvidia.evidence.collateral import NvidiaCollateral, prepare
+from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.wire.collateral import CollateralKind
 
 if TYPE_CHECKING:
@@ -44,4 +45,5 @@ NVIDIA = Vendor(
         rims.FORMAT: CollateralKind.RIM,
         key_denials.FORMAT: CollateralKind.KEY_DENIALS,
     },
+    check_links=check_topology,
 )
