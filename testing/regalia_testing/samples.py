@@ -22,6 +22,7 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.azure.simulator import SimulatedAzure
 from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import SimulatedIntel
@@ -94,7 +95,7 @@ def snp_sample(platform: SimulatedPlatform, defects: SnpDefects = HEALTHY) -> Sa
 
 
 def _snp_verifier(platform: SimulatedPlatform) -> Verifier:
-    return Verifier(TrustAnchors.dangerous_simulated([platform.ark]), _snp_collateral(platform))
+    return Verifier(simulated_anchors([platform.ark]), _snp_collateral(platform))
 
 
 def _snp_collateral(platform: SimulatedPlatform) -> CollateralSet:
@@ -213,7 +214,7 @@ def _composite(folder: Path) -> Sample:
     collateral = replace(
         _snp_collateral(cpu), crls=(cpu.crl, *given.crls), rims=given.rims, denials=given.denials
     )
-    anchors = TrustAnchors.dangerous_simulated([cpu.ark, machine.root])
+    anchors = simulated_anchors([cpu.ark, machine.root])
     return Sample(replace(evidence, devices=devices), Verifier(anchors, collateral), _SNP_SIGNED)
 
 

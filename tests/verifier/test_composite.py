@@ -20,6 +20,7 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.composite import check_topology, verify_composite
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.composite_bench import BINDING, composite_machine
 from regalia_testing.source_composite import open_source
 from regalia_testing.tees.nvidia.bench import STRICT
@@ -141,7 +142,7 @@ def test_devices_of_another_root(machine: CompositeMachine) -> None:
 
 
 def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -> None:
-    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark,))
+    anchors = simulated_anchors((machine.platform.ark,))
     verifier = replace(machine.verifier, anchors=anchors)
     refused(
         "ROOT_UNTRUSTED",
@@ -256,7 +257,7 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
     bound = replace(BINDING, device_evidence=devices_digest(devices))
     evidence = replace(source.collect(bound.report_data(), RUNTIME_CONFIG), devices=devices)
     root = (tmp_path / "devices/collateral/device-root.der").read_bytes()
-    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark, root))
+    anchors = simulated_anchors((machine.platform.ark, root))
     extra = made.collateral()
     collateral = replace(machine.verifier.collateral, rims=extra.rims, denials=extra.denials)
     claims = Verifier(anchors, collateral).verify(

@@ -37,6 +37,7 @@ from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.tees.intel.names import TdAttributeBit
 from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.anchors import simulated_pin
 from regalia_testing.tees.intel.simulator import SimulatedIntel
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def test_simulated_anchors_do_not_accept_intels(tdx_vectors: Path) -> None:
     with pytest.raises(AttestationError) as refusal:
         prepare(
             collateral_of(tdx_vectors, TDX).intel,
-            anchors=IntelAnchors.dangerous_simulated(root),
+            anchors=simulated_pin(IntelAnchors, root),
             cache=Cache(),
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"

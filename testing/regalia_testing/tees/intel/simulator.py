@@ -34,10 +34,10 @@ from regalia.tees.boot.evidence import replay_rtmrs
 from regalia.tees.intel.evidence import IntelAnchors
 from regalia.tees.intel.evidence.pck import PckFacts
 from regalia.tees.intel.names import SgxType
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.anchors import simulated_anchors, simulated_pin
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.intel.authority import IntelAuthority, IntelKeys
 from regalia_testing.tees.intel.defects import HEALTHY, PLATFORM_SVN
@@ -145,7 +145,7 @@ class SimulatedIntel:
 
     def anchors(self) -> IntelAnchors:
         """This platform's root as the only anchor."""
-        return IntelAnchors.dangerous_simulated(self.authority.root())
+        return simulated_pin(IntelAnchors, self.authority.root())
 
     def files(self) -> dict[str, bytes]:
         """Collateral as files by name."""
@@ -169,7 +169,7 @@ class SimulatedIntel:
 
     def verifier(self) -> Verifier:
         """A verifier that trusts this platform and nothing else."""
-        anchors = TrustAnchors.dangerous_simulated((self.authority.root(),))
+        anchors = simulated_anchors((self.authority.root(),))
         return Verifier(anchors, parse_collateral(self.files()))
 
     def facts(self, defects: IntelDefects = HEALTHY) -> PckFacts:

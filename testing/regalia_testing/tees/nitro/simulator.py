@@ -37,6 +37,7 @@ from regalia.tees.nitro.evidence import NitroAnchors
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.cose import ALG, Sign1
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
+from regalia_testing.anchors import simulated_pin
 from regalia_testing.tees.nitro.authority import NitroAuthority, NitroKeys
 from regalia_testing.tees.nitro.defects import HEALTHY
 
@@ -153,7 +154,7 @@ class SimulatedNitro:
 
     def anchors(self) -> NitroAnchors:
         """This platform's root as the only anchor."""
-        return NitroAnchors.dangerous_simulated(self.root)
+        return simulated_pin(NitroAnchors, self.root)
 
     def evidence(
         self,

@@ -18,6 +18,7 @@ from signxml.algorithms import (
 from signxml.signer import XMLSigner
 
 from regalia.tees.nvidia.evidence.anchors import RIM_ROOT_NAME, RimAnchors
+from regalia_testing.anchors import simulated_pin
 from regalia_testing.tees.nvidia.authority import DeviceCertificate
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class RimAuthority:
 
     def anchors(self) -> RimAnchors:
         """This root as the only anchor."""
-        return RimAnchors.dangerous_simulated(self.root.sign(self.keys[0]))
+        return simulated_pin(RimAnchors, self.root.sign(self.keys[0]))
 
     def sign(
         self,

@@ -37,6 +37,7 @@ from regalia.tees.nvidia.evidence.models import MODELS, wanted_rims
 from regalia.tees.nvidia.evidence.rims import Rim, RimSigner
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceEvidence, DeviceKind
+from regalia_testing.anchors import simulated_pin
 from regalia_testing.tees.nvidia.authority import DeviceAuthority, DeviceKeys, spki
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.reports import (
@@ -187,7 +188,7 @@ class SimulatedDevices:
 
     def anchors(self) -> NvidiaAnchors:
         """This machine's root as the only anchor."""
-        return NvidiaAnchors.dangerous_simulated(self.root)
+        return simulated_pin(NvidiaAnchors, self.root)
 
     def collateral(self, defects: DeviceDefects = HEALTHY_DEVICE) -> NvidiaCollateral:
         """Reference values of healthy firmware, and a list of denied keys that is empty."""

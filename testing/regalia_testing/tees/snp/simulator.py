@@ -32,17 +32,17 @@ from regalia.core.codec import canonical_json, exact, lp, parse_json, unhex
 from regalia.core.errors import CoreCode, LocalError, ParseError, UsageError
 from regalia.host.clock import system_clock
 from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
-from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.wire import (
     CHIP_ID_SIZE,
     TURIN_CHIP_ID_SIZE,
     EndorsementKeyKind,
     Product,
 )
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
+from regalia_testing.anchors import simulated_anchors, simulated_snp_anchors
 from regalia_testing.tees.snp.authority import Authority, AuthorityKeys, LeafFor
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import Guest, build_report, reported_tcb, sign_report
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.snp.claims import Tcb
+    from regalia.tees.snp.evidence import SnpAnchors
     from regalia_testing.tees.snp.defects import SnpDefects
 
 FORMAT = "regalia/simulated-snp/v1"
@@ -190,7 +191,7 @@ class SimulatedPlatform:
 
     def anchors(self) -> SnpAnchors:
         """This platform's root as the only anchor."""
-        return SnpAnchors.dangerous_simulated(self.ark)
+        return simulated_snp_anchors(self.ark)
 
     def collateral(self) -> SnpCollateral:
         """Certificates and CRL, as files in ``collateral_directory`` hold them."""
@@ -199,7 +200,7 @@ class SimulatedPlatform:
     def verifier(self) -> Verifier:
         """A relying party's verifier that trusts this platform and no other."""
         return Verifier(
-            TrustAnchors.dangerous_simulated((self.ark,)),
+            simulated_anchors((self.ark,)),
             CollateralSet((self.ark, self.ask, self.asvk), (self.crl,)),
         )
 
