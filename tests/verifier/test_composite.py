@@ -150,7 +150,7 @@ def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -
         evidence=machine.evidence(machine.all()),
     )
     for roots in ((), (machine.devices.root,) * 2):
-        refused("ROOT_UNTRUSTED", TrustAnchors.dangerous_simulated, roots=roots)
+        refused("ROOT_UNTRUSTED", simulated_anchors, roots=roots)
 
 
 @pytest.mark.parametrize("hardware", list(Hardware))

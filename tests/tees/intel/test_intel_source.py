@@ -16,10 +16,11 @@ from regalia.verifier.collateral import COLLATERAL_ENDINGS, parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee, parse_evidence
 from regalia_testing.anchors import simulated_anchors
+from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_sgx, open_tdx
 from regalia_testing.tees.intel.authority import IntelKeys
 from regalia_testing.tees.intel.bench import REPORT_DATA, RUNTIME_CONFIG, IntelBench
-from regalia_testing.tees.intel.simulator import MARKER, SimulatedIntel
+from regalia_testing.tees.intel.simulator import SimulatedIntel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,11 +14,11 @@ from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 from regalia_testing.anchors import simulated_snp_anchors
+from regalia_testing.der import SignatureScheme
 from regalia_testing.tees.snp.authority import basic_constraints, key_usage
 from regalia_testing.tees.snp.bench import chain_of, refused
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
-from regalia_testing.tees.snp.x509 import SignatureScheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
