@@ -274,12 +274,10 @@ TARGETS = (
     Target("PE image", "regalia.measure.images.pe:parse_pe", seeds.pe_images, max_size=64 * 1024),
     Target(
         "EIF signature",
-        "regalia.measure.images.eif_signature:parse_eif_signature",
+        "regalia.tees.nitro.eif_signature:parse_eif_signature",
         seeds.eif_signatures,
     ),
-    Target(
-        "EIF image", "regalia.measure.images.eif:parse_eif", seeds.eif_images, max_size=64 * 1024
-    ),
+    Target("EIF image", "regalia.tees.nitro.eif:parse_eif", seeds.eif_images, max_size=64 * 1024),
     Target(
         "OVMF image",
         "regalia.measure.images.ovmf:parse_ovmf",

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import regalia
+import regalia_demo
+import regalia_testing
 from regalia.core.errors import Code
 
 HEAD = """# Codes
@@ -34,12 +36,15 @@ is written by `scripts/make_error_list.py` from the code, and a test compares th
 # Modules that need an optional extra define no codes of their own.
 OPTIONAL = (
     "regalia.tees.nvidia.evidence.rim_xml",
+    "regalia.tees.tpm.device",
     "regalia.tees.tpm.source",
     "regalia.engines.transformers",
     "regalia.tees.snp.measure",
     "regalia.cli.measure.snp",
     "regalia_testing.tees.nvidia.rim_xml",
     "regalia_testing.strategies",
+    "regalia_testing.__main__",
+    "regalia_demo.__main__",
     "regalia_testing.tees.tpm.bench",
     "regalia.__main__",
 )
@@ -47,10 +52,11 @@ TABLE = "| code | why it matters | what to do |\n|---|---|---|\n"
 
 
 def all_codes() -> list[type[Code]]:
-    """Import every module of the package and collect the code enumerations."""
-    for module in pkgutil.walk_packages(regalia.__path__, "regalia."):
-        if not module.name.startswith(OPTIONAL):
-            importlib.import_module(module.name)
+    """Import every module of the three distributions and collect the code enumerations."""
+    for package in (regalia, regalia_testing, regalia_demo):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not f"{module.name}.".startswith(tuple(f"{name}." for name in OPTIONAL)):
+                importlib.import_module(module.name)
     return sorted(Code.__subclasses__(), key=lambda kind: (kind.__module__, kind.__name__))
 
 

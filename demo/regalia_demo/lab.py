@@ -24,7 +24,7 @@ from regalia.wire.evidence import CHALLENGE_SIZE
 from regalia.wire.release import ReleaseRequest, release_info
 from regalia.wire.runtime_config import parse_runtime_config
 from regalia_demo.naive import SignatureOnlyBroker
-from regalia_demo.processes import Service
+from regalia_demo.processes import DemoService
 from regalia_demo.world import KEK, SERVED_NAME
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Lab:
     world: World
     platform: SimulatedPlatform
     manifest: VerifiedManifest
-    plain: Service
+    plain: DemoService
     naive: SignatureOnlyBroker
     real: BrokerClient
 
@@ -127,7 +127,7 @@ def owner_recovers_key(world: World, manifest: VerifiedManifest) -> SecretBytes:
         )
 
 
-def start_unprotected(world: World, address: str, folder: Path) -> Service:
+def start_unprotected(world: World, address: str, folder: Path) -> DemoService:
     """A plaintext model behind a plain server, as a process of its own."""
     log = world.root / "logs" / "unprotected.log"
     with log.open("ab") as output:
@@ -141,10 +141,10 @@ def start_unprotected(world: World, address: str, folder: Path) -> Service:
             stderr=output,
             start_new_session=True,
         )
-    return Service("unprotected", process, log, f"http://{address}")
+    return DemoService("unprotected", process, log, f"http://{address}")
 
 
-def set_up(world: World, platform: SimulatedPlatform, plain: Service) -> Lab:
+def set_up(world: World, platform: SimulatedPlatform, plain: DemoService) -> Lab:
     """Have everything that the attacks need."""
     data = read_file(world.root / "store" / "manifest.json", limit=_MANIFEST_LIMIT)
     manifest = verify_manifest(data, signers=ANY_SIGNER, minimum_version=1)

@@ -54,7 +54,7 @@ def free_address() -> str:
 
 
 @dataclass
-class Service:
+class DemoService:
     """One running process and where its output goes."""
 
     name: str

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from regalia.client.verify import VerifiedRuntime
     from regalia_demo.chat import Conversation
     from regalia_demo.outcome import Outcome
-    from regalia_demo.processes import Service
+    from regalia_demo.processes import DemoService
     from regalia_demo.world import World
 
 
@@ -118,7 +118,7 @@ def prepare(world: World) -> str:
     return model_id
 
 
-def runtime_starts(world: World) -> Service:
+def runtime_starts(world: World) -> DemoService:
     """The attested runtime, as a process of its own."""
     serve = ["serve", "--config", "runtime/runtime.toml"]
     runtime = world.start("runtime", serve, world.runtime_address)
@@ -140,7 +140,7 @@ def chat(world: World) -> Conversation:
     return converse(client, SERVED_NAME, screen)
 
 
-def thefts(world: World, plain: Service) -> list[Outcome]:
+def thefts(world: World, plain: DemoService) -> list[Outcome]:
     """Every attack on both sides."""
     with world.screen.working("waiting for the unprotected server"):
         plain.wait_ready()

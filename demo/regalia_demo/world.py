@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from regalia.core.errors import UnavailableError
 from regalia.host.localfs import os_errors, read_file, write_new
 from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
-from regalia_demo.processes import DemoCode, Service, free_address
+from regalia_demo.processes import DemoCode, DemoService, free_address
 from regalia_testing.models import smollm2
 from regalia_testing.needles import pick_needles
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
@@ -63,7 +63,7 @@ class World:
     broker_address: str = field(default_factory=free_address)
     runtime_address: str = field(default_factory=free_address)
     services: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    running: dict[str, Service] = field(default_factory=dict)
+    running: dict[str, DemoService] = field(default_factory=dict)
     _needles: Needles | None = None
 
     @property
@@ -114,7 +114,7 @@ class World:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def start(self, name: str, arguments: list[str], address: str) -> Service:
+    def start(self, name: str, arguments: list[str], address: str) -> DemoService:
         """Start a service that lives until the demo ends."""
         self.screen.command(arguments)
         service = self.spawn(name, arguments, address)
@@ -124,10 +124,10 @@ class World:
 
     def spawn(
         self, name: str, arguments: list[str], address: str, source: Path | None = None
-    ) -> Service:
+    ) -> DemoService:
         """Start a process that the caller stops, from ``source`` if that is given."""
         log = self.root / "logs" / f"{name}.log"
-        return Service.start(
+        return DemoService.start(
             name, arguments, address=address, log=log, folder=self.root, source=source
         )
 

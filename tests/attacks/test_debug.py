@@ -103,7 +103,7 @@ def test_debug_firmware_of_a_gpu(blackwell_bench: DeviceBench) -> None:
     platform = Platform(hardware="dangerous_simulated", devices=[entry])
     for debug in (False, True):
         claims = blackwell_bench.verify(blackwell_bench.evidence(debug=debug))
-        codes = [each.code.name for each in device_findings(platform, [claims])]
+        codes = [each.code.name for each in device_findings(platform.devices, [claims])]
         assert codes == (["DEBUG_ENABLED"] if debug else [])
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def codes(entries: Sequence[Device], claims: Claims) -> list[str]:
     """What a policy with this device set says."""
     platform = Platform(hardware="dangerous_simulated", devices=list(entries))
-    return [each.code.name for each in device_findings(platform, claims.devices)]
+    return [each.code.name for each in device_findings(platform.devices, claims.devices)]
 
 
 @pytest.fixture

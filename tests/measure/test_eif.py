@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.measure.images.eif import parse_eif
-from regalia.measure.images.eif_signature import parse_eif_signature
+from regalia.tees.nitro.eif import parse_eif
+from regalia.tees.nitro.eif_signature import parse_eif_signature
 from regalia.tees.nitro.measure import measure_eif
 from regalia_testing.tees.nitro.eif_images import (
     CMDLINE,
@@ -197,7 +197,7 @@ def test_every_flipped_byte_is_refused() -> None:
 
 
 def test_a_file_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regalia.measure.images.eif.LIMIT", 600)
+    monkeypatch.setattr("regalia.tees.nitro.eif.LIMIT", 600)
     with pytest.raises(ParseError, match="TOO_LARGE"):
         parse_eif(eif_image(PLAIN))
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.cli.main import run
-from regalia.measure.images.eif import parse_eif
 from regalia.measure.images.ovmf import parse_ovmf
 from regalia.tees.intel.measure import PageOrder, tdx_mrtd
+from regalia.tees.nitro.eif import parse_eif
 from regalia.tees.nitro.measure import measure_eif
 from regalia_testing.tees.boot.pe_images import Section, pe_image, uki_image
 from regalia_testing.tees.nitro.eif_images import Image, eif_image, usual_sections

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from regalia.measure.codes import MeasureCode
-from regalia.measure.images import eif, ovmf, pe
+from regalia.measure.images import ovmf, pe
 from regalia.measure.stub import MEASURED_SINCE, OLDEST
 from regalia.measure.uki import PHASES
 from regalia.tees.intel.measure import PageOrder
+from regalia.tees.nitro import eif
 from regalia_testing.pages import blocks_of, run_blocks
 from regalia_testing.tees.boot.pe_images import Section, pe_image, uki_image
 from regalia_testing.tees.nitro.eif_images import Image, eif_image, usual_sections

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from regalia.measure.images.pe import parse_pe
+from regalia.measure.pcr import Bank
 from regalia.measure.stub import inner_kernel_measured, stub_version
-from regalia.measure.tpm import Bank
 from regalia.measure.uki import Start, UkiBoot, measure_uki
 
 if TYPE_CHECKING:

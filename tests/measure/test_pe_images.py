@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
 from regalia.measure.images.pe import parse_pe
-from regalia.measure.tpm import Bank
+from regalia.measure.pcr import Bank
 from regalia.measure.uki import authenticode
 from regalia_testing.tees.boot.pe_images import FILE_ALIGNMENT, Section, pe_image
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError, UsageError
 from regalia.measure.images.pe import parse_pe
+from regalia.measure.pcr import Bank, PcrEvent, replay
 from regalia.measure.stub import (
     MEASURED_SINCE,
     archive,
@@ -26,7 +27,6 @@ from regalia.measure.stub import (
     stub_version,
     uki_sections,
 )
-from regalia.measure.tpm import Bank, PcrEvent, replay
 from regalia.measure.uki import PHASES, Start, UkiBoot, measure_uki
 from regalia_testing.tees.boot.pe_images import Section, pe_image, uki_image
 

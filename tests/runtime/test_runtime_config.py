@@ -38,6 +38,7 @@ def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
         "transformers",
     )
     assert read.evidence.options == {"platform": "p", "defects": {"debug": True}}
+    assert read.evidence.devices == ()
     assert read.limits.queue == 32
 
 
@@ -54,6 +55,7 @@ BAD = {
     "negative": GOOD + "\n[limits]\nqueue = -1\n",
     "zero": GOOD + "\n[limits]\nrequest_bytes = 0\n",
     "no threads": "load_threads = 0\n" + GOOD,
+    "a device source twice": GOOD + "devices = ['nvidia-gpu', 'nvidia-gpu']\n",
     "unknown memory": 'memory = "swap"\n' + GOOD,
     "no name": 'served_name = " "\n' + GOOD,
     "unprintable name": 'served_name = "a\\u0000b"\n' + GOOD,

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import LocalError, ParseError, UnavailableError, UsageError
+from regalia.host.tsm import Configfs, request_report
 from regalia.tees.intel.evidence import prepare, verify_tdx
+from regalia.tees.intel.source import TdxSource
+from regalia.tees.intel.source import open_source as open_tdx_source
 from regalia.tees.snp.evidence import verify_snp
 from regalia.tees.snp.evidence.certificate_table import (
     ARK,
@@ -24,8 +27,8 @@ from regalia.tees.snp.evidence.certificate_table import (
     parse_certificate_table,
 )
 from regalia.tees.snp.evidence.wire import parse_report
-from regalia.tees.tsm import Configfs, TsmSource, open_snp_source, open_tdx_source, request_report
-from regalia.wire.evidence import Tee
+from regalia.tees.snp.source import SnpSource
+from regalia.tees.snp.source import open_source as open_snp_source
 from regalia_testing.tees.azure.bench import REQUIRED
 from regalia_testing.tees.intel.quotes import Workload
 from regalia_testing.tees.intel.simulator import SimulatedIntel
@@ -59,8 +62,8 @@ def kernel(snp: SimulatedPlatform, **changes: object) -> FakeTsm:
     return FakeTsm("sev_guest", report, table(snp), **changes)  # type: ignore[arg-type] # fields
 
 
-def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> TsmSource:
-    return TsmSource(Tee.SEV_SNP, privlevel, False, kernel, None)  # noqa: FBT003 - a field
+def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> SnpSource:
+    return SnpSource(privlevel, kernel)
 
 
 def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
@@ -95,7 +98,7 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
 
     double = FakeTsm("tdx_guest", quote, None)
     log = tmp_path / "CCEL"
-    source = TsmSource(Tee.TDX, None, False, double, log)  # noqa: FBT003 - a field
+    source = TdxSource(log, double)
     evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
     assert evidence.event_log == b""
     anchors, cache = intel.anchors(), Cache()
@@ -175,7 +178,7 @@ def test_without_the_kernels_interface(tmp_path: Path) -> None:
     """As on a machine that is no confidential VM."""
     for requests in (Configfs(tmp_path / "absent"), Configfs(tmp_path / "a" / "b")):
         with pytest.raises(UnavailableError) as refusal:
-            request_report(requests, tee=Tee.TDX, inblob=REPORT_DATA, privlevel=None)
+            request_report(requests, provider="tdx_guest", inblob=REPORT_DATA)
         assert refusal.value.code.name == "TSM_UNREACHABLE"
         assert "CONFIG_TSM_REPORTS" in refusal.value.code.fix
 
@@ -183,7 +186,7 @@ def test_without_the_kernels_interface(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_configfs(tmp_path: Path) -> None:
     """Its requests have no attributes, and none is left behind."""
     with pytest.raises(LocalError) as refusal:
-        request_report(Configfs(tmp_path), tee=Tee.TDX, inblob=REPORT_DATA, privlevel=None)
+        request_report(Configfs(tmp_path), provider="tdx_guest", inblob=REPORT_DATA)
     assert refusal.value.code.name == "TSM_FAILED"
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +213,7 @@ def test_sources() -> None:
     for source in (open_snp_source({}), open_tdx_source({})):
         assert not source.simulated
         assert source.collect_devices(bytes(32)) == ()
-    assert open_snp_source({"privlevel": 1, "devices": []})
+    assert open_snp_source({"privlevel": 1})
     assert open_tdx_source({"event_log": ""})
 
 
@@ -221,9 +224,8 @@ def test_sources() -> None:
         {"privlevel": True},
         {"privlevel": "0"},
         {"unknown": 1},
-        {"devices": ["amd-gpu"]},
-        {"devices": "nvidia-gpu"},
-        {"devices": None},
+        {"privlevel": -1},
+        {"devices": ["nvidia-gpu"]},
     ],
 )
 def test_unusable_options_of_snp(options: dict[str, object]) -> None:

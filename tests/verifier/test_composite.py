@@ -284,7 +284,7 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
 
 def findings_of(entries: list[Device], claims: Claims) -> list[str]:
     platform = Platform(hardware="dangerous_simulated", devices=entries)
-    return [each.code.name for each in device_findings(platform, claims.devices)]
+    return [each.code.name for each in device_findings(platform.devices, claims.devices)]
 
 
 def test_a_policy_pinned_from_a_machine_knows_its_devices(

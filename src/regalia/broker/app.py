@@ -33,7 +33,7 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.tiles import parse_tile_path
 from regalia.wire.release import REQUEST_LIMIT
@@ -92,7 +92,13 @@ def status_of(error: RegaliaError) -> int:
 
 
 def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starlette:
-    """The ASGI application."""
+    """The ASGI application.
+
+    Args:
+        broker: decides.
+        metrics: counts.
+        limits: of requests, in bytes and numbers.
+    """
     edge = _Edge(broker, metrics, limits, _Gate(limits))
     return Starlette(
         routes=[
@@ -226,7 +232,7 @@ async def _refuse(_: Request, exc: Exception) -> Response:
     status = status_of(exc)
     if status != UNAVAILABLE:
         return _answer(exc, status)
-    emit(Event.RELEASE_FAILED, code=exc.code.name, what=exc.what)
+    emit(ServiceEvent.RELEASE_FAILED, code=exc.code.name, what=exc.what)
     if exc.code not in _SAID_OUTSIDE:
         # Paths, key names and database addresses are the operator's, not the network's.
         exc = UnavailableError(exc.code, "the broker has failed; its own log says how")
@@ -247,7 +253,10 @@ async def _refuse_bug(_: Request, exc: Exception) -> Response:
         trace = trace.tb_next
     where = "" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
     emit(
-        Event.RELEASE_FAILED, code=BrokerCode.INTERNAL_ERROR.name, what=type(exc).__name__, at=where
+        ServiceEvent.RELEASE_FAILED,
+        code=BrokerCode.INTERNAL_ERROR.name,
+        what=type(exc).__name__,
+        at=where,
     )
     error = UnavailableError(BrokerCode.INTERNAL_ERROR, "an error inside the broker")
     return _answer(error, SERVER_ERROR)

@@ -65,5 +65,10 @@ def verify_approvals(
 
 
 def current_approvers(approvals: tuple[VerifiedApproval, ...], now: datetime) -> frozenset[str]:
-    """Fingerprints of those whose approval is in force; one person counts once."""
+    """Fingerprints of those whose approval is in force; one person counts once.
+
+    Args:
+        approvals: verified when they were loaded.
+        now: the moment of the release, aware.
+    """
     return frozenset(item.approver for item in approvals if now <= item.not_after)

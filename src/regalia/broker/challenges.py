@@ -80,6 +80,11 @@ class ChallengeStore:
     def issue(self, model_id: ModelId, policy_id: PolicyId, now: datetime) -> bytes:
         """A new challenge.
 
+        Args:
+            model_id: of the model that will be asked for.
+            policy_id: of the policy that is in force.
+            now: aware.
+
         Raises:
             UnavailableError: CHALLENGES_EXHAUSTED or STATE_UNAVAILABLE.
         """
@@ -111,6 +116,10 @@ class ChallengeStore:
 
     def consume(self, challenge: bytes, now: datetime) -> ConsumedChallenge:
         """Spend a challenge: whatever happens next, it cannot be used again.
+
+        Args:
+            challenge: untrusted.
+            now: aware.
 
         Raises:
             ChallengeRefused: CHALLENGE_UNKNOWN, CHALLENGE_REUSED or CHALLENGE_EXPIRED.

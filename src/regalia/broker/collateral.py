@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from regalia.broker.state import COLLATERAL_FLOORS, state
 from regalia.core.errors import CoreCode, UsageError
 from regalia.crypto.dsse import LIMIT
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, read_folder
 from regalia.policy.documents import COLLATERAL_GRACE_MAX_DAYS
 from regalia.verifier.collateral import (
@@ -55,6 +55,12 @@ def read_bundle(
 ) -> VerifiedBundle:
     """A signed bundle, in date or late by no more than any policy may tolerate.
 
+    Args:
+        path: of the bundle.
+        section: how late it may be, and what it must be for.
+        signers: who may have signed it.
+        now: aware.
+
     Raises:
         UsageError: BAD_CONFIG, who may sign it or what it is for is not said.
         LocalError: it cannot be read.
@@ -79,6 +85,10 @@ def read_bundle(
 
 def is_folder(path: Path, section: AttestSection) -> bool:
     """Whether collateral is loose files. Where signers are named, nothing unsigned counts.
+
+    Args:
+        path: a folder of loose files, or a bundle.
+        section: says who must have signed.
 
     Raises:
         UsageError: BAD_CONFIG. LocalError: there is nothing at ``path``.
@@ -129,7 +139,7 @@ class CollateralFloors:
                 update = COLLATERAL_FLOORS.update().where(COLLATERAL_FLOORS.c.name == name)
                 connection.execute(update.values(values))
         emit(
-            Event.COLLATERAL_LOADED,
+            ServiceEvent.COLLATERAL_LOADED,
             name=name,
             serial=floor.serial,
             digest=floor.digest,

@@ -59,7 +59,13 @@ class LeaseStore:
         self._engine = engine
 
     def active(self, model_id: str, now: datetime, *, besides: str) -> int:
-        """Holders with an unexpired lease of a model, not counting the holder ``besides``."""
+        """Holders with an unexpired lease of a model, not counting the holder ``besides``.
+
+        Args:
+            model_id: in text form.
+            now: aware.
+            besides: a holder that is not counted, as it asks for itself.
+        """
         with state(self._engine, writes=False) as connection:
             return _active(connection, model_id, now, besides)
 
@@ -75,6 +81,15 @@ class LeaseStore:
         renew: str | None,
     ) -> Lease:
         """Take a new lease, or renew one, within the cap. Atomic over all brokers.
+
+        Args:
+            model_id: in text form.
+            holder: who gets it: the guest, as evidence names it.
+            policy_name: of the policy, which serializes its releases.
+            holders_max: of unexpired leases.
+            lease_s: seconds until the lease expires.
+            now: aware.
+            renew: id of the lease to renew, untrusted; None for a new one.
 
         Raises:
             PolicyDenied: HOLDERS_EXHAUSTED or LEASE_UNKNOWN.

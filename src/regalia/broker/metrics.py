@@ -44,17 +44,32 @@ class Metrics:
         )
 
     def stage(self, name: str, seconds: float) -> None:
-        """See ``service.Watch``."""
+        """See ``service.Watch``.
+
+        Args:
+            name: of the step.
+            seconds: that it took.
+        """
         self._stages.labels(name).observe(seconds)
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """See ``service.Watch``."""
+        """See ``service.Watch``.
+
+        Args:
+            decision: ``release`` or ``denial``.
+            codes: of the reasons; empty for a release.
+        """
         self._decisions.labels(decision).inc()
         for code in codes:
             self._reasons.labels(code).inc()
 
     def answer(self, path: str, status: int) -> None:
-        """One request was answered."""
+        """One request was answered.
+
+        Args:
+            path: of the route, never of the request, so that labels stay few.
+            status: of HTTP.
+        """
         self._answers.labels(path, str(status)).inc()
 
     def render(self, log_size: int) -> bytes:

@@ -67,6 +67,11 @@ class ServedModel:
 def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedModel:
     """Verify a model's documents, and that they belong together.
 
+    Args:
+        files: paths of the documents.
+        store: must know the KEK of the wrapped key.
+        log_key: of the log that this broker writes.
+
     Raises:
         ParseError: a document is malformed.
         IntegrityError: a signature or version does not hold, POLICY_OTHER_MODEL,

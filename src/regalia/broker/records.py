@@ -63,14 +63,28 @@ def denial_record(
     wildcards: Sequence[str],
     reasons: Sequence[tuple[Code, str]],
 ) -> ReleaseRecord:
-    """A denial. Without claims nothing is said about hardware but "unverified"."""
+    """A denial. Without claims nothing is said about hardware but "unverified".
+
+    Args:
+        attempt: what was asked, by whom.
+        claims: None if the evidence was not verified.
+        wildcards: rules of the policy that were left open.
+        reasons: code and sentence of each.
+    """
     return _record(attempt, claims, wildcards, lease=None, reasons=clean_reasons(reasons))
 
 
 def release_record(
     attempt: ReleaseAttempt, claims: Claims, wildcards: Sequence[str], lease: Lease
 ) -> ReleaseRecord:
-    """A release, written before any key is touched."""
+    """A release, written before any key is touched.
+
+    Args:
+        attempt: what was asked, by whom.
+        claims: verified and acceptable.
+        wildcards: rules of the policy that were left open.
+        lease: that goes with the key.
+    """
     return _record(attempt, claims, wildcards, lease=lease, reasons=[])
 
 

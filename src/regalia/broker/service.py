@@ -43,7 +43,7 @@ from regalia.core.errors import (
     UnavailableError,
 )
 from regalia.crypto import hpke
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.policy.verdict import Deny
 from regalia.wire.release import ChallengeResponse, Refusal, ReleaseResponse, release_info
 
@@ -74,10 +74,20 @@ class Watch(Protocol):
     """Sees how long steps take and what was decided. Never sees a secret."""
 
     def stage(self, name: str, seconds: float) -> None:
-        """One step took this long."""
+        """One step took this long.
+
+        Args:
+            name: of the step.
+            seconds: that it took.
+        """
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """A release or a denial was logged."""
+        """A release or a denial was logged.
+
+        Args:
+            decision: ``release`` or ``denial``.
+            codes: of the reasons; empty for a release.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +170,7 @@ class Broker:
             raise UnavailableError(BrokerCode.MODEL_UNKNOWN, f"no key for {model_id} here")
         with self._stage("challenge"):
             challenge = self.challenges.issue(model_id, model.policy_id, self.clock())
-        emit(Event.CHALLENGE_ISSUED, model_id=str(model_id))
+        emit(ServiceEvent.CHALLENGE_ISSUED, model_id=str(model_id))
         return ChallengeResponse(
             challenge=b64(challenge),
             audience=self.log.origin,
@@ -289,7 +299,7 @@ class Broker:
         codes = tuple(code.name for code, _ in denial.reasons)
         self.watch.decision("denial", codes)
         emit(
-            Event.RELEASE_DENIED,
+            ServiceEvent.RELEASE_DENIED,
             index=logged.index,
             model_id=record.model_id,
             hardware=record.hardware,
@@ -305,12 +315,12 @@ class Broker:
         except BaseException as exc:
             # Also when a key store breaks its contract: a place must not stay taken for nothing.
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
-            emit(Event.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
+            emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             self._give_back(cleared.lease)
             raise
         self.watch.decision("release", ())
         emit(
-            Event.RELEASE_GRANTED,
+            ServiceEvent.RELEASE_GRANTED,
             index=logged.index,
             model_id=logged.record.model_id,
             hardware=logged.record.hardware,
@@ -356,7 +366,7 @@ class Broker:
             self.leases.undo(lease)
         except UnavailableError as exc:
             # The lease then counts until it ends: too few holders, never too many.
-            emit(Event.RELEASE_FAILED, lease_id=lease.lease_id, code=exc.code.name)
+            emit(ServiceEvent.RELEASE_FAILED, lease_id=lease.lease_id, code=exc.code.name)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

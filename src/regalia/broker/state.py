@@ -77,7 +77,12 @@ def create_tables(engine: Engine) -> None:
 
 @contextmanager
 def state(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """One transaction. Any failure is UnavailableError STATE_UNAVAILABLE, and nothing is kept."""
+    """One transaction. Any failure is UnavailableError STATE_UNAVAILABLE, and nothing is kept.
+
+    Args:
+        engine: of the broker's database.
+        writes: take the write lock at once.
+    """
     try:
         with transaction(engine, writes=writes) as connection:
             yield connection

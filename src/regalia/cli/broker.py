@@ -54,7 +54,7 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
     from regalia.broker.app import create_app
     from regalia.broker.config import load_config
     from regalia.broker.hardening import harden
-    from regalia.host.events import Event, emit
+    from regalia.host.events import ServiceEvent, emit
     from regalia.host.listen import address_of, bind
     from regalia.host.listen import serve as serve_app
 
@@ -65,10 +65,10 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
         address = address_of(sock)
         for banner in ready.banners:
             warn(banner)
-            emit(Event.DANGEROUS_SETTING, service="broker", what=banner)
+            emit(ServiceEvent.DANGEROUS_SETTING, service="broker", what=banner)
 
         def on_ready(_stop: Callable[[], None]) -> None:
-            emit(Event.SERVICE_STARTED, service="broker", listen=address)
+            emit(ServiceEvent.SERVICE_STARTED, service="broker", listen=address)
             facts: dict[str, object] = {
                 "listen": address,
                 "log_key": ready.broker.log.log_key,
@@ -86,7 +86,7 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
             serve_app(app, sock, drain_s=_DRAIN_S, on_ready=on_ready)
         finally:
             ready.close()
-    emit(Event.SERVICE_STOPPED, service="broker")
+    emit(ServiceEvent.SERVICE_STOPPED, service="broker")
 
 
 @broker.command("check")

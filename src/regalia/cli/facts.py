@@ -17,7 +17,12 @@ _WIDTH_OF_A_PIPE = 200  # columns: no id is broken when the output is searched
 
 
 def show_facts(title: str, facts: list[tuple[str, str]]) -> None:
-    """Print a heading and aligned pairs, unbroken, so that every id can be copied and searched."""
+    """Print a heading and aligned pairs, unbroken, so that every id can be copied and searched.
+
+    Args:
+        title: the heading.
+        facts: name and value of each.
+    """
     width = max(len(name) for name, _ in facts)
     click.echo(click.style(title, bold=True))
     for name, value in facts:
@@ -27,7 +32,12 @@ def show_facts(title: str, facts: list[tuple[str, str]]) -> None:
 def show_table(
     headings: tuple[str, ...], rows: Sequence[tuple[str | tuple[str, str], ...]]
 ) -> None:
-    """Print a table of text, or of (text, style). Text is shown as it is, never as markup."""
+    """Print a table of text, or of (text, style). Text is shown as it is, never as markup.
+
+    Args:
+        headings: one for each column.
+        rows: cells; text, or text with a style.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -57,7 +67,12 @@ def warn(text: str) -> None:
 
 @contextmanager
 def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function of (bytes done, bytes in all) that draws a bar on a terminal only."""
+    """Yield a function of (bytes done, bytes in all) that draws a bar on a terminal only.
+
+    Args:
+        label: before the bar.
+        quiet: draw nothing.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

@@ -55,7 +55,15 @@ class LazyGroup(click.Group):
         return [*COMMANDS, *added_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import one command."""
+        """Import one command.
+
+        Args:
+            ctx: click's.
+            cmd_name: as typed.
+
+        Raises:
+            TypeError: the table or an entry point names something else (the author's bug).
+        """
         if cmd_name in COMMANDS:
             module, attribute, _ = COMMANDS[cmd_name]
             command = getattr(importlib.import_module(module), attribute)
@@ -68,7 +76,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the list without importing anything."""
+        """Write the list without importing anything.
+
+        Args:
+            ctx: click's.
+            formatter: takes the rows.
+        """
         rows = [(name, entry[2]) for name, entry in COMMANDS.items()]
         with formatter.section("Commands"):
             formatter.write_dl([*rows, *added_commands().items()])

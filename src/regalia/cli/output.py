@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def show_error(error: RegaliaError, *, as_json: bool) -> None:
-    """Print a refusal: for a person on standard error, for a program on standard output."""
+    """Print a refusal: for a person on standard error, for a program on standard output.
+
+    Args:
+        error: the refusal.
+        as_json: print for programs.
+    """
     if as_json:
         reasons = getattr(error, "reasons", ())
         body: dict[str, object] = {"ok": False, "error": error.as_dict()}
@@ -33,7 +38,12 @@ def show_error(error: RegaliaError, *, as_json: bool) -> None:
 
 
 def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
-    """Print a usage error; returns the exit status, 2."""
+    """Print a usage error; returns the exit status, 2.
+
+    Args:
+        error: what click found.
+        as_json: print for programs.
+    """
     if as_json:
         refusal = UsageError(CoreCode.BAD_USAGE, error.format_message())
         body = {"ok": False, "error": refusal.as_dict()}
@@ -44,7 +54,12 @@ def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def show_bug(error: Exception, *, as_json: bool) -> None:
-    """Say that this is Regalia's fault, and where the traceback lies (it may hold paths)."""
+    """Say that this is Regalia's fault, and where the traceback lies (it may hold paths).
+
+    Args:
+        error: what nobody expected.
+        as_json: print for programs.
+    """
     fd, name = tempfile.mkstemp(prefix="regalia-bug-", suffix=".txt")
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)

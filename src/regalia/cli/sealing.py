@@ -34,7 +34,12 @@ class OwnerKey:
     name: str
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
-        """What ``seal_model`` calls at its end."""
+        """What ``seal_model`` calls at its end.
+
+        Args:
+            model_key: secret.
+            context: what the wrapped key is bound to.
+        """
         from regalia.keys.devfile import WRAP_ALGORITHM
         from regalia.seal.format.sealed import WrappedKey
 
@@ -154,6 +159,10 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
 def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
     """A private signing key; asks for its passphrase only if it has one.
 
+    Args:
+        path: of the key.
+        passphrase_file: of the key; None to ask for it.
+
     Raises:
         LocalError: the file is missing, or others may read it.
         KeyAccessError: SIGNING_KEY_UNUSABLE.
@@ -170,6 +179,10 @@ def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
 @contextmanager
 def open_key_store(reference: str, passphrase_file: Path | None) -> Iterator[OwnerKey]:
     """Open the key store that a key reference names, and find the key.
+
+    Args:
+        reference: names store and key, as ``keys.reference`` reads it.
+        passphrase_file: of the store; None to ask for it.
 
     Raises:
         UsageError: the reference is malformed, or names a store that cannot be used here.

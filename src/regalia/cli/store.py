@@ -31,7 +31,7 @@ def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
     Only manifest.json and *.seal files are served. They are ciphertext: the server needs no
     key, and whoever reads them learns sizes and nothing else.
     """
-    from regalia.host.events import Event, emit
+    from regalia.host.events import ServiceEvent, emit
     from regalia.host.listen import address_of, bind
     from regalia.host.listen import serve as serve_app
     from regalia.store.server import build_app
@@ -41,11 +41,11 @@ def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
     facts = {"listen": address_of(sock), "folder": str(sealed)}
 
     def on_ready(_stop: Callable[[], None]) -> None:
-        emit(Event.SERVICE_STARTED, service="store", listen=facts["listen"])
+        emit(ServiceEvent.SERVICE_STARTED, service="store", listen=facts["listen"])
         if as_json:
             click.echo(json.dumps({"ok": True, "serving": facts}, sort_keys=True))
         else:
             show_facts("Serving ciphertext", list(facts.items()))
 
     serve_app(app, sock, drain_s=5, on_ready=on_ready)
-    emit(Event.SERVICE_STOPPED, service="store")
+    emit(ServiceEvent.SERVICE_STOPPED, service="store")

@@ -86,7 +86,11 @@ class ChatClient:
         self._max_tokens = max_tokens
 
     def models(self) -> list[str]:
-        """Names of the served models. Raises RegaliaError."""
+        """Names of the served models. Raises RegaliaError.
+
+        Raises:
+            ParseError: the answer is not understood.
+        """
         with (
             _our_errors(self._base),
             self._http.stream("GET", f"{self._base}/v1/models") as response,
@@ -100,6 +104,10 @@ class ChatClient:
 
     def stream(self, model: str, messages: Sequence[Message]) -> Iterator[str]:
         """The answer, piece by piece, as it arrives.
+
+        Args:
+            model: the served name.
+            messages: the conversation so far.
 
         Raises:
             AttestationError, PolicyDenied, LogError: the runtime was refused; nothing was sent.

@@ -141,7 +141,11 @@ class Answer:
         return b"".join(event.data for event in events if isinstance(event, Content))
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Header fields for the caller's HTTP library."""
+        """Header fields for the caller's HTTP library.
+
+        Raises:
+            RuntimeError: the head of the answer was not read yet (the caller's bug).
+        """
         if self.head is None:
             raise RuntimeError("the head has not arrived")
         return [field for field in self.head.fields if field[0] not in _NOT_RETURNED]

@@ -31,12 +31,22 @@ def runtime_url(text: str) -> httpx.URL:
 
 
 def under(base_url: httpx.URL, path: str) -> httpx.URL:
-    """The address of one of the runtime's own paths."""
+    """The address of one of the runtime's own paths.
+
+    Args:
+        base_url: the runtime's, or a relay's.
+        path: absolute.
+    """
     return base_url.copy_with(path=base_url.path.rstrip("/") + path)
 
 
 def fetch_evidence(inner: httpx.BaseTransport, base_url: httpx.URL, challenge: bytes) -> bytes:
     """GET the serving evidence for ``challenge``: raw, untrusted, at most 8 MiB.
+
+    Args:
+        inner: carries the question; need not be trusted.
+        base_url: the runtime's, or a relay's.
+        challenge: 32 bytes.
 
     Raises:
         UnavailableError: PEER_UNREACHABLE or EVIDENCE_NOT_SERVED.
@@ -56,7 +66,13 @@ def fetch_evidence(inner: httpx.BaseTransport, base_url: httpx.URL, challenge: b
 async def fetch_evidence_async(
     inner: httpx.AsyncBaseTransport, base_url: httpx.URL, challenge: bytes
 ) -> bytes:
-    """``fetch_evidence`` over an asynchronous transport."""
+    """``fetch_evidence`` over an asynchronous transport.
+
+    Args:
+        inner: carries the question; need not be trusted.
+        base_url: the runtime's, or a relay's.
+        challenge: 32 bytes.
+    """
     try:
         response = await inner.handle_async_request(_question(base_url, challenge))
         try:
@@ -69,7 +85,12 @@ async def fetch_evidence_async(
 
 
 def unreachable(base_url: httpx.URL, exc: httpx.HTTPError) -> UnavailableError:
-    """PEER_UNREACHABLE for whatever the HTTP library reports."""
+    """PEER_UNREACHABLE for whatever the HTTP library reports.
+
+    Args:
+        base_url: whom was asked.
+        exc: what the library raised.
+    """
     return UnavailableError(
         CoreCode.PEER_UNREACHABLE, f"{base_url}: {type(exc).__name__}: {str(exc)[:200]}"
     )

@@ -11,21 +11,34 @@ if TYPE_CHECKING:
 
 
 def pieces(response: httpx.Response) -> Iterator[bytes]:
-    """Bytes as they arrive from a synchronous transport."""
+    """Bytes as they arrive from a synchronous transport.
+
+    Raises:
+        TypeError: the transport gave an asynchronous stream (the caller's bug).
+    """
     if not isinstance(response.stream, httpx.SyncByteStream):
         raise TypeError("the inner transport is not synchronous")
     return iter(response.stream)
 
 
 def pieces_async(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Bytes as they arrive from an asynchronous transport."""
+    """Bytes as they arrive from an asynchronous transport.
+
+    Raises:
+        TypeError: the transport gave a synchronous stream (the caller's bug).
+    """
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise TypeError("the inner transport is not asynchronous")
     return aiter(response.stream)
 
 
 def read_start(response: httpx.Response, size: int) -> bytes:
-    """At most ``size`` bytes of a body that is not wanted, such as an error page."""
+    """At most ``size`` bytes of a body that is not wanted, such as an error page.
+
+    Args:
+        response: open.
+        size: bytes.
+    """
     data = bytearray()
     for piece in pieces(response):
         data += piece
@@ -35,7 +48,12 @@ def read_start(response: httpx.Response, size: int) -> bytes:
 
 
 async def read_start_async(response: httpx.Response, size: int) -> bytes:
-    """``read_start`` for an asynchronous transport."""
+    """``read_start`` for an asynchronous transport.
+
+    Args:
+        response: open.
+        size: bytes.
+    """
     data = bytearray()
     async for piece in pieces_async(response):
         data += piece

@@ -1,4 +1,4 @@
-"""The one place that reads the wall clock. Everything below the services takes ``now``."""
+"""How our documents write a moment. The clock itself is read in ``host.clock`` only."""
 
 from __future__ import annotations
 

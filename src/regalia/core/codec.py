@@ -64,7 +64,17 @@ def b64(data: bytes | bytearray | memoryview) -> str:
 
 
 def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MIB) -> bytes:
-    """Decode canonical base64; ``size`` demands an exact number of decoded bytes."""
+    """Decode canonical base64; ``size`` demands an exact number of decoded bytes.
+
+    Args:
+        text: untrusted.
+        what: names the value in the error.
+        size: bytes wanted after decoding; None for any number up to ``limit``.
+        limit: bytes that are decoded at most, checked before anything is decoded.
+
+    Raises:
+        ParseError: MALFORMED or TOO_LARGE.
+    """
     if len(text) > (limit // 3 + 1) * 4:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: base64 of more than {limit} bytes")
     try:
@@ -78,7 +88,16 @@ def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MI
 
 
 def unhex(text: str, *, what: str, size: int | None = None) -> bytes:
-    """Decode lower-case hex; ``size`` demands an exact number of decoded bytes."""
+    """Decode lower-case hex; ``size`` demands an exact number of decoded bytes.
+
+    Args:
+        text: untrusted.
+        what: names the value in the error.
+        size: bytes wanted after decoding; None for any number.
+
+    Raises:
+        ParseError: MALFORMED.
+    """
     try:
         data = bytes.fromhex(text)
     except ValueError as exc:
@@ -89,21 +108,40 @@ def unhex(text: str, *, what: str, size: int | None = None) -> bytes:
 
 
 def exact(data: bytes, size: int, *, what: str) -> bytes:
-    """Return ``data`` if it has exactly ``size`` bytes. Nothing is ever padded or truncated."""
+    """Return ``data`` if it has exactly ``size`` bytes. Nothing is ever padded or truncated.
+
+    Args:
+        data: untrusted.
+        size: bytes.
+        what: names the value in the error.
+
+    Raises:
+        ParseError: MALFORMED.
+    """
     if len(data) != size:
         raise ParseError(CoreCode.MALFORMED, f"{what}: want {size} bytes, got {len(data)}")
     return data
 
 
 def at_most(data: bytes, limit: int, *, what: str) -> bytes:
-    """Return ``data`` if it has no more than ``limit`` bytes. Raises ParseError TOO_LARGE."""
+    """Return ``data`` if it has no more than ``limit`` bytes. Raises ParseError TOO_LARGE.
+
+    Args:
+        data: untrusted.
+        limit: bytes.
+        what: names the value in the error.
+    """
     if len(data) > limit:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
     return data
 
 
 def lp(*parts: bytes) -> bytes:
-    """Concatenate parts, each preceded by its length (4 bytes, big-endian)."""
+    """Concatenate parts, each preceded by its length (4 bytes, big-endian).
+
+    Raises:
+        ValueError: a part has 4 GiB or more (the caller's bug).
+    """
     out: list[bytes] = []
     for part in parts:
         if len(part) > _U32_MAX:

@@ -37,7 +37,11 @@ def plain(value: object) -> Plain:  # noqa: PLR0911 - one for each kind of value
 
 
 def plain_fields(value: object) -> dict[str, Plain]:
-    """The fields of a dataclass or of a msgspec struct."""
+    """The fields of a dataclass or of a msgspec struct.
+
+    Raises:
+        TypeError: ``value`` is neither (the caller's bug).
+    """
     if isinstance(value, msgspec.Struct):
         names: tuple[str, ...] = value.__struct_fields__
     elif is_dataclass(value):

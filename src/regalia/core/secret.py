@@ -45,7 +45,11 @@ class SecretBytes:
         return bool(_LIBC.mlock(ctypes.c_void_p(self._address()), len(self._buf)) == 0)
 
     def view(self) -> memoryview:
-        """Read-only view; keep it no longer than the call that needs it."""
+        """Read-only view; keep it no longer than the call that needs it.
+
+        Raises:
+            RuntimeError: the secret was wiped already (the caller's bug).
+        """
         if self._closed:
             raise RuntimeError("secret used after close")
         return memoryview(self._buf).toreadonly()

@@ -31,7 +31,11 @@ class FixedBytes:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse the text form; the prefix is required."""
+        """Parse the text form; the prefix is required.
+
+        Raises:
+            ParseError: MALFORMED.
+        """
         prefix, _, digits = text.rpartition(":")
         if prefix != cls.PREFIX:
             raise ParseError(

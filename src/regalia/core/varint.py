@@ -31,6 +31,11 @@ def encode_varint(value: int) -> bytes:
 def read_varint(data: bytes | bytearray, offset: int = 0, *, what: str) -> tuple[int, int] | None:
     """Read one integer at ``offset``.
 
+    Args:
+        data: untrusted.
+        offset: where the integer begins, in bytes.
+        what: names the value in the error.
+
     Returns:
         The value and the offset behind it; None while bytes are missing.
 

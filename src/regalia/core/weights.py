@@ -12,7 +12,13 @@ class BlobSource(Protocol):
         """Size of the blob in bytes. Raises LocalError or UnavailableError."""
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer from ``offset``, or raise. Safe to call from several threads."""
+        """Fill the whole buffer from ``offset``, or raise. Safe to call from several threads.
+
+        Args:
+            name: of the blob.
+            offset: where to begin in the blob, in bytes.
+            buffer: filled whole; its length says how much to read.
+        """
 
     def describe(self) -> str:
         """Where the blobs are, for messages."""

@@ -29,7 +29,12 @@ class AeadCode(Code):
 
 
 def chunk_nonce(counter: int, *, last: bool) -> bytes:
-    """``00 00 00 ‖ u64 counter ‖ u8 last``, 12 bytes."""
+    """``00 00 00 ‖ u64 counter ‖ u8 last``, 12 bytes.
+
+    Args:
+        counter: the chunk's number within its shard, from 0.
+        last: whether it is the shard's last chunk, so that a cut shard does not open.
+    """
     return struct.pack(">3xQB", counter, last)
 
 
@@ -54,7 +59,14 @@ class ChunkCipher:
     def seal_into(
         self, counter: int, plaintext: memoryview, out: memoryview, *, last: bool
     ) -> None:
-        """Write ciphertext and tag to ``out``: exactly ``TAG_SIZE`` longer than the plaintext."""
+        """Write ciphertext and tag to ``out``: exactly ``TAG_SIZE`` longer than the plaintext.
+
+        Args:
+            counter: the chunk's number within its shard, from 0.
+            plaintext: secret.
+            out: receives ciphertext and tag.
+            last: whether it is the shard's last chunk.
+        """
         nonce = chunk_nonce(counter, last=last)
         self._aead.encrypt_into(nonce, plaintext, self._associated_data, out)
 
@@ -65,6 +77,12 @@ class ChunkCipher:
 
         ``ciphertext`` must be memory that nobody else can change during the call: GCM reads it
         twice, once for the tag and once for the plaintext.
+
+        Args:
+            counter: the chunk's number within its shard, from 0.
+            ciphertext: ciphertext and tag, untrusted.
+            out: receives the plaintext.
+            last: whether it must be the shard's last chunk.
 
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.

@@ -71,6 +71,11 @@ class Envelope:
     def verify(self, payload_type: str, trusted: tuple[VerifyKey, ...], *, threshold: int) -> bytes:
         """Return the payload once ``threshold`` different trusted keys have signed it.
 
+        Args:
+            payload_type: the only type that is accepted.
+            trusted: keys whose signatures count.
+            threshold: how many different ones must have signed, at least 1.
+
         Raises:
             IntegrityError: UNSIGNED, SIGNER_UNKNOWN, SIGNATURE_INVALID or WRONG_PAYLOAD_TYPE.
             ValueError: the threshold is not positive (a programmer's error).
@@ -100,13 +105,24 @@ class Envelope:
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
-    """DSSE v1 pre-authentication encoding."""
+    """DSSE v1 pre-authentication encoding.
+
+    Args:
+        payload_type: media type.
+        payload: the bytes that are signed, exactly.
+    """
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def sign(payload_type: str, payload: bytes, keys: tuple[SigningKey, ...]) -> Envelope:
-    """Sign a payload with each key. No key gives an unsigned envelope, which never verifies."""
+    """Sign a payload with each key. No key gives an unsigned envelope, which never verifies.
+
+    Args:
+        payload_type: media type; it is signed too.
+        payload: signed as it is.
+        keys: each adds one signature.
+    """
     message = pae(payload_type, payload)
     return Envelope(
         payload_type,
@@ -116,7 +132,12 @@ def sign(payload_type: str, payload: bytes, keys: tuple[SigningKey, ...]) -> Env
 
 
 def parse_envelope(data: bytes, *, what: str) -> Envelope:
-    """Inverse of ``Envelope.encode``. Raises ParseError."""
+    """Inverse of ``Envelope.encode``. Raises ParseError.
+
+    Args:
+        data: raw, untrusted.
+        what: names the document in the error.
+    """
     wire = parse_json(data, _Wire, limit=LIMIT, what=what)
     if len(wire.signatures) > _SIGNATURES_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(wire.signatures)} signatures")

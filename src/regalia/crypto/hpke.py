@@ -124,13 +124,23 @@ class AeadSequence:
         return (self._base ^ sequence).to_bytes(NONCE_SIZE)
 
     def seal(self, aad: bytes, plaintext: Data) -> bytes:
-        """Ciphertext of ``len(plaintext) + 16`` bytes, and one step on."""
+        """Ciphertext of ``len(plaintext) + 16`` bytes, and one step on.
+
+        Args:
+            aad: authenticated and not encrypted.
+            plaintext: secret.
+        """
         sealed = self._aead.encrypt(self._nonce(self._sequence), plaintext, aad)
         self._sequence += 1
         return sealed
 
     def open(self, aad: bytes, ciphertext: Data) -> bytes:
-        """Plaintext of the next message. Raises IntegrityError HPKE_OPEN_FAILED and stays put."""
+        """Plaintext of the next message. Raises IntegrityError HPKE_OPEN_FAILED and stays put.
+
+        Args:
+            aad: what the sender authenticated.
+            ciphertext: untrusted.
+        """
         try:
             opened = self._aead.decrypt(self._nonce(self._sequence), ciphertext, aad)
         except (InvalidTag, ValueError) as exc:
@@ -139,7 +149,12 @@ class AeadSequence:
         return opened
 
     def open_secret(self, aad: bytes, ciphertext: Data) -> SecretBytes:
-        """Like ``open``, into a buffer that can be wiped: no ``bytes`` object holds the secret."""
+        """Like ``open``, into a buffer that can be wiped: no ``bytes`` object holds the secret.
+
+        Args:
+            aad: what the sender authenticated.
+            ciphertext: untrusted.
+        """
         buffer = bytearray(max(0, len(ciphertext) - TAG_SIZE))
         secret = SecretBytes(buffer)
         try:
@@ -155,6 +170,11 @@ class AeadSequence:
 
         For the words of a refusal only: the caller has already decided to refuse, and no
         plaintext is handed out.
+
+        Args:
+            aad: what the sender authenticated.
+            ciphertext: untrusted; it was refused already.
+            among: positions to try.
         """
         for sequence in among:
             try:
@@ -214,7 +234,12 @@ class SenderContext(_Context):
     __slots__ = ()
 
     def seal(self, aad: bytes, plaintext: Data) -> bytes:
-        """Seal the next message."""
+        """Seal the next message.
+
+        Args:
+            aad: authenticated and not encrypted.
+            plaintext: secret.
+        """
         return self.messages.seal(aad, plaintext)
 
 
@@ -224,11 +249,21 @@ class RecipientContext(_Context):
     __slots__ = ()
 
     def open(self, aad: bytes, ciphertext: Data) -> bytes:
-        """Open the next message. Raises IntegrityError HPKE_OPEN_FAILED."""
+        """Open the next message. Raises IntegrityError HPKE_OPEN_FAILED.
+
+        Args:
+            aad: what the sender authenticated.
+            ciphertext: untrusted.
+        """
         return self.messages.open(aad, ciphertext)
 
     def open_secret(self, aad: bytes, ciphertext: Data) -> SecretBytes:
-        """Open the next message into a buffer that can be wiped."""
+        """Open the next message into a buffer that can be wiped.
+
+        Args:
+            aad: what the sender authenticated.
+            ciphertext: untrusted.
+        """
         return self.messages.open_secret(aad, ciphertext)
 
 
@@ -236,6 +271,12 @@ def setup_sender(
     kem: Kem, public_key: bytes, info: bytes, *, aead: Aead = AES256
 ) -> tuple[bytes, SenderContext]:
     """SetupBaseS: the encapsulated key to send, and the context.
+
+    Args:
+        kem: the recipient's key encapsulation mechanism.
+        public_key: the recipient's, untrusted until somebody vouches for it.
+        info: both sides must name the same; binds the purpose.
+        aead: cipher of the context.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
@@ -249,6 +290,12 @@ def setup_recipient(
 ) -> RecipientContext:
     """SetupBaseR. A wrong ``enc`` of the right size shows only when a message is opened.
 
+    Args:
+        private: the recipient's key pair.
+        enc: the encapsulated key, untrusted.
+        info: both sides must name the same.
+        aead: cipher of the context.
+
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
     """
@@ -261,6 +308,13 @@ def seal(
 ) -> tuple[bytes, bytes]:
     """Single shot with the default KDF and AEAD: (enc, ciphertext).
 
+    Args:
+        public_key: the recipient's.
+        info: both sides must name the same; binds the purpose.
+        aad: authenticated and not encrypted.
+        plaintext: secret.
+        kem: the recipient's key encapsulation mechanism.
+
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
     """
@@ -270,6 +324,13 @@ def seal(
 
 def open_(private: KemKeyPair, enc: bytes, info: bytes, aad: bytes, ciphertext: Data) -> bytes:
     """Inverse of ``seal``.
+
+    Args:
+        private: the recipient's key pair.
+        enc: the encapsulated key, untrusted.
+        info: both sides must name the same.
+        aad: what the sender authenticated.
+        ciphertext: untrusted.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.
@@ -282,6 +343,13 @@ def open_secret(
     private: KemKeyPair, enc: bytes, info: bytes, aad: bytes, ciphertext: Data
 ) -> SecretBytes:
     """``open_`` for key material: the plaintext never becomes a ``bytes`` object.
+
+    Args:
+        private: the recipient's key pair.
+        enc: the encapsulated key, untrusted.
+        info: both sides must name the same.
+        aad: what the sender authenticated.
+        ciphertext: untrusted.
 
     Raises:
         ParseError: HPKE_KEY_MALFORMED.

@@ -38,7 +38,13 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def sign_compact(payload: bytes, key: SigningKey, *, typ: str) -> str:
-    """``header.payload.signature``; ``kid`` is the key's fingerprint."""
+    """``header.payload.signature``; ``kid`` is the key's fingerprint.
+
+    Args:
+        payload: signed as it is.
+        key: the signer's.
+        typ: media type for the header, so that no other token passes for this one.
+    """
     public = key.verify_key
     header = canonical_json(_Header(alg=_algorithm(public), kid=str(public.fingerprint), typ=typ))
     signed = f"{_encode(header)}.{_encode(payload)}"
@@ -51,6 +57,11 @@ def sign_compact(payload: bytes, key: SigningKey, *, typ: str) -> str:
 
 def verify_compact(token: str, keys: Sequence[VerifyKey], *, typ: str) -> bytes:
     """The payload of a token that one of ``keys`` signed.
+
+    Args:
+        token: untrusted.
+        keys: those that are trusted; none means that nothing verifies.
+        typ: the only media type that is accepted.
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.

@@ -145,6 +145,10 @@ def generate_keypair(kem: Kem) -> KemKeyPair:
 def encapsulate(kem: Kem, public_key: bytes) -> tuple[bytes, bytes]:
     """Make a fresh shared secret for the holder of ``public_key``.
 
+    Args:
+        kem: the holder's key encapsulation mechanism.
+        public_key: the holder's, untrusted until somebody vouches for it.
+
     Returns:
         The shared secret (32 bytes) and the encapsulated key to send (``kem.enc_size`` bytes).
 
@@ -166,18 +170,38 @@ def encapsulate(kem: Kem, public_key: bytes) -> tuple[bytes, bytes]:
 
 
 def encapsulate_x25519(public_key: bytes, ephemeral: X25519PrivateKey) -> tuple[bytes, bytes]:
-    """``encapsulate`` with a given ephemeral key, which must never be used twice."""
+    """``encapsulate`` with a given ephemeral key, which must never be used twice.
+
+    Args:
+        public_key: the holder's, 32 bytes.
+        ephemeral: the sender's half.
+    """
     enc = ephemeral.public_key().public_bytes_raw()
     return _dhkem_secret(_dh(ephemeral, public_key), enc, public_key), enc
 
 
 def labeled_extract(suite_id: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
-    """LabeledExtract with HKDF-SHA256, RFC 9180 section 4."""
+    """LabeledExtract with HKDF-SHA256, RFC 9180 section 4.
+
+    Args:
+        suite_id: of the KEM or of HPKE, RFC 9180 sections 4.1 and 5.1.
+        salt: may be empty.
+        label: from the RFC.
+        ikm: input key material, secret.
+    """
     return HKDF.extract(SHA256(), salt, b"HPKE-v1" + suite_id + label + ikm)
 
 
 def labeled_expand(suite_id: bytes, prk: bytes, label: bytes, info: bytes, length: int) -> bytes:
-    """LabeledExpand with HKDF-SHA256, RFC 9180 section 4. ``length`` is in bytes."""
+    """LabeledExpand with HKDF-SHA256, RFC 9180 section 4. ``length`` is in bytes.
+
+    Args:
+        suite_id: of the KEM or of HPKE, RFC 9180 sections 4.1 and 5.1.
+        prk: pseudorandom key, secret.
+        label: from the RFC.
+        info: binds the purpose.
+        length: of the result.
+    """
     labeled = struct.pack(">H", length) + b"HPKE-v1" + suite_id + label + info
     return HKDFExpand(SHA256(), length, labeled).derive(prk)
 

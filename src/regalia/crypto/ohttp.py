@@ -165,7 +165,13 @@ def parse_key_config(data: bytes) -> KeyConfig:
 
 
 def request_info(key_id: int, kem: Kem, aead: Aead) -> tuple[bytes, bytes]:
-    """The 7-byte header, and the HPKE info string that binds it: label ‖ 0 ‖ header."""
+    """The 7-byte header, and the HPKE info string that binds it: label ‖ 0 ‖ header.
+
+    Args:
+        key_id: of the recipient's key configuration, 0 to 255.
+        kem: of that configuration.
+        aead: of that configuration.
+    """
     header = _HEADER.pack(key_id, kem, Kdf.HKDF_SHA256, aead)
     return header, _REQUEST_LABEL + b"\x00" + header
 
@@ -418,7 +424,11 @@ class ServerExchange(_Opener):
         return self._context.messages
 
     def response(self) -> ResponseSealer:
-        """Seals the one response. Available as soon as the header was read."""
+        """Seals the one response. Available as soon as the header was read.
+
+        Raises:
+            RuntimeError: the request's header was not read yet (the caller's bug).
+        """
         if self._context is None or self.enc is None:
             raise RuntimeError("the request's header has not been read")
         return ResponseSealer(self._context, self.enc)

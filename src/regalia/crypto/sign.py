@@ -55,7 +55,12 @@ class VerifyKey:
         return KeyFingerprint.of(self.spki)
 
     def verify(self, signature: bytes, message: bytes) -> None:
-        """Return if the signature holds; raise IntegrityError SIGNATURE_INVALID otherwise."""
+        """Return if the signature holds; raise IntegrityError SIGNATURE_INVALID otherwise.
+
+        Args:
+            signature: untrusted.
+            message: the bytes that must have been signed, exactly.
+        """
         key = _load_public(self.spki)
         try:
             if isinstance(key, ed25519.Ed25519PublicKey):
@@ -154,7 +159,12 @@ class SigningKey:
 
     @classmethod
     def from_pem(cls, pem: bytes, passphrase: SecretBytes | None) -> SigningKey:
-        """Raises KeyAccessError SIGNING_KEY_UNUSABLE."""
+        """Raises KeyAccessError SIGNING_KEY_UNUSABLE.
+
+        Args:
+            pem: PKCS #8, secret.
+            passphrase: None if the file is not encrypted.
+        """
         secret = None if passphrase is None else passphrase.view().tobytes()
         try:
             key = serialization.load_pem_private_key(pem, secret)

@@ -167,6 +167,10 @@ def parse_safetensors(data: memoryview, *, what: str) -> tuple[TensorEntry, ...]
 def parse_index(data: memoryview, *, what: str) -> dict[str, str]:
     """Read ``model.safetensors.index.json``: which shard holds which tensor.
 
+    Args:
+        data: raw, untrusted.
+        what: names the file in the error.
+
     Returns:
         Tensor name to shard file name. File names are plain names without a folder.
 

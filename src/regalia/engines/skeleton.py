@@ -59,6 +59,10 @@ def read_config(files: ModelFiles) -> Any:  # noqa: ANN401 - a transformers conf
 def build_skeleton(config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - untyped library
     """Build the causal language model that ``config`` describes, with parameters on meta.
 
+    Args:
+        config: a configuration of transformers.
+        dtype: of the parameters.
+
     Raises:
         UsageError: ENGINE_MODEL_UNSUPPORTED.
     """
@@ -149,6 +153,10 @@ def _check_fit(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
 
 def fill(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401
     """Make the mapped tensors the model's parameters, without a copy.
+
+    Args:
+        model: on meta, as ``build_skeleton`` made it.
+        mapped: tensors in locked memory, by name.
 
     Returns:
         The number of parameters and buffers that lie in the model's memory.

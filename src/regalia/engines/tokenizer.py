@@ -27,7 +27,13 @@ _FLAGS = ("add_bos_token", "add_eos_token")
 
 
 def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | None:
-    """A small text file of the model, or None if it has none of this name. Raises ParseError."""
+    """A small text file of the model, or None if it has none of this name. Raises ParseError.
+
+    Args:
+        files: of the model.
+        path: in the model's folder.
+        limit: bytes.
+    """
     if path not in files.paths():
         return None
     view = files.view(path)
@@ -40,7 +46,12 @@ def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | N
 
 
 def read_object(files: ModelFiles, path: str) -> dict[str, Any] | None:
-    """A JSON object of the model, or None if there is no such file. Raises ParseError."""
+    """A JSON object of the model, or None if there is no such file. Raises ParseError.
+
+    Args:
+        files: of the model.
+        path: in the model's folder.
+    """
     text = read_text(files, path)
     if text is None:
         return None
@@ -54,7 +65,15 @@ def read_object(files: ModelFiles, path: str) -> dict[str, Any] | None:
 
 
 def refuse_remote_code(settings: dict[str, Any], path: str) -> None:
-    """``auto_map`` names Python files inside the model. They are never run."""
+    """``auto_map`` names Python files inside the model. They are never run.
+
+    Args:
+        settings: of one of the model's JSON files.
+        path: of that file, for the error.
+
+    Raises:
+        UsageError: ENGINE_MODEL_UNSUPPORTED.
+    """
     if settings.get("auto_map"):
         raise UsageError(
             EngineCode.ENGINE_MODEL_UNSUPPORTED,
@@ -105,7 +124,11 @@ class TextCodec:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Render the chat template, which runs in jinja2's immutable sandbox, and encode."""
+        """Render the chat template, which runs in jinja2's immutable sandbox, and encode.
+
+        Raises:
+            UsageError: PROMPT_UNUSABLE, there is no template or it refuses these messages.
+        """
         import jinja2
 
         if not self._has_template:

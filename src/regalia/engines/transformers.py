@@ -74,7 +74,13 @@ def _end_tokens(*sources: object) -> frozenset[int]:
 def build_engine(
     files: ModelFiles, *, model_name: str, options: Mapping[str, object]
 ) -> TransformersEngine:
-    """Build the engine. See ``engines.base.BuildEngine`` for what it raises."""
+    """Build the engine. See ``engines.base.BuildEngine`` for what it raises.
+
+    Args:
+        files: of the model, in clear, in locked memory.
+        model_name: the served name.
+        options: of the configuration.
+    """
     chosen = _options(options)
     _quiet_libraries()
     import torch
@@ -146,7 +152,11 @@ class TransformersEngine:
         return tokens
 
     def generate(self, request: GenerationRequest) -> Iterator[TextDelta]:
-        """Generate; see ``engines.base.Engine.generate``."""
+        """Generate; see ``engines.base.Engine.generate``.
+
+        Raises:
+            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
+        """
         room = self._context - len(request.tokens)
         if room < 1:
             raise UsageError(

@@ -1,8 +1,8 @@
 """Structured logs: a closed set of event names, JSON lines on standard error, no secrets.
 
-An event is logged with ``emit(Event.X, field=value)``. A value that is a secret, raw bytes or
-an unknown type raises ``TypeError`` instead of being formatted: what cannot be written cannot
-leak. Digests, ids and fingerprints are text by then.
+An event is logged with ``emit(ServiceEvent.X, field=value)``. A value that is a secret, raw bytes
+or of an unknown type raises ``TypeError`` instead of being formatted: what cannot be written cannot
+leak. Callers turn digests, ids and fingerprints into text first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from regalia.host.clock import system_clock
 Field = str | int | float | bool | None | list[str]
 
 
-class Event(StrEnum):
+class ServiceEvent(StrEnum):
     """Everything that Regalia's services log."""
 
     SERVICE_STARTED = "service.started"
@@ -40,7 +40,7 @@ class Event(StrEnum):
     REQUEST_REFUSED = "runtime.request.refused"
 
 
-def _line(event: Event, fields: dict[str, Field]) -> str:
+def _line(event: ServiceEvent, fields: dict[str, Field]) -> str:
     for name, value in fields.items():
         if isinstance(value, list):
             if not all(isinstance(item, str) for item in value):
@@ -51,7 +51,7 @@ def _line(event: Event, fields: dict[str, Field]) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
-def emit(event: Event, **fields: Field) -> None:
+def emit(event: ServiceEvent, **fields: Field) -> None:
     """Write one event to standard error."""
     sys.stderr.write(_line(event, fields) + "\n")
     sys.stderr.flush()

@@ -28,7 +28,7 @@ class Answer:
     headers: Mapping[str, str]  # names in lower case
 
 
-class Service:
+class VendorService:
     """A vendor's service at one address."""
 
     def __init__(self, base: str, client: httpx.Client) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from regalia.core.errors import CoreCode, UsageError
 
 EVIDENCE_SOURCES = "regalia.evidence_sources"
+DEVICE_SOURCES = "regalia.device_sources"
 KEY_STORES = "regalia.key_stores"
 ENGINES = "regalia.engines"
 ADDED_COMMANDS = "regalia.commands"

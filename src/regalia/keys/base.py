@@ -39,6 +39,11 @@ class KeyStore(Protocol):
     def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
         """Wrap a model key (32 bytes) under the KEK of that name, bound to ``context``.
 
+        Args:
+            kek: the KEK's name.
+            model_key: 32 bytes, secret.
+            context: what the wrapped key is bound to; docs/spec/sealed-model.md.
+
         Raises:
             KeyAccessError: KEK_UNKNOWN.
         """
@@ -50,6 +55,12 @@ class KeyStore(Protocol):
 
         This is the broker's only way to a model key. The caller closes what it gets.
 
+        Args:
+            kek: the KEK's name.
+            blob: the wrapped key, untrusted.
+            context: what it must be bound to.
+            logged: the release, proved to stand in the log.
+
         Raises:
             KeyAccessError: RECORD_NO_RELEASE, RECORD_OTHER_MODEL, KEK_UNKNOWN, KEK_MISMATCH or
                 KEY_UNWRAP_FAILED.
@@ -57,6 +68,11 @@ class KeyStore(Protocol):
 
     def recover_for_owner(self, kek: str, blob: bytes, context: bytes) -> SecretBytes:
         """Open a wrapped model key for its owner, unlogged. For the owner's CLI only.
+
+        Args:
+            kek: the KEK's name.
+            blob: the wrapped key, untrusted.
+            context: what it must be bound to.
 
         Raises:
             KeyAccessError: KEK_UNKNOWN, KEK_MISMATCH or KEY_UNWRAP_FAILED.

@@ -38,7 +38,12 @@ WRAPPED_SIZE = KekId.SIZE + fmt.NONCE_SIZE + MODEL_KEY_SIZE + fmt.TAG_SIZE
 
 
 def create_store(path: Path, passphrase: SecretBytes) -> DevFileKeyStore:
-    """Write a new, empty key store of mode 600, and open it. Raises LocalError FILE_EXISTS."""
+    """Write a new, empty key store of mode 600, and open it. Raises LocalError FILE_EXISTS.
+
+    Args:
+        path: of the file, which must not exist.
+        passphrase: encrypts the KEKs in it.
+    """
     kdf = fmt.Kdf(
         algorithm="argon2id",
         iterations=fmt.ITERATIONS,
@@ -152,6 +157,11 @@ class DevFileKeyStore:
     def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
         """Wrap a model key: KEK id ‖ nonce ‖ AES-256-GCM ciphertext and tag, 92 bytes.
 
+        Args:
+            kek: the KEK's name.
+            model_key: secret.
+            context: what the wrapped key is bound to.
+
         Raises:
             KeyAccessError: KEK_UNKNOWN.
             ValueError: the model key has another size than 32 bytes.
@@ -167,12 +177,25 @@ class DevFileKeyStore:
     def unwrap_logged(
         self, kek: str, blob: bytes, context: bytes, *, logged: LoggedRecord
     ) -> SecretBytes:
-        """Open a wrapped model key for a logged release; see ``keys.base.KeyStore``."""
+        """Open a wrapped model key for a logged release; see ``keys.base.KeyStore``.
+
+        Args:
+            kek: the KEK's name.
+            blob: the wrapped key, untrusted.
+            context: what it must be bound to.
+            logged: the release, proved to stand in the log.
+        """
         require_release(logged, context)
         return self._unwrap(kek, blob, context)
 
     def recover_for_owner(self, kek: str, blob: bytes, context: bytes) -> SecretBytes:
-        """Open a wrapped model key for its owner; see ``keys.base.KeyStore``."""
+        """Open a wrapped model key for its owner; see ``keys.base.KeyStore``.
+
+        Args:
+            kek: the KEK's name.
+            blob: the wrapped key, untrusted.
+            context: what it must be bound to.
+        """
         return self._unwrap(kek, blob, context)
 
     def close(self) -> None:

@@ -125,7 +125,12 @@ def _check_keys(keys: list[SealedKek], what: str) -> None:
 
 
 def derive(secret: SecretBytes, info: str) -> SecretBytes:
-    """HKDF-SHA256 (RFC 5869) without salt, 32 bytes."""
+    """HKDF-SHA256 (RFC 5869) without salt, 32 bytes.
+
+    Args:
+        secret: input key material.
+        info: binds the purpose.
+    """
     out = bytearray(KEY_SIZE)
     kdf = HKDF(algorithm=hashes.SHA256(), length=KEY_SIZE, salt=None, info=info.encode())
     kdf.derive_into(secret.view(), out)
@@ -139,7 +144,13 @@ def kek_id(kek: SecretBytes) -> KekId:
 
 
 def kek_aad(salt: bytes, name: str, identity: KekId) -> bytes:
-    """What the seal of one KEK is bound to."""
+    """What the seal of one KEK is bound to.
+
+    Args:
+        salt: the file's.
+        name: the KEK's.
+        identity: the KEK's, drawn when it was made.
+    """
     return lp(f"{FORMAT}/kek".encode(), salt, name.encode(), identity.raw)
 
 
@@ -177,6 +188,10 @@ class FileKeys:
 
     def check(self, document: Document, *, what: str) -> None:
         """Return if this passphrase made this file, whole.
+
+        Args:
+            document: the file as parsed, untrusted.
+            what: names the file in the error.
 
         Raises:
             KeyAccessError: KEY_STORE_LOCKED.

@@ -20,6 +20,10 @@ def require_release(logged: LoggedRecord, context: bytes) -> None:
     the wrapped key opens under its exact context only. So a record of one model cannot fetch
     the key of another.
 
+    Args:
+        logged: a record that is proved to stand in the log.
+        context: of the wrapped key that is asked for.
+
     Raises:
         KeyAccessError: RECORD_NO_RELEASE or RECORD_OTHER_MODEL.
     """

@@ -73,12 +73,20 @@ def inner_kernel_measured(version: int, *, secure_boot: bool) -> bool:
 
     Up to 257 the firmware loads the kernel. With Secure Boot the stub, which was verified with the
     kernel inside, overrides the firmware's check of it, and with the check goes the measurement.
+
+    Args:
+        version: of systemd's stub.
+        secure_boot: whether the firmware enforces it.
     """
     return version < INNER_KERNEL_UNMEASURED_SINCE and not secure_boot
 
 
 def uki_sections(image: PeImage, version: int) -> dict[str, memoryview]:
     """The non-empty sections that have a meaning for this version of the stub, by name.
+
+    Args:
+        image: raw, untrusted.
+        version: of systemd's stub.
 
     Raises:
         ParseError: NOT_A_UKI, UKI_UNPREDICTABLE or MALFORMED.
@@ -103,7 +111,12 @@ def uki_sections(image: PeImage, version: int) -> dict[str, memoryview]:
 
 
 def measured_sections(sections: dict[str, memoryview], version: int) -> list[str]:
-    """The names of the sections that go into PCR 11, in the order of their measurement."""
+    """The names of the sections that go into PCR 11, in the order of their measurement.
+
+    Args:
+        sections: of the image, by name.
+        version: of systemd's stub.
+    """
     return [name for name, since in MEASURED_SINCE.items() if since <= version and name in sections]
 
 
@@ -112,6 +125,10 @@ def load_options(section: memoryview, version: int) -> bytes:
 
     The stub reads up to a NUL, turns each control character into a space, and drops spaces at the
     end; since 255 also at the beginning, and DEL is a control character.
+
+    Args:
+        section: ``.cmdline`` of the image.
+        version: of systemd's stub.
 
     Raises:
         ParseError: MALFORMED if the section is not UTF-8.
@@ -132,6 +149,10 @@ def kernel_initrd(sections: dict[str, memoryview], version: int) -> tuple[memory
 
     Microcode and the image's own initrd come first, then one archive for each section that is
     passed as a file. A single part is passed as it is; several are each padded with zeros.
+
+    Args:
+        sections: of the image, by name.
+        version: of systemd's stub.
     """
     parts = [sections[name] for name in (".ucode", ".initrd") if name in sections]
     parts += [
@@ -148,7 +169,12 @@ def kernel_initrd(sections: dict[str, memoryview], version: int) -> tuple[memory
 
 
 def archive(name: str, data: bytes) -> bytes:
-    """The cpio archive (newc) in which the stub passes one file, ``/.extra/NAME``, mode 0444."""
+    """The cpio archive (newc) in which the stub passes one file, ``/.extra/NAME``, mode 0444.
+
+    Args:
+        name: of the file.
+        data: its content.
+    """
     return (
         _member(".extra", inode=1, mode=0o40555, data=b"")
         + _member(f".extra/{name}", inode=2, mode=0o100444, data=data)

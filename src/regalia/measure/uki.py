@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.measure.codes import MeasureCode
 from regalia.measure.images.pe import parse_pe
+from regalia.measure.pcr import PcrEvent, replay
 from regalia.measure.stub import (
     MEASURED_SINCE,
     OLDEST,
@@ -23,13 +24,12 @@ from regalia.measure.stub import (
     measured_sections,
     uki_sections,
 )
-from regalia.measure.tpm import PcrEvent, replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.measure.images.pe import PeImage
-    from regalia.measure.tpm import Bank
+    from regalia.measure.pcr import Bank
 
 PCR_BOOT_MANAGER = 4
 PCR_KERNEL_EFI_STUB = 9
@@ -72,6 +72,10 @@ class UkiMeasurement:
 def measure_uki(image: PeImage, boot: UkiBoot) -> UkiMeasurement:
     """Compute the registers.
 
+    Args:
+        image: raw, untrusted.
+        boot: how the machine will boot it.
+
     Raises:
         ParseError: NOT_A_UKI, UKI_UNPREDICTABLE, or MALFORMED.
         UsageError: STUB_VERSION_UNKNOWN or BAD_USAGE.
@@ -98,7 +102,12 @@ def measure_uki(image: PeImage, boot: UkiBoot) -> UkiMeasurement:
 
 
 def authenticode(image: PeImage, bank: Bank) -> bytes:
-    """The digest of an image that UEFI firmware measures, and that Secure Boot signatures cover."""
+    """The digest of an image that UEFI firmware measures, and that Secure Boot signatures cover.
+
+    Args:
+        image: raw, untrusted.
+        bank: whose hash is used.
+    """
     return bank.digest(*image.authenticode_parts())
 
 

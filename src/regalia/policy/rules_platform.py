@@ -42,7 +42,7 @@ def platform_findings(platform: Platform, claims: Claims) -> Iterator[Finding]:
     yield from migration(claims)
     yield from tee(platform, claims)
     yield from grace(platform, claims)
-    yield from device_findings(platform, claims.devices)
+    yield from device_findings(platform.devices, claims.devices)
 
 
 def lone_device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def lone_device_findings(platform: Platform, devices: Sequence[DeviceClaims]) ->
     for device in devices:
         yield from hardware(platform, device)
         yield from grace(platform, device)
-    yield from device_findings(platform, devices)
+    yield from device_findings(platform.devices, devices)
 
 
 def hardware(platform: Platform, claims: Claims | DeviceClaims) -> Iterator[Finding]:

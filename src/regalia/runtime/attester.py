@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regalia.core.types import ModelId, PolicyId
     from regalia.runtime.config import EvidenceSection
     from regalia.runtime.keys import RuntimeKeys
-    from regalia.wire.evidence import Evidence, EvidenceSource
+    from regalia.wire.evidence import DeviceEvidence, DeviceSource, Evidence, EvidenceSource
     from regalia.wire.release import LogProof
 
 SIMULATED_BANNER = (
@@ -27,8 +27,40 @@ SIMULATED_BANNER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class CompositeSource:
+    """A CPU's evidence source together with the sources of the devices beside it."""
+
+    cpu: EvidenceSource
+    devices: tuple[DeviceSource, ...]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part is: one simulated device makes the machine no genuine hardware."""
+        return self.cpu.simulated or any(device.simulated for device in self.devices)
+
+    def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
+        """As the CPU's source."""
+        return self.cpu.collect(report_data, runtime_config)
+
+    def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
+        """Devices that the CPU's source knows, then those of each device source, in order."""
+        found = self.cpu.collect_devices(nonce)
+        for device in self.devices:
+            found += device.collect(nonce)
+        return found
+
+
 def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> EvidenceSource:
-    """Load the one evidence source that the configuration names.
+    """Load the evidence source and the device sources that the configuration names.
+
+    Args:
+        section: the operator's settings.
+        dangerous_simulated_tee: whether a simulated source is allowed.
+
+    Args:
+        section: names the source, with its options.
+        dangerous_simulated_tee: whether the configuration allows simulated evidence.
 
     Raises:
         UsageError: PLUGIN_UNKNOWN, or DANGEROUS_NOT_ALLOWED for a simulated source.
@@ -36,13 +68,21 @@ def open_source(section: EvidenceSection, *, dangerous_simulated_tee: bool) -> E
     """
     loaded = plugins.load(plugins.EVIDENCE_SOURCES, section.source)
     opener = cast("Callable[[dict[str, object]], EvidenceSource]", loaded)
-    source = opener(dict(section.options))
+    source = CompositeSource(
+        opener(dict(section.options)), tuple(_open_device(name) for name in section.devices)
+    )
     if source.simulated and not dangerous_simulated_tee:
+        names = ", ".join((section.source, *section.devices))
         raise UsageError(
             CoreCode.DANGEROUS_NOT_ALLOWED,
-            f"evidence source {section.source!r} is simulated and dangerous_simulated_tee is off",
+            f"evidence source {names!r} is simulated and dangerous_simulated_tee is off",
         )
     return source
+
+
+def _open_device(name: str) -> DeviceSource:
+    loaded = plugins.load(plugins.DEVICE_SOURCES, name)
+    return cast("Callable[[], DeviceSource]", loaded)()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +110,13 @@ class Attester:
             ) from exc
 
     def for_release(self, *, challenge: bytes, audience: str, policy_id: PolicyId) -> Evidence:
-        """Evidence for the broker, over the release key."""
+        """Evidence for the broker, over the release key.
+
+        Args:
+            challenge: the broker's, 32 bytes.
+            audience: the broker's name.
+            policy_id: of the policy that the broker named.
+        """
         return self._collect(
             Binding(
                 role=Role.RELEASE,
@@ -87,7 +133,13 @@ class Attester:
     def for_client(
         self, challenge: bytes, *, model_version: int, release: LogProof | None
     ) -> ServingEvidence:
-        """Evidence for a client, over the key that requests are sealed to."""
+        """Evidence for a client, over the key that requests are sealed to.
+
+        Args:
+            challenge: the client's, 32 bytes.
+            model_version: of the model that is served.
+            release: proof of the release that gave the key; None without a log.
+        """
         serving, wrap = self.keys.serving.public_key, self.keys.wrap_public
         binding = serving_binding(
             challenge, serving, wrap, self.model_id, model_version=model_version

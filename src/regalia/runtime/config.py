@@ -27,10 +27,11 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class EvidenceSection(_Section, frozen=True, kw_only=True):
-    """``[evidence]``: the plug-in that asks the hardware."""
+    """``[evidence]``: the plug-ins that ask the hardware."""
 
     source: str
-    options: dict[str, object] = {}  # what they mean is the plug-in's business
+    options: dict[str, object] = {}  # the source defines what they mean
+    devices: tuple[str, ...] = ()  # device sources, asked in this order
 
 
 class EngineSection(_Section, frozen=True, kw_only=True):
@@ -88,6 +89,8 @@ def _check(config: ServeConfig) -> None:
     }
     wrong = [name for name, value in positive.items() if value < 1]
     wrong += [name for name, value in natural.items() if value < 0]
+    if len(set(config.evidence.devices)) != len(config.evidence.devices):
+        wrong.append("evidence.devices")  # a device counted twice is refused by every verifier
     if not config.served_name.isprintable() or not config.served_name.strip():
         wrong.append("served_name")
     if wrong:
@@ -110,6 +113,10 @@ def load_config(path: Path) -> ServeConfig:
 
 def load_measured(config: ServeConfig, beside: Path) -> tuple[RuntimeConfig, bytes]:
     """Read the measured configuration, whose path is relative to the folder ``beside``.
+
+    Args:
+        config: names the file.
+        beside: the folder of the configuration.
 
     Returns:
         The parsed configuration and its exact bytes.

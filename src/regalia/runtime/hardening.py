@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HardeningCheck:
     """One row of the report."""
 
     name: str
@@ -64,8 +64,12 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def core_dumps_off() -> Check:
-    """RLIMIT_CORE 0, soft and hard, and an empty coredump_filter. Fatal if refused."""
+def core_dumps_off() -> HardeningCheck:
+    """RLIMIT_CORE 0, soft and hard, and an empty coredump_filter. Fatal if refused.
+
+    Raises:
+        LocalError: the kernel refuses.
+    """
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError) as exc:
@@ -73,26 +77,28 @@ def core_dumps_off() -> Check:
     try:
         Path("/proc/self/coredump_filter").write_text("0", encoding="utf-8")
     except OSError:
-        return Check("core dumps", State.HOLDS, "RLIMIT_CORE 0; coredump_filter cannot be written")
-    return Check("core dumps", State.HOLDS, "RLIMIT_CORE 0, coredump_filter 0")
+        return HardeningCheck(
+            "core dumps", State.HOLDS, "RLIMIT_CORE 0; coredump_filter cannot be written"
+        )
+    return HardeningCheck("core dumps", State.HOLDS, "RLIMIT_CORE 0, coredump_filter 0")
 
 
-def no_new_privileges() -> Check:
+def no_new_privileges() -> HardeningCheck:
     """No execve from here on gains privileges."""
     if _prctl(PR_SET_NO_NEW_PRIVS, 1):
-        return Check("new privileges", State.HOLDS, "PR_SET_NO_NEW_PRIVS 1")
-    return Check("new privileges", State.OPEN, os.strerror(ctypes.get_errno()))
+        return HardeningCheck("new privileges", State.HOLDS, "PR_SET_NO_NEW_PRIVS 1")
+    return HardeningCheck("new privileges", State.OPEN, os.strerror(ctypes.get_errno()))
 
 
-def pages_not_merged() -> Check:
+def pages_not_merged() -> HardeningCheck:
     """Kernel same-page merging would tell a neighbor which pages are equal."""
     run = _read(Path("/sys/kernel/mm/ksm/run"))
     if run is None:
-        return Check("page merging", State.HOLDS, "the kernel has no KSM")
+        return HardeningCheck("page merging", State.HOLDS, "the kernel has no KSM")
     if _prctl(PR_SET_MEMORY_MERGE, 0):
-        return Check("page merging", State.HOLDS, f"off for this process; KSM run={run}")
+        return HardeningCheck("page merging", State.HOLDS, f"off for this process; KSM run={run}")
     state = State.HOLDS if run == "0" else State.OPEN
-    return Check("page merging", state, f"PR_SET_MEMORY_MERGE is not known; KSM run={run}")
+    return HardeningCheck("page merging", state, f"PR_SET_MEMORY_MERGE is not known; KSM run={run}")
 
 
 def can_lock_everything() -> bool:
@@ -107,61 +113,68 @@ def can_lock_everything() -> bool:
     return False
 
 
-def memory_locked() -> Check:
+def memory_locked() -> HardeningCheck:
     """Lock all pages as they are touched: prompts and caches on the heap too.
 
     Only where nothing limits it: with a limit, mlockall makes later allocations fail.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if not can_lock_everything():
-        return Check("all memory locked", State.ABSENT, f"RLIMIT_MEMLOCK is {soft >> 10} KiB")
+        return HardeningCheck(
+            "all memory locked", State.ABSENT, f"RLIMIT_MEMLOCK is {soft >> 10} KiB"
+        )
     if _LIBC.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0:
-        return Check("all memory locked", State.HOLDS, "mlockall, on fault")
-    return Check("all memory locked", State.OPEN, os.strerror(ctypes.get_errno()))
+        return HardeningCheck("all memory locked", State.HOLDS, "mlockall, on fault")
+    return HardeningCheck("all memory locked", State.OPEN, os.strerror(ctypes.get_errno()))
 
 
-def swap_absent(proc: Path = Path("/proc")) -> Check:
+def swap_absent(proc: Path = Path("/proc")) -> HardeningCheck:
     """Whether there is swap that unlocked pages could go to."""
     table = _read(proc / "swaps")
     if table is None:
-        return Check("no swap", State.ABSENT, "/proc/swaps cannot be read")
+        return HardeningCheck("no swap", State.ABSENT, "/proc/swaps cannot be read")
     areas = [line.split()[0] for line in table.splitlines()[1:] if line.strip()]
     if areas:
-        return Check("no swap", State.OPEN, f"swap is on: {', '.join(areas)}")
-    return Check("no swap", State.HOLDS, "no swap area")
+        return HardeningCheck("no swap", State.OPEN, f"swap is on: {', '.join(areas)}")
+    return HardeningCheck("no swap", State.HOLDS, "no swap area")
 
 
-def core_pattern(proc: Path = Path("/proc")) -> Check:
+def core_pattern(proc: Path = Path("/proc")) -> HardeningCheck:
     """A core_pattern that pipes to a program ignores RLIMIT_CORE 0."""
     pattern = _read(proc / "sys/kernel/core_pattern") or ""
     if pattern.startswith("|"):
-        return Check(
+        return HardeningCheck(
             "core handler", State.OPEN, "cores go to a program; only PR_SET_DUMPABLE stops it"
         )
-    return Check("core handler", State.HOLDS, f"core_pattern is {pattern!r}, no program")
+    return HardeningCheck("core handler", State.HOLDS, f"core_pattern is {pattern!r}, no program")
 
 
-def ptrace_scope(proc: Path = Path("/proc")) -> Check:
+def ptrace_scope(proc: Path = Path("/proc")) -> HardeningCheck:
     """Yama restricts ptrace further than PR_SET_DUMPABLE: at 3 even for root."""
     scope = _read(proc / "sys/kernel/yama/ptrace_scope")
     if scope is None:
-        return Check("ptrace by root", State.ABSENT, "the kernel has no Yama")
+        return HardeningCheck("ptrace by root", State.ABSENT, "the kernel has no Yama")
     if scope == "3":
-        return Check("ptrace by root", State.HOLDS, "ptrace_scope is 3")
-    return Check("ptrace by root", State.OPEN, f"ptrace_scope is {scope}; 3 stops root too")
+        return HardeningCheck("ptrace by root", State.HOLDS, "ptrace_scope is 3")
+    return HardeningCheck(
+        "ptrace by root", State.OPEN, f"ptrace_scope is {scope}; 3 stops root too"
+    )
 
 
-def not_dumpable() -> Check:
+def not_dumpable() -> HardeningCheck:
     """No core, no ptrace and no /proc/PID/mem for the same user. Fatal if refused.
 
     Set last: execve and a change of user reset it.
+
+    Raises:
+        LocalError: the kernel refuses.
     """
     if not _prctl(PR_SET_DUMPABLE, 0) or _LIBC.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise LocalError(RuntimeCode.HARDENING_FAILED, "PR_SET_DUMPABLE 0 is refused")
-    return Check("not dumpable", State.HOLDS, "PR_SET_DUMPABLE 0")
+    return HardeningCheck("not dumpable", State.HOLDS, "PR_SET_DUMPABLE 0")
 
 
-STEPS: tuple[Callable[[], Check], ...] = (
+STEPS: tuple[Callable[[], HardeningCheck], ...] = (
     core_dumps_off,
     no_new_privileges,
     pages_not_merged,
@@ -173,7 +186,7 @@ STEPS: tuple[Callable[[], Check], ...] = (
 )
 
 
-def harden() -> tuple[Check, ...]:
+def harden() -> tuple[HardeningCheck, ...]:
     """Take every protection that can be had, before any secret exists; report each.
 
     Raises:

@@ -52,6 +52,7 @@ class LockedMemory:
 
         Raises:
             LocalError: MEMORY_NOT_LOCKABLE or SECRET_MEMORY_UNAVAILABLE.
+            RuntimeError: it was called before (the caller's bug).
         """
         if self._map is not None:
             raise RuntimeError("allocated before")

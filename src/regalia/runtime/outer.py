@@ -115,7 +115,12 @@ async def _unknown(_: Request, __: Exception) -> Response:
 
 
 def build_outer(outside: Outside, sealed: ASGIApp) -> Starlette:
-    """The outer ASGI application."""
+    """The outer ASGI application.
+
+    Args:
+        outside: what anybody may ask.
+        sealed: the application behind the sealed channel.
+    """
     routes = [
         Route("/health", outside.health, methods=["GET"]),
         Route("/metrics", outside.metrics, methods=["GET"]),

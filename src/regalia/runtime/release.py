@@ -67,6 +67,12 @@ def exchange(
 ) -> Exchange:
     """Ask for the key, or for a lease to be renewed.
 
+    Args:
+        broker: whom to ask; need not be trusted.
+        attester: makes evidence over this runtime's keys.
+        model_version: that will be served.
+        lease_id: of the lease to renew; None for the first release.
+
     Raises:
         UnavailableError, PolicyDenied, ParseError: what ``BrokerClient`` raises.
         LocalError: the evidence source fails.
@@ -152,6 +158,11 @@ def _lease_differences(response: ReleaseResponse, record: ReleaseRecord) -> list
 
 def unwrap(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> SecretBytes:
     """Open the model key. The caller closes it as soon as the model is loaded.
+
+    Args:
+        release: accepted: its record is proved to stand in the log.
+        private: the attested key's private half.
+        model_id: of the model that was asked for.
 
     Raises:
         KeyAccessError: RELEASED_KEY_UNUSABLE.

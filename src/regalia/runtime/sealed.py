@@ -17,7 +17,7 @@ import msgspec
 from regalia.core.errors import CoreCode, IntegrityError, ParseError, RegaliaError
 from regalia.crypto import ohttp
 from regalia.crypto.ohttp import OhttpCode, ServerExchange
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
 from regalia.wire import bhttp, serving
@@ -116,7 +116,7 @@ class SealedGateway:
 
     def _count(self, code: str) -> None:
         self._metrics.refused.labels(code=code).inc()
-        emit(Event.REQUEST_REFUSED, code=code)
+        emit(ServiceEvent.REQUEST_REFUSED, code=code)
 
     async def _open(self, scope: Scope, receive: Receive) -> _Opened:
         headers = dict(scope["headers"])
@@ -186,7 +186,7 @@ class SealedGateway:
             await asyncio.gather(inner, gone, return_exceptions=True)
         if not inner.cancelled() and (failure := inner.exception()) is not None:
             # Its words may quote a prompt: only its kind is told. The answer stays without an end.
-            emit(Event.REQUEST_REFUSED, code=_name(failure))
+            emit(ServiceEvent.REQUEST_REFUSED, code=_name(failure))
 
 
 def _name(failure: BaseException) -> str:

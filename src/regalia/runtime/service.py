@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import KeyAccessError
 from regalia.host.clock import system_clock
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
 from regalia.runtime.broker import BrokerClient, open_http
 from regalia.runtime.codes import RuntimeCode
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from regalia.core.weights import BlobSource
     from regalia.engines.base import Engine
     from regalia.runtime.config import ServeConfig
-    from regalia.runtime.hardening import Check
+    from regalia.runtime.hardening import HardeningCheck
     from regalia.runtime.release import AcceptedRelease
     from regalia.runtime.startup import Identity
     from regalia.seal.manifest import VerifiedManifest
@@ -65,7 +65,7 @@ class Runtime:
         folder: Path,
         *,
         show: Callable[[str], None],
-        hardening: Callable[[], tuple[Check, ...]] = harden,
+        hardening: Callable[[], tuple[HardeningCheck, ...]] = harden,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -78,7 +78,7 @@ class Runtime:
         self._lock = threading.Lock()
         self.memory = make_memory(config)
         self.metrics = Metrics()
-        self.checks: tuple[Check, ...] = ()
+        self.checks: tuple[HardeningCheck, ...] = ()
         self.lease: Lease | None = None
 
     def run(self, on_serving: Callable[[dict[str, object]], None]) -> None:
@@ -89,6 +89,7 @@ class Runtime:
 
         Raises:
             RegaliaError: a step refused, or LEASE_LOST. Keys and weights are wiped by then.
+            KeyAccessError: LEASE_LOST.
         """
         with ExitStack() as cleanup:
             cleanup.callback(self._end)
@@ -97,7 +98,12 @@ class Runtime:
             cleanup.callback(sock.close)
             self.checks = self._harden()
             for check in self.checks:
-                emit(Event.HARDENING, name=check.name, state=str(check.state), why=check.detail)
+                emit(
+                    ServiceEvent.HARDENING,
+                    name=check.name,
+                    state=str(check.state),
+                    why=check.detail,
+                )
             identity = take_identity(self._config, self._folder)
             source = open_store(self._config.store, self._folder)
             cleanup.callback(source.close)
@@ -143,7 +149,7 @@ class Runtime:
         accepted = self._ask(broker, identity, manifest, None)
         lease_id = accepted.response.lease_id
         emit(
-            Event.KEY_RECEIVED,
+            ServiceEvent.KEY_RECEIVED,
             model=identity.measured.model_id,
             lease=lease_id,
             lease_s=accepted.response.lease_s,
@@ -152,7 +158,7 @@ class Runtime:
 
         def renew() -> float:
             renewed = self._ask(broker, identity, manifest, lease_id)
-            emit(Event.LEASE_RENEWED, lease=lease_id, log_index=renewed.logged.index)
+            emit(ServiceEvent.LEASE_RENEWED, lease=lease_id, log_index=renewed.logged.index)
             return float(renewed.response.lease_s)
 
         self.lease = Lease(
@@ -163,7 +169,7 @@ class Runtime:
         key = unwrap(accepted, identity.attester.keys.release, identity.attester.model_id)
         model = load(self._config, source, manifest, key, self.memory)
         seconds = round(time.monotonic() - began, 3)
-        emit(Event.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
+        emit(ServiceEvent.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
         self._refuse_if_lost()
         engine = build(self._config, model)
         self._refuse_if_lost()
@@ -181,8 +187,8 @@ class Runtime:
             self._lost = why
             self._serving = False
             self.memory.wipe()
-        emit(Event.LEASE_LOST, why=why)
-        emit(Event.WIPED, bytes=self.memory.size)
+        emit(ServiceEvent.LEASE_LOST, why=why)
+        emit(ServiceEvent.WIPED, bytes=self.memory.size)
         threading.Timer(LINGER_S, self._stop_server).start()
 
     def _end(self) -> None:
@@ -192,7 +198,7 @@ class Runtime:
         with self._lock:
             self._serving = False
             self.memory.wipe()
-        emit(Event.SERVICE_STOPPED, service="runtime")
+        emit(ServiceEvent.SERVICE_STOPPED, service="runtime")
 
     # Serving -----------------------------------------------------------------------------------
 
@@ -228,7 +234,7 @@ class Runtime:
                 self._stop_server = stop
                 self._serving = self._lost is None
             if self._serving:
-                emit(Event.SERVICE_STARTED, service="runtime", listen=address_of(sock))
+                emit(ServiceEvent.SERVICE_STARTED, service="runtime", listen=address_of(sock))
                 on_serving(facts)
             else:
                 stop()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from regalia.core.errors import IntegrityError, LocalError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.host import plugins
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.config import load_measured
@@ -48,9 +48,14 @@ class Identity:
 
 
 def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
-    """Say loudly what lowers protection."""
+    """Say loudly what lowers protection.
+
+    Args:
+        config: may hold ``dangerous_`` settings.
+        show: prints one line for people.
+    """
     for name in config.dangers():
-        emit(Event.DANGEROUS_SETTING, setting=name)
+        emit(ServiceEvent.DANGEROUS_SETTING, setting=name)
         show(f"{name} = true: protection is mark_grace")
     if config.dangerous_simulated_tee:
         show(SIMULATED_BANNER)
@@ -58,6 +63,10 @@ def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
 
 def take_identity(config: ServeConfig, folder: Path) -> Identity:
     """Read the measured configuration, open the evidence source, make keys.
+
+    Args:
+        config: names the source and the measured configuration.
+        folder: that relative paths start from.
 
     Raises:
         LocalError, ParseError, UsageError: one of them is not usable.
@@ -95,6 +104,10 @@ def collect_only(identity: Identity) -> tuple[Evidence, bytes]:
 
 def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
     """Fetch the manifest and verify it with the owner's key that was measured.
+
+    Args:
+        source: gives ciphertext and manifest, untrusted.
+        identity: holds the measured owner's key and model.
 
     Raises:
         IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not hold.
@@ -141,6 +154,13 @@ def load(
 ) -> LoadedModel:
     """Decrypt the model into ``memory``; the key is wiped whatever happens.
 
+    Args:
+        config: how many threads, how much memory.
+        source: gives ciphertext, untrusted.
+        manifest: signed by the owner.
+        key: the model key.
+        memory: where the plaintext goes.
+
     Raises:
         IntegrityError, KeyAccessError, LocalError, ParseError, UnavailableError: see
             ``regalia.seal.load``; the memory is then wiped.
@@ -163,6 +183,10 @@ def load(
 
 def build(config: ServeConfig, model: LoadedModel) -> Engine:
     """Build the configured engine on the model's memory.
+
+    Args:
+        config: names the engine, with its options.
+        model: decrypted, in locked memory.
 
     Raises:
         UsageError, ParseError, IntegrityError: what the engine refuses.

@@ -57,7 +57,12 @@ class PageFaulter:
         return _advise(huge_start, end - huge_start, mmap.MADV_HUGEPAGE)
 
     def prepare(self, offset: int, size: int) -> None:
-        """Get the pages that hold these bytes, which are about to be written."""
+        """Get the pages that hold these bytes, which are about to be written.
+
+        Args:
+            offset: in bytes from the mapping's start.
+            size: bytes.
+        """
         if size and not self.huge:
             first = (self._address + offset) & -mmap.PAGESIZE
             _advise(first, self._address + offset + size - first, _MADV_POPULATE_WRITE)

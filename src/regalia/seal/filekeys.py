@@ -54,7 +54,13 @@ def _cipher(prefix: Prefix, derived: SecretBytes) -> ChunkCipher:
 def new_file(
     identity: FileIdentity, model_key: SecretBytes, random: RandomSource
 ) -> tuple[Prefix, ChunkCipher]:
-    """Begin a sealed file under a fresh salt, hence under a key that no other file has."""
+    """Begin a sealed file under a fresh salt, hence under a key that no other file has.
+
+    Args:
+        identity: which file of which sealed model it is; bound into the key.
+        model_key: secret.
+        random: gives the salt.
+    """
     draft = Prefix(
         kind=identity.kind,
         shard_index=identity.shard_index,
@@ -74,6 +80,10 @@ def existing_file(prefix: Prefix, model_key: SecretBytes) -> ChunkCipher | None:
     """The cipher of a sealed file, or None if the file was not sealed under this model key.
 
     The commitment is compared in constant time, before anything is decrypted.
+
+    Args:
+        prefix: the file's, untrusted until the commitment holds.
+        model_key: secret.
     """
     with _derive(prefix, model_key) as derived:
         if not hmac.compare_digest(derived.view()[KEY_SIZE:], prefix.commitment):

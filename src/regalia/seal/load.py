@@ -73,6 +73,14 @@ def load_model(  # noqa: PLR0913 - what, proof, key, where to: none can be left 
     File digests are not computed again: every chunk is authenticated under the model key, at
     its place, and a second pass of SHA-256 would cost six to eight times the decryption.
 
+    Args:
+        source: gives ciphertext, untrusted.
+        manifest: signed by the owner.
+        model_key: secret; the caller wipes it.
+        destination: gives the memory that the plaintext is written to.
+        threads: how many read and decrypt at once.
+        progress: told of plaintext bytes.
+
     Raises:
         What ``open_sealed`` and ``SealedReader.read_all`` raise; the destination is then wiped
         and nothing is returned.

@@ -46,6 +46,11 @@ def read_prefix(source: BlobSource, manifest: Manifest, place: Place) -> Prefix:
 
     The digest comes first: nothing is interpreted that the owner did not sign.
 
+    Args:
+        source: gives ciphertext, untrusted.
+        manifest: signed by the owner.
+        place: which file of the sealed model.
+
     Raises:
         IntegrityError: SIZE_CHANGED, PREFIX_CHANGED or SHARD_MISPLACED.
         ParseError: the owner signed what no reader accepts.
@@ -110,6 +115,11 @@ class OpenedFile:
         The ciphertext is copied to ``scratch`` (one stride, private to the caller's thread)
         before it is authenticated: whoever controls the storage cannot change it in between.
 
+        Args:
+            chunk: where it lies.
+            scratch: memory for the ciphertext.
+            out: memory for the plaintext.
+
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
         """
@@ -125,6 +135,12 @@ def open_file(
     source: BlobSource, manifest: Manifest, place: Place, model_key: SecretBytes
 ) -> OpenedFile:
     """Check a file's prefix and its commitment to the model key.
+
+    Args:
+        source: gives ciphertext, untrusted.
+        manifest: signed by the owner.
+        place: which file of the sealed model.
+        model_key: secret.
 
     Raises:
         KeyAccessError: WRONG_MODEL_KEY, when not even the index commits to this key.

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def write_all(fd: int, view: memoryview, offset: int) -> None:
-    """pwrite(2) until everything is written."""
+    """pwrite(2) until everything is written.
+
+    Args:
+        fd: open for writing.
+        view: the bytes.
+        offset: in the file, in bytes.
+    """
     done = 0
     while done < view.nbytes:
         done += os.pwrite(fd, view[done:], offset + done)
@@ -45,7 +51,12 @@ class SealedOutput:
         self._hasher.update(sealed)
 
     def write(self, chunk: Chunk, sealed: memoryview) -> None:
-        """Write one chunk; the last one also makes the file durable and closes it."""
+        """Write one chunk; the last one also makes the file durable and closes it.
+
+        Args:
+            chunk: where it lies.
+            sealed: ciphertext and tag.
+        """
         with os_errors(self._path):
             write_all(self._fd, sealed, chunk.offset)
             # Starts writing back now, so that the disk works while the next chunks are sealed.

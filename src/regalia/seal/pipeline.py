@@ -27,7 +27,12 @@ _SLOTS_MIN = 4
 
 
 def slot_count(threads: int, slot_size: int) -> int:
-    """How many slots of ``slot_size`` bytes keep ``threads`` and the steps busy."""
+    """How many slots of ``slot_size`` bytes keep ``threads`` and the steps busy.
+
+    Args:
+        threads: that encrypt.
+        slot_size: bytes.
+    """
     return max(_SLOTS_MIN, min(_BUFFERS_LIMIT // slot_size, 2 * threads + 8))
 
 

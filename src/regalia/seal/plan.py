@@ -48,6 +48,12 @@ def plan(model: Path, files: tuple[FoundFile, ...], *, stride: int, shard_chunks
     A file begins at a multiple of 64, except that a safetensors file begins where its data
     section, which its tensors' offsets count from, falls on one.
 
+    Args:
+        model: the model's folder.
+        files: of that folder, in the order of their names.
+        stride: bytes that one chunk takes in a file, tag included.
+        shard_chunks: chunks of one sealed file at most.
+
     Raises:
         LocalError: MODEL_TOO_LARGE, or a file cannot be read.
     """

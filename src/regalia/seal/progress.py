@@ -10,7 +10,12 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """Say nothing."""
+    """Say nothing.
+
+    Args:
+        done: bytes.
+        total: bytes.
+    """
 
 
 class Counter:

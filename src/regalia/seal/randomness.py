@@ -23,14 +23,24 @@ def system_random(buffer: memoryview) -> None:
 
 
 def random_bytes(random: RandomSource, size: int) -> bytes:
-    """Public random bytes: salts and ids."""
+    """Public random bytes: salts and ids.
+
+    Args:
+        random: where they come from.
+        size: bytes.
+    """
     buffer = bytearray(size)
     random(memoryview(buffer))
     return bytes(buffer)
 
 
 def random_secret(random: RandomSource, size: int) -> SecretBytes:
-    """A fresh key."""
+    """A fresh key.
+
+    Args:
+        random: where it comes from.
+        size: bytes.
+    """
     buffer = bytearray(size)
     random(memoryview(buffer))
     return SecretBytes(buffer)

@@ -55,6 +55,10 @@ class SealedReader:
     def read_range(self, offset: int, out: memoryview) -> None:
         """Fill ``out`` with stream bytes from ``offset``, decrypting only the chunks it touches.
 
+        Args:
+            offset: in the plaintext stream, in bytes.
+            out: filled whole; its length says how much to read.
+
         Raises:
             ValueError: the range leaves the stream.
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
@@ -96,6 +100,7 @@ class SealedReader:
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
             LocalError, UnavailableError: ciphertext cannot be had; ``out`` is then all zero.
+            ValueError: ``out`` has another size (the caller's bug).
         """
         if out.nbytes != self.stream_size:
             raise ValueError("the destination has another size than the stream")
@@ -154,6 +159,11 @@ def open_sealed(
     source: BlobSource, manifest: VerifiedManifest, model_key: SecretBytes
 ) -> SealedReader:
     """Check every prefix and commitment, and open the index.
+
+    Args:
+        source: gives ciphertext, untrusted.
+        manifest: signed by the owner.
+        model_key: secret; the caller wipes it.
 
     Raises:
         KeyAccessError: WRONG_MODEL_KEY.

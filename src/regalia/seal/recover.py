@@ -122,6 +122,14 @@ def recover_files(  # noqa: PLR0913 - what, proof, key, where to: none can be le
     Every file's SHA-256 is computed again and compared with the owner's record. ``out`` appears
     when everything has held, and not before.
 
+    Args:
+        source: gives ciphertext, untrusted.
+        manifest: signed by the owner.
+        model_key: secret; the caller wipes it.
+        out: the folder to make; it must not exist.
+        threads: how many decrypt at once.
+        progress: told of plaintext bytes.
+
     Raises:
         What ``open_sealed`` raises; IntegrityError CHUNK_FORGED or FILE_CHANGED; LocalError.
     """

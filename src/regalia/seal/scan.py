@@ -30,7 +30,12 @@ class FoundFile:
 
     @classmethod
     def of(cls, path: str, info: os.stat_result) -> FoundFile:
-        """From a stat result."""
+        """From a stat result.
+
+        Args:
+            path: relative to the model's folder.
+            info: of that file.
+        """
         return cls(path, info.st_size, info.st_dev, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
 
 
@@ -85,6 +90,10 @@ def _kind(mode: int) -> str:
 
 def check_unchanged(model: Path, before: tuple[FoundFile, ...]) -> None:
     """Scan again and refuse if any file was added, removed, replaced or touched since.
+
+    Args:
+        model: the model's folder.
+        before: what the first scan listed.
 
     Raises:
         LocalError: MODEL_CHANGED.

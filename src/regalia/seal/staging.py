@@ -45,7 +45,11 @@ class StagedDirectory:
             _try_lock(self._fd)
 
     def sync(self) -> None:
-        """Make everything on the directory's file system durable: one call for many files."""
+        """Make everything on the directory's file system durable: one call for many files.
+
+        Raises:
+            LocalError: the file system refuses; made of the OSError.
+        """
         with os_errors(self.path):
             if _LIBC.syncfs(self._fd) != 0:
                 code = ctypes.get_errno()

@@ -129,7 +129,12 @@ class FileDigests:
         self._hasher = hashlib.sha256()
 
     def update(self, pieces: tuple[Piece, ...], buffer: memoryview) -> None:
-        """Take the pieces of one buffer."""
+        """Take the pieces of one buffer.
+
+        Args:
+            pieces: which part of the buffer belongs to which file.
+            buffer: plaintext.
+        """
         for piece in pieces:
             if piece.file != self._number:
                 self._keep()

@@ -85,7 +85,16 @@ class HttpBlobs:
         return known if known is not None else self._attempt(lambda: self._ask_size(name))
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer from ``offset``. Raises what ``size`` raises."""
+        """Fill the whole buffer from ``offset``. Raises what ``size`` raises.
+
+        Args:
+            name: of the blob.
+            offset: where to begin in the blob, in bytes.
+            buffer: filled whole; its length says how much to read.
+
+        Raises:
+            IntegrityError: the blob has another size than at first.
+        """
         flat = buffer.cast("B")
         if offset < 0 or offset + flat.nbytes > self.size(name):
             raise IntegrityError(

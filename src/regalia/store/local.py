@@ -41,7 +41,13 @@ class LocalBlobs:
             return os.fstat(self._open(name)).st_size
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill the whole buffer from ``offset``, or raise LocalError."""
+        """Fill the whole buffer from ``offset``, or raise LocalError.
+
+        Args:
+            name: of the blob.
+            offset: where to begin in the blob, in bytes.
+            buffer: filled whole; its length says how much to read.
+        """
         with os_errors(self._folder / name):
             fd = self._open(name)
             done = 0

@@ -45,7 +45,12 @@ def _missing(name: str) -> Response:
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | None:
-    """One byte range: (first, one past the last), or None if it cannot be served."""
+    """One byte range: (first, one past the last), or None if it cannot be served.
+
+    Args:
+        text: the header's value, untrusted.
+        size: of the blob, in bytes.
+    """
     match = _RANGE.fullmatch(text.strip())
     if match is None:
         return None
@@ -67,6 +72,10 @@ def open_blob(folder: Path, name: str) -> tuple[int, int] | None:
 
     The name comes from outside. It is on the allow-list, relative to the opened folder, and
     never a symbolic link; so it cannot lead anywhere else.
+
+    Args:
+        folder: the only one that is served.
+        name: of the blob, untrusted.
     """
     if not BLOB_NAME.fullmatch(name):
         return None

@@ -90,7 +90,12 @@ def _sqlite_begin(connection: Connection) -> None:
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """One transaction, which commits at the end of the block. Raises SQLAlchemyError."""
+    """One transaction, which commits at the end of the block. Raises SQLAlchemyError.
+
+    Args:
+        engine: of the log's or the broker's database.
+        writes: take the write lock at once, so that two writers wait instead of failing later.
+    """
     with (
         engine.connect().execution_options(**{_WRITE: writes}) as connection,
         connection.begin(),

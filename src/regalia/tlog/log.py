@@ -73,7 +73,11 @@ class LogReader:
         return encode_bundle(rows) if tile.level is None else b"".join(rows)
 
     def prove(self, index: int) -> LogProof:
-        """Proof that entry ``index`` is in the log as of its latest checkpoint."""
+        """Proof that entry ``index`` is in the log as of its latest checkpoint.
+
+        Raises:
+            LogError: NO_SUCH_ENTRY, or LOG_INCONSISTENT if the database lost a part of the log.
+        """
         with reading(self._engine) as connection:
             state = _state(connection)
             if not 0 <= index < state.size:
@@ -88,7 +92,15 @@ class LogReader:
             return _proof(connection, entry, index, state.size, state.checkpoint)
 
     def prove_consistency(self, old: int, new: int) -> list[bytes]:
-        """RFC 6962 consistency proof between two sizes that the log had."""
+        """RFC 6962 consistency proof between two sizes that the log had.
+
+        Args:
+            old: entries.
+            new: entries, at least ``old``.
+
+        Raises:
+            LogError: NO_SUCH_ENTRY, the log never had one of these sizes.
+        """
         with reading(self._engine) as connection:
             size = _state(connection).size
             if not 0 <= old <= new <= size:

@@ -31,7 +31,12 @@ def leaf_hash(entry: bytes) -> bytes:
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """SHA-256(0x01 ‖ left ‖ right)."""
+    """SHA-256(0x01 ‖ left ‖ right).
+
+    Args:
+        left: 32 bytes.
+        right: 32 bytes.
+    """
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -40,6 +45,10 @@ def cover(start: int, end: int) -> list[Subtree]:
 
     ``start`` is a multiple of the largest power of two below the range's size, as it is for
     every node of an RFC 6962 tree.
+
+    Args:
+        start: first leaf.
+        end: one past the last leaf.
     """
     out = []
     while start < end:
@@ -58,7 +67,13 @@ def fold(hashes: Sequence[bytes]) -> bytes:
 
 
 def range_root(start: int, end: int, get: Callable[[Subtree], bytes]) -> bytes:
-    """Hash of the tree over leaves ``start`` to ``end``, from hashes of complete subtrees."""
+    """Hash of the tree over leaves ``start`` to ``end``, from hashes of complete subtrees.
+
+    Args:
+        start: first leaf, as for ``cover``.
+        end: one past the last leaf.
+        get: the hash of one complete subtree.
+    """
     if start == end:
         return EMPTY_ROOT
     return fold([get(subtree) for subtree in cover(start, end)])
@@ -70,7 +85,16 @@ def _split(size: int) -> int:
 
 
 def inclusion_path(index: int, size: int, get: Callable[[Subtree], bytes]) -> list[bytes]:
-    """PATH(index, D[size]) of RFC 6962 section 2.1.1, leaf to root."""
+    """PATH(index, D[size]) of RFC 6962 section 2.1.1, leaf to root.
+
+    Args:
+        index: of the leaf, from 0.
+        size: leaves of the tree.
+        get: the hash of one complete subtree.
+
+    Raises:
+        ValueError: the tree has no such leaf (the caller's bug).
+    """
     if not 0 <= index < size:
         raise ValueError("index outside the tree")
     path: list[bytes] = []
@@ -88,7 +112,16 @@ def inclusion_path(index: int, size: int, get: Callable[[Subtree], bytes]) -> li
 
 
 def consistency_path(old: int, new: int, get: Callable[[Subtree], bytes]) -> list[bytes]:
-    """PROOF(old, D[new]) of RFC 6962 section 2.1.2. Empty when ``old`` is 0 or ``new``."""
+    """PROOF(old, D[new]) of RFC 6962 section 2.1.2. Empty when ``old`` is 0 or ``new``.
+
+    Args:
+        old: leaves of the older tree.
+        new: leaves of the newer tree.
+        get: the hash of one complete subtree.
+
+    Raises:
+        ValueError: the older tree is larger (the caller's bug).
+    """
     if not 0 <= old <= new:
         raise ValueError("sizes out of order")
     if old in {0, new}:
@@ -113,6 +146,12 @@ def consistency_path(old: int, new: int, get: Callable[[Subtree], bytes]) -> lis
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
     """Root that a leaf and its path imply (RFC 9162 section 2.1.3.2).
+
+    Args:
+        leaf: the leaf's hash, 32 bytes.
+        index: of the leaf, untrusted.
+        size: leaves of the tree, untrusted.
+        path: untrusted.
 
     Raises:
         LogError: PROOF_INVALID if the path has another length than index and size demand.
@@ -139,6 +178,13 @@ def verify_consistency(
     old: int, old_root: bytes, new: int, new_root: bytes, path: Sequence[bytes]
 ) -> None:
     """Return if the first tree is a prefix of the second (RFC 9162 section 2.1.4.2).
+
+    Args:
+        old: leaves of the older tree.
+        old_root: its root, trusted.
+        new: leaves of the newer tree.
+        new_root: its root, signed by the log.
+        path: untrusted.
 
     Raises:
         LogError: LOG_FORKED.
@@ -213,7 +259,12 @@ class Frontier:
 
     @classmethod
     def resume(cls, size: int, get: Callable[[Subtree], bytes]) -> Frontier:
-        """The frontier of a stored tree."""
+        """The frontier of a stored tree.
+
+        Args:
+            size: leaves of the stored tree.
+            get: the hash of one complete subtree.
+        """
         frontier = cls()
         frontier.size = size
         frontier._peaks = [get(subtree) for subtree in cover(0, size)]

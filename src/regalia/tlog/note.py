@@ -72,7 +72,12 @@ class LogKey:
 
 
 def log_key(origin: str, key: VerifyKey) -> LogKey:
-    """Raises LogError LOG_KEY_MALFORMED if the key is not Ed25519 or the origin no name."""
+    """Raises LogError LOG_KEY_MALFORMED if the key is not Ed25519 or the origin no name.
+
+    Args:
+        origin: the log's name, as its checkpoints carry it.
+        key: the log's.
+    """
     check_origin(origin)
     if not key.spki.startswith(_SPKI_PREFIX) or len(key.spki) != len(_SPKI_PREFIX) + 32:
         raise LogError(TlogCode.LOG_KEY_MALFORMED, "a log signs with Ed25519 only")
@@ -80,7 +85,12 @@ def log_key(origin: str, key: VerifyKey) -> LogKey:
 
 
 def verifier_key_text(origin: str, key: VerifyKey) -> str:
-    """C2SP signed-note verifier key: ``<origin>+<hash>+<base64>``."""
+    """C2SP signed-note verifier key: ``<origin>+<hash>+<base64>``.
+
+    Args:
+        origin: the log's name.
+        key: the log's.
+    """
     return str(log_key(origin, key))
 
 
@@ -120,7 +130,12 @@ class Checkpoint:
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
-    """The checkpoint as a signed note."""
+    """The checkpoint as a signed note.
+
+    Args:
+        checkpoint: what the log commits to.
+        key: the log's.
+    """
     mine = log_key(checkpoint.origin, key.verify_key)
     body = checkpoint.body()
     signature = b64(mine.key_hash + key.sign(body.encode()))
@@ -131,6 +146,10 @@ def verify_checkpoint(note: str, key: LogKey) -> Checkpoint:
     """Parse a note and verify the log's signature on it.
 
     Further signatures (of witnesses) may stand on the note; of the log's own there is one.
+
+    Args:
+        note: untrusted.
+        key: the log's, pinned.
 
     Raises:
         LogError: CHECKPOINT_INVALID.

@@ -61,7 +61,12 @@ def parse_tile_path(path: str) -> Tile:
 
 
 def tiles_of(level: int | None, size: int) -> Iterator[Tile]:
-    """Every tile of one level of a log of ``size`` entries; the last one may be partial."""
+    """Every tile of one level of a log of ``size`` entries; the last one may be partial.
+
+    Args:
+        level: of hashes, from 0; None for the entries themselves.
+        size: entries of the log.
+    """
     count = size >> (TILE_HEIGHT * (level or 0))
     for n in range((count + TILE_WIDTH - 1) // TILE_WIDTH):
         yield Tile(level, n, min(TILE_WIDTH, count - n * TILE_WIDTH))
@@ -73,7 +78,12 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
 
 
 def parse_bundle(data: bytes, width: int) -> list[bytes]:
-    """Inverse of ``encode_bundle``. Raises ParseError unless it holds exactly ``width``."""
+    """Inverse of ``encode_bundle``. Raises ParseError unless it holds exactly ``width``.
+
+    Args:
+        data: raw, untrusted.
+        width: entries that the bundle must hold.
+    """
     entries = []
     offset = 0
     for _ in range(width):

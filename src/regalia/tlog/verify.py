@@ -30,7 +30,15 @@ def verify_proof(proof: LogProof, *, log_key: str) -> LoggedRecord:
 
 
 def verify_with_key(proof: LogProof, key: LogKey) -> LoggedRecord:
-    """Like ``verify_proof``, with a parsed key."""
+    """Like ``verify_proof``, with a parsed key.
+
+    Args:
+        proof: raw, untrusted.
+        key: the log's, pinned.
+
+    Raises:
+        LogError: as ``verify_proof``.
+    """
     # (1) The checkpoint is the log's.
     checkpoint = verify_checkpoint(proof.checkpoint, key)
     if len(proof.path) > PATH_MAX:

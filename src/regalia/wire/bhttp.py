@@ -161,7 +161,15 @@ def encode_known(
     padding: int = 0,
     informational: tuple[ResponseHead, ...] = (),
 ) -> bytes:
-    """A whole message, known-length form, with ``padding`` zero bytes behind it."""
+    """A whole message, known-length form, with ``padding`` zero bytes behind it.
+
+    Args:
+        head: method and target, or status, with fields.
+        content: may be empty.
+        trailers: fields behind the content.
+        padding: bytes; hides the message's length.
+        informational: responses with 1xx statuses before the final one.
+    """
     kind = KNOWN_REQUEST if isinstance(head, RequestHead) else KNOWN_RESPONSE
     heads = (*informational, head)
     return b"".join(
@@ -178,7 +186,12 @@ def encode_known(
 def encode_streamed_head(
     head: RequestHead | ResponseHead, *, informational: tuple[ResponseHead, ...] = ()
 ) -> bytes:
-    """The beginning of a message of indeterminate length."""
+    """The beginning of a message of indeterminate length.
+
+    Args:
+        head: method and target, or status, with fields.
+        informational: responses with 1xx statuses before the final one.
+    """
     kind = STREAMED_REQUEST if isinstance(head, RequestHead) else STREAMED_RESPONSE
     heads = (*informational, head)
     return encode_varint(kind) + b"".join(
@@ -187,14 +200,23 @@ def encode_streamed_head(
 
 
 def encode_streamed_content(data: bytes) -> bytes:
-    """A piece of content for the indeterminate-length form."""
+    """A piece of content for the indeterminate-length form.
+
+    Raises:
+        ValueError: the piece is empty, which would end the content (the caller's bug).
+    """
     if not data:
         raise ValueError("an empty piece would end the content")
     return _vector(data)
 
 
 def encode_streamed_end(*, trailers: Fields = (), padding: int = 0) -> bytes:
-    """The end of a message of indeterminate length, with ``padding`` zero bytes behind it."""
+    """The end of a message of indeterminate length, with ``padding`` zero bytes behind it.
+
+    Args:
+        trailers: fields behind the content.
+        padding: bytes; hides the message's length.
+    """
     return b"\x00" + _lines(trailers) + b"\x00" + bytes(padding)
 
 

@@ -54,6 +54,10 @@ def decode_cbor(data: bytes, *, limit: int, what: str) -> Cbor:
 def decode_cbor_at_start(data: bytes, *, what: str) -> tuple[Cbor, int]:
     """The first item, and where it ends; for buffers that are larger than what is in them.
 
+    Args:
+        data: raw, untrusted.
+        what: names the document in the error.
+
     Raises:
         ParseError: MALFORMED.
     """

@@ -103,7 +103,16 @@ def make_entry(  # noqa: PLR0913 - the fields of an entry
     valid_from: datetime | None,
     valid_until: datetime | None,
 ) -> Entry:
-    """An entry over ``content``."""
+    """An entry over ``content``.
+
+    Args:
+        kind: what the content claims to be.
+        name: tells it from others of its kind.
+        content: the document itself.
+        source: where it came from, for people.
+        valid_from: its own first moment, aware; None if it states none.
+        valid_until: its own last moment, aware; None if it states none.
+    """
     return Entry(
         content=b64(content),
         digest=str(Digest.of(content)),
@@ -168,7 +177,12 @@ def _content(entry: Entry) -> bytes:
 
 
 def check_name(name: str, what: str) -> None:
-    """1 to 200 printable ASCII characters, no space at the ends. Raises ParseError MALFORMED."""
+    """1 to 200 printable ASCII characters, no space at the ends. Raises ParseError MALFORMED.
+
+    Args:
+        name: untrusted.
+        what: names the value in the error.
+    """
     if len(name) > NAME_MAX or _NAME.fullmatch(name) is None:
         raise ParseError(
             CoreCode.MALFORMED,

@@ -107,7 +107,12 @@ def _checked(entries: list[Denied]) -> Iterator[tuple[str, str]]:
 
 
 def serial_number(text: str, what: str) -> int:
-    """A serial number from its one spelling. Raises ParseError MALFORMED."""
+    """A serial number from its one spelling. Raises ParseError MALFORMED.
+
+    Args:
+        text: untrusted.
+        what: names the value in the error.
+    """
     try:
         number = int(text, 16)
     except ValueError:

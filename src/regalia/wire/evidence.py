@@ -100,6 +100,11 @@ def device_nonce(role: Role, challenge: bytes, hpke_public_key: bytes) -> bytes:
 
     It derives from the challenge and from the key that lives in the CPU's TEE, so that device
     evidence made for one runtime is stale for every other.
+
+    Args:
+        role: release or serve, so that evidence for one is stale for the other.
+        challenge: the relying party's, 32 bytes.
+        hpke_public_key: the attested key.
     """
     return hashlib.sha256(
         DEVICE_NONCE_DOMAIN
@@ -253,7 +258,23 @@ class EvidenceSource(Protocol):
         """True for anything but real hardware; such a source needs a ``dangerous_`` setting."""
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
-        """Ask the hardware for a report over ``report_data`` (64 bytes). Without devices."""
+        """Ask the hardware for a report over ``report_data`` (64 bytes). Without devices.
+
+        Args:
+            report_data: what the evidence must be bound to.
+            runtime_config: exact bytes; the hardware recorded their digest at launch.
+        """
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
         """Ask every device for a report over ``nonce`` (32 bytes); empty if there are none."""
+
+
+class DeviceSource(Protocol):
+    """Attester side, in the runtime: a plug-in of the group ``regalia.device_sources``."""
+
+    @property
+    def simulated(self) -> bool:
+        """True for anything but real hardware; such a source needs a ``dangerous_`` setting."""
+
+    def collect(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
+        """Ask every device of this kind for a report over ``nonce`` (32 bytes)."""

@@ -5,7 +5,7 @@ docs/spec/release-record.md.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from regalia.core.errors import CoreCode, ParseError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from regalia.appraisal.claims import DeviceClaims
+    from regalia.wire.evidence import DeviceKind
 
 RECORD_FORMAT = "regalia/release-record/v2"
 # Before devices were recorded. No such broker released to a machine with devices.
@@ -172,13 +172,31 @@ def parse_record(entry: bytes) -> ReleaseRecord:
     return record
 
 
-def device_names(devices: Iterable[DeviceClaims]) -> list[str]:
+class NamedDevice(Protocol):
+    """What a record needs of a verified device. Every kind of device claims has it."""
+
+    @property
+    def kind(self) -> DeviceKind:
+        """What it is."""
+
+    @property
+    def identity(self) -> bytes:
+        """What tells this device from all others. Never empty."""
+
+
+def device_names(devices: Iterable[NamedDevice]) -> list[str]:
     """Devices as records list them: ``<kind>:<identity, hex>``, sorted."""
     return sorted(f"{device.kind}:{device.identity.hex()}" for device in devices)
 
 
 def release_info(*, model_id: str, lease_id: str, record_index: int) -> bytes:
-    """HPKE info string of a released key: ties the ciphertext to model, lease and log entry."""
+    """HPKE info string of a released key: ties the ciphertext to model, lease and log entry.
+
+    Args:
+        model_id: of the model whose key is released, in text form.
+        lease_id: of the lease that goes with it.
+        record_index: of the record in the log.
+    """
     return canonical_json(
         {
             "format": "regalia/released-key/v1",

@@ -110,6 +110,13 @@ def serving_binding(
 
     The audience carries the model's version. Without that, somebody in the path could write a
     newer version into the document and so get past a client's minimum.
+
+    Args:
+        challenge: the client's, 32 bytes.
+        hpke_public_key: requests are sealed to it.
+        wrap_public_key: the runtime's second attested key.
+        model_id: of the model that is served.
+        model_version: of that model.
     """
     return Binding(
         role=Role.SERVE,
@@ -147,7 +154,11 @@ def parse_serving_evidence(data: bytes) -> ServingEvidence:
 
 
 def encode_challenge(challenge: bytes) -> str:
-    """The query parameter ``challenge``: base64url without padding, 43 characters."""
+    """The query parameter ``challenge``: base64url without padding, 43 characters.
+
+    Raises:
+        ValueError: the challenge has another size than 32 bytes (the caller's bug).
+    """
     if len(challenge) != CHALLENGE_SIZE:
         raise ValueError(f"a challenge has {CHALLENGE_SIZE} bytes")
     return base64.urlsafe_b64encode(challenge).decode("ascii").rstrip("=")

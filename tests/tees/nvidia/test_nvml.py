@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.core.errors import LocalError, ParseError, UnavailableError
-from regalia.tees.nvidia.source import GpuAttestationReport, GpuCertificate, collect_gpus
-from regalia.tees.tsm import Configfs, TsmSource
-from regalia.wire.evidence import DeviceKind, Tee
+from regalia.tees.nvidia.source import (
+    GpuAttestationReport,
+    GpuCertificate,
+    GpuSource,
+    open_source,
+)
+from regalia.wire.evidence import DeviceKind
 from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 
 if TYPE_CHECKING:
@@ -66,20 +70,20 @@ def test_sizes_of_the_structures() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_reports_of_every_gpu(library: str, device: DeviceEvidence) -> None:
-    found = collect_gpus(NONCE, library=library)
+    found = GpuSource(library).collect(NONCE)
     assert found == (device, device)
     assert {each.kind for each in found} == {DeviceKind.NVIDIA_GPU}
-    assert collect_gpus(NONCE, library=library) == found  # initialized and shut down each time
+    assert GpuSource(library).collect(NONCE) == found  # initialized and shut down each time
 
 
 @pytest.mark.usefixtures("folder")
 def test_the_nonce_reaches_the_gpu(library: str) -> None:
     with pytest.raises(LocalError) as refusal:
-        collect_gpus(bytes(32), library=library)
+        GpuSource(library).collect(bytes(32))
     assert refusal.value.code.name == "NVML_FAILED"
     for size in (31, 33):
         with pytest.raises(ParseError):
-            collect_gpus(bytes(size), library=library)
+            GpuSource(library).collect(bytes(size))
 
 
 @pytest.mark.parametrize(
@@ -98,14 +102,14 @@ def test_a_library_or_gpu_that_fails(library: str, folder: Path, wrong: str, say
     """Not one GPU is left out in silence."""
     (folder / "wrong").write_text(wrong)
     with pytest.raises(LocalError) as refusal:
-        collect_gpus(NONCE, library=library)
+        GpuSource(library).collect(NONCE)
     assert refusal.value.code.name == "NVML_FAILED"
     assert says in refusal.value.what
 
 
 def test_no_gpu(library: str, folder: Path) -> None:
     (folder / "wrong").write_text("none")
-    assert collect_gpus(NONCE, library=library) == ()
+    assert GpuSource(library).collect(NONCE) == ()
 
 
 def test_a_library_that_is_too_old(tmp_path: Path) -> None:
@@ -116,24 +120,17 @@ def test_a_library_that_is_too_old(tmp_path: Path) -> None:
     source.write_text("int nvmlInit_v2(void) { return 0; } int nvmlShutdown(void) { return 0; }")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", str(built), str(source)], check=True)
     with pytest.raises(LocalError) as refusal:
-        collect_gpus(NONCE, library=str(built))
+        GpuSource(str(built)).collect(NONCE)
     assert "too old" in refusal.value.what
 
 
 def test_without_the_library() -> None:
     with pytest.raises(UnavailableError) as refusal:
-        collect_gpus(NONCE, library="libregalia-absent.so.1")
+        GpuSource("libregalia-absent.so.1").collect(NONCE)
     assert refusal.value.code.name == "NVML_UNREACHABLE"
 
 
-def test_a_source_asks_for_gpus_only_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bytes] = []
-
-    def double(nonce: bytes) -> tuple[DeviceEvidence, ...]:
-        asked.append(nonce)
-        return ()
-
-    monkeypatch.setattr("regalia.tees.tsm.collect_gpus", double)
-    for gpus in (False, True):
-        TsmSource(Tee.SEV_SNP, None, gpus, Configfs(), None).collect_devices(NONCE)
-    assert asked == [NONCE]
+def test_opening_the_source_loads_no_library() -> None:
+    source = open_source()
+    assert source == GpuSource("libnvidia-ml.so.1")
+    assert not source.simulated

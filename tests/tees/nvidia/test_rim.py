@@ -12,7 +12,7 @@ from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import CoreCode, LocalError, UsageError
 from regalia.host import plugins
 from regalia.host.config import load_toml
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import read_file, read_private_file, write_new
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ def test_a_secret_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_events_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    emit(Event.SERVICE_STARTED, service="broker", port=1)
+    emit(ServiceEvent.SERVICE_STARTED, service="broker", port=1)
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["service"], line["port"]) == ("service.started", "broker", 1)
 
 
 def test_bytes_cannot_be_logged() -> None:
     with pytest.raises(TypeError):
-        emit(Event.SERVICE_STARTED, key=b"secret")  # type: ignore[arg-type]
+        emit(ServiceEvent.SERVICE_STARTED, key=b"secret")  # type: ignore[arg-type]
 
 
 def test_an_unknown_plugin_is_refused() -> None:

@@ -132,6 +132,13 @@ def read_rules(
 ) -> Rules:
     """The baseline with a person's words, or the platform section of a policy file.
 
+    Args:
+        word: the word ``baseline``, or a path.
+        signers: keys that must have signed the policy file.
+        revocation: the baseline's word; None for its own.
+        machines: chips that the baseline accepts by name.
+        simulated: whether simulated hardware is looked at.
+
     Raises:
         UsageError: words of the baseline beside a policy file.
         RegaliaError: the policy is not usable.

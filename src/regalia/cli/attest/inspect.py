@@ -22,7 +22,12 @@ _FOLD = 96  # characters of a value in one line
 
 
 def inspect_file(path: Path, *, as_json: bool) -> None:
-    """Show what stands in the evidence."""
+    """Show what stands in the evidence.
+
+    Args:
+        path: of the evidence.
+        as_json: print for programs.
+    """
     found = read_evidence_file(path)
     parts = anatomy(found)
     if as_json:

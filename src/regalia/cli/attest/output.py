@@ -35,7 +35,13 @@ _VALUE_WIDTH = 64  # characters of a value in the table
 
 
 def show_result(result: Result, *, explain: bool, as_json: bool) -> None:
-    """Print the answer."""
+    """Print the answer.
+
+    Args:
+        result: the answer.
+        explain: say of each check why it is made.
+        as_json: print for programs.
+    """
     if as_json:
         show_json(result_json(result))
         return
@@ -89,7 +95,14 @@ def result_json(result: Result) -> dict[str, object]:
 
 
 def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Path | None) -> None:
-    """The EAR as canonical JSON, or signed as a JWT. Raises LocalError or KeyAccessError."""
+    """The EAR as canonical JSON, or signed as a JWT. Raises LocalError or KeyAccessError.
+
+    Args:
+        path: where to; it must not exist.
+        result: whose EAR is written.
+        key: signs it; None for the bare document.
+        passphrase_file: of the key; None to ask for it.
+    """
     if key is None:
         write_new(path, result.ear.encode())
         return

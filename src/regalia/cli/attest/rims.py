@@ -26,6 +26,12 @@ def ingest_for(
 ) -> bytes:
     """A RIM in our form, under the identifier that one of the devices asks for.
 
+    Args:
+        devices: that the reference values are for.
+        data: XML, raw, untrusted.
+        path: where it was read, for errors.
+        now: the moment of the appraisal, aware.
+
     Raises:
         UsageError: the extra ``ingest`` is not installed.
         ParseError: it is no RIM, or none for these devices.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
     from regalia.wire.evidence import Evidence
 
 
@@ -104,15 +104,15 @@ def _fetch(
     return files
 
 
-def _service(option: str, address: str | None, public: str, client: httpx.Client) -> Service:
+def _service(option: str, address: str | None, public: str, client: httpx.Client) -> VendorService:
     """No address is built in: what is asked, and of whom, is the operator's decision."""
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
 
     if address is None:
         raise UsageError(
             CoreCode.BAD_USAGE, f"give an address to fetch from: {option} {public}, or a mirror"
         )
-    return Service(address, client)
+    return VendorService(address, client)
 
 
 def _write(into: Path, files: dict[str, bytes]) -> None:

@@ -32,6 +32,10 @@ def installed_bundle(path: Path) -> Path:
 def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
     """The loose files of a folder; NVIDIA's XML is verified and taken in as reference values.
 
+    Args:
+        folder: of loose files.
+        now: at which signatures must hold, aware.
+
     Raises:
         UsageError: there is XML, and the extra that reads it is not installed.
         ParseError, AttestationError: a file is no collateral, or its XML does not verify.

@@ -21,7 +21,7 @@ from regalia.cli.output import show_json
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
 from regalia.host.clock import system_clock
-from regalia.host.events import Event, emit
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, replace_file
 
 if TYPE_CHECKING:
@@ -43,7 +43,13 @@ class Expected:
     site: str
 
     def verify(self, data: bytes, floor: Floor, now: datetime) -> VerifiedBundle:
-        """``verify_bundle`` without grace. Raises RegaliaError."""
+        """``verify_bundle`` without grace. Raises RegaliaError.
+
+        Args:
+            data: a bundle, raw, untrusted.
+            floor: the serial number that is installed.
+            now: aware.
+        """
         from regalia.appraisal.collateral_rule import NO_GRACE
         from regalia.verifier.collateral import verify_bundle
 
@@ -69,6 +75,14 @@ def import_bundle(
 ) -> None:
     """Verify and install.
 
+    Args:
+        path: of the bundle.
+        into: the folder to install into.
+        signers: public keys of those who may have signed it.
+        threshold: how many of them must have.
+        name: of the site that it must be for.
+        as_json: print for programs.
+
     Raises:
         UsageError: nobody is named who may have signed it, or no site.
         RegaliaError: it does not verify, or cannot be installed; nothing has changed then.
@@ -92,12 +106,12 @@ def import_bundle(
             if before is not None:
                 before.floor.require(bundle.document, bundle.digest)
         except RegaliaError as exc:
-            emit(Event.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
+            emit(ServiceEvent.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
             raise
         _install(into, data)
         floors.raise_to(bundle)
     emit(
-        Event.COLLATERAL_INSTALLED,
+        ServiceEvent.COLLATERAL_INSTALLED,
         name=site,
         serial=bundle.document.serial,
         previous_serial=None if before is None else before.document.serial,
@@ -175,7 +189,12 @@ def _report(
 
 
 def changed(old: tuple[Item, ...], new: tuple[Item, ...]) -> list[tuple[str, str, str, str]]:
-    """(kind, name, old, new) of every entry that is not the same in both; a dash is no entry."""
+    """(kind, name, old, new) of every entry that is not the same in both; a dash is no entry.
+
+    Args:
+        old: entries that are installed.
+        new: entries of the bundle.
+    """
     before = {(item.kind.value, item.name): item for item in old}
     after = {(item.kind.value, item.name): item for item in new}
     return [

@@ -162,6 +162,13 @@ def sign_bundle(
 ) -> None:
     """Add signatures.
 
+    Args:
+        bundle: path of the bundle.
+        sign_with: paths of private keys.
+        passphrase_file: of those keys; None to ask for it.
+        out: where to; it must not exist.
+        as_json: print for programs.
+
     Raises:
         UsageError, ParseError, LocalError, KeyAccessError.
     """

@@ -89,6 +89,13 @@ def source_of(
 ) -> Path | BundleSource | None:
     """What the options say.
 
+    Args:
+        path: a folder or a bundle; None for no collateral.
+        signers: public keys of those who may have signed a bundle.
+        threshold: how many of them must have.
+        name: of the site that it must be for.
+        state: the folder that remembers serial numbers.
+
     Raises:
         UsageError: some of a bundle's options are given and others are not.
         ParseError, LocalError: a key cannot be read.

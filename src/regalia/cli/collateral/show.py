@@ -37,6 +37,13 @@ def show_bundle(
 ) -> None:
     """Show a bundle, stale or not; its signatures are checked if signers are named.
 
+    Args:
+        bundle: its path.
+        signers: public keys; without any, signatures are not checked.
+        threshold: how many of them must have signed.
+        now: to show dates against; None for the system's clock.
+        as_json: print for programs.
+
     Raises:
         ParseError, IntegrityError, AttestationError, LocalError.
     """
@@ -82,7 +89,12 @@ def show_bundle(
 
 
 def bundle_json(found: PeekedBundle, now: datetime) -> dict[str, object]:
-    """What a bundle says, for programs."""
+    """What a bundle says, for programs.
+
+    Args:
+        found: the bundle, whose signatures may be unchecked.
+        now: to show dates against, aware.
+    """
     document = found.document
     return {
         "name": document.name,
@@ -97,7 +109,12 @@ def bundle_json(found: PeekedBundle, now: datetime) -> dict[str, object]:
 
 
 def item_json(item: Item, now: datetime) -> dict[str, object]:
-    """One entry, for programs."""
+    """One entry, for programs.
+
+    Args:
+        item: the entry.
+        now: to show dates against, aware.
+    """
     from regalia.core.types import Digest
     from regalia.verifier.collateral import dates_of
 
@@ -114,7 +131,12 @@ def item_json(item: Item, now: datetime) -> dict[str, object]:
 
 
 def show_items(items: Sequence[Item], now: datetime) -> None:
-    """A table, with dates that are over in red and those that are soon in yellow."""
+    """A table, with dates that are over in red and those that are soon in yellow.
+
+    Args:
+        items: entries.
+        now: to show dates against, aware.
+    """
     from regalia.verifier.collateral import dates_of
 
     rows = []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
     from regalia.tees.intel.fetch import Pcs
     from regalia.tees.snp.evidence.wire import Product, SnpReport
     from regalia.tees.snp.fetch import Kds
@@ -31,7 +31,16 @@ class Trust:
 
 
 def fetch_snp(evidence: Evidence, kds: Kds, trust: Trust) -> dict[str, bytes]:
-    """The chain of one report's key. The report's own signature proves that it is the right one."""
+    """The chain of one report's key. The report's own signature proves that it is the right one.
+
+    Args:
+        evidence: raw, untrusted; says which chip.
+        kds: AMD's service.
+        trust: what the answer must verify under.
+
+    Raises:
+        AttestationError: ROOT_UNTRUSTED or COLLATERAL_MISSING; or AMD did not sign the answer.
+    """
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.codes import AttestCode
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
@@ -100,9 +109,15 @@ def _product(report: SnpReport, evidence: Evidence) -> Product:
 
 
 def fetch_intel(
-    evidence: Evidence, pcs: Pcs, certificates: Service, trust: Trust
+    evidence: Evidence, pcs: Pcs, certificates: VendorService, trust: Trust
 ) -> dict[str, bytes]:
     """Intel's documents and lists for the platform of one quote.
+
+    Args:
+        evidence: raw, untrusted; says which platform.
+        pcs: Intel's service, or a cache of it.
+        certificates: Intel's service for root certificates and lists.
+        trust: what the answers must verify under.
 
     Raises:
         UnavailableError: a service does not answer.
@@ -144,9 +159,14 @@ def fetch_intel(
 
 
 def fetch_rims(
-    devices: Iterable[DeviceEvidence], service: Service, trust: Trust
+    devices: Iterable[DeviceEvidence], service: VendorService, trust: Trust
 ) -> dict[str, bytes]:
     """Reference values of the devices' firmware: NVIDIA's XML is verified, and ours is kept.
+
+    Args:
+        devices: raw, untrusted; say which firmware.
+        service: NVIDIA's.
+        trust: what the answers must verify under.
 
     Raises:
         UsageError: the extra that reads NVIDIA's XML is not installed.

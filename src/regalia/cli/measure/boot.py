@@ -11,16 +11,16 @@ from regalia.cli.facts import show_facts, warn
 from regalia.cli.output import show_json
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.host.localfs import read_file
-from regalia.measure.images.eif import LIMIT as EIF_LIMIT
-from regalia.measure.images.eif import parse_eif
 from regalia.measure.images.ovmf import LIMIT as FIRMWARE_LIMIT
 from regalia.measure.images.ovmf import parse_ovmf
 from regalia.measure.images.pe import LIMIT as PE_LIMIT
 from regalia.measure.images.pe import parse_pe
+from regalia.measure.pcr import Bank
 from regalia.measure.stub import INNER_KERNEL_UNMEASURED_SINCE, inner_kernel_measured, stub_version
-from regalia.measure.tpm import Bank
 from regalia.measure.uki import Start, UkiBoot, measure_uki
 from regalia.tees.intel.measure import PageOrder, tdx_mrtd
+from regalia.tees.nitro.eif import LIMIT as EIF_LIMIT
+from regalia.tees.nitro.eif import parse_eif
 from regalia.tees.nitro.measure import measure_eif
 
 if TYPE_CHECKING:
@@ -105,7 +105,12 @@ def measure_uki_file(options: UkiOptions) -> None:
 
 
 def measure_eif_file(path: Path, *, as_json: bool) -> None:
-    """Compute PCR 0, 1, 2 and 8."""
+    """Compute PCR 0, 1, 2 and 8.
+
+    Args:
+        path: of the image.
+        as_json: print for programs.
+    """
     pcrs = measure_eif(parse_eif(read_file(path, limit=EIF_LIMIT))).pcrs
     if as_json:
         show_json({"ok": True, "pcrs": {str(pcr): value.hex() for pcr, value in pcrs.items()}})
@@ -118,7 +123,13 @@ def measure_eif_file(path: Path, *, as_json: bool) -> None:
 def measure_tdvf_file(
     path: Path, order: Literal["interleaved", "two-steps"], *, as_json: bool
 ) -> None:
-    """Compute MRTD."""
+    """Compute MRTD.
+
+    Args:
+        path: of the firmware.
+        order: in which pages are added and extended.
+        as_json: print for programs.
+    """
     image = parse_ovmf(read_file(path, limit=FIRMWARE_LIMIT))
     value = tdx_mrtd(image, PageOrder(order)).hex()
     if as_json:

@@ -44,6 +44,11 @@ class PolicyFile:
 def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyFile:
     """Read a signed release policy, a draft or a client policy.
 
+    Args:
+        path: of the file.
+        signers: keys that must have signed it.
+        threshold: how many of them must have.
+
     Raises:
         ParseError: malformed. LocalError: not readable.
         IntegrityError: signers were named, and the file is unsigned or signed by others.
@@ -73,7 +78,12 @@ def _public_key(path: Path) -> VerifyKey:
 
 
 def signing_keys(paths: tuple[Path, ...], passphrase_file: Path | None) -> tuple[SigningKey, ...]:
-    """Private keys. Raises LocalError, UsageError or KeyAccessError."""
+    """Private keys. Raises LocalError, UsageError or KeyAccessError.
+
+    Args:
+        paths: of the keys.
+        passphrase_file: of the keys; None to ask for it.
+    """
     from regalia.cli.sealing import read_signing_key
 
     return tuple(read_signing_key(path, passphrase_file) for path in paths)

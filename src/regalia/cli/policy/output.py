@@ -30,7 +30,12 @@ def policy_document(policy: ReleasePolicy | ClientPolicy) -> object:
 
 
 def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
-    """What is known of a policy file, for programs."""
+    """What is known of a policy file, for programs.
+
+    Args:
+        path: of the file.
+        found: what it holds.
+    """
     from regalia.policy.wildcards import wildcards
 
     return {
@@ -45,7 +50,12 @@ def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
 
 
 def show_headline(path: Path, found: PolicyFile) -> None:
-    """What is known of a policy file, for a person."""
+    """What is known of a policy file, for a person.
+
+    Args:
+        path: of the file.
+        found: what it holds.
+    """
     facts = [
         ("name", found.policy.name),
         ("format", found.policy.format),

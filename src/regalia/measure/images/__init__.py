@@ -1,1 +1,1 @@
-"""Firmware, kernel and enclave images as bytes, untrusted."""
+"""Firmware and kernel images as bytes, untrusted."""

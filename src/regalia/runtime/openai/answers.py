@@ -56,7 +56,13 @@ class Shape:
         }
 
     def whole(self, text: str, finish: Finish, usage: Usage) -> bytes:
-        """The answer to a request without ``stream``."""
+        """The answer to a request without ``stream``.
+
+        Args:
+            text: of the answer.
+            finish: why it ends.
+            usage: numbers of tokens.
+        """
         choice: dict[str, object] = {"index": 0, "logprobs": None, "finish_reason": str(finish)}
         if self.chat:
             choice["message"] = {"role": "assistant", "content": text, "refusal": None}
@@ -75,7 +81,12 @@ class Shape:
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
     def piece(self, text: str, finish: Finish | None) -> bytes:
-        """One event with text; the last of them says why the answer ends."""
+        """One event with text; the last of them says why the answer ends.
+
+        Args:
+            text: the next part of the answer.
+            finish: why the answer ends; None while it goes on.
+        """
         choice: dict[str, object] = {
             "index": 0,
             "logprobs": None,
@@ -100,7 +111,15 @@ class Shape:
 
 
 def new_shape(*, chat: bool, model: str, fingerprint: str, created: int, with_usage: bool) -> Shape:
-    """A shape with a fresh identity."""
+    """A shape with a fresh identity.
+
+    Args:
+        chat: whether chat completions were asked for, or plain ones.
+        model: the served name.
+        fingerprint: of the system that answers.
+        created: seconds since 1970.
+        with_usage: whether a stream ends with numbers of tokens.
+    """
     prefix = "chatcmpl-" if chat else "cmpl-"
     return Shape(chat, model, fingerprint, created, prefix + secrets.token_hex(12), with_usage)
 
@@ -110,6 +129,10 @@ def pad_event(event: bytes, multiple: int) -> bytes:
 
     Sizes of sealed records would otherwise tell the length of every token to whoever watches
     the network. Readers of server-sent events skip comments. 0 pads nothing.
+
+    Args:
+        event: one server-sent event.
+        multiple: bytes; 0 pads nothing.
     """
     if not multiple or len(event) % multiple == 0:
         return event

@@ -152,6 +152,10 @@ _PLACE = re.compile(r" - at `\$\.?([^`]*)`")
 def parse_request(data: bytes, kind: type[_T]) -> _T:
     """Decode a request body.
 
+    Args:
+        data: raw, untrusted.
+        kind: the request's type.
+
     Raises:
         ApiError: REQUEST_INVALID, with the parameter's name.
     """

@@ -80,6 +80,10 @@ class Prefix:
 def parse_prefix(data: bytes, *, what: str) -> Prefix:
     """Inverse of ``Prefix.encode``. ``what`` names the file in messages.
 
+    Args:
+        data: raw, untrusted.
+        what: names the file in the error.
+
     Raises:
         ParseError: NOT_A_SEALED_FILE, SEALED_VERSION_UNKNOWN, SEALED_SUITE_UNKNOWN, MALFORMED.
     """

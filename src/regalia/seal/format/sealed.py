@@ -88,7 +88,13 @@ class WrappedKey:
 
 
 def wrap_context(model_id: ModelId, version: int, seal_id: SealId) -> bytes:
-    """What the wrapping of a model key is bound to, as associated data."""
+    """What the wrapping of a model key is bound to, as associated data.
+
+    Args:
+        model_id: of the model.
+        version: the owner's number, which only grows.
+        seal_id: of this one sealing, so that a model key of another sealing does not open it.
+    """
     return _WRAP_DOMAIN + lp(model_id.raw, struct.pack(">Q", version), seal_id.raw)
 
 
@@ -98,17 +104,32 @@ def shard_name(index: int) -> str:
 
 
 def chunk_count(plaintext_size: int, stride: int) -> int:
-    """Chunks of one sealed file. An empty plaintext still has one, which is empty."""
+    """Chunks of one sealed file. An empty plaintext still has one, which is empty.
+
+    Args:
+        plaintext_size: bytes.
+        stride: bytes that one chunk takes in the file, tag included.
+    """
     return max(1, -(-plaintext_size // (stride - TAG_SIZE)))
 
 
 def stored_size(plaintext_size: int, stride: int) -> int:
-    """Bytes of one sealed file."""
+    """Bytes of one sealed file.
+
+    Args:
+        plaintext_size: bytes.
+        stride: bytes that one chunk takes in the file, tag included.
+    """
     return PREFIX_SIZE + plaintext_size + TAG_SIZE * chunk_count(plaintext_size, stride)
 
 
 def plaintext_size(stored: int, stride: int) -> int | None:
-    """Inverse of ``stored_size``; None for a size that no sealed file has."""
+    """Inverse of ``stored_size``; None for a size that no sealed file has.
+
+    Args:
+        stored: bytes of the file.
+        stride: bytes that one chunk takes in the file, tag included.
+    """
     chunks = -(-(stored - PREFIX_SIZE) // stride)
     size = stored - PREFIX_SIZE - TAG_SIZE * chunks
     return size if size >= 0 and stored_size(size, stride) == stored else None
@@ -131,7 +152,13 @@ class Chunk:
 
 
 def chunk_at(number: int, plaintext_size: int, stride: int) -> Chunk:
-    """Locate one chunk of a sealed file by arithmetic."""
+    """Locate one chunk of a sealed file by arithmetic.
+
+    Args:
+        number: of the chunk, from 0.
+        plaintext_size: of the file, in bytes.
+        stride: bytes that one chunk takes in the file, tag included.
+    """
     payload = stride - TAG_SIZE
     start = number * payload
     return Chunk(

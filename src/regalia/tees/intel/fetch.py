@@ -13,7 +13,7 @@ from regalia.core.errors import UnavailableError
 from regalia.host.fetch_codes import FetchCode
 
 if TYPE_CHECKING:
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
 
 PUBLIC_ADDRESS = "https://api.trustedservices.intel.com"
 PUBLIC_CERTIFICATES = "https://certificates.trustedservices.intel.com"
@@ -34,7 +34,7 @@ class WithChain:
 class Pcs:
     """One instance of the service. Everything that it answers is untrusted."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: VendorService) -> None:
         self._service = service
 
     def tcb_info(self, kind: str, fmspc: bytes) -> WithChain:
@@ -65,7 +65,7 @@ class Pcs:
         return WithChain(answer.body, unquote_to_bytes(chain))
 
 
-def root_crl(certificates: Service) -> bytes:
+def root_crl(certificates: VendorService) -> bytes:
     """The root's list, DER, from the address that Intel's root certificate names for it.
 
     Raises:

@@ -15,11 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from regalia.core.errors import CoreCode, ParseError
-from regalia.measure.images.eif_signature import LIMIT as SIGNATURE_LIMIT
-from regalia.measure.images.eif_signature import parse_eif_signature
+from regalia.tees.nitro.eif_signature import LIMIT as SIGNATURE_LIMIT
+from regalia.tees.nitro.eif_signature import parse_eif_signature
 
 if TYPE_CHECKING:
-    from regalia.measure.images.eif import EifImage
+    from regalia.tees.nitro.eif import EifImage
 
 PCR_IMAGE = 0
 PCR_BOOTSTRAP = 1

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.config_binding import NITRO_PCR, expected_slot
+from regalia.appraisal.config_codes import ConfigCode
 from regalia.core.codec import exact
 from regalia.core.errors import CoreCode, LocalError, ParseError, UnavailableError, UsageError
-from regalia.tees.source_codes import CollectCode
+from regalia.tees.nitro.source_codes import NitroSourceCode
 from regalia.wire.cbor import decode_cbor_at_start, encode_cbor
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
 
@@ -114,7 +115,7 @@ def _bytes(answer: dict[Key, Cbor], name: str) -> bytes:
 
 
 def _refused(what: str) -> LocalError:
-    return LocalError(CollectCode.NSM_REFUSED, f"NSM: {what}")
+    return LocalError(NitroSourceCode.NSM_REFUSED, f"NSM: {what}")
 
 
 def record_config(nsm: Nsm, runtime_config: bytes) -> None:
@@ -131,7 +132,7 @@ def record_config(nsm: Nsm, runtime_config: bytes) -> None:
         held = nsm.extend(NITRO_PCR, hashlib.sha384(runtime_config).digest())
     if held != wanted:
         raise LocalError(
-            CollectCode.CONFIG_SLOT_TAKEN,
+            ConfigCode.CONFIG_SLOT_TAKEN,
             f"PCR{NITRO_PCR} is {held.hex()}, this configuration makes it {wanted.hex()}",
         )
     if not locked:
@@ -161,7 +162,7 @@ class NitroSource:
             descriptor = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
         except OSError as exc:
             raise UnavailableError(
-                CollectCode.NSM_UNREACHABLE, f"{self.device}: {exc.strerror or exc}"
+                NitroSourceCode.NSM_UNREACHABLE, f"{self.device}: {exc.strerror or exc}"
             ) from exc
         try:
             return collect(Nsm(descriptor), report_data, runtime_config)

@@ -12,7 +12,7 @@ from regalia.core.errors import UnavailableError
 from regalia.host.fetch_codes import FetchCode
 
 if TYPE_CHECKING:
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
 
 PUBLIC_ADDRESS = "https://rim.attestation.nvidia.com"
 
@@ -21,7 +21,7 @@ class _Answer(msgspec.Struct, frozen=True):
     rim: str  # base64 of the XML
 
 
-def fetch_rim(service: Service, rim_id: str) -> bytes:
+def fetch_rim(service: VendorService, rim_id: str) -> bytes:
     """One manifest, signed XML, untrusted.
 
     Raises:

@@ -1,4 +1,5 @@
-"""Reports of NVIDIA GPUs in confidential computing mode, through NVIDIA's management library.
+"""Device source plug-in ``nvidia-gpu``: GPUs in confidential computing mode, through NVIDIA's
+management library.
 
 Layouts and names follow NVIDIA's nvml.h (NVML API reference, "Confidential compute").
 """
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from regalia.core.codec import exact
 from regalia.core.errors import LocalError, ParseError, UnavailableError
 from regalia.tees.nvidia.evidence.nvtrust import parse_pem_chain
-from regalia.tees.source_codes import CollectCode
+from regalia.tees.nvidia.source_codes import NvidiaSourceCode
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DEVICES_MAX, DeviceEvidence, DeviceKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from regalia.wire.evidence import DeviceSource
 
 LIBRARY = "libnvidia-ml.so.1"
 SUCCESS = 0
@@ -67,7 +70,7 @@ class Nvml:
         try:
             return cls(ctypes.CDLL(name))
         except OSError as exc:
-            raise UnavailableError(CollectCode.NVML_UNREACHABLE, f"{name}: {exc}") from exc
+            raise UnavailableError(NvidiaSourceCode.NVML_UNREACHABLE, f"{name}: {exc}") from exc
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -129,16 +132,32 @@ class Nvml:
         return f"{status} ({text.decode('ascii', 'replace')[:80]})"
 
 
-def collect_gpus(nonce: bytes, *, library: str = LIBRARY) -> tuple[DeviceEvidence, ...]:
-    """Reports of every GPU, in the library's order.
+@dataclass(frozen=True, slots=True)
+class GpuSource:
+    """The GPUs that NVIDIA's management library finds in this machine."""
 
-    Raises:
-        UnavailableError: NVML_UNREACHABLE.
-        LocalError: NVML_FAILED: a GPU that gives no report is not left out.
-    """
-    nvml = Nvml.load(library)
-    with nvml.opened():
-        return tuple(nvml.evidence(gpu, nonce) for gpu in nvml.gpus())
+    library: str = LIBRARY
+
+    @property
+    def simulated(self) -> bool:
+        """Never: a verifier refuses a report that NVIDIA's hardware did not sign."""
+        return False
+
+    def collect(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
+        """Reports of every GPU over ``nonce`` (32 bytes), in the library's order.
+
+        Raises:
+            UnavailableError: NVML_UNREACHABLE.
+            LocalError: NVML_FAILED: a GPU that gives no report is not left out.
+        """
+        nvml = Nvml.load(self.library)
+        with nvml.opened():
+            return tuple(nvml.evidence(gpu, nonce) for gpu in nvml.gpus())
+
+
+def open_source() -> DeviceSource:
+    """The GPUs of this machine. The library is loaded when they are asked, not here."""
+    return GpuSource()
 
 
 def _part(buffer: ctypes.Array[ctypes.c_ubyte], size: int, what: str) -> bytes:
@@ -148,4 +167,4 @@ def _part(buffer: ctypes.Array[ctypes.c_ubyte], size: int, what: str) -> bytes:
 
 
 def _failed(what: str) -> LocalError:
-    return LocalError(CollectCode.NVML_FAILED, f"NVML: {what}")
+    return LocalError(NvidiaSourceCode.NVML_FAILED, f"NVML: {what}")

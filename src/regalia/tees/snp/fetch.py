@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from regalia.tees.snp.evidence.wire import Product
 
 if TYPE_CHECKING:
-    from regalia.host.fetch import Service
+    from regalia.host.fetch import VendorService
     from regalia.tees.snp.claims import Tcb
 
 PUBLIC_ADDRESS = "https://kdsintf.amd.com"
@@ -18,7 +18,7 @@ _SPL = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "u
 class Kds:
     """One instance of the service, AMD's or a mirror. Everything that it answers is untrusted."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: VendorService) -> None:
         self._service = service
 
     def vcek(self, product: Product, hwid: bytes, tcb: Tcb) -> bytes:

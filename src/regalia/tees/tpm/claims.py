@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.claims import require_mint
 from regalia.appraisal.config_binding import TPM_PCR
 from regalia.core.codec import lp
+from regalia.tees.boot.claims import WORKLOAD_PCRS
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from regalia.tees.boot.claims import BootFacts
 
 MEASUREMENT_DOMAIN = b"regalia/tpm-measurement/v1"
-
-# Boot loader and kernel images (4), GRUB's commands (8), kernel command line and initrd (9), the
-# parts of a unified kernel image (11). TCG PC Client profile; UAPI Linux TPM PCR Registry.
-WORKLOAD_PCRS = (4, 8, 9, 11)
 
 
 class AkBinding(StrEnum):

@@ -34,11 +34,11 @@ from tpm2_pytss import (
 from tpm2_pytss.utils import NoSuchIndex, NVReadEK, create_ek_template
 
 from regalia.core.errors import LocalError, UnavailableError
-from regalia.tees.source_codes import CollectCode
 from regalia.tees.tpm.evidence.document import TpmQuote
 from regalia.tees.tpm.evidence.layout import HashAlg, sized
 from regalia.tees.tpm.evidence.public import Attribute, parse_public
 from regalia.tees.tpm.evidence.wire import SELECT_MIN
+from regalia.tees.tpm.source_codes import TpmSourceCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +91,7 @@ class TpmDevice:
         try:
             return cls(ESAPI(tcti))
         except (TSS2_Exception, RuntimeError) as exc:
-            raise UnavailableError(CollectCode.TPM_UNREACHABLE, f"TPM {tcti}: {exc}") from exc
+            raise UnavailableError(TpmSourceCode.TPM_UNREACHABLE, f"TPM {tcti}: {exc}") from exc
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +111,7 @@ class TpmDevice:
                 if index in present:
                     return self._ek(kind, present)
         raise LocalError(
-            CollectCode.EK_CERTIFICATE_ABSENT, "the TPM holds no EK certificate of a known kind"
+            TpmSourceCode.EK_CERTIFICATE_ABSENT, "the TPM holds no EK certificate of a known kind"
         )
 
     def _ek(self, kind: str, present: frozenset[int]) -> Ek:
@@ -138,7 +138,7 @@ class TpmDevice:
                 read = [i for i in wanted if _selects(selected, i)]
                 if not read:
                     raise LocalError(
-                        CollectCode.TPM_COMMAND_FAILED, f"the TPM has no {bank.label} bank"
+                        TpmSourceCode.TPM_COMMAND_FAILED, f"the TPM has no {bank.label} bank"
                     )
                 values = [bytes(digests[i]) for i in range(len(read))]
                 found.update(zip(read, values, strict=True))
@@ -192,7 +192,7 @@ class TpmDevice:
                 if self.pcrs(bank) == before:
                     area = bytes(public.publicArea.marshal())
                     return TpmQuote(bytes(attest), bytes(signature.marshal()), area, {bank: before})
-        raise LocalError(CollectCode.TPM_COMMAND_FAILED, "the registers change all the time")
+        raise LocalError(TpmSourceCode.TPM_COMMAND_FAILED, "the registers change all the time")
 
     def activate(self, ek: Ek, ak: PublicArea, id_object: bytes, secret: bytes) -> bytes:
         """TPM2_ActivateCredential: the secret, if it is for this EK and this AK.
@@ -271,7 +271,7 @@ def _commands() -> Iterator[None]:
     try:
         yield
     except TSS2_Exception as exc:
-        raise LocalError(CollectCode.TPM_COMMAND_FAILED, f"the TPM refused: {exc}") from exc
+        raise LocalError(TpmSourceCode.TPM_COMMAND_FAILED, f"the TPM refused: {exc}") from exc
 
 
 def _template(public: PublicArea) -> TPM2B_PUBLIC:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from regalia.appraisal.config_binding import TPM_PCR, expected_slot
+from regalia.appraisal.config_codes import ConfigCode
 from regalia.core.errors import CoreCode, LocalError, UsageError
 from regalia.host.localfs import read_file
-from regalia.tees.source_codes import CollectCode
 from regalia.tees.tpm.device import TpmDevice
 from regalia.tees.tpm.evidence.document import qualifying_data
 from regalia.tees.tpm.evidence.enrolment import CERTIFICATE_MAX
@@ -89,7 +89,7 @@ def record_config(tpm: TpmDevice, runtime_config: bytes) -> None:
         held = tpm.pcrs(BANK)[TPM_PCR]
     if held != wanted:
         raise LocalError(
-            CollectCode.CONFIG_SLOT_TAKEN,
+            ConfigCode.CONFIG_SLOT_TAKEN,
             f"PCR {TPM_PCR} is {held.hex()}, this configuration makes it {wanted.hex()}",
         )
 

@@ -1,6 +1,6 @@
 """Writes Nitro enclave images (EIF), for tests of what reads and measures them.
 
-Written from the published structures apart from ``regalia.measure.images.eif``.
+Written from the published structures apart from ``regalia.tees.nitro.eif``.
 """
 
 from __future__ import annotations

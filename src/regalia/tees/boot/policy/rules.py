@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.finding import Finding, empty, finding, shown
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.tees.tpm.claims import WORKLOAD_PCRS
+from regalia.tees.boot.claims import WORKLOAD_PCRS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

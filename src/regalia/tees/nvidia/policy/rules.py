@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regalia.appraisal.claims import DeviceClaims
-    from regalia.policy.documents import Platform
     from regalia.tees.nvidia.policy.section import Device
 
 
@@ -40,14 +39,19 @@ class DeviceRuleInput:
 DeviceRule = Callable[[DeviceRuleInput], Iterator[Finding]]
 
 
-def device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
-    """All findings about devices: the set as a whole, then every device that belongs to it."""
+def device_findings(listed: Sequence[Device], devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
+    """All findings about devices: the set as a whole, then every device that belongs to it.
+
+    Args:
+        listed: the policy's ``platform.devices``.
+        devices: verified; the policy must list every one of them.
+    """
     entries: dict[tuple[str, str], int] = {
         (entry.kind, model): index
-        for index, entry in reversed(list(enumerate(platform.devices)))
+        for index, entry in reversed(list(enumerate(listed)))
         for model in entry.models
     }
-    placed: dict[int, list[NvidiaClaims]] = {index: [] for index in range(len(platform.devices))}
+    placed: dict[int, list[NvidiaClaims]] = {index: [] for index in range(len(listed))}
     for device in devices:
         index = _entry(device, entries)
         if index is None:
@@ -57,11 +61,11 @@ def device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iter
             )
         elif isinstance(device, NvidiaClaims):
             placed[index].append(device)
-    for index, entry in enumerate(platform.devices):
+    for index, entry in enumerate(listed):
         yield from _count(entry, f"{PATH}[{index}]", len(placed[index]))
     for index, ours in placed.items():
         for each_device in ours:
-            case = DeviceRuleInput(platform.devices[index], f"{PATH}[{index}]", each_device)
+            case = DeviceRuleInput(listed[index], f"{PATH}[{index}]", each_device)
             for each in DEVICE_RULES:
                 yield from each(case)
 

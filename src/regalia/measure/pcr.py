@@ -39,7 +39,12 @@ class PcrEvent:
 
 
 def replay(events: Iterable[PcrEvent], bank: Bank) -> dict[int, bytes]:
-    """The registers that these events touch, from their reset value of zeros."""
+    """The registers that these events touch, from their reset value of zeros.
+
+    Args:
+        events: in the order of their measurement.
+        bank: whose hash is used.
+    """
     registers: dict[int, bytes] = {}
     for event in events:
         before = registers.get(event.pcr) or bytes(len(bank.digest()))

@@ -1,0 +1,38 @@
+"""Every plug-in that a distribution announces can be loaded, whatever is installed just now."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NEEDS = {"regalia.tees.tpm.source": "tpm2_pytss"}
+
+
+def announced() -> list[EntryPoint]:
+    found: list[EntryPoint] = []
+    for folder in (ROOT, ROOT / "testing", ROOT / "demo"):
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        for group, points in project.get("entry-points", {}).items():
+            found += [EntryPoint(name, value, group) for name, value in points.items()]
+    return found
+
+
+@pytest.mark.parametrize("point", announced(), ids=lambda point: f"{point.group}:{point.name}")
+def test_a_plug_in_loads(point: EntryPoint) -> None:
+    if point.module in NEEDS:
+        pytest.importorskip(NEEDS[point.module], reason="the extra is absent")
+    assert callable(point.load())
+
+
+def test_every_group_is_announced() -> None:
+    groups = {point.group for point in announced()}
+    assert groups >= {
+        "regalia.evidence_sources",
+        "regalia.device_sources",
+        "regalia.key_stores",
+        "regalia.engines",
+    }
