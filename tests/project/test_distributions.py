@@ -32,6 +32,7 @@ BUILD = (
 ENTRY_POINTS: dict[str, dict[str, set[str]]] = {
     "regalia": {
         "console_scripts": {"regalia"},
+        "regalia.device_sources": {"nvidia-gpu"},
         "regalia.engines": {"transformers"},
         "regalia.evidence_sources": {"nitro", "snp", "tdx", "tpm"},
         "regalia.key_stores": {"dev-file"},
