@@ -44,7 +44,7 @@ def test_no_directory_is_overwritten(azure: AzureBench, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("guest.json", b"{}"), ("guest.json", b""), ("ak.key", b"not a key")]
+    ("name", "data"), [("platform.json", b"{}"), ("platform.json", b""), ("ak.key", b"not a key")]
 )
 def test_a_damaged_directory(azure: AzureBench, tmp_path: Path, name: str, data: bytes) -> None:
     copy = tmp_path / "copy"
