@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from regalia.verifier.verifier import Verifier
     from regalia_testing.tees.azure.defects import AzureDefects
     from regalia_testing.tees.snp.authority import AuthorityKeys
 
@@ -125,6 +126,13 @@ class SimulatedAzure:
     def collateral_directory(self) -> Path:
         """What a verifier is given."""
         return self.directory / "hardware" / COLLATERAL
+
+    def verifier(self) -> Verifier:
+        """A verifier that trusts this VM's hardware and nothing else."""
+        hardware = self.snp or self.intel
+        if hardware is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        return hardware.verifier()
 
     def evidence(
         self,
