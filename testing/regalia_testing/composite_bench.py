@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regalia.core.types import Digest, ModelId, PolicyId
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.nvidia.bench import STRICT
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.simulator import SimulatedDevices
@@ -92,5 +92,5 @@ def composite_machine(
         crls=(platform.crl,),
         documents={CollateralKind.RIM: extra.rims, CollateralKind.KEY_DENIALS: extra.denials},
     )
-    anchors = TrustAnchors.dangerous_simulated((platform.ark, devices.root))
+    anchors = simulated_anchors((platform.ark, devices.root))
     return CompositeMachine(platform, devices, Verifier(anchors, collateral), now)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal, cast
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.host import plugins
 from regalia.host.localfs import write_new
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.azure.simulator import SimulatedAzure
 from regalia_testing.tees.intel.quotes import pem_chain
 from regalia_testing.tees.intel.simulator import SimulatedIntel
@@ -85,7 +85,7 @@ class Machine:
             for name, data in machine.collateral.items()
         }
         roots = dict.fromkeys(root for machine in known for root in machine.roots)
-        return Verifier(TrustAnchors.dangerous_simulated(tuple(roots)), parse_collateral(files))
+        return Verifier(simulated_anchors(tuple(roots)), parse_collateral(files))
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write what commands are given, into a folder that is there.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -22,12 +22,12 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
-from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
+from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee
+from regalia_testing.composite_bench import composite_machine
 from regalia_testing.tees.azure.simulator import SimulatedAzure
 from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import SimulatedIntel
 from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
 from regalia_testing.tees.tpm.authority import TpmAuthority
@@ -91,15 +91,7 @@ def snp_sample(platform: SimulatedPlatform, defects: SnpDefects = HEALTHY) -> Sa
         runtime_config=RUNTIME_CONFIG,
         defects=defects,
     )
-    return Sample(evidence, _snp_verifier(platform), _SNP_SIGNED)
-
-
-def _snp_verifier(platform: SimulatedPlatform) -> Verifier:
-    return Verifier(TrustAnchors.dangerous_simulated([platform.ark]), _snp_collateral(platform))
-
-
-def _snp_collateral(platform: SimulatedPlatform) -> CollateralSet:
-    return CollateralSet((platform.ark, platform.ask, platform.asvk), (platform.crl,))
+    return Sample(evidence, platform.verifier(), _SNP_SIGNED)
 
 
 def _snp_vcek(folder: Path) -> Sample:
@@ -174,13 +166,7 @@ def _azure(folder: Path, tee: Tee) -> Sample:
     evidence = vm.evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
-    if vm.snp is not None:
-        verifier = _snp_verifier(vm.snp)
-    elif vm.intel is not None:
-        verifier = vm.intel.verifier()
-    else:
-        raise TypeError("a VM runs on one kind of hardware")
-    return Sample(evidence, verifier, _azure_signed(evidence.report, tee))
+    return Sample(evidence, vm.verifier(), _azure_signed(evidence.report, tee))
 
 
 def _azure_signed(document: bytes, tee: Tee) -> Sequence[int]:
@@ -212,22 +198,10 @@ def _linked(folder: Path) -> Sample:
 
 def _machine(folder: Path, gpus: int, switches: int) -> Sample:
     cpu = SimulatedPlatform.create(folder / "cpu", Product.GENOA, now=NOW)
-    machine = SimulatedDevices.create(folder / "devices", gpus, switches, now=NOW)
-    devices = machine.evidence(
-        device_nonce(BINDING.role, BINDING.challenge, BINDING.hpke_public_key)
-    )
-    bound = replace(BINDING, device_evidence=devices_digest(devices))
-    evidence = cpu.evidence(
-        bound.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
-    )
-    given = machine.collateral()
-    collateral = replace(
-        _snp_collateral(cpu),
-        crls=(cpu.crl, *given.crls),
-        documents={CollateralKind.RIM: given.rims, CollateralKind.KEY_DENIALS: given.denials},
-    )
-    anchors = TrustAnchors.dangerous_simulated([cpu.ark, machine.root])
-    return Sample(replace(evidence, devices=devices), Verifier(anchors, collateral), _SNP_SIGNED)
+    machine = composite_machine(cpu, gpus, switches, now=NOW)
+    devices = machine.devices.evidence(machine.nonce(BINDING))
+    evidence = machine.evidence(devices, binding=BINDING)
+    return Sample(evidence, machine.verifier, _SNP_SIGNED)
 
 
 SAMPLES: Mapping[str, Make] = MappingProxyType(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from regalia.appraisal.pki import parse_certificate, parse_crl
 from regalia.appraisal.pki.der import common_name
 from regalia.core.errors import ParseError
-from regalia_testing.tees.snp.x509 import SEQUENCE, tlv
+from regalia_testing.der import SEQUENCE, tlv
 
 if TYPE_CHECKING:
     from pathlib import Path

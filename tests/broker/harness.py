@@ -58,7 +58,6 @@ from regalia.tlog.log import Log
 from regalia.tlog.note import parse_log_key, verifier_key_text
 from regalia.tlog.source import DatabaseSource
 from regalia.tlog.verify import verify_proof
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia.wire.release import (
@@ -70,6 +69,7 @@ from regalia.wire.release import (
 )
 from regalia.wire.runtime_config import FORMAT as CONFIG_FORMAT
 from regalia.wire.runtime_config import Placement, RuntimeConfig
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.snp.authority import AuthorityKeys
 from regalia_testing.tees.snp.bench import REQUIRED
 from regalia_testing.tees.snp.defects import HEALTHY
@@ -270,7 +270,7 @@ class World:
     def verifier(self) -> Verifier:
         """What this broker trusts."""
         return Verifier(
-            TrustAnchors.dangerous_simulated((self.shared.platform.ark,)),
+            simulated_anchors((self.shared.platform.ark,)),
             read_collateral(self.shared.platform.collateral_directory),
         )
 

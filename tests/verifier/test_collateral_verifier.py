@@ -20,7 +20,6 @@ from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nvidia.claims import NvidiaClaims
 from regalia.tees.snp.claims import SnpClaims
 from regalia.tees.tpm.claims import TpmClaims
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import (
     NO_FLOOR,
     checks,
@@ -34,6 +33,7 @@ from regalia.verifier.collateral.deny import require_not_denied
 from regalia.verifier.verifier import Verifier
 from regalia.wire.deny_list import FORMAT, DeniedIdentity, DenyList
 from regalia.wire.evidence import Tee
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.collateral import SITE
 from regalia_testing.tees.azure.bench import AzureBench
 from regalia_testing.tees.azure.simulator import SimulatedAzure
@@ -84,7 +84,7 @@ class Scene:
     processor: str  # what a deny-list calls it
 
     def verify(self, rule: CollateralRule, collateral: CollateralSet) -> Any:  # noqa: ANN401
-        verifier = Verifier(TrustAnchors.dangerous_simulated((self.root,)), collateral)
+        verifier = Verifier(simulated_anchors((self.root,)), collateral)
         return verifier.verify_cpu(self.evidence, report_data=self.report_data, rule=rule, now=NOW)
 
 
@@ -148,7 +148,7 @@ def test_the_trail_tells_of_bundle_and_deny_lists(scenes: dict[str, Scene]) -> N
     names = {check.name for check in (checks.BUNDLE, checks.CERTIFICATES, checks.DEVICES)}
 
     def steps(rule: CollateralRule, collateral: CollateralSet) -> dict[str, str]:
-        verifier = Verifier(TrustAnchors.dangerous_simulated((scene.root,)), collateral)
+        verifier = Verifier(simulated_anchors((scene.root,)), collateral)
         check_log = CheckLog()
         expected = {
             "report_data": scene.report_data,

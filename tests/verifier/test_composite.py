@@ -21,6 +21,7 @@ from regalia.verifier.composite import verify_composite
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.composite_bench import BINDING, composite_machine
 from regalia_testing.source_composite import open_source
 from regalia_testing.tees.nvidia.bench import STRICT
@@ -142,7 +143,7 @@ def test_devices_of_another_root(machine: CompositeMachine) -> None:
 
 
 def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -> None:
-    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark,))
+    anchors = simulated_anchors((machine.platform.ark,))
     verifier = replace(machine.verifier, anchors=anchors)
     refused(
         "ROOT_UNTRUSTED",
@@ -150,7 +151,7 @@ def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -
         evidence=machine.evidence(machine.all()),
     )
     for roots in ((), (machine.devices.root,) * 2):
-        refused("ROOT_UNTRUSTED", TrustAnchors.dangerous_simulated, roots=roots)
+        refused("ROOT_UNTRUSTED", simulated_anchors, roots=roots)
 
 
 @pytest.mark.parametrize("hardware", list(Hardware))
@@ -257,7 +258,7 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
     bound = replace(BINDING, device_evidence=devices_digest(devices))
     evidence = replace(source.collect(bound.report_data(), RUNTIME_CONFIG), devices=devices)
     root = (tmp_path / "devices/collateral/device-root.der").read_bytes()
-    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark, root))
+    anchors = simulated_anchors((machine.platform.ark, root))
     extra = made.collateral()
     collateral = replace(
         machine.verifier.collateral,

@@ -73,17 +73,14 @@ def test_every_kind_has_one_plug_in() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_roots_are_pinned_and_told_by_name(kind: Kind) -> None:
+def test_its_roots_are_pinned(kind: Kind) -> None:
     vendor = plugin_for(kind).vendor
     assert vendor in VENDORS
-    assert vendor.root_names
     assert TrustAnchors.production().get(vendor.name) == vendor.anchors.production()
     assert TrustAnchors().get(vendor.name) is None
 
 
 def test_no_two_vendors_share_a_name() -> None:
-    names = [name for vendor in VENDORS for name in vendor.root_names]
-    assert len(names) == len(set(names))
     assert len({vendor.name for vendor in VENDORS}) == len(VENDORS)
     with pytest.raises(TypeError, match="nobody"):
         TrustAnchors(nobody=VENDORS[0].anchors.production())

@@ -19,12 +19,12 @@ from regalia.core.errors import LocalError, ParseError, RegaliaError, UsageError
 from regalia.host.plugins import EVIDENCE_SOURCES, load
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.wire.evidence import parse_evidence
+from regalia_testing.folder import MARKER
 from regalia_testing.options import knobs_from
 from regalia_testing.sources import open_snp
 from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, SnpBench
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import (
-    MARKER,
     MEASUREMENT_SIZE,
     SimulatedPlatform,
     measure_code,

@@ -18,12 +18,12 @@ from regalia.core.errors import PolicyDenied, RegaliaError
 from regalia.core.types import Digest
 from regalia.host.clock import system_clock
 from regalia.runtime.keys import generate_keys
-from regalia.tees.snp.evidence import SnpAnchors
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia_demo.lab import challenge_of
 from regalia_demo.outcome import REFUSED, Side, refused_with, stolen_if
 from regalia_demo.processes import free_address
+from regalia_testing.anchors import simulated_snp_anchors
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import SimulatedPlatform, measure_code
 from regalia_testing.verify import verify_fresh
@@ -146,7 +146,7 @@ def own_root_naive(lab: Lab) -> Side:
     """A verifier that takes the root certificate from the evidence trusts everybody's root."""
     keys, forged = generate_keys(), _forger(lab)
     evidence = _evidence(lab, keys, lab.real.challenge(lab.model_id), Guise(platform=forged))
-    anchors = SnpAnchors.dangerous_simulated(evidence.endorsements[-1])
+    anchors = simulated_snp_anchors(evidence.endorsements[-1])
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
     claims = verify_fresh(
         SNP,

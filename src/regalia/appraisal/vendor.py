@@ -28,10 +28,6 @@ class Anchors(Protocol):
     def production(cls) -> Self:
         """The vendor's own roots."""
 
-    @classmethod
-    def dangerous_simulated(cls, root_der: bytes, /) -> Self:
-        """One throw-away root and no other."""
-
 
 A = TypeVar("A", bound=Anchors)
 
@@ -48,7 +44,6 @@ class Vendor(Generic[A, K]):
     Attributes:
         name: of its roots in ``TrustAnchors``.
         anchors: the class of its roots.
-        root_names: common names of its roots: which vendor a simulated root stands for.
         prepare: called once for each collateral, and parses it; raises ParseError. What it gives
             is called for each piece of evidence, with anchors, and may verify what it holds.
         items: how documents of its own kinds are read; each raises ParseError.
@@ -62,7 +57,6 @@ class Vendor(Generic[A, K]):
 
     name: str
     anchors: type[A]
-    root_names: frozenset[str]
     prepare: Callable[[GivenCollateral], Callable[[A, Cache], K]]
     items: Mapping[CollateralKind, ReadItem] = field(default_factory=dict)
     formats: Mapping[str, CollateralKind] = field(default_factory=dict)

@@ -10,9 +10,10 @@ import pytest
 from regalia.appraisal.config_binding import expected_slot
 from regalia.core.errors import LocalError, ParseError, UsageError
 from regalia.wire.evidence import parse_evidence
+from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_azure_snp, open_azure_tdx
 from regalia_testing.tees.azure.bench import REPORT_DATA, RUNTIME_CONFIG, AzureBench
-from regalia_testing.tees.azure.simulator import MARKER, SimulatedAzure
+from regalia_testing.tees.azure.simulator import SimulatedAzure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def test_no_directory_is_overwritten(azure: AzureBench, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("guest.json", b"{}"), ("guest.json", b""), ("ak.key", b"not a key")]
+    ("name", "data"), [("platform.json", b"{}"), ("platform.json", b""), ("ak.key", b"not a key")]
 )
 def test_a_damaged_directory(azure: AzureBench, tmp_path: Path, name: str, data: bytes) -> None:
     copy = tmp_path / "copy"

@@ -171,7 +171,7 @@ def test_conditions(scene: Scene, condition: str, code: str | None) -> None:
 
 
 @pytest.mark.parametrize("pin", [True, False])
-def test_a_pinned_policy_accepts_what_it_was_pinned_from(scene: Scene, pin: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_pinned_policy_accepts_what_it_was_pinned_from(scene: Scene, *, pin: bool) -> None:
     chosen = OwnerChoices(
         name="pinned",
         version=1,

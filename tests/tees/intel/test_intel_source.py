@@ -16,10 +16,12 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import COLLATERAL_ENDINGS, parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee, parse_evidence
+from regalia_testing.anchors import simulated_anchors
+from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_sgx, open_tdx
 from regalia_testing.tees.intel.authority import IntelKeys
 from regalia_testing.tees.intel.bench import REPORT_DATA, RUNTIME_CONFIG, IntelBench
-from regalia_testing.tees.intel.simulator import MARKER, SimulatedIntel
+from regalia_testing.tees.intel.simulator import SimulatedIntel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +50,7 @@ def test_a_source_and_the_one_verifier(bench: IntelBench, open_source: Open, tee
         for path in sorted((folder / "collateral").iterdir())
         if path.suffix in COLLATERAL_ENDINGS
     }
-    anchors = TrustAnchors.dangerous_simulated((files["root.der"],))
+    anchors = simulated_anchors((files["root.der"],))
     verifier = Verifier(anchors, parse_collateral(files))
     for _ in range(2):  # the second time with prepared collateral
         claims = verifier.verify_cpu(
@@ -137,10 +139,10 @@ def test_a_damaged_directory(bench: IntelBench, tmp_path: Path, name: str, data:
 
 def test_simulated_anchors_of_several_vendors(bench: IntelBench) -> None:
     root = bench.platform.authority.root()
-    assert TrustAnchors.dangerous_simulated((root,)).of(IntelAnchors) is not None
+    assert simulated_anchors((root,)).of(IntelAnchors) is not None
     for roots in ((), (root, root), (bench.platform.authority.pck_ca(),)):
         with pytest.raises(AttestationError):
-            TrustAnchors.dangerous_simulated(roots)
+            simulated_anchors(roots)
     with pytest.raises(AttestationError) as refusal:
         Verifier(TrustAnchors(), parse_collateral({})).verify_cpu(
             bench.evidence(), report_data=REPORT_DATA, rule=REQUIRED, now=bench.now

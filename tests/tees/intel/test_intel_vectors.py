@@ -39,6 +39,7 @@ from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.verifier.registry import plugin_for
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.anchors import simulated_pin
 from regalia_testing.tees.intel.simulator import SimulatedIntel
 from regalia_testing.verify import verify_fresh
 
@@ -208,7 +209,7 @@ def test_simulated_anchors_do_not_accept_intels(tdx_vectors: Path) -> None:
     with pytest.raises(AttestationError) as refusal:
         prepare(
             intel_part(collateral_of(tdx_vectors, TDX)),
-            anchors=IntelAnchors.dangerous_simulated(root),
+            anchors=simulated_pin(IntelAnchors, root),
             cache=Cache(),
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"

@@ -10,7 +10,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
@@ -23,7 +22,7 @@ from regalia_testing.tees.snp.bench import refused
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.nitro.authority import CertificatePlan
+    from regalia_testing.certificates import CertificatePlan
 
 REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
@@ -62,7 +61,7 @@ AUTHORITY_DEFECTS: dict[str, dict[str, Any]] = {
     "unknown critical extension": {"unknown_critical": True},
     "SHA-256": {"digest": hashes.SHA256()},
     "SHA-512": {"digest": hashes.SHA512()},
-    "another issuer": {"issuer_name": "somebody else"},
+    "another issuer": {"issuer": "somebody else"},
 }
 
 
@@ -118,7 +117,7 @@ LEAF_DEFECTS: list[dict[str, Any]] = [
     {"usage": ("content_commitment",)},
     {"unknown_critical": True},
     {"digest": hashes.SHA256()},
-    {"issuer_name": "somebody else"},
+    {"issuer": "somebody else"},
     {"key": ec.generate_private_key(ec.SECP256R1()).public_key()},
     {"key": rsa.generate_private_key(65537, 2048).public_key()},
 ]
@@ -191,12 +190,7 @@ def test_every_byte_of_a_simulated_document(nitro: NitroBench) -> None:
 def lists(nitro: NitroBench, *levels: int, serials: tuple[int, ...] = ()) -> NitroCollateral:
     authority = nitro.platform.authority
     return NitroCollateral(
-        tuple(
-            authority.crl(level, serials)
-            .sign(authority.keys.all()[level], hashes.SHA384())
-            .public_bytes(Encoding.DER)
-            for level in levels
-        )
+        tuple(authority.crl(level, serials).sign(authority.keys.all()[level]) for level in levels)
     )
 
 
@@ -247,19 +241,11 @@ def test_stale_lists(nitro: NitroBench) -> None:
 def test_lists_by_strangers(nitro: NitroBench) -> None:
     authority = nitro.platform.authority
     stranger = ec.generate_private_key(ec.SECP384R1())
-    forged = NitroCollateral(
-        (authority.crl(0).sign(stranger, hashes.SHA384()).public_bytes(Encoding.DER),)
-    )
+    forged = NitroCollateral((authority.crl(0).sign(stranger),))
     weak = NitroCollateral(
-        (authority.crl(0).sign(authority.keys.root, hashes.SHA256()).public_bytes(Encoding.DER),)
+        (replace(authority.crl(0), digest=hashes.SHA256()).sign(authority.keys.root),)
     )
-    unfit = NitroCollateral(
-        (
-            authority.crl(3)
-            .sign(authority.keys.instance, hashes.SHA384())
-            .public_bytes(Encoding.DER),
-        )
-    )
+    unfit = NitroCollateral((authority.crl(3).sign(authority.keys.instance),))
     for collateral in (forged, weak, unfit):
         refused("CRL_SIG_INVALID", nitro.verify, evidence=nitro.evidence(), collateral=collateral)
     with pytest.raises(ParseError):

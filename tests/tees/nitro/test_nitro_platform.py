@@ -11,9 +11,10 @@ import pytest
 from regalia.appraisal.config_binding import expected_slot
 from regalia.core.errors import LocalError, ParseError, UsageError
 from regalia.wire.evidence import Tee, parse_evidence
+from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_nitro
 from regalia_testing.tees.nitro.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, NitroBench
-from regalia_testing.tees.nitro.simulator import MARKER, SimulatedNitro
+from regalia_testing.tees.nitro.simulator import SimulatedNitro
 from regalia_testing.tees.snp.bench import refused
 
 if TYPE_CHECKING:

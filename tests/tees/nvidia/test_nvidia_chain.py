@@ -10,7 +10,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Revocation
@@ -20,16 +19,17 @@ from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepar
 from regalia.tees.nvidia.evidence.collateral import READINGS_MAX
 from regalia.tees.nvidia.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO, read_dice
 from regalia.tees.nvidia.evidence.plugin import GPU
+from regalia_testing.anchors import simulated_pin
+from regalia_testing.certificates import CrlPlan
+from regalia_testing.der import OCTET_STRING, SEQUENCE, integer, oid, tlv
 from regalia_testing.tees.nvidia.authority import (
     DeviceKeys,
     composite_device_id,
-    simulated_name,
     tcb_info,
 )
 from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
 from regalia_testing.tees.nvidia.simulator import SimulatedDevices
 from regalia_testing.tees.snp.bench import refused
-from regalia_testing.tees.snp.x509 import OCTET_STRING, SEQUENCE, integer, oid, tlv
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from regalia.tees.nvidia.claims import NvidiaClaims
     from regalia.tees.nvidia.evidence import PreparedNvidia
     from regalia.tees.nvidia.evidence.dice import Dice
-    from regalia_testing.tees.nvidia.authority import DeviceCertificate
+    from regalia_testing.certificates import CertificatePlan
     from regalia_testing.tees.nvidia.bench import DeviceBench
 
 OTHER = ec.generate_private_key(ec.SECP384R1())
@@ -53,7 +53,7 @@ class Chain:
     """The five certificates, to be altered one at a time."""
 
     bench: DeviceBench
-    specs: dict[str, DeviceCertificate]
+    specs: dict[str, CertificatePlan]
 
     def signers(self) -> dict[str, ec.EllipticCurvePrivateKey]:
         keys, gpu = self.bench.machine.authority.keys, self.bench.gpu
@@ -108,7 +108,7 @@ def test_signed_by_somebody_else(chain: Chain, level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_signed_with_another_hash(chain: Chain, level: str) -> None:
-    refused("CHAIN_INVALID", chain.altered(level, sha256=True).verify)
+    refused("CHAIN_INVALID", chain.altered(level, digest=hashes.SHA256()).verify)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -148,8 +148,9 @@ def test_names_lead_from_one_to_the_next(chain: Chain, level: str) -> None:
 
 def test_a_leaf_is_no_authority(chain: Chain) -> None:
     refused("CHAIN_INVALID", chain.altered("leaf", ca=True, constraints=True).verify)
-    refused("CHAIN_INVALID", chain.altered("leaf", ca=True).verify)  # keyCertSign alone
-    refused("CHAIN_INVALID", chain.altered("leaf", digital_signature=False).verify)
+    both = ("digital_signature", "key_cert_sign")
+    refused("CHAIN_INVALID", chain.altered("leaf", usage=both).verify)
+    refused("CHAIN_INVALID", chain.altered("leaf", usage=("key_agreement",)).verify)
 
 
 def test_a_leaf_cannot_issue_another_leaf(chain: Chain, device_bench: DeviceBench) -> None:
@@ -211,7 +212,7 @@ def test_another_root(device_bench: DeviceBench) -> None:
 
 def test_a_simulated_root_must_be_named_like_the_real_one(chain: Chain) -> None:
     other = replace(chain.specs["root"], subject="Root", issuer="Root").sign(OTHER)
-    refused("CHAIN_INVALID", NvidiaAnchors.dangerous_simulated, root_der=other)
+    refused("CHAIN_INVALID", simulated_pin, kind=NvidiaAnchors, root_der=other)
 
 
 def test_dropping_doubling_and_moving_certificates(device_bench: DeviceBench) -> None:
@@ -252,16 +253,13 @@ def _crl(
     issuer: str, key: ec.EllipticCurvePrivateKey, bench: DeviceBench, *serials: int, days: int = 0
 ) -> bytes:
     since = bench.now + timedelta(days=days)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(simulated_name(issuer))
-        .last_update(since)
-        .next_update(since + timedelta(days=30))
+    plan = CrlPlan(
+        issuer=issuer,
+        this_update=since,
+        next_update=since + timedelta(days=30),
+        serials=serials,
     )
-    for serial in serials:
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since)
-        builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
+    return plan.sign(key)
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_changed_after_signing(authority: RimAuthority, old: bytes, new: bytes) 
         ("signer", {"not_before": timedelta(seconds=1)}, "CERT_NOT_YET_VALID"),
         ("ca", {"ca": False}, "CHAIN_INVALID"),
         ("signer", {"ca": True}, "CHAIN_INVALID"),
-        ("signer", {"digital_signature": False}, "CHAIN_INVALID"),
+        ("signer", {"usage": ("key_agreement",)}, "CHAIN_INVALID"),
         ("signer", {"issuer": "Somebody else"}, "CHAIN_INVALID"),
         ("ca", {"path_length": 0}, ""),
         ("root", {"path_length": 0}, "CHAIN_INVALID"),

@@ -21,8 +21,8 @@ from regalia.appraisal.pki.certificates import (
 from regalia.core.errors import ParseError, RegaliaError
 from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.chain import CERTIFICATES_MAX
+from regalia_testing.der import SignatureScheme
 from regalia_testing.tees.snp.bench import chain_of, refused
-from regalia_testing.tees.snp.x509 import SignatureScheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import AttestationError, ParseError
-from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind
+from regalia_testing.anchors import simulated_snp_anchors
+from regalia_testing.der import SignatureScheme
 from regalia_testing.tees.snp.authority import basic_constraints, key_usage
 from regalia_testing.tees.snp.bench import chain_of, refused
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.simulator import SimulatedPlatform
-from regalia_testing.tees.snp.x509 import SignatureScheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,10 +84,10 @@ def test_a_product_without_a_pin(bench_of: Callable[[str], SnpBench], bench: Snp
 
 def test_an_anchor_is_named_like_a_root(bench: SnpBench) -> None:
     with pytest.raises(AttestationError) as refusal:
-        SnpAnchors.dangerous_simulated(bench.platform.ask)
+        simulated_snp_anchors(bench.platform.ask)
     assert refusal.value.code.name == "CHAIN_INVALID"
     with pytest.raises(ParseError):
-        SnpAnchors.dangerous_simulated(b"")
+        simulated_snp_anchors(b"")
 
 
 # The intermediate.

@@ -15,12 +15,12 @@ from regalia.tees.snp.evidence.leaf import (
     OID_SPL_SPARE,
 )
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
+from regalia_testing.der import OCTET_STRING, integer, tlv
 from regalia_testing.tees.snp.authority import ia5_string
 from regalia_testing.tees.snp.bench import chain_of, refused
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb
 from regalia_testing.tees.snp.simulator import CSP_ID
-from regalia_testing.tees.snp.x509 import OCTET_STRING, integer, tlv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,13 +13,13 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.appraisal.pki.crl import CRL_MAX
 from regalia.core.errors import RegaliaError
 from regalia.tees.snp.evidence import SnpCollateral
-from regalia_testing.tees.snp.x509 import SignatureScheme, integer
+from regalia_testing.der import SignatureScheme, integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regalia_testing.der import CrlSpec
     from regalia_testing.tees.snp.bench import SnpBench
-    from regalia_testing.tees.snp.x509 import CrlSpec
 
 SECOND = timedelta(seconds=1)
 REQUIRED, ANY = RevocationRule.REQUIRED, RevocationRule.ANY

@@ -47,6 +47,7 @@ from regalia.tees.tpm.source import BANK, open_source
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, parse_evidence
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.collateral import tpm_set
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.bench import NO_LISTS, enrol
@@ -155,7 +156,7 @@ def test_through_the_one_verifier(maker: TpmMaker, tpm: SoftwareTpm) -> None:
     given = tpm_set(known.collateral)
     for anchors in (
         TrustAnchors.production(),
-        TrustAnchors.dangerous_simulated([maker.root]),
+        simulated_anchors([maker.root]),
     ):
         verifier = Verifier(anchors=anchors, collateral=given)
         claims = verifier.verify(evidence, expected=binding, rule=NO_LISTS, now=NOW)

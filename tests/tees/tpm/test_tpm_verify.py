@@ -23,6 +23,7 @@ from regalia.tees.tpm.evidence.plugin import TPM
 from regalia.tees.tpm.evidence.public import Attribute
 from regalia.tees.tpm.model import TpmModel
 from regalia.wire.evidence import Tee
+from regalia_testing.anchors import simulated_tpm_anchors
 from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.tpm.authority import YEAR, TpmAuthority
@@ -328,13 +329,13 @@ def test_fewer_resets_than_at_enrolment(scene: TpmScene) -> None:
 
 def test_simulated_anchors(scene: TpmScene) -> None:
     root = scene.tpm.authority.root()
-    simulated = replace(scene, anchors=TpmAnchors.dangerous_simulated(root))
+    simulated = replace(scene, anchors=simulated_tpm_anchors(root))
     assert simulated.verify().hardware is Hardware.SIMULATED
     assert simulated.provided(ek_roots=()).verify().hardware is Hardware.SIMULATED
-    other = TpmAnchors.dangerous_simulated(TpmAuthority.create(now=NOW).root())
+    other = simulated_tpm_anchors(TpmAuthority.create(now=NOW).root())
     assert replace(scene, anchors=other).code() == "ROOT_UNTRUSTED"
     with pytest.raises(ParseError):
-        TpmAnchors.dangerous_simulated(b"")
+        simulated_tpm_anchors(b"")
     with pytest.raises(TypeError, match="production"):
         TpmAnchors(Hardware.GENUINE, b"", object())
 

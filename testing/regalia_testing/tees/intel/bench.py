@@ -1,4 +1,4 @@
-"""An attack bench around one simulated Intel platform: everything is right but what is changed."""
+"""A simulated Intel platform and a verifier that trusts it, wired together for tests."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from regalia.tees.snp.evidence.leaf import (
 )
 from regalia.tees.snp.evidence.products import intermediate_name, leaf_name, root_name
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product, tcb_layout
-from regalia_testing.tees.snp.x509 import IA5_STRING, CertificateSpec, CrlSpec, integer, tlv
+from regalia_testing.der import IA5_STRING, CertificateSpec, CrlSpec, integer, tlv
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from regalia.tees.snp.claims import Tcb
-    from regalia_testing.tees.snp.x509 import Extension
+    from regalia_testing.der import Extension
 
 ORGANIZATION = "Regalia simulation - protects nothing"
 RSA_BITS = 4096

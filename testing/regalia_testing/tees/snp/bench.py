@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from regalia.tees.snp.claims import SnpClaims
     from regalia.tees.snp.evidence import SnpAnchors
     from regalia.wire.evidence import Evidence
+    from regalia_testing.der import CertificateSpec
     from regalia_testing.tees.snp.simulator import SimulatedPlatform
-    from regalia_testing.tees.snp.x509 import CertificateSpec
 
 REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
 MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
