@@ -27,12 +27,10 @@ WARM_UP = 20
 
 
 def source_roots(checkout: Path) -> Iterator[str]:
-    """``bench``, ``src``, and the folders in ``src`` that hold packages and are none themselves."""
-    yield str(checkout / "bench")
-    yield str(checkout / "src")
-    for folder in sorted((checkout / "src").glob("*/")):
-        if not (folder / "__init__.py").exists():
-            yield str(folder)
+    """The folders of a checkout that modules are imported from, if they are there."""
+    for name in ("bench", "src", "testing", "demo"):
+        if (checkout / name).is_dir():
+            yield str(checkout / name)
 
 
 def require_own_code(checkout: Path) -> None:

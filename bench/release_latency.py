@@ -64,21 +64,21 @@ def load_harness() -> ModuleType:
 def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
     """Milliseconds by step: median and 99th percentile."""
     harness = load_harness()
-    world = harness.World(folder, harness.Shared(folder), policy={"lease_s": 1})
+    deployment = harness.Deployment(folder, harness.Shared(folder), policy={"lease_s": 1})
     watch, totals = Stopwatch(), []
-    broker = replace(world.broker, watch=watch)
-    ask = harness.canonical_json({"model_id": str(world.model_id)})
+    broker = replace(deployment.broker, watch=watch)
+    ask = harness.canonical_json({"model_id": str(deployment.model_id)})
     for number in range(count + WARM_UP):
         if number == WARM_UP:
             watch.seconds.clear()
             totals.clear()
-        world.pass_time(2)  # the lease before has ended
+        deployment.pass_time(2)  # the lease before has ended
         asked = broker.challenge(ask)
-        body = harness.canonical_json(world.request(asked))
+        body = harness.canonical_json(deployment.request(asked))
         start = time.perf_counter()
         broker.release(body)
         totals.append(time.perf_counter() - start)
-    world.close()
+    deployment.close()
     found = {
         step: [sum(each) for each in zip(*(watch.seconds[name] for name in names), strict=True)]
         for step, names in STEPS.items()

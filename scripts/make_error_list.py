@@ -45,7 +45,7 @@ OPTIONAL = (
     "regalia_testing.strategies",
     "regalia_testing.__main__",
     "regalia_demo.__main__",
-    "regalia_testing.tees.tpm.bench",
+    "regalia_testing.tees.tpm.live_enrolment",
     "regalia.__main__",
 )
 TABLE = "| code | why it matters | what to do |\n|---|---|---|\n"

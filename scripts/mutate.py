@@ -133,7 +133,7 @@ class Trial:
         return file.read_text() if file.exists() else "(none: it cannot be imported)"
 
 
-class Bench:
+class Testbed:
     """Prepares this process, and makes its forks."""
 
     def __init__(self, root: Path, folder: Path, targets: Iterable[Target]) -> None:
@@ -304,7 +304,7 @@ class Outcome:
 
 
 def examine(
-    bench: Bench, target: Target, reasons: dict[tuple[str, ...], str], jobs: int, seconds: float
+    bench: Testbed, target: Target, reasons: dict[tuple[str, ...], str], jobs: int, seconds: float
 ) -> Outcome:
     """Try the mutants of one module, for so many seconds."""
     baseline = bench.baseline(target.tests)
@@ -360,7 +360,7 @@ def run(
         return 0
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
-        bench = Bench(root, Path(folder), targets)
+        bench = Testbed(root, Path(folder), targets)
         ends = time.monotonic() + args.seconds
         for number, target in enumerate(targets):
             share = (ends - time.monotonic()) / (len(targets) - number)

@@ -1,4 +1,4 @@
-"""Loads ``harness.py`` under a name of its own, and makes worlds."""
+"""Loads ``harness.py`` under a name of its own, and makes deployments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if _NAME not in sys.modules:
     sys.modules[_NAME] = _MODULE
     _SPEC.loader.exec_module(_MODULE)
 
-from broker_harness import Shared, World  # noqa: E402 - it is loaded above
+from broker_harness import Deployment, Shared  # noqa: E402 - it is loaded above
 
 
 @pytest.fixture(scope="session")
@@ -30,20 +30,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 
 @pytest.fixture
-def make_world(shared: Shared, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    worlds: list[World] = []
+def make_deployment(shared: Shared, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
+    deployments: list[Deployment] = []
 
-    def make(**options: Any) -> World:  # noqa: ANN401
-        folder = tmp_path / f"world{len(worlds)}"
+    def make(**options: Any) -> Deployment:  # noqa: ANN401
+        folder = tmp_path / f"world{len(deployments)}"
         folder.mkdir()
-        worlds.append(World(folder, shared, **options))
-        return worlds[-1]
+        deployments.append(Deployment(folder, shared, **options))
+        return deployments[-1]
 
     yield make
-    for world in worlds:
-        world.close()
+    for deployment in deployments:
+        deployment.close()
 
 
 @pytest.fixture
-def world(make_world: Callable[..., World]) -> World:
-    return make_world()
+def deployment(make_deployment: Callable[..., Deployment]) -> Deployment:
+    return make_deployment()

@@ -27,25 +27,25 @@ from regalia.tees.nvidia.policy.plugin import NVIDIA
 from regalia.tees.snp.policy.plugin import SNP
 from regalia.wire.evidence import DeviceKind, Tee
 from regalia_testing.policy_holes import device_holes, plugin_holes, section_holes
-from regalia_testing.policy_scene import Scene
-from regalia_testing.tees.azure.policy import azure_snp_scene, azure_tdx_scene
-from regalia_testing.tees.intel.policy import sgx_scene, tdx_scene
-from regalia_testing.tees.nitro.policy import nitro_scene
-from regalia_testing.tees.tpm.policy import tpm_scene
+from regalia_testing.policy_scenario import PolicyScenario
+from regalia_testing.tees.azure.policy import azure_snp_scenario, azure_tdx_scenario
+from regalia_testing.tees.intel.policy import sgx_scenario, tdx_scenario
+from regalia_testing.tees.nitro.policy import nitro_scenario
+from regalia_testing.tees.tpm.policy import tpm_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-SCENES: Mapping[Tee, Callable[[], Scene]] = {
-    Tee.SEV_SNP: Scene,
-    Tee.TDX: tdx_scene,
-    Tee.SGX: sgx_scene,
-    Tee.TPM: lambda: tpm_scene(Scene()),
-    Tee.NITRO: nitro_scene,
-    Tee.AZURE_SNP: azure_snp_scene,
-    Tee.AZURE_TDX: azure_tdx_scene,
+SCENES: Mapping[Tee, Callable[[], PolicyScenario]] = {
+    Tee.SEV_SNP: PolicyScenario,
+    Tee.TDX: tdx_scenario,
+    Tee.SGX: sgx_scenario,
+    Tee.TPM: lambda: tpm_scenario(PolicyScenario()),
+    Tee.NITRO: nitro_scenario,
+    Tee.AZURE_SNP: azure_snp_scenario,
+    Tee.AZURE_TDX: azure_tdx_scenario,
 }
 WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), grace_days=0)
 

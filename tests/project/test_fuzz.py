@@ -13,7 +13,7 @@ import pytest
 
 from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError
-from regalia_testing.samples import SAMPLES
+from regalia_testing.accepted_evidence import ACCEPTED_EVIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,8 +86,10 @@ def test_every_parser_starts_from_something_that_it_accepts(
     monkeypatch.syspath_prepend(str(SCRIPTS))
     targets = pytest.importorskip("fuzz_targets")
     seeds = pytest.importorskip("fuzz_seeds")
-    samples = {name: make(tmp_path / str(at)) for at, (name, make) in enumerate(SAMPLES.items())}
-    material = seeds.Material(samples, None, PROJECT / "tests" / "vectors")
+    accepted_evidence = {
+        name: make(tmp_path / str(at)) for at, (name, make) in enumerate(ACCEPTED_EVIDENCE.items())
+    }
+    material = seeds.Material(accepted_evidence, None, PROJECT / "tests" / "vectors")
     assert len({target.name for target in targets.TARGETS}) == len(targets.TARGETS) > 40
     for target in targets.TARGETS:
         found = [seed for seed in target.seeds(material) if len(seed) <= target.max_size]

@@ -202,9 +202,9 @@ KEYS = [
 DISTRIBUTIONS = [
     ("regalia.runtime", "regalia_testing.tsm"),
     ("regalia.cli", "regalia_testing.tsm"),
-    ("regalia.host", "regalia_demo.world"),
+    ("regalia.host", "regalia_demo.deployment"),
     ("regalia.cli", "regalia_demo.command"),
-    ("regalia_testing", "regalia_demo.world"),
+    ("regalia_testing", "regalia_demo.deployment"),
 ]
 EVIDENCE_PLUG_INS = [
     ("verifier", "tees.snp.evidence.verify"),

@@ -1,4 +1,4 @@
-"""Loads this folder's harness and the broker's, and makes benches."""
+"""Loads this folder's harness and the broker's, and makes testbeds."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _load(name: str, path: Path) -> None:
     spec.loader.exec_module(sys.modules[name])
 
 
-_load("runtime_bench", _HERE / "harness.py")
+_load("runtime_testbed", _HERE / "harness.py")
 _load("broker_harness", _HERE.parent / "broker" / "harness.py")
 
-_load("runtime_stage", _HERE / "stage.py")
+_load("runtime_stage", _HERE / "live_deployment.py")
 
 from broker_harness import Shared  # noqa: E402 - it is loaded above
-from runtime_bench import Bench  # noqa: E402 - it is loaded above
-from runtime_stage import Between, RealWorld, Stage, served  # noqa: E402 - it is loaded above
+from runtime_stage import Between, LiveDeployment, SealedDeployment, served  # noqa: E402 - it is loaded above
+from runtime_testbed import RuntimeTestbed  # noqa: E402 - it is loaded above
 
 
 @pytest.fixture(scope="session")
@@ -46,19 +46,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
+def testbed() -> Iterator[RuntimeTestbed]:
+    made = RuntimeTestbed()
     yield made
     made.engine.go.set()
     made.generations.shut()
 
 
 @pytest.fixture
-def make_bench() -> Iterator[Any]:
-    made: list[Bench] = []
+def make_testbed() -> Iterator[Any]:
+    made: list[RuntimeTestbed] = []
 
-    def make(**options: Any) -> Bench:  # noqa: ANN401
-        made.append(Bench(**options))
+    def make(**options: Any) -> RuntimeTestbed:  # noqa: ANN401
+        made.append(RuntimeTestbed(**options))
         return made[-1]
 
     yield make
@@ -73,20 +73,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_stage(shared: Shared, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+def make_live(
+    shared: Shared, tiny: Path, tmp_path: Path
+) -> Iterator[Callable[..., LiveDeployment]]:
     with ExitStack() as cleanup:
 
-        def make(**options: Any) -> Stage:  # noqa: ANN401
-            world = RealWorld(tmp_path, shared, tiny, **options)
-            cleanup.callback(world.close)
-            between = Between(world)
-            stage = Stage(world, between, cleanup.enter_context(served(between)))
-            cleanup.callback(lambda: [item.stop() for item in stage.started])
-            return stage
+        def make(**options: Any) -> LiveDeployment:  # noqa: ANN401
+            deployment = SealedDeployment(tmp_path, shared, tiny, **options)
+            cleanup.callback(deployment.close)
+            between = Between(deployment)
+            live = LiveDeployment(deployment, between, cleanup.enter_context(served(between)))
+            cleanup.callback(lambda: [item.stop() for item in live.started])
+            return live
 
         yield make
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
-    return make_stage()
+def live(make_live: Callable[..., LiveDeployment]) -> LiveDeployment:
+    return make_live()

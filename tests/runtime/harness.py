@@ -1,6 +1,6 @@
 """An engine that answers at once, and a way to call ASGI applications piece by piece.
 
-``conftest.py`` loads this file under the name ``runtime_bench``.
+``conftest.py`` loads this file under the name ``runtime_testbed``.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ async def call(
     return answer
 
 
-class Bench:
+class RuntimeTestbed:
     """The inner service around a ``WordEngine``."""
 
     def __init__(self, *, queue: int = 2, padding: int = 0, answer_tokens: int = 40) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from regalia.seal.format.sealed import Chunk
     from regalia.seal.reader import SealedReader
-    from regalia_testing.sealed import SealedBench
+    from regalia_testing.sealed import OwnedModel
 
     Watch = Callable[[Callable[[int], None]], list[memoryview]]
 
@@ -33,7 +33,7 @@ CHUNKS = 5  # of the model that these tests read
 
 
 @pytest.fixture
-def reader(pristine: SealedBench) -> Iterator[SealedReader]:
+def reader(pristine: OwnedModel) -> Iterator[SealedReader]:
     with LocalBlobs(pristine.folder) as blobs:
         yield open_sealed(blobs, pristine.verified(), pristine.key)
 

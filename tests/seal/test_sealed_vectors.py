@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from regalia_testing.sealed import SealedBench
+    from regalia_testing.sealed import OwnedModel
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "sealed-model"
@@ -263,7 +263,7 @@ def test_both_readers_refuse(name: str, tmp_path: Path) -> None:
     assert case["load"] is not None
 
 
-def test_independent_reader_opens_what_we_seal(pristine: SealedBench) -> None:
+def test_independent_reader_opens_what_we_seal(pristine: OwnedModel) -> None:
     owner = str(pristine.owner.verify_key.fingerprint)
     files = independent().read(pristine.folder, pristine.key.view().tobytes(), owner)
     want = files_below(pristine.model)

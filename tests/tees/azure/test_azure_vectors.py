@@ -50,7 +50,7 @@ from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
 from regalia.tees.tpm.evidence.wire import RsaSignature
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import every_flip, none_accepted
-from regalia_testing.tees.azure.bench import altered_document
+from regalia_testing.tees.azure.testbed import altered_document
 from regalia_testing.verify import verify_fresh, verify_fresh_quote
 
 if TYPE_CHECKING:

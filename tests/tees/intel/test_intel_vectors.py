@@ -40,7 +40,7 @@ from regalia.verifier.registry import plugin_for
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.anchors import simulated_pin
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def test_collateral_for_another_platform(tdx_vectors: Path) -> None:
 
 
 def test_simulated_anchors_do_not_accept_intels(tdx_vectors: Path) -> None:
-    root = SimulatedIntel.make().authority.root()
+    root = IntelSimulator.make().authority.root()
     with pytest.raises(AttestationError) as refusal:
         prepare(
             intel_part(collateral_of(tdx_vectors, TDX)),

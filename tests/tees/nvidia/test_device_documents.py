@@ -30,7 +30,7 @@ from regalia.tees.nvidia.evidence.rims import (
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import DEVICES_MAX, DeviceKind
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,8 +41,8 @@ from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
-from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.snp.testbed import refused
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

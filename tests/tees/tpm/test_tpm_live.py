@@ -50,7 +50,7 @@ from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, parse_evidence
 from regalia_testing.anchors import simulated_anchors
 from regalia_testing.collateral import tpm_set
 from regalia_testing.mutation import every_flip, none_accepted
-from regalia_testing.tees.tpm.bench import NO_LISTS, enrol
+from regalia_testing.tees.tpm.live_enrolment import NO_LISTS, enrol
 from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
 from regalia_testing.verify import verify_fresh
 
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from regalia.tees.tpm.claims import TpmClaims
     from regalia.tees.tpm.evidence import TpmCollateral
     from regalia.wire.evidence import Evidence, EvidenceSource
-    from regalia_testing.tees.tpm.bench import EnrolledTpm
+    from regalia_testing.tees.tpm.live_enrolment import EnrolledTpm
     from regalia_testing.tees.tpm.swtpm import SoftwareTpm
 
 pytestmark = [

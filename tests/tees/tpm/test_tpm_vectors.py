@@ -40,7 +40,7 @@ from regalia.tees.tpm.evidence.wire import parse_quote, parse_signature
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.bench import NO_LISTS
+from regalia_testing.tees.tpm.live_enrolment import NO_LISTS
 from regalia_testing.verify import verify_fresh_quote
 
 if TYPE_CHECKING:

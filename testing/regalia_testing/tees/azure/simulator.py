@@ -5,7 +5,7 @@ evidence from it **protects nothing**.
 
     platform.json   kind of TEE, vmUniqueId
     ak.key          the vTPM's attestation key, RSA-2048, PKCS #8 in DER, mode 600
-    hardware/       a ``SimulatedPlatform`` or ``SimulatedIntel``, with collateral/ for verifiers
+    hardware/       a ``SnpSimulator`` or ``IntelSimulator``, with collateral/ for verifiers
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from regalia_testing.folder import (
 )
 from regalia_testing.tees.azure.defects import HEALTHY
 from regalia_testing.tees.azure.guest import AzureGuest
-from regalia_testing.tees.intel import defects as intel_knobs
+from regalia_testing.tees.intel import defects as intel_defects
 from regalia_testing.tees.intel.quotes import Workload, td_report
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.snp import defects as snp_knobs
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.snp import defects as snp_defects
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from regalia.verifier.verifier import Verifier
     from regalia_testing.tees.azure.defects import AzureDefects
-    from regalia_testing.tees.snp.authority import AuthorityKeys
+    from regalia_testing.tees.snp.authority import SnpKeys
 
 FORMAT = "regalia/simulated-azure/v1"
 _MR_CONFIG_ID = bytes(48)
@@ -59,12 +59,12 @@ class _State(State, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedAzure:
+class AzureSimulator:
     """One VM on a platform of its own: AMD's if ``snp``, else Intel's."""
 
     guest: AzureGuest
-    snp: SimulatedPlatform | None
-    intel: SimulatedIntel | None
+    snp: SnpSimulator | None
+    intel: IntelSimulator | None
     directory: Path
 
     @classmethod
@@ -74,8 +74,8 @@ class SimulatedAzure:
         tee: Tee = Tee.AZURE_SNP,
         *,
         now: datetime | None = None,
-        keys: AuthorityKeys | None = None,
-    ) -> SimulatedAzure:
+        keys: SnpKeys | None = None,
+    ) -> AzureSimulator:
         """Make a VM in a directory that is absent or empty.
 
         Args:
@@ -95,12 +95,12 @@ class SimulatedAzure:
         write_folder(directory, state, {"ak": ak}, {})
         guest, hardware = AzureGuest(ak, vm_unique_id), directory / "hardware"
         if tee is Tee.AZURE_SNP:
-            platform = SimulatedPlatform.create(hardware, now=since, keys=keys)
+            platform = SnpSimulator.create(hardware, now=since, keys=keys)
             return cls(guest, platform, None, directory)
-        return cls(guest, None, SimulatedIntel.create(hardware, now=since), directory)
+        return cls(guest, None, IntelSimulator.create(hardware, now=since), directory)
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedAzure:
+    def open(cls, directory: Path) -> AzureSimulator:
         """Read a VM that ``create`` made.
 
         Raises:
@@ -114,8 +114,8 @@ class SimulatedAzure:
         guest = AzureGuest(ak, state.vm_unique_id)
         hardware = directory / "hardware"
         if state.tee == Tee.AZURE_SNP:
-            return cls(guest, SimulatedPlatform.open(hardware), None, directory)
-        return cls(guest, None, SimulatedIntel.open(hardware), directory)
+            return cls(guest, SnpSimulator.open(hardware), None, directory)
+        return cls(guest, None, IntelSimulator.open(hardware), directory)
 
     @property
     def tee(self) -> Tee:
@@ -176,7 +176,7 @@ class SimulatedAzure:
         data = self.guest.report_data(defects)
         if self.snp is not None:
             below = replace(
-                snp_knobs.HEALTHY,
+                snp_defects.HEALTHY,
                 debug=defects.debug,
                 migrate=defects.migratable,
                 wrong_measurement=defects.wrong_measurement,
@@ -189,7 +189,7 @@ class SimulatedAzure:
         if self.intel is None:
             raise TypeError("a VM runs on one kind of hardware")
         chosen = replace(
-            intel_knobs.HEALTHY,
+            intel_defects.HEALTHY,
             debug=defects.debug,
             migratable=defects.migratable,
             wrong_measurement=defects.wrong_measurement,
@@ -199,7 +199,7 @@ class SimulatedAzure:
 
 
 def _td_report(
-    workload: Workload, chosen: intel_knobs.IntelDefects, defects: AzureDefects
+    workload: Workload, chosen: intel_defects.IntelDefects, defects: AzureDefects
 ) -> bytes:
     """The TDREPORT of the same TD as the quote, and zeros."""
     body = td_report(workload, chosen)

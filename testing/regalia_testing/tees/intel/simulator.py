@@ -58,7 +58,7 @@ class _State(State, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedIntel:
+class IntelSimulator:
     """One simulated machine with its own throw-away Intel. It has TDX and SGX."""
 
     authority: IntelAuthority
@@ -67,7 +67,7 @@ class SimulatedIntel:
     directory: Path | None = None
 
     @classmethod
-    def make(cls, *, now: datetime | None = None) -> SimulatedIntel:
+    def make(cls, *, now: datetime | None = None) -> IntelSimulator:
         """A platform in memory; its collateral is good for a year."""
         since = (now or system_clock()).replace(microsecond=0)
         return cls(
@@ -77,7 +77,7 @@ class SimulatedIntel:
         )
 
     @classmethod
-    def create(cls, directory: Path, *, now: datetime | None = None) -> SimulatedIntel:
+    def create(cls, directory: Path, *, now: datetime | None = None) -> IntelSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Raises:
@@ -89,7 +89,7 @@ class SimulatedIntel:
         return platform
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedIntel:
+    def open(cls, directory: Path) -> IntelSimulator:
         """Read a platform that ``create`` made.
 
         Raises:
@@ -171,7 +171,7 @@ class SimulatedIntel:
         return self._quote(td_report(workload, defects), defects)
 
     def sgx_quote(self, workload: Workload, defects: IntelDefects = HEALTHY) -> bytes:
-        """A quote of version 3; a knob of 4 or 5 gives that."""
+        """A quote of version 3; a field of 4 or 5 gives that."""
         return self._quote(enclave_report(workload, defects, self.facts(defects).cpu_svn), defects)
 
     def tdx_evidence(

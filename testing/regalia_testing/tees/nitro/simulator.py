@@ -62,7 +62,7 @@ class _State(State, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedNitro:
+class NitroSimulator:
     """One simulated instance with an enclave, and its own throw-away AWS."""
 
     directory: Path
@@ -73,7 +73,7 @@ class SimulatedNitro:
     clock: Clock
 
     @classmethod
-    def create(cls, directory: Path, *, clock: Clock = system_clock) -> SimulatedNitro:
+    def create(cls, directory: Path, *, clock: Clock = system_clock) -> NitroSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Args:
@@ -93,7 +93,7 @@ class SimulatedNitro:
         return cls._started(directory, authority, root, clock)
 
     @classmethod
-    def open(cls, directory: Path, *, clock: Clock = system_clock) -> SimulatedNitro:
+    def open(cls, directory: Path, *, clock: Clock = system_clock) -> NitroSimulator:
         """Start another enclave on a platform that ``create`` made.
 
         Raises:
@@ -109,7 +109,7 @@ class SimulatedNitro:
     @classmethod
     def _started(
         cls, directory: Path, authority: NitroAuthority, root: bytes, clock: Clock
-    ) -> SimulatedNitro:
+    ) -> NitroSimulator:
         cabundle = (root, *authority.chain()[1:])
         return cls(directory, authority, root, cabundle, f"enc{secrets.token_hex(8)}", clock)
 

@@ -21,7 +21,7 @@ _BLACKWELL = "GB100"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class DeviceKeys:
+class NvidiaKeys:
     """Private keys of the simulated root and of the authorities below it, P-384."""
 
     root: ec.EllipticCurvePrivateKey
@@ -29,16 +29,16 @@ class DeviceKeys:
     provisioner: ec.EllipticCurvePrivateKey  # of every model; each has its own certificate
 
     @classmethod
-    def generate(cls) -> DeviceKeys:
+    def generate(cls) -> NvidiaKeys:
         """Fresh keys."""
         return cls(*(ec.generate_private_key(ec.SECP384R1()) for _ in range(3)))
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceAuthority:
+class NvidiaAuthority:
     """Issues the chains of simulated devices, shaped like NVIDIA's."""
 
-    keys: DeviceKeys
+    keys: NvidiaKeys
     since: datetime
 
     def root(self) -> CertificatePlan:

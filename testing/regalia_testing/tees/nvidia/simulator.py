@@ -32,7 +32,7 @@ from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceEvidence, DeviceKind
 from regalia_testing.anchors import simulated_pin
 from regalia_testing.folder import State, make_folder, read_ec_key, read_state, write_folder
-from regalia_testing.tees.nvidia.authority import DeviceAuthority, DeviceKeys, spki
+from regalia_testing.tees.nvidia.authority import NvidiaAuthority, NvidiaKeys, spki
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.reports import (
     INDICES,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia_testing.folder import PrivateKey
-    from regalia_testing.tees.nvidia.defects import DeviceDefects
+    from regalia_testing.tees.nvidia.defects import NvidiaDefects
 
 FORMAT = "regalia/simulated-devices/v1"
 GPU_MODEL, SWITCH_MODEL = "GH100", "LS_10"
@@ -85,10 +85,10 @@ class SimulatedDevice:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedDevices:
+class NvidiaSimulator:
     """All devices of one simulated machine, GPUs first."""
 
-    authority: DeviceAuthority
+    authority: NvidiaAuthority
     devices: tuple[SimulatedDevice, ...]
 
     @classmethod
@@ -98,18 +98,18 @@ class SimulatedDevices:
         switches: int = 0,
         *,
         now: datetime,
-        keys: DeviceKeys | None = None,
+        keys: NvidiaKeys | None = None,
         gpu_model: str = GPU_MODEL,
-    ) -> SimulatedDevices:
+    ) -> NvidiaSimulator:
         """Devices in memory, linked with one another if there are switches."""
-        authority = DeviceAuthority(keys or DeviceKeys.generate(), now)
+        authority = NvidiaAuthority(keys or NvidiaKeys.generate(), now)
         models = (gpu_model,) * gpus + (SWITCH_MODEL,) * switches
         return cls(authority, tuple(_new_device(authority, model) for model in models))
 
     @classmethod
     def create(
         cls, directory: Path, gpus: int = 1, switches: int = 0, *, now: datetime | None = None
-    ) -> SimulatedDevices:
+    ) -> NvidiaSimulator:
         """Make devices in a directory that is absent or empty.
 
         Raises:
@@ -126,7 +126,7 @@ class SimulatedDevices:
         return made
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedDevices:
+    def open(cls, directory: Path) -> NvidiaSimulator:
         """Read devices that ``create`` made.
 
         Raises:
@@ -135,7 +135,7 @@ class SimulatedDevices:
         """
         state = read_state(directory, _State, expected=FORMAT)
         keys = (read_ec_key(directory, name) for name in _AUTHORITIES)
-        authority = DeviceAuthority(DeviceKeys(*keys), state.date())
+        authority = NvidiaAuthority(NvidiaKeys(*keys), state.date())
         devices = tuple(
             _device(
                 authority,
@@ -183,7 +183,7 @@ class SimulatedDevices:
         """This machine's root as the only anchor."""
         return simulated_pin(NvidiaAnchors, self.root)
 
-    def collateral(self, defects: DeviceDefects = HEALTHY_DEVICE) -> NvidiaCollateral:
+    def collateral(self, defects: NvidiaDefects = HEALTHY_DEVICE) -> NvidiaCollateral:
         """Reference values of healthy firmware, and a list of denied keys that is empty."""
         since = self.authority.since
         denials = KeyDenials(since, since + YEAR, ())
@@ -191,13 +191,13 @@ class SimulatedDevices:
         return NvidiaCollateral(rims=tuple(rims.values()), denials=(denials.encode(),))
 
     def evidence(
-        self, nonce: bytes, defects: DeviceDefects = HEALTHY_DEVICE
+        self, nonce: bytes, defects: NvidiaDefects = HEALTHY_DEVICE
     ) -> tuple[DeviceEvidence, ...]:
         """Of every device, over ``nonce`` (32 bytes)."""
         return tuple(self.evidence_of(device, nonce, defects) for device in self.devices)
 
     def evidence_of(
-        self, device: SimulatedDevice, nonce: bytes, defects: DeviceDefects = HEALTHY_DEVICE
+        self, device: SimulatedDevice, nonce: bytes, defects: NvidiaDefects = HEALTHY_DEVICE
     ) -> DeviceEvidence:
         """Of one of them."""
         exact(nonce, DEVICE_NONCE_SIZE, what="device nonce")
@@ -206,7 +206,7 @@ class SimulatedDevices:
         raw = sign_report(report, device.leaf_key, defects)
         return DeviceEvidence(device.kind, raw, (self.leaf(device, defects), *device.upper))
 
-    def leaf(self, device: SimulatedDevice, defects: DeviceDefects = HEALTHY_DEVICE) -> bytes:
+    def leaf(self, device: SimulatedDevice, defects: NvidiaDefects = HEALTHY_DEVICE) -> bytes:
         """The leaf that comes along, DER."""
         named = device.leaf_key if defects.device_key_mismatch else device.key
         spec = self.authority.leaf(
@@ -221,7 +221,7 @@ class SimulatedDevices:
         return spec.sign(device.key)
 
     def _opaque(
-        self, device: SimulatedDevice, defects: DeviceDefects
+        self, device: SimulatedDevice, defects: NvidiaDefects
     ) -> tuple[tuple[int, bytes], ...]:
         others = self.switches if device.kind is DeviceKind.NVIDIA_GPU else self.gpus
         links = tuple(other.pdi for other in others)
@@ -232,7 +232,7 @@ class SimulatedDevices:
         fwid = hashlib.sha384(b"another FMC").digest() if defects.fwid_mismatch else device.fwid
         return gpu_opaque(fwid, links, defects)
 
-    def _rims(self, device: SimulatedDevice, defects: DeviceDefects) -> list[Rim]:
+    def _rims(self, device: SimulatedDevice, defects: NvidiaDefects) -> list[Rim]:
         since = self.authority.since
         opaque = self._opaque(device, defects)
         report = build_report(device.model, device.kind, bytes(32), opaque, defects)
@@ -265,13 +265,13 @@ class _State(State, frozen=True, kw_only=True):
     devices: list[_WireDevice]
 
 
-def _new_device(authority: DeviceAuthority, model: str) -> SimulatedDevice:
+def _new_device(authority: NvidiaAuthority, model: str) -> SimulatedDevice:
     key, leaf_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     return _device(authority, model, secrets.token_bytes(8), key, leaf_key)
 
 
 def _device(
-    authority: DeviceAuthority,
+    authority: NvidiaAuthority,
     model: str,
     pdi: bytes,
     key: ec.EllipticCurvePrivateKey,

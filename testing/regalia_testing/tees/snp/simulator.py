@@ -46,7 +46,7 @@ from regalia_testing.folder import (
     read_state,
     write_folder,
 )
-from regalia_testing.tees.snp.authority import Authority, AuthorityKeys, LeafFor
+from regalia_testing.tees.snp.authority import LeafFor, SnpAuthority, SnpKeys
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import Guest, build_report, reported_tcb, sign_report
 
@@ -79,11 +79,11 @@ class _State(State, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedPlatform:
+class SnpSimulator:
     """One simulated machine with its own throw-away AMD."""
 
     directory: Path
-    authority: Authority
+    authority: SnpAuthority
     hwid: bytes  # 64 bytes, 8 on Turin
     report_id: bytes
     secret: bytes
@@ -99,8 +99,8 @@ class SimulatedPlatform:
         product: str = "Genoa",
         *,
         now: datetime | None = None,
-        keys: AuthorityKeys | None = None,
-    ) -> SimulatedPlatform:
+        keys: SnpKeys | None = None,
+    ) -> SnpSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Args:
@@ -118,7 +118,7 @@ class SimulatedPlatform:
         make_folder(directory, what="a simulated SEV-SNP platform")
         line = Product(product)
         since = (now or system_clock()).replace(microsecond=0)
-        authority = Authority(keys or AuthorityKeys.generate(), line, since)
+        authority = SnpAuthority(keys or SnpKeys.generate(), line, since)
         size = TURIN_CHIP_ID_SIZE if line is Product.TURIN else CHIP_ID_SIZE
         platform = cls(
             directory=directory,
@@ -135,7 +135,7 @@ class SimulatedPlatform:
         return platform
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedPlatform:
+    def open(cls, directory: Path) -> SnpSimulator:
         """Read a platform that ``create`` made.
 
         Raises:
@@ -145,10 +145,10 @@ class SimulatedPlatform:
         state = read_state(directory, _State, expected=FORMAT)
         if state.product not in set(Product):
             raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated SNP platform")
-        keys = AuthorityKeys(*(read_rsa_key(directory, n) for n in _AUTHORITIES))
+        keys = SnpKeys(*(read_rsa_key(directory, n) for n in _AUTHORITIES))
         return cls(
             directory,
-            Authority(keys, Product(state.product), state.date()),
+            SnpAuthority(keys, Product(state.product), state.date()),
             unhex(state.hwid, what="hwid"),
             unhex(state.report_id, what="report_id", size=32),
             exact(
