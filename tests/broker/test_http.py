@@ -22,7 +22,7 @@ from regalia.tlog.source import HttpSource
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from broker_harness import World
+    from tests.broker.harness import World
 
 
 def code(world: World, answer: httpx.Response) -> tuple[int, str]:

@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from release_worlds import MachineWorld
-from runtime_stage import RealWorld
 
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import load_trust
 from regalia.client.verify import verify_runtime
 from regalia.wire.release import device_names
 from regalia_testing.models import tiny_llama
+from tests.release.worlds import MachineWorld
+from tests.runtime.stage import RealWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from broker_harness import Shared
-
     from regalia.runtime.keys import RuntimeKeys
     from regalia_testing.machines import Machine
+    from tests.broker.harness import Shared
 
 pytestmark = pytest.mark.slow
 START_S = 120

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from runtime_stage import LEASE_S, client
 
 from regalia.core.errors import KeyAccessError
 from regalia.runtime import service
 from regalia.runtime.codes import RuntimeCode
+from tests.runtime.stage import LEASE_S, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_stage import Stage
+    from tests.runtime.stage import Stage
 
 
 @pytest.mark.slow
