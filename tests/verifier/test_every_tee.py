@@ -57,7 +57,7 @@ def test_verifying_opens_no_socket(
     for _ in range(2):  # cold and warm
         claims = sample.verify(parse_evidence(sample.evidence.encode()))
         assert claims.tee is sample.evidence.tee
-        assert claims.report_data or claims.measurement
+        assert claims.evidence_digest == sample.evidence.digest()
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -67,13 +67,12 @@ def test_no_byte_of_signed_evidence_can_be_changed(
     sample = sample_of(name)
     sample.verify(sample.evidence)  # unaltered, it is accepted
     report = sample.evidence.report
-    codes = none_accepted(
+    none_accepted(
         lambda altered: sample.verify(replace(sample.evidence, report=altered)),
         itertools.chain.from_iterable(
             every_flip(report, start=at, end=at + 1) for at in sample.signed
         ),
     )
-    assert codes
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -95,13 +94,13 @@ def test_no_other_expectation_is_met(
 ) -> None:
     sample = sample_of(name)
     other = replace(sample, binding=replace(sample.binding, **changes))
-    assert refused("NONCE_MISMATCH", other.verify, evidence=sample.evidence)
+    refused("NONCE_MISMATCH", other.verify, evidence=sample.evidence)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_an_expectation_of_zeros_is_none(sample_of: Callable[[str], Sample], name: str) -> None:
     sample = sample_of(name)
-    assert refused(
+    refused(
         "NONCE_WELL_KNOWN",
         sample.verifier.verify_cpu,
         evidence=sample.evidence,
@@ -117,9 +116,7 @@ def test_a_verifier_without_anchors_accepts_nothing(
 ) -> None:
     sample = sample_of(name)
     nobody = replace(sample.verifier, anchors=TrustAnchors())
-    assert refused(
-        "ROOT_UNTRUSTED", replace(sample, verifier=nobody).verify, evidence=sample.evidence
-    )
+    refused("ROOT_UNTRUSTED", replace(sample, verifier=nobody).verify, evidence=sample.evidence)
     production = replace(sample.verifier, anchors=TrustAnchors.production())
     if sample.evidence.tee is not Tee.TPM:  # whose roots are the operator's
         refused(
@@ -145,7 +142,6 @@ def test_a_report_under_another_name_is_refused(
 ) -> None:
     """Evidence of one kind that says it is of another."""
     sample = sample_of(name)
-    for other in type(sample.evidence.tee):
-        if other is not sample.evidence.tee:
-            with pytest.raises(RegaliaError):
-                sample.verify(replace(sample.evidence, tee=other))
+    for other in set(Tee) - {sample.evidence.tee}:
+        with pytest.raises(RegaliaError):
+            sample.verify(replace(sample.evidence, tee=other))

@@ -223,7 +223,8 @@ def test_a_denied_key_is_refused_whatever_the_dates(device_bench: DeviceBench) -
                     rule=rule,
                 )
     other = spki(device_bench.machine.gpus[1].key.public_key())
-    assert device_bench.verify(device_bench.evidence(), collateral=denying(device_bench, other))
+    spared = device_bench.verify(device_bench.evidence(), collateral=denying(device_bench, other))
+    assert spared.revocation is Revocation.CHECKED
 
 
 @pytest.mark.parametrize("days", [-366, 1])

@@ -267,7 +267,7 @@ def test_appraisal_needs_no_network(bench: SnpBench, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    bench.verify(bench.evidence())
+    assert bench.verify(bench.evidence()).report_data == REPORT_DATA
 
 
 def test_attest_reads_no_clock() -> None:
