@@ -183,12 +183,12 @@ def test_certificates_dropped_doubled_and_moved(snp: RelyingParty) -> None:
     """Certificates that come along are unsigned as a list: whichever come, the facts are signed."""
     evidence = snp.make()
     honest = snp.claims(evidence)
-    for mutants in (
-        dropped(evidence.endorsements),
-        duplicated(evidence.endorsements),
-        reordered(evidence.endorsements),
-    ):
-        for _, endorsements in mutants:
-            twin = replace(evidence, endorsements=endorsements)
-            if snp.codes(twin) == []:
-                assert same_but_for_the_digest(honest, snp.claims(twin))
+    twins = [
+        replace(evidence, endorsements=endorsements)
+        for mutants in (dropped, duplicated, reordered)
+        for _, endorsements in mutants(evidence.endorsements)
+    ]
+    accepted = [twin for twin in twins if snp.codes(twin) == []]
+    assert accepted
+    for twin in accepted:
+        assert same_but_for_the_digest(honest, snp.claims(twin))

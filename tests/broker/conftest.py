@@ -1,27 +1,16 @@
-"""Loads ``harness.py`` under a name of its own, and makes deployments."""
+"""Makes deployments: a broker with everything around it."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.broker.harness import Deployment, Shared
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_NAME = "broker_harness"
-if _NAME not in sys.modules:
-    _SPEC = importlib.util.spec_from_file_location(_NAME, Path(__file__).with_name("harness.py"))
-    assert _SPEC is not None
-    assert _SPEC.loader is not None
-    _MODULE = importlib.util.module_from_spec(_SPEC)
-    sys.modules[_NAME] = _MODULE
-    _SPEC.loader.exec_module(_MODULE)
-
-from broker_harness import Deployment, Shared  # noqa: E402 - it is loaded above
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")

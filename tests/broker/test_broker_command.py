@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY
 
 from regalia.cli.main import run
 from regalia.core.codec import canonical_json
@@ -23,11 +22,12 @@ from regalia.crypto.sign import SigningKey
 from regalia.keys.devfile_format import FileKeys
 from regalia.policy.documents import Approvals
 from regalia.wire.release import ChallengeResponse, ReleaseResponse
+from tests.broker.harness import MODEL_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from broker_harness import Deployment
+    from tests.broker.harness import Deployment
 
 
 @contextmanager

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-    from broker_harness import Deployment
 
     from regalia.broker.assemble import ReadyBroker
     from regalia.wire.deny_list import Denied
+    from tests.broker.harness import Deployment
 
 DAY = timedelta(days=1)
 KEYS = (SigningKey.generate_ed25519(), SigningKey.generate_p384())

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import Deviation
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
@@ -24,12 +23,13 @@ from regalia.policy.documents import Approvals
 from regalia.policy.signed import sign_release_policy
 from regalia.wire import approval as approval_format
 from regalia.wire.approval import Approval, parse_approval
+from tests.broker.harness import Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from broker_harness import Deployment
+    from tests.broker.harness import Deployment
 
 
 def load(deployment: Deployment, **changes: Any) -> str:  # noqa: ANN401

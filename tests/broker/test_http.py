@@ -22,7 +22,7 @@ from regalia.tlog.source import HttpSource
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from broker_harness import Deployment
+    from tests.broker.harness import Deployment
 
 
 def code(deployment: Deployment, answer: httpx.Response) -> tuple[int, str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY, Deviation
 
 from regalia.core.codec import b64
 from regalia.core.errors import IntegrityError
@@ -18,11 +17,12 @@ from regalia.wire.evidence import Role
 from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SnpSimulator
+from tests.broker.harness import MODEL_KEY, Deviation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from broker_harness import Deployment
+    from tests.broker.harness import Deployment
 
 
 OTHER = hashlib.sha256(b"other").digest()

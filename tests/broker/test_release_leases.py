@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from broker_harness import MODEL_KEY, Deviation
 
 from regalia.core.codec import b64, canonical_json
 from regalia.core.errors import PolicyDenied
 from regalia.core.types import ModelId
 from regalia_testing.tees.snp.simulator import SnpSimulator
+from tests.broker.harness import MODEL_KEY, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from broker_harness import Deployment
-
     from regalia.broker.leases import Lease
+    from tests.broker.harness import Deployment
 
 OTHER = hashlib.sha256(b"other").digest()
 

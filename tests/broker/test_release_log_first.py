@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from broker_harness import MODEL_KEY, Deviation
 
 from regalia.broker.challenges import ConsumedChallenge, IssuedFor
 from regalia.broker.service import AuthorizedRelease
@@ -17,12 +16,13 @@ from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.keys.codes import KeysCode
 from regalia.tlog.verify import verify_proof
 from regalia_testing.tees.snp.defects import SnpDefects
+from tests.broker.harness import MODEL_KEY, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from broker_harness import Deployment
+    from tests.broker.harness import Deployment
 
 
 # -- the log comes first --------------------------------------------------------------------------

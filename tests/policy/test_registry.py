@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import make_policy_table as script
 import msgspec
 import pytest
 
@@ -35,9 +34,7 @@ from regalia_testing.tees.tpm.policy import tpm_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import ModuleType
 
-ROOT = Path(__file__).parents[2]
 SCENES: Mapping[Tee, Callable[[], PolicyScenario]] = {
     Tee.SEV_SNP: PolicyScenario,
     Tee.TDX: tdx_scenario,
@@ -203,19 +200,7 @@ def test_a_claim_that_conditions_cannot_read_is_no_claim_that_is_left_out() -> N
         derived(_Claims, left_out=left_out | because("it is none", "stranger"))
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "make_policy_table", ROOT / "scripts" / "make_policy_table.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_page_has_every_table_as_the_fields_have_it() -> None:
-    script = _script()
     text = script.PAGE.read_text(encoding="utf-8")
     assert script.page(text) == text, "run: python scripts/make_policy_table.py"
     assert sorted(script.named(text)) == sorted(script.tables())

@@ -1,11 +1,9 @@
 """A broker, a client and runtimes around any kind of machine. No sockets.
 
-    deployment = MachineDeployment(folder, shared, keys, machine)
-    deployment.release(deployment.attester())            a whole release, as a runtime does it
-    deployment.ask(deployment.attester(defects))           one answer of the broker, whatever it is
-    deployment.appraise(deployment.serving(...))         what a client makes of the runtime
-
-``conftest.py`` loads this file under the name ``release_worlds``.
+deployment = MachineDeployment(folder, shared, keys, machine)
+deployment.release(deployment.attester())            a whole release, as a runtime does it
+deployment.ask(deployment.attester(defects))           one answer of the broker, whatever it is
+deployment.appraise(deployment.serving(...))         what a client makes of the runtime
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
-from broker_harness import Deployment
 
 from regalia.appraisal.pki import Cache
 from regalia.client.trust import ClientTrust
@@ -33,13 +30,12 @@ from regalia.runtime.release import accept, exchange, unwrap
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia.wire.release import ReleaseRequest, device_names
 from regalia_testing.source_composite import CompositeSource
+from tests.broker.harness import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
-
-    from broker_harness import Shared
 
     from regalia.appraisal.claims import Claims
     from regalia.client.verify import VerifiedRuntime
@@ -51,6 +47,7 @@ if TYPE_CHECKING:
     from regalia.wire.runtime_config import RuntimeConfig
     from regalia_testing.machines import SimulatedMachine
     from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+    from tests.broker.harness import Shared
 
 PIN_CHALLENGE = hashlib.sha256(b"a challenge of the owner's").digest()
 OTHER_MODEL = ModelId(hashlib.sha256(b"another model").digest())

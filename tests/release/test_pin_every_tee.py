@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from release_worlds import PIN_CHALLENGE
 
 from regalia.cli.main import run
 from regalia.policy.documents import SECTIONS, parse_platform
@@ -16,16 +15,16 @@ from regalia.policy.signed import read_draft
 from regalia.wire.evidence import Tee
 from regalia_testing.machines import MACHINES
 from regalia_testing.tees.intel.quotes import pem_chain
+from tests.release.deployments import PIN_CHALLENGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from release_worlds import MachineDeployment
-
     from regalia.policy.documents import Platform
     from regalia.wire.evidence import Evidence
     from regalia_testing.machines import SimulatedMachine
+    from tests.release.deployments import MachineDeployment
 
 NAMES = tuple(MACHINES)
 # Whose own evidence is a file by itself; the others' come in documents that wrap it.

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY
-from release_worlds import OTHER_MODEL, PIN_CHALLENGE
 
 from regalia.core.codec import b64
 from regalia.core.errors import AttestationError, LogError, PolicyDenied
@@ -22,13 +20,14 @@ from regalia.wire.evidence import DeviceKind, Tee
 from regalia.wire.release import device_names
 from regalia_testing.machines import MACHINES
 from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from tests.broker.harness import MODEL_KEY
+from tests.release.deployments import OTHER_MODEL, PIN_CHALLENGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from release_worlds import MachineDeployment
-
     from regalia_testing.machines import SimulatedMachine
+    from tests.release.deployments import MachineDeployment
 
 NAMES = tuple(MACHINES)
 INTEL = {Tee.TDX, Tee.SGX, Tee.AZURE_TDX}

@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from release_worlds import MachineDeployment
-from runtime_stage import SealedDeployment
 
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import load_trust
 from regalia.client.verify import verify_runtime
 from regalia.wire.release import device_names
 from regalia_testing.models import tiny_llama
+from tests.release.deployments import MachineDeployment
+from tests.runtime.live_deployment import SealedDeployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from broker_harness import Shared
-
     from regalia.runtime.keys import RuntimeKeys
     from regalia_testing.machines import SimulatedMachine
+    from tests.broker.harness import Shared
 
 pytestmark = pytest.mark.slow
 START_S = 120

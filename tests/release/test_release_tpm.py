@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY
-from release_worlds import OTHER_MODEL
 
 from regalia.core.codec import b64
 from regalia.core.errors import LocalError
@@ -22,14 +20,15 @@ from regalia.tees.tpm.evidence.enrolment import parse_enrolment
 from regalia.wire.evidence import Tee
 from regalia_testing.machines import tpm_machine
 from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
+from tests.broker.harness import MODEL_KEY
+from tests.release.deployments import OTHER_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from release_worlds import MachineDeployment
-
     from regalia_testing.machines import SimulatedMachine
     from regalia_testing.tees.tpm.swtpm import SoftwareTpm
+    from tests.release.deployments import MachineDeployment
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,42 +1,20 @@
-"""Loads this folder's harness and the broker's, and makes testbeds."""
+"""Makes engines that answer at once, and whole runtimes on stage."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from regalia_testing.models import tiny_llama
+from tests.broker.harness import Shared
+from tests.runtime.harness import RuntimeTestbed
+from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeployment, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_HERE = Path(__file__).parent
-
-
-def _load(name: str, path: Path) -> None:
-    """Load a test harness once, under a name of its own."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-
-
-_load("runtime_testbed", _HERE / "harness.py")
-_load("broker_harness", _HERE.parent / "broker" / "harness.py")
-
-_load("runtime_stage", _HERE / "live_deployment.py")
-
-from broker_harness import Shared  # noqa: E402 - it is loaded above
-from runtime_stage import Between, LiveDeployment, SealedDeployment, served  # noqa: E402 - it is loaded above
-from runtime_testbed import RuntimeTestbed  # noqa: E402 - it is loaded above
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,4 @@
-"""An engine that answers at once, and a way to call ASGI applications piece by piece.
-
-``conftest.py`` loads this file under the name ``runtime_testbed``.
-"""
+"""An engine that answers at once, and a way to call ASGI applications piece by piece."""
 
 from __future__ import annotations
 

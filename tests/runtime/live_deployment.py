@@ -1,7 +1,4 @@
-"""A whole runtime against a real broker, a real store and a simulated platform, on loopback.
-
-``conftest.py`` loads this file under the name ``runtime_stage``.
-"""
+"""A whole runtime against a real broker, a real store and a simulated platform, on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import openai
-from broker_harness import KEK, Deployment
 
 import regalia
 from regalia.appraisal.appraisal_context import AppraisalContext
@@ -33,16 +29,17 @@ from regalia.tees.snp.evidence.plugin import SNP
 from regalia_testing.tees.snp.simulator import measure_code
 from regalia_testing.tees.snp.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
+from tests.broker.harness import KEK, Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from broker_harness import Shared
     from starlette.types import ASGIApp
 
     from regalia.policy.documents import ReleasePolicy
     from regalia.tees.snp.claims import SnpClaims
     from regalia.wire.runtime_config import RuntimeConfig
+    from tests.broker.harness import Shared
 
 MEASUREMENT = measure_code(Path(regalia.__file__).parent)
 PROMPT = "What do the crown jewels say?"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client import generate_latest
-from runtime_testbed import call
 
 from regalia.runtime.openai.answers import pad_event
+from tests.runtime.harness import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_testbed import Answer, RuntimeTestbed
+    from tests.runtime.harness import Answer, RuntimeTestbed
 
 MODEL_ID = "model:" + "ab" * 32
 TEXT = "user: one two three "

@@ -7,7 +7,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from runtime_testbed import call
 
 from regalia.core.errors import LocalError
 from regalia.core.types import ModelId
@@ -22,10 +21,12 @@ from regalia.wire.serving import (
     encode_challenge,
     parse_serving_evidence,
 )
+from tests.runtime.harness import call
 
 if TYPE_CHECKING:
-    from runtime_testbed import Answer
     from starlette.types import Receive, Scope, Send
+
+    from tests.runtime.harness import Answer
 
 CHALLENGE = b"c" * 32
 KEY = generate_keypair(Kem.X_WING).public_key

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from runtime_stage import LEASE_S, client
 
 from regalia.core.errors import KeyAccessError
 from regalia.runtime import service
 from regalia.runtime.codes import RuntimeCode
+from tests.runtime.live_deployment import LEASE_S, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_stage import LiveDeployment
+    from tests.runtime.live_deployment import LiveDeployment
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import msgspec
 import openai
 import pytest
 import torch
-from runtime_stage import PROMPT, client
 
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.codec import b64, canonical_json
@@ -32,14 +31,14 @@ from regalia.tlog.codes import TlogCode
 from regalia.tlog.note import verifier_key_text
 from regalia.wire.release import ReleaseResponse
 from regalia_testing.models import FilesInMemory
+from tests.runtime.live_deployment import PROMPT, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from runtime_stage import LiveDeployment
-
     from regalia.wire.release import LogProof
+    from tests.runtime.live_deployment import LiveDeployment
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime_testbed import call
 
 from regalia.core.errors import IntegrityError
 from regalia.crypto import ohttp
@@ -18,11 +17,12 @@ from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.sealed import SealedGateway
 from regalia.wire import bhttp, serving
+from tests.runtime.harness import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_testbed import Answer, RuntimeTestbed
+    from tests.runtime.harness import Answer, RuntimeTestbed
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 KEY = generate_keypair(Kem.X_WING)

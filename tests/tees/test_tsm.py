@@ -215,11 +215,14 @@ def test_report_data_of_another_size(snp: SnpSimulator) -> None:
 
 
 def test_sources() -> None:
-    for source in (open_snp_source({}), open_tdx_source({})):
+    for source in (
+        open_snp_source({}),
+        open_snp_source({"privlevel": 1}),
+        open_tdx_source({}),
+        open_tdx_source({"event_log": ""}),
+    ):
         assert not source.simulated
         assert source.collect_devices(bytes(32)) == ()
-    assert open_snp_source({"privlevel": 1})
-    assert open_tdx_source({"event_log": ""})
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_verifying_opens_no_socket(
     for _ in range(2):  # cold and warm
         claims = accepted.verify(parse_evidence(accepted.evidence.encode()))
         assert claims.tee is accepted.evidence.tee
-        assert claims.report_data or claims.measurement
+        assert claims.evidence_digest == accepted.evidence.digest()
 
 
 @pytest.mark.parametrize("name", ACCEPTED_EVIDENCE)
@@ -67,13 +67,12 @@ def test_no_byte_of_signed_evidence_can_be_changed(
     accepted = accepted_of(name)
     accepted.verify(accepted.evidence)  # unaltered, it is accepted
     report = accepted.evidence.report
-    codes = none_accepted(
+    none_accepted(
         lambda altered: accepted.verify(replace(accepted.evidence, report=altered)),
         itertools.chain.from_iterable(
             every_flip(report, start=at, end=at + 1) for at in accepted.signed
         ),
     )
-    assert codes
 
 
 @pytest.mark.parametrize("name", ACCEPTED_EVIDENCE)
@@ -95,7 +94,7 @@ def test_no_other_expectation_is_met(
 ) -> None:
     accepted = accepted_of(name)
     other = replace(accepted, binding=replace(accepted.binding, **changes))
-    assert refused("NONCE_MISMATCH", other.verify, evidence=accepted.evidence)
+    refused("NONCE_MISMATCH", other.verify, evidence=accepted.evidence)
 
 
 @pytest.mark.parametrize("name", ACCEPTED_EVIDENCE)
@@ -103,7 +102,7 @@ def test_an_expectation_of_zeros_is_none(
     accepted_of: Callable[[str], AcceptedEvidence], name: str
 ) -> None:
     accepted = accepted_of(name)
-    assert refused(
+    refused(
         "NONCE_WELL_KNOWN",
         accepted.verifier.verify_cpu,
         evidence=accepted.evidence,
@@ -119,9 +118,7 @@ def test_a_verifier_without_anchors_accepts_nothing(
 ) -> None:
     accepted = accepted_of(name)
     nobody = replace(accepted.verifier, anchors=TrustAnchors())
-    assert refused(
-        "ROOT_UNTRUSTED", replace(accepted, verifier=nobody).verify, evidence=accepted.evidence
-    )
+    refused("ROOT_UNTRUSTED", replace(accepted, verifier=nobody).verify, evidence=accepted.evidence)
     production = replace(accepted.verifier, anchors=TrustAnchors.production())
     if accepted.evidence.tee is not Tee.TPM:  # whose roots are the operator's
         refused(
@@ -149,7 +146,6 @@ def test_a_report_under_another_name_is_refused(
 ) -> None:
     """Evidence of one kind that says it is of another."""
     accepted = accepted_of(name)
-    for other in type(accepted.evidence.tee):
-        if other is not accepted.evidence.tee:
-            with pytest.raises(RegaliaError):
-                accepted.verify(replace(accepted.evidence, tee=other))
+    for other in set(Tee) - {accepted.evidence.tee}:
+        with pytest.raises(RegaliaError):
+            accepted.verify(replace(accepted.evidence, tee=other))

@@ -192,12 +192,13 @@ def test_a_shorter_and_a_longer_chain(chain: Chain, device_testbed: NvidiaTestbe
     signed = {level: chain.specs[level].sign(chain.signers()[level]) for level in LEVELS}
     short = replace(chain.specs["provisioner"], issuer=root).sign(keys.root)
     evidence = device_testbed.evidence()
+    identity = device_testbed.verify(evidence).identity
     four = (signed["leaf"], signed["device"], short, signed["root"])
-    assert device_testbed.verify(replace(evidence, endorsements=four))
+    assert device_testbed.verify(replace(evidence, endorsements=four)).identity == identity
     extra = replace(chain.specs["identity"], subject="Another CA", key=OTHER.public_key())
     lower = replace(chain.specs["identity"], issuer="Another CA").sign(OTHER)
     six = (*evidence.endorsements[:3], lower, extra.sign(keys.root), signed["root"])
-    assert device_testbed.verify(replace(evidence, endorsements=six))
+    assert device_testbed.verify(replace(evidence, endorsements=six)).identity == identity
     for count in range(4):
         few = replace(evidence, endorsements=evidence.endorsements[:count])
         refused("COLLATERAL_MISSING", device_testbed.verify, evidence=few)
@@ -223,7 +224,8 @@ def test_dropping_doubling_and_moving_certificates(device_testbed: NvidiaTestbed
     variants += [ders[:i] + ders[i + 1 : i + 2] + ders[i : i + 1] + ders[i + 2 :] for i in range(4)]
     variants += [ders[::-1], (*ders, b""), (b"", *ders)]
     twice = (*ders, ders[-1])  # the root issued itself, so this chain is right as well
-    assert device_testbed.verify(replace(evidence, endorsements=twice))
+    honest = device_testbed.verify(evidence).identity
+    assert device_testbed.verify(replace(evidence, endorsements=twice)).identity == honest
     for variant in variants:
         if variant == twice:
             continue

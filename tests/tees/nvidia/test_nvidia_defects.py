@@ -230,9 +230,10 @@ def test_a_denied_key_is_refused_whatever_the_dates(device_testbed: NvidiaTestbe
                     rule=rule,
                 )
     other = spki(device_testbed.machine.gpus[1].key.public_key())
-    assert device_testbed.verify(
+    spared = device_testbed.verify(
         device_testbed.evidence(), collateral=denying(device_testbed, other)
     )
+    assert spared.revocation is Revocation.CHECKED
 
 
 @pytest.mark.parametrize("days", [-366, 1])

@@ -191,7 +191,8 @@ def test_defective_leaves(chain: SnpChain, change: dict[str, Callable[[Any], Any
 
 def test_a_leaf_that_says_that_it_is_no_ca_is_fine(chain: SnpChain) -> None:
     extensions = (*chain.leaf.extensions, basic_constraints(ca=False, path_length=None))
-    replace(chain, leaf=replace(chain.leaf, extensions=extensions)).verify()
+    claims = replace(chain, leaf=replace(chain.leaf, extensions=extensions)).verify()
+    assert claims.revocation is Revocation.CHECKED
 
 
 def test_a_leaf_signed_by_another_key(chain: SnpChain, testbed: SnpTestbed) -> None:
@@ -222,9 +223,11 @@ def test_order_and_origin_do_not_matter(testbed: SnpTestbed) -> None:
     crls = (testbed.platform.crl,)
     for held in (evidence.endorsements, evidence.endorsements[::-1]):
         collateral = SnpCollateral(held, crls)
-        testbed.verify(replace(evidence, endorsements=()), collateral=collateral)
-    sent = SnpCollateral((), crls)
-    testbed.verify(replace(evidence, endorsements=evidence.endorsements[::-1]), collateral=sent)
+        claims = testbed.verify(replace(evidence, endorsements=()), collateral=collateral)
+        assert claims.chip_id == testbed.platform.hwid
+    sent = replace(evidence, endorsements=evidence.endorsements[::-1])
+    claims = testbed.verify(sent, collateral=SnpCollateral((), crls))
+    assert claims.chip_id == testbed.platform.hwid
 
 
 def test_the_leaf_for_this_chip_and_tcb_is_found(

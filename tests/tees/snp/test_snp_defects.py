@@ -267,7 +267,7 @@ def test_appraisal_needs_no_network(testbed: SnpTestbed, monkeypatch: pytest.Mon
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    testbed.verify(testbed.evidence())
+    assert testbed.verify(testbed.evidence()).report_data == REPORT_DATA
 
 
 def test_attest_reads_no_clock() -> None:

@@ -295,7 +295,7 @@ def test_every_certificate_of_an_enrolment_counts(testbed: TpmTestbed) -> None:
         return testbed.enrolled(ek_certificates=enrolled).verify()
 
     mutants = [*dropped(certificates), *duplicated(certificates), *reordered(certificates)]
-    assert none_accepted(verify, mutants)
+    assert none_accepted(verify, mutants) == {"CHAIN_INVALID", "EK_UNSUITABLE", "ROOT_UNTRUSTED"}
     for place, der in enumerate(certificates):
         none_accepted(
             lambda altered, place=place: verify(
