@@ -1,6 +1,7 @@
-"""Write the tables of fields into docs/spec/policy.md, from the fields themselves.
+"""Write the tables of fields into the pages of docs/spec, from the fields themselves.
 
-A table stands between ``<!-- fields: NAME -->`` and ``<!-- end of fields -->``.
+A TEE may have a page with a table of its own. A table stands between
+``<!-- fields: NAME -->`` and ``<!-- end of fields -->``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.policy_field import Field
 
-PAGE = Path(__file__).parents[1] / "docs" / "spec" / "policy.md"
+PAGES = Path(__file__).parents[1] / "docs" / "spec"
 
 _TABLE = re.compile(r"<!-- fields: (?P<name>[a-z ]+) -->\n.*?<!-- end of fields -->\n", re.DOTALL)
 Row = tuple[str, str, str]  # member, type, content
@@ -29,7 +30,7 @@ def tables() -> Mapping[str, list[Row]]:
     shared = [row for row in of["tdx"] if row[0] in {each[0] for each in of["sgx"]}]
     names = {row[0] for row in shared}
     vm = _part("vm", of["azure_snp"])
-    return {
+    made = {
         "snp": of["snp"],
         "devices": [row for plugin in DEVICE_PLUGINS for row in _rows(plugin.fields)],
         "tdx and sgx": shared,
@@ -40,6 +41,8 @@ def tables() -> Mapping[str, list[Row]]:
         "tpm": [row for row in of["tpm"] if not row[0].startswith("boot.")],
         "boot": _part("boot", of["tpm"]),
     }
+    split = {"azure_snp", "azure_tdx"}  # whose fields stand in the tables of their parts
+    return made | {name: rows for name, rows in of.items() if name not in {*made, *split}}
 
 
 def _rows(fields: Iterable[Field[Any, Any]]) -> Iterator[Row]:
@@ -81,7 +84,13 @@ def named(text: str) -> list[str]:
     return [match["name"] for match in _TABLE.finditer(text)]
 
 
+def pages() -> list[Path]:
+    """Pages that have a table."""
+    return [page for page in sorted(PAGES.glob("*.md")) if named(page.read_text(encoding="utf-8"))]
+
+
 if __name__ == "__main__":
-    written = page(PAGE.read_text(encoding="utf-8"))
-    PAGE.write_text(written, encoding="utf-8")
-    sys.stdout.write(f"{PAGE.name}: {', '.join(named(written))}\n")
+    for each in pages():
+        written = page(each.read_text(encoding="utf-8"))
+        each.write_text(written, encoding="utf-8")
+        sys.stdout.write(f"{each.name}: {', '.join(named(written))}\n")

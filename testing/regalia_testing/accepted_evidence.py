@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tees.snp.evidence.wire import Product
 from regalia.tees.tpm.evidence.anchors import TpmAnchors
 from regalia.verifier.anchors import TrustAnchors
-from regalia.verifier.collateral import CollateralSet
+from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.composite_testbed import composite_testbed
 from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
@@ -202,6 +203,35 @@ def _machine(folder: Path, gpus: int, switches: int) -> AcceptedEvidence:
     devices = machine.devices.evidence(machine.nonce(BINDING))
     evidence = machine.evidence(devices, binding=BINDING)
     return AcceptedEvidence(evidence, machine.verifier, _SNP_SIGNED)
+
+
+class Simulated(Protocol):
+    """What a simulator needs for ``accepted_of``."""
+
+    @property
+    def root(self) -> bytes:
+        """DER."""
+
+    @property
+    def collateral_directory(self) -> Path:
+        """What a verifier is given."""
+
+    def evidence(
+        self, report_data: bytes, *, measurement: bytes, runtime_config: bytes
+    ) -> Evidence:
+        """Healthy evidence, all of whose report is signed."""
+
+
+def accepted_of(platform: Simulated) -> AcceptedEvidence:
+    """Of a simulator whose collateral lies in files, with lists of every authority."""
+    evidence = platform.evidence(
+        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
+    )
+    files = {path.name: path.read_bytes() for path in platform.collateral_directory.iterdir()}
+    anchors = simulated_anchors([platform.root])
+    return AcceptedEvidence(
+        evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report))
+    )
 
 
 ACCEPTED_EVIDENCE: Mapping[str, Make] = MappingProxyType(

@@ -7,7 +7,7 @@ a new kind of evidence is one more entry.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.wire.evidence import EvidenceSource
+    from regalia_testing.accepted_evidence import Simulated
     from regalia_testing.tees.tpm.swtpm import SoftwareTpm, TpmMaker
 
     Make = Callable[[Path], "SimulatedMachine"]  # from an absent or empty directory
@@ -165,18 +166,29 @@ def sgx_machine(folder: Path) -> SimulatedMachine:
     return _intel(folder, Tee.SGX)
 
 
-def nitro_machine(folder: Path) -> SimulatedMachine:
-    """An AWS Nitro enclave. AWS's lists are seldom at hand: certificates live for hours."""
-    platform = NitroSimulator.create(folder)
+def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> SimulatedMachine:
+    """A machine of a simulator that lies in a folder, with lists of every authority.
+
+    Args:
+        folder: where the simulator lies.
+        platform: that simulator.
+        tee: its kind.
+        source: the plug-in that opens it.
+    """
     return SimulatedMachine(
-        tee=Tee.NITRO,
-        source="simulated-nitro",
+        tee=tee,
+        source=source,
         options={"platform": str(folder)},
         roots=(platform.root,),
         collateral=_files(platform.collateral_directory),
-        revocation="any",
         defects=_workload("wrong_config"),
     )
+
+
+def nitro_machine(folder: Path) -> SimulatedMachine:
+    """An AWS Nitro enclave. AWS's lists are seldom at hand: certificates live for hours."""
+    found = machine_of(folder, NitroSimulator.create(folder), Tee.NITRO, "simulated-nitro")
+    return replace(found, revocation="any")
 
 
 def _azure(folder: Path, tee: Tee, source: str) -> SimulatedMachine:

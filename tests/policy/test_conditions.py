@@ -27,16 +27,13 @@ from regalia.policy.condition_grammar import (
 from regalia.policy.conditions import TEXT_MAX, check_conditions
 from regalia.policy.document_checks import EXPRESSION_MAX
 from regalia.policy.verdict import Allow
-from regalia_testing.policy_scenario import PolicyScenario
-from regalia_testing.tees.azure.policy import azure_snp_scenario, azure_tdx_scenario
-from regalia_testing.tees.intel.policy import sgx_scenario, tdx_scenario
-from regalia_testing.tees.nitro.policy import nitro_scenario
-from regalia_testing.tees.tpm.policy import tpm_scenario
+from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.appraisal.condition_types import Fields, Kind
+    from regalia_testing.policy_scenario import PolicyScenario
 
 # Hand-written. What is refused is refused before evaluation; much of it CEL itself calls true.
 CONDITIONS = json.loads(
@@ -85,18 +82,7 @@ def test_the_release_part_is_no_business_of_a_client(scenario: PolicyScenario) -
         )
 
 
-SCENES: list[Callable[[], PolicyScenario]] = [
-    PolicyScenario,
-    tdx_scenario,
-    sgx_scenario,
-    lambda: tpm_scenario(PolicyScenario()),
-    nitro_scenario,
-    azure_snp_scenario,
-    azure_tdx_scenario,
-]
-
-
-@pytest.mark.parametrize("make", SCENES)
+@pytest.mark.parametrize("make", POLICY_SCENARIOS.values())
 def test_fields_and_values_agree(make: Callable[[], PolicyScenario]) -> None:
     """Every documented field of the TEE has a value of its kind, and there is none besides."""
     scenario = make()
@@ -117,7 +103,7 @@ def test_fields_and_values_agree(make: Callable[[], PolicyScenario]) -> None:
 
 
 def test_every_field_is_of_some_tee() -> None:
-    given = [set(claim_values(make().claims)) for make in SCENES]
+    given = [set(claim_values(make().claims)) for make in POLICY_SCENARIOS.values()]
     claims = CLIENT_FIELDS["claims"]
     assert isinstance(claims, Mapping)
     assert set().union(*given) == set(claims)

@@ -26,24 +26,11 @@ from regalia.tees.nvidia.policy.plugin import NVIDIA
 from regalia.tees.snp.policy.plugin import SNP
 from regalia.wire.evidence import DeviceKind, Tee
 from regalia_testing.policy_holes import device_holes, plugin_holes, section_holes
-from regalia_testing.policy_scenario import PolicyScenario
-from regalia_testing.tees.azure.policy import azure_snp_scenario, azure_tdx_scenario
-from regalia_testing.tees.intel.policy import sgx_scenario, tdx_scenario
-from regalia_testing.tees.nitro.policy import nitro_scenario
-from regalia_testing.tees.tpm.policy import tpm_scenario
+from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SCENES: Mapping[Tee, Callable[[], PolicyScenario]] = {
-    Tee.SEV_SNP: PolicyScenario,
-    Tee.TDX: tdx_scenario,
-    Tee.SGX: sgx_scenario,
-    Tee.TPM: lambda: tpm_scenario(PolicyScenario()),
-    Tee.NITRO: nitro_scenario,
-    Tee.AZURE_SNP: azure_snp_scenario,
-    Tee.AZURE_TDX: azure_tdx_scenario,
-}
 WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), grace_days=0)
 
 
@@ -51,7 +38,7 @@ WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), gr
 def test_every_tee_has_a_whole_policy_half(tee: Tee) -> None:
     plugin = plugin_for(tee)
     assert list(plugin_holes(plugin, Platform)) == []
-    claims = SCENES[tee]().claims
+    claims = POLICY_SCENARIOS[tee]().claims
     assert plugin_of(claims) is plugin
     for machine in (True, False):
         pinned = plugin.pin(claims, PinChoices(machine=machine, config=machine))
@@ -200,10 +187,12 @@ def test_a_claim_that_conditions_cannot_read_is_no_claim_that_is_left_out() -> N
         derived(_Claims, left_out=left_out | because("it is none", "stranger"))
 
 
-def test_the_page_has_every_table_as_the_fields_have_it() -> None:
-    text = script.PAGE.read_text(encoding="utf-8")
-    assert script.page(text) == text, "run: python scripts/make_policy_table.py"
-    assert sorted(script.named(text)) == sorted(script.tables())
+def test_the_pages_have_every_table_as_the_fields_have_it() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in script.pages()]
+    for text in texts:
+        assert script.page(text) == text, "run: python scripts/make_policy_table.py"
+    named = [name for text in texts for name in script.named(text)]
+    assert sorted(named) == sorted(script.tables())
     shown = {row[0] for rows in script.tables().values() for row in rows}
     for plugin in POLICY_PLUGINS:
         for field in plugin.fields:

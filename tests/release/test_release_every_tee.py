@@ -43,6 +43,11 @@ DEFECTS = {
 }
 
 
+def test_there_is_a_machine_of_every_tee() -> None:
+    """TPMs are real software TPMs: ``test_release_tpm.py``."""
+    assert {tee.value for tee in Tee} - {Tee.TPM.value} <= set(NAMES)
+
+
 @pytest.fixture(params=NAMES)
 def deployment(
     request: pytest.FixtureRequest,

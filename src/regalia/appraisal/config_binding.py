@@ -8,6 +8,7 @@ Spec: docs/spec/release-exchange.md, section "Runtime configuration".
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,38 +21,47 @@ TPM_PCR = 15  # UAPI "system identity"; nothing else may be extended into it
 NITRO_PCR = 16  # the first that an enclave may extend itself
 
 
-def _extended(algorithm: str, config: bytes) -> bytes:
-    """A register of zeros, extended once with the configuration's digest."""
-    digest = hashlib.new(algorithm, config).digest()
-    return hashlib.new(algorithm, bytes(len(digest)) + digest).digest()
+@dataclass(frozen=True, slots=True)
+class ConfigBinding:
+    """Where one kind of TEE records the configuration. Its policy plug-in names it.
+
+    Attributes:
+        name: of the field, in the vendor's words.
+        expected: what the field holds when exactly these bytes were recorded.
+    """
+
+    name: str
+    expected: Callable[[bytes], bytes]
 
 
-def _pcr_sha256(config: bytes) -> bytes:
-    return _extended("sha256", config)
+def digest(algorithm: str) -> Callable[[bytes], bytes]:
+    """For a field that holds the configuration's digest."""
+    return lambda config: hashlib.new(algorithm, config).digest()
 
 
-def _pcr_sha384(config: bytes) -> bytes:
-    return _extended("sha384", config)
+def extended(algorithm: str) -> Callable[[bytes], bytes]:
+    """For a register of zeros that was extended once with the configuration's digest."""
+
+    def expected(config: bytes) -> bytes:
+        value = hashlib.new(algorithm, config).digest()
+        return hashlib.new(algorithm, bytes(len(value)) + value).digest()
+
+    return expected
 
 
-_SLOTS: Mapping[Tee, tuple[str, Callable[[bytes], bytes]]] = MappingProxyType(
+BINDINGS: Mapping[Tee, ConfigBinding] = MappingProxyType(
     {
-        Tee.SEV_SNP: ("HOST_DATA", lambda config: hashlib.sha256(config).digest()),
-        Tee.TDX: ("MRCONFIGID", lambda config: hashlib.sha384(config).digest()),
-        Tee.SGX: ("CONFIGID", lambda config: hashlib.sha512(config).digest()),
-        Tee.NITRO: (f"PCR{NITRO_PCR}", _pcr_sha384),
-        Tee.TPM: (f"PCR{TPM_PCR}", _pcr_sha256),
-        Tee.AZURE_SNP: (f"PCR{TPM_PCR}", _pcr_sha256),
-        Tee.AZURE_TDX: (f"PCR{TPM_PCR}", _pcr_sha256),
+        Tee.SEV_SNP: ConfigBinding("HOST_DATA", digest("sha256")),
+        Tee.TDX: ConfigBinding("MRCONFIGID", digest("sha384")),
+        Tee.SGX: ConfigBinding("CONFIGID", digest("sha512")),
+        Tee.NITRO: ConfigBinding(f"PCR{NITRO_PCR}", extended("sha384")),
+        Tee.TPM: ConfigBinding(f"PCR{TPM_PCR}", extended("sha256")),
+        Tee.AZURE_SNP: ConfigBinding(f"PCR{TPM_PCR}", extended("sha256")),
+        Tee.AZURE_TDX: ConfigBinding(f"PCR{TPM_PCR}", extended("sha256")),
     }
 )
 
 
-def slot_name(tee: Tee) -> str:
-    """The field's name in the vendor's words."""
-    return _SLOTS[tee][0]
-
-
 def expected_slot(tee: Tee, config: bytes) -> bytes:
     """What the field holds when the exact bytes ``config`` were recorded."""
-    return _SLOTS[tee][1](config)
+    return BINDINGS[tee].expected(config)

@@ -89,6 +89,7 @@ class EvidencePlugin(Generic[R, T, C, A, K]):
 
     Attributes:
         kind: of TEE or of device.
+        about: what a newcomer is told of it before the checks: what it is, and what it is not.
         vendor: whose roots and collateral it is verified with.
         checks: all that it makes, in order; the last one is the nonce's.
         nonce: where the evidence carries the verifier's nonce.
@@ -102,6 +103,7 @@ class EvidencePlugin(Generic[R, T, C, A, K]):
     """
 
     kind: Tee | DeviceKind
+    about: str
     vendor: Vendor[A, K]
     checks: tuple[Check, ...]
     nonce: NonceField

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from regalia.appraisal.condition_types import Reading
+    from regalia.appraisal.config_binding import ConfigBinding
     from regalia.appraisal.explanation import Explanation
     from regalia.appraisal.finding import Finding
     from regalia.appraisal.policy_field import BaselineWords, Field
@@ -162,6 +163,7 @@ class PolicyPlugin(Section[S, C]):
         conditions: members of ``claims`` that conditions may speak of.
         left_out: claims that conditions do not see, each with the reason.
         machines: the field that lists accepted machines.
+        binding: where the hardware records the runtime configuration.
         revocation: the field that says whether revocation must be known.
         weakened: whether the vendor itself lists weaknesses of an otherwise genuine platform.
         isolated: whether the TEE keeps the host out of the workload's memory.
@@ -173,6 +175,7 @@ class PolicyPlugin(Section[S, C]):
     conditions: dict[str, Reading[C]]
     left_out: Mapping[str, str]
     machines: str
+    binding: ConfigBinding
     revocation: str = "revocation"
     weakened: Callable[[C], bool] = lambda _claims: False
     isolated: bool = True

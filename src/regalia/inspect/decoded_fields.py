@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from regalia.core.plain import plain, plain_fields
@@ -21,6 +22,7 @@ from regalia.tees.tpm.evidence.wire import parse_quote as parse_tpm_attest
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from enum import IntEnum
 
     from regalia.core.plain import Plain
@@ -67,21 +69,20 @@ def _evidence(evidence: Evidence) -> Parts:
 
 
 def _report(tee: Tee, report: bytes) -> Parts:
-    match tee:
-        case Tee.SEV_SNP:
-            return _snp(report)
-        case Tee.TDX | Tee.SGX:
-            return _quote(report)
-        case Tee.NITRO:
-            found = parse_nitro(report)
-            return {
-                "COSE_Sign1": plain_fields(found.message),
-                "attestation document": plain_fields(found.document),
-            }
-        case Tee.TPM:
-            return _tpm(report)
-        case Tee.AZURE_SNP | Tee.AZURE_TDX:
-            return _azure(report)
+    return _READERS.get(tee, _bytes)(report)
+
+
+def _bytes(report: bytes) -> Parts:
+    """Of a TEE that nobody wrote a reader for. No release depends on one."""
+    return {"report": report.hex()}
+
+
+def _nitro(report: bytes) -> Parts:
+    found = parse_nitro(report)
+    return {
+        "COSE_Sign1": plain_fields(found.message),
+        "attestation document": plain_fields(found.document),
+    }
 
 
 def _snp(report: bytes) -> Parts:
@@ -143,6 +144,19 @@ def _azure(report: bytes) -> Parts:
     if document.td_quote:
         parts |= _quote(document.td_quote)
     return parts
+
+
+_READERS: Mapping[Tee, Callable[[bytes], Parts]] = MappingProxyType(
+    {
+        Tee.SEV_SNP: _snp,
+        Tee.TDX: _quote,
+        Tee.SGX: _quote,
+        Tee.NITRO: _nitro,
+        Tee.TPM: _tpm,
+        Tee.AZURE_SNP: _azure,
+        Tee.AZURE_TDX: _azure,
+    }
+)
 
 
 def _device(device: DeviceEvidence) -> Plain:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.config_binding import expected_slot, slot_name
 from regalia.appraisal.finding import finding, listing, shown
 from regalia.appraisal.policy_codes import PolicyCode
+from regalia.policy.registry import plugin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +20,12 @@ EGRESS_MAX = 256  # entries of a runtime configuration; more is a list that nobo
 def config_digest(case: Case) -> Iterator[Finding]:
     """(20) The configuration that came along is the one that the hardware recorded."""
     claims = case.claims
-    expected = expected_slot(claims.tee, case.context.runtime_config.encode())
+    binding = plugin_of(claims).binding
+    expected = binding.expected(case.context.runtime_config.encode())
     if claims.config_binding != expected:
         yield finding(
             PolicyCode.CONFIG_MISMATCH,
-            f"the runtime configuration demands {slot_name(claims.tee)} {expected.hex()}; it is "
+            f"the runtime configuration demands {binding.name} {expected.hex()}; it is "
             f"{claims.config_binding.hex() or 'absent'}",
         )
 

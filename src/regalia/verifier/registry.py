@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
     Plugin = EvidencePlugin[Any, Any, Any, Any, Any]
 
-PLUGINS: tuple[Plugin, ...] = (SNP, TDX, SGX, NITRO, TPM, AZURE_SNP, AZURE_TDX, GPU, SWITCH)
+PLUGINS: tuple[Plugin, ...] = (
+    SNP,
+    TDX,
+    SGX,
+    NITRO,
+    TPM,
+    AZURE_SNP,
+    AZURE_TDX,
+    GPU,
+    SWITCH,
+)
 
 # Each once, in the order of the plug-ins.
 VENDORS: tuple[Vendor[Any, Any], ...] = tuple({p.vendor.name: p.vendor for p in PLUGINS}.values())

@@ -21,7 +21,7 @@ from regalia_testing.tees.intel.policy import (
 if TYPE_CHECKING:
     from regalia_testing.policy_scenario import PolicyScenario
 
-SCENES = {TDX: tdx_scenario, SGX: sgx_scenario}
+POLICY_SCENARIOS = {TDX: tdx_scenario, SGX: sgx_scenario}
 DEFECTS = {TDX: TDX_DEFECTS, SGX: SGX_DEFECTS}
 LISTS = {
     TDX: ("ppids", "mrtd", "rtmrs.rtmr0", "rtmrs.rtmr3", "mr_owner", "mr_seam", "xfam"),
@@ -47,7 +47,7 @@ def _value(scenario: PolicyScenario, path: str) -> object:
 def cases(draw: st.DrawFn) -> tuple[PolicyScenario, PolicyScenario]:
     """A case around a scenario, partly open and perhaps defective, and the same one tightened."""
     section = draw(st.sampled_from([TDX, SGX]))
-    scenario: PolicyScenario = SCENES[section]()
+    scenario: PolicyScenario = POLICY_SCENARIOS[section]()
     for field in draw(st.lists(st.sampled_from(LISTS[section]), max_size=3)):
         scenario = scenario.demand(f"{section}.{field}", "any")
     for field in draw(st.lists(st.sampled_from(SWITCHES[section]), max_size=2)):
@@ -68,7 +68,7 @@ def _list(draw: st.DrawFn, section: str, scenario: PolicyScenario) -> PolicyScen
     path = f"{section}.{draw(st.sampled_from(LISTS[section]))}"
     value = _value(scenario, path)
     if value == "any":
-        original = _value(SCENES[section](), path)
+        original = _value(POLICY_SCENARIOS[section](), path)
         return scenario.demand(path, draw(st.sampled_from([[], original])))
     assert isinstance(value, list)
     return scenario.demand(path, value[: draw(st.integers(0, len(value)))])

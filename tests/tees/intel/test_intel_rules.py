@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from regalia_testing.policy_scenario import PolicyScenario
 
-SCENES = {TDX: tdx_scenario, SGX: sgx_scenario}
+POLICY_SCENARIOS = {TDX: tdx_scenario, SGX: sgx_scenario}
 DEFECTS = [
     *((tdx_scenario, name, *defect) for name, defect in TDX_DEFECTS.items()),
     *((sgx_scenario, name, *defect) for name, defect in SGX_DEFECTS.items()),
@@ -70,7 +70,7 @@ OPEN = {
 }
 
 
-@pytest.mark.parametrize("make", SCENES.values())
+@pytest.mark.parametrize("make", POLICY_SCENARIOS.values())
 def test_the_scene_itself_is_allowed(make: Callable[[], PolicyScenario]) -> None:
     for verdict in (make().verdict(), make().client_verdict()):
         assert isinstance(verdict, Allow), verdict
@@ -99,13 +99,13 @@ def test_one_defect_gives_its_code_and_no_other(
     ("section", "field"), [(section, field) for section in EMPTY for field in EMPTY[section]]
 )
 def test_an_empty_list_denies(section: str, field: str) -> None:
-    assert SCENES[section]().demand(f"{section}.{field}", []).codes() == ["EMPTY_RULE"]
+    assert POLICY_SCENARIOS[section]().demand(f"{section}.{field}", []).codes() == ["EMPTY_RULE"]
 
 
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 @pytest.mark.parametrize("status", ACCEPTABLE_STATUSES)
 def test_only_listed_statuses_pass(section: str, status: str) -> None:
-    scenario = SCENES[section]().attest(
+    scenario = POLICY_SCENARIOS[section]().attest(
         tcb_status=TcbStatus(status), current_tcb_status=TcbStatus(status)
     )
     accepted = scenario.demand(f"{section}.tcb_statuses", [status])
@@ -119,13 +119,21 @@ def test_only_listed_statuses_pass(section: str, status: str) -> None:
 @pytest.mark.parametrize(
     ("section", "path", "value"),
     [
-        *((s, "tcb_statuses", [v]) for s in SCENES for v in ("Revoked", "uptodate", "any", "")),
-        *((s, "tcb_statuses", "any") for s in SCENES),
-        *((s, "tcb_statuses", ["UpToDate", "UpToDate"]) for s in SCENES),
-        *((s, "advisories_denied", [v]) for s in SCENES for v in ("any", "SA-1", "INTEL-SA-1")),
-        *((s, "ppids", [v]) for s in SCENES for v in ("00", "GG" * 16, "AB" * 16)),
-        *((s, "smt", "any") for s in SCENES),
-        *((s, "tcb_evaluation_data_number_minimum", -1) for s in SCENES),
+        *(
+            (s, "tcb_statuses", [v])
+            for s in POLICY_SCENARIOS
+            for v in ("Revoked", "uptodate", "any", "")
+        ),
+        *((s, "tcb_statuses", "any") for s in POLICY_SCENARIOS),
+        *((s, "tcb_statuses", ["UpToDate", "UpToDate"]) for s in POLICY_SCENARIOS),
+        *(
+            (s, "advisories_denied", [v])
+            for s in POLICY_SCENARIOS
+            for v in ("any", "SA-1", "INTEL-SA-1")
+        ),
+        *((s, "ppids", [v]) for s in POLICY_SCENARIOS for v in ("00", "GG" * 16, "AB" * 16)),
+        *((s, "smt", "any") for s in POLICY_SCENARIOS),
+        *((s, "tcb_evaluation_data_number_minimum", -1) for s in POLICY_SCENARIOS),
         (TDX, "mrtd", ["00" * 32]),
         (TDX, "rtmrs.rtmr2", ["00" * 47]),
         (TDX, "xfam", ["00" * 7]),
@@ -140,14 +148,14 @@ def test_only_listed_statuses_pass(section: str, status: str) -> None:
     ],
 )
 def test_sections_that_are_not_well_formed(section: str, path: str, value: object) -> None:
-    policy = SCENES[section]().demand(f"{section}.{path}", value).policy
+    policy = POLICY_SCENARIOS[section]().demand(f"{section}.{path}", value).policy
     with pytest.raises(ParseError):
         parse_release_policy(policy.encode())
 
 
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 def test_every_field_is_required(section: str) -> None:
-    document: Any = msgspec.json.decode(SCENES[section]().policy.encode())
+    document: Any = msgspec.json.decode(POLICY_SCENARIOS[section]().policy.encode())
     name = section.rpartition(".")[2]
     for field in list(document["platform"][name]):
         shorter = {**document["platform"][name]}
@@ -157,9 +165,9 @@ def test_every_field_is_required(section: str) -> None:
             parse_release_policy(msgspec.json.encode(changed, order="sorted"))
 
 
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 def test_what_is_open_is_said(section: str) -> None:
-    scenario = SCENES[section]()
+    scenario = POLICY_SCENARIOS[section]()
     for field in OPEN[section]:
         scenario = scenario.demand(f"{section}.{field}", "any")
     scenario = scenario.demand(f"{section}.tcb_evaluation_data_number_minimum", 0)
@@ -185,9 +193,9 @@ def _leaves(document: msgspec.Struct, prefix: str) -> list[str]:
     return out
 
 
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 def test_every_field_is_spoken_of(section: str) -> None:
-    policy = SCENES[section]().policy
+    policy = POLICY_SCENARIOS[section]().policy
     spoken = {each.path for each in statements(policy) if each.path.startswith(section)}
     document = getattr(policy.platform, section.rpartition(".")[2])
     assert spoken == set(_leaves(document, section))
@@ -209,9 +217,9 @@ def test_conditions_speak_of_intel() -> None:
     assert other.codes() == ["CONDITION_ERROR"]
 
 
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 def test_fields_and_values_agree(section: str) -> None:
-    scenario = SCENES[section]()
+    scenario = POLICY_SCENARIOS[section]()
     name = section.rpartition(".")[2]
     values: Any = release_values(scenario.claims, scenario.context())
     fields: Any = RELEASE_FIELDS
@@ -250,13 +258,13 @@ def _choices(scenario: PolicyScenario, **changes: Any) -> OwnerChoices:  # noqa:
 @pytest.mark.parametrize(
     ("pin_chip", "pin_host_data"), [*itertools.product([True, False], repeat=2)]
 )
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 def test_pinning_accepts_the_claims(
     section: str,
     pin_chip: bool,  # noqa: FBT001 - two words of the owner
     pin_host_data: bool,  # noqa: FBT001
 ) -> None:
-    scenario = SCENES[section]()
+    scenario = POLICY_SCENARIOS[section]()
     choices = _choices(scenario, pin_chip=pin_chip, pin_host_data=pin_host_data)
     policy = pin_release(scenario.claims, scenario.config, choices, now=scenario.context().now)
     pinned = getattr(policy.platform, section.rpartition(".")[2])
@@ -292,11 +300,11 @@ def _fields(scenario: PolicyScenario) -> dict[str, Any]:
     return {name: getattr(scenario, name) for name in scenario.__dataclass_fields__}
 
 
-@pytest.mark.parametrize("section", SCENES)
+@pytest.mark.parametrize("section", POLICY_SCENARIOS)
 def test_the_baseline(section: str) -> None:
     words = BaselineWords(hardware="genuine", revocation="required", machines=(), grace_days=0)
     rules = PlatformRules(baseline(words), built_in=True)
-    scenario = SCENES[section]()
+    scenario = POLICY_SCENARIOS[section]()
 
     def codes(other: PolicyScenario) -> list[str]:
         return [each.code.name for each in rules.judge(other.claims).findings]

@@ -8,13 +8,14 @@ import click
 
 from regalia.appraisal.check import Outcome
 from regalia.appraisal.claims import Hardware
-from regalia.cli.attest.words import GENERAL, STANDING, SUBJECTS
+from regalia.cli.attest.words import GENERAL, STANDING
 from regalia.cli.facts import show_facts
 from regalia.cli.output import show_json
 from regalia.core.clock import rfc3339
 from regalia.host.localfs import write_new
 from regalia.policy.ear_document import MEDIA_TYPE, Status
-from regalia.wire.evidence import Tee
+from regalia.verifier.registry import plugin_for
+from regalia.wire.evidence import DeviceKind, Tee
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +146,8 @@ def _machine(claims: Claims) -> str:
 
 
 def _show_words(subject: str) -> None:
-    for text in (GENERAL, SUBJECTS[subject], STANDING):
+    kind = Tee(subject) if subject in set(Tee) else DeviceKind(subject)
+    for text in (GENERAL, plugin_for(kind).about, STANDING):
         click.echo(f"\n{click.wrap_text(text, width=100)}")
 
 

@@ -67,6 +67,11 @@ def _identities(
 
 AZURE_SNP = EvidencePlugin(
     kind=Tee.AZURE_SNP,
+    about=(
+        "An Azure confidential VM has two parts: an SEV-SNP report, made at boot, about"
+        " Microsoft's paravisor; and a quote, made now, by the virtual TPM that the paravisor runs."
+        " The report vouches for the TPM's key, the TPM for what booted above."
+    ),
     vendor=AMD,
     checks=SNP_CHECKS,
     nonce=NONCE,
@@ -79,6 +84,11 @@ AZURE_SNP = EvidencePlugin(
 )
 AZURE_TDX = EvidencePlugin(
     kind=Tee.AZURE_TDX,
+    about=(
+        "An Azure confidential VM has two parts: a TDX quote, made at boot, about Microsoft's"
+        " paravisor; and a quote, made now, by the virtual TPM that the paravisor runs. The first"
+        " vouches for the TPM's key, the TPM for what booted above."
+    ),
     vendor=INTEL,
     checks=TDX_CHECKS,
     nonce=NONCE,

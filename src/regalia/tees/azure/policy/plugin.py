@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regalia.appraisal.config_binding import BINDINGS
 from regalia.appraisal.policy_plugin import PolicyPlugin, Section, rules_within
 from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
 from regalia.tees.azure.policy.conditions import LEFT_OUT, SNP_CONDITIONS, TDX_CONDITIONS
@@ -42,6 +43,7 @@ AZURE_SNP: PolicyPlugin[AzureSnp, AzureSnpClaims] = PolicyPlugin(
     conditions=SNP_CONDITIONS,
     left_out=LEFT_OUT,
     machines="paravisor.chip_ids",
+    binding=BINDINGS[Tee.AZURE_SNP],
     revocation="paravisor.revocation",
 )
 
@@ -59,5 +61,6 @@ AZURE_TDX: PolicyPlugin[AzureTdx, AzureTdxClaims] = PolicyPlugin(
     conditions=TDX_CONDITIONS,
     left_out=LEFT_OUT,
     machines="paravisor.ppids",
+    binding=BINDINGS[Tee.AZURE_TDX],
     revocation="paravisor.revocation",
 )

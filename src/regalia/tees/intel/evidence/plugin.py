@@ -54,6 +54,12 @@ def genuine_sgx(
 
 TDX = EvidencePlugin(
     kind=Tee.TDX,
+    about=(
+        "A TDX quote is signed by Intel's quoting enclave on the machine. MRTD is the digest of"
+        " the virtual machine's firmware, and RTMR0 to RTMR3 grow with everything that is started"
+        " afterwards. Intel publishes which firmware levels have known weaknesses (TCB info); the"
+        " status below comes from that list."
+    ),
     vendor=INTEL,
     checks=TDX_CHECKS,
     nonce=NONCE,
@@ -64,6 +70,11 @@ TDX = EvidencePlugin(
 )
 SGX = EvidencePlugin(
     kind=Tee.SGX,
+    about=(
+        "An SGX quote is signed by Intel's quoting enclave on the machine. MRENCLAVE is the digest"
+        " of one enclave, MRSIGNER the key of who built it. Intel publishes which firmware levels"
+        " have known weaknesses (TCB info); the status comes from that list."
+    ),
     vendor=INTEL,
     checks=SGX_CHECKS,
     nonce=NONCE,

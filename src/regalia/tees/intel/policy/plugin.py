@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regalia.appraisal.config_binding import BINDINGS
 from regalia.appraisal.policy_plugin import PolicyPlugin
 from regalia.tees.intel.claims import SgxClaims, TdxClaims
 from regalia.tees.intel.names import TcbStatus
@@ -66,6 +67,7 @@ TDX = PolicyPlugin(
     conditions=TDX_CONDITIONS,
     left_out=TDX_LEFT_OUT,
     machines="ppids",
+    binding=BINDINGS[Tee.TDX],
     weakened=_weakened,
 )
 
@@ -90,5 +92,6 @@ SGX = PolicyPlugin(
     conditions=SGX_CONDITIONS,
     left_out=SGX_LEFT_OUT,
     machines="ppids",
+    binding=BINDINGS[Tee.SGX],
     weakened=_weakened,
 )

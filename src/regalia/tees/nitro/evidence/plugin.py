@@ -41,6 +41,11 @@ def genuine(
 
 NITRO = EvidencePlugin(
     kind=Tee.NITRO,
+    about=(
+        "A Nitro document is signed by AWS's hypervisor, so it is AWS whom you trust: no processor"
+        " maker stands behind it. PCR0 is the digest of the enclave's image, PCR8 the certificate"
+        " that signed the image. In debug mode these registers are zero."
+    ),
     vendor=AWS,
     checks=checks.CHECKS,
     nonce=NONCE,

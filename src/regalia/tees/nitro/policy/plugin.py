@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regalia.appraisal.config_binding import BINDINGS
 from regalia.appraisal.policy_plugin import PolicyPlugin
 from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nitro.policy.conditions import CONDITIONS, LEFT_OUT
@@ -31,4 +32,5 @@ NITRO = PolicyPlugin(
     conditions=CONDITIONS,
     left_out=LEFT_OUT,
     machines="instances",
+    binding=BINDINGS[Tee.NITRO],
 )

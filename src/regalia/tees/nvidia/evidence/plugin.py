@@ -42,10 +42,11 @@ def genuine(
 
 
 def _device(
-    kind: DeviceKind,
+    kind: DeviceKind, about: str
 ) -> EvidencePlugin[DeviceEvidence, SpdmParts, NvidiaClaims, NvidiaAnchors, PreparedNvidia]:
     return EvidencePlugin(
         kind=kind,
+        about=about,
         vendor=NVIDIA,
         checks=checks.CHECKS,
         nonce=NONCE,
@@ -56,5 +57,15 @@ def _device(
     )
 
 
-GPU = _device(DeviceKind.NVIDIA_GPU)
-SWITCH = _device(DeviceKind.NVIDIA_SWITCH)
+GPU = _device(
+    DeviceKind.NVIDIA_GPU,
+    "A GPU's report is signed by a key that its boot firmware derived. It holds digests of the"
+    " firmware that runs on the GPU, which reference values of NVIDIA (RIMs) explain. It says"
+    " nothing of the programs on the GPU, and nothing of the machine it is in: only a CPU's report"
+    " that commits to it does.",
+)
+SWITCH = _device(
+    DeviceKind.NVIDIA_SWITCH,
+    "A switch's report is like a GPU's: it shows that the links between GPUs run through a genuine"
+    " switch with known firmware.",
+)

@@ -38,6 +38,12 @@ def genuine(
 
 SNP = EvidencePlugin(
     kind=Tee.SEV_SNP,
+    about=(
+        "An SEV-SNP report is signed by a key in an AMD processor. It names the chip, the versions"
+        " of its firmware (TCB), and the digest of the virtual machine's first memory"
+        " (MEASUREMENT): that is how you know what was started. The cloud's staff cannot read the"
+        " memory of such a machine, unless it was started in debug mode."
+    ),
     vendor=AMD,
     checks=CHECKS,
     nonce=NONCE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regalia.appraisal.config_binding import BINDINGS
 from regalia.appraisal.policy_plugin import PolicyPlugin
 from regalia.tees.snp.claims import SnpClaims
 from regalia.tees.snp.policy.conditions import CONDITIONS, LEFT_OUT
@@ -49,4 +50,5 @@ SNP = PolicyPlugin(
     conditions=CONDITIONS,
     left_out=LEFT_OUT,
     machines="chip_ids",
+    binding=BINDINGS[Tee.SEV_SNP],
 )

@@ -43,6 +43,12 @@ def genuine(
 
 TPM = EvidencePlugin(
     kind=Tee.TPM,
+    about=(
+        "A TPM quote is signed by an attestation key (AK) in a TPM. Its registers (PCRs) hold"
+        " digests of everything that booted. A TPM proves what booted and hides nothing: whoever"
+        " runs the host of a virtual machine still reads its memory. The quote is worth something"
+        " only if somebody you trust says that the AK lives in a genuine TPM."
+    ),
     vendor=TPM_MAKERS,
     checks=checks.CHECKS,
     nonce=NONCE,

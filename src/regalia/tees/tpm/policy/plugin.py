@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regalia.appraisal.config_binding import BINDINGS
 from regalia.appraisal.policy_plugin import PolicyPlugin, rules_within
 from regalia.tees.boot.policy.plugin import BOOT
 from regalia.tees.tpm.claims import TpmClaims
@@ -32,5 +33,6 @@ TPM = PolicyPlugin(
     conditions=CONDITIONS,
     left_out=LEFT_OUT,
     machines="eks",
+    binding=BINDINGS[Tee.TPM],
     isolated=False,
 )

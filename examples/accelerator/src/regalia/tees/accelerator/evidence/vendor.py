@@ -1,0 +1,15 @@
+"""The example's vendor: its root, and its part of the collateral."""
+
+from __future__ import annotations
+
+from regalia.appraisal.vendor import Vendor, ready
+from regalia.tees.accelerator.evidence.anchors import (
+    AcceleratorAnchors,
+    AcceleratorCollateral,
+)
+
+EXAMPLE_VENDOR = Vendor(
+    name="accelerator",
+    anchors=AcceleratorAnchors,
+    prepare=lambda given: ready(AcceleratorCollateral(given.crls)),
+)

@@ -1,0 +1,1 @@
+"""The example accelerator: are verified claims acceptable?"""

@@ -1,0 +1,1 @@
+"""A simulated example accelerator. It protects nothing."""
