@@ -105,7 +105,7 @@ def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) 
         evidence,
         anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
-        nonce=parse_report(evidence.report).nonce,
+        report_data=parse_report(evidence.report).nonce,
         at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
     )
 
@@ -356,7 +356,7 @@ def test_another_kind_or_nonce_is_refused(folder: Path) -> None:
         evidence=evidence,
         anchors=NvidiaAnchors.production(),
         collateral=prepare(NvidiaCollateral()),
-        nonce=NONCE,
+        report_data=NONCE,
         at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
     )
     with pytest.raises(AttestationError, match="ROOT_UNTRUSTED"):
