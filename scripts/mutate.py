@@ -307,11 +307,13 @@ def examine(
     bench: Testbed, target: Target, reasons: dict[tuple[str, ...], str], jobs: int, seconds: float
 ) -> Outcome:
     """Try the mutants of one module, for so many seconds."""
-    baseline = bench.baseline(target.tests)
-    began = time.monotonic()
     mutants = target.mutants()
     outcome = Outcome(target.module, len(mutants))
     outcome.stale = [key for key in reasons if key[0] == target.module]
+    if not mutants:
+        return outcome
+    baseline = bench.baseline(target.tests)
+    began = time.monotonic()
     if seconds != float("inf"):
         random.Random(0).shuffle(mutants)  # noqa: S311 - a sample of the whole module
     in_time = itertools.takewhile(lambda _: time.monotonic() < began + seconds, mutants)

@@ -74,6 +74,13 @@ def test_no_database_chooses_a_number_itself() -> None:
 def test_every_commit_reaches_the_disk_and_writers_wait(
     engine: Engine, name: str, value: object
 ) -> None:
+    """Whatever SQLite was built with: here each connection begins with other settings."""
+
+    def unlike(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
+        for setting in ("busy_timeout = 1", "synchronous = OFF", "foreign_keys = OFF"):
+            connection.execute(f"PRAGMA {setting}")
+
+    sa.event.listen(engine, "connect", unlike, insert=True)
     for _ in range(2):  # also on the second connection
         with transaction(engine, writes=False) as connection:
             assert connection.exec_driver_sql(f"PRAGMA {name}").scalar() == value
