@@ -1,4 +1,4 @@
-"""For each rule about a TPM one defect, and the one code it deserves."""
+"""The TPM section: what pins the workload, pinning, sentences, conditions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from regalia.appraisal.policy_field import PinChoices
 from regalia.core.errors import ParseError
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.documents import parse_release_policy
-from regalia.policy.explain import explain_policy, explain_verdict
+from regalia.policy.explain import explain_policy
 from regalia.policy.platform import PlatformRules
-from regalia.policy.verdict import Allow, Deny
 from regalia.policy.wildcards import wildcards
 from regalia.tees.tpm.claims import AkBinding
 from regalia.tees.tpm.policy.plugin import TPM as TPM_POLICY
@@ -22,7 +21,6 @@ from regalia.tees.tpm.policy.section import Tpm
 from regalia_testing.tees.tpm.policy import (
     COMMAND_LINE,
     TPM,
-    TPM_DEFECTS,
     boot,
     tpm_claims,
     tpm_scenario,
@@ -49,35 +47,6 @@ OPEN = (
 @pytest.fixture
 def tpm(scenario: PolicyScenario) -> PolicyScenario:
     return tpm_scenario(scenario)
-
-
-def test_the_scene_itself_is_allowed(tpm: PolicyScenario) -> None:
-    verdict = tpm.verdict()
-    assert isinstance(verdict, Allow), verdict
-    assert verdict.wildcards == ()
-    assert parse_release_policy(tpm.policy.encode()) == tpm.policy
-
-
-@pytest.mark.parametrize("name", TPM_DEFECTS)
-def test_one_defect_gives_its_code_and_no_other(tpm: PolicyScenario, name: str) -> None:
-    code, defect = TPM_DEFECTS[name]
-    verdict = defect(tpm).verdict()
-    assert isinstance(verdict, Deny)
-    assert [each.code.name for each in verdict.reasons] == [code]
-    assert all(len(line) < 600 for line in explain_verdict(verdict))
-
-
-@pytest.mark.parametrize(
-    "field",
-    ["bindings", "eks", "manufacturers", "boot.boot_images", "boot.loader_texts"],
-)
-def test_an_empty_list_of_accepted_values_denies(tpm: PolicyScenario, field: str) -> None:
-    assert tpm.demand(f"{TPM}.{field}", []).codes() == ["EMPTY_RULE"]
-
-
-def test_empty_registers_deny(tpm: PolicyScenario) -> None:
-    assert tpm.demand(f"{TPM}.pcrs", {}).codes() == ["EMPTY_RULE"]
-    assert tpm.demand(f"{TPM}.pcrs", {"4": []}).codes() == ["EMPTY_RULE"]
 
 
 def test_the_workload_is_pinned_by_a_register_or_by_what_was_started(tpm: PolicyScenario) -> None:
