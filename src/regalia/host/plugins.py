@@ -17,6 +17,10 @@ SIMULATED_ANCHORS = "regalia.simulated_anchors"
 def load(group: str, name: str) -> object:
     """Import the one plug-in called ``name`` in ``group``.
 
+    Args:
+        group: of entry points.
+        name: as the configuration has it.
+
     Raises:
         UsageError: PLUGIN_UNKNOWN if it is missing, ambiguous, or its imports fail.
     """

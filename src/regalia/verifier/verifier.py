@@ -155,6 +155,12 @@ class Verifier:
 
         Devices that came along are not looked at.
 
+        Args:
+            evidence: raw, untrusted.
+            rule: what is demanded of collateral.
+            now: the moment of the appraisal, aware.
+            check_log: records the checks.
+
         Raises:
             ParseError: evidence or collateral is malformed.
             AttestationError: it is not genuine.
@@ -178,6 +184,11 @@ class Verifier:
         self, rule: CollateralRule, now: datetime, check_log: CheckLog
     ) -> AppraisalContext:
         """That of one appraisal, which finds what this verifier found before.
+
+        Args:
+            rule: what is demanded of collateral.
+            now: the moment of the appraisal, aware.
+            check_log: records the checks.
 
         Raises:
             ValueError: ``now`` has no time zone (the caller's bug).

@@ -51,7 +51,11 @@ class VerifyOptions:
 
 
 def verify_file(options: VerifyOptions) -> int:
-    """Appraise, show, write; returns the exit status."""
+    """Appraise, show, write; returns the exit status.
+
+    Raises:
+        UsageError: options do not fit together.
+    """
     if options.ear_out is not None:
         must_be_new(options.ear_out)
     elif options.sign_with is not None:
@@ -82,6 +86,10 @@ def verify_file(options: VerifyOptions) -> int:
 
 def appraise(question: Question, verifier: Verifier) -> Result:
     """One file of evidence against one policy.
+
+    Args:
+        question: evidence, rules, challenge and time.
+        verifier: with anchors and collateral.
 
     Raises:
         ParseError: it is not readable.
