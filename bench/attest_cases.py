@@ -7,37 +7,48 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
+from regalia.tees.boot.evidence import require_rtmrs
+from regalia.tees.boot.evidence.log import parse_event_log
+from regalia.tees.intel.claims import TdxClaims
+from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.claims_of import event_log_claims
+from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, parse, verify_genuine
 from regalia.tees.snp.evidence.wire import Product
+from regalia.tees.tpm.claims import TpmClaims
+from regalia.tees.tpm.evidence.boot import verify_boot
+from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.verifier.collateral import parse_roots
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Evidence, Tee, device_nonce, parse_evidence
-from regalia_testing.samples import (
+from regalia_testing.accepted_evidence import (
+    ACCEPTED_EVIDENCE,
     GPUS,
     NO_LISTS,
     NOW,
-    SAMPLES,
-    nitro_sample,
-    snp_sample,
-    tdx_sample,
-    tpm_sample,
+    accepted_nitro,
+    accepted_snp,
+    accepted_tdx,
+    accepted_tpm,
 )
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.nitro.simulator import NitroSimulator
+from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.tees.tpm.simulator import TpmSimulator
 
 if TYPE_CHECKING:
-    from regalia_testing.samples import Sample
+    from regalia_testing.accepted_evidence import AcceptedEvidence
 
-GOAL = 1.3  # times the bare checks
-GOAL_COMPOSITE = 1.1  # of a CPU with all its GPUs
+# Microseconds of CPU time for one report, beyond its signatures and, if new, its event log.
+GOAL_KNOWN = 60
+GOAL_NEW = 150
 VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
 RECORDED = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -50,17 +61,23 @@ class Case:
         verify: one whole verification, from parsed envelope to claims.
         rest: what to do, unmeasured, before each of them.
         contains: what is verified, and what the verifier knew before.
-        goal: how many times the bare checks it may take.
+        goal_us: how long each report may take beyond its signatures and the event log.
+        reports: of CPU and devices, each with a signature of its own.
+        log: the work on the event log alone, where the log is new to the verifier: parsing,
+            replay, digests of the events, and what is concluded from them.
     """
 
     verify: Callable[[], object]
     rest: Callable[[], None]
     contains: str
-    goal: float = GOAL
+    goal_us: int = GOAL_KNOWN
+    reports: int = 1
+    log: Callable[[], object] | None = None
 
 
 Make = Callable[[Path], Case | None]  # from an absent directory
 Verify = Callable[[Verifier, Evidence], object]
+LogWork = Callable[[bytes], object]  # from a log, raw, to what a verifier concludes from it
 
 
 class _Arriving:
@@ -69,10 +86,10 @@ class _Arriving:
     (Python remembers the hash of a bytes object, which makes looking it up again cheaper.)
     """
 
-    def __init__(self, sample: Sample, verify: Verify) -> None:
-        self._sample, self._verify = sample, verify
-        self._encoded, self._evidence = sample.evidence.encode(), sample.evidence
-        self._verifier = sample.verifier
+    def __init__(self, accepted: AcceptedEvidence, verify: Verify) -> None:
+        self._sample, self._verify = accepted, verify
+        self._encoded, self._evidence = accepted.evidence.encode(), accepted.evidence
+        self._verifier = accepted.verifier
 
     def arrive(self) -> None:
         """For the verifier that there is."""
@@ -89,34 +106,88 @@ class _Arriving:
         """What is measured."""
         return self._verify(self._verifier, self._evidence)
 
+    def read_log(self, work: LogWork) -> object:
+        """The part of it that is the event log's."""
+        return work(self._evidence.event_log)
 
-def _again(sample: Sample, verify: Verify, contains: str, goal: float = GOAL) -> Case:
+
+def _again(accepted: AcceptedEvidence, verify: Verify, contains: str, reports: int = 1) -> Case:
     """The same evidence again and again, as when a lease is renewed."""
-    arriving = _Arriving(sample, verify)
-    return Case(arriving.verify, arriving.arrive, contains, goal)
+    arriving = _Arriving(accepted, verify)
+    return Case(arriving.verify, arriving.arrive, contains, reports=reports)
 
 
-def _after(before: Evidence, sample: Sample, verify: Verify, contains: str) -> Case:
+def _after(
+    before: Evidence,
+    accepted: AcceptedEvidence,
+    verify: Verify,
+    contains: str,
+    goal_us: int = GOAL_NEW,
+) -> Case:
     """Evidence of something new, each time for a verifier that has seen ``before``."""
-    arriving = _Arriving(sample, verify)
-    return Case(arriving.verify, lambda: arriving.arrive_after(before), contains)
+    arriving = _Arriving(accepted, verify)
+    work = log_work(accepted)
+    return Case(
+        arriving.verify,
+        lambda: arriving.arrive_after(before),
+        contains,
+        goal_us,
+        log=work and partial(arriving.read_log, work),
+    )
 
 
-def _whole(sample: Sample) -> Verify:
+def log_work(accepted: AcceptedEvidence) -> LogWork | None:
+    """What the verifier of a TDX or TPM sample does with its event log; None if it has no log.
+
+    Raises:
+        RuntimeError: the claims of the sample hold something else, so this is not that work.
+    """
+    if not accepted.evidence.event_log:
+        return None
+    claims = accepted.verify(accepted.evidence)
+    found: object
+    match claims:
+        case TdxClaims():
+            work, found = _ccel_work(accepted.evidence.report), claims.event_log
+        case TpmClaims():
+            work, found = _boot_work(accepted.evidence.report), claims.boot
+        case _:
+            raise RuntimeError(f"no work on the event log of {claims.tee} is known")
+    if work(accepted.evidence.event_log) != found:
+        raise RuntimeError(f"the verifier of {claims.tee} does something else with an event log")
+    return work
+
+
+def _ccel_work(quote: bytes) -> LogWork:
+    td = parse_quote(quote).body
+    if not isinstance(td, TdReport):
+        raise TypeError("an enclave has no event log")
+    rtmrs = dict(enumerate((td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3)))
+    return lambda log: event_log_claims(require_rtmrs(parse_event_log(log), rtmrs))
+
+
+def _boot_work(document: bytes) -> LogWork:
+    ((bank, pcrs),) = parse_tpm_quote(document).pcrs.items()
+    return lambda log: verify_boot(log, pcrs, bank)
+
+
+def _whole(accepted: AcceptedEvidence) -> Verify:
     def verify(verifier: Verifier, evidence: Evidence) -> object:
-        return verifier.verify(evidence, expected=sample.binding, rule=sample.rule, now=sample.now)
+        return verifier.verify(
+            evidence, expected=accepted.binding, rule=accepted.rule, now=accepted.now
+        )
 
     return verify
 
 
-def same_machine(name: str, contains: str, *, log: bool = True, goal: float = GOAL) -> Make:
+def same_machine(name: str, contains: str, *, log: bool = True) -> Make:
     """The verifier knows the machine and its boot."""
 
     def make(folder: Path) -> Case:
-        sample = SAMPLES[name](folder)
+        accepted = ACCEPTED_EVIDENCE[name](folder)
         if not log:
-            sample = replace(sample, evidence=_without_log(sample.evidence))
-        return _again(sample, _whole(sample), contains, goal)
+            accepted = replace(accepted, evidence=_without_log(accepted.evidence))
+        return _again(accepted, _whole(accepted), contains, 1 + len(accepted.evidence.devices))
 
     return make
 
@@ -125,8 +196,9 @@ def new_boot(name: str, contains: str) -> Make:
     """The machine is known, and the log of its boot is not."""
 
     def make(folder: Path) -> Case:
-        sample = SAMPLES[name](folder)
-        return _after(_without_log(sample.evidence), sample, _whole(sample), contains)
+        accepted = ACCEPTED_EVIDENCE[name](folder)
+        before = _without_log(accepted.evidence)
+        return _after(before, accepted, _whole(accepted), contains, GOAL_KNOWN)
 
     return make
 
@@ -135,58 +207,58 @@ def _without_log(evidence: Evidence) -> Evidence:
     return replace(evidence, event_log=b"")
 
 
-def new_machine(pair: Callable[[Path], tuple[Sample, Evidence]], contains: str) -> Make:
+def new_machine(pair: Callable[[Path], tuple[AcceptedEvidence, Evidence]], contains: str) -> Make:
     """The verifier has seen another machine of the same vendor: its authorities are known."""
 
     def make(folder: Path) -> Case:
-        sample, other = pair(folder)
-        return _after(other, sample, _whole(sample), contains)
+        accepted, other = pair(folder)
+        return _after(other, accepted, _whole(accepted), contains)
 
     return make
 
 
-def _snp_pair(folder: Path) -> tuple[Sample, Evidence]:
-    platform = SimulatedPlatform.create(folder, Product.GENOA, now=NOW)
+def _snp_pair(folder: Path) -> tuple[AcceptedEvidence, Evidence]:
+    platform = SnpSimulator.create(folder, Product.GENOA, now=NOW)
     other = replace(platform, hwid=secrets.token_bytes(64), secret=secrets.token_bytes(32))
-    return snp_sample(platform), snp_sample(other).evidence
+    return accepted_snp(platform), accepted_snp(other).evidence
 
 
-def _tdx_pair(folder: Path) -> tuple[Sample, Evidence]:
-    platform = SimulatedIntel.create(folder, now=NOW)
+def _tdx_pair(folder: Path) -> tuple[AcceptedEvidence, Evidence]:
+    platform = IntelSimulator.create(folder, now=NOW)
     other = replace(platform, ppid=secrets.token_bytes(16))
-    return tdx_sample(platform), _without_log(tdx_sample(other).evidence)
+    return accepted_tdx(platform), _without_log(accepted_tdx(other).evidence)
 
 
-def _nitro_pair(folder: Path) -> tuple[Sample, Evidence]:
-    platform = SimulatedNitro.create(folder, clock=lambda: NOW)
-    return nitro_sample(platform), nitro_sample(
+def _nitro_pair(folder: Path) -> tuple[AcceptedEvidence, Evidence]:
+    platform = NitroSimulator.create(folder, clock=lambda: NOW)
+    return accepted_nitro(platform), accepted_nitro(
         platform
     ).evidence  # enclaves have keys of their own
 
 
-def _tpm_pair(_: Path) -> tuple[Sample, Evidence]:
+def _tpm_pair(_: Path) -> tuple[AcceptedEvidence, Evidence]:
     authority = TpmAuthority.create(now=NOW)
-    tpm, other = SimulatedTpm.create(authority), SimulatedTpm.create(authority)
-    return tpm_sample(tpm, other), _without_log(tpm_sample(other, tpm).evidence)
+    tpm, other = TpmSimulator.create(authority), TpmSimulator.create(authority)
+    return accepted_tpm(tpm, other), _without_log(accepted_tpm(other, tpm).evidence)
 
 
 def gpu(contains: str, *, known: bool) -> Make:
     """A device alone, against its nonce; beside a CPU it is the same for each."""
 
     def make(folder: Path) -> Case:
-        sample = SAMPLES[f"SEV-SNP with {GPUS} GPUs"](folder)
-        bound = sample.binding
+        accepted = ACCEPTED_EVIDENCE[f"SEV-SNP with {GPUS} GPUs"](folder)
+        bound = accepted.binding
         nonce = device_nonce(bound.role, bound.challenge, bound.hpke_public_key)
 
         def verify(verifier: Verifier, evidence: Evidence) -> object:
             return verifier.verify_device(
-                evidence.devices[0], nonce=nonce, rule=sample.rule, now=sample.now
+                evidence.devices[0], nonce=nonce, rule=accepted.rule, now=accepted.now
             )
 
         if known:
-            return _again(sample, verify, contains)
-        others = replace(sample.evidence, devices=sample.evidence.devices[1:])
-        return _after(others, sample, verify, contains)
+            return _again(accepted, verify, contains)
+        others = replace(accepted.evidence, devices=accepted.evidence.devices[1:])
+        return _after(others, accepted, verify, contains)
 
     return make
 
@@ -245,7 +317,6 @@ CASES: dict[str, Make] = {
     ),
     f"SEV-SNP with {GPUS} GPUs": same_machine(
         f"SEV-SNP with {GPUS} GPUs",
-        f"report of the CPU and of {GPUS} GPUs, bound together",
-        goal=GOAL_COMPOSITE,
+        f"reports of the CPU and of {GPUS} GPUs, bound together",
     ),
 }

@@ -138,6 +138,12 @@ def summarize(
     return summaries
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """By nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
 def spread(values: list[dict[str, float]]) -> float:
     """Slowest by fastest. Above two, the machine was too busy for the numbers to mean much."""
     walls = [value["wall"] for value in values]

@@ -8,7 +8,6 @@ are not in it. The steps are those of docs/spec/release-exchange.md.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -18,10 +17,7 @@ import time
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from typing import Any
 
 # The step's name here, and the broker's names for what it consists of.
 STEPS = {
@@ -49,36 +45,26 @@ class Stopwatch:
         """See ``broker.service.Watch``."""
 
 
-def load_harness() -> ModuleType:
-    """The tests' world around one broker."""
-    path = Path(__file__).parents[1] / "tests" / "broker" / "harness.py"
-    spec = importlib.util.spec_from_file_location("broker_harness", path)
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{path} is missing")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["broker_harness"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
     """Milliseconds by step: median and 99th percentile."""
-    harness = load_harness()
-    world = harness.World(folder, harness.Shared(folder), policy={"lease_s": 1})
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' world around one broker
+    from tests.broker import harness  # noqa: PLC0415 - it is found only now
+
+    deployment = harness.Deployment(folder, harness.Shared(folder), policy={"lease_s": 1})
     watch, totals = Stopwatch(), []
-    broker = replace(world.broker, watch=watch)
-    ask = harness.canonical_json({"model_id": str(world.model_id)})
+    broker = replace(deployment.broker, watch=watch)
+    ask = harness.canonical_json({"model_id": str(deployment.model_id)})
     for number in range(count + WARM_UP):
         if number == WARM_UP:
             watch.seconds.clear()
             totals.clear()
-        world.pass_time(2)  # the lease before has ended
+        deployment.pass_time(2)  # the lease before has ended
         asked = broker.challenge(ask)
-        body = harness.canonical_json(world.request(asked))
+        body = harness.canonical_json(deployment.request(asked))
         start = time.perf_counter()
         broker.release(body)
         totals.append(time.perf_counter() - start)
-    world.close()
+    deployment.close()
     found = {
         step: [sum(each) for each in zip(*(watch.seconds[name] for name in names), strict=True)]
         for step, names in STEPS.items()

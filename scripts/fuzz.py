@@ -33,7 +33,7 @@ with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["regali
     from fuzz_seeds import Material
     from fuzz_targets import TARGETS, verifiers
 
-    from regalia_testing.samples import SAMPLES
+    from regalia_testing.accepted_evidence import ACCEPTED_EVIDENCE
 
     # Whatever is imported later runs without instruments, and libFuzzer sees nothing of it.
     LOADED = {target.name: target.load() for target in TARGETS if target.is_here()}
@@ -65,8 +65,10 @@ class Outcome:
 
 def material(folder: Path, vectors: Path | None) -> Material:
     """Samples of every simulated platform, made once."""
-    samples = {name: make(folder / str(at)) for at, (name, make) in enumerate(SAMPLES.items())}
-    return Material(samples, vectors, PROJECT / "tests" / "vectors")
+    accepted_evidence = {
+        name: make(folder / str(at)) for at, (name, make) in enumerate(ACCEPTED_EVIDENCE.items())
+    }
+    return Material(accepted_evidence, vectors, PROJECT / "tests" / "vectors")
 
 
 def find_vectors() -> Path | None:

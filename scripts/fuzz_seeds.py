@@ -19,17 +19,18 @@ from regalia.seal.format.index import Entry, Index
 from regalia.tees.azure.evidence.hcl import parse_hcl
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.boot.evidence import uefi
+from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.tees.snp.evidence import certificate_table as snp_certs
 from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.tees.tpm.evidence.enrol_steps import Credential
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire import deny_list, release
 from regalia.wire.collateral import CollateralKind
-from regalia_testing.samples import NOW
+from regalia_testing.accepted_evidence import NOW
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.boot.pe_images import uki_image
 from regalia_testing.tees.intel.quotes import pem_chain
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.nitro.eif_images import (
     Image,
     eif_image,
@@ -39,13 +40,13 @@ from regalia_testing.tees.nitro.eif_images import (
 from regalia_testing.tees.nvidia.rim_xml import RimAuthority, swid
 from regalia_testing.tees.snp.ovmf_images import Firmware, ovmf_image, tdvf_sections
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.tees.tpm.simulator import TpmSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from regalia_testing.samples import Sample
+    from regalia_testing.accepted_evidence import AcceptedEvidence
 
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----(.+?)-----END", re.DOTALL)
 
@@ -60,7 +61,7 @@ class Material:
         project: this project's own test vectors.
     """
 
-    samples: dict[str, Sample]
+    accepted_evidence: dict[str, AcceptedEvidence]
     vectors: Path | None
     project: Path
 
@@ -78,15 +79,15 @@ class Material:
 
     def reports(self, *tees: str) -> Iterator[bytes]:
         """Simulated reports of some kinds of TEE."""
-        for sample in self.samples.values():
-            if sample.evidence.tee in tees:
-                yield sample.evidence.report
+        for accepted in self.accepted_evidence.values():
+            if accepted.evidence.tee in tees:
+                yield accepted.evidence.report
 
     def certificates(self) -> Iterator[bytes]:
         """Simulated and real, DER."""
-        for sample in self.samples.values():
-            yield from sample.evidence.endorsements
-            yield from sample.verifier.collateral.certificates
+        for accepted in self.accepted_evidence.values():
+            yield from accepted.evidence.endorsements
+            yield from accepted.verifier.collateral.certificates
         yield from der_blocks(self.real("roots/*", "snp/*/*.pem", "snp/*/*.der", "tpm/*.pem"))
 
 
@@ -100,36 +101,36 @@ def der_blocks(files: Iterable[bytes]) -> Iterator[bytes]:
 def anything(material: Material) -> Iterator[bytes]:
     """A little of everything that somebody may hand to ``regalia attest``."""
     yield from envelopes(material)
-    for sample in material.samples.values():
-        yield sample.evidence.report
+    for accepted in material.accepted_evidence.values():
+        yield accepted.evidence.report
     yield from material.real("*/*.bin", "*/*/*.bin", "*/*.json", "nitro/*", "tpm/*.pb")
 
 
 def envelopes(material: Material) -> Iterator[bytes]:
     """Whole evidence envelopes, without what makes them large: logs and all devices but one."""
-    for sample in material.samples.values():
-        evidence = sample.evidence
+    for accepted in material.accepted_evidence.values():
+        evidence = accepted.evidence
         yield replace(evidence, event_log=b"", devices=evidence.devices[:1]).encode()
 
 
 def pem_files(material: Material) -> Iterator[bytes]:
     """Certificates as text."""
-    for sample in material.samples.values():
-        if sample.evidence.endorsements:
-            yield pem_chain(*sample.evidence.endorsements)
+    for accepted in material.accepted_evidence.values():
+        if accepted.evidence.endorsements:
+            yield pem_chain(*accepted.evidence.endorsements)
     yield from material.real("snp/*/*.pem")
 
 
 def crls(material: Material) -> Iterator[bytes]:
     """Revocation lists, DER."""
-    for sample in material.samples.values():
-        yield from sample.verifier.collateral.crls
+    for accepted in material.accepted_evidence.values():
+        yield from accepted.verifier.collateral.crls
     yield from material.real("tdx/*crl.der", "tdx/lunal-collateral/*.der")
 
 
 def intel_files(material: Material) -> Iterator[bytes]:
     """JSON collateral as Intel's service answers, and as libraries exchange it."""
-    for name, data in SimulatedIntel.make(now=NOW).files().items():
+    for name, data in IntelSimulator.make(now=NOW).files().items():
         if name.endswith(".json"):
             yield data
     yield from material.real("tdx/*_collateral.json")
@@ -138,14 +139,14 @@ def intel_files(material: Material) -> Iterator[bytes]:
 def tcb_infos(material: Material) -> Iterator[bytes]:
     """The signed documents themselves."""
     for data in intel_files(material):
-        for document in parse_collateral({"x.json": data}).intel.tcb_infos:
+        for document in collateral_of(parse_collateral({"x.json": data})).tcb_infos:
             yield document.body
 
 
 def identities(material: Material) -> Iterator[bytes]:
     """Likewise, of quoting enclaves."""
     for data in intel_files(material):
-        for document in parse_collateral({"x.json": data}).intel.identities:
+        for document in collateral_of(parse_collateral({"x.json": data})).identities:
             yield document.body
 
 
@@ -185,13 +186,13 @@ def tpm_public_areas(material: Material) -> Iterator[bytes]:
 
 def tpm_enrolments(material: Material) -> Iterator[bytes]:
     """Of the simulated TPM."""
-    for sample in material.samples.values():
-        yield from sample.verifier.collateral.of(CollateralKind.ENROLMENT)
+    for accepted in material.accepted_evidence.values():
+        yield from accepted.verifier.collateral.of(CollateralKind.ENROLMENT)
 
 
 def tpm_requests(_: Material) -> Iterator[bytes]:
     """What starts an enrolment."""
-    yield SimulatedTpm.create(TpmAuthority.create(now=NOW)).request().encode()
+    yield TpmSimulator.create(TpmAuthority.create(now=NOW)).request().encode()
 
 
 def tpm_challenges(_: Material) -> Iterator[bytes]:
@@ -234,17 +235,17 @@ def runtime_data(material: Material) -> Iterator[bytes]:
 
 def certificate_tables(material: Material) -> Iterator[bytes]:
     """As a hypervisor hands out AMD's certificates."""
-    for sample in material.samples.values():
-        if sample.evidence.tee == "sev-snp" and len(sample.evidence.endorsements) == 3:  # noqa: PLR2004 - a whole chain
+    for accepted in material.accepted_evidence.values():
+        if accepted.evidence.tee == "sev-snp" and len(accepted.evidence.endorsements) == 3:  # noqa: PLR2004 - a whole chain
             names = (snp_certs.VCEK, snp_certs.ASK, snp_certs.ARK)
-            table = dict(zip(names, sample.evidence.endorsements, strict=True))
+            table = dict(zip(names, accepted.evidence.endorsements, strict=True))
             yield snp_certs.encode_certificate_table(table)
 
 
 def spdm(material: Material) -> Iterator[bytes]:
     """Of simulated GPUs, and real ones as hex in text files."""
-    for sample in material.samples.values():
-        for device in sample.evidence.devices[:1]:
+    for accepted in material.accepted_evidence.values():
+        for device in accepted.evidence.devices[:1]:
             yield device.report
     for text in material.real("nvidia/sdk/*AttestationReport*.txt"):
         yield bytes.fromhex("".join(text.decode().split()))
@@ -252,8 +253,8 @@ def spdm(material: Material) -> Iterator[bytes]:
 
 def nvidia_json(material: Material) -> Iterator[bytes]:
     """As NVIDIA's tools write it."""
-    for sample in material.samples.values():
-        for device in sample.evidence.devices[:1]:
+    for accepted in material.accepted_evidence.values():
+        for device in accepted.evidence.devices[:1]:
             chain = base64.b64encode(pem_chain(*device.endorsements)).decode()
             item = {"arch": "HOPPER", "evidence": base64.b64encode(device.report).decode()}
             yield json.dumps([{**item, "certificate": chain}]).encode()
@@ -262,8 +263,8 @@ def nvidia_json(material: Material) -> Iterator[bytes]:
 
 def rims(material: Material) -> Iterator[bytes]:
     """Reference values of the simulated GPUs."""
-    for sample in material.samples.values():
-        yield from sample.verifier.collateral.of(CollateralKind.RIM)
+    for accepted in material.accepted_evidence.values():
+        yield from accepted.verifier.collateral.of(CollateralKind.RIM)
 
 
 def rim_files(material: Material) -> Iterator[bytes]:
@@ -274,8 +275,8 @@ def rim_files(material: Material) -> Iterator[bytes]:
 
 def key_denials(material: Material) -> Iterator[bytes]:
     """Lists of denied device keys."""
-    for sample in material.samples.values():
-        yield from sample.verifier.collateral.of(CollateralKind.KEY_DENIALS)
+    for accepted in material.accepted_evidence.values():
+        yield from accepted.verifier.collateral.of(CollateralKind.KEY_DENIALS)
 
 
 def deny_lists(_: Material) -> Iterator[bytes]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import fuzz_seeds as seeds
 
 from regalia.core.errors import ParseError, RegaliaError
-from regalia_testing.policy_scene import Scene
+from regalia_testing.policy_scenario import PolicyScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fuzz_seeds import Material
 
-    from regalia_testing.samples import Sample
+    from regalia_testing.accepted_evidence import AcceptedEvidence
 
 Parse = Any  # Callable[..., object]: each target knows what it calls
 
@@ -145,7 +145,7 @@ TARGETS = (
     Target(
         "runtime configuration",
         "regalia.wire.runtime_config:parse_runtime_config",
-        lambda _: iter([Scene().config.encode()]),
+        lambda _: iter([PolicyScenario().config.encode()]),
     ),
     Target("EAR", "regalia.policy.ear_document:parse_ear", seeds.results),
     Target(
@@ -310,19 +310,19 @@ TARGETS = (
 def verifiers(material: Material) -> dict[Target, Callable[[bytes], None]]:
     """For each sample, the whole verifier with other bytes in place of its report."""
     found = {}
-    for name, sample in material.samples.items():
+    for name, accepted in material.accepted_evidence.items():
         target = Target(
-            f"verify {name}", "", lambda _, report=sample.evidence.report: iter([report])
+            f"verify {name}", "", lambda _, report=accepted.evidence.report: iter([report])
         )
-        found[target] = verifier_of(sample)
+        found[target] = verifier_of(accepted)
     return found
 
 
-def verifier_of(sample: Sample) -> Callable[[bytes], None]:
+def verifier_of(accepted: AcceptedEvidence) -> Callable[[bytes], None]:
     """Verify a report in place of the sample's; refusals of any kind are right."""
 
     def once(data: bytes) -> None:
         with suppress(RegaliaError):
-            sample.verify(replace(sample.evidence, report=data))
+            accepted.verify(replace(accepted.evidence, report=data))
 
     return once

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes requirements/lock.txt and requirements/build.txt: every package pinned, with hashes.
+# Writes requirements/lock.txt and requirements/build.txt: every package of the three distributions
+# pinned, with hashes.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -13,8 +14,20 @@ fi
 flags="--quiet --allow-unsafe --generate-hashes --strip-extras --no-annotate --no-header
   --no-emit-find-links --no-emit-index-url"
 
-pip-compile $flags --extra transformers --extra ingest --extra measure --extra tpm --extra dev --constraint "$work/constraints.txt" \
-  --output-file "$work/lock.txt" pyproject.toml
+# What regalia-testing and regalia-demo need of others. They and regalia itself are in no index, so
+# pip-compile could not resolve their own pyproject.toml.
+python3 - testing/pyproject.toml demo/pyproject.toml >"$work/others.in" <<'PYTHON'
+import sys, tomllib
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        project = tomllib.load(file)["project"]
+    for needed in (project["dependencies"], *project.get("optional-dependencies", {}).values()):
+        print(*(line for line in needed if not line.startswith("regalia")), sep="\n")
+PYTHON
+
+pip-compile $flags --extra transformers --extra ingest --extra measure --extra tpm --extra dev \
+  --constraint "$work/constraints.txt" --output-file "$work/lock.txt" \
+  pyproject.toml "$work/others.in"
 pip-compile $flags --output-file "$work/build.txt" "$work/build.in"
 {
   echo '# Everything but torch, models and the build backend. Written by `make lock`.'

@@ -23,7 +23,7 @@ from regalia.policy.signed import sign_release_policy
 from regalia.policy.verdict import Deny
 from regalia.tees.snp.claims import Firmware, Tcb
 from regalia_testing.policy_defects import DEFECTS, SNP
-from regalia_testing.policy_scene import Scene
+from regalia_testing.policy_scenario import PolicyScenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +46,14 @@ def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
     return str(value) if isinstance(value, str) else value
 
 
-def facts(scene: Scene) -> dict[str, Any]:
+def facts(scenario: PolicyScenario) -> dict[str, Any]:
     """Policy, claims and context of one case."""
-    context = scene.context()
+    context = scenario.context()
     return {
-        "policy": json.loads(scene.policy.encode()),
+        "policy": json.loads(scenario.policy.encode()),
         "claims": {
-            field.name: plain(getattr(scene.claims, field.name)) for field in fields(scene.claims)
+            field.name: plain(getattr(scenario.claims, field.name))
+            for field in fields(scenario.claims)
         },
         "context": {
             "now": rfc3339(context.now),
@@ -76,9 +77,9 @@ def changes(base: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, other
 
 
-def cases() -> dict[str, Scene]:
+def cases() -> dict[str, PolicyScenario]:
     """By name."""
-    base = Scene()
+    base = PolicyScenario()
     out = {name: defect(base) for name, (_, defect) in DEFECTS.items()}
     out |= {f"empty_{name}": base.demand(f"{SNP}.{name}", []) for name in EMPTY}
     out |= {
@@ -92,15 +93,15 @@ def cases() -> dict[str, Scene]:
 
 def evaluation() -> dict[str, Any]:
     """One case that is allowed, and many that differ from it and are denied."""
-    base = Scene()
+    base = PolicyScenario()
     before = facts(base)
     table: dict[str, Any] = {}
-    for name, scene in cases().items():
-        verdict = scene.verdict()
+    for name, scenario in cases().items():
+        verdict = scenario.verdict()
         if not isinstance(verdict, Deny):
             raise TypeError(f"{name} is allowed")
-        difference = dict(changes(before, facts(scene)))
-        if math.isfinite(scene.age_s):  # JSON has no word for the others
+        difference = dict(changes(before, facts(scenario)))
+        if math.isfinite(scenario.age_s):  # JSON has no word for the others
             table[name] = {
                 "changes": difference,
                 "codes": [each.code.name for each in verdict.reasons],
@@ -110,18 +111,18 @@ def evaluation() -> dict[str, Any]:
 
 def files() -> dict[str, bytes]:
     """Contents by name."""
-    scene = Scene()
+    scenario = PolicyScenario()
     owner = SigningKey(Ed25519PrivateKey.from_private_bytes(SEED))
-    signed = sign_release_policy(scene.policy, (owner,))
+    signed = sign_release_policy(scenario.policy, (owner,))
     about = {
         "seed": SEED.hex(),
         "public_key": b64(owner.verify_key.spki),
         "fingerprint": str(owner.verify_key.fingerprint),
-        "policy_id": str(scene.policy.policy_id()),
+        "policy_id": str(scenario.policy.policy_id()),
     }
     return {
-        "release-policy.json": scene.policy.encode(),
-        "client-policy.json": scene.client_policy().encode(),
+        "release-policy.json": scenario.policy.encode(),
+        "client-policy.json": scenario.client_policy().encode(),
         "signed-policy.json": signed,
         "signed-policy.key.json": json.dumps(about, indent=1).encode() + b"\n",
         "evaluation.json": json.dumps(evaluation(), indent=1).encode() + b"\n",

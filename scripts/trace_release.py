@@ -106,12 +106,12 @@ def traced_release(folder: Path) -> list[CodeType]:
     """
     sys.path.insert(0, str(HARNESS.parent))
     harness = importlib.import_module(HARNESS.stem)
-    world = harness.World(folder, harness.Shared(folder))
-    ask = harness.canonical_json({"model_id": str(world.model_id)})
-    body = harness.canonical_json(world.request(world.broker.challenge(ask)))
+    deployment = harness.Deployment(folder, harness.Shared(folder))
+    ask = harness.canonical_json({"model_id": str(deployment.model_id)})
+    body = harness.canonical_json(deployment.request(deployment.broker.challenge(ask)))
     with recorded_calls() as calls:
-        world.broker.release(body)
-    world.close()
+        deployment.broker.release(body)
+    deployment.close()
     return calls
 
 

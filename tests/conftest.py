@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia_testing.policy_scene import Scene
-from regalia_testing.tees.nvidia.authority import DeviceKeys
-from regalia_testing.tees.nvidia.bench import DeviceBench
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.authority import AuthorityKeys
-from regalia_testing.tees.snp.bench import SnpBench
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.policy_scenario import PolicyScenario
+from regalia_testing.tees.nvidia.authority import NvidiaKeys
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
+from regalia_testing.tees.snp.authority import SnpKeys
+from regalia_testing.tees.snp.simulator import SnpSimulator
+from regalia_testing.tees.snp.testbed import SnpTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,48 +50,48 @@ def certificates() -> Callable[[Path], tuple[bytes, ...]]:
 
 
 @pytest.fixture(scope="session")
-def authority_keys() -> AuthorityKeys:
-    return AuthorityKeys.generate()
+def authority_keys() -> SnpKeys:
+    return SnpKeys.generate()
 
 
 @pytest.fixture(scope="session")
-def bench_of(
-    authority_keys: AuthorityKeys, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], SnpBench]:
-    made: dict[str, SnpBench] = {}
+def testbed_of(
+    authority_keys: SnpKeys, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], SnpTestbed]:
+    made: dict[str, SnpTestbed] = {}
 
-    def get(product: str) -> SnpBench:
+    def get(product: str) -> SnpTestbed:
         if product not in made:
             folder = tmp_path_factory.mktemp("snp") / product
-            platform = SimulatedPlatform.create(folder, product, now=NOW, keys=authority_keys)
-            made[product] = SnpBench(platform, NOW)
+            platform = SnpSimulator.create(folder, product, now=NOW, keys=authority_keys)
+            made[product] = SnpTestbed(platform, NOW)
         return made[product]
 
     return get
 
 
 @pytest.fixture(scope="session")
-def bench(bench_of: Callable[[str], SnpBench]) -> SnpBench:
-    return bench_of("Genoa")
+def testbed(testbed_of: Callable[[str], SnpTestbed]) -> SnpTestbed:
+    return testbed_of("Genoa")
 
 
 @pytest.fixture(scope="session")
-def device_keys() -> DeviceKeys:
-    return DeviceKeys.generate()
+def device_keys() -> NvidiaKeys:
+    return NvidiaKeys.generate()
 
 
 @pytest.fixture(scope="session")
-def device_bench(device_keys: DeviceKeys) -> DeviceBench:
+def device_testbed(device_keys: NvidiaKeys) -> NvidiaTestbed:
     """Two GPUs and two switches of one machine."""
-    return DeviceBench(SimulatedDevices.make(2, 2, now=NOW, keys=device_keys), NOW)
+    return NvidiaTestbed(NvidiaSimulator.make(2, 2, now=NOW, keys=device_keys), NOW)
 
 
 @pytest.fixture(scope="session")
-def blackwell_bench(device_keys: DeviceKeys) -> DeviceBench:
-    machine = SimulatedDevices.make(1, now=NOW, keys=device_keys, gpu_model="GB100")
-    return DeviceBench(machine, NOW)
+def blackwell_testbed(device_keys: NvidiaKeys) -> NvidiaTestbed:
+    machine = NvidiaSimulator.make(1, now=NOW, keys=device_keys, gpu_model="GB100")
+    return NvidiaTestbed(machine, NOW)
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene()
+def scenario() -> PolicyScenario:
+    return PolicyScenario()

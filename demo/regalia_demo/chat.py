@@ -9,7 +9,7 @@ import httpx
 from openai import APIConnectionError
 
 from regalia.client.errors import RuntimeNotVerifiedError, SealedChannelError
-from regalia_demo.world import SERVED_NAME
+from regalia_demo.deployment import SERVED_NAME
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.client.verify import VerifiedRuntime
-    from regalia_demo.world import World
+    from regalia_demo.deployment import Deployment
 
 _TIMEOUT_S = 120
 
@@ -25,12 +25,12 @@ def plain_client(url: str) -> OpenAI:
 
 
 def sealed_client(
-    world: World, url: str, on_verified: Callable[[VerifiedRuntime], None] | None = None
+    deployment: Deployment, url: str, on_verified: Callable[[VerifiedRuntime], None] | None = None
 ) -> OpenAI:
     """Verifies the runtime by itself, offline, before anything is sent."""
-    collateral = world.root / "platform" / "collateral"
+    collateral = deployment.root / "platform" / "collateral"
     trust = load_trust(
-        world.root / "owner" / "client-policy.json",
+        deployment.root / "owner" / "client-policy.json",
         collateral=collateral,
         dangerous_simulated_anchor=collateral / "ark.der",
     )

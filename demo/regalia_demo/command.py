@@ -57,13 +57,13 @@ def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
 
 def _run(root: Path, cache: Path | None, *, as_json: bool) -> TourResult:
     from regalia.cli.output import show_json
+    from regalia_demo.deployment import Deployment, default_cache
     from regalia_demo.screen import Screen
     from regalia_demo.tour import run_tour
-    from regalia_demo.world import World, default_cache
 
-    world = World(root, cache or default_cache(), Screen(quiet=as_json))
-    with world.services:
-        result = run_tour(world)
+    deployment = Deployment(root, cache or default_cache(), Screen(quiet=as_json))
+    with deployment.services:
+        result = run_tour(deployment)
     if as_json:
         show_json(result.as_dict())
     return result

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.host.localfs import write_new
-from regalia_demo.world import ORIGIN, PASSPHRASE
+from regalia_demo.deployment import ORIGIN, PASSPHRASE
 
 if TYPE_CHECKING:
-    from regalia_demo.world import World
+    from regalia_demo.deployment import Deployment
 
 _LEASE_S = 3600
 _HOLDERS = 8  # room for the thieves: they must fail for their own reasons
 
 
-def owner_pins_policy(world: World) -> None:
+def owner_pins_policy(deployment: Deployment) -> None:
     """Evidence of the intended workload becomes the policy that demands exactly it."""
-    with world.screen.working("the runtime shows evidence, before it has any key"):
-        world.regalia(
+    with deployment.screen.working("the runtime shows evidence, before it has any key"):
+        deployment.regalia(
             *("serve", "--config", "runtime/runtime.toml"),
             *("--evidence-only", "runtime/evidence.json"),
         )
-    world.regalia(
+    deployment.regalia(
         *("policy", "pin", "--from", "runtime/evidence.json", "--report-data", "any"),
         *("--model", "store", "--signer", "owner/owner.pub"),
         *("--collateral", "platform/collateral"),
@@ -32,18 +32,18 @@ def owner_pins_policy(world: World) -> None:
     )
 
 
-def broker_starts(world: World) -> None:
+def broker_starts(deployment: Deployment) -> None:
     """The broker, with its log and the (development) key store."""
-    write_new(world.root / "broker" / "broker.toml", broker_toml(world).encode())
-    broker = world.start(
-        "broker", ["broker", "serve", "--config", "broker/broker.toml"], world.broker_address
+    write_new(deployment.root / "broker" / "broker.toml", broker_toml(deployment).encode())
+    broker = deployment.start(
+        "broker", ["broker", "serve", "--config", "broker/broker.toml"], deployment.broker_address
     )
     broker.wait_ready()
 
 
-def broker_toml(world: World) -> str:
+def broker_toml(deployment: Deployment) -> str:
     """The broker's settings; paths are relative to its own folder."""
-    return f"""listen = "{world.broker_address}"
+    return f"""listen = "{deployment.broker_address}"
 
 [state]
 database = "sqlite:///state.db"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.core.types import ModelId
     from regalia.wire.release import ReleaseRequest
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 _LEASE_S = 3600
 _RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
@@ -35,7 +35,7 @@ _RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 class SignatureOnlyBroker:
     """Gives the key to whoever brings a report with a good signature."""
 
-    def __init__(self, platform: SimulatedPlatform, model_key: SecretBytes) -> None:
+    def __init__(self, platform: SnpSimulator, model_key: SecretBytes) -> None:
         self._platform = platform
         self._model_key = model_key
 

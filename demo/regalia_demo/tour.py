@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.types import ModelId
+from regalia_demo.attacker import set_up, start_unprotected
 from regalia_demo.attacks import ATTACKS
 from regalia_demo.chat import converse
 from regalia_demo.clients import sealed_client
 from regalia_demo.control_plane import broker_starts, owner_pins_policy
-from regalia_demo.lab import set_up, start_unprotected
-from regalia_demo.processes import free_address
-from regalia_demo.world import (
+from regalia_demo.deployment import (
     SERVED_NAME,
     have_model,
     make_folders,
@@ -21,14 +20,15 @@ from regalia_demo.world import (
     owner_makes_keys,
     owner_seals,
 )
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_demo.processes import free_address
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from regalia.client.verify import VerifiedRuntime
     from regalia_demo.chat import Conversation
+    from regalia_demo.deployment import Deployment
     from regalia_demo.outcome import Outcome
     from regalia_demo.processes import DemoService
-    from regalia_demo.world import World
 
 
 LOOK_CLOSER = (
@@ -75,88 +75,88 @@ class TourResult:
         }
 
 
-def run_tour(world: World) -> TourResult:
+def run_tour(deployment: Deployment) -> TourResult:
     """Everything, end to end."""
     began = time.monotonic()
-    screen = world.screen
+    screen = deployment.screen
     screen.banner()
-    make_folders(world)
+    make_folders(deployment)
     screen.title("1. A real model")
-    have_model(world)
-    plain = start_unprotected(world, free_address(), world.model)
-    world.services.enter_context(plain)
-    model_id = prepare(world)
+    have_model(deployment)
+    plain = start_unprotected(deployment, free_address(), deployment.model)
+    deployment.services.enter_context(plain)
+    model_id = prepare(deployment)
     screen.title("4. Start broker and runtime; the key is released to attested code only")
-    broker_starts(world)
-    runtime_starts(world)
+    broker_starts(deployment)
+    runtime_starts(deployment)
     screen.title("5. Chat through the sealed path, with the stock openai client")
-    conversation = chat(world)
+    conversation = chat(deployment)
     before_thefts = time.monotonic() - began
     screen.title("6. Thefts, each beside the same attack on an unprotected server")
-    outcomes = thefts(world, plain)
+    outcomes = thefts(deployment, plain)
     screen.table(outcomes)
     seconds = time.monotonic() - began
     result = TourResult(model_id, conversation, tuple(outcomes), seconds, before_thefts)
-    closing(world, result)
+    closing(deployment, result)
     return result
 
 
-def prepare(world: World) -> str:
+def prepare(deployment: Deployment) -> str:
     """Keys, sealing, store, measured configuration, policy. Returns the model id."""
-    screen = world.screen
+    screen = deployment.screen
     screen.title("2. The owner makes keys and seals the model")
-    owner_makes_keys(world)
-    sealed = owner_seals(world)
+    owner_makes_keys(deployment)
+    sealed = owner_seals(deployment)
     model_id, owner_key = str(sealed["model_id"]), str(sealed["signer"])
     screen.fact("model id", model_id)
-    address = world.store_address
-    store = world.start("store", ["store", "serve", "store", "--listen", address], address)
+    address = deployment.store_address
+    store = deployment.start("store", ["store", "serve", "store", "--listen", address], address)
     screen.title("3. The operator configures a runtime; the owner pins a policy to it")
-    operator_configures_runtime(world, ModelId.parse(model_id), owner_key)
+    operator_configures_runtime(deployment, ModelId.parse(model_id), owner_key)
     store.wait_ready()
-    owner_pins_policy(world)
+    owner_pins_policy(deployment)
     return model_id
 
 
-def runtime_starts(world: World) -> DemoService:
+def runtime_starts(deployment: Deployment) -> DemoService:
     """The attested runtime, as a process of its own."""
     serve = ["serve", "--config", "runtime/runtime.toml"]
-    runtime = world.start("runtime", serve, world.runtime_address)
-    with world.screen.working("the runtime attests, gets the key, and decrypts into memory"):
+    runtime = deployment.start("runtime", serve, deployment.runtime_address)
+    with deployment.screen.working("the runtime attests, gets the key, and decrypts into memory"):
         runtime.wait_ready()
-    world.screen.fact("runtime", f"serves at {runtime.url}, process {runtime.pid}")
+    deployment.screen.fact("runtime", f"serves at {runtime.url}, process {runtime.pid}")
     return runtime
 
 
-def chat(world: World) -> Conversation:
+def chat(deployment: Deployment) -> Conversation:
     """Verify first, then talk."""
-    screen = world.screen
+    screen = deployment.screen
 
     def verified(runtime: VerifiedRuntime) -> None:
         screen.fact("client verified", f"hardware {runtime.claims.hardware.value}")
         screen.fact("", f"measurement {runtime.claims.measurement.hex()[:32]}…")
 
-    client = sealed_client(world, f"http://{world.runtime_address}", verified)
+    client = sealed_client(deployment, f"http://{deployment.runtime_address}", verified)
     return converse(client, SERVED_NAME, screen)
 
 
-def thefts(world: World, plain: DemoService) -> list[Outcome]:
+def thefts(deployment: Deployment, plain: DemoService) -> list[Outcome]:
     """Every attack on both sides."""
-    with world.screen.working("waiting for the unprotected server"):
+    with deployment.screen.working("waiting for the unprotected server"):
         plain.wait_ready()
-    lab = set_up(world, SimulatedPlatform.open(world.root / "platform"), plain)
+    attacker = set_up(deployment, SnpSimulator.open(deployment.root / "platform"), plain)
     outcomes = []
     for number, attack in enumerate(ATTACKS, 1):
-        with world.screen.working(f"{number}. {attack.title}"):
-            outcome = attack.run(number, lab)
-        world.screen.outcome(outcome)
+        with deployment.screen.working(f"{number}. {attack.title}"):
+            outcome = attack.run(number, attacker)
+        deployment.screen.outcome(outcome)
         outcomes.append(outcome)
     return outcomes
 
 
-def closing(world: World, result: TourResult) -> None:
+def closing(deployment: Deployment, result: TourResult) -> None:
     """How it went, and how to look closer."""
-    screen = world.screen
+    screen = deployment.screen
     verdict = (
         "Everything was as it should be" if result.ok else "NOT everything was as it should be"
     )

@@ -34,9 +34,9 @@ def model(folder: Path, tiny: bool) -> None:
 @click.option("--product", default="Genoa", show_default=True, help="Milan, Genoa or Turin.")
 def platform(folder: Path, product: str) -> None:
     """Make a simulated SEV-SNP platform in FOLDER. It protects nothing."""
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
-    made = SimulatedPlatform.create(folder, product)
+    made = SnpSimulator.create(folder, product)
     click.echo(
         f"simulated platform  {folder}\nroot                {made.collateral_directory}/ark.der"
     )
@@ -46,9 +46,9 @@ def platform(folder: Path, product: str) -> None:
 @click.argument("folder", type=_FOLDER)
 def intel_platform(folder: Path) -> None:
     """Make a simulated Intel platform, TDX and SGX, in FOLDER. It protects nothing."""
-    from regalia_testing.tees.intel.simulator import SimulatedIntel
+    from regalia_testing.tees.intel.simulator import IntelSimulator
 
-    SimulatedIntel.create(folder)
+    IntelSimulator.create(folder)
     click.echo(f"simulated platform  {folder}\nroot                {folder}/collateral/root.der")
 
 

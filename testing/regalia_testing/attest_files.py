@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from regalia.core.clock import rfc3339
 from regalia.wire.evidence import Tee
-from regalia_testing.defender import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
-from regalia_testing.samples import NOW
-from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia_testing.accepted_evidence import NOW
+from regalia_testing.relying_party import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.nitro.defects import NitroDefects
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.tees.nitro.simulator import NitroSimulator
 from regalia_testing.tees.snp.defects import SnpDefects
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.tees.tpm.simulator import TpmSimulator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ KINDS = {
 
 
 def _snp(folder: Path) -> dict[str, Evidence]:
-    platform = SimulatedPlatform.create(folder / "platform", "Genoa", now=NOW)
+    platform = SnpSimulator.create(folder / "platform", "Genoa", now=NOW)
     shutil.copytree(platform.collateral_directory, folder / "collateral")
     return {
         name: platform.evidence(
@@ -82,7 +82,7 @@ def _snp(folder: Path) -> dict[str, Evidence]:
 
 
 def _intel(folder: Path, tee: str) -> dict[str, Evidence]:
-    platform = SimulatedIntel.create(folder / "platform", now=NOW)
+    platform = IntelSimulator.create(folder / "platform", now=NOW)
     shutil.copytree(folder / "platform" / "collateral", folder / "collateral")
     make = platform.tdx_evidence if tee == "tdx" else platform.sgx_evidence
     version = 5 if tee == "tdx" else 3
@@ -98,7 +98,7 @@ def _intel(folder: Path, tee: str) -> dict[str, Evidence]:
 
 
 def _nitro(folder: Path) -> dict[str, Evidence]:
-    platform = SimulatedNitro.create(folder / "platform", clock=lambda: NOW)
+    platform = NitroSimulator.create(folder / "platform", clock=lambda: NOW)
     shutil.copytree(platform.collateral_directory, folder / "collateral")
     return {
         name: platform.evidence(
@@ -112,7 +112,7 @@ def _nitro(folder: Path) -> dict[str, Evidence]:
 
 
 def _azure(folder: Path, tee: str) -> dict[str, Evidence]:
-    vm = SimulatedAzure.create(folder / "platform", Tee(tee), now=NOW)
+    vm = AzureSimulator.create(folder / "platform", Tee(tee), now=NOW)
     shutil.copytree(vm.collateral_directory, folder / "collateral")
     evidence = vm.evidence(REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG)
     return {"healthy": evidence}
@@ -120,7 +120,7 @@ def _azure(folder: Path, tee: str) -> dict[str, Evidence]:
 
 def _tpm(folder: Path) -> dict[str, Evidence]:
     authority = TpmAuthority.create(now=NOW)
-    tpm = SimulatedTpm.create(authority)
+    tpm = TpmSimulator.create(authority)
     collateral = folder / "collateral"
     collateral.mkdir()
     (collateral / "tpm-ek-root.der").write_bytes(authority.root())

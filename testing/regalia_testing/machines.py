@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Literal, cast
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.host import plugins
 from regalia.host.localfs import write_new
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia_testing.anchors import simulated_anchors
+from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.quotes import pem_chain
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.nitro.simulator import NitroSimulator
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.wire.evidence import EvidenceSource
-    from regalia_testing.samples import Simulated
+    from regalia_testing.accepted_evidence import Simulated
     from regalia_testing.tees.tpm.swtpm import SoftwareTpm, TpmMaker
 
-    Make = Callable[[Path], "Machine"]  # from an absent or empty directory
+    Make = Callable[[Path], "SimulatedMachine"]  # from an absent or empty directory
 
 Defects = dict[str, object]
 PPCIE = 2  # FEATURE_FLAG of GPUs whose links to the switches are protected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class SimulatedMachine:
     """One machine: its evidence source, and what a verifier needs to believe it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Machine:
     roots: tuple[bytes, ...]
     collateral: Mapping[str, bytes]
     revocation: Literal["required", "any"] = "required"
-    devices: SimulatedDevices | None = None
+    devices: NvidiaSimulator | None = None
     defects: Mapping[str, Defects] = field(default_factory=dict)
 
     def open(self, defect: str | None = None) -> EvidenceSource:
@@ -77,7 +77,7 @@ class Machine:
         """For looking at its evidence without a policy."""
         return CollateralRule.of_words(self.revocation, grace_days=0)
 
-    def verifier(self, *others: Machine) -> Verifier:
+    def verifier(self, *others: SimulatedMachine) -> Verifier:
         """A verifier that trusts this machine, ``others``, and nothing else."""
         known = (self, *others)
         files = {
@@ -86,7 +86,7 @@ class Machine:
             for name, data in machine.collateral.items()
         }
         roots = dict.fromkeys(root for machine in known for root in machine.roots)
-        return Verifier(TrustAnchors.dangerous_simulated(tuple(roots)), parse_collateral(files))
+        return Verifier(simulated_anchors(tuple(roots)), parse_collateral(files))
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write what commands are given, into a folder that is there.
@@ -131,10 +131,10 @@ def _workload(config: str) -> dict[str, Defects]:
     }
 
 
-def snp_machine(folder: Path) -> Machine:
+def snp_machine(folder: Path) -> SimulatedMachine:
     """SEV-SNP."""
-    platform = SimulatedPlatform.create(folder)
-    return Machine(
+    platform = SnpSimulator.create(folder)
+    return SimulatedMachine(
         tee=Tee.SEV_SNP,
         source="simulated-snp",
         options={"platform": str(folder)},
@@ -144,9 +144,9 @@ def snp_machine(folder: Path) -> Machine:
     )
 
 
-def _intel(folder: Path, tee: Tee) -> Machine:
-    platform = SimulatedIntel.create(folder)
-    return Machine(
+def _intel(folder: Path, tee: Tee) -> SimulatedMachine:
+    platform = IntelSimulator.create(folder)
+    return SimulatedMachine(
         tee=tee,
         source=f"simulated-{tee}",
         options={"platform": str(folder)},
@@ -156,17 +156,17 @@ def _intel(folder: Path, tee: Tee) -> Machine:
     )
 
 
-def tdx_machine(folder: Path) -> Machine:
+def tdx_machine(folder: Path) -> SimulatedMachine:
     """TDX."""
     return _intel(folder, Tee.TDX)
 
 
-def sgx_machine(folder: Path) -> Machine:
+def sgx_machine(folder: Path) -> SimulatedMachine:
     """SGX."""
     return _intel(folder, Tee.SGX)
 
 
-def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> Machine:
+def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> SimulatedMachine:
     """A machine of a simulator that lies in a folder, with lists of every authority.
 
     Args:
@@ -175,7 +175,7 @@ def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> Mach
         tee: its kind.
         source: the plug-in that opens it.
     """
-    return Machine(
+    return SimulatedMachine(
         tee=tee,
         source=source,
         options={"platform": str(folder)},
@@ -185,17 +185,17 @@ def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> Mach
     )
 
 
-def nitro_machine(folder: Path) -> Machine:
+def nitro_machine(folder: Path) -> SimulatedMachine:
     """An AWS Nitro enclave. AWS's lists are seldom at hand: certificates live for hours."""
-    found = machine_of(folder, SimulatedNitro.create(folder), Tee.NITRO, "simulated-nitro")
+    found = machine_of(folder, NitroSimulator.create(folder), Tee.NITRO, "simulated-nitro")
     return replace(found, revocation="any")
 
 
-def _azure(folder: Path, tee: Tee, source: str) -> Machine:
-    platform = SimulatedAzure.create(folder, tee)
+def _azure(folder: Path, tee: Tee, source: str) -> SimulatedMachine:
+    platform = AzureSimulator.create(folder, tee)
     root = platform.snp.ark if platform.snp is not None else b""
     root = platform.intel.authority.root() if platform.intel is not None else root
-    return Machine(
+    return SimulatedMachine(
         tee=tee,
         source=source,
         options={"platform": str(folder)},
@@ -205,23 +205,23 @@ def _azure(folder: Path, tee: Tee, source: str) -> Machine:
     )
 
 
-def azure_snp_machine(folder: Path) -> Machine:
+def azure_snp_machine(folder: Path) -> SimulatedMachine:
     """An Azure confidential VM on SEV-SNP."""
     return _azure(folder, Tee.AZURE_SNP, "simulated-az-snp")
 
 
-def azure_tdx_machine(folder: Path) -> Machine:
+def azure_tdx_machine(folder: Path) -> SimulatedMachine:
     """An Azure confidential VM on TDX."""
     return _azure(folder, Tee.AZURE_TDX, "simulated-az-tdx")
 
 
-def _composite(folder: Path, *, gpus: int, switches: int, defects: Defects) -> Machine:
+def _composite(folder: Path, *, gpus: int, switches: int, defects: Defects) -> SimulatedMachine:
     cpu = snp_machine(folder / "cpu")
-    devices = SimulatedDevices.create(folder / "devices", gpus, switches)
-    return Machine(
+    devices = NvidiaSimulator.create(folder / "devices", gpus, switches)
+    return SimulatedMachine(
         tee=cpu.tee,
         source="simulated-composite",
-        options={**cpu.options, "devices": str(folder / "devices"), "device_knobs": defects},
+        options={**cpu.options, "devices": str(folder / "devices"), "device_defects": defects},
         roots=(*cpu.roots, devices.root),
         collateral={**cpu.collateral, **_files(folder / "devices" / "collateral")},
         devices=devices,
@@ -229,22 +229,22 @@ def _composite(folder: Path, *, gpus: int, switches: int, defects: Defects) -> M
     )
 
 
-def gpu_machine(folder: Path) -> Machine:
+def gpu_machine(folder: Path) -> SimulatedMachine:
     """SEV-SNP with two NVIDIA GPUs."""
     return _composite(folder, gpus=2, switches=0, defects={})
 
 
-def protected_pcie_machine(folder: Path) -> Machine:
+def protected_pcie_machine(folder: Path) -> SimulatedMachine:
     """SEV-SNP with eight NVIDIA GPUs and four switches, in Protected PCIe mode."""
     return _composite(folder, gpus=8, switches=4, defects={"feature": PPCIE})
 
 
-def tpm_machine(tpm: SoftwareTpm, maker: TpmMaker, *, now: datetime) -> Machine:
+def tpm_machine(tpm: SoftwareTpm, maker: TpmMaker, *, now: datetime) -> SimulatedMachine:
     """A machine with a TPM that is switched on, enrolled here by credential activation."""
-    from regalia_testing.tees.tpm.bench import enrol  # noqa: PLC0415 - needs the extra `tpm`
+    from regalia_testing.tees.tpm.live_enrolment import enrol  # noqa: PLC0415 - needs the extra `tpm`
 
     known = enrol(tpm.tcti, roots=[maker.root], intermediates=[maker.intermediate], now=now)
-    return Machine(
+    return SimulatedMachine(
         tee=Tee.TPM,
         source="tpm",
         options={"tcti": tpm.tcti, "event_log": ""},

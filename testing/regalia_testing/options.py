@@ -36,10 +36,10 @@ def platform_options(
     chosen = options.get("defects", {})
     if not isinstance(chosen, dict):
         raise UsageError(CoreCode.BAD_CONFIG, f"{source}: `defects` must be a table")
-    return Path(directory), knobs_from(chosen, healthy)
+    return Path(directory), defects_from(chosen, healthy)
 
 
-def knobs_from(options: dict[str, object], healthy: Defects) -> Defects:
+def defects_from(options: dict[str, object], healthy: Defects) -> Defects:
     """Defects by name, each of the type that it has by default; words are among those known.
 
     Raises:

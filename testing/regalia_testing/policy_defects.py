@@ -12,15 +12,15 @@ from msgspec import structs
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.tees.snp.claims import Firmware
 from regalia.tees.snp.policy.section import IdBlock, TcbMinimum
-from regalia_testing.policy_scene import ID_BLOCK
+from regalia_testing.policy_scenario import ID_BLOCK
 from regalia_testing.tees.nvidia.policy import gpu_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 SNP = "platform.snp"
 NO_ID_BLOCK = IdBlock(
@@ -30,12 +30,12 @@ NO_ID_BLOCK = IdBlock(
 
 def lower_tcb(name: str, **low: int) -> Break:
     """Lower components of one of the four TCBs."""
-    return lambda scene: scene.attest(**{name: replace(scene.claims.reported_tcb, **low)})
+    return lambda scenario: scenario.attest(**{name: replace(scenario.claims.reported_tcb, **low)})
 
 
 def clear_bit(index: int) -> Break:
     """Clear a bit of the guest POLICY."""
-    return lambda scene: scene.attest(policy=scene.claims.policy & ~(1 << index))
+    return lambda scenario: scenario.attest(policy=scenario.claims.policy & ~(1 << index))
 
 
 DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(

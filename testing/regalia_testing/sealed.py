@@ -71,7 +71,7 @@ class KeptMemory:
 
 
 @dataclass(frozen=True)
-class SealedBench:
+class OwnedModel:
     """A sealed model together with everything that its owner knows."""
 
     folder: Path
@@ -168,7 +168,7 @@ class SealedBench:
             output.write(chunk, sealed)
         output.close()
 
-    def copy(self, folder: Path) -> SealedBench:
+    def copy(self, folder: Path) -> OwnedModel:
         """Another copy of the sealed files, to damage."""
         shutil.copytree(self.folder, folder)
         return replace(self, folder=folder)
@@ -183,7 +183,7 @@ def write_model(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def seal_bench(  # noqa: PLR0913 - what varies between tests, by name
+def seal_testbed(  # noqa: PLR0913 - what varies between tests, by name
     model: Path,
     out: Path,
     owner: SigningKey,
@@ -191,7 +191,7 @@ def seal_bench(  # noqa: PLR0913 - what varies between tests, by name
     version: int = 7,
     stride: int = STRIDE,
     shard_chunks: int = 2,
-) -> SealedBench:
+) -> OwnedModel:
     """Seal a model directory and keep its model key."""
     keys: list[SecretBytes] = []
 
@@ -201,7 +201,7 @@ def seal_bench(  # noqa: PLR0913 - what varies between tests, by name
 
     options = SealOptions(version=version, stride=stride, shard_chunks=shard_chunks, threads=2)
     seal_model(model, out, options, wrap=wrap, signing_key=owner, progress=no_progress)
-    return SealedBench(out, model, keys[0], owner)
+    return OwnedModel(out, model, keys[0], owner)
 
 
 def pattern(size: int, seed: int = 0) -> bytes:
@@ -221,7 +221,7 @@ def refused(code: Code, call: Callable[[], object]) -> RegaliaError:
     raise AssertionError(f"want {code}, got no refusal")
 
 
-def refused_by_load(sealed: SealedBench, memory: KeptMemory, code: Code) -> RegaliaError:
+def refused_by_load(sealed: OwnedModel, memory: KeptMemory, code: Code) -> RegaliaError:
     """Loading must refuse, and leave no byte of the model in the destination."""
     error = refused(code, lambda: sealed.load(memory))
     if any(memory.buffer) or memory.wipes < memory.allocated:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, UsageError
-from regalia_testing.options import knobs_from
+from regalia_testing.options import defects_from
 from regalia_testing.sources import open_snp
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import DeviceEvidence, Evidence, EvidenceSource
-    from regalia_testing.tees.nvidia.defects import DeviceDefects
+    from regalia_testing.tees.nvidia.defects import NvidiaDefects
 
 
-_OWN_OPTIONS = frozenset({"devices", "device_knobs"})
+_OWN_OPTIONS = frozenset({"devices", "device_defects"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class CompositeSource:
     """Asks a CPU's source, and the devices beside it."""
 
     cpu: EvidenceSource
-    devices: SimulatedDevices
-    defects: DeviceDefects = HEALTHY_DEVICE
+    devices: NvidiaSimulator
+    defects: NvidiaDefects = HEALTHY_DEVICE
 
     @property
     def simulated(self) -> bool:
@@ -47,7 +47,7 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
 
     Args:
         options: those of ``simulated-snp``, and ``devices``, the directory of
-            ``SimulatedDevices``; optionally ``device_knobs``, a table of ``DeviceDefects`` fields.
+            ``NvidiaSimulator``; optionally ``device_defects``, a table of ``NvidiaDefects`` fields.
 
     Raises:
         UsageError: BAD_CONFIG, an option is missing, unknown or of the wrong type.
@@ -60,8 +60,10 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
         raise UsageError(
             CoreCode.BAD_CONFIG, "simulated-composite: `devices` must name a directory"
         )
-    chosen = options.get("device_knobs", {})
+    chosen = options.get("device_defects", {})
     if not isinstance(chosen, dict):
-        raise UsageError(CoreCode.BAD_CONFIG, "simulated-composite: `device_knobs` must be a table")
-    defects = knobs_from(chosen, HEALTHY_DEVICE)
-    return CompositeSource(open_snp(rest), SimulatedDevices.open(Path(directory)), defects)
+        raise UsageError(
+            CoreCode.BAD_CONFIG, "simulated-composite: `device_defects` must be a table"
+        )
+    defects = defects_from(chosen, HEALTHY_DEVICE)
+    return CompositeSource(open_snp(rest), NvidiaSimulator.open(Path(directory)), defects)

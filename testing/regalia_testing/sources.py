@@ -19,14 +19,14 @@ import regalia
 from regalia.core.errors import CoreCode, UsageError
 from regalia.wire.evidence import Tee
 from regalia_testing.options import platform_options
-from regalia_testing.tees.azure import defects as azure_knobs
-from regalia_testing.tees.azure.simulator import SimulatedAzure
-from regalia_testing.tees.intel import defects as intel_knobs
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.nitro import defects as nitro_knobs
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.snp import defects as snp_knobs
-from regalia_testing.tees.snp.simulator import SimulatedPlatform, measure_code
+from regalia_testing.tees.azure import defects as azure_defects
+from regalia_testing.tees.azure.simulator import AzureSimulator
+from regalia_testing.tees.intel import defects as intel_defects
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.nitro import defects as nitro_defects
+from regalia_testing.tees.nitro.simulator import NitroSimulator
+from regalia_testing.tees.snp import defects as snp_defects
+from regalia_testing.tees.snp.simulator import SnpSimulator, measure_code
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import DeviceEvidence, Evidence, EvidenceSource
@@ -72,53 +72,53 @@ class SimulatedSource(Generic[K_contra]):
 
 
 def open_snp(options: dict[str, object]) -> EvidenceSource:
-    """A guest on the ``SimulatedPlatform`` that the configuration names."""
-    directory, defects = platform_options(options, snp_knobs.HEALTHY, source="simulated-snp")
+    """A guest on the ``SnpSimulator`` that the configuration names."""
+    directory, defects = platform_options(options, snp_defects.HEALTHY, source="simulated-snp")
     # REPORT_ID is drawn at the launch of a guest.
-    platform = replace(SimulatedPlatform.open(directory), report_id=secrets.token_bytes(32))
+    platform = replace(SnpSimulator.open(directory), report_id=secrets.token_bytes(32))
     return SimulatedSource(platform.evidence, defects, _measurement())
 
 
 def open_tdx(options: dict[str, object]) -> EvidenceSource:
-    """A TD on the ``SimulatedIntel`` that the configuration names."""
-    platform, defects = _intel(options, intel_knobs.HEALTHY, Tee.TDX)
+    """A TD on the ``IntelSimulator`` that the configuration names."""
+    platform, defects = _intel(options, intel_defects.HEALTHY, Tee.TDX)
     return SimulatedSource(platform.tdx_evidence, defects, _measurement())
 
 
 def open_sgx(options: dict[str, object]) -> EvidenceSource:
-    """An enclave on the ``SimulatedIntel`` that the configuration names."""
-    healthy = replace(intel_knobs.HEALTHY, version=SGX_VERSION)
+    """An enclave on the ``IntelSimulator`` that the configuration names."""
+    healthy = replace(intel_defects.HEALTHY, version=SGX_VERSION)
     platform, defects = _intel(options, healthy, Tee.SGX)
     return SimulatedSource(platform.sgx_evidence, defects, _measurement())
 
 
 def open_nitro(options: dict[str, object]) -> EvidenceSource:
-    """An enclave on the ``SimulatedNitro`` that the configuration names."""
-    directory, defects = platform_options(options, nitro_knobs.HEALTHY, source="simulated-nitro")
-    return SimulatedSource(SimulatedNitro.open(directory).evidence, defects, _measurement())
+    """An enclave on the ``NitroSimulator`` that the configuration names."""
+    directory, defects = platform_options(options, nitro_defects.HEALTHY, source="simulated-nitro")
+    return SimulatedSource(NitroSimulator.open(directory).evidence, defects, _measurement())
 
 
 def open_azure_snp(options: dict[str, object]) -> EvidenceSource:
-    """The ``SimulatedAzure`` that the configuration names, on SNP."""
+    """The ``AzureSimulator`` that the configuration names, on SNP."""
     return _azure(options, Tee.AZURE_SNP, "simulated-az-snp")
 
 
 def open_azure_tdx(options: dict[str, object]) -> EvidenceSource:
-    """The ``SimulatedAzure`` that the configuration names, on TDX."""
+    """The ``AzureSimulator`` that the configuration names, on TDX."""
     return _azure(options, Tee.AZURE_TDX, "simulated-az-tdx")
 
 
 def _intel(
-    options: dict[str, object], healthy: intel_knobs.IntelDefects, tee: Tee
-) -> tuple[SimulatedIntel, intel_knobs.IntelDefects]:
+    options: dict[str, object], healthy: intel_defects.IntelDefects, tee: Tee
+) -> tuple[IntelSimulator, intel_defects.IntelDefects]:
     directory, defects = platform_options(options, healthy, source=f"simulated-{tee}")
-    return SimulatedIntel.open(directory), defects
+    return IntelSimulator.open(directory), defects
 
 
 def _azure(options: dict[str, object], tee: Tee, source: str) -> EvidenceSource:
     """The paravisor "measures" the code that this process runs."""
-    directory, defects = platform_options(options, azure_knobs.HEALTHY, source=source)
-    platform = SimulatedAzure.open(directory)
+    directory, defects = platform_options(options, azure_defects.HEALTHY, source=source)
+    platform = AzureSimulator.open(directory)
     if platform.tee is not tee:
         raise UsageError(CoreCode.BAD_CONFIG, f"{source}: {directory} is a VM of {platform.tee}")
     return SimulatedSource(platform.evidence, defects, _measurement())

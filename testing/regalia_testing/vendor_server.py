@@ -22,8 +22,8 @@ from regalia_testing.tees.intel.quotes import pem_chain
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.intel.simulator import SimulatedIntel
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_testing.tees.intel.simulator import IntelSimulator
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 _SPL = {"bl": "bootloader", "tee": "tee", "snp": "snp", "ucode": "microcode"}
 
@@ -82,7 +82,7 @@ class VendorServer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.answers[canonical(path)] = Served(body, named)
 
-    def serve_kds(self, platform: SimulatedPlatform, evidence: Evidence) -> str:
+    def serve_kds(self, platform: SnpSimulator, evidence: Evidence) -> str:
         """AMD's service, as far as ``evidence`` needs it; returns the path of the leaf."""
         product = platform.product
         for kind, middle in (("vcek", platform.ask), ("vlek", platform.asvk)):
@@ -96,7 +96,7 @@ class VendorServer:
         self.put(path, evidence.endorsements[0])
         return canonical(path)
 
-    def serve_pcs(self, platform: SimulatedIntel) -> None:
+    def serve_pcs(self, platform: IntelSimulator) -> None:
         """Intel's service, and the address where its root publishes its list."""
         authority, documents = platform.authority, platform.documents
         signing = quote(pem_chain(authority.tcb_signing(), authority.root()))

@@ -15,9 +15,9 @@ from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.wire.collateral import CollateralKind
-from regalia_testing.composite_bench import BINDING, composite_machine
-from regalia_testing.tees.nvidia.bench import STRICT
-from regalia_testing.tees.snp.bench import REPORT_DATA, refused
+from regalia_testing.composite_testbed import BINDING, composite_testbed
+from regalia_testing.tees.nvidia.testbed import STRICT
+from regalia_testing.tees.snp.testbed import REPORT_DATA, refused
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from regalia.appraisal.claims import DeviceClaims
     from regalia.verifier.verifier import Verifier
     from regalia.wire.evidence import Evidence
-    from regalia_testing.composite_bench import CompositeMachine
-    from regalia_testing.tees.nvidia.authority import DeviceKeys
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.composite_testbed import CompositeTestbed
+    from regalia_testing.tees.nvidia.authority import NvidiaKeys
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def machine(bench: SnpBench, device_keys: DeviceKeys) -> CompositeMachine:
+def machine(testbed: SnpTestbed, device_keys: NvidiaKeys) -> CompositeTestbed:
     """Two GPUs."""
-    return composite_machine(bench.platform, 2, 0, now=bench.now, keys=device_keys)
+    return composite_testbed(testbed.platform, 2, 0, now=testbed.now, keys=device_keys)
 
 
-def test_the_moment_has_a_time_zone(machine: CompositeMachine) -> None:
+def test_the_moment_has_a_time_zone(machine: CompositeTestbed) -> None:
     """Whoever verifies, and before anything is looked at."""
     naive, verifier = machine.now.replace(tzinfo=None), machine.verifier
     spoiled = replace(machine.evidence(machine.all()), report=b"no report")
@@ -56,7 +56,7 @@ def test_the_moment_has_a_time_zone(machine: CompositeMachine) -> None:
             call()
 
 
-def test_they_do_not_change_on_the_way(machine: CompositeMachine) -> None:
+def test_they_do_not_change_on_the_way(machine: CompositeTestbed) -> None:
     at = AppraisalContext(now=machine.now, rule=STRICT, cache=Cache())
     assert at.check_log is NO_LOG
     with pytest.raises(FrozenInstanceError):
@@ -71,7 +71,7 @@ def test_of_devices_grace_alone_is_demanded(revocation: RevocationRule) -> None:
 
 
 def devices_of(
-    verifier: Verifier, evidence: Evidence, rule: CollateralRule, machine: CompositeMachine
+    verifier: Verifier, evidence: Evidence, rule: CollateralRule, machine: CompositeTestbed
 ) -> list[tuple[DeviceClaims, ...]]:
     """What each entrance says of a machine's devices."""
     now, nonce = machine.now, machine.nonce()
@@ -93,7 +93,7 @@ def denials(now: datetime) -> bytes:
     return KeyDenials(now - 9 * DAY, now, ()).encode()
 
 
-def test_revocation_of_devices_is_left_to_policy(machine: CompositeMachine) -> None:
+def test_revocation_of_devices_is_left_to_policy(machine: CompositeTestbed) -> None:
     """Also where the rule for the CPU, which has its list, is the strict one."""
     evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
     assert STRICT.revocation is RevocationRule.REQUIRED
@@ -110,7 +110,7 @@ def test_revocation_of_devices_is_left_to_policy(machine: CompositeMachine) -> N
             assert [each.revocation for each in devices] == [known, known]
 
 
-def test_of_the_cpu_it_is_not(machine: CompositeMachine) -> None:
+def test_of_the_cpu_it_is_not(machine: CompositeTestbed) -> None:
     evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
     bare = replace(machine.verifier, collateral=replace(given, crls=()))
     refused("CRL_MISSING", replace(machine, verifier=bare).verify, evidence=evidence)

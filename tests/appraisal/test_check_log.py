@@ -32,6 +32,6 @@ def test_the_last_entered_check_is_the_refusal() -> None:
 
 
 def test_the_silent_trail_holds_nothing() -> None:
-    NO_LOG.enter(ONE)
+    NO_LOG.begin(ONE)
     NO_LOG.note("7")
     assert NO_LOG.steps() == ()

@@ -13,20 +13,20 @@ from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.evidence.chain import SCHEMES
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 
-def test_the_same_bytes_are_parsed_once(bench: SnpBench) -> None:
-    cache, der = Cache(), bench.platform.ask
+def test_the_same_bytes_are_parsed_once(testbed: SnpTestbed) -> None:
+    cache, der = Cache(), testbed.platform.ask
     assert cache.certificate(der, what="ask") is cache.certificate(bytes(bytearray(der)), what="it")
     with pytest.raises(ParseError):
         cache.certificate(der[:-1], what="ask")
 
 
 def test_a_remembered_signature_is_not_one_for_another_issuer_name_or_scheme(
-    bench: SnpBench,
+    testbed: SnpTestbed,
 ) -> None:
-    cache, platform = Cache(), bench.platform
+    cache, platform = Cache(), testbed.platform
     ark = cache.certificate(platform.ark, what="ark")
     ask = cache.certificate(platform.ask, what="ask")
     cache.require_issued_by(ask, ark, SCHEMES)
@@ -40,8 +40,8 @@ def test_a_remembered_signature_is_not_one_for_another_issuer_name_or_scheme(
             cache.require_issued_by(child, issuer, schemes)
 
 
-def test_a_refusal_is_not_remembered(bench: SnpBench) -> None:
-    cache, platform = Cache(), bench.platform
+def test_a_refusal_is_not_remembered(testbed: SnpTestbed) -> None:
+    cache, platform = Cache(), testbed.platform
     ark = cache.certificate(platform.ark, what="ark")
     forged = replace(
         cache.certificate(platform.ask, what="ask"), signature=b"\x00" * 512, der=b"forged"
@@ -51,19 +51,19 @@ def test_a_refusal_is_not_remembered(bench: SnpBench) -> None:
             cache.require_issued_by(forged, ark, SCHEMES)
 
 
-def test_hostile_evidence_cannot_make_it_large(bench: SnpBench) -> None:
+def test_hostile_evidence_cannot_make_it_large(testbed: SnpTestbed) -> None:
     cache = Cache()
-    ask = cache.certificate(bench.platform.ask, what="ask")
+    ask = cache.certificate(testbed.platform.ask, what="ask")
     for index in range(ENTRIES_MAX + 10):
         cache._parsed[index.to_bytes(4, "big")] = ask
         cache._parsed.pop(index.to_bytes(4, "big")) if len(cache._parsed) > ENTRIES_MAX else None
-    cache.certificate(bench.platform.ark, what="ark")
+    cache.certificate(testbed.platform.ark, what="ark")
     assert len(cache._parsed) == 1
 
 
-def test_evidence_alone_gets_nothing_in(bench: SnpBench) -> None:
+def test_evidence_alone_gets_nothing_in(testbed: SnpTestbed) -> None:
     """A flood of certificates that nobody vouches for must not push AMD's out."""
-    cache, platform = Cache(), bench.platform
+    cache, platform = Cache(), testbed.platform
     for _ in range(2):
         assert cache.certificate_of_evidence(platform.ask, what="ask").der == platform.ask
         assert not cache._parsed
@@ -76,9 +76,9 @@ def test_evidence_alone_gets_nothing_in(bench: SnpBench) -> None:
 
 
 def test_lists_are_parsed_and_verified_once(
-    bench: SnpBench, monkeypatch: pytest.MonkeyPatch
+    testbed: SnpTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, platform = Cache(), bench.platform
+    cache, platform = Cache(), testbed.platform
     ark = cache.certificate(platform.ark, what="ark")
     crl = cache.crl(platform.crl)
     assert cache.crl(bytes(bytearray(platform.crl))) is crl
@@ -89,8 +89,8 @@ def test_lists_are_parsed_and_verified_once(
     cache.require_signed_by(crl, ark, SCHEMES)
 
 
-def test_a_remembered_list_is_not_one_for_another_issuer_or_scheme(bench: SnpBench) -> None:
-    cache, platform = Cache(), bench.platform
+def test_a_remembered_list_is_not_one_for_another_issuer_or_scheme(testbed: SnpTestbed) -> None:
+    cache, platform = Cache(), testbed.platform
     ark, ask = (cache.certificate(der, what="it") for der in (platform.ark, platform.ask))
     crl = cache.crl(platform.crl)
     cache.require_signed_by(crl, ark, SCHEMES)
@@ -100,13 +100,13 @@ def test_a_remembered_list_is_not_one_for_another_issuer_or_scheme(bench: SnpBen
                 cache.require_signed_by(crl, issuer, schemes)
 
 
-def test_lists_are_bounded(bench: SnpBench) -> None:
+def test_lists_are_bounded(testbed: SnpTestbed) -> None:
     cache = Cache()
-    crl = cache.crl(bench.platform.crl)
+    crl = cache.crl(testbed.platform.crl)
     cache._lists.update({index.to_bytes(4, "big"): crl for index in range(ENTRIES_MAX)})
-    cache.crl(bytes(bytearray(bench.platform.crl)))
-    cache._lists.pop(bench.platform.crl)
-    cache.crl(bench.platform.crl)
+    cache.crl(bytes(bytearray(testbed.platform.crl)))
+    cache._lists.pop(testbed.platform.crl)
+    cache.crl(testbed.platform.crl)
     assert len(cache._lists) == 1
 
 
@@ -154,10 +154,10 @@ def test_logs_are_bounded_by_their_bytes_too() -> None:
     assert (len(cache._replays.known), cache._replays.size) == (4, 16)
 
 
-def test_logs_push_out_no_certificates(bench: SnpBench) -> None:
+def test_logs_push_out_no_certificates(testbed: SnpTestbed) -> None:
     cache = Cache()
     cache.derived("it", 1, (b"der",), lambda: "facts")
-    cache.certificate(bench.platform.ark, what="ark")
+    cache.certificate(testbed.platform.ark, what="ark")
     for number in range(ENTRIES_MAX + 1):
         cache.replayed("ccel", (number.to_bytes(4, "big"),), b"", lambda: "facts")
     assert (len(cache._derived.known), len(cache._parsed)) == (1, 1)

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from regalia.appraisal.pki import parse_certificate, parse_crl
 from regalia.appraisal.pki.der import common_name
 from regalia.core.errors import ParseError
-from regalia_testing.tees.snp.x509 import SEQUENCE, tlv
+from regalia_testing.der import SEQUENCE, tlv
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 SET, UTF8, PRINTABLE, T61, BMP, UNIVERSAL = 0x31, 0x0C, 0x13, 0x14, 0x1E, 0x1C
 CN = b"\x06\x03\x55\x04\x03"
@@ -48,8 +48,8 @@ def agrees(der: bytes) -> None:
         assert common == ([found] if found else [])
 
 
-def test_simulated_certificates(bench: SnpBench) -> None:
-    platform = bench.platform
+def test_simulated_certificates(testbed: SnpTestbed) -> None:
+    platform = testbed.platform
     for der in (platform.ark, platform.ask, platform.asvk, platform.leaf()):
         agrees(der)
     crl = x509.load_der_x509_crl(platform.crl)

@@ -12,7 +12,7 @@ from regalia.tees.boot.evidence import replay_pcrs, replay_rtmrs
 from regalia.tees.boot.evidence.log import Algorithm, parse_event_log
 from regalia.tees.tpm.claims import TpmClaims
 from regalia.tees.tpm.evidence.layout import HashAlg
-from regalia_testing.defender import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.relying_party import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.intel.quotes import Workload
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from regalia.tees.boot.evidence.log import Event, EventLog
     from regalia.wire.evidence import Evidence
-    from regalia_testing.defender import Defender
-    from regalia_testing.tees.intel.simulator import SimulatedIntel
+    from regalia_testing.relying_party import RelyingParty
+    from regalia_testing.tees.intel.simulator import IntelSimulator
 
     Alter = Callable[[Event], Event]
 
@@ -41,7 +41,7 @@ def other_tables(event: Event) -> Event:
     return replace(event, digests=changed)
 
 
-def td_evidence(intel: SimulatedIntel, log: EventLog, sent: EventLog | None = None) -> Evidence:
+def td_evidence(intel: IntelSimulator, log: EventLog, sent: EventLog | None = None) -> Evidence:
     """A TD that booted as ``log`` says, with ``sent`` beside it."""
     rtmrs = replay_rtmrs(log)
     healthy = intel.tdx_evidence(
@@ -66,7 +66,7 @@ def td_evidence(intel: SimulatedIntel, log: EventLog, sent: EventLog | None = No
     ],
     ids=["command line", "boot loader's command", "variable's name", "debugger"],
 )
-def test_event_log_text_spoof(tpm: Defender, text: bytes, lie: bytes) -> None:
+def test_event_log_text_spoof(tpm: RelyingParty, text: bytes, lie: bytes) -> None:
     """Digests replay and the text lies: digests are computed again from the text."""
     evidence = tpm.make(boot=SimulatedBoot(debugger=b"Debug" in text))
     tpm.claims(evidence)  # it verifies, whatever the policy says of it
@@ -77,21 +77,21 @@ def test_event_log_text_spoof(tpm: Defender, text: bytes, lie: bytes) -> None:
 
 
 def test_event_log_text_spoof_of_a_td_and_below_a_paravisor(
-    tdx: Defender, azure_vm: Defender
+    tdx: RelyingParty, azure_vm: RelyingParty
 ) -> None:
     text, lie = b"kernel_cmdline: /vmlinuz quiet", b"kernel_cmdline: /vmlinuz debug"
-    for defender in (tdx, azure_vm):
-        evidence = defender.make()
-        assert defender.codes(evidence) == []
+    for relying_party in (tdx, azure_vm):
+        evidence = relying_party.make()
+        assert relying_party.codes(evidence) == []
         log = parse_event_log(evidence.event_log)
         spoofed = altered(log, lambda event: replace(event, data=event.data.replace(text, lie)))
         assert spoofed != log
-        assert defender.codes(replace(evidence, event_log=spoofed.encode())) == [
+        assert relying_party.codes(replace(evidence, event_log=spoofed.encode())) == [
             "EVENTLOG_MISMATCH"
         ]
 
 
-def test_event_log_text_that_no_digest_covers_is_not_believed(tpm: Defender) -> None:
+def test_event_log_text_that_no_digest_covers_is_not_believed(tpm: RelyingParty) -> None:
     """GRUB measures a file and writes its path beside it: anybody can write another path."""
     evidence = tpm.make()
     log = parse_event_log(evidence.event_log)
@@ -108,7 +108,7 @@ def test_event_log_text_that_no_digest_covers_is_not_believed(tpm: Defender) -> 
 
 
 def test_event_log_of_another_boot(
-    tpm: Defender, tdx: Defender, azure_vm: Defender, intel: SimulatedIntel
+    tpm: RelyingParty, tdx: RelyingParty, azure_vm: RelyingParty, intel: IntelSimulator
 ) -> None:
     other = SimulatedBoot(kernel_command_line="/vmlinuz init=/bin/sh")
     sent = replace(tpm.make(), event_log=other.pcr_log().encode())
@@ -116,11 +116,11 @@ def test_event_log_of_another_boot(
     td = td_evidence(intel, SimulatedBoot().ccel(), other.ccel())
     assert tdx.codes(td) == ["EVENTLOG_MISMATCH"]
     assert azure_vm.against(wrong_event_log=True) == ["EVENTLOG_MISMATCH"]
-    for defender in (tpm, tdx, azure_vm):
-        assert defender.against() == []
+    for relying_party in (tpm, tdx, azure_vm):
+        assert relying_party.against() == []
 
 
-def test_event_of_unknown_type(tdx: Defender, intel: SimulatedIntel) -> None:
+def test_event_of_unknown_type(tdx: RelyingParty, intel: IntelSimulator) -> None:
     """It replays; what it means nobody knows."""
     log = SimulatedBoot(unknown=b"what is this").ccel()
     wide = tdx.but("platform.tdx.rtmrs.rtmr2", "any")
@@ -128,14 +128,14 @@ def test_event_of_unknown_type(tdx: Defender, intel: SimulatedIntel) -> None:
     assert "EVENT_LOG_INSUFFICIENT" in codes
 
 
-def test_event_log_that_is_left_out(tdx: Defender) -> None:
+def test_event_log_that_is_left_out(tdx: RelyingParty) -> None:
     assert tdx.codes(replace(tdx.make(), event_log=b"")) == ["EVENT_LOG_INSUFFICIENT"]
 
 
 # -- tables that the host supplies -----------------------------------------------------------
 
 
-def test_malicious_acpi_tables_in_a_td(tdx: Defender, intel: SimulatedIntel) -> None:
+def test_malicious_acpi_tables_in_a_td(tdx: RelyingParty, intel: IntelSimulator) -> None:
     """AML runs in the guest's kernel. Firmware measures the tables into RTMR0."""
     log = SimulatedBoot().ccel()
     assert ACPI in {event.data for event in log.events}
@@ -146,7 +146,7 @@ def test_malicious_acpi_tables_in_a_td(tdx: Defender, intel: SimulatedIntel) -> 
     assert tdx.codes(td_evidence(intel, attacked, sent=log)) == ["EVENTLOG_MISMATCH"]
 
 
-def test_malicious_acpi_tables_under_a_tpm(tpm: Defender) -> None:
+def test_malicious_acpi_tables_under_a_tpm(tpm: RelyingParty) -> None:
     """PCR1 holds them: a policy that lists it sees them, and one that does not is told nothing."""
     honest = tpm.claims(tpm.make())
     assert isinstance(honest, TpmClaims)
@@ -165,22 +165,22 @@ def test_malicious_acpi_tables_under_a_tpm(tpm: Defender) -> None:
 
 @pytest.mark.parametrize("tee", ["snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm"])
 def test_another_workload(request: pytest.FixtureRequest, tee: str) -> None:
-    defender: Defender = request.getfixturevalue(tee)
-    assert defender.against() == []
-    assert "MEASUREMENT_UNKNOWN" in defender.against(wrong_measurement=True)
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    assert relying_party.against() == []
+    assert "MEASUREMENT_UNKNOWN" in relying_party.against(wrong_measurement=True)
 
 
 def test_another_kernel_under_the_same_firmware(
-    tdx: Defender, nitro: Defender, intel: SimulatedIntel
+    tdx: RelyingParty, nitro: RelyingParty, intel: IntelSimulator
 ) -> None:
     """MRTD and PCR0 alone would not show what they start."""
     other = SimulatedBoot(kernel=b"another kernel").ccel()
     assert set(tdx.codes(td_evidence(intel, other))) == {"MEASUREMENT_UNKNOWN"}
-    for knob in ("other_kernel", "other_application"):
-        assert "MEASUREMENT_UNKNOWN" in nitro.against(**{knob: True})
+    for field in ("other_kernel", "other_application"):
+        assert "MEASUREMENT_UNKNOWN" in nitro.against(**{field: True})
 
 
-def test_another_kernel_under_a_tpm(tpm: Defender, azure_vm: Defender) -> None:
+def test_another_kernel_under_a_tpm(tpm: RelyingParty, azure_vm: RelyingParty) -> None:
     codes = set(tpm.against(boot=SimulatedBoot(kernel=b"another kernel")))
     assert codes & {"PCR_UNKNOWN", "BOOT_STEP_UNKNOWN"}
     assert set(azure_vm.against(other_loader=True)) & {
@@ -190,7 +190,7 @@ def test_another_kernel_under_a_tpm(tpm: Defender, azure_vm: Defender) -> None:
     }
 
 
-def test_secure_boot_off(tpm: Defender, azure_vm: Defender) -> None:
+def test_secure_boot_off(tpm: RelyingParty, azure_vm: RelyingParty) -> None:
     assert "SECURE_BOOT_OFF" in tpm.against(boot=SimulatedBoot(secure_boot=b"\x00"))
     assert "VM_CONFIGURATION_DENIED" in azure_vm.against(no_secure_boot=True)
 
@@ -210,5 +210,5 @@ def test_a_configuration_that_the_hardware_did_not_record(
     request: pytest.FixtureRequest, tee: str, defects: dict[str, bool]
 ) -> None:
     """A runtime pointed at another owner, log or model."""
-    defender: Defender = request.getfixturevalue(tee)
-    assert "CONFIG_MISMATCH" in defender.against(**defects)
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    assert "CONFIG_MISMATCH" in relying_party.against(**defects)

@@ -12,11 +12,11 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.crypto.sign import SigningKey
 from regalia.verifier.collateral import NO_FLOOR, Floor, make_bundle, sort_files, verify_bundle
 from regalia_testing.collateral import SITE, tcb_info_body
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from regalia.verifier.collateral import VerifiedBundle
-    from regalia_testing.defender import Defender
+    from regalia_testing.relying_party import RelyingParty
 
 ISSUED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -66,12 +66,12 @@ def test_rollback_below_the_evaluation_number_of_the_policy(
     request: pytest.FixtureRequest, tee: str
 ) -> None:
     """tcbEvaluationDataNumber: Intel counts up with each round of advisories."""
-    defender: Defender = request.getfixturevalue(tee)
+    relying_party: RelyingParty = request.getfixturevalue(tee)
     path = f"platform.{tee}.tcb_evaluation_data_number_minimum"
-    number = getattr(defender.policy.platform, tee).tcb_evaluation_data_number_minimum
+    number = getattr(relying_party.policy.platform, tee).tcb_evaluation_data_number_minimum
     assert number > 0  # pinning has set the floor
-    assert defender.against() == []
-    assert defender.but(path, number + 1).against() == ["TCB_EVALUATION_TOO_OLD"]
+    assert relying_party.against() == []
+    assert relying_party.but(path, number + 1).against() == ["TCB_EVALUATION_TOO_OLD"]
 
 
 def test_bundle_beyond_its_age() -> None:
@@ -86,18 +86,18 @@ def test_bundle_beyond_its_age() -> None:
 )
 def test_collateral_beyond_its_age(request: pytest.FixtureRequest, tee: str, code: str) -> None:
     """Held back by whoever controls the way to the verifier, until nothing in it is current."""
-    defender: Defender = request.getfixturevalue(tee)
-    late = replace(defender, now=defender.now + 400 * DAY)
-    assert defender.against() == []
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    late = replace(relying_party, now=relying_party.now + 400 * DAY)
+    assert relying_party.against() == []
     assert late.against() == [code]
 
 
 @pytest.mark.parametrize("tee", ["snp", "tdx", "sgx"])
 def test_grace_is_a_word_of_the_policy_and_shows(request: pytest.FixtureRequest, tee: str) -> None:
     """Late collateral counts under dangerous_collateral_grace_days, and under nothing else."""
-    defender: Defender = request.getfixturevalue(tee)
+    relying_party: RelyingParty = request.getfixturevalue(tee)
     lenient = CollateralRule(RevocationRule.REQUIRED, FOREVER)
-    late = replace(defender, now=defender.now + 400 * DAY, rule=lenient)
+    late = replace(relying_party, now=relying_party.now + 400 * DAY, rule=lenient)
     assert "COLLATERAL_LATE" in late.against()
     assert (
         "COLLATERAL_LATE" not in late.but("platform.dangerous_collateral_grace_days", 9).against()
@@ -107,11 +107,11 @@ def test_grace_is_a_word_of_the_policy_and_shows(request: pytest.FixtureRequest,
 @pytest.mark.parametrize("tee", ["snp", "tdx", "sgx", "tpm", "azure_snp_vm", "azure_tdx_vm"])
 def test_revocation_lists_held_back(request: pytest.FixtureRequest, tee: str) -> None:
     """Without lists a revoked key passes: their absence refuses, and only the word any opens it."""
-    defender: Defender = request.getfixturevalue(tee)
-    given = defender.verifier.collateral
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    given = relying_party.verifier.collateral
     collateral = replace(given, crls=())
-    bare = replace(defender, verifier=replace(defender.verifier, collateral=collateral))
-    assert defender.against() == []
+    bare = replace(relying_party, verifier=replace(relying_party.verifier, collateral=collateral))
+    assert relying_party.against() == []
     assert bare.against() == ["CRL_MISSING"]
     anything = replace(bare, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
     assert "REVOCATION_UNKNOWN" in anything.against()

@@ -11,23 +11,23 @@ import pytest
 from regalia.core.errors import ParseError
 from regalia.policy.device_set import device_findings
 from regalia.policy.documents import SECTIONS, Platform, parse_client_policy
-from regalia_testing.policy_scene import changed
+from regalia_testing.policy_scenario import changed
 from regalia_testing.tees.nvidia.policy import gpu_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.policy.documents import ClientPolicy
-    from regalia_testing.defender import Defender
-    from regalia_testing.tees.nvidia.bench import DeviceBench
+    from regalia_testing.relying_party import RelyingParty
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 
 TEES = ("snp", "tdx", "sgx", "nitro")
 OPEN_WORDS: tuple[object, ...] = ("any", "allow", 0, [])
 
 
 @pytest.fixture(params=TEES)
-def defender(request: pytest.FixtureRequest) -> Defender:
-    found: Defender = request.getfixturevalue(request.param)
+def relying_party(request: pytest.FixtureRequest) -> RelyingParty:
+    found: RelyingParty = request.getfixturevalue(request.param)
     return found
 
 
@@ -53,14 +53,14 @@ def _leaves(document: msgspec.Struct, path: str) -> Iterator[str]:
             yield f"{path}.{name}"
 
 
-def test_debug_bit_or_zero_pcr(defender: Defender) -> None:
+def test_debug_bit_or_zero_pcr(relying_party: RelyingParty) -> None:
     """SNP guest policy bit 19, TDATTRIBUTES.DEBUG, SGX's DEBUG, Nitro's PCR0 to PCR2 at zero."""
-    assert defender.against() == []
-    assert "DEBUG_ENABLED" in defender.against(debug=True)
+    assert relying_party.against() == []
+    assert "DEBUG_ENABLED" in relying_party.against(debug=True)
 
 
-def test_no_word_opens_debug(defender: Defender) -> None:
-    wide = replace(defender, policy=open_everything(defender.policy))
+def test_no_word_opens_debug(relying_party: RelyingParty) -> None:
+    wide = replace(relying_party, policy=open_everything(relying_party.policy))
     assert "DEBUG_ENABLED" in wide.against(debug=True)
     assert "DEBUG_ENABLED" not in wide.against()
     assert "MEASUREMENT_UNKNOWN" not in wide.against(wrong_measurement=True)  # it is wide indeed
@@ -71,24 +71,24 @@ def test_no_word_opens_debug(defender: Defender) -> None:
 @pytest.mark.parametrize("tee", ["snp", "tdx"])
 def test_no_word_opens_migration(request: pytest.FixtureRequest, tee: str) -> None:
     """A migration agent may carry the memory away as a debugger does."""
-    defender: Defender = request.getfixturevalue(tee)
-    wide = replace(defender, policy=open_everything(defender.policy))
-    knob = {"snp": "migrate", "tdx": "migratable"}[tee]
-    assert "MIGRATION_ALLOWED" in wide.against(**{knob: True})
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    wide = replace(relying_party, policy=open_everything(relying_party.policy))
+    field = {"snp": "migrate", "tdx": "migratable"}[tee]
+    assert "MIGRATION_ALLOWED" in wide.against(**{field: True})
     assert "MIGRATION_ALLOWED" not in wide.against()
 
 
-def test_any_bit_of_a_tds_debug_group(tdx: Defender) -> None:
+def test_any_bit_of_a_tds_debug_group(tdx: RelyingParty) -> None:
     """TUD as a whole is untrusted debug: PERF_PROF too."""
     assert "DEBUG_ENABLED" in tdx.against(profiling=True)
 
 
-def test_debug_below_a_paravisor(azure_vm: Defender) -> None:
+def test_debug_below_a_paravisor(azure_vm: RelyingParty) -> None:
     assert azure_vm.against() == []
     assert "DEBUG_ENABLED" in azure_vm.against(debug=True)
 
 
-def test_debug_firmware_of_a_gpu(blackwell_bench: DeviceBench) -> None:
+def test_debug_firmware_of_a_gpu(blackwell_testbed: NvidiaTestbed) -> None:
     entry = gpu_entry(
         count=1,
         models=["GB100"],
@@ -102,7 +102,7 @@ def test_debug_firmware_of_a_gpu(blackwell_bench: DeviceBench) -> None:
     )
     platform = Platform(hardware="dangerous_simulated", devices=[entry])
     for debug in (False, True):
-        claims = blackwell_bench.verify(blackwell_bench.evidence(debug=debug))
+        claims = blackwell_testbed.verify(blackwell_testbed.evidence(debug=debug))
         codes = [each.code.name for each in device_findings(platform.devices, [claims])]
         assert codes == (["DEBUG_ENABLED"] if debug else [])
 

@@ -21,14 +21,14 @@ from regalia.policy.evaluate import evaluate_client, evaluate_release
 from regalia.verifier.composite import verify_composite
 from regalia.verifier.registry import PLUGINS
 from regalia.verifier.verifier import Verifier
-from regalia_testing.composite_bench import BINDING
-from regalia_testing.policy_scene import changed
+from regalia_testing.composite_testbed import BINDING
+from regalia_testing.policy_scenario import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from regalia.verifier.registry import Plugin
-    from regalia_testing.defender import Defender
+    from regalia_testing.relying_party import RelyingParty
 
 VERIFIERS: tuple[Callable[..., object], ...] = (
     verify_composite,
@@ -118,16 +118,16 @@ def test_no_field_of_a_section_may_be_left_out(name: str, section: type[msgspec.
 
 def test_a_policy_without_a_section_accepts_no_tee(request: pytest.FixtureRequest) -> None:
     for tee in TEES:
-        defender: Defender = request.getfixturevalue(tee)
-        assert defender.against() == []
-        claims = defender.claims(defender.make())
-        (path,) = _closed(defender)
-        assert defender.but(path, None).judge(claims) == ["TEE_NOT_ACCEPTED"]
+        relying_party: RelyingParty = request.getfixturevalue(tee)
+        assert relying_party.against() == []
+        claims = relying_party.claims(relying_party.make())
+        (path,) = _closed(relying_party)
+        assert relying_party.but(path, None).judge(claims) == ["TEE_NOT_ACCEPTED"]
 
 
-def _closed(defender: Defender) -> list[str]:
+def _closed(relying_party: RelyingParty) -> list[str]:
     """The sections of a pinned policy: there is one."""
-    platform = defender.policy.platform
+    platform = relying_party.policy.platform
     return [f"platform.{n}" for n in SECTIONS.values() if getattr(platform, n) is not None]
 
 
@@ -152,11 +152,11 @@ OTHER_WAYS = ("csp_ids", "id_blocks")
 @pytest.mark.parametrize("tee", TEES)
 def test_an_empty_list_denies(request: pytest.FixtureRequest, tee: str) -> None:
     """Of every list of accepted values, in every section."""
-    defender: Defender = request.getfixturevalue(tee)
-    claims = defender.claims(defender.make())
-    assert defender.judge(claims) == []
-    (section,) = _closed(defender)
-    document = getattr(defender.policy.platform, section.removeprefix("platform."))
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    claims = relying_party.claims(relying_party.make())
+    assert relying_party.judge(claims) == []
+    (section,) = _closed(relying_party)
+    document = getattr(relying_party.policy.platform, section.removeprefix("platform."))
     paths = [
         path
         for path in _lists(document, section)
@@ -164,17 +164,17 @@ def test_an_empty_list_denies(request: pytest.FixtureRequest, tee: str) -> None:
     ]
     assert paths
     for path in paths:
-        assert defender.but(path, []).judge(claims), f"{path} = [] was taken for consent"
+        assert relying_party.but(path, []).judge(claims), f"{path} = [] was taken for consent"
 
 
 @pytest.mark.parametrize("tee", TEES)
 def test_nothing_is_not_a_word(request: pytest.FixtureRequest, tee: str) -> None:
     """null and the empty text are no wildcards: the parser refuses them everywhere."""
-    defender: Defender = request.getfixturevalue(tee)
-    (section,) = _closed(defender)
-    document = getattr(defender.policy.platform, section.removeprefix("platform."))
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    (section,) = _closed(relying_party)
+    document = getattr(relying_party.policy.platform, section.removeprefix("platform."))
     for name in document.__struct_fields__:
         for nothing in (None, ""):
-            policy = changed(defender.policy, f"{section}.{name}", nothing)
+            policy = changed(relying_party.policy, f"{section}.{name}", nothing)
             with pytest.raises(ParseError):
                 parse_client_policy(policy.encode())

@@ -1,9 +1,9 @@
 """A whole release in one process: owner, simulated platform, broker, runtime. No sockets.
 
-    world = World(folder, shared)              everything healthy
-    world.ask()                                one release through HTTP, as a runtime does it
-    world.ask(Deviation(role=Role.SERVE))      the same with one thing wrong
-    world.records()                            what the log says, verified
+    deployment = Deployment(folder, shared)              everything healthy
+    deployment.ask()                                one release through HTTP, as a runtime does it
+    deployment.ask(Deviation(role=Role.SERVE))      the same with one thing wrong
+    deployment.records()                            what the log says, verified
 
 The heavy parts (RSA keys, the key store's KDF) are made once, in ``Shared``.
 """
@@ -58,7 +58,6 @@ from regalia.tlog.log import Log
 from regalia.tlog.note import parse_log_key, verifier_key_text
 from regalia.tlog.source import DatabaseSource
 from regalia.tlog.verify import verify_proof
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia.wire.release import (
@@ -70,10 +69,11 @@ from regalia.wire.release import (
 )
 from regalia.wire.runtime_config import FORMAT as CONFIG_FORMAT
 from regalia.wire.runtime_config import Placement, RuntimeConfig
-from regalia_testing.tees.snp.authority import AuthorityKeys
-from regalia_testing.tees.snp.bench import REQUIRED
+from regalia_testing.anchors import simulated_anchors
+from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import HEALTHY
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
+from regalia_testing.tees.snp.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class Shared:
         with SecretBytes(bytearray(self.passphrase)) as passphrase:
             self.store = create_store(self.store_path, passphrase)
         self.store.add_kek(KEK)
-        self.platform = SimulatedPlatform.create(
-            folder / "platform", now=system_clock(), keys=AuthorityKeys.generate()
+        self.platform = SnpSimulator.create(
+            folder / "platform", now=system_clock(), keys=SnpKeys.generate()
         )
         self.owner = SigningKey.generate_ed25519()
         self.log_signer = SigningKey.generate_ed25519()
@@ -153,7 +153,7 @@ class Deviation:
     bound_model: ModelId | None = None
     bound_devices: Digest = field(default_factory=lambda: Digest(NO_DEVICES))
     measurement: bytes = MEASUREMENT
-    platform: SimulatedPlatform | None = None
+    platform: SnpSimulator | None = None
     config: RuntimeConfig | None = None
     evidence: bytes | None = None  # instead of fresh evidence: a replay, or rubbish
     request: dict[str, Any] = field(default_factory=dict)  # fields of the request
@@ -163,7 +163,7 @@ class Deviation:
 HEALTHY_RUNTIME = Deviation()
 
 
-class World:
+class Deployment:
     """Everything around one broker. ``now`` is the time for all of it."""
 
     def __init__(
@@ -270,7 +270,7 @@ class World:
     def verifier(self) -> Verifier:
         """What this broker trusts."""
         return Verifier(
-            TrustAnchors.dangerous_simulated((self.shared.platform.ark,)),
+            simulated_anchors((self.shared.platform.ark,)),
             read_collateral(self.shared.platform.collateral_directory),
         )
 
@@ -366,7 +366,7 @@ class World:
         fields: dict[str, Any] = msgspec.to_builtins(request)
         return fields | deviation.request
 
-    def guest(self, number: int) -> SimulatedPlatform:
+    def guest(self, number: int) -> SnpSimulator:
         """Another guest on the same chip: the firmware gave it a REPORT_ID of its own."""
         return replace(self.shared.platform, report_id=bytes([number]) * 32)
 
@@ -431,7 +431,7 @@ class World:
         return [reason.code for reason in refusal.reasons]
 
     def write_config(self, folder: Path, **changes: str) -> Path:
-        """The same world as files, for ``regalia broker``; returns the configuration file."""
+        """The same deployment as files, for ``regalia broker``; returns the configuration file."""
         folder.mkdir()
         secrets = {
             "keys.json": self.shared.store_path.read_bytes(),

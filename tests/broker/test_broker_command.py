@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY
 
 from regalia.cli.main import run
 from regalia.core.codec import canonical_json
@@ -23,11 +22,12 @@ from regalia.crypto.sign import SigningKey
 from regalia.keys.devfile_format import FileKeys
 from regalia.policy.documents import Approvals
 from regalia.wire.release import ChallengeResponse, ReleaseResponse
+from tests.broker.harness import MODEL_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from broker_harness import World
+    from tests.broker.harness import Deployment
 
 
 @contextmanager
@@ -62,16 +62,16 @@ def post(facts: dict[str, Any], path: str, message: object) -> bytes:
         return data
 
 
-def test_serve_release_and_stop(world: World, tmp_path: Path) -> None:
-    config = world.write_config(tmp_path / "broker")
+def test_serve_release_and_stop(deployment: Deployment, tmp_path: Path) -> None:
+    config = deployment.write_config(tmp_path / "broker")
     with serving(config) as (process, facts):
-        assert facts["log_key"] == world.shared.log_key
-        assert facts["models"] == [str(world.model_id)]
+        assert facts["log_key"] == deployment.shared.log_key
+        assert facts["models"] == [str(deployment.model_id)]
         status = Path(f"/proc/{process.pid}/limits").read_text()
         assert "Max core file size        0                    0" in status
-        challenge = post(facts, "/v1/challenge", {"model_id": str(world.model_id)})
+        challenge = post(facts, "/v1/challenge", {"model_id": str(deployment.model_id)})
         asked = msgspec.json.decode(challenge, type=ChallengeResponse)
-        answer = post(facts, "/v1/release", world.request(asked))
+        answer = post(facts, "/v1/release", deployment.request(asked))
         response = msgspec.json.decode(answer, type=ReleaseResponse)
         assert response.lease_s == 600
         assert (
@@ -82,7 +82,7 @@ def test_serve_release_and_stop(world: World, tmp_path: Path) -> None:
                     "--url",
                     f"http://{facts['listen']}",
                     "--log-key",
-                    world.shared.log_key,
+                    deployment.shared.log_key,
                 ]
             )
             == 0
@@ -102,18 +102,20 @@ def test_serve_release_and_stop(world: World, tmp_path: Path) -> None:
     for path in config.parent.iterdir():
         assert MODEL_KEY not in path.read_bytes()
         if path.name != "passphrase":
-            assert world.shared.passphrase not in path.read_bytes()
+            assert deployment.shared.passphrase not in path.read_bytes()
 
 
-def test_the_log_goes_on_after_a_restart_of_the_process(world: World, tmp_path: Path) -> None:
-    config = world.write_config(tmp_path / "broker")
+def test_the_log_goes_on_after_a_restart_of_the_process(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    config = deployment.write_config(tmp_path / "broker")
     for size in (0, 1):
         with serving(config) as (process, facts):
             with urllib.request.urlopen(f"http://{facts['listen']}/health", timeout=10) as answer:
                 assert json.load(answer)["log_size"] == size
-            challenge = post(facts, "/v1/challenge", {"model_id": str(world.model_id)})
+            challenge = post(facts, "/v1/challenge", {"model_id": str(deployment.model_id)})
             asked = msgspec.json.decode(challenge, type=ChallengeResponse)
-            post(facts, "/v1/release", world.request(asked))
+            post(facts, "/v1/release", deployment.request(asked))
             process.send_signal(signal.SIGINT)
             assert process.wait(15) == 0
 
@@ -134,8 +136,10 @@ def unhardened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unhardened")
-def test_port_in_use(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = world.write_config(tmp_path / "broker")
+def test_port_in_use(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = deployment.write_config(tmp_path / "broker")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         args = ["broker", "serve", "--config", str(config), "--listen", address]
@@ -177,14 +181,14 @@ AFTER_THE_STORE = {"log cannot be written", "state cannot", "no log database", "
     ("changes", "status", "code"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
 )
 def test_configurations_that_do_not_work(  # noqa: PLR0917
-    world: World,
+    deployment: Deployment,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     changes: dict[str, str],
     status: int,
     code: str,
 ) -> None:
-    config = world.write_config(tmp_path / "broker", **changes)
+    config = deployment.write_config(tmp_path / "broker", **changes)
     refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
 
 
@@ -195,7 +199,7 @@ def test_configurations_that_do_not_work(  # noqa: PLR0917
     ids=[case[0] for case in BAD if case[0] in AFTER_THE_STORE],
 )
 def test_a_start_that_fails_closes_the_key_store(  # noqa: PLR0917
-    world: World,
+    deployment: Deployment,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -209,16 +213,16 @@ def test_a_start_that_fails_closes_the_key_store(  # noqa: PLR0917
         closed.append(keys)
 
     monkeypatch.setattr(FileKeys, "close", close)
-    config = world.write_config(tmp_path / "broker", **changes)
+    config = deployment.write_config(tmp_path / "broker", **changes)
     refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
     assert len(closed) == 1
 
 
 @pytest.mark.usefixtures("unhardened")
 def test_files_that_do_not_work(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = world.write_config(tmp_path / "broker")
+    config = deployment.write_config(tmp_path / "broker")
     args = ["broker", "serve", "--config", str(config)]
     policy = (config.parent / "policy.json").read_bytes()
     for data, status, code in (
@@ -238,37 +242,37 @@ def test_files_that_do_not_work(
 
 
 def test_an_encrypted_log_key(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from regalia.core.secret import SecretBytes  # noqa: PLC0415
 
-    config = world.write_config(tmp_path / "broker", **{"log.passphrase_file": '"passphrase"'})
-    with SecretBytes(bytearray(world.shared.passphrase)) as secret:
-        (config.parent / "log.key").write_bytes(world.shared.log_signer.to_pem(secret))
+    config = deployment.write_config(tmp_path / "broker", **{"log.passphrase_file": '"passphrase"'})
+    with SecretBytes(bytearray(deployment.shared.passphrase)) as secret:
+        (config.parent / "log.key").write_bytes(deployment.shared.log_signer.to_pem(secret))
     assert run(["broker", "check", "--config", str(config), "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
-    assert body["log_key"] == world.shared.log_key
+    assert body["log_key"] == deployment.shared.log_key
 
 
 def test_check_changes_nothing(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = world.write_config(tmp_path / "broker")
+    config = deployment.write_config(tmp_path / "broker")
     before = sorted(path.name for path in config.parent.iterdir())
     assert run(["broker", "check", "--config", str(config)]) == 0
     captured = capsys.readouterr()
     assert "DEVELOPMENT KEY STORE" in captured.err
-    assert str(world.policy.policy_id()) in captured.out
+    assert str(deployment.policy.policy_id()) in captured.out
     assert sorted(path.name for path in config.parent.iterdir()) == before
 
 
 def test_approve_and_use_it(
-    make_world: Callable[..., World], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_deployment: Callable[..., Deployment], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alice = SigningKey.generate_p384()
     approvals = Approvals(threshold=1, approvers=[str(alice.verify_key.fingerprint)])
-    world = make_world(policy={"approvals": approvals})
-    config = world.write_config(tmp_path / "broker")
+    deployment = make_deployment(policy={"approvals": approvals})
+    config = deployment.write_config(tmp_path / "broker")
     folder = config.parent
     (folder / "alice.key").write_bytes(alice.to_pem(None))
     (folder / "alice.key").chmod(0o600)
@@ -278,7 +282,7 @@ def test_approve_and_use_it(
     args += ["--not-after", "2099-01-01T00:00:00Z", "--out", str(folder / "approval.json")]
     assert run([*args, "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
-    assert body["policy_id"] == str(world.policy.policy_id())
+    assert body["policy_id"] == str(deployment.policy.policy_id())
     with config.open("a") as file:
         file.write('approvals = ["approval.json"]\napprover_keys = ["alice.pub"]\n')
     assert run(["broker", "check", "--config", str(config), "--json"]) == 0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import Deviation
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
@@ -24,62 +23,70 @@ from regalia.policy.documents import Approvals
 from regalia.policy.signed import sign_release_policy
 from regalia.wire import approval as approval_format
 from regalia.wire.approval import Approval, parse_approval
+from tests.broker.harness import Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from broker_harness import World
+    from tests.broker.harness import Deployment
 
 
-def load(world: World, **changes: Any) -> str:  # noqa: ANN401
+def load(deployment: Deployment, **changes: Any) -> str:  # noqa: ANN401
     with pytest.raises(RegaliaError) as caught:
-        load_model(world.model_files(**changes), store=world.store, log_key=world.shared.log_key)
+        load_model(
+            deployment.model_files(**changes),
+            store=deployment.store,
+            log_key=deployment.shared.log_key,
+        )
     return caught.value.code.name
 
 
-def test_documents_of_another_owner(world: World) -> None:
+def test_documents_of_another_owner(deployment: Deployment) -> None:
     other = SigningKey.generate_ed25519()
-    assert load(world, owner_keys=(other.verify_key,)) == "SIGNER_UNKNOWN"
-    assert load(world, owner_keys=()) == "SIGNER_UNKNOWN"
-    assert load(world, policy=sign_release_policy(world.policy, (other,))) == "SIGNER_UNKNOWN"
-    assert load(world, policy=sign_release_policy(world.policy, ())) == "UNSIGNED"
-    assert load(world, policy=world.manifest) == "WRONG_PAYLOAD_TYPE"
-    assert load(world, policy=b"{}") == "MALFORMED"
-    assert load(world, manifest=b"") == "MALFORMED"
-    both = (world.shared.owner.verify_key, other.verify_key)
-    assert load(world, owner_keys=both, owner_threshold=2) == "SIGNER_UNKNOWN"
-    manifest = dsse.parse_envelope(world.manifest, what="m")
-    assert load(world, manifest=msgspec_envelope(manifest, other)) == "SIGNER_UNKNOWN"
+    assert load(deployment, owner_keys=(other.verify_key,)) == "SIGNER_UNKNOWN"
+    assert load(deployment, owner_keys=()) == "SIGNER_UNKNOWN"
+    assert (
+        load(deployment, policy=sign_release_policy(deployment.policy, (other,)))
+        == "SIGNER_UNKNOWN"
+    )
+    assert load(deployment, policy=sign_release_policy(deployment.policy, ())) == "UNSIGNED"
+    assert load(deployment, policy=deployment.manifest) == "WRONG_PAYLOAD_TYPE"
+    assert load(deployment, policy=b"{}") == "MALFORMED"
+    assert load(deployment, manifest=b"") == "MALFORMED"
+    both = (deployment.shared.owner.verify_key, other.verify_key)
+    assert load(deployment, owner_keys=both, owner_threshold=2) == "SIGNER_UNKNOWN"
+    manifest = dsse.parse_envelope(deployment.manifest, what="m")
+    assert load(deployment, manifest=msgspec_envelope(manifest, other)) == "SIGNER_UNKNOWN"
 
 
 def msgspec_envelope(envelope: dsse.Envelope, key: SigningKey) -> bytes:
     return dsse.sign(envelope.payload_type, envelope.unverified_payload, (key,)).encode()
 
 
-def test_documents_that_do_not_belong_together(world: World) -> None:
-    owner = (world.shared.owner,)
+def test_documents_that_do_not_belong_together(deployment: Deployment) -> None:
+    owner = (deployment.shared.owner,)
     replace = msgspec.structs.replace
-    model = replace(world.policy.model, id=str(ModelId(b"x" * 32)))
-    other = sign_release_policy(replace(world.policy, model=model), owner)
-    assert load(world, policy=other) == "POLICY_OTHER_MODEL"
-    newer = replace(world.policy.model, version_minimum=4)
-    other = sign_release_policy(replace(world.policy, model=newer), owner)
-    assert load(world, policy=other) == "VERSION_ROLLBACK"
-    runtime = replace(world.policy.runtime, log_key="log.other+00000000+AAAA")
-    other = sign_release_policy(replace(world.policy, runtime=runtime), owner)
-    assert load(world, policy=other) == "POLICY_OTHER_LOG"
+    model = replace(deployment.policy.model, id=str(ModelId(b"x" * 32)))
+    other = sign_release_policy(replace(deployment.policy, model=model), owner)
+    assert load(deployment, policy=other) == "POLICY_OTHER_MODEL"
+    newer = replace(deployment.policy.model, version_minimum=4)
+    other = sign_release_policy(replace(deployment.policy, model=newer), owner)
+    assert load(deployment, policy=other) == "VERSION_ROLLBACK"
+    runtime = replace(deployment.policy.runtime, log_key="log.other+00000000+AAAA")
+    other = sign_release_policy(replace(deployment.policy, runtime=runtime), owner)
+    assert load(deployment, policy=other) == "POLICY_OTHER_LOG"
 
 
 def test_key_wrapped_by_another_kind_of_store(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(world.store), "wrap_algorithm", "pkcs11/aes-kwp")
-    assert load(world) == "WRAP_UNKNOWN"
+    monkeypatch.setattr(type(deployment.store), "wrap_algorithm", "pkcs11/aes-kwp")
+    assert load(deployment) == "WRAP_UNKNOWN"
 
 
-def test_one_policy_for_a_name_and_one_seal_for_a_model(world: World) -> None:
-    (model,) = world.broker.models.values()
+def test_one_policy_for_a_name_and_one_seal_for_a_model(deployment: Deployment) -> None:
+    (model,) = deployment.broker.models.values()
     with pytest.raises(RegaliaError, match="BAD_CONFIG"):
         by_id((model, model))
 
@@ -97,32 +104,34 @@ def bob() -> SigningKey:
     return SigningKey.generate_p384()
 
 
-def approved(world: World, *keys: SigningKey, **changes: Any) -> bytes:  # noqa: ANN401
+def approved(deployment: Deployment, *keys: SigningKey, **changes: Any) -> bytes:  # noqa: ANN401
     fields: dict[str, Any] = {
         "format": approval_format.FORMAT,
-        "policy_id": str(world.policy.policy_id()),
-        "model_id": str(world.model_id),
-        "not_after": rfc3339(world.now + timedelta(hours=1)),
+        "policy_id": str(deployment.policy.policy_id()),
+        "model_id": str(deployment.model_id),
+        "not_after": rfc3339(deployment.now + timedelta(hours=1)),
     }
     payload = Approval(**(fields | changes)).encode()
     return dsse.sign(approval_format.PAYLOAD_TYPE, payload, keys).encode()
 
 
 @pytest.fixture
-def guarded(make_world: Callable[..., World], alice: SigningKey, bob: SigningKey) -> World:
-    """A world whose policy wants both approvals."""
+def guarded(
+    make_deployment: Callable[..., Deployment], alice: SigningKey, bob: SigningKey
+) -> Deployment:
+    """A deployment whose policy wants both approvals."""
     both = [str(key.verify_key.fingerprint) for key in (alice, bob)]
-    world = make_world(policy={"approvals": Approvals(threshold=2, approvers=both)})
-    world.approvers = (alice, bob)
-    return world
+    deployment = make_deployment(policy={"approvals": Approvals(threshold=2, approvers=both)})
+    deployment.approvers = (alice, bob)
+    return deployment
 
 
-def codes(world: World) -> list[str]:
-    answer = world.ask()
-    return [] if answer.status_code == 200 else [r.code for r in world.refused(answer).reasons]
+def codes(deployment: Deployment) -> list[str]:
+    answer = deployment.ask()
+    return [] if answer.status_code == 200 else [r.code for r in deployment.refused(answer).reasons]
 
 
-def test_m_of_n_approvals(guarded: World, alice: SigningKey, bob: SigningKey) -> None:
+def test_m_of_n_approvals(guarded: Deployment, alice: SigningKey, bob: SigningKey) -> None:
     assert codes(guarded) == ["APPROVALS_MISSING"]
     guarded.approvals = {"a": approved(guarded, alice), "a2": approved(guarded, alice)}
     guarded.restart()
@@ -135,21 +144,23 @@ def test_m_of_n_approvals(guarded: World, alice: SigningKey, bob: SigningKey) ->
 
 
 def test_two_signatures_on_one_statement(
-    guarded: World, alice: SigningKey, bob: SigningKey
+    guarded: Deployment, alice: SigningKey, bob: SigningKey
 ) -> None:
     guarded.approvals = {"both": approved(guarded, alice, bob)}
     guarded.restart()
     assert codes(guarded) == []
 
 
-def test_a_stranger_beside_an_approver_does_not_count(guarded: World, alice: SigningKey) -> None:
+def test_a_stranger_beside_an_approver_does_not_count(
+    guarded: Deployment, alice: SigningKey
+) -> None:
     guarded.approvals = {"a": approved(guarded, alice, SigningKey.generate_ed25519())}
     guarded.restart()
     assert codes(guarded) == ["APPROVALS_MISSING"]
 
 
 def test_a_forged_signature_of_an_approver_whose_key_is_not_configured(
-    guarded: World, alice: SigningKey, bob: SigningKey
+    guarded: Deployment, alice: SigningKey, bob: SigningKey
 ) -> None:
     """Bob is an approver in the policy; what stands under his name was never verified."""
     good = dsse.parse_envelope(approved(guarded, alice), what="approval")
@@ -164,7 +175,7 @@ def test_a_forged_signature_of_an_approver_whose_key_is_not_configured(
         guarded.restart()
 
 
-def test_statements_that_do_not_count_are_refused(guarded: World, alice: SigningKey) -> None:
+def test_statements_that_do_not_count_are_refused(guarded: Deployment, alice: SigningKey) -> None:
     cases = [
         (approved(guarded, SigningKey.generate_ed25519()), "SIGNER_UNKNOWN"),
         (approved(guarded), "UNSIGNED"),
@@ -179,7 +190,7 @@ def test_statements_that_do_not_count_are_refused(guarded: World, alice: Signing
         assert load(guarded, approvals={"x": data}) == code
 
 
-def test_approvals_with_no_approver_key(guarded: World, alice: SigningKey) -> None:
+def test_approvals_with_no_approver_key(guarded: Deployment, alice: SigningKey) -> None:
     data = {"a": approved(guarded, alice)}
     assert load(guarded, approvals=data, approver_keys=()) == "SIGNER_UNKNOWN"
 
@@ -200,8 +211,8 @@ def test_approval_round_trip(digest: bytes, seconds: int) -> None:
 # -- collateral -----------------------------------------------------------------------------------
 
 
-def test_collateral_in_pem_and_der(world: World, tmp_path: Path) -> None:
-    platform = world.shared.platform
+def test_collateral_in_pem_and_der(deployment: Deployment, tmp_path: Path) -> None:
+    platform = deployment.shared.platform
     folder = tmp_path / "collateral"
     folder.mkdir()
     chain = b"".join(
@@ -239,16 +250,16 @@ def test_collateral_folder(tmp_path: Path) -> None:
         read_collateral(tmp_path)
 
 
-def test_no_collateral_and_no_crl_mean_no_release(world: World, tmp_path: Path) -> None:
+def test_no_collateral_and_no_crl_mean_no_release(deployment: Deployment, tmp_path: Path) -> None:
     import dataclasses  # noqa: PLC0415
 
     verifier = dataclasses.replace(
-        world.broker.appraiser.verifier, collateral=read_collateral(tmp_path)
+        deployment.broker.appraiser.verifier, collateral=read_collateral(tmp_path)
     )
-    appraiser = dataclasses.replace(world.broker.appraiser, verifier=verifier)
-    world.broker = dataclasses.replace(world.broker, appraiser=appraiser)
+    appraiser = dataclasses.replace(deployment.broker.appraiser, verifier=verifier)
+    deployment.broker = dataclasses.replace(deployment.broker, appraiser=appraiser)
     from regalia.broker.app import create_app  # noqa: PLC0415
 
-    world.app = create_app(world.broker, world.metrics, world.limits)
-    refusal = world.refused(world.ask(Deviation()))
+    deployment.app = create_app(deployment.broker, deployment.metrics, deployment.limits)
+    refusal = deployment.refused(deployment.ask(Deviation()))
     assert refusal.code == "CRL_MISSING"

@@ -22,47 +22,47 @@ from regalia.tlog.source import HttpSource
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from broker_harness import World
+    from tests.broker.harness import Deployment
 
 
-def code(world: World, answer: httpx.Response) -> tuple[int, str]:
+def code(deployment: Deployment, answer: httpx.Response) -> tuple[int, str]:
     assert answer.headers["content-type"] == "application/json"
-    return answer.status_code, world.refused(answer).code
+    return answer.status_code, deployment.refused(answer).code
 
 
-def test_other_addresses_and_methods(world: World) -> None:
-    assert code(world, world.http("GET", "/")) == (404, "NOT_FOUND")
-    assert code(world, world.http("GET", "/v1/release")) == (405, "METHOD_NOT_ALLOWED")
-    assert code(world, world.http("POST", "/checkpoint")) == (405, "METHOD_NOT_ALLOWED")
-    assert code(world, world.http("GET", "/tile/../../etc/passwd")) == (404, "NOT_FOUND")
-    assert code(world, world.http("GET", "/tile/0/x")) == (404, "NOT_FOUND")
-    assert code(world, world.http("GET", "/tile/0/000")) == (404, "NO_SUCH_ENTRY")
+def test_other_addresses_and_methods(deployment: Deployment) -> None:
+    assert code(deployment, deployment.http("GET", "/")) == (404, "NOT_FOUND")
+    assert code(deployment, deployment.http("GET", "/v1/release")) == (405, "METHOD_NOT_ALLOWED")
+    assert code(deployment, deployment.http("POST", "/checkpoint")) == (405, "METHOD_NOT_ALLOWED")
+    assert code(deployment, deployment.http("GET", "/tile/../../etc/passwd")) == (404, "NOT_FOUND")
+    assert code(deployment, deployment.http("GET", "/tile/0/x")) == (404, "NOT_FOUND")
+    assert code(deployment, deployment.http("GET", "/tile/0/000")) == (404, "NO_SUCH_ENTRY")
 
 
-def test_health(world: World) -> None:
-    answer = world.http("GET", "/health")
+def test_health(deployment: Deployment) -> None:
+    answer = deployment.http("GET", "/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "log_size": 0})
 
 
-def test_the_log_can_be_audited_over_http(world: World) -> None:
-    world.ask()
-    world.ask()
+def test_the_log_can_be_audited_over_http(deployment: Deployment) -> None:
+    deployment.ask()
+    deployment.ask()
 
     def relay(request: httpx.Request) -> httpx.Response:
-        answer = world.http("GET", request.url.path)
+        answer = deployment.http("GET", request.url.path)
         return httpx.Response(answer.status_code, content=answer.content)
 
     client = httpx.Client(transport=httpx.MockTransport(relay))
     audit = audit_log(
         HttpSource("http://broker", client),
-        parse_log_key(world.shared.log_key),
+        parse_log_key(deployment.shared.log_key),
         remembered=None,
         visit=lambda *_: None,
     )
     assert audit.releases == 2
-    checkpoint = world.http("GET", "/checkpoint")
+    checkpoint = deployment.http("GET", "/checkpoint")
     assert checkpoint.headers["content-type"] == "text/plain; charset=utf-8"
-    tile = world.http("GET", "/tile/entries/000.p/2")
+    tile = deployment.http("GET", "/tile/entries/000.p/2")
     assert "immutable" in tile.headers["cache-control"]
 
 
@@ -83,9 +83,9 @@ def test_the_log_can_be_audited_over_http(world: World) -> None:
         b'{"model_id":"\\ud800"}',
     ],
 )
-def test_malformed_bodies(world: World, path: str, body: bytes) -> None:
-    assert code(world, world.http("POST", path, content=body)) == (400, "MALFORMED")
-    assert world.records() == []
+def test_malformed_bodies(deployment: Deployment, path: str, body: bytes) -> None:
+    assert code(deployment, deployment.http("POST", path, content=body)) == (400, "MALFORMED")
+    assert deployment.records() == []
 
 
 _JSON = st.recursive(
@@ -101,9 +101,9 @@ _JSON = st.recursive(
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_no_body_at_all_breaks_the_broker(world: World, data: st.DataObject) -> None:
-    asked = world.challenge()
-    request = world.request(asked)
+def test_no_body_at_all_breaks_the_broker(deployment: Deployment, data: st.DataObject) -> None:
+    asked = deployment.challenge()
+    request = deployment.request(asked)
     field = data.draw(st.sampled_from([*sorted(request), "new"]))
     request[field] = data.draw(_JSON)
     for body in (
@@ -111,33 +111,33 @@ def test_no_body_at_all_breaks_the_broker(world: World, data: st.DataObject) -> 
         canonical_json(data.draw(_JSON)),
         canonical_json(request),
     ):
-        answer = world.http("POST", "/v1/release", content=body)
+        answer = deployment.http("POST", "/v1/release", content=body)
         assert answer.status_code in {200, 400, 403, 409, 413}
         if answer.status_code != 200:
-            assert world.refused(answer).reasons
-        answer = world.http("POST", "/v1/challenge", content=body)
+            assert deployment.refused(answer).reasons
+        answer = deployment.http("POST", "/v1/challenge", content=body)
         assert answer.status_code in {400, 404, 413}
-        world.pass_time(700)  # whatever lease was given has ended
+        deployment.pass_time(700)  # whatever lease was given has ended
 
 
-def test_every_missing_field(world: World) -> None:
-    request = world.request(world.challenge())
+def test_every_missing_field(deployment: Deployment) -> None:
+    request = deployment.request(deployment.challenge())
     for field in request:
         body = {name: value for name, value in request.items() if name != field}
-        assert code(world, world.post("/v1/release", body)) == (400, "MALFORMED")
+        assert code(deployment, deployment.post("/v1/release", body)) == (400, "MALFORMED")
     # None of these spent the challenge: it was not readable as a request.
-    world.open(world.post("/v1/release", request))
+    deployment.open(deployment.post("/v1/release", request))
 
 
-def test_bodies_over_the_limit(world: World) -> None:
+def test_bodies_over_the_limit(deployment: Deployment) -> None:
     too_long = b"x" * 5000
-    answer = world.http("POST", "/v1/challenge", content=too_long)
-    assert code(world, answer) == (413, "TOO_LARGE")
-    answer = world.http("POST", "/v1/release", content=b"x" * (8 * 1024 * 1024 + 1))
-    assert code(world, answer) == (413, "TOO_LARGE")
+    answer = deployment.http("POST", "/v1/challenge", content=too_long)
+    assert code(deployment, answer) == (413, "TOO_LARGE")
+    answer = deployment.http("POST", "/v1/release", content=b"x" * (8 * 1024 * 1024 + 1))
+    assert code(deployment, answer) == (413, "TOO_LARGE")
 
 
-def test_a_stream_over_the_limit_is_cut_when_it_is(world: World) -> None:
+def test_a_stream_over_the_limit_is_cut_when_it_is(deployment: Deployment) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -146,30 +146,32 @@ def test_a_stream_over_the_limit_is_cut_when_it_is(world: World) -> None:
             sent += 1
             yield b"x" * 1000
 
-    answer = world.http("POST", "/v1/challenge", content=endless())
-    assert code(world, answer) == (413, "TOO_LARGE")
+    answer = deployment.http("POST", "/v1/challenge", content=endless())
+    assert code(deployment, answer) == (413, "TOO_LARGE")
     assert sent <= 6
     # A lie about the length helps nobody: it is not even read.
-    answer = world.http("POST", "/v1/challenge", content=b"", headers={"content-length": "9" * 30})
-    assert code(world, answer) == (413, "TOO_LARGE")
+    answer = deployment.http(
+        "POST", "/v1/challenge", content=b"", headers={"content-length": "9" * 30}
+    )
+    assert code(deployment, answer) == (413, "TOO_LARGE")
 
 
-def test_a_body_that_trickles(make_world: Callable[..., World]) -> None:
-    world = make_world(limits=LimitsSection(body_timeout_s=1))
+def test_a_body_that_trickles(make_deployment: Callable[..., Deployment]) -> None:
+    deployment = make_deployment(limits=LimitsSection(body_timeout_s=1))
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(5)
         yield b"}"
 
-    answer = world.http("POST", "/v1/challenge", content=slow())
-    assert code(world, answer) == (408, "REQUEST_TIMEOUT")
+    answer = deployment.http("POST", "/v1/challenge", content=slow())
+    assert code(deployment, answer) == (408, "REQUEST_TIMEOUT")
 
 
 def test_too_many_at_once(
-    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = make_world(limits=LimitsSection(concurrent=1, waiting=1))
+    deployment = make_deployment(limits=LimitsSection(concurrent=1, waiting=1))
     entered, leave = threading.Event(), threading.Event()
 
     def held(_self: Any, _body: bytes) -> dict[str, str]:  # noqa: ANN401
@@ -177,8 +179,8 @@ def test_too_many_at_once(
         assert leave.wait(10)
         return {}
 
-    monkeypatch.setattr(type(world.broker), "challenge", held)
-    app = create_app(world.broker, world.metrics, world.limits)
+    monkeypatch.setattr(type(deployment.broker), "challenge", held)
+    app = create_app(deployment.broker, deployment.metrics, deployment.limits)
 
     async def crowd() -> list[int]:
         transport = httpx.ASGITransport(app)
@@ -195,16 +197,16 @@ def test_too_many_at_once(
 
 
 def test_a_bug_says_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_self: Any, _body: bytes) -> None:  # noqa: ANN401
         raise ZeroDivisionError("the model key is 4711")
 
-    monkeypatch.setattr(type(world.broker), "challenge", broken)
-    app = create_app(world.broker, world.metrics, world.limits)
-    world.app = app
-    answer = world.http("POST", "/v1/challenge")
-    assert code(world, answer) == (500, "INTERNAL_ERROR")
+    monkeypatch.setattr(type(deployment.broker), "challenge", broken)
+    app = create_app(deployment.broker, deployment.metrics, deployment.limits)
+    deployment.app = app
+    answer = deployment.http("POST", "/v1/challenge")
+    assert code(deployment, answer) == (500, "INTERNAL_ERROR")
     printed = capsys.readouterr().err
     assert "4711" not in answer.text + printed
     event = json.loads(printed.splitlines()[-1])
@@ -212,10 +214,10 @@ def test_a_bug_says_nothing(
     assert event["at"].startswith("test_a_bug_says_nothing.<locals>.broken:")
 
 
-def test_a_host_field_makes_no_new_metric(world: World) -> None:
+def test_a_host_field_makes_no_new_metric(deployment: Deployment) -> None:
     for number in range(3):
         host = f"broker/{number}"
-        answer = world.http("POST", "/v1/challenge", content=b"{}", headers={"host": host})
-        assert code(world, answer) == (400, "MALFORMED")
-    text = world.http("GET", "/metrics").text
+        answer = deployment.http("POST", "/v1/challenge", content=b"{}", headers={"host": host})
+        assert code(deployment, answer) == (400, "MALFORMED")
+    text = deployment.http("GET", "/metrics").text
     assert 'regalia_broker_answers_total{path="/v1/challenge",status="400"} 3.0' in text

@@ -8,51 +8,51 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY, Deviation
 
 from regalia.core.codec import b64
 from regalia.core.errors import IntegrityError
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.tlog.verify import verify_proof
 from regalia.wire.evidence import Role
-from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import SnpDefects
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
+from tests.broker.harness import MODEL_KEY, Deviation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from broker_harness import World
+    from tests.broker.harness import Deployment
 
 
 OTHER = hashlib.sha256(b"other").digest()
 
 
-def test_a_healthy_runtime_gets_the_key(world: World) -> None:
-    answer = world.ask()
-    assert world.open(answer) == MODEL_KEY
-    response = world.granted(answer)
-    (record,) = world.records()
-    logged = verify_proof(response.log, log_key=world.shared.log_key)
+def test_a_healthy_runtime_gets_the_key(deployment: Deployment) -> None:
+    answer = deployment.ask()
+    assert deployment.open(answer) == MODEL_KEY
+    response = deployment.granted(answer)
+    (record,) = deployment.records()
+    logged = verify_proof(response.log, log_key=deployment.shared.log_key)
     assert logged.record == record
     assert (record.decision, record.hardware, record.custody) == ("release", "simulated", "broker")
-    assert (record.model_id, record.model_version) == (str(world.model_id), 3)
-    assert (record.policy_id, record.policy_version) == (str(world.policy.policy_id()), 5)
+    assert (record.model_id, record.model_version) == (str(deployment.model_id), 3)
+    assert (record.policy_id, record.policy_version) == (str(deployment.policy.policy_id()), 5)
     assert record.lease_id == response.lease_id
     assert record.reasons == []
     assert "platform.hardware=dangerous_simulated" in record.wildcards
     assert MODEL_KEY not in answer.content
 
 
-def test_the_released_key_is_bound_to_model_lease_and_entry(world: World) -> None:
-    answer = world.ask()
+def test_the_released_key_is_bound_to_model_lease_and_entry(deployment: Deployment) -> None:
+    answer = deployment.ask()
     for change in (
         {"lease_id": "lease:" + "0" * 32},
         {"record_index": 1},
         {"model_id": str(ModelId(OTHER))},
     ):
         with pytest.raises(IntegrityError, match="HPKE_OPEN_FAILED"):
-            world.open(answer, **change)
+            deployment.open(answer, **change)
 
 
 UNGENUINE: list[tuple[str, Deviation, str]] = [
@@ -92,10 +92,10 @@ UNGENUINE: list[tuple[str, Deviation, str]] = [
     ("deviation", "code"), [case[1:] for case in UNGENUINE], ids=[case[0] for case in UNGENUINE]
 )
 def test_what_is_not_genuine_is_denied_and_logged(
-    world: World, deviation: Deviation, code: str
+    deployment: Deployment, deviation: Deviation, code: str
 ) -> None:
-    assert world.denied(world.ask(deviation)) == [code]
-    (record,) = world.records()
+    assert deployment.denied(deployment.ask(deviation)) == [code]
+    (record,) = deployment.records()
     # Of evidence that was not verified nothing is repeated as if it were known.
     assert record.hardware == "unverified"
     assert (record.measurement, record.chip_id, record.product, record.tee) == ("", "", "", "")
@@ -103,19 +103,19 @@ def test_what_is_not_genuine_is_denied_and_logged(
     assert record.lease_id == ""
 
 
-def test_evidence_of_another_root(world: World, tmp_path: Path) -> None:
-    keys = world.shared.platform.authority.keys
-    turned = AuthorityKeys(ark=keys.ask, ask=keys.asvk, asvk=keys.ark)
-    other = SimulatedPlatform.create(tmp_path / "other", now=world.now, keys=turned)
-    (code,) = world.denied(world.ask(Deviation(platform=other)))
+def test_evidence_of_another_root(deployment: Deployment, tmp_path: Path) -> None:
+    keys = deployment.shared.platform.authority.keys
+    turned = SnpKeys(ark=keys.ask, ask=keys.asvk, asvk=keys.ark)
+    other = SnpSimulator.create(tmp_path / "other", now=deployment.now, keys=turned)
+    (code,) = deployment.denied(deployment.ask(Deviation(platform=other)))
     # Its certificates carry the same names, so the verifier may find our root above them first.
     assert code in {"ROOT_UNTRUSTED", "CHAIN_INVALID"}
 
 
-def test_evidence_of_another_chip(world: World, tmp_path: Path) -> None:
-    keys = world.shared.platform.authority.keys
-    other = SimulatedPlatform.create(tmp_path / "other", now=world.now, keys=keys)
-    assert world.denied(world.ask(Deviation(platform=other))) == ["INSTANCE_NOT_ALLOWED"]
+def test_evidence_of_another_chip(deployment: Deployment, tmp_path: Path) -> None:
+    keys = deployment.shared.platform.authority.keys
+    other = SnpSimulator.create(tmp_path / "other", now=deployment.now, keys=keys)
+    assert deployment.denied(deployment.ask(Deviation(platform=other))) == ["INSTANCE_NOT_ALLOWED"]
 
 
 UNACCEPTABLE: list[tuple[str, Deviation, str]] = [
@@ -141,35 +141,37 @@ UNACCEPTABLE: list[tuple[str, Deviation, str]] = [
     ids=[case[0] for case in UNACCEPTABLE],
 )
 def test_what_is_not_acceptable_is_denied_and_logged(
-    world: World, deviation: Deviation, code: str
+    deployment: Deployment, deviation: Deviation, code: str
 ) -> None:
-    assert code in world.denied(world.ask(deviation))
-    (record,) = world.records()
+    assert code in deployment.denied(deployment.ask(deviation))
+    (record,) = deployment.records()
     # It was verified, so the log says whose it was.
     assert record.hardware == "simulated"
-    assert record.chip_id == world.shared.platform.hwid.hex()
+    assert record.chip_id == deployment.shared.platform.hwid.hex()
 
 
-def test_all_reasons_are_given_at_once(world: World) -> None:
+def test_all_reasons_are_given_at_once(deployment: Deployment) -> None:
     weakest = Deviation(
         defects=SnpDefects(debug=True, vmpl=1), measurement=b"m" * 48, request={"model_version": 1}
     )
-    codes = world.denied(world.ask(weakest))
+    codes = deployment.denied(deployment.ask(weakest))
     assert {"DEBUG_ENABLED", "VMPL_MISMATCH", "MEASUREMENT_UNKNOWN", "MODEL_ROLLBACK"} <= set(codes)
 
 
-def test_a_configuration_that_trusts_another_log_or_owner(world: World) -> None:
-    config = world.runtime_config()
+def test_a_configuration_that_trusts_another_log_or_owner(deployment: Deployment) -> None:
+    config = deployment.runtime_config()
     for field in ("log_key", "owner_key"):
         changed: Any = msgspec.structs.replace(config, **{field: "evil+00000000+AAAA"})
-        codes = world.denied(world.ask(Deviation(config=changed)))
+        codes = deployment.denied(deployment.ask(Deviation(config=changed)))
         assert "HOST_DATA_UNKNOWN" in codes
         assert {"LOG_KEY_MISMATCH", "OWNER_KEY_MISMATCH"} & set(codes)
 
 
-def test_no_runtime_configuration_in_genuine_evidence(world: World) -> None:
-    asked = world.challenge()
-    evidence = dataclasses.replace(world.evidence(asked), runtime_config=b"{}")
-    answer = world.post("/v1/release", world.request(asked, Deviation(evidence=evidence.encode())))
-    assert world.denied(answer) == ["MALFORMED"]
-    assert world.records()[0].hardware == "simulated"
+def test_no_runtime_configuration_in_genuine_evidence(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    evidence = dataclasses.replace(deployment.evidence(asked), runtime_config=b"{}")
+    answer = deployment.post(
+        "/v1/release", deployment.request(asked, Deviation(evidence=evidence.encode()))
+    )
+    assert deployment.denied(answer) == ["MALFORMED"]
+    assert deployment.records()[0].hardware == "simulated"

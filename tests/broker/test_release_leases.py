@@ -11,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from broker_harness import MODEL_KEY, Deviation
 
 from regalia.core.codec import b64, canonical_json
 from regalia.core.errors import PolicyDenied
 from regalia.core.types import ModelId
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
+from tests.broker.harness import MODEL_KEY, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from broker_harness import World
-
     from regalia.broker.leases import Lease
+    from tests.broker.harness import Deployment
 
 OTHER = hashlib.sha256(b"other").digest()
 
@@ -32,62 +31,70 @@ OTHER = hashlib.sha256(b"other").digest()
 # -- challenges -----------------------------------------------------------------------------------
 
 
-def test_a_challenge_is_good_once(world: World) -> None:
-    asked = world.challenge()
-    request = world.request(asked)
-    world.granted(world.post("/v1/release", request))
-    world.store.unwrapped.clear()
-    assert world.denied(world.post("/v1/release", request), status=409) == ["CHALLENGE_REUSED"]
-    assert len(world.records()) == 2
+def test_a_challenge_is_good_once(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    request = deployment.request(asked)
+    deployment.granted(deployment.post("/v1/release", request))
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.post("/v1/release", request), status=409) == [
+        "CHALLENGE_REUSED"
+    ]
+    assert len(deployment.records()) == 2
     # One line in the log tells of the replay; a thousand replays do not fill it.
     for _ in range(3):
-        answer = world.post("/v1/release", request)
-        refusal = world.refused(answer)
+        answer = deployment.post("/v1/release", request)
+        refusal = deployment.refused(answer)
         assert (answer.status_code, refusal.code, refusal.log) == (409, "CHALLENGE_REUSED", None)
-    assert len(world.records()) == 2
-    assert world.store.unwrapped == []
+    assert len(deployment.records()) == 2
+    assert deployment.store.unwrapped == []
 
 
-def test_a_challenge_is_spent_by_a_request_that_fails(world: World) -> None:
-    asked = world.challenge()
-    world.post("/v1/release", world.request(asked, Deviation(evidence=b"rubbish")))
-    answer = world.post("/v1/release", world.request(asked))
-    assert world.denied(answer, status=409) == ["CHALLENGE_REUSED"]
+def test_a_challenge_is_spent_by_a_request_that_fails(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    deployment.post("/v1/release", deployment.request(asked, Deviation(evidence=b"rubbish")))
+    answer = deployment.post("/v1/release", deployment.request(asked))
+    assert deployment.denied(answer, status=409) == ["CHALLENGE_REUSED"]
 
 
-def test_replayed_evidence(world: World) -> None:
-    old = world.evidence(world.challenge()).encode()
-    assert world.denied(world.ask(Deviation(evidence=old))) == ["NONCE_MISMATCH"]
+def test_replayed_evidence(deployment: Deployment) -> None:
+    old = deployment.evidence(deployment.challenge()).encode()
+    assert deployment.denied(deployment.ask(Deviation(evidence=old))) == ["NONCE_MISMATCH"]
 
 
-def test_an_expired_challenge(world: World) -> None:
-    assert world.denied(world.ask(Deviation(wait_s=60)), status=409) == ["CHALLENGE_EXPIRED"]
-    world.open(world.ask(Deviation(wait_s=59.9)))
+def test_an_expired_challenge(deployment: Deployment) -> None:
+    assert deployment.denied(deployment.ask(Deviation(wait_s=60)), status=409) == [
+        "CHALLENGE_EXPIRED"
+    ]
+    deployment.open(deployment.ask(Deviation(wait_s=59.9)))
 
 
-def test_a_challenge_older_than_the_policy_accepts(make_world: Callable[..., World]) -> None:
+def test_a_challenge_older_than_the_policy_accepts(
+    make_deployment: Callable[..., Deployment],
+) -> None:
     from regalia.policy.documents import Freshness  # noqa: PLC0415
 
-    world = make_world(policy={"freshness": Freshness(challenge_max_age_s=10)})
-    assert world.denied(world.ask(Deviation(wait_s=11))) == ["EVIDENCE_TOO_OLD"]
+    deployment = make_deployment(policy={"freshness": Freshness(challenge_max_age_s=10)})
+    assert deployment.denied(deployment.ask(Deviation(wait_s=11))) == ["EVIDENCE_TOO_OLD"]
 
 
-def test_a_challenge_that_was_never_issued_is_not_logged(world: World) -> None:
-    asked = world.challenge()
-    request = world.request(asked) | {"challenge": b64(b"c" * 32)}
-    answer = world.post("/v1/release", request)
-    refusal = world.refused(answer)
+def test_a_challenge_that_was_never_issued_is_not_logged(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    request = deployment.request(asked) | {"challenge": b64(b"c" * 32)}
+    answer = deployment.post("/v1/release", request)
+    refusal = deployment.refused(answer)
     assert (answer.status_code, refusal.code, refusal.log) == (409, "CHALLENGE_UNKNOWN", None)
-    assert world.records() == []
+    assert deployment.records() == []
 
 
-def test_one_challenge_in_many_hands_at_once(world: World) -> None:
-    body = json.dumps(world.request(world.challenge()), sort_keys=True, separators=(",", ":"))
+def test_one_challenge_in_many_hands_at_once(deployment: Deployment) -> None:
+    body = json.dumps(
+        deployment.request(deployment.challenge()), sort_keys=True, separators=(",", ":")
+    )
     results: list[str] = []
 
     def attempt() -> None:
         try:
-            world.broker.release(body.encode())
+            deployment.broker.release(body.encode())
             results.append("released")
         except Exception as exc:  # noqa: BLE001 - every kind of end is recorded
             results.append(str(getattr(exc, "code", exc)))
@@ -98,79 +105,81 @@ def test_one_challenge_in_many_hands_at_once(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == ["CHALLENGE_REUSED"] * 7 + ["released"]
-    assert [record.decision for record in world.records()].count("release") == 1
+    assert [record.decision for record in deployment.records()].count("release") == 1
 
 
-def test_challenges_are_random_bounded_and_forgotten(make_world: Callable[..., World]) -> None:
+def test_challenges_are_random_bounded_and_forgotten(
+    make_deployment: Callable[..., Deployment],
+) -> None:
     from regalia.broker.config import LimitsSection  # noqa: PLC0415
 
-    world = make_world(limits=LimitsSection(challenges=3))
-    assert len({world.challenge().challenge for _ in range(3)}) == 3
-    answer = world.post("/v1/challenge", {"model_id": str(world.model_id)})
-    assert (answer.status_code, world.refused(answer).code) == (503, "CHALLENGES_EXHAUSTED")
-    world.pass_time(61)
-    asked = world.challenge()
+    deployment = make_deployment(limits=LimitsSection(challenges=3))
+    assert len({deployment.challenge().challenge for _ in range(3)}) == 3
+    answer = deployment.post("/v1/challenge", {"model_id": str(deployment.model_id)})
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "CHALLENGES_EXHAUSTED")
+    deployment.pass_time(61)
+    asked = deployment.challenge()
     assert asked.expires_in_s == 60
-    world.pass_time(3600)
-    world.challenge()
-    with world.state_engine.connect() as connection:
+    deployment.pass_time(3600)
+    deployment.challenge()
+    with deployment.state_engine.connect() as connection:
         rows = connection.execute(sa.text("SELECT COUNT(*) FROM broker_challenges")).scalar()
     assert rows == 1  # old ones are deleted
 
 
-def test_challenge_for_an_unknown_model(world: World) -> None:
-    answer = world.post("/v1/challenge", {"model_id": str(ModelId(OTHER))})
-    assert (answer.status_code, world.refused(answer).code) == (404, "MODEL_UNKNOWN")
+def test_challenge_for_an_unknown_model(deployment: Deployment) -> None:
+    answer = deployment.post("/v1/challenge", {"model_id": str(ModelId(OTHER))})
+    assert (answer.status_code, deployment.refused(answer).code) == (404, "MODEL_UNKNOWN")
 
 
-def test_model_removed_between_challenge_and_release(world: World) -> None:
-    asked = world.challenge()
-    world.broker.models.clear()
-    answer = world.post("/v1/release", world.request(asked))
-    assert world.denied(answer) == ["MODEL_UNKNOWN"]
+def test_model_removed_between_challenge_and_release(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    deployment.broker.models.clear()
+    answer = deployment.post("/v1/release", deployment.request(asked))
+    assert deployment.denied(answer) == ["MODEL_UNKNOWN"]
 
 
 # -- leases ---------------------------------------------------------------------------------------
 
 
-def test_no_more_holders_than_the_policy_allows(world: World) -> None:
-    first, second, third = (Deviation(platform=world.guest(n)) for n in range(3))
-    world.open(world.ask(first))
-    world.open(world.ask(second))
-    world.store.unwrapped.clear()
-    assert world.denied(world.ask(third)) == ["HOLDERS_EXHAUSTED"]
-    world.pass_time(599)
-    assert world.denied(world.ask(third)) == ["HOLDERS_EXHAUSTED"]
-    world.pass_time(2)
-    world.open(world.ask(third))  # the leases have ended
+def test_no_more_holders_than_the_policy_allows(deployment: Deployment) -> None:
+    first, second, third = (Deviation(platform=deployment.guest(n)) for n in range(3))
+    deployment.open(deployment.ask(first))
+    deployment.open(deployment.ask(second))
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.ask(third)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(599)
+    assert deployment.denied(deployment.ask(third)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(2)
+    deployment.open(deployment.ask(third))  # the leases have ended
 
 
 def test_a_runtime_that_starts_again_in_its_guest_is_no_second_holder(
-    make_world: Callable[..., World],
+    make_deployment: Callable[..., Deployment],
 ) -> None:
     """It crashed, its lease id is lost, and its lease has long to go."""
-    world = make_world(policy={"holders_max": 1})
-    other = Deviation(platform=world.guest(1))
+    deployment = make_deployment(policy={"holders_max": 1})
+    other = Deviation(platform=deployment.guest(1))
     leases = set()
     for _ in range(3):
-        answer = world.ask()
-        assert world.open(answer) == MODEL_KEY
-        leases.add(world.granted(answer).lease_id)
-        world.pass_time(400)
+        answer = deployment.ask()
+        assert deployment.open(answer) == MODEL_KEY
+        leases.add(deployment.granted(answer).lease_id)
+        deployment.pass_time(400)
     assert len(leases) == 3
     # Each of its leases keeps the place: the key that went out with it may still be there.
-    world.store.unwrapped.clear()
-    assert world.denied(world.ask(other)) == ["HOLDERS_EXHAUSTED"]
-    world.pass_time(201)
-    world.open(world.ask(other))
-    world.store.unwrapped.clear()
-    assert world.denied(world.ask()) == ["HOLDERS_EXHAUSTED"]
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(201)
+    deployment.open(deployment.ask(other))
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.ask()) == ["HOLDERS_EXHAUSTED"]
 
 
-def test_many_at_once_do_not_get_past_the_cap(world: World) -> None:
+def test_many_at_once_do_not_get_past_the_cap(deployment: Deployment) -> None:
     bodies = [
         canonical_json(
-            world.request(world.challenge(), Deviation(platform=world.guest(number)))
+            deployment.request(deployment.challenge(), Deviation(platform=deployment.guest(number)))
         ).decode()
         for number in range(6)
     ]
@@ -178,7 +187,7 @@ def test_many_at_once_do_not_get_past_the_cap(world: World) -> None:
 
     def attempt(body: str) -> None:
         try:
-            world.broker.release(body.encode())
+            deployment.broker.release(body.encode())
             results.append("released")
         except Exception as exc:  # noqa: BLE001 - every kind of end is recorded
             results.append(str(getattr(exc, "code", exc)))
@@ -191,65 +200,65 @@ def test_many_at_once_do_not_get_past_the_cap(world: World) -> None:
     assert sorted(results) == ["HOLDERS_EXHAUSTED"] * 4 + ["released"] * 2
 
 
-def test_a_lease_is_renewed_with_fresh_evidence(world: World) -> None:
-    first = world.granted(world.ask())
-    second, third = (Deviation(platform=world.guest(n)) for n in (2, 3))
-    world.open(world.ask(second))  # the cap is reached
-    world.pass_time(500)
-    answer = world.ask(Deviation(request={"lease_id": first.lease_id}))
-    assert world.open(answer) == MODEL_KEY
-    assert world.granted(answer).lease_id == first.lease_id
-    world.pass_time(500)  # the second lease has ended, the renewed one has not
-    world.open(world.ask(third))
-    world.store.unwrapped.clear()
-    assert world.denied(world.ask(second)) == ["HOLDERS_EXHAUSTED"]
+def test_a_lease_is_renewed_with_fresh_evidence(deployment: Deployment) -> None:
+    first = deployment.granted(deployment.ask())
+    second, third = (Deviation(platform=deployment.guest(n)) for n in (2, 3))
+    deployment.open(deployment.ask(second))  # the cap is reached
+    deployment.pass_time(500)
+    answer = deployment.ask(Deviation(request={"lease_id": first.lease_id}))
+    assert deployment.open(answer) == MODEL_KEY
+    assert deployment.granted(answer).lease_id == first.lease_id
+    deployment.pass_time(500)  # the second lease has ended, the renewed one has not
+    deployment.open(deployment.ask(third))
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.ask(second)) == ["HOLDERS_EXHAUSTED"]
 
 
-def renewal(world: World, lease_id: str, **changes: Any) -> list[str]:  # noqa: ANN401
-    world.store.unwrapped.clear()
+def renewal(deployment: Deployment, lease_id: str, **changes: Any) -> list[str]:  # noqa: ANN401
+    deployment.store.unwrapped.clear()
     deviation = Deviation(request={"lease_id": lease_id}, **changes)
-    return world.denied(world.ask(deviation), status=409)
+    return deployment.denied(deployment.ask(deviation), status=409)
 
 
 def test_a_lease_that_is_not_this_attesters(
-    make_world: Callable[..., World], tmp_path: Path
+    make_deployment: Callable[..., Deployment], tmp_path: Path
 ) -> None:
     from regalia.policy.documents import Platform  # noqa: PLC0415
 
-    world = make_world()
-    snp = world.policy.platform.snp
+    deployment = make_deployment()
+    snp = deployment.policy.platform.snp
     replace = msgspec.structs.replace
     platform = Platform(
-        hardware=world.policy.platform.hardware, snp=replace(snp, chip_ids="any"), devices=[]
+        hardware=deployment.policy.platform.hardware, snp=replace(snp, chip_ids="any"), devices=[]
     )
-    world = make_world(policy={"platform": platform})
-    mine = world.granted(world.ask()).lease_id
-    keys = world.shared.platform.authority.keys
-    other = SimulatedPlatform.create(tmp_path / "other", now=world.now, keys=keys)
-    assert renewal(world, mine, platform=other) == ["LEASE_UNKNOWN"]
-    assert renewal(world, "lease:" + "0" * 32) == ["LEASE_UNKNOWN"]
-    world.pass_time(601)
-    assert renewal(world, mine) == ["LEASE_UNKNOWN"]  # it has ended
+    deployment = make_deployment(policy={"platform": platform})
+    mine = deployment.granted(deployment.ask()).lease_id
+    keys = deployment.shared.platform.authority.keys
+    other = SnpSimulator.create(tmp_path / "other", now=deployment.now, keys=keys)
+    assert renewal(deployment, mine, platform=other) == ["LEASE_UNKNOWN"]
+    assert renewal(deployment, "lease:" + "0" * 32) == ["LEASE_UNKNOWN"]
+    deployment.pass_time(601)
+    assert renewal(deployment, mine) == ["LEASE_UNKNOWN"]  # it has ended
 
 
-def test_a_lease_is_for_one_model(world: World) -> None:
+def test_a_lease_is_for_one_model(deployment: Deployment) -> None:
     grant: dict[str, Any] = {
         "holder": "h",
         "policy_name": "test",
         "holders_max": 1,
         "lease_s": 60,
-        "now": world.now,
+        "now": deployment.now,
     }
-    mine = world.broker.leases.take(model_id="a", renew=None, **grant)
+    mine = deployment.broker.leases.take(model_id="a", renew=None, **grant)
     with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):
-        world.broker.leases.take(model_id="b", renew=mine.lease_id, **grant)
-    again = world.broker.leases.take(model_id="a", renew=mine.lease_id, **grant)
+        deployment.broker.leases.take(model_id="b", renew=mine.lease_id, **grant)
+    again = deployment.broker.leases.take(model_id="a", renew=mine.lease_id, **grant)
     assert (again.lease_id, again.before) == (mine.lease_id, mine.until)
 
 
-def test_giving_back_a_renewal_leaves_a_later_one_alone(world: World) -> None:
+def test_giving_back_a_renewal_leaves_a_later_one_alone(deployment: Deployment) -> None:
     """Two renewals at once: the log fails for the first, and the second one's key is out."""
-    leases, start = world.broker.leases, world.now
+    leases, start = deployment.broker.leases, deployment.now
 
     def take(after_s: int, renew: str | None) -> Lease:
         return leases.take(

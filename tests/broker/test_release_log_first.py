@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from broker_harness import MODEL_KEY, Deviation
 
 from regalia.broker.challenges import ConsumedChallenge, IssuedFor
 from regalia.broker.service import AuthorizedRelease
@@ -17,20 +16,21 @@ from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.keys.codes import KeysCode
 from regalia.tlog.verify import verify_proof
 from regalia_testing.tees.snp.defects import SnpDefects
+from tests.broker.harness import MODEL_KEY, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from broker_harness import World
+    from tests.broker.harness import Deployment
 
 
 # -- the log comes first --------------------------------------------------------------------------
 
 
-def both_places_are_free(world: World) -> None:
+def both_places_are_free(deployment: Deployment) -> None:
     for number in (1, 2):
-        world.open(world.ask(Deviation(platform=world.guest(number))))
+        deployment.open(deployment.ask(Deviation(platform=deployment.guest(number))))
 
 
 def lock(path: Path) -> sqlite3.Connection:
@@ -46,45 +46,45 @@ def impatient(engine: sa.Engine) -> None:
     )
 
 
-def test_no_key_comes_out_when_the_log_cannot_be_written(world: World) -> None:
-    asked = world.challenge()
-    request = world.request(asked)
-    impatient(world.log_engine)
-    holder = lock(world.folder / "log.db")
-    answer = world.post("/v1/release", request)
-    refusal = world.refused(answer)
+def test_no_key_comes_out_when_the_log_cannot_be_written(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    request = deployment.request(asked)
+    impatient(deployment.log_engine)
+    holder = lock(deployment.folder / "log.db")
+    answer = deployment.post("/v1/release", request)
+    refusal = deployment.refused(answer)
     assert (answer.status_code, refusal.code, refusal.log) == (503, "LOG_UNWRITABLE", None)
-    assert world.store.unwrapped == []
+    assert deployment.store.unwrapped == []
     holder.execute("ROLLBACK")
     holder.close()
-    assert world.records() == []
+    assert deployment.records() == []
     # The lease that it would have taken is free again: others can have both places.
-    both_places_are_free(world)
+    both_places_are_free(deployment)
 
 
-def test_a_denial_that_cannot_be_logged_is_no_decision_either(world: World) -> None:
-    request = world.request(world.challenge(), Deviation(defects=SnpDefects(debug=True)))
-    impatient(world.log_engine)
-    holder = lock(world.folder / "log.db")
-    answer = world.post("/v1/release", request)
-    assert (answer.status_code, world.refused(answer).code) == (503, "LOG_UNWRITABLE")
+def test_a_denial_that_cannot_be_logged_is_no_decision_either(deployment: Deployment) -> None:
+    request = deployment.request(deployment.challenge(), Deviation(defects=SnpDefects(debug=True)))
+    impatient(deployment.log_engine)
+    holder = lock(deployment.folder / "log.db")
+    answer = deployment.post("/v1/release", request)
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "LOG_UNWRITABLE")
     holder.close()
 
 
 def test_the_record_stands_in_the_log_when_the_key_is_asked_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unwrap = world.store.unwrap_logged
+    unwrap = deployment.store.unwrap_logged
     order: list[str] = []
 
     def watched(*args: Any, logged: Any) -> Any:  # noqa: ANN401
-        proof = world.log.reader.prove(logged.index)
-        assert verify_proof(proof, log_key=world.shared.log_key).record == logged.record
+        proof = deployment.log.reader.prove(logged.index)
+        assert verify_proof(proof, log_key=deployment.shared.log_key).record == logged.record
         order.append("unwrap")
         return unwrap(*args, logged=logged)
 
-    monkeypatch.setattr(world.store, "unwrap_logged", watched)
-    world.open(world.ask())
+    monkeypatch.setattr(deployment.store, "unwrap_logged", watched)
+    deployment.open(deployment.ask())
     assert order == ["unwrap"]
 
 
@@ -97,62 +97,62 @@ def test_steps_cannot_be_made_by_hand() -> None:
 
 
 def test_a_key_store_that_fails_gives_the_lease_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
         raise KeyAccessError(KeysCode.KEK_UNKNOWN, "the HSM is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "unwrap_logged", broken)
+        patch.setattr(deployment.store, "unwrap_logged", broken)
         for _ in range(3):
-            answer = world.ask()
-            assert (answer.status_code, world.refused(answer).code) == (503, "KEK_UNKNOWN")
+            answer = deployment.ask()
+            assert (answer.status_code, deployment.refused(answer).code) == (503, "KEK_UNKNOWN")
     # The log says more was released than really was, never less.
-    assert [record.decision for record in world.records()] == ["release"] * 3
-    both_places_are_free(world)
+    assert [record.decision for record in deployment.records()] == ["release"] * 3
+    both_places_are_free(deployment)
 
 
 def test_a_key_store_that_breaks_its_contract_gives_the_lease_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "unwrap_logged", broken)
-        answer = world.ask()
-        assert (answer.status_code, world.refused(answer).code) == (500, "INTERNAL_ERROR")
-    both_places_are_free(world)
+        patch.setattr(deployment.store, "unwrap_logged", broken)
+        answer = deployment.ask()
+        assert (answer.status_code, deployment.refused(answer).code) == (500, "INTERNAL_ERROR")
+    both_places_are_free(deployment)
 
 
 def test_what_failed_behind_the_broker_is_not_told_to_the_network(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
         raise KeyAccessError(KeysCode.KEK_UNKNOWN, "/secret/place/keys.json has no key 'acme'")
 
-    monkeypatch.setattr(world.store, "unwrap_logged", broken)
+    monkeypatch.setattr(deployment.store, "unwrap_logged", broken)
     capsys.readouterr()
-    answer = world.ask()
-    assert (answer.status_code, world.refused(answer).code) == (503, "KEK_UNKNOWN")
+    answer = deployment.ask()
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "KEK_UNKNOWN")
     assert "secret" not in answer.text
     assert "acme" not in answer.text
     assert "/secret/place/keys.json has no key 'acme'" in capsys.readouterr().err
 
 
-def test_state_that_cannot_be_kept(world: World) -> None:
-    request = world.request(world.challenge())
-    impatient(world.state_engine)
-    holder = lock(world.folder / "state.db")
+def test_state_that_cannot_be_kept(deployment: Deployment) -> None:
+    request = deployment.request(deployment.challenge())
+    impatient(deployment.state_engine)
+    holder = lock(deployment.folder / "state.db")
     for path, message in (
-        ("/v1/challenge", {"model_id": str(world.model_id)}),
+        ("/v1/challenge", {"model_id": str(deployment.model_id)}),
         ("/v1/release", request),
     ):
-        answer = world.post(path, message)
-        assert (answer.status_code, world.refused(answer).code) == (503, "STATE_UNAVAILABLE")
+        answer = deployment.post(path, message)
+        assert (answer.status_code, deployment.refused(answer).code) == (503, "STATE_UNAVAILABLE")
     holder.close()
-    assert world.store.unwrapped == []
-    assert world.records() == []
+    assert deployment.store.unwrapped == []
+    assert deployment.records() == []
 
 
 # -- versions never go down -----------------------------------------------------------------------
@@ -165,46 +165,50 @@ def code_of(call: Callable[[], object]) -> str:
 
 
 def test_an_older_policy_or_model_is_refused_after_a_restart(
-    make_world: Callable[..., World],
+    make_deployment: Callable[..., Deployment],
 ) -> None:
-    world = make_world()
-    current, manifest = world.policy, world.manifest
-    world.policy = world.make_policy(version=4)
-    assert code_of(world.restart) == "POLICY_ROLLBACK"
-    world.policy = world.make_policy(holders_max=100)
-    assert code_of(world.restart) == "POLICY_VERSION_REUSED"
-    world.policy, world.manifest = current, world.make_manifest(2)
-    assert code_of(world.restart) == "MODEL_ROLLBACK"
-    world.manifest = manifest
-    world.restart()
-    world.open(world.ask())
+    deployment = make_deployment()
+    current, manifest = deployment.policy, deployment.manifest
+    deployment.policy = deployment.make_policy(version=4)
+    assert code_of(deployment.restart) == "POLICY_ROLLBACK"
+    deployment.policy = deployment.make_policy(holders_max=100)
+    assert code_of(deployment.restart) == "POLICY_VERSION_REUSED"
+    deployment.policy, deployment.manifest = current, deployment.make_manifest(2)
+    assert code_of(deployment.restart) == "MODEL_ROLLBACK"
+    deployment.manifest = manifest
+    deployment.restart()
+    deployment.open(deployment.ask())
 
 
-def test_another_broker_on_the_same_database_moved_on(world: World) -> None:
-    old_app = world.app
-    asked = world.challenge()
-    world.policy = world.make_policy(version=6)
-    world.restart()  # this is the other broker
-    world.app = old_app
-    answer = world.post("/v1/release", world.request(asked))
-    assert world.denied(answer) == ["POLICY_ROLLBACK"]
+def test_another_broker_on_the_same_database_moved_on(deployment: Deployment) -> None:
+    old_app = deployment.app
+    asked = deployment.challenge()
+    deployment.policy = deployment.make_policy(version=6)
+    deployment.restart()  # this is the other broker
+    deployment.app = old_app
+    answer = deployment.post("/v1/release", deployment.request(asked))
+    assert deployment.denied(answer) == ["POLICY_ROLLBACK"]
 
 
-def test_policy_replaced_between_challenge_and_release(world: World) -> None:
-    asked = world.challenge()
-    world.policy = world.make_policy(version=6)
-    world.restart()
-    assert world.denied(world.post("/v1/release", world.request(asked))) == ["POLICY_CHANGED"]
+def test_policy_replaced_between_challenge_and_release(deployment: Deployment) -> None:
+    asked = deployment.challenge()
+    deployment.policy = deployment.make_policy(version=6)
+    deployment.restart()
+    assert deployment.denied(deployment.post("/v1/release", deployment.request(asked))) == [
+        "POLICY_CHANGED"
+    ]
 
 
-def test_nothing_secret_is_said_anywhere(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    answer = world.ask()
-    world.ask(Deviation(defects=SnpDefects(debug=True)))
-    world.ask(Deviation(evidence=b"rubbish"))
+def test_nothing_secret_is_said_anywhere(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = deployment.ask()
+    deployment.ask(Deviation(defects=SnpDefects(debug=True)))
+    deployment.ask(Deviation(evidence=b"rubbish"))
     printed = capsys.readouterr()
-    metrics = world.http("GET", "/metrics").text
-    everything = printed.out + printed.err + metrics + answer.text + repr(world.broker)
-    for secret in (MODEL_KEY, world.shared.passphrase):
+    metrics = deployment.http("GET", "/metrics").text
+    everything = printed.out + printed.err + metrics + answer.text + repr(deployment.broker)
+    for secret in (MODEL_KEY, deployment.shared.passphrase):
         for spelling in (secret.hex(), b64(secret), repr(secret)):
             assert spelling not in everything
     events = [json.loads(line) for line in printed.err.splitlines()]

@@ -14,8 +14,8 @@ from regalia.cli.main import run
 from regalia.core.types import ModelId
 from regalia.wire.evidence import device_nonce, devices_digest
 from regalia.wire.serving import HPKE_KEY_SIZE, ServingEvidence
-from regalia_testing.defender import RUNTIME_CONFIG
 from regalia_testing.machines import MACHINES
+from regalia_testing.relying_party import RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -91,15 +91,19 @@ CASES: dict[str, tuple[list[str], int, str]] = {
     "keygen, wrong passphrase": (
         ["keygen", "kek", "--key", "dev-file:keys.json#b", "--passphrase-file", "wrong-phrase"],
         7,
-        "",
+        "KEY_STORE_LOCKED",
     ),
-    "keygen, odd reference": (["keygen", "kek", "--key", "nonsense", *PHRASE], 2, ""),
+    "keygen, odd reference": (
+        ["keygen", "kek", "--key", "nonsense", *PHRASE],
+        2,
+        "KEY_REFERENCE_MALFORMED",
+    ),
     "seal, no model": (seal_args("new", model="none"), 9, "FILE_MISSING"),
     "seal, a file for a model": (seal_args("new", model="phrase"), 9, "NOT_A_DIRECTORY"),
     "seal, out exists": (seal_args("sealed"), 9, "FILE_EXISTS"),
-    "seal, link in the model": (seal_args("new", model="model-with-link"), 9, ""),
+    "seal, link in the model": (seal_args("new", model="model-with-link"), 9, "NOT_A_PLAIN_FILE"),
     "seal, no such key store": (seal_args("new", key="dev-file:none.json#kek"), 9, "FILE_MISSING"),
-    "seal, no such key": (seal_args("new", key="dev-file:keys.json#none"), 7, ""),
+    "seal, no such key": (seal_args("new", key="dev-file:keys.json#none"), 7, "KEK_UNKNOWN"),
     "inspect, nothing there": (["inspect", "none"], 9, "FILE_MISSING"),
     "inspect, not a sealed model": (["inspect", "garbled"], 3, "MALFORMED"),
     "verify, damaged": (["verify", "damaged", "--signer", "owner.pub"], 4, "CIPHERTEXT_CHANGED"),
@@ -113,7 +117,7 @@ CASES: dict[str, tuple[list[str], int, str]] = {
     "open, another key": (
         open_args("new", key="dev-file:other.json#kek"),
         7,
-        "",
+        "KEK_MISMATCH",
     ),
     "open, out exists": (
         open_args("model"),
@@ -151,12 +155,16 @@ CASES: dict[str, tuple[list[str], int, str]] = {
         3,
         "MALFORMED",
     ),
-    "store, nothing there": (["store", "serve", "none"], 9, ""),
+    "store, nothing there": (["store", "serve", "none"], 9, "NOT_A_DIRECTORY"),
     "broker, no configuration": (["broker", "serve", "--config", "none.toml"], 9, "FILE_MISSING"),
     "broker, empty configuration": (["broker", "serve", "--config", "empty.toml"], 2, "BAD_CONFIG"),
     "broker, misspelt setting": (["broker", "serve", "--config", "odd.toml"], 2, "BAD_CONFIG"),
-    "log, unreachable": (["log", "verify", "--url", DEAD, "--log-key", "log.vkey"], 8, ""),
-    "log, no key": (["log", "verify", "--url", DEAD, "--log-key", "none.vkey"], 9, ""),
+    "log, unreachable": (
+        ["log", "verify", "--url", DEAD, "--log-key", "log.vkey"],
+        8,
+        "PEER_UNREACHABLE",
+    ),
+    "log, no key": (["log", "verify", "--url", DEAD, "--log-key", "none.vkey"], 9, "FILE_MISSING"),
     "serve, no configuration": (["serve", "--config", "none.toml"], 9, "FILE_MISSING"),
     "serve, misspelt setting": (["serve", "--config", "odd.toml"], 2, "BAD_CONFIG"),
     "chat, malformed policy": (
@@ -164,7 +172,11 @@ CASES: dict[str, tuple[list[str], int, str]] = {
         3,
         "MALFORMED",
     ),
-    "chat, no policy": (["chat", "--url", DEAD, "--policy", "none", "--once", "hi"], 9, ""),
+    "chat, no policy": (
+        ["chat", "--url", DEAD, "--policy", "none", "--once", "hi"],
+        9,
+        "FILE_MISSING",
+    ),
     "demo, folder exists": (["demo", "--dir", "model"], 9, "FILE_EXISTS"),
 }
 
@@ -183,8 +195,7 @@ def test_refused_with_a_code(
     assert answer["ok"] is False
     assert error["why"]
     assert error["fix"]
-    if code:
-        assert error["code"] == code
+    assert error["code"] == code
     assert run(args) == status
     said = capsys.readouterr().err
     assert error["code"] in said

@@ -26,7 +26,7 @@ from regalia.crypto.sign import SigningKey
 from regalia.host.clock import system_clock
 from regalia.verifier.collateral import make_bundle, peek_bundle, sort_files
 from regalia_testing.collateral import DENY_LIST, SITE, tcb_info_body
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(folder):
         for name in ("a", "b", "stranger"):
             assert run(["keygen", "sign", "--out", name, "--dangerous-no-passphrase"]) == 0
-        platform = SimulatedPlatform.create(Path("platform"))
+        platform = SnpSimulator.create(Path("platform"))
         shutil.copytree("platform/collateral", "loose")
         Path("loose/deny.json").write_bytes(DENY_LIST.encode())
         Path("loose/README.txt").write_text("not collateral")

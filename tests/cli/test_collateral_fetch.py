@@ -18,9 +18,9 @@ from regalia.host.clock import system_clock
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
 from regalia_testing.tees.intel.defects import HEALTHY
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.snp.authority import AuthorityKeys
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.snp.authority import SnpKeys
+from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.vendor_server import Served, VendorServer
 
 if TYPE_CHECKING:
@@ -35,21 +35,21 @@ MEASUREMENT = hashlib.sha384(b"image").digest()
 
 
 @pytest.fixture(scope="module")
-def keys() -> AuthorityKeys:
-    return AuthorityKeys.generate()
+def keys() -> SnpKeys:
+    return SnpKeys.generate()
 
 
 @pytest.fixture(scope="module", params=["Genoa", "Turin"])
 def platform(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, keys: AuthorityKeys
-) -> SimulatedPlatform:
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, keys: SnpKeys
+) -> SnpSimulator:
     folder = tmp_path_factory.mktemp("snp") / request.param
-    return SimulatedPlatform.create(folder, request.param, keys=keys)
+    return SnpSimulator.create(folder, request.param, keys=keys)
 
 
 @pytest.fixture(scope="module")
-def intel() -> SimulatedIntel:
-    return SimulatedIntel.make()
+def intel() -> IntelSimulator:
+    return IntelSimulator.make()
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def here(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
-def snp_evidence(platform: SimulatedPlatform) -> Evidence:
+def snp_evidence(platform: SnpSimulator) -> Evidence:
     return platform.evidence(REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG)
 
 
-def prepare_snp(platform: SimulatedPlatform, server: VendorServer) -> tuple[list[str], str]:
+def prepare_snp(platform: SnpSimulator, server: VendorServer) -> tuple[list[str], str]:
     """Evidence without its certificates, and the command that fetches them."""
     evidence = snp_evidence(platform)
     leaf = server.serve_kds(platform, evidence)
@@ -88,7 +88,7 @@ def refused(command: list[str], code: str, status: int, capsys: pytest.CaptureFi
 
 
 def test_what_a_report_needs_is_fetched(
-    platform: SimulatedPlatform, server: VendorServer, here: Path
+    platform: SnpSimulator, server: VendorServer, here: Path
 ) -> None:
     command, leaf = prepare_snp(platform, server)
     assert run(command) == 0
@@ -107,7 +107,7 @@ def test_what_a_report_needs_is_fetched(
 
 
 def test_nothing_is_asked_without_an_address(
-    platform: SimulatedPlatform,
+    platform: SnpSimulator,
     server: VendorServer,
     here: Path,
     capsys: pytest.CaptureFixture[str],
@@ -121,7 +121,7 @@ def test_nothing_is_asked_without_an_address(
 
 @pytest.mark.parametrize("address", ["ftp://x", "kds", "http://", "http://[::1"])
 def test_addresses_that_are_none(
-    platform: SimulatedPlatform,
+    platform: SnpSimulator,
     server: VendorServer,
     here: Path,  # noqa: ARG001 - the test runs there
     capsys: pytest.CaptureFixture[str],
@@ -137,7 +137,7 @@ def spoil(server: VendorServer, path: str, served: Served) -> None:
 
 
 def test_wrong_answers_of_amds_service(
-    platform: SimulatedPlatform,
+    platform: SnpSimulator,
     server: VendorServer,
     here: Path,
     capsys: pytest.CaptureFixture[str],
@@ -146,9 +146,7 @@ def test_wrong_answers_of_amds_service(
     command, leaf = prepare_snp(platform, server)
     chain = f"/vcek/v1/{platform.product}/cert_chain"
     crl = f"/vcek/v1/{platform.product}/crl"
-    stranger = SimulatedPlatform.create(
-        tmp_path_factory.mktemp("other") / "p", str(platform.product)
-    )
+    stranger = SnpSimulator.create(tmp_path_factory.mktemp("other") / "p", str(platform.product))
     theirs = snp_evidence(stranger)
     forged = snp_evidence(replace(stranger, hwid=platform.hwid))
     authority = platform.authority
@@ -175,7 +173,7 @@ def test_wrong_answers_of_amds_service(
 
 
 def test_an_older_list_does_not_replace_a_newer_one(
-    platform: SimulatedPlatform,
+    platform: SnpSimulator,
     server: VendorServer,
     here: Path,
     capsys: pytest.CaptureFixture[str],
@@ -193,7 +191,7 @@ def test_an_older_list_does_not_replace_a_newer_one(
 
 
 def test_nobody_listens(
-    platform: SimulatedPlatform,
+    platform: SnpSimulator,
     server: VendorServer,
     here: Path,
     capsys: pytest.CaptureFixture[str],
@@ -206,13 +204,13 @@ def test_nobody_listens(
 # -- Intel -----------------------------------------------------------------------------------
 
 
-def intel_evidence(platform: SimulatedIntel, kind: str) -> Evidence:
+def intel_evidence(platform: IntelSimulator, kind: str) -> Evidence:
     make = platform.tdx_evidence if kind == "tdx" else platform.sgx_evidence
     defects = replace(HEALTHY, version=5 if kind == "tdx" else 3)
     return make(REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG, defects=defects)
 
 
-def prepare_intel(platform: SimulatedIntel, server: VendorServer, kind: str) -> list[str]:
+def prepare_intel(platform: IntelSimulator, server: VendorServer, kind: str) -> list[str]:
     server.serve_pcs(platform)
     evidence = intel_evidence(platform, kind)
     Path("root.der").write_bytes(platform.authority.root())
@@ -224,7 +222,7 @@ def prepare_intel(platform: SimulatedIntel, server: VendorServer, kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["tdx", "sgx"])
 def test_what_a_quote_needs_is_fetched(
-    intel: SimulatedIntel, server: VendorServer, here: Path, kind: str
+    intel: IntelSimulator, server: VendorServer, here: Path, kind: str
 ) -> None:
     command = prepare_intel(intel, server, kind)
     assert run(command) == 0
@@ -237,14 +235,14 @@ def test_what_a_quote_needs_is_fetched(
 
 
 def test_wrong_answers_of_intels_service(
-    intel: SimulatedIntel, server: VendorServer, here: Path, capsys: pytest.CaptureFixture[str]
+    intel: IntelSimulator, server: VendorServer, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = prepare_intel(intel, server, "tdx")
     right = dict(server.answers)
     tcb = next(path for path in right if path.startswith("/tdx") and "/tcb?" in path)
     identity, root = "/tdx/certification/v4/qe/identity", "/IntelSGXRootCA.der"
-    stranger = SimulatedIntel.make()
-    old = SimulatedIntel.make(now=system_clock() - timedelta(days=400))
+    stranger = IntelSimulator.make()
+    old = IntelSimulator.make(now=system_clock() - timedelta(days=400))
     with VendorServer() as other:
         other.serve_pcs(stranger)
         theirs = dict(other.answers)
@@ -272,7 +270,7 @@ def test_wrong_answers_of_intels_service(
 
 
 def test_every_flipped_byte_of_a_document_is_refused(
-    intel: SimulatedIntel, server: VendorServer, here: Path
+    intel: IntelSimulator, server: VendorServer, here: Path
 ) -> None:
     command = prepare_intel(intel, server, "sgx")
     path = next(path for path in server.answers if path.startswith("/sgx") and "/tcb?" in path)
@@ -290,7 +288,7 @@ def test_every_flipped_byte_of_a_document_is_refused(
 
 def test_reference_values_are_fetched_and_verified(
     vectors: Path,
-    intel: SimulatedIntel,
+    intel: IntelSimulator,
     server: VendorServer,
     here: Path,
     capsys: pytest.CaptureFixture[str],

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from regalia_testing.pages import blocks_of, run_blocks
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ def test_the_howto_works_as_written(tmp_path: Path) -> None:
     text = (ROOT / "docs/howto/air-gapped-collateral.md").read_text(encoding="utf-8")
     blocks = blocks_of(text)
     assert len(blocks) == 7
-    platform = SimulatedPlatform.create(tmp_path / "platform")
+    platform = SnpSimulator.create(tmp_path / "platform")
     shutil.copytree(platform.collateral_directory, tmp_path / "collateral")
     evidence = platform.evidence(
         b"r" * 64, measurement=hashlib.sha384(b"x").digest(), runtime_config=b"c"

@@ -15,13 +15,13 @@ from regalia.crypto.sign import VerifyKey
 from regalia.host.clock import system_clock
 from regalia.policy import ear as vectors
 from regalia.policy import ear_document as ear
-from regalia_testing.defender import REPORT_DATA, RUNTIME_CONFIG, defend
 from regalia_testing.machines import MACHINES
 from regalia_testing.pages import blocks_of, run_blocks
+from regalia_testing.relying_party import REPORT_DATA, RUNTIME_CONFIG, relying_party_for
 from regalia_testing.tees.intel.quotes import pem_chain
 
 if TYPE_CHECKING:
-    from regalia_testing.machines import Machine
+    from regalia_testing.machines import SimulatedMachine
 
 ROOT = Path(__file__).parents[2]
 HOWTO = (ROOT / "docs/howto/verify-evidence.md").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def prepare(folder: Path) -> None:
         ("nitro", "aws-nitro"),
         ("gpu", "sev-snp+gpus"),
     ):
-        machine: Machine = MACHINES[kind](folder / name / "machine")
+        machine: SimulatedMachine = MACHINES[kind](folder / name / "machine")
         machine.write(folder / name)
         source = machine.open()
         evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
@@ -65,12 +65,12 @@ def prepare(folder: Path) -> None:
         (folder / file).write_bytes(data)
 
 
-def policy_for(machine: Machine) -> bytes:
+def policy_for(machine: SimulatedMachine) -> bytes:
     source = machine.open()
-    defender = defend(
+    relying_party = relying_party_for(
         lambda: source.collect(REPORT_DATA, RUNTIME_CONFIG), machine.verifier(), system_clock()
     )
-    return defender.policy.encode()
+    return relying_party.policy.encode()
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ from regalia.wire.serving import (
     parse_challenge,
 )
 from regalia_testing.tees.snp.defects import HEALTHY
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -83,7 +83,7 @@ class InnerRequest:
 class Runtime:
     """The server's side: evidence, opening, a chat that always says the same."""
 
-    platform: SimulatedPlatform
+    platform: SnpSimulator
     config: RuntimeConfig
     clock: AnyClock
     proof: LogProof | None = None
@@ -288,19 +288,19 @@ def listening(relay: Relay) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> SimulatedPlatform:
+def platform(tmp_path_factory: pytest.TempPathFactory) -> SnpSimulator:
     directory = tmp_path_factory.mktemp("platform") / "snp"
-    return SimulatedPlatform.create(directory, "Genoa", now=NOW - timedelta(days=1))
+    return SnpSimulator.create(directory, "Genoa", now=NOW - timedelta(days=1))
 
 
 @pytest.fixture(scope="session")
 def other_platform(
-    platform: SimulatedPlatform, tmp_path_factory: pytest.TempPathFactory
-) -> SimulatedPlatform:
+    platform: SnpSimulator, tmp_path_factory: pytest.TempPathFactory
+) -> SnpSimulator:
     """Another chip under the same root."""
     directory = tmp_path_factory.mktemp("platform") / "other"
     keys = platform.authority.keys
-    return SimulatedPlatform.create(directory, "Genoa", now=NOW - timedelta(days=1), keys=keys)
+    return SnpSimulator.create(directory, "Genoa", now=NOW - timedelta(days=1), keys=keys)
 
 
 @pytest.fixture(scope="session")
@@ -311,7 +311,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
 
 
 @pytest.fixture(scope="session")
-def logged(log: Log, platform: SimulatedPlatform) -> Callable[..., LogProof]:
+def logged(log: Log, platform: SnpSimulator) -> Callable[..., LogProof]:
     """Append the release that gave the runtime its model, with changes; return its proof."""
 
     def append(**changes: object) -> LogProof:
@@ -368,7 +368,7 @@ def config(log: Log) -> RuntimeConfig:
 
 @pytest.fixture
 def runtime(
-    platform: SimulatedPlatform, config: RuntimeConfig, clock: Clock, proof: LogProof
+    platform: SnpSimulator, config: RuntimeConfig, clock: Clock, proof: LogProof
 ) -> Runtime:
     return Runtime(platform, config, clock, proof)
 
@@ -431,7 +431,7 @@ def make_policy(log: Log) -> Callable[..., ClientPolicy]:
 
 @pytest.fixture
 def trust(
-    platform: SimulatedPlatform, make_policy: Callable[..., ClientPolicy], clock: Clock
+    platform: SnpSimulator, make_policy: Callable[..., ClientPolicy], clock: Clock
 ) -> ClientTrust:
     return ClientTrust(
         policy=make_policy(),
@@ -455,7 +455,7 @@ def address(relay: Relay) -> Iterator[str]:
 
 @pytest.fixture
 def live(
-    platform: SimulatedPlatform,
+    platform: SnpSimulator,
     config: RuntimeConfig,
     logged: Callable[..., LogProof],
     tmp_path: Path,
@@ -463,7 +463,7 @@ def live(
     """A relay on a loopback port before a runtime that lives now: for commands with a clock."""
     now = system_clock()
     keys = platform.authority.keys
-    today = SimulatedPlatform.create(
+    today = SnpSimulator.create(
         tmp_path / "platform", "Genoa", now=now - timedelta(hours=1), keys=keys
     )
     proof = logged(

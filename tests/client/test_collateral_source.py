@@ -22,12 +22,12 @@ from regalia.crypto.sign import SigningKey
 from regalia.host.clock import system_clock
 from regalia.verifier.collateral import CollateralSet, make_bundle, sort_files
 from regalia_testing.collateral import DENY_LIST, SITE
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 KEY = SigningKey.generate_ed25519()
 NOW = system_clock().replace(microsecond=0)
@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def source(tmp_path: Path, platform: SimulatedPlatform) -> BundleSource:
+def source(tmp_path: Path, platform: SnpSimulator) -> BundleSource:
     (tmp_path / "state").mkdir()
     found = BundleSource(
         path=tmp_path / "bundle",
@@ -48,7 +48,7 @@ def source(tmp_path: Path, platform: SimulatedPlatform) -> BundleSource:
     return found
 
 
-def bundle(platform: SimulatedPlatform, **changes: Any) -> bytes:  # noqa: ANN401
+def bundle(platform: SnpSimulator, **changes: Any) -> bytes:  # noqa: ANN401
     files = {"ark.der": platform.ark, "list.crl": platform.crl, "deny.json": DENY_LIST.encode()}
     fields: dict[str, Any] = {
         "name": SITE,
@@ -61,7 +61,7 @@ def bundle(platform: SimulatedPlatform, **changes: Any) -> bytes:  # noqa: ANN40
     return make_bundle(sort_files(files), **(fields | changes))
 
 
-def test_a_bundle_is_read_and_remembered(source: BundleSource, platform: SimulatedPlatform) -> None:
+def test_a_bundle_is_read_and_remembered(source: BundleSource, platform: SnpSimulator) -> None:
     found = load_collateral(source)
     assert (found.certificates, found.crls) == ((platform.ark,), (platform.crl,))
     assert found.denied.identities
@@ -72,7 +72,7 @@ def test_a_bundle_is_read_and_remembered(source: BundleSource, platform: Simulat
     assert (source.state / FLOOR_FILE).stat().st_mtime_ns == before
 
 
-def test_an_older_bundle_is_refused(source: BundleSource, platform: SimulatedPlatform) -> None:
+def test_an_older_bundle_is_refused(source: BundleSource, platform: SnpSimulator) -> None:
     source.path.write_bytes(bundle(platform, serial=4))
     load_collateral(source)
     source.path.write_bytes(bundle(platform, serial=3))
@@ -81,16 +81,14 @@ def test_an_older_bundle_is_refused(source: BundleSource, platform: SimulatedPla
         assert floors.read(SITE).serial == 4
 
 
-def test_a_refused_bundle_is_not_remembered(
-    source: BundleSource, platform: SimulatedPlatform
-) -> None:
+def test_a_refused_bundle_is_not_remembered(source: BundleSource, platform: SnpSimulator) -> None:
     source.path.write_bytes(bundle(platform, serial=99, keys=()))
     refused("COLLATERAL_SIG_INVALID", load_collateral, source=source)
     assert not (source.state / FLOOR_FILE).exists()
 
 
 def test_late_by_more_than_any_policy_may_tolerate(
-    source: BundleSource, platform: SimulatedPlatform
+    source: BundleSource, platform: SnpSimulator
 ) -> None:
     source.path.write_bytes(bundle(platform))
     late = load_collateral(source, clock=lambda: NOW + 91 * DAY)  # its last day and 90 more
@@ -99,7 +97,7 @@ def test_late_by_more_than_any_policy_may_tolerate(
 
 
 def test_sources_that_are_none(
-    source: BundleSource, tmp_path: Path, platform: SimulatedPlatform
+    source: BundleSource, tmp_path: Path, platform: SnpSimulator
 ) -> None:
     assert load_collateral(None) == CollateralSet((), ())
     refused("BAD_USAGE", load_collateral, source=source.path)
@@ -126,7 +124,7 @@ def test_floor_files_that_are_damaged(source: BundleSource) -> None:
 
 
 def test_many_readers_keep_the_highest(
-    source: BundleSource, platform: SimulatedPlatform, tmp_path: Path
+    source: BundleSource, platform: SnpSimulator, tmp_path: Path
 ) -> None:
     """The lock is of an open folder, so threads stand in for processes."""
 

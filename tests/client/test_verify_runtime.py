@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from regalia.policy.documents import ClientPolicy
     from regalia.wire.release import LogProof
     from regalia.wire.serving import ServingEvidence
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 URL = "http://runtime.test"
 NEEDLE = "the prompt that nobody else may read"
@@ -69,7 +69,7 @@ def verify(relay: object, trust: ClientTrust) -> VerifiedRuntime:
 
 
 def test_a_good_runtime_is_verified(
-    relay: object, trust: ClientTrust, platform: SimulatedPlatform
+    relay: object, trust: ClientTrust, platform: SnpSimulator
 ) -> None:
     runtime = verify(relay, trust)
     assert runtime.key_config.public_key == relay.runtime.keys.public_key
@@ -170,7 +170,7 @@ def test_relay_replays_old_evidence(relay: object, trust: ClientTrust) -> None:
 
 
 def test_relay_shows_another_runtimes_evidence(
-    relay: object, trust: ClientTrust, other_platform: SimulatedPlatform
+    relay: object, trust: ClientTrust, other_platform: SnpSimulator
 ) -> None:
     """Genuine evidence of the same code on another machine, over another key."""
     other = dataclasses.replace(
@@ -380,7 +380,7 @@ def test_a_flipped_byte_changes_nothing_that_is_believed(
 
 
 def test_trust_from_files(
-    relay: object, trust: ClientTrust, platform: SimulatedPlatform, policy_file: Path
+    relay: object, trust: ClientTrust, platform: SnpSimulator, policy_file: Path
 ) -> None:
     folder = platform.collateral_directory
     loaded = load_trust(
@@ -401,7 +401,7 @@ def test_simulation_must_be_asked_for_by_name(policy_file: Path) -> None:
     assert caught.value.code.name == "DANGEROUS_NOT_ALLOWED"
 
 
-def test_collateral_may_be_pem(platform: SimulatedPlatform, tmp_path: Path) -> None:
+def test_collateral_may_be_pem(platform: SnpSimulator, tmp_path: Path) -> None:
     def pem(label: str, der: bytes) -> str:
         text = b64(der)
         lines = "\n".join(text[i : i + 64] for i in range(0, len(text), 64))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import make_channel_vectors as script
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
@@ -39,8 +38,6 @@ from regalia.crypto.ohttp import (
 )
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from regalia.crypto import ohttp
 
 ROOT = Path(__file__).parents[2]
@@ -50,17 +47,6 @@ OURS = json.loads((VECTORS / "x-wing.json").read_text())
 DEFECTS = json.loads((VECTORS / "defects.json").read_text())
 PAIR = generate_keypair(Kem.X_WING)
 CONFIG = serving_key_config(PAIR.public_key)
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "make_channel_vectors", ROOT / "scripts" / "make_channel_vectors.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def joined(parts: list[str]) -> bytes:
@@ -75,7 +61,7 @@ def receive(opener: ohttp._Opener, data: bytes, size: int) -> list[bytes]:
     return [*chunks, opener.finish()]
 
 
-def test_vectors_are_what_the_script_writes(script: ModuleType) -> None:
+def test_vectors_are_what_the_script_writes() -> None:
     for path, data in script.build().items():
         assert (VECTORS.parent / path).read_bytes() == data, path
 
@@ -110,7 +96,7 @@ def test_draft_example(size: int) -> None:
     assert receive(client.response(), b"".join(answer), size) == chunks
 
 
-def test_our_example_opens(script: ModuleType) -> None:
+def test_our_example_opens() -> None:
     ex = script.exchange()
     server = ServerExchange(ex.pair)
     chunks = receive(server, joined(OURS["encapsulated_request"]), 64)
@@ -122,7 +108,7 @@ def test_our_example_opens(script: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", sorted(DEFECTS))
 @pytest.mark.parametrize("size", [1, 1 << 20], ids=["bytewise", "at_once"])
-def test_defect_is_refused(name: str, size: int, script: ModuleType) -> None:
+def test_defect_is_refused(name: str, size: int) -> None:
     ex = script.exchange()
     opener = ServerExchange(ex.pair) if name.startswith("request") else ex.sender().response()
     data = (VECTORS / f"{name}.bin").read_bytes()
@@ -141,7 +127,7 @@ def test_every_code_has_a_vector() -> None:
     assert {code.name for code in OhttpCode} - elsewhere <= set(DEFECTS.values())
 
 
-def test_no_plaintext_of_a_damaged_chunk_is_handed_on(script: ModuleType) -> None:
+def test_no_plaintext_of_a_damaged_chunk_is_handed_on() -> None:
     ex = script.exchange()
     server = ServerExchange(ex.pair)
     start, first, second, final = ex.request()

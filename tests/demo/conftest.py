@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia_demo.control_plane import broker_starts
+from regalia_demo.deployment import Deployment, default_cache, make_folders
 from regalia_demo.screen import Screen
 from regalia_demo.tour import prepare, runtime_starts
-from regalia_demo.world import World, default_cache, make_folders
 from regalia_testing.models import smollm2
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def model_cache() -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[World]:
+def deployment(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[Deployment]:
     """Store, broker and runtime, running as in the demo, each a process of its own."""
-    running = World(tmp_path_factory.mktemp("world") / "w", model_cache, Screen(quiet=True))
+    running = Deployment(
+        tmp_path_factory.mktemp("deployment") / "w", model_cache, Screen(quiet=True)
+    )
     # Services inherit permission to dump core: what keeps them from it must be their own doing.
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))

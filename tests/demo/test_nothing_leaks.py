@@ -24,7 +24,7 @@ from regalia_testing.needles import file_blocks, files_under, pick_needles, proc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia_demo.world import World
+    from regalia_demo.deployment import Deployment
     from regalia_testing.needles import Needles
 
 pytestmark = pytest.mark.slow
@@ -35,8 +35,8 @@ as_root = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def needles(world: World) -> Needles:
-    return pick_needles(world.model / "model.safetensors", COUNT, seed=20261122)
+def needles(deployment: Deployment) -> Needles:
+    return pick_needles(deployment.model / "model.safetensors", COUNT, seed=20261122)
 
 
 def _read_until(terminal: int, wanted: bytes) -> None:
@@ -49,15 +49,15 @@ def _read_until(terminal: int, wanted: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def client(world: World) -> Iterator[subprocess.Popen[bytes]]:
+def client(deployment: Deployment) -> Iterator[subprocess.Popen[bytes]]:
     """A chat on a terminal that has verified the runtime, had an answer, and waits for more."""
-    collateral = world.root / "platform" / "collateral"
+    collateral = deployment.root / "platform" / "collateral"
     keyboard, terminal = os.openpty()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "regalia", "chat"),
-            *("--url", f"http://{world.runtime_address}"),
-            *("--policy", str(world.root / "owner" / "client-policy.json")),
+            *("--url", f"http://{deployment.runtime_address}"),
+            *("--policy", str(deployment.root / "owner" / "client-policy.json")),
             *("--collateral", str(collateral)),
             *("--dangerous-simulated-anchor", str(collateral / "ark.der")),
         ],
@@ -78,49 +78,49 @@ def client(world: World) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(30)
 
 
-def test_the_search_finds_what_is_there(world: World, needles: Needles) -> None:
-    assert needles.found_in(file_blocks(world.model / "model.safetensors")) == COUNT
+def test_the_search_finds_what_is_there(deployment: Deployment, needles: Needles) -> None:
+    assert needles.found_in(file_blocks(deployment.model / "model.safetensors")) == COUNT
 
 
 @pytest.mark.usefixtures("client")
-def test_no_file_of_a_service_holds_weights(world: World, needles: Needles) -> None:
+def test_no_file_of_a_service_holds_weights(deployment: Deployment, needles: Needles) -> None:
     searched = 0
-    for path in files_under(world.service_folders):
+    for path in files_under(deployment.service_folders):
         assert needles.found_in(file_blocks(path)) == 0, path
         searched += path.stat().st_size
-    assert searched > (world.model / "model.safetensors").stat().st_size
+    assert searched > (deployment.model / "model.safetensors").stat().st_size
 
 
 @as_root
 @pytest.mark.parametrize("name", ["broker", "store", "client"])
 def test_no_other_process_holds_weights(
-    world: World, needles: Needles, client: subprocess.Popen[bytes], name: str
+    deployment: Deployment, needles: Needles, client: subprocess.Popen[bytes], name: str
 ) -> None:
-    pid = client.pid if name == "client" else world.running[name].pid
+    pid = client.pid if name == "client" else deployment.running[name].pid
     searched = sum(map(len, process_blocks(pid)))
     assert searched > 10_000_000, "the search read almost nothing"
     assert needles.found_in(process_blocks(pid)) == 0
 
 
 @as_root
-def test_the_runtime_does_hold_them(world: World, needles: Needles) -> None:
+def test_the_runtime_does_hold_them(deployment: Deployment, needles: Needles) -> None:
     """The control for the tests around it: root reads the simulated TEE."""
-    assert needles.found_in(process_blocks(world.running["runtime"].pid)) == COUNT
+    assert needles.found_in(process_blocks(deployment.running["runtime"].pid)) == COUNT
 
 
 @as_root
 @pytest.mark.skipif(shutil.which("gcore") is None, reason="gcore (Debian package gdb) is missing")
 def test_a_core_dump_taken_by_root_holds_no_weights(
-    world: World, needles: Needles, tmp_path: Path
+    deployment: Deployment, needles: Needles, tmp_path: Path
 ) -> None:
-    with sealed_client(world, f"http://{world.runtime_address}") as client:
+    with sealed_client(deployment, f"http://{deployment.runtime_address}") as client:
         client.models.list()
-    core = core_file(world.running["runtime"].pid, tmp_path)
+    core = core_file(deployment.running["runtime"].pid, tmp_path)
     assert core is None or needles.found_in(file_blocks(core)) == 0
 
 
 def test_a_core_dump_of_a_dumpable_process_with_the_same_mapping_holds_no_weights(
-    world: World, needles: Needles, tmp_path: Path
+    deployment: Deployment, needles: Needles, tmp_path: Path
 ) -> None:
     """Without PR_SET_DUMPABLE in the way: MADV_DONTDUMP alone keeps the mapping out."""
     program = (
@@ -135,7 +135,7 @@ def test_a_core_dump_of_a_dumpable_process_with_the_same_mapping_holds_no_weight
         "time.sleep(300)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, str(world.model / "model.safetensors")],
+        [sys.executable, "-c", program, str(deployment.model / "model.safetensors")],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -159,13 +159,13 @@ def _cores(folder: Path) -> list[Path]:
     Path("/proc/sys/kernel/core_pattern").read_text().startswith(("|", "/")),
     reason="this machine writes core dumps somewhere else, where this test cannot look",
 )
-def test_an_aborted_runtime_writes_no_core(world: World, tmp_path: Path) -> None:
+def test_an_aborted_runtime_writes_no_core(deployment: Deployment, tmp_path: Path) -> None:
     """Beside a control that may dump core as well, and does. Last: the runtime dies of it."""
     abort = [sys.executable, "-c", "import os; os.abort()"]
     control = subprocess.run(abort, cwd=tmp_path, capture_output=True, check=False)
     assert control.returncode == -signal.SIGABRT
     assert _cores(tmp_path), "the control wrote no core, so this test would show nothing"
-    runtime = world.running["runtime"]
+    runtime = deployment.running["runtime"]
     runtime.process.send_signal(signal.SIGABRT)
     assert runtime.process.wait(30) == -signal.SIGABRT
-    assert _cores(world.root) == []
+    assert _cores(deployment.root) == []

@@ -11,12 +11,12 @@ from regalia_demo.attacks import Attack
 from regalia_demo.outcome import FAILED, NOT_PROTECTED, REFUSED, STOLEN, Side
 
 if TYPE_CHECKING:
-    from regalia_demo.lab import Lab
+    from regalia_demo.attacker import Attacker
 
-LAB = cast("Lab", None)
+LAB = cast("Attacker", None)
 
 
-def breaks_off(_: Lab) -> Side:
+def breaks_off(_: Attacker) -> Side:
     raise UnavailableError(CoreCode.PEER_UNREACHABLE, "gone")
 
 

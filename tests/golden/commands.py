@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from tests.golden.product import cli
 from tests.golden.text import command, joined, section, shorten
 

@@ -15,7 +15,7 @@ from tests.golden.text import Seen, command, document, flat, joined, section, sh
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.golden.product import Json, Kind, Scene
+    from tests.golden.product import Json, Kind, PolicyScenario
 
 _PINS = {
     "machine and configuration": (True, True),
@@ -42,7 +42,7 @@ def files() -> dict[str, str]:
     for name, kind in product.kinds().items():
         out[f"{name}.txt"] = joined(_kind(name, kind))
         out[f"{name}.defects.txt"] = joined(_defects(kind))
-        out[f"{name}.words.txt"] = joined(_words(kind.scene, whole=name == "sev-snp"))
+        out[f"{name}.words.txt"] = joined(_words(kind.scenario, whole=name == "sev-snp"))
     return out
 
 
@@ -50,30 +50,32 @@ def files() -> dict[str, str]:
 
 
 def _kind(name: str, kind: Kind) -> Iterator[str]:
-    scene, seen = kind.scene, Seen()
-    release, client = product.release_document(scene), product.client_document(scene)
+    scenario, seen = kind.scenario, Seen()
+    release, client = product.release_document(scenario), product.client_document(scenario)
     yield from section("release policy", seen.new(document(release)))
     verbs = ("check", "explain", "show") if name == "sev-snp" else ("check", "explain")
     yield from _for_people(f"{name} release policy", release, verbs)
     yield from _for_programs(f"{name} release policy", release, seen)
     yield from _client(f"{name} client policy", client, release, seen)
-    yield from section("verdict", product.verdict_sentences(scene))
-    yield from section("verdict of the client policy", product.client_sentences(scene))
-    yield from section("EAR", submod_lines(product.ear(scene)))
-    yield from section("what conditions see", flat(json.loads(_plain(scene))))
+    yield from section("verdict", product.verdict_sentences(scenario))
+    yield from section("verdict of the client policy", product.client_sentences(scenario))
+    yield from section("EAR", submod_lines(product.ear(scenario)))
+    yield from section("what conditions see", flat(json.loads(_plain(scenario))))
     for title, (machine, config) in _PINS.items():
         name_ = f"{name} pinned to {title}"
-        yield from _pinned(name_, scene, seen, machine=machine, config=config)
+        yield from _pinned(name_, scenario, seen, machine=machine, config=config)
 
 
-def _plain(scene: Scene) -> str:
+def _plain(scenario: PolicyScenario) -> str:
     """Values of conditions as JSON; times in their own words."""
-    return json.dumps(product.condition_values(scene), default=str)
+    return json.dumps(product.condition_values(scenario), default=str)
 
 
-def _pinned(title: str, scene: Scene, seen: Seen, *, machine: bool, config: bool) -> Iterator[str]:
+def _pinned(
+    title: str, scenario: PolicyScenario, seen: Seen, *, machine: bool, config: bool
+) -> Iterator[str]:
     try:
-        release, client = product.pinned(scene, machine=machine, config=config)
+        release, client = product.pinned(scenario, machine=machine, config=config)
     except product.RegaliaError as refusal:
         yield from section(title, flat(refusal.as_dict()))
         return
@@ -81,7 +83,7 @@ def _pinned(title: str, scene: Scene, seen: Seen, *, machine: bool, config: bool
     yield from section(title, document(release) if whole else seen.new(document(release)))
     yield from _for_programs(title, release, seen)
     yield from _client(f"{title}, client's", client, release, seen)
-    pinned = product.with_document(scene, release)
+    pinned = product.with_document(scenario, release)
     yield from section(f"{title}, verdict", product.verdict_sentences(pinned))
 
 
@@ -141,7 +143,7 @@ def _defects(kind: Kind) -> Iterator[str]:
     """Findings of every defect: code, what, why, what would fix it."""
     seen = Seen()
     for name, (code, change) in kind.defects.items():
-        broken = change(kind.scene)
+        broken = change(kind.scenario)
         release, client = product.verdict_sentences(broken), product.client_sentences(broken)
         result = product.ear(broken)
         lines = [f"deserves {code}", *release]
@@ -153,16 +155,16 @@ def _defects(kind: Kind) -> Iterator[str]:
 # -- words of single fields -----------------------------------------------------------------------
 
 
-def _words(scene: Scene, *, whole: bool) -> Iterator[str]:
+def _words(scenario: PolicyScenario, *, whole: bool) -> Iterator[str]:
     """Every field with other words in it: what they open, risk and deny.
 
     Args:
-        scene: whose release policy it is.
+        scenario: whose release policy it is.
         whole: all of the policy, not only its platform section.
     """
-    document: Json = json.loads(product.release_document(scene))
-    scene = product.with_document(scene, _canonical(document))  # members of tables in order
-    known = product.said(scene)
+    document: Json = json.loads(product.release_document(scenario))
+    scenario = product.with_document(scenario, _canonical(document))  # members of tables in order
+    known = product.said(scenario)
     for path in _leaves(document, ()):
         if path[0] != "platform" and not whole:
             continue
@@ -173,7 +175,7 @@ def _words(scene: Scene, *, whole: bool) -> Iterator[str]:
             changed = _with(document, path, word)
             if changed == document:
                 continue
-            (*lines,) = _worded(scene, changed, word, known)
+            (*lines,) = _worded(scenario, changed, word, known)
             if lines[0].endswith(_MALFORMED):
                 refused.append(lines[0].removesuffix(_MALFORMED))
             else:
@@ -212,17 +214,17 @@ def _canonical(document: Json) -> bytes:
 
 
 def _worded(
-    scene: Scene, changed: Json, word: object, known: Mapping[str, object]
+    scenario: PolicyScenario, changed: Json, word: object, known: Mapping[str, object]
 ) -> Iterator[str]:
     shown = "absent" if word is None else json.dumps(word)
     try:
-        other = product.with_document(scene, _canonical(changed))
+        other = product.with_document(scenario, _canonical(changed))
     except product.RegaliaError as refusal:
         text = str(refusal)
         library = any(part in text for part in _OF_LIBRARY)
         yield f"{shown}: {refusal.code.name if library else text}"
         return
-    before = product.open_rules(scene)
+    before = product.open_rules(scenario)
     opened = [path for path in product.open_rules(other) if path not in before]
     codes = other.codes()
     yield f"{shown}: {', '.join(codes) or 'allowed'}{f', opens {opened}' if opened else ''}"

@@ -24,30 +24,30 @@ from regalia.policy.wildcards import platform_wildcards, wildcards
 from regalia.wire.evidence import Evidence, Tee, device_nonce, devices_digest
 from regalia.wire.serving import HPKE_KEY_SIZE, ServingEvidence
 from regalia_testing.policy_defects import DEFECTS as SNP_DEFECTS
-from regalia_testing.policy_scene import MODEL, OWNER, Scene
+from regalia_testing.policy_scenario import MODEL, OWNER, PolicyScenario
 from regalia_testing.tees.azure.defects import AzureDefects
 from regalia_testing.tees.azure.policy import (
     AZURE_DEFECTS,
     AZURE_TDX_DEFECTS,
-    azure_snp_scene,
-    azure_tdx_scene,
+    azure_snp_scenario,
+    azure_tdx_scenario,
 )
-from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
-from regalia_testing.tees.intel.policy import SGX_DEFECTS, TDX_DEFECTS, sgx_scene, tdx_scene
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.policy import SGX_DEFECTS, TDX_DEFECTS, sgx_scenario, tdx_scenario
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.nitro.defects import NitroDefects
-from regalia_testing.tees.nitro.policy import NITRO_DEFECTS, nitro_scene
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.nvidia.defects import DeviceDefects
+from regalia_testing.tees.nitro.policy import NITRO_DEFECTS, nitro_scenario
+from regalia_testing.tees.nitro.simulator import NitroSimulator
+from regalia_testing.tees.nvidia.defects import NvidiaDefects
 from regalia_testing.tees.nvidia.policy import DEVICE_DEFECTS, gpu_claims, with_gpus
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.authority import AuthorityKeys
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import SnpDefects
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.policy import TPM_DEFECTS, tpm_scene
-from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.tees.tpm.policy import TPM_DEFECTS, tpm_scenario
+from regalia_testing.tees.tpm.simulator import TpmSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -58,30 +58,32 @@ __all__ = [
     "MODEL",
     "OWNER",
     "RELEASE_FIELDS",
-    "AuthorityKeys",
     "AzureDefects",
-    "DeviceDefects",
+    "AzureSimulator",
     "Evidence",
     "IntelDefects",
+    "IntelSimulator",
     "NitroDefects",
+    "NitroSimulator",
+    "NvidiaDefects",
+    "NvidiaSimulator",
+    "PolicyScenario",
     "RegaliaError",
-    "Scene",
-    "SimulatedAzure",
-    "SimulatedDevices",
-    "SimulatedIntel",
-    "SimulatedNitro",
-    "SimulatedPlatform",
-    "SimulatedTpm",
     "SnpDefects",
+    "SnpKeys",
+    "SnpSimulator",
     "Tee",
     "TpmAuthority",
+    "TpmSimulator",
     "cli",
     "run",
 ]
 
 Json = dict[str, Any]
 
-CONFIG: bytes = Scene().config.encode()  # the runtime configuration that all evidence carries
+CONFIG: bytes = (
+    PolicyScenario().config.encode()
+)  # the runtime configuration that all evidence carries
 
 
 @dataclass(frozen=True)
@@ -89,44 +91,44 @@ class Kind:
     """A kind of platform in the policy half: known-good claims with a policy, and what breaks it.
 
     Attributes:
-        defects: by name, the code that is deserved and the change of the scene.
+        defects: by name, the code that is deserved and the change of the scenario.
     """
 
-    scene: Scene
-    defects: Mapping[str, tuple[str, Callable[[Scene], Scene]]]
+    scenario: PolicyScenario
+    defects: Mapping[str, tuple[str, Callable[[PolicyScenario], PolicyScenario]]]
 
 
 def kinds() -> dict[str, Kind]:
     """Every kind of platform, by the word of its TEE."""
     return {
-        "sev-snp": Kind(Scene(), SNP_DEFECTS),
-        "sev-snp+gpus": Kind(with_gpus(Scene()), DEVICE_DEFECTS),
-        "tdx": Kind(tdx_scene(), TDX_DEFECTS),
-        "sgx": Kind(sgx_scene(), SGX_DEFECTS),
-        "aws-nitro": Kind(nitro_scene(), NITRO_DEFECTS),
-        "tpm": Kind(tpm_scene(Scene()), TPM_DEFECTS),
-        "az-snp-vtpm": Kind(azure_snp_scene(), AZURE_DEFECTS),
-        "az-tdx-vtpm": Kind(azure_tdx_scene(), AZURE_TDX_DEFECTS),
+        "sev-snp": Kind(PolicyScenario(), SNP_DEFECTS),
+        "sev-snp+gpus": Kind(with_gpus(PolicyScenario()), DEVICE_DEFECTS),
+        "tdx": Kind(tdx_scenario(), TDX_DEFECTS),
+        "sgx": Kind(sgx_scenario(), SGX_DEFECTS),
+        "aws-nitro": Kind(nitro_scenario(), NITRO_DEFECTS),
+        "tpm": Kind(tpm_scenario(PolicyScenario()), TPM_DEFECTS),
+        "az-snp-vtpm": Kind(azure_snp_scenario(), AZURE_DEFECTS),
+        "az-tdx-vtpm": Kind(azure_tdx_scenario(), AZURE_TDX_DEFECTS),
     }
 
 
-def release_document(scene: Scene) -> bytes:
-    """The release policy of a scene, canonical."""
-    return scene.policy.encode()
+def release_document(scenario: PolicyScenario) -> bytes:
+    """The release policy of a scenario, canonical."""
+    return scenario.policy.encode()
 
 
-def client_document(scene: Scene) -> bytes:
-    """The client policy of a scene, canonical."""
-    return scene.client_policy().encode()
+def client_document(scenario: PolicyScenario) -> bytes:
+    """The client policy of a scenario, canonical."""
+    return scenario.client_policy().encode()
 
 
-def with_document(scene: Scene, document: bytes) -> Scene:
-    """The scene under another release policy. Raises RegaliaError if it is not well-formed."""
-    return replace(scene, policy=parse_release_policy(document))
+def with_document(scenario: PolicyScenario, document: bytes) -> PolicyScenario:
+    """The scenario under another release policy. Raises RegaliaError if it is not well-formed."""
+    return replace(scenario, policy=parse_release_policy(document))
 
 
-def pinned(scene: Scene, *, machine: bool, config: bool) -> tuple[bytes, bytes]:
-    """The release and the client policy that are pinned on a scene's claims.
+def pinned(scenario: PolicyScenario, *, machine: bool, config: bool) -> tuple[bytes, bytes]:
+    """The release and the client policy that are pinned on a scenario's claims.
 
     Raises:
         RegaliaError: no policy accepts them.
@@ -134,7 +136,7 @@ def pinned(scene: Scene, *, machine: bool, config: bool) -> tuple[bytes, bytes]:
     choices = OwnerChoices(
         name="pinned",
         version=1,
-        model_id=scene.model_id,
+        model_id=scenario.model_id,
         model_version_minimum=7,
         owner_key=OWNER,
         challenge_max_age_s=60,
@@ -146,35 +148,35 @@ def pinned(scene: Scene, *, machine: bool, config: bool) -> tuple[bytes, bytes]:
         pin_chip=machine,
         pin_host_data=config,
     )
-    now = scene.context().now
-    release = pin_release(scene.claims, scene.config, choices, now=now)
-    client = pin_client(scene.claims, scene.config, choices, now=now)
+    now = scenario.context().now
+    release = pin_release(scenario.claims, scenario.config, choices, now=now)
+    client = pin_client(scenario.claims, scenario.config, choices, now=now)
     return release.encode(), client.encode()
 
 
-def verdict_sentences(scene: Scene) -> tuple[str, ...]:
+def verdict_sentences(scenario: PolicyScenario) -> tuple[str, ...]:
     """What the release policy makes of the claims, in sentences."""
-    return explain_verdict(scene.verdict())
+    return explain_verdict(scenario.verdict())
 
 
-def client_sentences(scene: Scene) -> tuple[str, ...]:
+def client_sentences(scenario: PolicyScenario) -> tuple[str, ...]:
     """What the client policy makes of them."""
-    return explain_verdict(scene.client_verdict())
+    return explain_verdict(scenario.client_verdict())
 
 
-def open_rules(scene: Scene) -> tuple[str, ...]:
+def open_rules(scenario: PolicyScenario) -> tuple[str, ...]:
     """Paths of the rules that the release policy leaves open."""
-    return wildcards(scene.policy)
+    return wildcards(scenario.policy)
 
 
-def said(scene: Scene) -> dict[str, tuple[str, str, str | None]]:
+def said(scenario: PolicyScenario) -> dict[str, tuple[str, str, str | None]]:
     """Of every field of the release policy: its value, the sentence, and the risk if it is open."""
-    return {each.path: (each.value, each.says, each.risk) for each in statements(scene.policy)}
+    return {each.path: (each.value, each.says, each.risk) for each in statements(scenario.policy)}
 
 
-def ear(scene: Scene) -> Json:
-    """The attestation result about a scene's claims under its own platform rules."""
-    platform, claims = scene.policy.platform, scene.claims
+def ear(scenario: PolicyScenario) -> Json:
+    """The attestation result about a scenario's claims under its own platform rules."""
+    platform, claims = scenario.policy.platform, scenario.claims
     found = PlatformRules(platform, built_in=False).judge(claims)
     return submod(
         platform,
@@ -202,9 +204,9 @@ def pinned_devices(*, machine: bool) -> bytes:
     return pin_lone_devices((gpu_claims(0), gpu_claims(1)), pin_machine=machine).encode()
 
 
-def condition_values(scene: Scene) -> Json:
-    """What conditions of a release policy see of a scene."""
-    return release_values(scene.claims, scene.context())
+def condition_values(scenario: PolicyScenario) -> Json:
+    """What conditions of a release policy see of a scenario."""
+    return release_values(scenario.claims, scenario.context())
 
 
 def baselines() -> dict[str, BaselineWords]:
@@ -231,12 +233,12 @@ def baseline_open(words: BaselineWords) -> dict[str, tuple[str, str, str | None]
 
 
 def strict_document() -> bytes:
-    """One release policy with the sections of all scenes, which no real machine meets."""
-    document: Json = json.loads(release_document(kinds()["sev-snp+gpus"].scene))
+    """One release policy with the sections of all scenarios, which no real machine meets."""
+    document: Json = json.loads(release_document(kinds()["sev-snp+gpus"].scenario))
     for kind in kinds().values():
         document["platform"] |= {
             name: section
-            for name, section in json.loads(release_document(kind.scene))["platform"].items()
+            for name, section in json.loads(release_document(kind.scenario))["platform"].items()
             if isinstance(section, dict)
         }
     document["conditions"] = []
@@ -273,9 +275,9 @@ def changes(defects: type, others: Mapping[str, Iterable[object]]) -> dict[str, 
 
 def serving(
     collect: Callable[[bytes], Evidence],
-    devices: SimulatedDevices,
+    devices: NvidiaSimulator,
     challenge: bytes,
-    state: DeviceDefects,
+    state: NvidiaDefects,
 ) -> bytes:
     """What a runtime with devices answers to a challenge.
 

@@ -22,7 +22,7 @@ from tests.golden.text import Whole, command, flat, joined, section, without_siz
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tests.golden.product import Evidence, Json, SimulatedDevices
+    from tests.golden.product import Evidence, Json, NvidiaSimulator
 
     Make = Callable[[Any], bytes]  # from a state of the platform
 
@@ -200,7 +200,7 @@ def _result(case: Case, tables: Tables) -> list[str]:
 
 
 def _platforms() -> Iterator[Platform]:
-    keys = product.AuthorityKeys.generate()
+    keys = product.SnpKeys.generate()
     for name, line, state in (
         ("sev-snp-genoa", "Genoa", product.SnpDefects()),
         ("sev-snp-milan", "Milan", product.SnpDefects()),
@@ -235,7 +235,7 @@ def _folder(name: str, collateral: Path, *roots: bytes) -> None:
 
 
 def _snp(name: str, line: str, state: Any, keys: Any) -> Platform:  # noqa: ANN401 - the product's own
-    platform = product.SimulatedPlatform.create(Path(name) / "platform", line, now=NOW, keys=keys)
+    platform = product.SnpSimulator.create(Path(name) / "platform", line, now=NOW, keys=keys)
     _folder(name, platform.collateral_directory, platform.ark)
     states = product.changes(product.SnpDefects, SNP) if line == "Genoa" else {}
     challenge = REPORT_DATA.hex()
@@ -245,7 +245,7 @@ def _snp(name: str, line: str, state: Any, keys: Any) -> Platform:  # noqa: ANN4
 def _intel() -> Iterator[Platform]:
     for name, others, version in (("tdx", TDX, 5), ("sgx", INTEL, 3)):
         folder = Path(name) / "platform"
-        platform = product.SimulatedIntel.create(folder, now=NOW)
+        platform = product.IntelSimulator.create(folder, now=NOW)
         make = platform.tdx_evidence if name == "tdx" else platform.sgx_evidence
         _folder(name, folder / "collateral", platform.authority.root())
         states = {
@@ -258,7 +258,7 @@ def _intel() -> Iterator[Platform]:
 
 
 def _nitro() -> Platform:
-    platform = product.SimulatedNitro.create(Path("aws-nitro/platform"), clock=lambda: NOW)
+    platform = product.NitroSimulator.create(Path("aws-nitro/platform"), clock=lambda: NOW)
     _folder("aws-nitro", platform.collateral_directory, platform.root)
     return Platform(
         "aws-nitro",
@@ -272,7 +272,7 @@ def _nitro() -> Platform:
 
 def _azure(tee: Any, keys: Any) -> Platform:  # noqa: ANN401 - the product's own
     name = str(tee)
-    vm = product.SimulatedAzure.create(Path(name) / "platform", tee, now=NOW, keys=keys)
+    vm = product.AzureSimulator.create(Path(name) / "platform", tee, now=NOW, keys=keys)
     root = vm.snp.ark if vm.snp is not None else b""
     root = vm.intel.authority.root() if vm.intel is not None else root
     _folder(name, vm.collateral_directory, root)
@@ -285,7 +285,7 @@ def _azure(tee: Any, keys: Any) -> Platform:  # noqa: ANN401 - the product's own
 
 def _tpm() -> Platform:
     authority = product.TpmAuthority.create(now=NOW)
-    tpm = product.SimulatedTpm.create(authority)
+    tpm = product.TpmSimulator.create(authority)
     collateral = Path("tpm/collateral")
     collateral.mkdir(parents=True)
     (collateral / "tpm-ek-root.der").write_bytes(authority.root())
@@ -295,8 +295,8 @@ def _tpm() -> Platform:
         (collateral / f"{number}.crl").write_bytes(crl)
     states = {
         "rebooted": replace(tpm, reset_count=8),
-        "not enrolled": product.SimulatedTpm.create(authority),
-        "stranger": product.SimulatedTpm.create(product.TpmAuthority.create(now=NOW)),
+        "not enrolled": product.TpmSimulator.create(authority),
+        "stranger": product.TpmSimulator.create(product.TpmAuthority.create(now=NOW)),
     }
 
     def make(state: Any) -> bytes:  # noqa: ANN401 - a TPM
@@ -307,7 +307,7 @@ def _tpm() -> Platform:
 
 def _with_devices(keys: Any) -> Iterator[Platform]:  # noqa: ANN401 - the product's own
     """A runtime's whole answer, without and with switches; and one GPU without a CPU."""
-    defects = product.DeviceDefects
+    defects = product.NvidiaDefects
     states = {
         name: replace(state, feature=2) if "feature" not in name else state
         for name, state in product.changes(defects, DEVICES).items()
@@ -317,11 +317,9 @@ def _with_devices(keys: Any) -> Iterator[Platform]:  # noqa: ANN401 - the produc
         ("sev-snp-gpus", 2, 0, defects()),
         ("sev-snp-gpus-switches", 1, 1, defects(feature=2)),
     ):
-        platform = product.SimulatedPlatform.create(
-            Path(name) / "platform", "Genoa", now=NOW, keys=keys
-        )
+        platform = product.SnpSimulator.create(Path(name) / "platform", "Genoa", now=NOW, keys=keys)
         devices = _in_order(
-            product.SimulatedDevices.create(Path(name) / "devices", gpus, switches, now=NOW)
+            product.NvidiaSimulator.create(Path(name) / "devices", gpus, switches, now=NOW)
         )
         for collateral in (platform.collateral_directory, Path(name) / "devices" / "collateral"):
             _folder(name, collateral, platform.ark, devices.root)
@@ -335,7 +333,7 @@ def _with_devices(keys: Any) -> Iterator[Platform]:  # noqa: ANN401 - the produc
     yield _gpu()
 
 
-def _in_order(devices: SimulatedDevices) -> SimulatedDevices:
+def _in_order(devices: NvidiaSimulator) -> NvidiaSimulator:
     """By identity, as a policy lists them: else placeholders would come in either order."""
     ordered = sorted(devices.devices, key=lambda device: (device.kind, device.identity))
     return replace(devices, devices=tuple(ordered))
@@ -353,7 +351,7 @@ def _answer(platform: Any, devices: Any) -> Make:  # noqa: ANN401 - the product'
 
 def _gpu() -> Platform:
     folder = Path("gpu-alone")
-    devices = product.SimulatedDevices.create(folder / "devices", 1, now=NOW)
+    devices = product.NvidiaSimulator.create(folder / "devices", 1, now=NOW)
     _folder(folder.name, folder / "devices" / "collateral", devices.root)
     (device,) = devices.devices
     chain = folder / "chain.pem"
@@ -366,8 +364,8 @@ def _gpu() -> Platform:
     return Platform(
         folder.name,
         make,
-        product.DeviceDefects(),
-        product.changes(product.DeviceDefects, DEVICES),
+        product.NvidiaDefects(),
+        product.changes(product.NvidiaDefects, DEVICES),
         more=("--endorsement", str(chain)),
         challenge=CHALLENGE.hex(),
     )

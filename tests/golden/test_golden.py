@@ -10,6 +10,7 @@ import difflib
 from pathlib import Path
 
 import pytest
+
 from tests.golden import produce
 
 _SHOWN = 60  # lines of a difference

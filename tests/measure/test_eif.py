@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import zlib
 from dataclasses import replace
@@ -224,8 +223,11 @@ def test_damage_with_a_right_checksum_gives_a_refusal_or_an_image(
     del data[keep:]
     checksum = zlib.crc32(data[548:], zlib.crc32(data[:544]))
     data[544:548] = checksum.to_bytes(4, "big")
-    with contextlib.suppress(ParseError):
-        pcrs(bytes(data))
+    try:
+        found = pcrs(bytes(data))
+    except ParseError:
+        return
+    assert {len(value) for value in found.values()} == {48}
 
 
 GOOD = signature_section(b"pem", b"cose")
@@ -273,7 +275,7 @@ def test_signature_section_round_trip(pem: bytes, cose: bytes, as_integers: bool
 @given(st.binary(max_size=200))
 def test_noise_is_no_signature_section(data: bytes) -> None:
     for start in (b"", GOOD[:1], GOOD[:22], GOOD[:30]):
-        with contextlib.suppress(ParseError):
+        with pytest.raises(ParseError):
             parse_eif_signature(start + data)
 
 

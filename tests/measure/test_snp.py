@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import measure_independent as independent
 import pytest
 
 from regalia.core.errors import ParseError, UsageError
@@ -19,6 +18,7 @@ from regalia_testing.tees.snp.ovmf_images import (
     Firmware,
     ovmf_image,
 )
+from tests.measure import independent
 
 pytest.importorskip("sevsnpmeasure", reason="needs the extra `measure`")
 from regalia.tees.snp import measure as snp

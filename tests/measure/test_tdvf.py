@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import measure_independent as independent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from regalia.core.errors import ParseError
 from regalia.measure.images.ovmf import parse_ovmf
 from regalia.tees.intel.measure import PageOrder, tdx_mrtd
 from regalia_testing.tees.snp.ovmf_images import PAGE, Firmware, ovmf_image, tdvf_sections
+from tests.measure import independent
 
 SIZE = Firmware().size
 BOTH = Firmware(tdx=tdvf_sections(SIZE))

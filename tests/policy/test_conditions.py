@@ -27,13 +27,13 @@ from regalia.policy.condition_grammar import (
 from regalia.policy.conditions import TEXT_MAX, check_conditions
 from regalia.policy.document_checks import EXPRESSION_MAX
 from regalia.policy.verdict import Allow
-from regalia_testing.scenes import SCENES
+from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.appraisal.condition_types import Fields, Kind
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
 # Hand-written. What is refused is refused before evaluation; much of it CEL itself calls true.
 CONDITIONS = json.loads(
@@ -43,19 +43,19 @@ TRUE, FALSE, REFUSED = CONDITIONS["true"], CONDITIONS["false"], CONDITIONS["refu
 
 
 @pytest.mark.parametrize("source", TRUE)
-def test_true(scene: Scene, source: str) -> None:
-    verdict = scene.demand("conditions", [source]).verdict()
+def test_true(scenario: PolicyScenario, source: str) -> None:
+    verdict = scenario.demand("conditions", [source]).verdict()
     assert isinstance(verdict, Allow), verdict
 
 
 @pytest.mark.parametrize("source", FALSE)
-def test_false_denies(scene: Scene, source: str) -> None:
-    assert scene.demand("conditions", [source]).codes() == ["CONDITION_FALSE"]
+def test_false_denies(scenario: PolicyScenario, source: str) -> None:
+    assert scenario.demand("conditions", [source]).codes() == ["CONDITION_FALSE"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_undecidable_denies(scene: Scene, name: str) -> None:
-    bad = scene.demand("conditions", [REFUSED[name]])
+def test_undecidable_denies(scenario: PolicyScenario, name: str) -> None:
+    bad = scenario.demand("conditions", [REFUSED[name]])
     assert bad.codes() == ["CONDITION_ERROR"]
     with pytest.raises(ParseError) as caught:
         check_conditions(bad.policy)
@@ -72,18 +72,20 @@ def test_the_same_without_the_check_would_pass() -> None:
         assert cel.evaluate(REFUSED[name], values) is True
 
 
-def test_the_release_part_is_no_business_of_a_client(scene: Scene) -> None:
+def test_the_release_part_is_no_business_of_a_client(scenario: PolicyScenario) -> None:
     check_condition("release.active_holders < 1", RELEASE_FIELDS)
     with pytest.raises(ParseError):
         check_condition("release.active_holders < 1", CLIENT_FIELDS)
     with pytest.raises(ParseError):
-        check_conditions(scene.demand("conditions", ["release.custody == 'hsm'"]).client_policy())
+        check_conditions(
+            scenario.demand("conditions", ["release.custody == 'hsm'"]).client_policy()
+        )
 
 
-@pytest.mark.parametrize("make", SCENES.values())
-def test_fields_and_values_agree(make: Callable[[], Scene]) -> None:
+@pytest.mark.parametrize("make", POLICY_SCENARIOS.values())
+def test_fields_and_values_agree(make: Callable[[], PolicyScenario]) -> None:
     """Every documented field of the TEE has a value of its kind, and there is none besides."""
-    scene = make()
+    scenario = make()
     kinds = {"int": int, "text": str, "bool": bool, "list of int": list, "list of text": list}
 
     def compare(path: str, fields: Kind | Fields, values: object) -> None:
@@ -97,19 +99,19 @@ def test_fields_and_values_agree(make: Callable[[], Scene]) -> None:
         for name, value in values.items():
             compare(f"{path}.{name}", fields[name], value)
 
-    compare("", RELEASE_FIELDS, release_values(scene.claims, scene.context()))
+    compare("", RELEASE_FIELDS, release_values(scenario.claims, scenario.context()))
 
 
 def test_every_field_is_of_some_tee() -> None:
-    given = [set(claim_values(make().claims)) for make in SCENES.values()]
+    given = [set(claim_values(make().claims)) for make in POLICY_SCENARIOS.values()]
     claims = CLIENT_FIELDS["claims"]
     assert isinstance(claims, Mapping)
     assert set().union(*given) == set(claims)
 
 
-def test_values_out_of_range_deny(scene: Scene) -> None:
+def test_values_out_of_range_deny(scenario: PolicyScenario) -> None:
     """A number that CEL cannot hold is an error, not a wrapped number."""
-    wild = scene.ask(model_version=2**70).demand("conditions", ["model.version > 0"])
+    wild = scenario.ask(model_version=2**70).demand("conditions", ["model.version > 0"])
     assert wild.codes() == ["CONDITION_ERROR"]
 
 
@@ -123,25 +125,29 @@ def test_limits_are_reached_by_what_is_accepted() -> None:
     assert f"claims.product.matches('{'a?' * (PATTERN_LENGTH_MAX // 2)}')" in TRUE
 
 
-def test_a_text_of_any_length_is_refused_at_once(scene: Scene) -> None:
+def test_a_text_of_any_length_is_refused_at_once(scenario: PolicyScenario) -> None:
     started = time.perf_counter()
-    assert scene.demand("conditions", ["(" * 1_000_000]).codes() == ["CONDITION_ERROR"]
+    assert scenario.demand("conditions", ["(" * 1_000_000]).codes() == ["CONDITION_ERROR"]
     assert time.perf_counter() - started < 5.0
 
 
-def test_and_binds_closer_than_or(scene: Scene) -> None:
+def test_and_binds_closer_than_or(scenario: PolicyScenario) -> None:
     """As in CEL: true || (false && false)."""
-    assert scene.demand("conditions", ["true || false && false"]).codes() == []
-    assert scene.demand("conditions", ["(true || false) && false"]).codes() == ["CONDITION_FALSE"]
+    assert scenario.demand("conditions", ["true || false && false"]).codes() == []
+    assert scenario.demand("conditions", ["(true || false) && false"]).codes() == [
+        "CONDITION_FALSE"
+    ]
 
 
-def test_the_largest_numbers_are_exact(scene: Scene) -> None:
+def test_the_largest_numbers_are_exact(scenario: PolicyScenario) -> None:
     for version, codes in ((2**63 - 1, []), (2**63, ["CONDITION_ERROR"])):
-        big = scene.ask(model_version=version)
+        big = scenario.ask(model_version=version)
         assert big.demand("conditions", ["model.version == 9223372036854775807"]).codes() == codes
 
 
-def test_a_failing_library_denies(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_library_denies(
+    scenario: PolicyScenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its panics are no Exception; an interrupt of the process must still get through."""
     import cel  # noqa: PLC0415
 
@@ -151,13 +157,13 @@ def test_a_failing_library_denies(scene: Scene, monkeypatch: pytest.MonkeyPatch)
     errors: tuple[BaseException, ...] = (PanicException("x"), ValueError("y"), MemoryError())
     for error in errors:
         monkeypatch.setattr(cel, "evaluate", _raiser(error))
-        assert scene.demand("conditions", ["true"]).codes() == ["CONDITION_ERROR"]
+        assert scenario.demand("conditions", ["true"]).codes() == ["CONDITION_ERROR"]
     monkeypatch.setattr(cel, "evaluate", _raiser(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        scene.demand("conditions", ["true"]).verdict()
+        scenario.demand("conditions", ["true"]).verdict()
     for odd in (1, "true", None, [True]):
         monkeypatch.setattr(cel, "evaluate", lambda *_, odd=odd: odd)
-        assert scene.demand("conditions", ["true"]).codes() == ["CONDITION_ERROR"]
+        assert scenario.demand("conditions", ["true"]).codes() == ["CONDITION_ERROR"]
 
 
 def _raiser(error: BaseException) -> Callable[..., object]:
@@ -167,14 +173,14 @@ def _raiser(error: BaseException) -> Callable[..., object]:
     return fail
 
 
-def test_the_longest_loop_is_short(scene: Scene) -> None:
+def test_the_longest_loop_is_short(scenario: PolicyScenario) -> None:
     """256 addresses and the largest expression that the limits allow: far from a runaway."""
     body = " && ".join(["x != 'evil.example:443'"] * 36)
     source = f"config.egress.all(x, {body})"
     assert len(source) <= 1024
     addresses = [f"host-{n}.example:443" for n in range(256)]
     big = (
-        scene.configure("egress", addresses)
+        scenario.configure("egress", addresses)
         .demand("runtime.egress", "any")
         .demand("conditions", [source])
     )
@@ -183,9 +189,9 @@ def test_the_longest_loop_is_short(scene: Scene) -> None:
     assert time.perf_counter() - started < 5.0
 
 
-def test_the_worst_patterns_are_short(scene: Scene) -> None:
+def test_the_worst_patterns_are_short(scenario: PolicyScenario) -> None:
     for pattern in (".*" * 64, "(.*.*)*" * 18, "((a|aa|a?)*)*b", "[^a]*" * 25 + "b"):
-        slow = scene.configure("log_key", "a" * TEXT_MAX)
+        slow = scenario.configure("log_key", "a" * TEXT_MAX)
         slow = slow.demand("conditions", [f"config.log_key.matches('{pattern}') || true"])
         started = time.perf_counter()
         assert slow.codes() == ["LOG_KEY_MISMATCH"]
@@ -193,8 +199,8 @@ def test_the_worst_patterns_are_short(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("path", ["log_key", "placement.tier", "egress"])
-def test_a_long_text_from_the_attester_denies(scene: Scene, path: str) -> None:
+def test_a_long_text_from_the_attester_denies(scenario: PolicyScenario, path: str) -> None:
     for size, wanted in ((TEXT_MAX, False), (TEXT_MAX + 1, True)):
         text = "a" * size
-        long = scene.configure(path, [text] if path == "egress" else text)
+        long = scenario.configure(path, [text] if path == "egress" else text)
         assert ("CONDITION_ERROR" in long.codes()) is wanted

@@ -62,10 +62,8 @@ def vectors() -> st.SearchStrategy[TrustVector]:
 @given(vectors())
 def test_a_vector_is_as_good_as_its_worst_claim(vector: TrustVector) -> None:
     found = {tier(value) for value in vector.claims().values()}
-    for weakest in (Status.CONTRAINDICATED, Status.WARNING, Status.AFFIRMING, Status.NONE):
-        if weakest in found:
-            assert vector.status() is weakest
-            break
+    order = (Status.CONTRAINDICATED, Status.WARNING, Status.AFFIRMING, Status.NONE)
+    assert vector.status() is next(status for status in order if status in found)
 
 
 @given(vectors(), st.sampled_from(Status))

@@ -20,19 +20,19 @@ from regalia.tees.snp.policy.section import FirmwareMinimum
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
 
 def _choices(
-    scene: Scene,
+    scenario: PolicyScenario,
     **changes: Any,  # noqa: ANN401 - any choice
 ) -> OwnerChoices:
     choices = OwnerChoices(
         name="pinned",
         version=1,
-        model_id=scene.model_id,
+        model_id=scenario.model_id,
         model_version_minimum=7,
-        owner_key=KeyFingerprint.parse(scene.config.owner_key),
+        owner_key=KeyFingerprint.parse(scenario.config.owner_key),
         challenge_max_age_s=60,
         holders_max=1,
         lease_s=900,
@@ -46,27 +46,29 @@ def _choices(
 
 
 def _pin(
-    scene: Scene,
+    scenario: PolicyScenario,
     **changes: Any,  # noqa: ANN401 - any choice
-) -> Scene:
+) -> PolicyScenario:
     policy = pin_release(
-        scene.claims, scene.config, _choices(scene, **changes), now=scene.context().now
+        scenario.claims, scenario.config, _choices(scenario, **changes), now=scenario.context().now
     )
-    return replace(scene, policy=policy)
+    return replace(scenario, policy=policy)
 
 
-def test_the_pinned_policy_accepts_its_evidence_and_leaves_nothing_open(scene: Scene) -> None:
-    pinned = _pin(scene)
+def test_the_pinned_policy_accepts_its_evidence_and_leaves_nothing_open(
+    scenario: PolicyScenario,
+) -> None:
+    pinned = _pin(scenario)
     assert isinstance(pinned.verdict(), Allow)
     assert wildcards(pinned.policy) == ()
     assert parse_release_policy(pinned.policy.encode()) == pinned.policy
 
 
-def test_measured_values_are_pinned(scene: Scene) -> None:
-    snp = _pin(scene).policy.platform.snp
+def test_measured_values_are_pinned(scenario: PolicyScenario) -> None:
+    snp = _pin(scenario).policy.platform.snp
     assert snp.products == ["Genoa"]
     assert snp.measurements == ["11" * 48]
-    assert snp.host_data == [scene.config.digest().raw.hex()]
+    assert snp.host_data == [scenario.config.digest().raw.hex()]
     assert snp.chip_ids == ["44" * 64]
     assert snp.platform_info_required == ["ECC_EN", "ALIAS_CHECK_COMPLETE"]
     assert snp.firmware_minimum == FirmwareMinimum(major=1, minor=55, build=40)
@@ -99,12 +101,14 @@ def test_measured_values_are_pinned(scene: Scene) -> None:
         ({"signing_key": "vlek", "csp_id": "c"}, ["SIGNING_KEY_DENIED", "EMPTY_RULE"]),
     ],
 )
-def test_anything_else_is_denied(scene: Scene, fields: dict[str, Any], codes: list[str]) -> None:
-    assert _pin(scene).attest(**fields).codes() == codes
+def test_anything_else_is_denied(
+    scenario: PolicyScenario, fields: dict[str, Any], codes: list[str]
+) -> None:
+    assert _pin(scenario).attest(**fields).codes() == codes
 
 
-def test_what_is_weak_in_the_evidence_shows_in_the_policy(scene: Scene) -> None:
-    weak = scene.attest(
+def test_what_is_weak_in_the_evidence_shows_in_the_policy(scenario: PolicyScenario) -> None:
+    weak = scenario.attest(
         hardware=Hardware.SIMULATED,
         revocation=Revocation.UNKNOWN,
         platform_info=1,
@@ -130,9 +134,9 @@ def test_what_is_weak_in_the_evidence_shows_in_the_policy(scene: Scene) -> None:
     assert pinned.policy.platform.snp.provisional_firmware == "allow"
 
 
-def test_the_lowest_tcb_is_the_minimum(scene: Scene) -> None:
-    updated = replace(scene.claims.launch_tcb, microcode=80)
-    pinned = _pin(scene.attest(reported_tcb=updated, committed_tcb=updated, current_tcb=updated))
+def test_the_lowest_tcb_is_the_minimum(scenario: PolicyScenario) -> None:
+    updated = replace(scenario.claims.launch_tcb, microcode=80)
+    pinned = _pin(scenario.attest(reported_tcb=updated, committed_tcb=updated, current_tcb=updated))
     assert pinned.policy.platform.snp.tcb_minimum["Genoa"].microcode == 72
     assert isinstance(pinned.verdict(), Allow)
 
@@ -148,25 +152,25 @@ def test_the_lowest_tcb_is_the_minimum(scene: Scene) -> None:
     ],
 )
 def test_what_no_policy_can_accept_is_not_pinned(
-    scene: Scene, change: Callable[[Scene], Scene], code: str
+    scenario: PolicyScenario, change: Callable[[PolicyScenario], PolicyScenario], code: str
 ) -> None:
-    bad = change(scene)
+    bad = change(scenario)
     for make in (pin_release, pin_client):
-        choices = replace(_choices(scene), owner_key=KeyFingerprint(b"\x0a" * 32))
+        choices = replace(_choices(scenario), owner_key=KeyFingerprint(b"\x0a" * 32))
         with pytest.raises(PolicyDenied) as caught:
-            make(bad.claims, bad.config, choices, now=scene.context().now)
+            make(bad.claims, bad.config, choices, now=scenario.context().now)
         assert caught.value.code.name == code
 
 
-def test_milan_is_pinned_with_its_chip_only(scene: Scene) -> None:
-    milan = scene.attest(product="Milan")
+def test_milan_is_pinned_with_its_chip_only(scenario: PolicyScenario) -> None:
+    milan = scenario.attest(product="Milan")
     assert isinstance(_pin(milan).verdict(), Allow)
     with pytest.raises(PolicyDenied) as caught:
         _pin(milan, pin_chip=False)
     assert caught.value.code.name == "PRODUCT_DENIED"
 
 
-def test_choices_that_have_no_place_in_a_policy_are_refused(scene: Scene) -> None:
+def test_choices_that_have_no_place_in_a_policy_are_refused(scenario: PolicyScenario) -> None:
     for changes in (
         {"lease_s": 0},
         {"holders_max": -1},
@@ -176,20 +180,22 @@ def test_choices_that_have_no_place_in_a_policy_are_refused(scene: Scene) -> Non
         {"challenge_max_age_s": 0},
     ):
         with pytest.raises(ParseError):
-            _pin(scene, **changes)
+            _pin(scenario, **changes)
     with pytest.raises(ParseError, match="regions"):
-        _pin(scene.configure("placement.region", "any"))
+        _pin(scenario.configure("placement.region", "any"))
 
 
-def test_a_custody_is_needed(scene: Scene) -> None:
+def test_a_custody_is_needed(scenario: PolicyScenario) -> None:
     with pytest.raises(PolicyDenied) as caught:
-        _pin(scene, custody=())
+        _pin(scenario, custody=())
     assert caught.value.code.name == "EMPTY_RULE"
 
 
-def test_the_client_policy_says_the_same(scene: Scene) -> None:
-    pinned = _pin(scene)
-    policy = pin_client(scene.claims, scene.config, _choices(scene), now=scene.context().now)
+def test_the_client_policy_says_the_same(scenario: PolicyScenario) -> None:
+    pinned = _pin(scenario)
+    policy = pin_client(
+        scenario.claims, scenario.config, _choices(scenario), now=scenario.context().now
+    )
     assert parse_client_policy(policy.encode()) == policy
     assert policy.platform == pinned.policy.platform
     assert policy.runtime == pinned.policy.runtime

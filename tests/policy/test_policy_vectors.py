@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import copy
-import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import make_policy_vectors
+import msgspec
 import pytest
 
 from regalia.appraisal.claims import MINT, Hardware, Revocation
@@ -21,30 +22,14 @@ from regalia.policy.signed import load_release_policy
 from regalia.tees.snp.claims import Firmware, SnpClaims, Tcb
 from regalia.wire.runtime_config import RuntimeConfig
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-import msgspec
-
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "vectors" / "policy"
 EVALUATION = json.loads((FOLDER / "evaluation.json").read_bytes())
 Json = dict[str, Any]
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "make_policy_vectors", ROOT / "scripts" / "make_policy_vectors.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_script_writes_what_is_committed() -> None:
-    files = _script().files()
+    files = make_policy_vectors.files()
     for name, data in files.items():
         assert (FOLDER / name).read_bytes() == data, "run: python scripts/make_policy_vectors.py"
     by_hand = {"conditions.json", "ill-formed.json"}

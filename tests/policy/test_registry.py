@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import make_policy_table as script
 import msgspec
 import pytest
 
@@ -27,13 +26,11 @@ from regalia.tees.nvidia.policy.plugin import NVIDIA
 from regalia.tees.snp.policy.plugin import SNP
 from regalia.wire.evidence import DeviceKind, Tee
 from regalia_testing.policy_holes import device_holes, plugin_holes, section_holes
-from regalia_testing.scenes import SCENES
+from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import ModuleType
 
-ROOT = Path(__file__).parents[2]
 WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), grace_days=0)
 
 
@@ -41,7 +38,7 @@ WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), gr
 def test_every_tee_has_a_whole_policy_half(tee: Tee) -> None:
     plugin = plugin_for(tee)
     assert list(plugin_holes(plugin, Platform)) == []
-    claims = SCENES[tee]().claims
+    claims = POLICY_SCENARIOS[tee]().claims
     assert plugin_of(claims) is plugin
     for machine in (True, False):
         pinned = plugin.pin(claims, PinChoices(machine=machine, config=machine))
@@ -190,19 +187,7 @@ def test_a_claim_that_conditions_cannot_read_is_no_claim_that_is_left_out() -> N
         derived(_Claims, left_out=left_out | because("it is none", "stranger"))
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "make_policy_table", ROOT / "scripts" / "make_policy_table.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_pages_have_every_table_as_the_fields_have_it() -> None:
-    script = _script()
     texts = [page.read_text(encoding="utf-8") for page in script.pages()]
     for text in texts:
         assert script.page(text) == text, "run: python scripts/make_policy_table.py"

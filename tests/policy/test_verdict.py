@@ -16,7 +16,7 @@ from regalia.policy.verdict import MINT, Allow, Deny
 from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
 OPEN = (
     "platform.snp.measurements",
@@ -42,8 +42,8 @@ OPEN = (
 )
 
 
-def test_a_verdict_cannot_be_made_by_hand(scene: Scene) -> None:
-    subject = scene.verdict().subject
+def test_a_verdict_cannot_be_made_by_hand(scenario: PolicyScenario) -> None:
+    subject = scenario.verdict().subject
     with pytest.raises(TypeError):
         Allow(subject, (), object())
     with pytest.raises(TypeError):
@@ -54,9 +54,9 @@ def test_a_verdict_cannot_be_made_by_hand(scene: Scene) -> None:
         Deny(subject, (), (), object())
 
 
-def test_a_verdict_cannot_be_changed(scene: Scene) -> None:
-    denied = scene.attest(vmpl=1).verdict()
-    allowed = scene.verdict()
+def test_a_verdict_cannot_be_changed(scenario: PolicyScenario) -> None:
+    denied = scenario.attest(vmpl=1).verdict()
+    allowed = scenario.verdict()
     with pytest.raises((TypeError, ValueError)):
         replace(allowed, wildcards=())
     with pytest.raises((TypeError, ValueError)):
@@ -66,32 +66,32 @@ def test_a_verdict_cannot_be_changed(scene: Scene) -> None:
     assert copy.copy(allowed) == allowed
 
 
-def test_a_denial_without_reason_does_not_exist(scene: Scene) -> None:
+def test_a_denial_without_reason_does_not_exist(scenario: PolicyScenario) -> None:
     with pytest.raises(TypeError):
-        Deny(scene.verdict().subject, (), (), MINT)
+        Deny(scenario.verdict().subject, (), (), MINT)
 
 
-def test_the_verdict_says_what_it_is_about(scene: Scene) -> None:
-    for verdict in (scene.verdict(), scene.attest(vmpl=1).verdict()):
-        assert verdict.subject.policy_id == scene.policy.policy_id()
-        assert verdict.subject.evidence_digest == scene.claims.evidence_digest
-        assert verdict.subject.model_id == scene.model_id
+def test_the_verdict_says_what_it_is_about(scenario: PolicyScenario) -> None:
+    for verdict in (scenario.verdict(), scenario.attest(vmpl=1).verdict()):
+        assert verdict.subject.policy_id == scenario.policy.policy_id()
+        assert verdict.subject.evidence_digest == scenario.claims.evidence_digest
+        assert verdict.subject.model_id == scenario.model_id
         assert verdict.hardware is Hardware.GENUINE
-    client = scene.client_verdict().subject.policy_id
-    assert client == PolicyId.of(scene.client_policy().encode())
+    client = scenario.client_verdict().subject.policy_id
+    assert client == PolicyId.of(scenario.client_policy().encode())
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_every_any_is_a_wildcard_of_the_verdict(scene: Scene, path: str) -> None:
-    verdict = scene.demand(path, "any").verdict()
+def test_every_any_is_a_wildcard_of_the_verdict(scenario: PolicyScenario, path: str) -> None:
+    verdict = scenario.demand(path, "any").verdict()
     assert isinstance(verdict, Allow)
     assert verdict.wildcards == (path,)
-    denied = scene.demand(path, "any").ask(age_s=99).verdict()
+    denied = scenario.demand(path, "any").ask(age_s=99).verdict()
     assert isinstance(denied, Deny)
     assert denied.wildcards == (path,)
 
 
-def test_the_list_of_open_fields_is_that_of_the_document(scene: Scene) -> None:
+def test_the_list_of_open_fields_is_that_of_the_document(scenario: PolicyScenario) -> None:
     """A field that may say "any" and is missing above would be a field without a test."""
     found = []
 
@@ -104,13 +104,13 @@ def test_the_list_of_open_fields_is_that_of_the_document(scene: Scene) -> None:
             if isinstance(value, msgspec.Struct):
                 walk(f"{path}.", value)
 
-    walk("", scene.policy)
+    walk("", scenario.policy)
     assert tuple(found) == OPEN
 
 
-def test_other_values_that_demand_nothing_are_loud(scene: Scene) -> None:
+def test_other_values_that_demand_nothing_are_loud(scenario: PolicyScenario) -> None:
     bare = (
-        scene.demand("platform.hardware", "dangerous_simulated")
+        scenario.demand("platform.hardware", "dangerous_simulated")
         .demand("platform.snp.platform_info_required", [])
         .demand("platform.snp.mitigations_required", 0)
         .attest(hardware=Hardware.SIMULATED)
@@ -125,12 +125,12 @@ def test_other_values_that_demand_nothing_are_loud(scene: Scene) -> None:
     )
 
 
-def test_a_policy_that_is_called_any_leaves_nothing_open(scene: Scene) -> None:
-    assert wildcards(scene.demand("name", "any").policy) == ()
+def test_a_policy_that_is_called_any_leaves_nothing_open(scenario: PolicyScenario) -> None:
+    assert wildcards(scenario.demand("name", "any").policy) == ()
 
 
-def test_findings_carry_a_fix(scene: Scene) -> None:
-    denied = scene.attest(chip_id=b"\x77" * 64).verdict()
+def test_findings_carry_a_fix(scenario: PolicyScenario) -> None:
+    denied = scenario.attest(chip_id=b"\x77" * 64).verdict()
     assert isinstance(denied, Deny)
     (finding,) = denied.reasons
     assert isinstance(finding, Finding)

@@ -51,7 +51,7 @@ FORGOTTEN = {
         f"{VERIFIER}::test_it_needs_something",
         "no simulated sample has evidence of example-accelerator",
     ),
-    "scene": ("        Tee.EXAMPLE_ACCELERATOR: ", WHOLE, "KeyError: <Tee.EXAMPLE_ACCELERATOR"),
+    "scenario": ("        Tee.EXAMPLE_ACCELERATOR: ", WHOLE, "KeyError: <Tee.EXAMPLE_ACCELERATOR"),
     "machine": (
         '        "example-accelerator": ',
         f"{RELEASE}::test_there_is_a_machine_of_every_tee",

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from pathlib import Path
 
+import make_error_list
+
 ROOT = Path(__file__).parents[2]
-_SPEC = importlib.util.spec_from_file_location(
-    "make_error_list", ROOT / "scripts/make_error_list.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-make_error_list = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(make_error_list)
 
 
 def test_codes_are_unique() -> None:

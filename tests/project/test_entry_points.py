@@ -34,5 +34,6 @@ def test_every_group_is_announced() -> None:
         "regalia.evidence_sources",
         "regalia.device_sources",
         "regalia.key_stores",
+        "regalia.simulated_anchors",
         "regalia.engines",
     }

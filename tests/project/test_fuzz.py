@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fuzz_seeds
+import fuzz_targets as targets
 import pytest
+from fuzz_json import mutated
 
 from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError
-from regalia_testing.samples import SAMPLES
+from regalia_testing.accepted_evidence import ACCEPTED_EVIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,15 +81,12 @@ def test_the_fuzzer_finds_a_fault() -> None:
     assert done.returncode == 7, done.stdout + done.stderr
 
 
-def test_every_parser_starts_from_something_that_it_accepts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_parser_starts_from_something_that_it_accepts(tmp_path: Path) -> None:
     """Otherwise its gate is all that is fuzzed. Where real ones are absent, simulated seeds do."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    targets = pytest.importorskip("fuzz_targets")
-    seeds = pytest.importorskip("fuzz_seeds")
-    samples = {name: make(tmp_path / str(at)) for at, (name, make) in enumerate(SAMPLES.items())}
-    material = seeds.Material(samples, None, PROJECT / "tests" / "vectors")
+    accepted_evidence = {
+        name: make(tmp_path / str(at)) for at, (name, make) in enumerate(ACCEPTED_EVIDENCE.items())
+    }
+    material = fuzz_seeds.Material(accepted_evidence, None, PROJECT / "tests" / "vectors")
     assert len({target.name for target in targets.TARGETS}) == len(targets.TARGETS) > 40
     for target in targets.TARGETS:
         found = [seed for seed in target.seeds(material) if len(seed) <= target.max_size]
@@ -99,7 +98,6 @@ DOCUMENT = {"flag": True, "hex": "00ff", "list": [1, None], "base64": "AAE=", "t
 
 def mutations(data: bytes, seeds: int) -> Iterator[bytes]:
     """Of a byte mutator that only appends, so that one can see what it was given."""
-    mutated = runpy.run_path(str(SCRIPTS / "fuzz_json.py"))["mutated"]
     for seed in range(seeds):
         found = mutated(data, 4096, seed, lambda inner, _: inner + b"!")
         assert found == mutated(data, 4096, seed, lambda inner, _: inner + b"!")
@@ -126,8 +124,6 @@ def test_what_is_no_document_is_left_to_the_byte_mutator(data: bytes) -> None:
 
 def test_only_refusals_and_equal_bytes_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a target lets through, without the fuzzer."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    targets = pytest.importorskip("fuzz_targets")
 
     class Parsed:
         def __init__(self, data: bytes) -> None:

@@ -1,43 +1,22 @@
-"""Loads the broker's harness and this folder's, and makes machines and worlds around them."""
+"""Makes machines of every kind, and deployments around them."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from regalia.runtime.keys import generate_keys
 from regalia_testing.machines import MACHINES
+from tests.broker.harness import Shared
+from tests.release.deployments import MachineDeployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from regalia.runtime.keys import RuntimeKeys
-    from regalia_testing.machines import Machine
-
-_HERE = Path(__file__).parent
-
-
-def _load(name: str, path: Path) -> None:
-    """Load a test harness once, under a name of its own."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-
-
-_load("broker_harness", _HERE.parent / "broker" / "harness.py")
-_load("runtime_stage", _HERE.parent / "runtime" / "stage.py")
-_load("release_worlds", _HERE / "worlds.py")
-
-from broker_harness import Shared  # noqa: E402 - it is loaded above
-from release_worlds import MachineWorld  # noqa: E402 - it is loaded above
+    from regalia_testing.machines import SimulatedMachine
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +30,11 @@ def keys() -> RuntimeKeys:
 
 
 @pytest.fixture(scope="session")
-def machine_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Machine]:
+def machine_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SimulatedMachine]:
     """Machines by name, each made once."""
-    made: dict[str, Machine] = {}
+    made: dict[str, SimulatedMachine] = {}
 
-    def get(name: str) -> Machine:
+    def get(name: str) -> SimulatedMachine:
         if name not in made:
             made[name] = MACHINES[name](tmp_path_factory.mktemp("machine") / "machine")
         return made[name]
@@ -64,17 +43,17 @@ def machine_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mach
 
 
 @pytest.fixture
-def make_world(
+def make_deployment(
     shared: Shared, keys: RuntimeKeys, tmp_path: Path
-) -> Iterator[Callable[..., MachineWorld]]:
-    worlds: list[MachineWorld] = []
+) -> Iterator[Callable[..., MachineDeployment]]:
+    deployments: list[MachineDeployment] = []
 
-    def make(machine: Machine, **options: Any) -> MachineWorld:  # noqa: ANN401
-        folder = tmp_path / f"world{len(worlds)}"
+    def make(machine: SimulatedMachine, **options: Any) -> MachineDeployment:  # noqa: ANN401
+        folder = tmp_path / f"world{len(deployments)}"
         folder.mkdir()
-        worlds.append(MachineWorld(folder, shared, keys, machine, **options))
-        return worlds[-1]
+        deployments.append(MachineDeployment(folder, shared, keys, machine, **options))
+        return deployments[-1]
 
     yield make
-    for world in worlds:
-        world.close()
+    for deployment in deployments:
+        deployment.close()

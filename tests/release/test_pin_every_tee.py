@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from release_worlds import PIN_CHALLENGE
 
 from regalia.cli.main import run
 from regalia.policy.documents import SECTIONS, parse_platform
@@ -16,16 +15,16 @@ from regalia.policy.signed import read_draft
 from regalia.wire.evidence import Tee
 from regalia_testing.machines import MACHINES
 from regalia_testing.tees.intel.quotes import pem_chain
+from tests.release.deployments import PIN_CHALLENGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from release_worlds import MachineWorld
-
     from regalia.policy.documents import Platform
     from regalia.wire.evidence import Evidence
-    from regalia_testing.machines import Machine
+    from regalia_testing.machines import SimulatedMachine
+    from tests.release.deployments import MachineDeployment
 
 NAMES = tuple(MACHINES)
 # Whose own evidence is a file by itself; the others' come in documents that wrap it.
@@ -37,18 +36,18 @@ REPORT_DATA = bytes(range(64))
 class Pin:
     """The command, its files, and how the machine is verified."""
 
-    world: MachineWorld
+    deployment: MachineDeployment
     folder: Path
     capsys: pytest.CaptureFixture[str]
 
     def __post_init__(self) -> None:
-        collateral, roots = self.world.machine.write(self.folder)
+        collateral, roots = self.deployment.machine.write(self.folder)
         self.verify_with = [
             *("--collateral", str(collateral), "--dangerous-simulated-anchor", str(roots)),
-            *("--revocation", self.world.machine.revocation),
+            *("--revocation", self.deployment.machine.revocation),
         ]
-        (self.folder / "owner.pub").write_bytes(self.world.shared.owner.verify_key.to_pem())
-        self.whole = ["--model", str(self.world.model_id), "--minimum-version", "1"]
+        (self.folder / "owner.pub").write_bytes(self.deployment.shared.owner.verify_key.to_pem())
+        self.whole = ["--model", str(self.deployment.model_id), "--minimum-version", "1"]
         self.whole += ["--signer", str(self.folder / "owner.pub")]
 
     def write(self, name: str, data: bytes) -> Path:
@@ -57,14 +56,14 @@ class Pin:
 
     def serving(self, defect: str | None = None) -> Path:
         """What a runtime answered to ``PIN_CHALLENGE``."""
-        attester = self.world.attester(defect)
+        attester = self.deployment.attester(defect)
         serving = attester.for_client(PIN_CHALLENGE, model_version=1, release=None)
         return self.write("serving.json", serving.encode())
 
     def evidence(self, defect: str | None = None) -> Evidence:
         """Without devices, over ``REPORT_DATA``."""
-        source = self.world.machine.open(defect)
-        return source.collect(REPORT_DATA, self.world.runtime_config().encode())
+        source = self.deployment.machine.open(defect)
+        return source.collect(REPORT_DATA, self.deployment.runtime_config().encode())
 
     def run(self, source: Path, *more: str, status: int = 0, pin_chip: bool = True) -> Any:  # noqa: ANN401 - JSON
         chip = ["--pin-chip"] if pin_chip else []
@@ -88,17 +87,17 @@ class Pin:
 
 @pytest.fixture
 def make_pin(
-    machine_of: Callable[[str], Machine],
-    make_world: Callable[..., MachineWorld],
+    machine_of: Callable[[str], SimulatedMachine],
+    make_deployment: Callable[..., MachineDeployment],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[[str], Pin]:
     def make(name: str) -> Pin:
         folder = tmp_path / "pin"
         folder.mkdir()
-        world = make_world(machine_of(name))
+        deployment = make_deployment(machine_of(name))
         capsys.readouterr()
-        return Pin(world, folder, capsys)
+        return Pin(deployment, folder, capsys)
 
     return make
 
@@ -112,14 +111,14 @@ def test_a_runtimes_answer(make_pin: Callable[[str], Pin], name: str) -> None:
     """The whole policy, and its platform alone, are those of which releases are made."""
     pin = make_pin(name)
     source = pin.serving()
-    wanted = pin.world.policy.platform
+    wanted = pin.deployment.policy.platform
     pin.run(source, *CHALLENGE, *pin.whole)
     assert read_draft((pin.folder / "out.json").read_bytes()).platform == wanted
     body = pin.run(source, *CHALLENGE, ONLY)
     assert pin.platform == wanted
     assert body["fresh"] is True
     assert body["hardware"] == "dangerous_simulated"
-    assert body["devices"] == pin.world.known_good_devices()
+    assert body["devices"] == pin.deployment.known_good_devices()
     assert "platform.hardware" in body["wildcards"]
     pin.run(source, *CHALLENGE, ONLY, pin_chip=False)
     assert pin.platform != wanted
@@ -131,7 +130,7 @@ def test_an_envelope(make_pin: Callable[[str], Pin], name: str) -> None:
     """As ``regalia serve --evidence-only`` writes it."""
     pin = make_pin(name)
     evidence = pin.evidence()
-    cpu = msgspec.structs.replace(pin.world.policy.platform, devices=[])
+    cpu = msgspec.structs.replace(pin.deployment.policy.platform, devices=[])
     source = pin.write("evidence.json", evidence.encode())
     pin.run(source, "--report-data", REPORT_DATA.hex(), ONLY)
     assert pin.platform == cpu
@@ -158,16 +157,16 @@ def test_what_no_policy_accepts(make_pin: Callable[[str], Pin], name: str) -> No
 def test_an_envelope_with_devices(make_pin: Callable[[str], Pin], name: str) -> None:
     """Each device is verified; that they belong together is not known, and said."""
     pin = make_pin(name)
-    attester = pin.world.attester()
-    evidence = pin.world.collected(attester, pin.world.challenge())
+    attester = pin.deployment.attester()
+    evidence = pin.deployment.collected(attester, pin.deployment.challenge())
     source = pin.write("evidence.json", evidence.encode())
     pin.run(source, "--report-data", "any", ONLY)
-    assert pin.platform == pin.world.policy.platform
+    assert pin.platform == pin.deployment.policy.platform
     assert "whether they answered together" in pin.said
     twice = replace(evidence, devices=(*evidence.devices, evidence.devices[0]))
     source = pin.write("twice.json", twice.encode())
     assert pin.refused(source, "--report-data", "any", ONLY, status=5) == "COMPOSITE_MISMATCH"
-    later = pin.world.collected(attester, pin.world.challenge()).devices
+    later = pin.deployment.collected(attester, pin.deployment.challenge()).devices
     mixed = replace(evidence, devices=(evidence.devices[0], *later[1:]))
     source = pin.write("mixed.json", mixed.encode())
     assert pin.refused(source, "--report-data", "any", ONLY, status=5) == "COMPOSITE_MISMATCH"
@@ -181,9 +180,9 @@ def test_an_envelope_with_devices(make_pin: Callable[[str], Pin], name: str) -> 
 def test_every_machine_is_verified_by_command(make_pin: Callable[[str], Pin], name: str) -> None:
     """``attest verify``, under the platform that was pinned: devices in an envelope count."""
     pin = make_pin(name)
-    attester = pin.world.attester()
-    evidence = pin.world.collected(attester, pin.world.challenge())
-    policy = pin.write("policy.json", pin.world.policy.encode())
+    attester = pin.deployment.attester()
+    evidence = pin.deployment.collected(attester, pin.deployment.challenge())
+    policy = pin.write("policy.json", pin.deployment.policy.encode())
 
     def verify(found: Evidence) -> Any:  # noqa: ANN401 - JSON
         file = pin.write("evidence.json", found.encode())
@@ -224,7 +223,7 @@ def test_a_vendors_own_evidence(make_pin: Callable[[str], Pin], name: str) -> No
     more = [*endorsed(pin, evidence), "--report-data", REPORT_DATA.hex()]
     pin.run(source, ONLY, *more)
     alone = pin.platform
-    section = SECTIONS[pin.world.machine.tee]
+    section = SECTIONS[pin.deployment.machine.tee]
     pin.run(pin.write("ours.json", evidence.encode()), ONLY, *more, "--any-host-data")
     assert alone == pin.platform
     assert getattr(alone, section) is not None
@@ -235,7 +234,7 @@ def test_a_vendors_own_evidence(make_pin: Callable[[str], Pin], name: str) -> No
 
 def test_devices_alone(make_pin: Callable[[str], Pin]) -> None:
     pin = make_pin("sev-snp+gpus")
-    devices = pin.world.machine.devices
+    devices = pin.deployment.machine.devices
     assert devices is not None
     nonce = bytes(range(32))
     one = devices.evidence(nonce)[0]
@@ -248,7 +247,7 @@ def test_devices_alone(make_pin: Callable[[str], Pin]) -> None:
         [f"nvidia-gpu:{devices.gpus[0].identity.hex()}"],
     )
     (entry,) = pin.platform.devices
-    (wanted,) = pin.world.policy.platform.devices
+    (wanted,) = pin.deployment.policy.platform.devices
     assert msgspec.structs.replace(entry, count=2, identities=wanted.identities) == wanted
     assert all(getattr(pin.platform, section) is None for section in SECTIONS.values())
     other = nonce[::-1].hex()
@@ -262,7 +261,7 @@ def test_a_section_is_put_into_a_policy(make_pin: Callable[[str], Pin]) -> None:
     pin = make_pin("tdx")
     pin.run(pin.serving(), *CHALLENGE, ONLY)
     section = json.loads((pin.folder / "out.json").read_bytes())
-    draft = json.loads(pin.world.policy.encode())
+    draft = json.loads(pin.deployment.policy.encode())
     draft["platform"] = section
     file = pin.write("policy.json", json.dumps(draft).encode())
     assert run(["policy", "check", str(file), "--json"]) == 0

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from broker_harness import MODEL_KEY
-from release_worlds import OTHER_MODEL, PIN_CHALLENGE
 
 from regalia.core.codec import b64
 from regalia.core.errors import AttestationError, LogError, PolicyDenied
@@ -21,21 +19,22 @@ from regalia.runtime.keys import generate_keys
 from regalia.wire.evidence import DeviceKind, Tee
 from regalia.wire.release import device_names
 from regalia_testing.machines import MACHINES
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from tests.broker.harness import MODEL_KEY
+from tests.release.deployments import OTHER_MODEL, PIN_CHALLENGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from release_worlds import MachineWorld
-
-    from regalia_testing.machines import Machine
+    from regalia_testing.machines import SimulatedMachine
+    from tests.release.deployments import MachineDeployment
 
 NAMES = tuple(MACHINES)
 INTEL = {Tee.TDX, Tee.SGX, Tee.AZURE_TDX}
 WITH_DEVICES = tuple(name for name in NAMES if "gpus" in name)
 # A configuration that the hardware did record, and that the policy does not list.
 CONFIG_NOT_PINNED = {"HOST_DATA_UNKNOWN", "PCR_UNKNOWN"}
-# Each has debug mode by another name, and a knob for it.
+# Each has debug mode by another name, and a field for it.
 DEFECTS = {
     "debug": "DEBUG_ENABLED",
     "measurement": "MEASUREMENT_UNKNOWN",
@@ -50,32 +49,34 @@ def test_there_is_a_machine_of_every_tee() -> None:
 
 
 @pytest.fixture(params=NAMES)
-def world(
+def deployment(
     request: pytest.FixtureRequest,
-    machine_of: Callable[[str], Machine],
-    make_world: Callable[..., MachineWorld],
-) -> MachineWorld:
+    machine_of: Callable[[str], SimulatedMachine],
+    make_deployment: Callable[..., MachineDeployment],
+) -> MachineDeployment:
     # The broker can verify a second kind of TEE, which no policy here accepts.
     machine = machine_of(request.param)
-    return make_world(machine, others=(stranger_to(machine, machine_of),))
+    return make_deployment(machine, others=(stranger_to(machine, machine_of),))
 
 
-def stranger_to(machine: Machine, machine_of: Callable[[str], Machine]) -> Machine:
+def stranger_to(
+    machine: SimulatedMachine, machine_of: Callable[[str], SimulatedMachine]
+) -> SimulatedMachine:
     """A machine of another vendor: of each, one simulated root can be trusted at a time."""
     return machine_of("sev-snp" if machine.tee in INTEL else "tdx")
 
 
-def test_release_and_serve(world: MachineWorld) -> None:
-    attester = world.attester()
-    released = world.release(attester)
+def test_release_and_serve(deployment: MachineDeployment) -> None:
+    attester = deployment.attester()
+    released = deployment.release(attester)
     assert released.model_key == MODEL_KEY
-    (record,) = world.records()
+    (record,) = deployment.records()
     assert record == released.accepted.logged.record
-    claims = world.claims
+    claims = deployment.claims
     assert (record.decision, record.hardware, record.tee) == (
         "release",
         "simulated",
-        world.machine.tee,
+        deployment.machine.tee,
     )
     assert (record.product, record.measurement) == (claims.product, claims.measurement.hex())
     assert record.product
@@ -83,125 +84,133 @@ def test_release_and_serve(world: MachineWorld) -> None:
     assert record.chip_id == claims.instance.hex()
     assert record.devices == device_names(claims.devices)
     assert len(record.devices) == len(
-        world.machine.devices.devices if world.machine.devices else ()
+        deployment.machine.devices.devices if deployment.machine.devices else ()
     )
     assert record.evidence_digest == str(released.evidence.digest())
-    assert record.wildcards == list(wildcards(world.policy))
+    assert record.wildcards == list(wildcards(deployment.policy))
 
-    runtime = world.appraise(attester, released)
-    assert runtime.claims.tee is world.machine.tee
+    runtime = deployment.appraise(attester, released)
+    assert runtime.claims.tee is deployment.machine.tee
     assert runtime.logged == released.accepted.logged
     assert runtime.key_config.public_key == attester.keys.serving.public_key
 
 
-def test_the_policy_accepts_this_kind_of_machine_and_no_other(world: MachineWorld) -> None:
-    platform = world.policy.platform
+def test_the_policy_accepts_this_kind_of_machine_and_no_other(
+    deployment: MachineDeployment,
+) -> None:
+    platform = deployment.policy.platform
     present = {tee for tee, section in SECTIONS.items() if getattr(platform, section) is not None}
-    assert present == {world.machine.tee}
-    assert sum(entry.count for entry in platform.devices) == len(world.claims.devices)
+    assert present == {deployment.machine.tee}
+    assert sum(entry.count for entry in platform.devices) == len(deployment.claims.devices)
 
 
-def test_a_lease_is_renewed_by_attesting_again(world: MachineWorld) -> None:
-    attester = world.attester()
-    first = world.release(attester)
-    again = world.release(attester, lease_id=first.accepted.response.lease_id)
+def test_a_lease_is_renewed_by_attesting_again(deployment: MachineDeployment) -> None:
+    attester = deployment.attester()
+    first = deployment.release(attester)
+    again = deployment.release(attester, lease_id=first.accepted.response.lease_id)
     assert again.accepted.response.lease_id == first.accepted.response.lease_id
     assert again.evidence != first.evidence
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_defect_of_the_machine(world: MachineWorld, defect: str) -> None:
-    attester = world.attester(defect)
-    codes = world.codes(attester)
+def test_a_defect_of_the_machine(deployment: MachineDeployment, defect: str) -> None:
+    attester = deployment.attester(defect)
+    codes = deployment.codes(attester)
     assert DEFECTS[defect] in codes
     with pytest.raises(PolicyDenied) as refusal:
-        world.release(attester)
+        deployment.release(attester)
     assert DEFECTS[defect] in {code.name for code, _ in refusal.value.reasons}
-    assert world.store.unwrapped == []
+    assert deployment.store.unwrapped == []
 
 
-def test_evidence_of_an_earlier_exchange(world: MachineWorld) -> None:
-    attester = world.attester()
-    old = world.collected(attester, world.challenge())
-    assert world.codes(attester, lambda _: old) == ["NONCE_MISMATCH"]
+def test_evidence_of_an_earlier_exchange(deployment: MachineDeployment) -> None:
+    attester = deployment.attester()
+    old = deployment.collected(attester, deployment.challenge())
+    assert deployment.codes(attester, lambda _: old) == ["NONCE_MISMATCH"]
 
 
-def test_a_whole_exchange_again(world: MachineWorld) -> None:
-    attester = world.attester()
-    asked = world.challenge()
-    request = world.request_of(attester, asked, world.collected(attester, asked))
-    assert world.granted(world.post("/v1/release", request)).custody == "broker"
-    opened = len(world.store.unwrapped)
-    answer = world.post("/v1/release", request)
-    assert world.refused(answer).code == "CHALLENGE_REUSED"
-    assert len(world.store.unwrapped) == opened
+def test_a_whole_exchange_again(deployment: MachineDeployment) -> None:
+    attester = deployment.attester()
+    asked = deployment.challenge()
+    request = deployment.request_of(attester, asked, deployment.collected(attester, asked))
+    assert deployment.granted(deployment.post("/v1/release", request)).custody == "broker"
+    opened = len(deployment.store.unwrapped)
+    answer = deployment.post("/v1/release", request)
+    assert deployment.refused(answer).code == "CHALLENGE_REUSED"
+    assert len(deployment.store.unwrapped) == opened
 
 
-def test_a_key_that_the_evidence_does_not_name(world: MachineWorld) -> None:
+def test_a_key_that_the_evidence_does_not_name(deployment: MachineDeployment) -> None:
     thief = generate_keys()
     stolen = {"hpke_public_key": b64(thief.release.public_key)}
-    assert world.codes(world.attester(), **stolen) == ["NONCE_MISMATCH"]
+    assert deployment.codes(deployment.attester(), **stolen) == ["NONCE_MISMATCH"]
     stolen = {"wrap_public_key": b64(thief.wrap_public)}
-    assert world.codes(world.attester(), **stolen) == ["NONCE_MISMATCH"]
+    assert deployment.codes(deployment.attester(), **stolen) == ["NONCE_MISMATCH"]
 
 
-def test_a_runtime_of_another_model(world: MachineWorld) -> None:
+def test_a_runtime_of_another_model(deployment: MachineDeployment) -> None:
     """Its evidence names that model; and if it lies there, its measured configuration does."""
-    assert world.codes(world.attester(model_id=OTHER_MODEL)) == ["NONCE_MISMATCH"]
-    measured = msgspec.structs.replace(world.runtime_config(), model_id=str(OTHER_MODEL))
-    codes = world.codes(world.attester(measured=measured))
+    assert deployment.codes(deployment.attester(model_id=OTHER_MODEL)) == ["NONCE_MISMATCH"]
+    measured = msgspec.structs.replace(deployment.runtime_config(), model_id=str(OTHER_MODEL))
+    codes = deployment.codes(deployment.attester(measured=measured))
     assert "MODEL_MISMATCH" in codes
     assert set(codes) & CONFIG_NOT_PINNED
 
 
-def test_a_runtime_that_was_measured_with_another_log(world: MachineWorld) -> None:
-    measured = msgspec.structs.replace(world.runtime_config(), log_key="log.evil+0badc0de+AQID")
-    codes = world.codes(world.attester(measured=measured))
+def test_a_runtime_that_was_measured_with_another_log(deployment: MachineDeployment) -> None:
+    measured = msgspec.structs.replace(
+        deployment.runtime_config(), log_key="log.evil+0badc0de+AQID"
+    )
+    codes = deployment.codes(deployment.attester(measured=measured))
     assert "LOG_KEY_MISMATCH" in codes
     assert set(codes) & CONFIG_NOT_PINNED
 
 
-def test_a_configuration_in_place_of_the_measured_one(world: MachineWorld) -> None:
+def test_a_configuration_in_place_of_the_measured_one(deployment: MachineDeployment) -> None:
     """The host sends the right text along; the hardware recorded another."""
-    measured = msgspec.structs.replace(world.runtime_config(), egress=["evil.example:443"])
-    right = world.runtime_config().encode()
-    codes = world.codes(
-        world.attester(measured=measured), lambda found: replace(found, runtime_config=right)
+    measured = msgspec.structs.replace(deployment.runtime_config(), egress=["evil.example:443"])
+    right = deployment.runtime_config().encode()
+    codes = deployment.codes(
+        deployment.attester(measured=measured), lambda found: replace(found, runtime_config=right)
     )
     assert "CONFIG_MISMATCH" in codes
 
 
-def test_evidence_for_a_client_is_none_for_a_release(world: MachineWorld) -> None:
-    attester = world.attester()
-    asked = world.challenge()
+def test_evidence_for_a_client_is_none_for_a_release(deployment: MachineDeployment) -> None:
+    attester = deployment.attester()
+    asked = deployment.challenge()
     serving = attester.for_client(bytes(range(32)), model_version=3, release=None)
-    request = world.request_of(attester, asked, serving.evidence)
-    assert world.denied(world.post("/v1/release", request)) == ["NONCE_MISMATCH"]
+    request = deployment.request_of(attester, asked, serving.evidence)
+    assert deployment.denied(deployment.post("/v1/release", request)) == ["NONCE_MISMATCH"]
 
 
-def test_another_kind_of_machine(world: MachineWorld, machine_of: Callable[[str], Machine]) -> None:
+def test_another_kind_of_machine(
+    deployment: MachineDeployment, machine_of: Callable[[str], SimulatedMachine]
+) -> None:
     """Genuine, fresh, for this key and model; and of a TEE that the policy does not speak of."""
-    stranger = stranger_to(world.machine, machine_of)
-    assert "TEE_NOT_ACCEPTED" in world.codes(world.attester(machine=stranger))
-    (record,) = world.records()
+    stranger = stranger_to(deployment.machine, machine_of)
+    assert "TEE_NOT_ACCEPTED" in deployment.codes(deployment.attester(machine=stranger))
+    (record,) = deployment.records()
     assert (record.tee, record.hardware) == (stranger.tee, "simulated")
 
 
 def test_an_unknown_root(
-    machine_of: Callable[[str], Machine], make_world: Callable[..., MachineWorld]
+    machine_of: Callable[[str], SimulatedMachine], make_deployment: Callable[..., MachineDeployment]
 ) -> None:
     """A machine of a vendor that this broker was given no root of."""
-    world = make_world(machine_of("sev-snp"))
+    deployment = make_deployment(machine_of("sev-snp"))
     for name in ("tdx", "sgx", "aws-nitro", "az-tdx-vtpm"):
-        assert world.codes(world.attester(machine=machine_of(name))) == ["ROOT_UNTRUSTED"], name
+        assert deployment.codes(deployment.attester(machine=machine_of(name))) == [
+            "ROOT_UNTRUSTED"
+        ], name
 
 
 def test_somebody_elses_throw_away_root(
-    machine_of: Callable[[str], Machine], make_world: Callable[..., MachineWorld]
+    machine_of: Callable[[str], SimulatedMachine], make_deployment: Callable[..., MachineDeployment]
 ) -> None:
-    world = make_world(machine_of("sev-snp"))
+    deployment = make_deployment(machine_of("sev-snp"))
     for name in ("az-snp-vtpm", "sev-snp+gpus"):
-        (code,) = world.codes(world.attester(machine=machine_of(name)))
+        (code,) = deployment.codes(deployment.attester(machine=machine_of(name)))
         assert code in {"ROOT_UNTRUSTED", "CHAIN_INVALID", "CERTIFICATE_MALFORMED"}, name
 
 
@@ -209,7 +218,7 @@ def test_somebody_elses_throw_away_root(
 
 
 def test_devices_that_the_policy_does_not_speak_of(
-    machine_of: Callable[[str], Machine], make_world: Callable[..., MachineWorld]
+    machine_of: Callable[[str], SimulatedMachine], make_deployment: Callable[..., MachineDeployment]
 ) -> None:
     """Genuine GPUs beside a CPU whose policy wants none, whatever the CPU is."""
     gpus = machine_of("sev-snp+gpus").devices
@@ -223,15 +232,15 @@ def test_devices_that_the_policy_does_not_speak_of(
                 roots=(*machine.roots, gpus.root),
                 collateral={**machine.collateral, **device_files(gpus)},
             )
-            world = make_world(more)
-            seen[name] = world.codes(world.attester(devices=gpus))
-            assert world.records()[-1].devices == device_names(gpus.devices)
+            deployment = make_deployment(more)
+            seen[name] = deployment.codes(deployment.attester(devices=gpus))
+            assert deployment.records()[-1].devices == device_names(gpus.devices)
     assert len(seen) == len(NAMES) - len(WITH_DEVICES)
     # One of each GPU.
     assert set(map(tuple, seen.values())) == {("DEVICE_SET_MISMATCH",) * len(gpus.devices)}
 
 
-def device_files(devices: SimulatedDevices) -> dict[str, bytes]:
+def device_files(devices: NvidiaSimulator) -> dict[str, bytes]:
     collateral = devices.collateral()
     rims = {f"rim-{index}.json": rim for index, rim in enumerate(collateral.rims)}
     return rims | {"denials.json": collateral.denials[0]}
@@ -240,13 +249,13 @@ def device_files(devices: SimulatedDevices) -> dict[str, bytes]:
 @pytest.fixture(params=WITH_DEVICES)
 def composite(
     request: pytest.FixtureRequest,
-    machine_of: Callable[[str], Machine],
-    make_world: Callable[..., MachineWorld],
-) -> MachineWorld:
-    return make_world(machine_of(request.param))
+    machine_of: Callable[[str], SimulatedMachine],
+    make_deployment: Callable[..., MachineDeployment],
+) -> MachineDeployment:
+    return make_deployment(machine_of(request.param))
 
 
-def test_no_device_is_left_out(composite: MachineWorld) -> None:
+def test_no_device_is_left_out(composite: MachineDeployment) -> None:
     """Whoever carries the evidence drops some: the CPU's report commits to all of them."""
     attester = composite.attester()
     for keep in (slice(0, 0), slice(0, -1), slice(1, None)):
@@ -256,7 +265,7 @@ def test_no_device_is_left_out(composite: MachineWorld) -> None:
         assert codes == ["NONCE_MISMATCH"]
 
 
-def test_no_device_is_added_moved_or_doubled(composite: MachineWorld) -> None:
+def test_no_device_is_added_moved_or_doubled(composite: MachineDeployment) -> None:
     attester = composite.attester()
     for change in (
         lambda devices: (*devices, devices[0]),
@@ -270,7 +279,7 @@ def test_no_device_is_added_moved_or_doubled(composite: MachineWorld) -> None:
         assert codes == ["NONCE_MISMATCH"]
 
 
-def test_a_machine_with_fewer_devices(composite: MachineWorld) -> None:
+def test_a_machine_with_fewer_devices(composite: MachineDeployment) -> None:
     """An honest runtime whose GPU is gone."""
     devices = composite.machine.devices
     assert devices is not None
@@ -282,14 +291,14 @@ def test_a_machine_with_fewer_devices(composite: MachineWorld) -> None:
     assert "DEVICE_SET_MISMATCH" in composite.codes(composite.attester(machine=none))
 
 
-def cpu_options(world: MachineWorld) -> dict[str, object]:
-    return {"platform": world.machine.options["platform"]}
+def cpu_options(deployment: MachineDeployment) -> dict[str, object]:
+    return {"platform": deployment.machine.options["platform"]}
 
 
-def test_a_machine_with_more_devices(composite: MachineWorld) -> None:
+def test_a_machine_with_more_devices(composite: MachineDeployment) -> None:
     devices = composite.machine.devices
     assert devices is not None
-    (extra,) = SimulatedDevices.make(
+    (extra,) = NvidiaSimulator.make(
         1, now=devices.authority.since, keys=devices.authority.keys
     ).devices
     more = replace(devices, devices=(*devices.gpus, extra, *devices.switches))
@@ -297,10 +306,10 @@ def test_a_machine_with_more_devices(composite: MachineWorld) -> None:
     assert set(codes) & {"DEVICE_SET_MISMATCH", "COMPOSITE_MISMATCH", "INSTANCE_NOT_ALLOWED"}
 
 
-def test_other_devices_of_the_same_kind(composite: MachineWorld) -> None:
+def test_other_devices_of_the_same_kind(composite: MachineDeployment) -> None:
     devices = composite.machine.devices
     assert devices is not None
-    others = SimulatedDevices.make(
+    others = NvidiaSimulator.make(
         len(devices.gpus),
         len(devices.switches),
         now=devices.authority.since,
@@ -309,7 +318,7 @@ def test_other_devices_of_the_same_kind(composite: MachineWorld) -> None:
     assert set(composite.codes(composite.attester(devices=others))) == {"INSTANCE_NOT_ALLOWED"}
 
 
-def test_evidence_of_devices_for_another_runtime(composite: MachineWorld) -> None:
+def test_evidence_of_devices_for_another_runtime(composite: MachineDeployment) -> None:
     """GPUs of a second runtime on the same machine: their nonce names its key."""
     asked = composite.challenge()
     attester, other = composite.attester(), composite.attester(keys=generate_keys())
@@ -346,15 +355,15 @@ class Relayed:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_defect_of_the_devices(
-    composite: MachineWorld, defects: dict[str, object], code: str
+    composite: MachineDeployment, defects: dict[str, object], code: str
 ) -> None:
     options = dict(composite.machine.options)
-    own = dict(options["device_knobs"])
-    bad = replace(composite.machine, options={**options, "device_knobs": {**own, **defects}})
+    own = dict(options["device_defects"])
+    bad = replace(composite.machine, options={**options, "device_defects": {**own, **defects}})
     assert code in composite.codes(composite.attester(machine=bad))
 
 
-def test_kinds_of_devices_are_in_the_record(composite: MachineWorld) -> None:
+def test_kinds_of_devices_are_in_the_record(composite: MachineDeployment) -> None:
     composite.release(composite.attester())
     kinds = [name.partition(":")[0] for name in composite.records()[-1].devices]
     devices = composite.machine.devices
@@ -366,23 +375,23 @@ def test_kinds_of_devices_are_in_the_record(composite: MachineWorld) -> None:
 # -- clients --------------------------------------------------------------------------------------
 
 
-def test_a_client_that_asked_something_else(world: MachineWorld) -> None:
-    attester = world.attester()
-    released = world.release(attester)
+def test_a_client_that_asked_something_else(deployment: MachineDeployment) -> None:
+    attester = deployment.attester()
+    released = deployment.release(attester)
     with pytest.raises(AttestationError, match="NONCE_MISMATCH"):
-        world.appraise(attester, released, challenge=bytes(range(32)))
+        deployment.appraise(attester, released, challenge=bytes(range(32)))
 
 
 @pytest.mark.parametrize("defect", ["debug", "measurement", "config"])
-def test_a_client_of_a_defective_runtime(world: MachineWorld, defect: str) -> None:
+def test_a_client_of_a_defective_runtime(deployment: MachineDeployment, defect: str) -> None:
     """It got its key honestly, and the client looks for itself."""
-    released = world.release(world.attester())
+    released = deployment.release(deployment.attester())
     with pytest.raises(PolicyDenied) as refusal:
-        world.appraise(world.attester(defect), released)
+        deployment.appraise(deployment.attester(defect), released)
     assert DEFECTS[defect] in {code.name for code, _ in refusal.value.reasons}
 
 
-def test_a_client_holds_the_log_against_the_devices(composite: MachineWorld) -> None:
+def test_a_client_holds_the_log_against_the_devices(composite: MachineDeployment) -> None:
     """A release to this CPU with other devices is no release to this machine."""
     attester = composite.attester()
     released = composite.release(attester)

@@ -15,35 +15,39 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from release_worlds import MachineWorld
-from runtime_stage import RealWorld
 
 from regalia.client.transport import RegaliaTransport
 from regalia.client.trust import load_trust
 from regalia.client.verify import verify_runtime
 from regalia.wire.release import device_names
 from regalia_testing.models import tiny_llama
+from tests.release.deployments import MachineDeployment
+from tests.runtime.live_deployment import SealedDeployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from broker_harness import Shared
-
     from regalia.runtime.keys import RuntimeKeys
-    from regalia_testing.machines import Machine
+    from regalia_testing.machines import SimulatedMachine
+    from tests.broker.harness import Shared
 
 pytestmark = pytest.mark.slow
 START_S = 120
 
 
-class SealedWorld(MachineWorld):
+class SealedMachineDeployment(MachineDeployment):
     """With a sealed model that can be loaded."""
 
-    make_manifest = RealWorld.make_manifest
+    make_manifest = SealedDeployment.make_manifest
 
     def __init__(
-        self, folder: Path, shared: Shared, keys: RuntimeKeys, machine: Machine, model: Path
+        self,
+        folder: Path,
+        shared: Shared,
+        keys: RuntimeKeys,
+        machine: SimulatedMachine,
+        model: Path,
     ) -> None:
         self.model, self.sealed = model, folder / "sealed"
         super().__init__(folder, shared, keys, machine)
@@ -89,13 +93,13 @@ def running(errors: Path, *args: object) -> Iterator[dict[str, Any]]:
 class Site:
     """The files of owner, broker operator, runtime operator and client."""
 
-    def __init__(self, world: SealedWorld, folder: Path) -> None:
-        self.world, self.folder = world, folder
-        self.collateral, self.roots = world.machine.write(folder)
+    def __init__(self, deployment: SealedMachineDeployment, folder: Path) -> None:
+        self.deployment, self.folder = deployment, folder
+        self.collateral, self.roots = deployment.machine.write(folder)
         self.verify_with = ("--collateral", self.collateral)
         self.verify_with += ("--dangerous-simulated-anchor", self.roots)
-        (folder / "measured.json").write_bytes(world.runtime_config().encode())
-        owner = world.shared.owner
+        (folder / "measured.json").write_bytes(deployment.runtime_config().encode())
+        owner = deployment.shared.owner
         (folder / "owner.key").write_bytes(owner.to_pem(None))
         (folder / "owner.key").chmod(0o600)
         (folder / "owner.pub").write_bytes(owner.verify_key.to_pem())
@@ -103,14 +107,14 @@ class Site:
     def runtime(self, broker: str, *, defects: str = "") -> Path:
         path = self.folder / f"runtime{bool(defects)}.toml"
         settings = {
-            "store": str(self.world.sealed),
+            "store": str(self.deployment.sealed),
             "broker": broker,
             "measured_config": "measured.json",
             "listen": "127.0.0.1:0",
             "served_name": "tiny",
         }
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-        lines += ["dangerous_simulated_tee = true", self.world.machine.section() + defects]
+        lines += ["dangerous_simulated_tee = true", self.deployment.machine.section() + defects]
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -120,17 +124,17 @@ class Site:
         facts = run(
             *("serve", "--config", self.runtime("http://127.0.0.1:9"), "--evidence-only", source)
         )
-        assert facts["model_id"] == str(self.world.model_id)
+        assert facts["model_id"] == str(self.deployment.model_id)
         run(
             *("policy", "pin", "--from", source, "--report-data", facts["report_data"]),
-            *("--model", self.world.sealed, "--signer", self.folder / "owner.pub"),
+            *("--model", self.deployment.sealed, "--signer", self.folder / "owner.pub"),
             *("--sign", self.folder / "owner.key", "--out", self.folder / "policy.json"),
             *("--client-out", self.folder / "client.json", "--pin-chip", *self.verify_with),
-            *("--revocation", self.world.machine.revocation),
+            *("--revocation", self.deployment.machine.revocation),
         )
 
     def broker(self) -> Path:
-        config = self.world.write_config(
+        config = self.deployment.write_config(
             self.folder / "broker",
             **{
                 "attest.collateral": json.dumps(str(self.collateral)),
@@ -149,16 +153,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["tdx", "sev-snp+gpus+switches"])
 def site(  # noqa: PLR0917 - fixtures
     request: pytest.FixtureRequest,
-    machine_of: Callable[[str], Machine],
+    machine_of: Callable[[str], SimulatedMachine],
     shared: Shared,
     keys: RuntimeKeys,
     tiny: Path,
     tmp_path: Path,
 ) -> Iterator[Site]:
-    world = SealedWorld(tmp_path, shared, keys, machine_of(request.param), tiny)
+    deployment = SealedMachineDeployment(tmp_path, shared, keys, machine_of(request.param), tiny)
     (tmp_path / "site").mkdir()
-    yield Site(world, tmp_path / "site")
-    world.close()
+    yield Site(deployment, tmp_path / "site")
+    deployment.close()
 
 
 def test_pin_release_serve_and_chat(site: Site) -> None:
@@ -187,12 +191,12 @@ def test_pin_release_serve_and_chat(site: Site) -> None:
         )
         with httpx.HTTPTransport() as inner:
             runtime = verify_runtime(inner, httpx.URL(url), trust)
-        machine = site.world.machine
+        machine = site.deployment.machine
         assert runtime.claims.tee is machine.tee
         assert runtime.logged is not None
         record = runtime.logged.record
         assert (record.tee, record.hardware) == (machine.tee, "simulated")
-        assert record.devices == device_names(site.world.claims.devices)
+        assert record.devices == device_names(site.deployment.claims.devices)
         with httpx.Client(transport=RegaliaTransport(url, trust)) as http:
             chat = openai.OpenAI(
                 base_url=f"{url}/v1", api_key="none", http_client=http, max_retries=0

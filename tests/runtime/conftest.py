@@ -1,42 +1,20 @@
-"""Loads this folder's harness and the broker's, and makes benches."""
+"""Makes engines that answer at once, and whole runtimes on stage."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from regalia_testing.models import tiny_llama
+from tests.broker.harness import Shared
+from tests.runtime.harness import RuntimeTestbed
+from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeployment, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_HERE = Path(__file__).parent
-
-
-def _load(name: str, path: Path) -> None:
-    """Load a test harness once, under a name of its own."""
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
-
-
-_load("runtime_bench", _HERE / "harness.py")
-_load("broker_harness", _HERE.parent / "broker" / "harness.py")
-
-_load("runtime_stage", _HERE / "stage.py")
-
-from broker_harness import Shared  # noqa: E402 - it is loaded above
-from runtime_bench import Bench  # noqa: E402 - it is loaded above
-from runtime_stage import Between, RealWorld, Stage, served  # noqa: E402 - it is loaded above
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -46,19 +24,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
-    made = Bench()
+def testbed() -> Iterator[RuntimeTestbed]:
+    made = RuntimeTestbed()
     yield made
     made.engine.go.set()
     made.generations.shut()
 
 
 @pytest.fixture
-def make_bench() -> Iterator[Any]:
-    made: list[Bench] = []
+def make_testbed() -> Iterator[Any]:
+    made: list[RuntimeTestbed] = []
 
-    def make(**options: Any) -> Bench:  # noqa: ANN401
-        made.append(Bench(**options))
+    def make(**options: Any) -> RuntimeTestbed:  # noqa: ANN401
+        made.append(RuntimeTestbed(**options))
         return made[-1]
 
     yield make
@@ -73,20 +51,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_stage(shared: Shared, tiny: Path, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+def make_live(
+    shared: Shared, tiny: Path, tmp_path: Path
+) -> Iterator[Callable[..., LiveDeployment]]:
     with ExitStack() as cleanup:
 
-        def make(**options: Any) -> Stage:  # noqa: ANN401
-            world = RealWorld(tmp_path, shared, tiny, **options)
-            cleanup.callback(world.close)
-            between = Between(world)
-            stage = Stage(world, between, cleanup.enter_context(served(between)))
-            cleanup.callback(lambda: [item.stop() for item in stage.started])
-            return stage
+        def make(**options: Any) -> LiveDeployment:  # noqa: ANN401
+            deployment = SealedDeployment(tmp_path, shared, tiny, **options)
+            cleanup.callback(deployment.close)
+            between = Between(deployment)
+            live = LiveDeployment(deployment, between, cleanup.enter_context(served(between)))
+            cleanup.callback(lambda: [item.stop() for item in live.started])
+            return live
 
         yield make
 
 
 @pytest.fixture
-def stage(make_stage: Callable[..., Stage]) -> Stage:
-    return make_stage()
+def live(make_live: Callable[..., LiveDeployment]) -> LiveDeployment:
+    return make_live()

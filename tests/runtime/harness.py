@@ -1,7 +1,4 @@
-"""An engine that answers at once, and a way to call ASGI applications piece by piece.
-
-``conftest.py`` loads this file under the name ``runtime_bench``.
-"""
+"""An engine that answers at once, and a way to call ASGI applications piece by piece."""
 
 from __future__ import annotations
 
@@ -155,7 +152,7 @@ async def call(
     return answer
 
 
-class Bench:
+class RuntimeTestbed:
     """The inner service around a ``WordEngine``."""
 
     def __init__(self, *, queue: int = 2, padding: int = 0, answer_tokens: int = 40) -> None:

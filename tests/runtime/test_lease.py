@@ -11,7 +11,7 @@ from regalia.core.errors import CoreCode, UnavailableError
 from regalia.runtime.lease import Lease, since_boot
 
 
-class Scene:
+class LeaseCase:
     """Counts renewals, and remembers when the lease was lost."""
 
     def __init__(self) -> None:
@@ -42,96 +42,96 @@ class Scene:
 
 
 def test_renewed_at_half_life_and_kept() -> None:
-    scene = Scene()
-    lease, _ = scene.start(0.4)
-    assert not scene.lost.wait(1.5)
+    case = LeaseCase()
+    lease, _ = case.start(0.4)
+    assert not case.lost.wait(1.5)
     lease.stop()
-    assert 4 <= scene.renewed <= 8
-    assert lease.renewals == scene.renewed
-    assert scene.losses == []
+    assert 4 <= case.renewed <= 8
+    assert lease.renewals == case.renewed
+    assert case.losses == []
 
 
 def test_ends_on_time_when_renewal_fails() -> None:
-    scene = Scene()
-    scene.failing.set()
-    lease, began = scene.start(0.6)
-    assert scene.lost.wait(3)
-    ((why, when),) = scene.losses
+    case = LeaseCase()
+    case.failing.set()
+    lease, began = case.start(0.6)
+    assert case.lost.wait(3)
+    ((why, when),) = case.losses
     assert 0.6 <= when - began < 0.9
     assert why == "PEER_UNREACHABLE: broker: no answer"
     assert lease.remaining_s == 0
-    scene.failing.clear()
+    case.failing.clear()
     time.sleep(0.5)
-    assert scene.renewed == 0, "what is lost is not renewed"
+    assert case.renewed == 0, "what is lost is not renewed"
 
 
 def test_a_hanging_renewal_does_not_hold_the_lease() -> None:
-    scene = Scene()
-    scene.block.set()
-    _, began = scene.start(0.5)
-    assert scene.lost.wait(3)
-    assert scene.losses[0][1] - began < 0.8
+    case = LeaseCase()
+    case.block.set()
+    _, began = case.start(0.5)
+    assert case.lost.wait(3)
+    assert case.losses[0][1] - began < 0.8
 
 
 def test_a_renewal_that_comes_too_late_counts_for_nothing() -> None:
-    scene = Scene()
+    case = LeaseCase()
     late = threading.Event()
 
     def renew() -> float:
-        scene.lost.wait(3)
+        case.lost.wait(3)
         late.set()
         return 100.0
 
-    lease = Lease(0.3, since_boot(), renew=renew, on_lost=scene.on_lost)
+    lease = Lease(0.3, since_boot(), renew=renew, on_lost=case.on_lost)
     lease.start()
     assert late.wait(3)
     time.sleep(0.1)
     assert (lease.renewals, lease.remaining_s) == (0, 0)
-    assert len(scene.losses) == 1
+    assert len(case.losses) == 1
 
 
 def test_tries_again_until_it_works() -> None:
-    scene = Scene()
-    scene.failing.set()
-    lease, _ = scene.start(1.6)
+    case = LeaseCase()
+    case.failing.set()
+    lease, _ = case.start(1.6)
     time.sleep(1.0)
-    scene.failing.clear()
-    assert not scene.lost.wait(1.0)
+    case.failing.clear()
+    assert not case.lost.wait(1.0)
     lease.stop()
-    assert scene.renewed >= 1
+    assert case.renewed >= 1
 
 
 def test_a_bug_in_the_renewal_loses_the_lease_too() -> None:
-    scene = Scene()
+    case = LeaseCase()
 
     def renew() -> float:
         raise ZeroDivisionError("a secret")
 
-    Lease(0.4, since_boot(), renew=renew, on_lost=scene.on_lost).start()
-    assert scene.lost.wait(3)
-    assert scene.losses[0][0] == "ZeroDivisionError in the renewal"
+    Lease(0.4, since_boot(), renew=renew, on_lost=case.on_lost).start()
+    assert case.lost.wait(3)
+    assert case.losses[0][0] == "ZeroDivisionError in the renewal"
 
 
 def test_counts_from_before_the_grant() -> None:
-    scene = Scene()
-    scene.failing.set()
-    Lease(5.0, since_boot() - 4.8, renew=scene.renew, on_lost=scene.on_lost).start()
-    assert scene.lost.wait(1)
+    case = LeaseCase()
+    case.failing.set()
+    Lease(5.0, since_boot() - 4.8, renew=case.renew, on_lost=case.on_lost).start()
+    assert case.lost.wait(1)
 
 
 def test_stopping_ends_both_threads() -> None:
-    scene = Scene()
-    lease, _ = scene.start(60)
+    case = LeaseCase()
+    lease, _ = case.start(60)
     lease.stop()
     for thread in lease._threads:
         thread.join(1)
         assert not thread.is_alive()
-    assert scene.losses == []
+    assert case.losses == []
 
 
 @pytest.mark.parametrize("lease_s", [0.0, -1.0])
 def test_an_empty_lease_is_lost_at_once(lease_s: float) -> None:
-    scene = Scene()
-    scene.failing.set()
-    scene.start(lease_s)
-    assert scene.lost.wait(1)
+    case = LeaseCase()
+    case.failing.set()
+    case.start(lease_s)
+    assert case.lost.wait(1)

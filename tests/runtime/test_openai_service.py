@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client import generate_latest
-from runtime_bench import call
 
 from regalia.runtime.openai.answers import pad_event
+from tests.runtime.harness import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_bench import Answer, Bench
+    from tests.runtime.harness import Answer, RuntimeTestbed
 
 MODEL_ID = "model:" + "ab" * 32
 TEXT = "user: one two three "
@@ -27,8 +27,8 @@ def content(events: list[Any]) -> str:
     )
 
 
-def test_chat(bench: Bench) -> None:
-    answer = bench.chat()
+def test_chat(testbed: RuntimeTestbed) -> None:
+    answer = testbed.chat()
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     body = answer.json()
     assert body.pop("id").startswith("chatcmpl-")
@@ -49,8 +49,8 @@ def test_chat(bench: Bench) -> None:
     }
 
 
-def test_completion(bench: Bench) -> None:
-    body = bench.complete(max_tokens=2).json()
+def test_completion(testbed: RuntimeTestbed) -> None:
+    body = testbed.complete(max_tokens=2).json()
     assert body.pop("id").startswith("cmpl-")
     assert body["object"] == "text_completion"
     assert body["choices"] == [
@@ -60,13 +60,13 @@ def test_completion(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("prompt", [["one two"], "one two"])
-def test_completion_prompts(prompt: object, bench: Bench) -> None:
-    assert bench.complete(prompt=prompt).json()["choices"][0]["text"] == "one two "
-    assert bench.complete(prompt=[5, 6]).json()["choices"][0]["text"] == "t5 t6 "
+def test_completion_prompts(prompt: object, testbed: RuntimeTestbed) -> None:
+    assert testbed.complete(prompt=prompt).json()["choices"][0]["text"] == "one two "
+    assert testbed.complete(prompt=[5, 6]).json()["choices"][0]["text"] == "t5 t6 "
 
 
-def test_chat_stream(bench: Bench) -> None:
-    answer = bench.chat(stream=True)
+def test_chat_stream(testbed: RuntimeTestbed) -> None:
+    answer = testbed.chat(stream=True)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert "content-length" not in answer.headers
     assert answer.complete
@@ -91,27 +91,29 @@ def test_chat_stream(bench: Bench) -> None:
     assert last == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
 
 
-def test_stream_says_what_the_whole_answer_says(bench: Bench) -> None:
-    whole = bench.chat().json()
-    *events, _ = bench.chat(stream=True, stream_options={"include_usage": True}).events()
+def test_stream_says_what_the_whole_answer_says(testbed: RuntimeTestbed) -> None:
+    whole = testbed.chat().json()
+    *events, _ = testbed.chat(stream=True, stream_options={"include_usage": True}).events()
     assert content(events) == whole["choices"][0]["message"]["content"]
     *others, last = events
     assert (last["choices"], last["usage"]) == ([], whole["usage"])
     assert {event["usage"] for event in others} == {None}
 
 
-def test_completion_stream(bench: Bench) -> None:
-    *events, done = bench.complete(stream=True).events()
+def test_completion_stream(testbed: RuntimeTestbed) -> None:
+    *events, done = testbed.complete(stream=True).events()
     assert done == "[DONE]"
     assert {event["object"] for event in events} == {"text_completion"}
     assert [event["choices"][0]["text"] for event in events] == ["one ", "two ", "three ", ""]
     assert [event["choices"][0]["finish_reason"] for event in events][-2:] == [None, "stop"]
 
 
-def test_padding_hides_lengths(make_bench: Callable[..., Bench], bench: Bench) -> None:
-    padded = make_bench(padding=256).chat(stream=True)
+def test_padding_hides_lengths(
+    make_testbed: Callable[..., RuntimeTestbed], testbed: RuntimeTestbed
+) -> None:
+    padded = make_testbed(padding=256).chat(stream=True)
     assert {len(piece) % 256 for piece in padded.pieces} == {0}
-    plain = bench.chat(stream=True)
+    plain = testbed.chat(stream=True)
     assert content(padded.events()[:-1]) == content(plain.events()[:-1])
 
 
@@ -126,24 +128,24 @@ def test_pad_event(size: int) -> None:
     assert pad_event(event, 0) == event
 
 
-def test_parameters_reach_the_engine(bench: Bench) -> None:
-    bench.chat(
+def test_parameters_reach_the_engine(testbed: RuntimeTestbed) -> None:
+    testbed.chat(
         temperature=0, top_p=0.5, seed=-1, stop=["a", "b"], max_tokens=7, max_completion_tokens=3
     )
-    got = bench.engine.requests[-1]
+    got = testbed.engine.requests[-1]
     assert (got.temperature, got.top_p, got.seed) == (0.0, 0.5, (1 << 63) - 1)
     assert (got.stop, got.max_tokens) == (("a", "b"), 3)
-    bench.chat(stop="a", max_tokens=7)
-    got = bench.engine.requests[-1]
+    testbed.chat(stop="a", max_tokens=7)
+    got = testbed.engine.requests[-1]
     assert (got.temperature, got.top_p, got.seed) == (1.0, 1.0, None)
     assert (got.stop, got.max_tokens) == (("a",), 7)
-    bench.chat()
-    assert bench.engine.requests[-1].max_tokens == 40, "the runtime's own limit"
-    bench.complete()
-    assert bench.engine.requests[-1].max_tokens == 16, "OpenAI's default"
+    testbed.chat()
+    assert testbed.engine.requests[-1].max_tokens == 40, "the runtime's own limit"
+    testbed.complete()
+    assert testbed.engine.requests[-1].max_tokens == 16, "OpenAI's default"
 
 
-def test_messages_in_all_their_forms(bench: Bench) -> None:
+def test_messages_in_all_their_forms(testbed: RuntimeTestbed) -> None:
     messages = [
         {"role": "developer", "content": "be kind"},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -152,12 +154,12 @@ def test_messages_in_all_their_forms(bench: Bench) -> None:
          "function_call": None, "annotations": []},
         {"role": "user", "name": "me", "content": "d"},
     ]  # fmt: skip
-    text = bench.chat(messages=messages).json()["choices"][0]["message"]["content"]
+    text = testbed.chat(messages=messages).json()["choices"][0]["message"]["content"]
     assert text == "system: be kind user: ab assistant: c user: d "
 
 
-def test_harmless_parameters_are_ignored(bench: Bench) -> None:
-    answer = bench.chat(
+def test_harmless_parameters_are_ignored(testbed: RuntimeTestbed) -> None:
+    answer = testbed.chat(
         user="u", metadata={"a": "b"}, store=True, service_tier="auto", safety_identifier="x",
         prompt_cache_key="k", parallel_tool_calls=True, n=1, presence_penalty=0,
         frequency_penalty=0.0, logit_bias={}, logprobs=False, top_logprobs=None, tools=[],
@@ -165,7 +167,7 @@ def test_harmless_parameters_are_ignored(bench: Bench) -> None:
         stream=None, seed=None,
     )  # fmt: skip
     assert answer.status == 200
-    assert bench.complete(echo=False, best_of=1, logprobs=None, suffix=None).status == 200
+    assert testbed.complete(echo=False, best_of=1, logprobs=None, suffix=None).status == 200
 
 
 def error(answer: Answer) -> dict[str, Any]:
@@ -212,14 +214,14 @@ REFUSED_CHAT: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED_CHAT)
-def test_refused_parameters_are_named(name: str, bench: Bench) -> None:
+def test_refused_parameters_are_named(name: str, testbed: RuntimeTestbed) -> None:
     fields, param = REFUSED_CHAT[name]
-    answer = bench.chat(**fields)
+    answer = testbed.chat(**fields)
     assert answer.status == 400
     found = error(answer)
     assert (found["type"], found["code"]) == ("invalid_request_error", "invalid_request")
     assert found["param"] == param
-    assert bench.engine.requests == []
+    assert testbed.engine.requests == []
 
 
 @pytest.mark.parametrize(
@@ -234,71 +236,73 @@ def test_refused_parameters_are_named(name: str, bench: Bench) -> None:
         ({"messages": []}, "messages"),
     ],
 )
-def test_refused_in_completions(fields: dict[str, Any], param: str, bench: Bench) -> None:
-    answer = bench.complete(**fields)
+def test_refused_in_completions(
+    fields: dict[str, Any], param: str, testbed: RuntimeTestbed
+) -> None:
+    answer = testbed.complete(**fields)
     assert answer.status == 400
     assert error(answer)["param"].split("[")[0] == param
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b'"x"'])
-def test_bad_bodies(body: bytes, bench: Bench) -> None:
+def test_bad_bodies(body: bytes, testbed: RuntimeTestbed) -> None:
     for path in ("/v1/chat/completions", "/v1/completions"):
-        answer = bench.ask(path, body)
+        answer = testbed.ask(path, body)
         assert answer.status == 400
         error(answer)
 
 
-def test_unknown_model_and_unknown_path(bench: Bench) -> None:
-    answer = bench.chat(model="nope")
+def test_unknown_model_and_unknown_path(testbed: RuntimeTestbed) -> None:
+    answer = testbed.chat(model="nope")
     assert answer.status == 404
     assert error(answer)["message"] == "The model `nope` does not exist."
     assert (error(answer)["code"], error(answer)["param"]) == ("model_not_found", "model")
-    assert error(bench.ask("/v1/embeddings", {}))["code"] == "unknown_url"
-    assert error(bench.ask("/v1/models", {}))["code"] == "unknown_url"
+    assert error(testbed.ask("/v1/embeddings", {}))["code"] == "unknown_url"
+    assert error(testbed.ask("/v1/models", {}))["code"] == "unknown_url"
 
 
-def test_models(bench: Bench) -> None:
+def test_models(testbed: RuntimeTestbed) -> None:
     model = {"id": "words", "object": "model", "created": 1_700_000_000, "owned_by": "regalia"}
-    listed = asyncio.run(call(bench.app, "GET", "/v1/models"))
+    listed = asyncio.run(call(testbed.app, "GET", "/v1/models"))
     assert listed.json() == {"object": "list", "data": [model]}
-    assert asyncio.run(call(bench.app, "GET", "/v1/models/words")).json() == model
-    assert asyncio.run(call(bench.app, "GET", "/v1/models/no/such")).status == 404
+    assert asyncio.run(call(testbed.app, "GET", "/v1/models/words")).json() == model
+    assert asyncio.run(call(testbed.app, "GET", "/v1/models/no/such")).status == 404
 
 
-def test_prompts_that_do_not_fit(bench: Bench) -> None:
-    answer = bench.complete(prompt="w " * 64)
+def test_prompts_that_do_not_fit(testbed: RuntimeTestbed) -> None:
+    answer = testbed.complete(prompt="w " * 64)
     assert (answer.status, error(answer)["code"]) == (400, "context_length_exceeded")
-    answer = bench.complete(prompt="w " * 60, max_tokens=5)
+    answer = testbed.complete(prompt="w " * 60, max_tokens=5)
     assert (error(answer)["code"], error(answer)["param"]) == ("context_length_exceeded", "prompt")
-    assert bench.complete(prompt="w " * 60, max_tokens=4).status == 200
-    answer = bench.chat(messages=[{"role": "user", "content": "refuse me"}])
+    assert testbed.complete(prompt="w " * 60, max_tokens=4).status == 200
+    answer = testbed.chat(messages=[{"role": "user", "content": "refuse me"}])
     assert (answer.status, error(answer)["code"]) == (400, "PROMPT_UNUSABLE")
 
 
-def test_failure_in_the_middle_of_a_stream(bench: Bench) -> None:
-    bench.engine.error = RuntimeError("a detail with the prompt in it: one two three")
+def test_failure_in_the_middle_of_a_stream(testbed: RuntimeTestbed) -> None:
+    testbed.engine.error = RuntimeError("a detail with the prompt in it: one two three")
     with pytest.raises(RuntimeError):
-        bench.chat()
+        testbed.chat()
     with pytest.raises(RuntimeError):
-        bench.chat(stream=True)
-    bench.engine.error = None
-    assert bench.chat().status == 200, "the turn was given back"
+        testbed.chat(stream=True)
+    testbed.engine.error = None
+    assert testbed.chat().status == 200, "the turn was given back"
 
 
-def test_nothing_is_passed_on_once_the_model_is_gone(bench: Bench) -> None:
-    bench.alive = False
-    answer = bench.chat()
+def test_nothing_is_passed_on_once_the_model_is_gone(testbed: RuntimeTestbed) -> None:
+    testbed.alive = False
+    answer = testbed.chat()
     assert (answer.status, error(answer)["code"]) == (503, "NOT_SERVING")
-    events = bench.chat(stream=True).events()
+    events = testbed.chat(stream=True).events()
     assert events[-1]["error"]["code"] == "NOT_SERVING"
     assert "[DONE]" not in events
-    assert bench.engine.steps == 0
+    assert testbed.engine.steps == 0
 
 
-def test_metrics_hold_counts_only(bench: Bench) -> None:
-    bench.chat(user="somebody")
-    bench.chat(n=2)
-    text = generate_latest(bench.metrics.registry).decode()
+def test_metrics_hold_counts_only(testbed: RuntimeTestbed) -> None:
+    testbed.chat(user="somebody")
+    testbed.chat(n=2)
+    text = generate_latest(testbed.metrics.registry).decode()
     assert 'regalia_requests_total{route="chat",status="200"} 1.0' in text
     assert 'regalia_requests_total{route="chat",status="400"} 1.0' in text
     assert "regalia_completion_tokens_total 4.0" in text
@@ -306,58 +310,58 @@ def test_metrics_hold_counts_only(bench: Bench) -> None:
         assert f'"{word}' not in text
 
 
-def test_one_at_a_time_in_order_with_a_limit(bench: Bench) -> None:
-    async def scene() -> list[int]:
-        bench.engine.go.clear()
+def test_one_at_a_time_in_order_with_a_limit(testbed: RuntimeTestbed) -> None:
+    async def scenario() -> list[int]:
+        testbed.engine.go.clear()
         body = {"model": "words", "prompt": "x"}
         tasks = []
         for number in range(3):
             prompt = body | {"prompt": " ".join("x" * (number + 1))}
-            tasks.append(asyncio.create_task(bench.post("/v1/completions", prompt)))
+            tasks.append(asyncio.create_task(testbed.post("/v1/completions", prompt)))
             await asyncio.sleep(0.05)
-        full = await bench.post("/v1/completions", body)
+        full = await testbed.post("/v1/completions", body)
         assert full.status == 429
         assert full.headers["retry-after"] == "2"
         assert error(full)["code"] == "rate_limit_exceeded"
-        assert bench.generations.turns.waiting == 2
-        assert len(bench.engine.requests) == 1
-        bench.engine.go.set()
+        assert testbed.generations.turns.waiting == 2
+        assert len(testbed.engine.requests) == 1
+        testbed.engine.go.set()
         await asyncio.gather(*tasks)
-        return [len(request.tokens) for request in bench.engine.requests]
+        return [len(request.tokens) for request in testbed.engine.requests]
 
-    assert asyncio.run(scene()) == [1, 2, 3]
+    assert asyncio.run(scenario()) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_stops_the_engine(stream: bool, bench: Bench) -> None:  # noqa: FBT001
-    async def scene() -> None:
-        bench.engine.go.clear()
+def test_a_client_that_leaves_stops_the_engine(stream: bool, testbed: RuntimeTestbed) -> None:  # noqa: FBT001
+    async def scenario() -> None:
+        testbed.engine.go.clear()
         body = {"model": "words", "prompt": "one two three", "stream": stream}
-        task = asyncio.create_task(bench.post("/v1/completions", body))
-        waiting = asyncio.create_task(bench.post("/v1/completions", body))
-        left = asyncio.create_task(bench.post("/v1/completions", body))
-        assert await asyncio.to_thread(bench.engine.begun.wait, 10)
+        task = asyncio.create_task(testbed.post("/v1/completions", body))
+        waiting = asyncio.create_task(testbed.post("/v1/completions", body))
+        left = asyncio.create_task(testbed.post("/v1/completions", body))
+        assert await asyncio.to_thread(testbed.engine.begun.wait, 10)
         await asyncio.sleep(0.1)
         task.cancel()
         left.cancel()  # from the queue
         await asyncio.gather(task, left, return_exceptions=True)
-        bench.engine.go.set()
+        testbed.engine.go.set()
         answer = await waiting
         assert answer.status == 200
         assert answer.complete
 
-    asyncio.run(scene())
-    assert len(bench.engine.requests) == 2
-    assert bench.engine.closed == 2
-    assert bench.engine.steps == 1 + 3, "one word for the client that left, three for the other"
+    asyncio.run(scenario())
+    assert len(testbed.engine.requests) == 2
+    assert testbed.engine.closed == 2
+    assert testbed.engine.steps == 1 + 3, "one word for the client that left, three for the other"
 
 
-def test_the_stock_client_is_content(bench: Bench) -> None:
+def test_the_stock_client_is_content(testbed: RuntimeTestbed) -> None:
     openai = pytest.importorskip("openai")
     httpx = pytest.importorskip("httpx")
 
-    async def scene() -> None:
-        http = httpx.AsyncClient(transport=httpx.ASGITransport(bench.app))
+    async def scenario() -> None:
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(testbed.app))
         client = openai.AsyncOpenAI(
             base_url="http://inside/v1", api_key="none", http_client=http, max_retries=0
         )
@@ -384,11 +388,11 @@ def test_the_stock_client_is_content(bench: Bench) -> None:
         assert bad.value.param == "n"
         await client.close()
 
-    asyncio.run(scene())
+    asyncio.run(scenario())
 
 
-def test_bodies_are_not_trusted_to_be_small_json(bench: Bench) -> None:
+def test_bodies_are_not_trusted_to_be_small_json(testbed: RuntimeTestbed) -> None:
     many = [{"role": "user", "content": "x"}] * 5000
-    answer = bench.chat(messages=many)
+    answer = testbed.chat(messages=many)
     assert (answer.status, error(answer)["param"]) == (400, "messages")
     assert len(json.dumps(answer.json())) < 1000

@@ -7,7 +7,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from runtime_bench import call
 
 from regalia.core.errors import LocalError
 from regalia.core.types import ModelId
@@ -22,10 +21,12 @@ from regalia.wire.serving import (
     encode_challenge,
     parse_serving_evidence,
 )
+from tests.runtime.harness import call
 
 if TYPE_CHECKING:
-    from runtime_bench import Answer
     from starlette.types import Receive, Scope, Send
+
+    from tests.runtime.harness import Answer
 
 CHALLENGE = b"c" * 32
 KEY = generate_keypair(Kem.X_WING).public_key
@@ -124,7 +125,7 @@ def test_evidence_that_cannot_be_had(front: Front) -> None:
 def test_only_a_few_pieces_of_evidence_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regalia.runtime.outer._WAITING_MAX", 5)
 
-    async def scene() -> list[int]:
+    async def scenario() -> list[int]:
         front = Front(parallel=2)
         front.go.clear()
         tasks = [asyncio.create_task(call(front.app, "GET", ask_path())) for _ in range(8)]
@@ -137,7 +138,7 @@ def test_only_a_few_pieces_of_evidence_at_once(monkeypatch: pytest.MonkeyPatch) 
         assert refused == ["TOO_MANY_CHALLENGES"] * 3
         return sorted(answer.status for answer in answers)
 
-    assert asyncio.run(scene()) == [200] * 5 + [429] * 3
+    assert asyncio.run(scenario()) == [200] * 5 + [429] * 3
 
 
 @pytest.mark.parametrize("method", OPENAI_METHODS)

@@ -45,7 +45,7 @@ EVIDENCE = Evidence(Tee.SEV_SNP, b"report", (), b"config")
 
 
 @dataclass
-class Bench:
+class RuntimeTestbed:
     """A log, and exchanges that are right unless told otherwise."""
 
     log: Log
@@ -117,25 +117,25 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Any) -> Iterator[Bench]:  # noqa: ANN401
+def testbed(tmp_path: Any) -> Iterator[RuntimeTestbed]:  # noqa: ANN401
     engine = open_engine(f"sqlite:///{tmp_path}/log.db")
-    yield Bench(Log(engine, origin="log.example", key=SIGNER))
+    yield RuntimeTestbed(Log(engine, origin="log.example", key=SIGNER))
     engine.dispose()
 
 
-def test_a_logged_release_gives_the_key(bench: Bench) -> None:
-    accepted = accept(bench.exchange(bench.proof()), log_key=LOG_KEY)
+def test_a_logged_release_gives_the_key(testbed: RuntimeTestbed) -> None:
+    accepted = accept(testbed.exchange(testbed.proof()), log_key=LOG_KEY)
     with unwrap(accepted, PAIR, MODEL) as key:
         assert isinstance(key, SecretBytes)
         assert bytes(key.view()) == MODEL_KEY
 
 
-def test_a_renewal_is_accepted(bench: Bench) -> None:
-    accept(bench.exchange(bench.proof(), lease_id="lease-1"), log_key=LOG_KEY)
+def test_a_renewal_is_accepted(testbed: RuntimeTestbed) -> None:
+    accept(testbed.exchange(testbed.proof(), lease_id="lease-1"), log_key=LOG_KEY)
 
 
-def test_only_accept_makes_one(bench: Bench) -> None:
-    done = bench.exchange(bench.proof())
+def test_only_accept_makes_one(testbed: RuntimeTestbed) -> None:
+    done = testbed.exchange(testbed.proof())
     accepted = accept(done, log_key=LOG_KEY)
     with pytest.raises(TypeError):
         AcceptedRelease(done.response, accepted.logged, object())
@@ -162,8 +162,8 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_record_of_something_else_is_refused(name: str, bench: Bench) -> None:
-    done = bench.exchange(bench.proof(**WRONG[name]))
+def test_a_record_of_something_else_is_refused(name: str, testbed: RuntimeTestbed) -> None:
+    done = testbed.exchange(testbed.proof(**WRONG[name]))
     with pytest.raises(LogError) as caught:
         accept(done, log_key=LOG_KEY)
     assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
@@ -174,16 +174,30 @@ def test_a_record_of_something_else_is_refused(name: str, bench: Bench) -> None:
                {"lease_s": 602}, {"lease_s": 1 << 40}]
 )  # fmt: skip
 def test_an_answer_that_says_more_than_the_log_is_refused(
-    answer: dict[str, Any], bench: Bench
+    answer: dict[str, Any], testbed: RuntimeTestbed
 ) -> None:
     with pytest.raises(LogError) as caught:
-        accept(bench.exchange(bench.proof(), **answer), log_key=LOG_KEY)
+        accept(testbed.exchange(testbed.proof(), **answer), log_key=LOG_KEY)
     assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
 
 
-def test_renewing_another_lease_is_refused(bench: Bench) -> None:
+@pytest.mark.parametrize("seconds", [1, 599, 601])
+def test_a_lease_may_be_shorter_and_rounded(seconds: int, testbed: RuntimeTestbed) -> None:
+    """The log holds two moments in whole seconds, ten minutes apart."""
+    accept(testbed.exchange(testbed.proof(), lease_s=seconds), log_key=LOG_KEY)
+
+
+def test_no_lease_is_longer_than_a_leap_year(testbed: RuntimeTestbed) -> None:
+    proof = testbed.proof(time="2028-01-01T00:00:00Z", lease_until="2030-01-01T00:00:00Z")
+    year = 366 * 24 * 60 * 60
+    accept(testbed.exchange(proof, lease_s=year), log_key=LOG_KEY)
+    with pytest.raises(LogError, match=f"RELEASE_RECORD_MISMATCH: .*a lease of {year + 1} s"):
+        accept(testbed.exchange(proof, lease_s=year + 1), log_key=LOG_KEY)
+
+
+def test_renewing_another_lease_is_refused(testbed: RuntimeTestbed) -> None:
     with pytest.raises(LogError) as caught:
-        accept(bench.exchange(bench.proof(), lease_id="lease-0"), log_key=LOG_KEY)
+        accept(testbed.exchange(testbed.proof(), lease_id="lease-0"), log_key=LOG_KEY)
     assert caught.value.code is RuntimeCode.RELEASE_RECORD_MISMATCH
 
 
@@ -217,30 +231,30 @@ TAMPERED: dict[str, tuple[Callable[[LogProof], LogProof], object]] = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_a_tampered_proof_is_refused(name: str, bench: Bench) -> None:
+def test_a_tampered_proof_is_refused(name: str, testbed: RuntimeTestbed) -> None:
     change, code = TAMPERED[name]
     with pytest.raises(LogError) as caught:
-        accept(bench.exchange(change(bench.proof())), log_key=LOG_KEY)
+        accept(testbed.exchange(change(testbed.proof())), log_key=LOG_KEY)
     assert caught.value.code is code
 
 
-def test_another_log_is_refused(bench: Bench) -> None:
+def test_another_log_is_refused(testbed: RuntimeTestbed) -> None:
     other = verifier_key_text("log.example", SigningKey.generate_ed25519().verify_key)
     with pytest.raises(LogError) as caught:
-        accept(bench.exchange(bench.proof()), log_key=other)
+        accept(testbed.exchange(testbed.proof()), log_key=other)
     assert caught.value.code is TlogCode.CHECKPOINT_INVALID
     elsewhere = verifier_key_text("other.example", SIGNER.verify_key)
     with pytest.raises(LogError):
-        accept(bench.exchange(bench.proof()), log_key=elsewhere)
+        accept(testbed.exchange(testbed.proof()), log_key=elsewhere)
 
 
-def resealed(bench: Bench, proof: LogProof, plaintext: bytes, **info: Any) -> Exchange:  # noqa: ANN401
+def resealed(testbed: RuntimeTestbed, proof: LogProof, plaintext: bytes, **info: Any) -> Exchange:  # noqa: ANN401
     bound = {"model_id": str(MODEL), "lease_id": "lease-1", "record_index": proof.index}
     enc, wrapped = hpke.seal(PAIR.public_key, release_info(**(bound | info)), b"", plaintext)
-    return bench.exchange(proof, encapsulated_key=b64(enc), wrapped_key=b64(wrapped))
+    return testbed.exchange(proof, encapsulated_key=b64(enc), wrapped_key=b64(wrapped))
 
 
-UNUSABLE: dict[str, Callable[[Bench, LogProof], Exchange]] = {
+UNUSABLE: dict[str, Callable[[RuntimeTestbed, LogProof], Exchange]] = {
     "for another entry": lambda b, p: resealed(b, p, MODEL_KEY, record_index=p.index + 1),
     "for another lease": lambda b, p: resealed(b, p, MODEL_KEY, lease_id="lease-2"),
     "for another model": lambda b, p: resealed(b, p, MODEL_KEY, model_id="model:" + "0" * 64),
@@ -253,15 +267,35 @@ UNUSABLE: dict[str, Callable[[Bench, LogProof], Exchange]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_a_key_that_does_not_open(name: str, bench: Bench) -> None:
-    accepted = accept(UNUSABLE[name](bench, bench.proof()), log_key=LOG_KEY)
+def test_a_key_that_does_not_open(name: str, testbed: RuntimeTestbed) -> None:
+    accepted = accept(UNUSABLE[name](testbed, testbed.proof()), log_key=LOG_KEY)
     with pytest.raises(KeyAccessError) as caught:
         unwrap(accepted, PAIR, MODEL)
     assert caught.value.code is RuntimeCode.RELEASED_KEY_UNUSABLE
     assert MODEL_KEY.hex() not in str(caught.value)
 
 
-def test_a_key_for_another_runtime(bench: Bench) -> None:
-    accepted = accept(bench.exchange(bench.proof()), log_key=LOG_KEY)
+@pytest.mark.parametrize("size", [31, 33])
+def test_a_key_of_another_size_is_forgotten(
+    testbed: RuntimeTestbed, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    opened: list[SecretBytes] = []
+    real = hpke.open_secret
+
+    def open_secret(*args: Any) -> SecretBytes:  # noqa: ANN401 - as hpke.open_secret
+        opened.append(real(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(hpke, "open_secret", open_secret)
+    done = resealed(testbed, testbed.proof(), bytes(range(1, size + 1)))
+    with pytest.raises(KeyAccessError, match=f"a model key of {size} bytes, want 32"):
+        unwrap(accept(done, log_key=LOG_KEY), PAIR, MODEL)
+    (secret,) = opened
+    with pytest.raises(RuntimeError):
+        secret.view()
+
+
+def test_a_key_for_another_runtime(testbed: RuntimeTestbed) -> None:
+    accepted = accept(testbed.exchange(testbed.proof()), log_key=LOG_KEY)
     with pytest.raises(KeyAccessError):
         unwrap(accepted, hpke.generate_keypair(hpke.Kem.X_WING), MODEL)

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from runtime_stage import LEASE_S, client
 
 from regalia.core.errors import KeyAccessError
 from regalia.runtime import service
 from regalia.runtime.codes import RuntimeCode
+from tests.runtime.live_deployment import LEASE_S, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_stage import Stage
+    from tests.runtime.live_deployment import LiveDeployment
 
 
 @pytest.mark.slow
 def test_a_lease_is_renewed_without_unwrapping(
-    make_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    make_live: Callable[..., LiveDeployment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = make_stage(policy={"lease_s": LEASE_S})
-    running = stage.start()
+    live = make_live(policy={"lease_s": LEASE_S})
+    running = live.start()
     monkeypatch.setattr(service, "unwrap", None)
     time.sleep(LEASE_S * 1.7)
     assert running.get("/health").status_code == 200
@@ -33,23 +33,23 @@ def test_a_lease_is_renewed_without_unwrapping(
     assert running.runtime.lease.renewals >= 2
     metrics = running.get("/metrics").text
     assert "regalia_lease_renewals" in metrics
-    with client(stage, running.url) as chat:
+    with client(live, running.url) as chat:
         assert chat.models.list().data[0].id == "tiny"
 
 
 @pytest.mark.slow
-def test_losing_the_lease_wipes_and_stops(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(policy={"lease_s": LEASE_S})
-    running = stage.start()
+def test_losing_the_lease_wipes_and_stops(make_live: Callable[..., LiveDeployment]) -> None:
+    live = make_live(policy={"lease_s": LEASE_S})
+    running = live.start()
     assert not running.runtime.memory.wiped
-    stage.between.down = True
+    live.between.down = True
     began = time.monotonic()
     statuses = []
     while running.runtime._lost is None and time.monotonic() - began < 3 * LEASE_S:
         time.sleep(0.02)
     assert running.runtime.memory.wiped, "before anything else"
     statuses.append(running.get("/health").status_code)
-    with pytest.raises(openai.APIConnectionError), client(stage, running.url) as chat:
+    with pytest.raises(openai.APIConnectionError), client(live, running.url) as chat:
         chat.models.list()
     running.join()
     assert statuses == [503]
@@ -62,11 +62,11 @@ def test_losing_the_lease_wipes_and_stops(make_stage: Callable[..., Stage]) -> N
 
 
 @pytest.mark.slow
-def test_losing_the_lease_cuts_a_running_answer(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(policy={"lease_s": LEASE_S})
-    running = stage.start()
-    with client(stage, running.url) as chat:
-        stage.between.down = True
+def test_losing_the_lease_cuts_a_running_answer(make_live: Callable[..., LiveDeployment]) -> None:
+    live = make_live(policy={"lease_s": LEASE_S})
+    running = live.start()
+    with client(live, running.url) as chat:
+        live.between.down = True
         seen: list[Any] = []
 
         def keep_asking() -> None:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from runtime_bench import call
 
 from regalia.core.errors import IntegrityError
 from regalia.crypto import ohttp
@@ -18,11 +17,12 @@ from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.sealed import SealedGateway
 from regalia.wire import bhttp, serving
+from tests.runtime.harness import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from runtime_bench import Answer, Bench
+    from tests.runtime.harness import Answer, RuntimeTestbed
 
 NOW = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 KEY = generate_keypair(Kem.X_WING)
@@ -61,17 +61,19 @@ class Opened:
 
 
 class Gate:
-    """A gateway before a bench."""
+    """A gateway before a testbed."""
 
-    def __init__(self, bench: Bench, *, capacity: int = 100, limit: int = 1 << 16) -> None:
-        self.bench = bench
+    def __init__(
+        self, testbed: RuntimeTestbed, *, capacity: int = 100, limit: int = 1 << 16
+    ) -> None:
+        self.testbed = testbed
         self.now = NOW
         self.alive = True
         self.app = SealedGateway(
             KEY,
-            bench.app,
+            testbed.app,
             ReplayMemory(lambda: self.now, capacity=capacity),
-            bench.metrics,
+            testbed.metrics,
             request_bytes=limit,
             padding=0,
             serving=lambda: self.alive,
@@ -104,8 +106,8 @@ def seal(data: bytes, public_key: bytes = KEY.public_key) -> tuple[ClientRequest
 
 
 @pytest.fixture
-def gate(bench: Bench) -> Gate:
-    return Gate(bench)
+def gate(testbed: RuntimeTestbed) -> Gate:
+    return Gate(testbed)
 
 
 def test_an_answer(gate: Gate) -> None:
@@ -138,8 +140,8 @@ def test_large_answers_are_cut_into_chunks(gate: Gate) -> None:
     assert len(json.loads(opened.body)["choices"][0]["text"]) == 50_001
 
 
-def test_answers_are_padded(bench: Bench) -> None:
-    gate = Gate(bench)
+def test_answers_are_padded(testbed: RuntimeTestbed) -> None:
+    gate = Gate(testbed)
     gate.app._padding = 1024
     sizes = set()
     for prompt in ("a", "bb", "c" * 100):
@@ -156,7 +158,7 @@ def test_a_cut_request_is_refused(gate: Gate) -> None:
         answer = gate.send(data[:size])
         assert answer.status == 400
         assert answer.headers["content-type"] == "application/problem+json"
-    assert gate.bench.engine.requests == []
+    assert gate.testbed.engine.requests == []
 
 
 def test_every_flipped_byte_is_refused(gate: Gate) -> None:
@@ -165,7 +167,7 @@ def test_every_flipped_byte_is_refused(gate: Gate) -> None:
         damaged = bytearray(data)
         damaged[at] ^= 1
         assert gate.send(bytes(damaged)).status == 400
-    assert gate.bench.engine.requests == []
+    assert gate.testbed.engine.requests == []
 
 
 def test_another_key_is_named(gate: Gate) -> None:
@@ -187,7 +189,7 @@ def test_media_type_and_size(gate: Gate) -> None:
     wrong = asyncio.run(call(gate.app, "POST", "/ohttp", data, headers={"content-type": "x/y"}))
     assert wrong.status == 415
     assert asyncio.run(call(gate.app, "POST", "/ohttp", data)).status == 415
-    small = Gate(gate.bench, limit=1000)
+    small = Gate(gate.testbed, limit=1000)
     assert small.send(data).status == 413
 
 
@@ -223,7 +225,7 @@ def test_a_replay_is_refused_inside_the_seal(gate: Gate) -> None:
     assert Opened(gate.send(data), request).code == "REQUEST_REPLAYED"
     gate.now += timedelta(seconds=600)
     assert Opened(gate.send(data), request).code == "REQUEST_DATE_REFUSED"
-    assert len(gate.bench.engine.requests) == 1
+    assert len(gate.testbed.engine.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_a_replay_is_refused_inside_the_seal(gate: Gate) -> None:
 )
 def test_dates(dates: tuple[bytes, ...], gate: Gate) -> None:
     assert gate.ask(message(dates=dates)).code == "REQUEST_DATE_REFUSED"
-    assert gate.bench.engine.requests == []
+    assert gate.testbed.engine.requests == []
 
 
 def test_dates_at_the_edge(gate: Gate) -> None:
@@ -274,18 +276,18 @@ def test_a_future_date_is_remembered_as_long_as_it_lasts() -> None:
         memory.require_admissible(b"a", late)
 
 
-def test_a_full_memory_refuses(bench: Bench) -> None:
-    gate = Gate(bench, capacity=2)
+def test_a_full_memory_refuses(testbed: RuntimeTestbed) -> None:
+    gate = Gate(testbed, capacity=2)
     assert [gate.ask(message()).head.status for _ in range(3)] == [200, 200, 503]
     gate.now += timedelta(seconds=241)
     assert gate.ask(message(dates=(http_date(gate.now),))).head.status == 200
 
 
 def test_a_client_that_leaves(gate: Gate) -> None:
-    bench = gate.bench
+    testbed = gate.testbed
 
-    async def scene() -> None:
-        bench.engine.go.clear()
+    async def scenario() -> None:
+        testbed.engine.go.clear()
         leave = asyncio.Event()
         _, data = seal(message(CHAT | {"stream": True}))
         task = asyncio.create_task(
@@ -295,12 +297,12 @@ def test_a_client_that_leaves(gate: Gate) -> None:
         leave.set()
         answer = await task
         assert not answer.complete, "no final chunk: nobody takes it for whole"
-        bench.engine.go.set()
+        testbed.engine.go.set()
         await asyncio.sleep(0.1)
 
-    asyncio.run(scene())
-    assert bench.engine.closed == 1
-    assert bench.engine.steps == 1
+    asyncio.run(scenario())
+    assert testbed.engine.closed == 1
+    assert testbed.engine.steps == 1
 
 
 def test_a_client_that_leaves_before_its_request_is_whole(gate: Gate) -> None:
@@ -318,7 +320,7 @@ def test_a_client_that_leaves_before_its_request_is_whole(gate: Gate) -> None:
 
 
 def test_a_failure_is_told_without_its_words(gate: Gate, capfd: pytest.CaptureFixture[str]) -> None:
-    gate.bench.engine.error = RuntimeError("one two three")
+    gate.testbed.engine.error = RuntimeError("one two three")
     opened = gate.ask(message())
     assert (opened.head.status, opened.code) == (500, "GENERATION_FAILED")
     request, data = seal(message(CHAT | {"stream": True}))
@@ -343,15 +345,15 @@ def test_no_log_line_has_a_prompt(gate: Gate, capfd: pytest.CaptureFixture[str])
 
 
 def test_concurrent_replays_give_one_answer(
-    make_bench: Callable[..., Bench],
+    make_testbed: Callable[..., RuntimeTestbed],
 ) -> None:
-    gate = Gate(make_bench(queue=50))
+    gate = Gate(make_testbed(queue=50))
     request, data = seal(message())
 
-    async def scene() -> list[Answer]:
+    async def scenario() -> list[Answer]:
         return await asyncio.gather(
             *(call(gate.app, "POST", "/ohttp", data, headers=MEDIA) for _ in range(8))
         )
 
-    statuses = [Opened(answer, request).head.status for answer in asyncio.run(scene())]
+    statuses = [Opened(answer, request).head.status for answer in asyncio.run(scenario())]
     assert sorted(statuses) == [200] + [400] * 7

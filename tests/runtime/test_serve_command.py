@@ -22,7 +22,7 @@ from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from broker_harness import Shared
+    from tests.broker.harness import Shared
 
 MODEL = "model:" + "ab" * 32
 

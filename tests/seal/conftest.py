@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.crypto.sign import SigningKey
-from regalia_testing.sealed import PAYLOAD, KeptMemory, pattern, seal_bench, write_model
+from regalia_testing.sealed import PAYLOAD, KeptMemory, pattern, seal_testbed, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia_testing.sealed import SealedBench
+    from regalia_testing.sealed import OwnedModel
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def owner() -> SigningKey:
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory, owner: SigningKey) -> SealedBench:
+def pristine(tmp_path_factory: pytest.TempPathFactory, owner: SigningKey) -> OwnedModel:
     """Five chunks in three shards. Do not change it: take ``sealed``."""
     folder = tmp_path_factory.mktemp("pristine")
     files = {
@@ -30,20 +30,20 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, owner: SigningKey) -> Sea
         "weights.bin": pattern(4 * PAYLOAD + 100),
         "sub/tokenizer.json": b"[]",
     }
-    return seal_bench(write_model(folder / "model", files), folder / "sealed", owner)
+    return seal_testbed(write_model(folder / "model", files), folder / "sealed", owner)
 
 
 @pytest.fixture
-def sealed(pristine: SealedBench, tmp_path: Path) -> SealedBench:
+def sealed(pristine: OwnedModel, tmp_path: Path) -> OwnedModel:
     """A copy of one's own to damage."""
     return pristine.copy(tmp_path / "sealed")
 
 
 @pytest.fixture(scope="session")
-def twin(pristine: SealedBench, tmp_path_factory: pytest.TempPathFactory) -> SealedBench:
+def twin(pristine: OwnedModel, tmp_path_factory: pytest.TempPathFactory) -> OwnedModel:
     """The same model, sealed a second time."""
     folder = tmp_path_factory.mktemp("twin")
-    return seal_bench(pristine.model, folder / "sealed", pristine.owner)
+    return seal_testbed(pristine.model, folder / "sealed", pristine.owner)
 
 
 @pytest.fixture

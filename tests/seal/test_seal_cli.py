@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Bench:
+class SealTestbed:
     """Keys, a model and its sealing."""
 
     folder: Path
@@ -59,9 +59,9 @@ class Bench:
 
 
 @pytest.fixture(scope="session")
-def bench_files(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def testbed_files(tmp_path_factory: pytest.TempPathFactory) -> SealTestbed:
     folder = tmp_path_factory.mktemp("cli")
-    bench = Bench(folder)
+    testbed = SealTestbed(folder)
     (folder / "model" / "sub").mkdir(parents=True)
     (folder / "model" / "config.json").write_bytes(b'{"secret_architecture": 1}')
     (folder / "model" / "sub" / "weights.bin").write_bytes(os.urandom(2_500_000))
@@ -78,20 +78,20 @@ def bench_files(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         (folder / f"{name}.key").touch(mode=0o600)
         (folder / f"{name}.key").write_bytes(key.to_pem(None))
         (folder / f"{name}.pub").write_bytes(key.verify_key.to_pem())
-    assert run([*bench.seal("sealed", "--sign", bench.path("owner.key"), "--json")]) == 0
-    assert run([*bench.seal("unsigned", "--json")]) == 0
-    return bench
+    assert run([*testbed.seal("sealed", "--sign", testbed.path("owner.key"), "--json")]) == 0
+    assert run([*testbed.seal("unsigned", "--json")]) == 0
+    return testbed
 
 
 @pytest.fixture
-def bench(bench_files: Bench, tmp_path: Path) -> Bench:
-    """Everything of ``bench_files`` by symbolic link, and sealed models of one's own."""
-    for item in bench_files.folder.iterdir():
+def testbed(testbed_files: SealTestbed, tmp_path: Path) -> SealTestbed:
+    """Everything of ``testbed_files`` by symbolic link, and sealed models of one's own."""
+    for item in testbed_files.folder.iterdir():
         if item.name in {"sealed", "unsigned"}:
             shutil.copytree(item, tmp_path / item.name)
         else:
             (tmp_path / item.name).symlink_to(item)
-    return replace(bench_files, folder=tmp_path)
+    return replace(testbed_files, folder=tmp_path)
 
 
 Outcome = tuple[int, "Any", str]
@@ -117,31 +117,33 @@ def test_help_lines_agree() -> None:
         assert command.get_short_help_str(200) == COMMANDS[name][2]
 
 
-def test_inspect(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    status, text, _ = call(["inspect", bench.path("sealed")])
+def test_inspect(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
+    status, text, _ = call(["inspect", testbed.path("sealed")])
     assert status == 0
     for word in ("model:", "seal:", "version", "4", "aes-256-gcm", "not checked", "shard-00000"):
         assert word in text
     for secret in ("config", "weights", "secret_architecture", "sub"):
         assert secret not in text
-    status, body, _ = call(["inspect", bench.path("sealed"), "--json"])
+    status, body, _ = call(["inspect", testbed.path("sealed"), "--json"])
     assert status == 0
     assert body["verified"] is False
     assert body["version"] == 4
     assert body["kek"] == "crown"
     assert set(body["files"]) == {"index.seal", "shard-00000.seal"}
     # What sha256sum prints.
-    digest = hashlib.sha256((bench.folder / "sealed" / "shard-00000.seal").read_bytes()).hexdigest()
+    digest = hashlib.sha256(
+        (testbed.folder / "sealed" / "shard-00000.seal").read_bytes()
+    ).hexdigest()
     assert body["files"]["shard-00000.seal"]["digest"] == f"sha256:{digest}"
 
 
-def test_verify(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    owner = bench.path("owner.pub")
-    status, text, err = call(["verify", bench.path("sealed"), "--signer", owner])
+def test_verify(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
+    owner = testbed.path("owner.pub")
+    status, text, err = call(["verify", testbed.path("sealed"), "--signer", owner])
     assert status == 0
     assert "a key that you named" in text
     assert err == ""
-    status, body, _ = call(["verify", bench.path("sealed"), "--signer", owner, "--json"])
+    status, body, _ = call(["verify", testbed.path("sealed"), "--signer", owner, "--json"])
     assert status == 0
     assert body["verified"] is True
     assert body["signer_check"] == "named"
@@ -149,13 +151,13 @@ def test_verify(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
 
 @pytest.mark.parametrize("words", [[], ["--signer", "any"]])
 def test_verify_any_signer_is_loud(
-    bench: Bench, call: Callable[[list[str]], Outcome], words: list[str]
+    testbed: SealTestbed, call: Callable[[list[str]], Outcome], words: list[str]
 ) -> None:
-    status, text, err = call(["verify", bench.path("sealed"), *words])
+    status, text, err = call(["verify", testbed.path("sealed"), *words])
     assert status == 0
     assert "NOT compared with a key that you trust" in text
     assert "signer: any" in err
-    status, body, _ = call(["verify", bench.path("sealed"), *words, "--json"])
+    status, body, _ = call(["verify", testbed.path("sealed"), *words, "--json"])
     assert body["signer_check"] == "any"
 
 
@@ -176,15 +178,15 @@ def test_verify_any_signer_is_loud(
     ],
 )
 def test_verify_refuses(  # noqa: PLR0917 - one argument for each part of the table
-    bench: Bench,
+    testbed: SealTestbed,
     call: Callable[[list[str]], Outcome],
     defect: str,
     more: list[str],
     code: str,
     exit_status: int,
 ) -> None:
-    shard = bench.folder / "sealed" / "shard-00000.seal"
-    manifest = bench.folder / "sealed" / "manifest.json"
+    shard = testbed.folder / "sealed" / "shard-00000.seal"
+    manifest = testbed.folder / "sealed" / "manifest.json"
     data = bytearray(shard.read_bytes())
     match defect:
         case "flip":
@@ -200,58 +202,62 @@ def test_verify_refuses(  # noqa: PLR0917 - one argument for each part of the ta
             manifest.unlink()
         case "manifest_text":
             manifest.write_bytes(manifest.read_bytes() + b"\n")
-    words = [bench.path(w) if w.endswith((".pub", ".key")) else w for w in more]
-    status, body, _ = call(["verify", bench.path("sealed"), *words, "--json"])
+    words = [testbed.path(w) if w.endswith((".pub", ".key")) else w for w in more]
+    status, body, _ = call(["verify", testbed.path("sealed"), *words, "--json"])
     assert status == exit_status
     assert body["ok"] is False
     assert body["error"]["code"] == code
-    status, text, err = call(["verify", bench.path("sealed"), *words])
+    status, text, err = call(["verify", testbed.path("sealed"), *words])
     assert status == exit_status
     assert text == ""
     assert f"[{code}]" in err
     assert "Traceback" not in err
 
 
-def test_verify_missing_directory(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    status, body, _ = call(["verify", bench.path("nothing"), "--json"])
+def test_verify_missing_directory(
+    testbed: SealTestbed, call: Callable[[list[str]], Outcome]
+) -> None:
+    status, body, _ = call(["verify", testbed.path("nothing"), "--json"])
     assert (status, body["error"]["code"]) == (9, "FILE_MISSING")
 
 
-def test_unsigned(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    for words in ([], ["--signer", bench.path("owner.pub")]):
-        status, body, _ = call(["verify", bench.path("unsigned"), *words, "--json"])
+def test_unsigned(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
+    for words in ([], ["--signer", testbed.path("owner.pub")]):
+        status, body, _ = call(["verify", testbed.path("unsigned"), *words, "--json"])
         assert (status, body["error"]["code"]) == (4, "UNSIGNED")
-    status, body, err = call([*bench.open("unsigned", "out", "--yes", "--json")])
+    status, body, err = call([*testbed.open("unsigned", "out", "--yes", "--json")])
     assert (status, body["error"]["code"]) == (4, "UNSIGNED")
     status, body, err = call(
-        [*bench.open("unsigned", "out", "--yes", "--dangerous-unsigned", "--json")]
+        [*testbed.open("unsigned", "out", "--yes", "--dangerous-unsigned", "--json")]
     )
     assert status == 0
     assert body["signer"] is None
     assert "DANGEROUS" in err
 
 
-def test_seal_warns_when_unsigned(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    status, text, err = call(bench.seal("again"))
+def test_seal_warns_when_unsigned(
+    testbed: SealTestbed, call: Callable[[list[str]], Outcome]
+) -> None:
+    status, text, err = call(testbed.seal("again"))
     assert status == 0
     assert "UNSIGNED" in err
     assert "nobody" in text
     assert "DEVELOPMENT" in err.upper()
 
 
-def test_seal_and_open(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    sign = ["--sign", bench.path("owner.key")]
-    status, body, _ = call([*bench.seal("new", *sign, "--json")])
+def test_seal_and_open(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
+    sign = ["--sign", testbed.path("owner.key")]
+    status, body, _ = call([*testbed.seal("new", *sign, "--json")])
     assert status == 0
     assert body["ok"] is True
     assert body["files_sealed"] == 2
     assert body["version"] == 4
-    named = ["--signer", bench.path("owner.pub"), "--minimum-version", "4"]
-    status, text, err = call([*bench.open("new", "out", "--yes", *named)])
+    named = ["--signer", testbed.path("owner.pub"), "--minimum-version", "4"]
+    status, text, err = call([*testbed.open("new", "out", "--yes", *named)])
     assert status == 0
     assert "in clear" in err
     assert "a key that you named" in text
-    out, model = bench.folder / "out", bench.folder / "model"
+    out, model = testbed.folder / "out", testbed.folder / "model"
     assert (out / "config.json").read_bytes() == (model / "config.json").read_bytes()
     assert (out / "sub/weights.bin").read_bytes() == (model / "sub/weights.bin").read_bytes()
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
@@ -259,18 +265,18 @@ def test_seal_and_open(bench: Bench, call: Callable[[list[str]], Outcome]) -> No
     assert stat.S_IMODE((out / "config.json").stat().st_mode) == 0o600
 
 
-def test_encrypted_signing_key(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
+def test_encrypted_signing_key(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
     with SecretBytes(bytearray(b"sesame")) as secret:
         pem = SigningKey.generate_p384().to_pem(secret)
     for name, data in (("p384.key", pem), ("good", b"sesame"), ("bad", b"wrong")):
-        (bench.folder / name).touch(mode=0o600)
-        (bench.folder / name).write_bytes(data)
-    sign = ["--sign", bench.path("p384.key"), "--sign-passphrase-file"]
-    status, body, _ = call([*bench.seal("one", *sign, bench.path("bad"), "--json")])
+        (testbed.folder / name).touch(mode=0o600)
+        (testbed.folder / name).write_bytes(data)
+    sign = ["--sign", testbed.path("p384.key"), "--sign-passphrase-file"]
+    status, body, _ = call([*testbed.seal("one", *sign, testbed.path("bad"), "--json")])
     assert (status, body["error"]["code"]) == (7, "SIGNING_KEY_UNUSABLE")
-    status, _, _ = call([*bench.seal("one", *sign, bench.path("good"), "--json")])
+    status, _, _ = call([*testbed.seal("one", *sign, testbed.path("good"), "--json")])
     assert status == 0
-    status, _, _ = call(["verify", bench.path("one")])
+    status, _, _ = call(["verify", testbed.path("one")])
     assert status == 0
 
 
@@ -294,22 +300,22 @@ def test_encrypted_signing_key(bench: Bench, call: Callable[[list[str]], Outcome
     ids=str,
 )
 def test_seal_refuses(
-    bench: Bench,
+    testbed: SealTestbed,
     call: Callable[[list[str]], Outcome],
     change: dict[str, str],
     code: str,
     exit_status: int,
 ) -> None:
-    args = [*bench.seal("new", "--sign", bench.path("owner.key")), "--json"]
+    args = [*testbed.seal("new", "--sign", testbed.path("owner.key")), "--json"]
     for option, value in change.items():
         head, brace, tail = value.partition("{")
         name, _, rest = tail.partition("}")
-        args[args.index(option) + 1] = head + bench.path(name) + rest if brace else value
-    before = sorted(path.name for path in bench.folder.iterdir())
+        args[args.index(option) + 1] = head + testbed.path(name) + rest if brace else value
+    before = sorted(path.name for path in testbed.folder.iterdir())
     status, body, err = call(args)
     assert (status, body["error"]["code"]) == (exit_status, code)
     assert "Traceback" not in err
-    assert sorted(path.name for path in bench.folder.iterdir()) == before
+    assert sorted(path.name for path in testbed.folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -325,60 +331,62 @@ def test_seal_refuses(
     ids=str,
 )
 def test_open_refuses(
-    bench: Bench,
+    testbed: SealTestbed,
     call: Callable[[list[str]], Outcome],
     more: list[str],
     code: str,
     exit_status: int,
 ) -> None:
-    words = [bench.path(w) if w in {"mallory.pub", "sealed"} else w for w in more]
-    words = [bench.key.replace("#crown", w) if w.startswith("#") else w for w in words]
-    before = sorted(path.name for path in bench.folder.iterdir())
-    status, body, _ = call([*bench.open("sealed", "out", *words), "--json"])
+    words = [testbed.path(w) if w in {"mallory.pub", "sealed"} else w for w in more]
+    words = [testbed.key.replace("#crown", w) if w.startswith("#") else w for w in words]
+    before = sorted(path.name for path in testbed.folder.iterdir())
+    status, body, _ = call([*testbed.open("sealed", "out", *words), "--json"])
     assert (status, body["error"]["code"]) == (exit_status, code)
-    assert sorted(path.name for path in bench.folder.iterdir()) == before
+    assert sorted(path.name for path in testbed.folder.iterdir()) == before
 
 
-def test_open_needs_the_key(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
-    args = ["open", bench.path("sealed"), "--out", bench.path("out"), "--yes", "--json"]
+def test_open_needs_the_key(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
+    args = ["open", testbed.path("sealed"), "--out", testbed.path("out"), "--yes", "--json"]
     status, body, _ = call(args)
     assert (status, body["error"]["code"]) == (2, "BAD_USAGE")
 
 
-def test_wrapped_key_of_another_sealing(bench: Bench, call: Callable[[list[str]], Outcome]) -> None:
+def test_wrapped_key_of_another_sealing(
+    testbed: SealTestbed, call: Callable[[list[str]], Outcome]
+) -> None:
     """The wrapping is bound to model id, version and seal id."""
 
     def read(name: str) -> Manifest:
-        data = (bench.folder / name / "manifest.json").read_bytes()
+        data = (testbed.folder / name / "manifest.json").read_bytes()
         return parse_manifest(parse_envelope(data, what="test").unverified_payload)
 
     mixed = replace(read("sealed"), wrapped_key=read("unsigned").wrapped_key)
-    key = SigningKey.from_pem((bench.folder / "owner.key").read_bytes(), None)
+    key = SigningKey.from_pem((testbed.folder / "owner.key").read_bytes(), None)
     data = sign(PAYLOAD_TYPE, mixed.encode(), (key,)).encode()
-    (bench.folder / "sealed" / "manifest.json").write_bytes(data)
-    status, body, _ = call([*bench.open("sealed", "out", "--yes", "--json")])
+    (testbed.folder / "sealed" / "manifest.json").write_bytes(data)
+    status, body, _ = call([*testbed.open("sealed", "out", "--yes", "--json")])
     assert (status, body["error"]["code"]) == (7, "KEY_UNWRAP_FAILED")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_from_outside(bench: Bench, number: signal.Signals) -> None:
+def test_interrupted_from_outside(testbed: SealTestbed, number: signal.Signals) -> None:
     """Ctrl-C and a service manager's stop leave nothing behind, and end with status 130."""
-    big = bench.folder / "big"
+    big = testbed.folder / "big"
     big.mkdir()
     with (big / "w").open("wb") as file:
         file.truncate(3 << 30)
-    args = bench.seal("new", "--sign", bench.path("owner.key"))
+    args = testbed.seal("new", "--sign", testbed.path("owner.key"))
     args[1] = str(big)
     with subprocess.Popen(
         [sys.executable, "-m", "regalia", *args], stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 20
-        while not list(bench.folder.glob(".new.regalia-*/shard-*")):
+        while not list(testbed.folder.glob(".new.regalia-*/shard-*")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert not list(bench.folder.glob(".new.*"))
-    assert not (bench.folder / "new").exists()
+    assert not list(testbed.folder.glob(".new.*"))
+    assert not (testbed.folder / "new").exists()

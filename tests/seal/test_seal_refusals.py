@@ -16,7 +16,7 @@ from regalia.seal.format.sealed import SealedCode
 from regalia.seal.scan import check_unchanged, scan
 from regalia.seal.stream import ModelStream
 from regalia.seal.writer import SealOptions, seal_model
-from regalia_testing.sealed import seal_bench
+from regalia_testing.sealed import seal_testbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def refuse(owner: SigningKey, tmp_path: Path) -> Callable[..., None]:
     def check(model: Path, code: Code, out: Path | None = None) -> None:
         before = sorted(tmp_path.iterdir())
         with pytest.raises(RegaliaError) as caught:
-            seal_bench(model, out or tmp_path / "sealed", owner)
+            seal_testbed(model, out or tmp_path / "sealed", owner)
         assert caught.value.code is code, caught.value
         assert sorted(tmp_path.iterdir()) == before
 
@@ -254,5 +254,5 @@ def test_linked_model_directory_is_the_users_choice(
     model: Path, tmp_path: Path, owner: SigningKey
 ) -> None:
     (tmp_path / "alias").symlink_to(model)
-    sealed = seal_bench(tmp_path / "alias", tmp_path / "sealed", owner)
+    sealed = seal_testbed(tmp_path / "alias", tmp_path / "sealed", owner)
     assert sealed.load().paths() == ("config.json", "sub/w")

@@ -1,4 +1,4 @@
-"""The attack bench of the sealed model: one defect, one refusal with its own code."""
+"""The attack testbed of the sealed model: one defect, one refusal with its own code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.core.errors import Code
-    from regalia_testing.sealed import KeptMemory, SealedBench
+    from regalia_testing.sealed import KeptMemory, OwnedModel
 
 STRIDE = 64 * 1024
 PREFIX = 4096
@@ -56,7 +56,7 @@ PREFIX_FIELDS: dict[str, tuple[int, int, Code]] = {
 
 @pytest.mark.parametrize("name", [INDEX, SHARD, SHARD_2])
 @pytest.mark.parametrize("field", PREFIX_FIELDS)
-def test_prefix_bit_flip(sealed: SealedBench, memory: KeptMemory, field: str, name: str) -> None:
+def test_prefix_bit_flip(sealed: OwnedModel, memory: KeptMemory, field: str, name: str) -> None:
     offset, mask, _ = PREFIX_FIELDS[field]
     sealed.patch(name, offset, mask)
     refused(SealCode.PREFIX_CHANGED, sealed.verify)
@@ -66,7 +66,7 @@ def test_prefix_bit_flip(sealed: SealedBench, memory: KeptMemory, field: str, na
 
 @pytest.mark.parametrize("field", PREFIX_FIELDS)
 def test_prefix_bit_flip_that_the_owner_signed(
-    sealed: SealedBench, memory: KeptMemory, field: str
+    sealed: OwnedModel, memory: KeptMemory, field: str
 ) -> None:
     offset, mask, code = PREFIX_FIELDS[field]
     sealed.patch(INDEX, offset, mask)
@@ -78,14 +78,14 @@ def test_prefix_bit_flip_that_the_owner_signed(
 
 
 @pytest.mark.parametrize("field", ["salt", "commitment"])
-def test_wrong_commitment_of_a_shard(sealed: SealedBench, memory: KeptMemory, field: str) -> None:
+def test_wrong_commitment_of_a_shard(sealed: OwnedModel, memory: KeptMemory, field: str) -> None:
     sealed.patch(SHARD_1, PREFIX_FIELDS[field][0])
     sealed.resign()
     refused_by_load(sealed, memory, SealCode.COMMITMENT_MISMATCH)
     assert memory.allocated == 0
 
 
-def test_every_bit_of_the_prefix_fields_matters(pristine: SealedBench) -> None:
+def test_every_bit_of_the_prefix_fields_matters(pristine: OwnedModel) -> None:
     """No bit of the first 160 bytes can change without the digest noticing."""
     head = bytearray((pristine.folder / SHARD).read_bytes()[:PREFIX])
     want = pristine.manifest().shards[0].prefix_digest
@@ -98,7 +98,7 @@ def test_every_bit_of_the_prefix_fields_matters(pristine: SealedBench) -> None:
 
 @pytest.mark.parametrize("name", [INDEX, SHARD, SHARD_1, SHARD_2])
 @pytest.mark.parametrize("offset", [PREFIX, PREFIX + 99, -17, -16, -1])
-def test_chunk_bit_flip(sealed: SealedBench, memory: KeptMemory, name: str, offset: int) -> None:
+def test_chunk_bit_flip(sealed: OwnedModel, memory: KeptMemory, name: str, offset: int) -> None:
     sealed.patch(name, offset)
     refused(SealCode.CIPHERTEXT_CHANGED, sealed.verify)
     error = refused_by_load(sealed, memory, AeadCode.CHUNK_FORGED)
@@ -106,7 +106,7 @@ def test_chunk_bit_flip(sealed: SealedBench, memory: KeptMemory, name: str, offs
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
-def test_chunk_bit_flip_is_named(sealed: SealedBench, memory: KeptMemory, chunk: int) -> None:
+def test_chunk_bit_flip_is_named(sealed: OwnedModel, memory: KeptMemory, chunk: int) -> None:
     sealed.patch(SHARD_1, PREFIX + chunk * STRIDE + 1000)
     error = refused_by_load(sealed, memory, AeadCode.CHUNK_FORGED)
     assert f"{SHARD_1}: chunk {chunk} " in error.what
@@ -116,7 +116,7 @@ def chunk_of(data: bytes, number: int) -> slice:
     return slice(PREFIX + number * STRIDE, min(len(data), PREFIX + (number + 1) * STRIDE))
 
 
-def test_swapped_chunks(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_swapped_chunks(sealed: OwnedModel, memory: KeptMemory) -> None:
     path = sealed.folder / SHARD
     data = path.read_bytes()
     first, second = chunk_of(data, 0), chunk_of(data, 1)
@@ -125,7 +125,7 @@ def test_swapped_chunks(sealed: SealedBench, memory: KeptMemory) -> None:
     refused_by_load(sealed, memory, AeadCode.CHUNK_FORGED)
 
 
-def test_swapped_chunks_that_the_owner_signed(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_swapped_chunks_that_the_owner_signed(sealed: OwnedModel, memory: KeptMemory) -> None:
     path = sealed.folder / SHARD
     data = path.read_bytes()
     first, second = chunk_of(data, 0), chunk_of(data, 1)
@@ -135,7 +135,7 @@ def test_swapped_chunks_that_the_owner_signed(sealed: SealedBench, memory: KeptM
     refused_by_load(sealed, memory, AeadCode.CHUNK_FORGED)
 
 
-def test_chunks_swapped_between_shards(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_chunks_swapped_between_shards(sealed: OwnedModel, memory: KeptMemory) -> None:
     one, other = sealed.folder / SHARD, sealed.folder / SHARD_1
     first, second = one.read_bytes(), other.read_bytes()
     place = chunk_of(first, 0)
@@ -145,7 +145,7 @@ def test_chunks_swapped_between_shards(sealed: SealedBench, memory: KeptMemory) 
     refused_by_load(sealed, memory, AeadCode.CHUNK_FORGED)
 
 
-def test_duplicated_chunk(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_duplicated_chunk(sealed: OwnedModel, memory: KeptMemory) -> None:
     path = sealed.folder / SHARD
     data = path.read_bytes()
     path.write_bytes(data[:PREFIX] + data[chunk_of(data, 0)] * 2)
@@ -173,7 +173,7 @@ def resize(path: Path, change: Callable[[bytes], bytes]) -> None:
 )
 @pytest.mark.parametrize("name", [INDEX, SHARD])
 def test_other_size(
-    sealed: SealedBench,
+    sealed: OwnedModel,
     memory: KeptMemory,
     defect: str,
     change: Callable[[bytes], bytes],
@@ -189,14 +189,14 @@ def test_other_size(
     assert memory.allocated == 0
 
 
-def test_truncation_that_the_owner_signed(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_truncation_that_the_owner_signed(sealed: OwnedModel, memory: KeptMemory) -> None:
     """Even the owner's signature cannot make a shorter shard fit the layout."""
     resize(sealed.folder / SHARD_2, lambda data: data[:-1])
     sealed.resign()
     refused(CoreCode.MALFORMED, lambda: sealed.load(memory))
 
 
-def test_permuted_shards(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_permuted_shards(sealed: OwnedModel, memory: KeptMemory) -> None:
     one, other = sealed.folder / SHARD, sealed.folder / SHARD_1
     first = one.read_bytes()
     shutil.copy(other, one)
@@ -205,7 +205,7 @@ def test_permuted_shards(sealed: SealedBench, memory: KeptMemory) -> None:
     refused_by_load(sealed, memory, SealCode.PREFIX_CHANGED)
 
 
-def test_permuted_shards_that_the_owner_signed(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_permuted_shards_that_the_owner_signed(sealed: OwnedModel, memory: KeptMemory) -> None:
     one, other = sealed.folder / SHARD, sealed.folder / SHARD_1
     first = one.read_bytes()
     shutil.copy(other, one)
@@ -215,9 +215,7 @@ def test_permuted_shards_that_the_owner_signed(sealed: SealedBench, memory: Kept
     refused_by_load(sealed, memory, SealCode.SHARD_MISPLACED)
 
 
-def test_shard_of_another_sealing(
-    sealed: SealedBench, twin: SealedBench, memory: KeptMemory
-) -> None:
+def test_shard_of_another_sealing(sealed: OwnedModel, twin: OwnedModel, memory: KeptMemory) -> None:
     shutil.copy(twin.folder / SHARD, sealed.folder / SHARD)
     refused(SealCode.PREFIX_CHANGED, sealed.verify)
     refused_by_load(sealed, memory, SealCode.PREFIX_CHANGED)
@@ -225,7 +223,7 @@ def test_shard_of_another_sealing(
 
 @pytest.mark.parametrize("name", [INDEX, SHARD])
 def test_file_of_another_sealing_that_the_owner_signed(
-    sealed: SealedBench, twin: SealedBench, memory: KeptMemory, name: str
+    sealed: OwnedModel, twin: OwnedModel, memory: KeptMemory, name: str
 ) -> None:
     shutil.copy(twin.folder / name, sealed.folder / name)
     sealed.resign()
@@ -233,9 +231,7 @@ def test_file_of_another_sealing_that_the_owner_signed(
     refused_by_load(sealed, memory, SealCode.SHARD_MISPLACED)
 
 
-def test_body_of_another_sealing(
-    sealed: SealedBench, twin: SealedBench, memory: KeptMemory
-) -> None:
+def test_body_of_another_sealing(sealed: OwnedModel, twin: OwnedModel, memory: KeptMemory) -> None:
     """The prefix is this model's, the chunks are another's."""
     head = (sealed.folder / SHARD).read_bytes()[:PREFIX]
     body = (twin.folder / SHARD).read_bytes()[PREFIX:]
@@ -244,25 +240,25 @@ def test_body_of_another_sealing(
 
 
 @pytest.mark.parametrize("name", [INDEX, SHARD_1])
-def test_missing_or_renamed_file(sealed: SealedBench, memory: KeptMemory, name: str) -> None:
+def test_missing_or_renamed_file(sealed: OwnedModel, memory: KeptMemory, name: str) -> None:
     (sealed.folder / name).unlink()
     refused(CoreCode.FILE_MISSING, sealed.verify)
     refused_by_load(sealed, memory, CoreCode.FILE_MISSING)
 
 
-def test_renamed_shard(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_renamed_shard(sealed: OwnedModel, memory: KeptMemory) -> None:
     (sealed.folder / SHARD_1).rename(sealed.folder / "shard-00003.seal")
     refused(CoreCode.FILE_MISSING, sealed.verify)
     refused_by_load(sealed, memory, CoreCode.FILE_MISSING)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "shard-00003.seal", ".hidden"])
-def test_unexpected_file(sealed: SealedBench, name: str) -> None:
+def test_unexpected_file(sealed: OwnedModel, name: str) -> None:
     (sealed.folder / name).write_bytes(b"")
     refused(SealCode.UNEXPECTED_FILE, sealed.verify)
 
 
-def test_link_instead_of_a_file(sealed: SealedBench, memory: KeptMemory, tmp_path: Path) -> None:
+def test_link_instead_of_a_file(sealed: OwnedModel, memory: KeptMemory, tmp_path: Path) -> None:
     (sealed.folder / SHARD).rename(tmp_path / "elsewhere")
     (sealed.folder / SHARD).symlink_to(tmp_path / "elsewhere")
     refused(CoreCode.IO_FAILED, sealed.verify)
@@ -272,13 +268,13 @@ def test_link_instead_of_a_file(sealed: SealedBench, memory: KeptMemory, tmp_pat
 # --- what a refusal leaves behind
 
 
-def test_recovery_of_a_damaged_model_leaves_nothing(sealed: SealedBench, tmp_path: Path) -> None:
+def test_recovery_of_a_damaged_model_leaves_nothing(sealed: OwnedModel, tmp_path: Path) -> None:
     sealed.patch(SHARD_2, -1)
     refused(AeadCode.CHUNK_FORGED, lambda: sealed.recover(tmp_path / "out"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sealed"]
 
 
-def test_no_plaintext_of_a_damaged_chunk_in_a_range(sealed: SealedBench) -> None:
+def test_no_plaintext_of_a_damaged_chunk_in_a_range(sealed: OwnedModel) -> None:
     sealed.patch(SHARD_1, PREFIX + STRIDE + 5)  # chunk 3 of the stream
     with LocalBlobs(sealed.folder) as blobs:
         reader = open_sealed(blobs, sealed.verified(), sealed.key)
@@ -306,7 +302,7 @@ def test_cipher_wipes_what_it_could_not_authenticate() -> None:
         ChunkCipher(bytes(32), b"other").open_into(5, sealed, out, last=False)
 
 
-def test_types_of_refusals(sealed: SealedBench) -> None:
+def test_types_of_refusals(sealed: OwnedModel) -> None:
     """Exit statuses follow from the family: malformed, integrity, key and local are distinct."""
     assert isinstance(
         refused(SealCode.VERSION_ROLLBACK, lambda: sealed.verified(9)), IntegrityError
@@ -317,9 +313,7 @@ def test_types_of_refusals(sealed: SealedBench) -> None:
     assert isinstance(refused(CoreCode.MALFORMED, sealed.verified), ParseError)
 
 
-def test_seal_ids_and_keys_differ_between_sealings(
-    pristine: SealedBench, twin: SealedBench
-) -> None:
+def test_seal_ids_and_keys_differ_between_sealings(pristine: OwnedModel, twin: OwnedModel) -> None:
     one, other = pristine.manifest(), twin.manifest()
     assert one.model_id == other.model_id
     assert one.seal_id != other.seal_id

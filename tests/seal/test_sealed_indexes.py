@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import Code
     from regalia.seal.format.index import Entry
-    from regalia_testing.sealed import KeptMemory, SealedBench
+    from regalia_testing.sealed import KeptMemory, OwnedModel
 
 
-def index_of(sealed: SealedBench) -> Index:
+def index_of(sealed: OwnedModel) -> Index:
     with LocalBlobs(sealed.folder) as blobs:
         return open_sealed(blobs, sealed.verified(), sealed.key).index
 
 
-def reseal_index(sealed: SealedBench, plaintext: bytes, model_id: ModelId | None = None) -> None:
+def reseal_index(sealed: OwnedModel, plaintext: bytes, model_id: ModelId | None = None) -> None:
     sealed.write_index(plaintext)
     sealed.resign(lambda m: m if model_id is None else replace(m, model_id=model_id))
 
@@ -60,7 +60,7 @@ def renamed(index: Index, names: dict[str, str]) -> Index:
     ids=str,
 )
 def test_index_with_a_bad_name(
-    sealed: SealedBench, memory: KeptMemory, names: dict[str, str], code: Code
+    sealed: OwnedModel, memory: KeptMemory, names: dict[str, str], code: Code
 ) -> None:
     bad = renamed(index_of(sealed), names)
     reseal_index(sealed, bad.encode(), bad.model_id())
@@ -68,14 +68,14 @@ def test_index_with_a_bad_name(
     assert memory.allocated == 0
 
 
-def test_renamed_and_permuted_files(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_renamed_and_permuted_files(sealed: OwnedModel, memory: KeptMemory) -> None:
     """Names are part of the model id: an index with other names does not fit the manifest."""
     bad = renamed(index_of(sealed), {"config.json": "conf1g.json"})
     reseal_index(sealed, bad.encode())
     refused_by_load(sealed, memory, SealCode.MODEL_ID_MISMATCH)
 
 
-def test_model_id_changed(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_model_id_changed(sealed: OwnedModel, memory: KeptMemory) -> None:
     sealed.resign(lambda m: replace(m, model_id=ModelId(bytes(32))))
     sealed.verify()  # nothing that a reader without the key could see
     refused_by_load(sealed, memory, SealCode.MODEL_ID_MISMATCH)
@@ -92,7 +92,7 @@ def test_model_id_changed(sealed: SealedBench, memory: KeptMemory) -> None:
     ],
 )
 def test_index_with_misplaced_file(
-    sealed: SealedBench, memory: KeptMemory, change: Callable[[Entry], Entry]
+    sealed: OwnedModel, memory: KeptMemory, change: Callable[[Entry], Entry]
 ) -> None:
     index = index_of(sealed)
     bad = replace(index, entries=(*index.entries[:-1], change(index.entries[-1])))
@@ -100,7 +100,7 @@ def test_index_with_misplaced_file(
     refused_by_load(sealed, memory, CoreCode.MALFORMED)
 
 
-def test_index_of_another_stream_size(sealed: SealedBench, memory: KeptMemory) -> None:
+def test_index_of_another_stream_size(sealed: OwnedModel, memory: KeptMemory) -> None:
     index = index_of(sealed)
     last = index.entries[-1]
     entries = (*index.entries[:-1], replace(last, length=last.length - 1))
@@ -122,13 +122,13 @@ def test_index_of_another_stream_size(sealed: SealedBench, memory: KeptMemory) -
     ],
 )
 def test_index_malformed(
-    sealed: SealedBench, memory: KeptMemory, spoil: Callable[[bytes], bytes]
+    sealed: OwnedModel, memory: KeptMemory, spoil: Callable[[bytes], bytes]
 ) -> None:
     reseal_index(sealed, spoil(index_of(sealed).encode()))
     refused_by_load(sealed, memory, CoreCode.MALFORMED)
 
 
-def test_index_limits(monkeypatch: pytest.MonkeyPatch, pristine: SealedBench) -> None:
+def test_index_limits(monkeypatch: pytest.MonkeyPatch, pristine: OwnedModel) -> None:
     data = index_of(pristine).encode()
     monkeypatch.setattr("regalia.seal.format.index.INDEX_LIMIT", len(data) - 1)
     refused(CoreCode.TOO_LARGE, lambda: parse_index(data))
@@ -137,7 +137,7 @@ def test_index_limits(monkeypatch: pytest.MonkeyPatch, pristine: SealedBench) ->
     refused(CoreCode.TOO_LARGE, lambda: parse_index(data))
 
 
-def test_file_digest_is_checked_on_recovery(sealed: SealedBench, tmp_path: Path) -> None:
+def test_file_digest_is_checked_on_recovery(sealed: OwnedModel, tmp_path: Path) -> None:
     """Somebody with the model key could record a wrong digest; loading does not hash again."""
     index = index_of(sealed)
     wrong = replace(index.entries[-1], digest=Digest.of(b"something else"))

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import Code
     from regalia.seal.manifest import Signers, Trusted
-    from regalia_testing.sealed import KeptMemory, SealedBench
+    from regalia_testing.sealed import KeptMemory, OwnedModel
 
 
-def test_older_version(pristine: SealedBench) -> None:
+def test_older_version(pristine: OwnedModel) -> None:
     pristine.verified(minimum_version=7)
     refused(SealCode.VERSION_ROLLBACK, lambda: pristine.verified(minimum_version=8))
 
 
-def test_unsigned(sealed: SealedBench) -> None:
+def test_unsigned(sealed: OwnedModel) -> None:
     manifest = replace(sealed.manifest(), signer=None)
     data = sign(PAYLOAD_TYPE, manifest.encode(), ()).encode()
     for signers in ((sealed.owner.verify_key,), ANY_SIGNER):
@@ -53,7 +53,7 @@ def test_unsigned(sealed: SealedBench) -> None:
 
 @pytest.mark.parametrize("word", [ANY_SIGNER, DANGEROUS_UNSIGNED, None])
 def test_signature_stripped(
-    pristine: SealedBench, word: Literal[Signers.ANY, Signers.DANGEROUS_UNSIGNED] | None
+    pristine: OwnedModel, word: Literal[Signers.ANY, Signers.DANGEROUS_UNSIGNED] | None
 ) -> None:
     """A manifest that names a signer needs the signature, even where unsigned ones pass."""
     data = sign(PAYLOAD_TYPE, pristine.manifest().encode(), ()).encode()
@@ -61,12 +61,12 @@ def test_signature_stripped(
     refused(DsseCode.UNSIGNED, lambda: verify_manifest(data, signers=trusted, minimum_version=1))
 
 
-def test_empty_trust_trusts_nobody(pristine: SealedBench) -> None:
+def test_empty_trust_trusts_nobody(pristine: OwnedModel) -> None:
     data = pristine.manifest_path.read_bytes()
     refused(DsseCode.SIGNER_UNKNOWN, lambda: verify_manifest(data, signers=(), minimum_version=1))
 
 
-def test_signed_by_another(pristine: SealedBench) -> None:
+def test_signed_by_another(pristine: OwnedModel) -> None:
     mallory = SigningKey.generate_ed25519()
     manifest = replace(pristine.manifest(), signer=mallory.verify_key.spki)
     data = sign(PAYLOAD_TYPE, manifest.encode(), (mallory,)).encode()
@@ -80,7 +80,7 @@ def test_signed_by_another(pristine: SealedBench) -> None:
     assert opened.signer == mallory.verify_key.fingerprint
 
 
-def test_forged_signature(pristine: SealedBench) -> None:
+def test_forged_signature(pristine: OwnedModel) -> None:
     """Another's signature under the owner's name."""
     mallory = SigningKey.generate_ed25519()
     payload = pristine.manifest().encode()
@@ -94,7 +94,7 @@ def test_forged_signature(pristine: SealedBench) -> None:
         )
 
 
-def test_signature_of_another_manifest(pristine: SealedBench, twin: SealedBench) -> None:
+def test_signature_of_another_manifest(pristine: OwnedModel, twin: OwnedModel) -> None:
     envelope = parse_envelope(twin.manifest_path.read_bytes(), what="manifest")
     data = replace(envelope, unverified_payload=pristine.manifest().encode()).encode()
     refused(
@@ -103,7 +103,7 @@ def test_signature_of_another_manifest(pristine: SealedBench, twin: SealedBench)
     )
 
 
-def test_a_fingerprint_is_enough_to_trust(pristine: SealedBench) -> None:
+def test_a_fingerprint_is_enough_to_trust(pristine: OwnedModel) -> None:
     fingerprint = pristine.owner.verify_key.fingerprint
     data = pristine.manifest_path.read_bytes()
     opened = verify_manifest(data, signers=(fingerprint,), minimum_version=1)
@@ -111,7 +111,7 @@ def test_a_fingerprint_is_enough_to_trust(pristine: SealedBench) -> None:
     assert opened.trusted == "named"
 
 
-def test_wrong_payload_type(pristine: SealedBench) -> None:
+def test_wrong_payload_type(pristine: OwnedModel) -> None:
     data = sign("application/json", pristine.manifest().encode(), (pristine.owner,)).encode()
     refused(DsseCode.WRONG_PAYLOAD_TYPE, lambda: peek_manifest(data))
     refused(
@@ -133,7 +133,7 @@ def test_wrong_payload_type(pristine: SealedBench) -> None:
     ],
 )
 def test_manifest_not_canonical(
-    sealed: SealedBench, spoil: Callable[[dict[str, object]], bytes]
+    sealed: OwnedModel, spoil: Callable[[dict[str, object]], bytes]
 ) -> None:
     sealed.sign_payload(spoil(json.loads(sealed.manifest().encode())))
     refused(CoreCode.MALFORMED, sealed.verified)
@@ -176,17 +176,17 @@ ENTRY = {"digest": "sha256:" + 64 * "0", "prefix_digest": "sha256:" + 64 * "0", 
     ],
     ids=str,
 )
-def test_manifest_field(sealed: SealedBench, fields: dict[str, object], code: Code) -> None:
+def test_manifest_field(sealed: OwnedModel, fields: dict[str, object], code: Code) -> None:
     sealed.resign_raw(**fields)
     refused(code, sealed.verified)
 
 
-def test_oversized_manifest(sealed: SealedBench) -> None:
+def test_oversized_manifest(sealed: OwnedModel) -> None:
     sealed.resign_raw(format="x" * (9 << 20))
     refused(CoreCode.TOO_LARGE, sealed.verified)
 
 
-def test_manifest_cannot_be_made_by_hand(pristine: SealedBench) -> None:
+def test_manifest_cannot_be_made_by_hand(pristine: OwnedModel) -> None:
     good = pristine.verified()
     with pytest.raises(TypeError):
         VerifiedManifest(good.content, good.signer, good.trusted, good.digest, mint=object())
@@ -197,7 +197,7 @@ def test_manifest_cannot_be_made_by_hand(pristine: SealedBench) -> None:
 # --- the key
 
 
-def test_wrong_key(pristine: SealedBench, twin: SealedBench, memory: KeptMemory) -> None:
+def test_wrong_key(pristine: OwnedModel, twin: OwnedModel, memory: KeptMemory) -> None:
     stranger = replace(pristine, key=twin.key)
     with pytest.raises(KeyAccessError) as caught:
         stranger.load(memory)
@@ -205,7 +205,7 @@ def test_wrong_key(pristine: SealedBench, twin: SealedBench, memory: KeptMemory)
     assert memory.allocated == 0
 
 
-def test_key_with_one_bit_flipped(pristine: SealedBench, memory: KeptMemory) -> None:
+def test_key_with_one_bit_flipped(pristine: OwnedModel, memory: KeptMemory) -> None:
     key = bytearray(pristine.key.view())
     key[31] ^= 0x80
     stranger = replace(pristine, key=SecretBytes(key))

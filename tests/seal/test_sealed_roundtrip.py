@@ -17,11 +17,11 @@ from regalia.core.errors import ParseError
 from regalia.seal.format.paths import check_collisions
 from regalia.seal.reader import open_sealed
 from regalia.store.local import LocalBlobs
-from regalia_testing.sealed import PAYLOAD, pattern, seal_bench, write_model
+from regalia_testing.sealed import PAYLOAD, pattern, seal_testbed, write_model
 
 if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey
-    from regalia_testing.sealed import KeptMemory, SealedBench
+    from regalia_testing.sealed import KeptMemory, OwnedModel
 
 EDGES = [0, 1, 63, 64, 65, PAYLOAD - 1, PAYLOAD, PAYLOAD + 1, 2 * PAYLOAD, 2 * PAYLOAD + 1]
 
@@ -44,7 +44,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def check_round_trip(sealed: SealedBench, files: dict[str, bytes], out: Path) -> None:
+def check_round_trip(sealed: OwnedModel, files: dict[str, bytes], out: Path) -> None:
     sealed.verify()
     loaded = sealed.load()
     assert list(loaded.paths()) == sorted(files, key=lambda path: path.encode())
@@ -70,7 +70,7 @@ def test_any_directory_tree(
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sealed = seal_bench(
+        sealed = seal_testbed(
             write_model(folder / "model", files),
             folder / "sealed",
             owner,
@@ -89,7 +89,7 @@ def test_edge_sizes_alone(
 ) -> None:
     files = {"weights.bin": pattern(size)}
     model = write_model(tmp_path / "model", files)
-    sealed = seal_bench(model, tmp_path / "sealed", owner, shard_chunks=shard_chunks)
+    sealed = seal_testbed(model, tmp_path / "sealed", owner, shard_chunks=shard_chunks)
     check_round_trip(sealed, files, tmp_path / "out")
     geometry = sealed.manifest().geometry
     assert geometry.shard_count == max(1, -(-size // (PAYLOAD * shard_chunks)))
@@ -104,11 +104,11 @@ def test_other_strides(
     payload = stride - 16
     files = {f"f{size}": pattern(size) for size in (0, 1, payload - 1, payload, payload + 1)}
     model = write_model(tmp_path / "model", files)
-    sealed = seal_bench(model, tmp_path / "sealed", owner, stride=stride)
+    sealed = seal_testbed(model, tmp_path / "sealed", owner, stride=stride)
     check_round_trip(sealed, files, tmp_path / "out")
 
 
-def test_no_name_and_no_plaintext_in_the_sealed_files(pristine: SealedBench) -> None:
+def test_no_name_and_no_plaintext_in_the_sealed_files(pristine: OwnedModel) -> None:
     everything = b"".join(path.read_bytes() for path in pristine.folder.iterdir())
     for needle in (b"config", b"weights", b"tokenizer", b'{"hidden":1}'):
         assert needle not in everything
@@ -132,7 +132,7 @@ def test_alignment(owner: SigningKey, tmp_path: Path) -> None:
         "short.safetensors": b"abc",
         "z": b"z",
     }
-    sealed = seal_bench(write_model(tmp_path / "model", files), tmp_path / "sealed", owner)
+    sealed = seal_testbed(write_model(tmp_path / "model", files), tmp_path / "sealed", owner)
     check_round_trip(sealed, files, tmp_path / "out")
     for entry in sealed.load().index.entries:
         lead = 0
@@ -141,7 +141,7 @@ def test_alignment(owner: SigningKey, tmp_path: Path) -> None:
         assert (entry.offset + lead) % 64 == 0, entry
 
 
-def test_gaps_are_zero(pristine: SealedBench) -> None:
+def test_gaps_are_zero(pristine: OwnedModel) -> None:
     with LocalBlobs(pristine.folder) as blobs:
         reader = open_sealed(blobs, pristine.verified(), pristine.key)
         stream = memoryview(bytearray(b"\xaa" * reader.stream_size))
@@ -155,7 +155,7 @@ def test_gaps_are_zero(pristine: SealedBench) -> None:
 
 @given(st.data())
 @settings(max_examples=40, deadline=None)
-def test_any_range(pristine: SealedBench, data: st.DataObject) -> None:
+def test_any_range(pristine: OwnedModel, data: st.DataObject) -> None:
     with LocalBlobs(pristine.folder) as blobs:
         reader = open_sealed(blobs, pristine.verified(), pristine.key)
         size = reader.stream_size
@@ -171,7 +171,7 @@ def test_any_range(pristine: SealedBench, data: st.DataObject) -> None:
                 reader.read_range(bad, memoryview(bytearray(length)))
 
 
-def test_range_reads_only_the_chunks_it_needs(pristine: SealedBench) -> None:
+def test_range_reads_only_the_chunks_it_needs(pristine: OwnedModel) -> None:
     class Counting(LocalBlobs):
         reads: list[tuple[str, int, int]] = []  # noqa: RUF012 - this test's own
 
@@ -188,7 +188,7 @@ def test_range_reads_only_the_chunks_it_needs(pristine: SealedBench) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_load_with_threads_and_progress(
-    pristine: SealedBench, memory: KeptMemory, threads: int
+    pristine: OwnedModel, memory: KeptMemory, threads: int
 ) -> None:
     loaded = pristine.load(memory, threads=threads)
     assert loaded.view("weights.bin") == (pristine.model / "weights.bin").read_bytes()
@@ -199,18 +199,18 @@ def test_load_with_threads_and_progress(
         loaded.view("weights.bin")
 
 
-def test_unknown_file(pristine: SealedBench) -> None:
+def test_unknown_file(pristine: OwnedModel) -> None:
     with pytest.raises(KeyError):
         pristine.load().view("nothing")
 
 
-def seal_many(owner: SigningKey, folder: Path, count: int) -> SealedBench:
+def seal_many(owner: SigningKey, folder: Path, count: int) -> OwnedModel:
     model = folder / "model"
     for number in range(count):
         path = model / f"{number % 100:02}" / f"{number:05}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"%d" % number)
-    return seal_bench(model, folder / "sealed", owner, stride=1 << 20, shard_chunks=4096)
+    return seal_testbed(model, folder / "sealed", owner, stride=1 << 20, shard_chunks=4096)
 
 
 def test_many_small_files(owner: SigningKey, tmp_path: Path) -> None:
@@ -230,26 +230,26 @@ def test_ten_thousand_small_files(owner: SigningKey, tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
 
 
-def test_resealing_gives_the_same_model_id(pristine: SealedBench, twin: SealedBench) -> None:
+def test_resealing_gives_the_same_model_id(pristine: OwnedModel, twin: OwnedModel) -> None:
     assert pristine.manifest().model_id == twin.manifest().model_id
 
 
 def test_renaming_a_file_changes_the_model_id(
-    pristine: SealedBench, owner: SigningKey, tmp_path: Path
+    pristine: OwnedModel, owner: SigningKey, tmp_path: Path
 ) -> None:
     shutil.copytree(pristine.model, tmp_path / "model")
     (tmp_path / "model" / "config.json").rename(tmp_path / "model" / "config2.json")
-    other = seal_bench(tmp_path / "model", tmp_path / "sealed", owner)
+    other = seal_testbed(tmp_path / "model", tmp_path / "sealed", owner)
     assert other.manifest().model_id != pristine.manifest().model_id
 
 
 def test_swapping_two_files_changes_the_model_id(
-    pristine: SealedBench, owner: SigningKey, tmp_path: Path
+    pristine: OwnedModel, owner: SigningKey, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
     shutil.copytree(pristine.model, model)
     (model / "config.json").rename(model / "x")
     (model / "empty").rename(model / "config.json")
     (model / "x").rename(model / "empty")
-    other = seal_bench(model, tmp_path / "sealed", owner)
+    other = seal_testbed(model, tmp_path / "sealed", owner)
     assert other.manifest().model_id != pristine.manifest().model_id

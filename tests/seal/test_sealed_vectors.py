@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -27,12 +26,12 @@ from regalia.seal.manifest import verify_manifest
 from regalia.seal.progress import no_progress
 from regalia.store.local import LocalBlobs
 from regalia_testing.sealed import KeptMemory
+from tests.seal import independent_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
-    from regalia_testing.sealed import SealedBench
+    from regalia_testing.sealed import OwnedModel
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors" / "sealed-model"
@@ -43,18 +42,6 @@ SCRIPT = ROOT / "scripts" / "make_sealed_vectors.py"
 def read_json(name: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((VECTORS / name).read_text(encoding="utf-8"))
     return document
-
-
-@functools.cache
-def independent() -> ModuleType:
-    """The reader that shares no code with the package."""
-    path = Path(__file__).with_name("independent_reader.py")
-    spec = importlib.util.spec_from_file_location("independent_reader", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -103,8 +90,8 @@ def test_both_readers_open_the_vectors(number: int) -> None:
     model = vectors["models"][number]
     folder, key = VECTORS / model["folder"], bytes.fromhex(model["model_key"])
     owner = vectors["signer_fingerprint"]
-    assert independent().read(folder, key, owner) == plaintext(model)
-    independent().verify(folder, owner)
+    assert independent_reader.read(folder, key, owner) == plaintext(model)
+    independent_reader.verify(folder, owner)
 
     signer = VerifyKey(base64.b64decode(vectors["signer_spki"]))
     manifest = verify_manifest(
@@ -153,16 +140,18 @@ def test_geometry_table() -> None:
         assert geometry.stored_total() == row["stored_total"]
         for shard, name in ((0, "first_shard_stored"), (last, "last_shard_stored")):
             assert stored_size(geometry.shard_size(shard), geometry.stride) == row[name]
-        sizes = independent().shard_sizes(row)
+        sizes = independent_reader.shard_sizes(row)
         assert len(sizes) == row["shard_count"]
-        assert sum(independent().stored(s, row["stride"]) for s in sizes) == row["stored_total"]
+        assert (
+            sum(independent_reader.stored(s, row["stride"]) for s in sizes) == row["stored_total"]
+        )
 
 
 def test_model_id_table() -> None:
     seen = set()
     for row in read_json("vectors.json")["model_ids"]:
         files = [(f["path"], f["length"], Digest.parse(f["digest"])) for f in row["files"]]
-        assert str(model_id(files)) == row["model_id"] == independent().model_id(row["files"])
+        assert str(model_id(files)) == row["model_id"] == independent_reader.model_id(row["files"])
         seen.add(row["model_id"])
     assert len(seen) == len(read_json("vectors.json")["model_ids"])
 
@@ -215,7 +204,7 @@ def outcome(call: Callable[[], object]) -> str | None:
         call()
     except RegaliaError as error:
         return error.code.name
-    except independent().Refused as refused:
+    except independent_reader.Refused as refused:
         return str(refused)
     return None
 
@@ -257,15 +246,16 @@ def test_both_readers_refuse(name: str, tmp_path: Path) -> None:
 
     assert outcome(ours_verify) == case["verify"]
     assert outcome(ours_load) == case["load"]
-    theirs = independent()
-    assert outcome(lambda: theirs.verify(folder, str(owner), minimum)) == case["verify"]
-    assert outcome(lambda: theirs.read(folder, key, str(owner), minimum)) == case["load"]
+    assert outcome(lambda: independent_reader.verify(folder, str(owner), minimum)) == case["verify"]
+    assert (
+        outcome(lambda: independent_reader.read(folder, key, str(owner), minimum)) == case["load"]
+    )
     assert case["load"] is not None
 
 
-def test_independent_reader_opens_what_we_seal(pristine: SealedBench) -> None:
+def test_independent_reader_opens_what_we_seal(pristine: OwnedModel) -> None:
     owner = str(pristine.owner.verify_key.fingerprint)
-    files = independent().read(pristine.folder, pristine.key.view().tobytes(), owner)
+    files = independent_reader.read(pristine.folder, pristine.key.view().tobytes(), owner)
     want = files_below(pristine.model)
     assert files == want
-    independent().verify(pristine.folder, owner)
+    independent_reader.verify(pristine.folder, owner)

@@ -31,12 +31,12 @@ from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.tees.snp.source import SnpSource
 from regalia.tees.snp.source import open_source as open_snp_source
-from regalia_testing.tees.azure.bench import REQUIRED
+from regalia_testing.tees.azure.testbed import REQUIRED
 from regalia_testing.tees.intel.quotes import Workload
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.snp.defects import SnpDefects
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
+from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.tsm import FakeTsm
 from regalia_testing.verify import verify_fresh
 
@@ -48,16 +48,16 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def snp(tmp_path_factory: pytest.TempPathFactory) -> SimulatedPlatform:
-    return SimulatedPlatform.create(tmp_path_factory.mktemp("tsm") / "snp", now=NOW)
+def snp(tmp_path_factory: pytest.TempPathFactory) -> SnpSimulator:
+    return SnpSimulator.create(tmp_path_factory.mktemp("tsm") / "snp", now=NOW)
 
 
-def table(snp: SimulatedPlatform) -> bytes:
+def table(snp: SnpSimulator) -> bytes:
     leaf, ask, ark = snp.endorsements()
     return encode_certificate_table({ARK: ark, VCEK: leaf, ASK: ask})
 
 
-def kernel(snp: SimulatedPlatform, **changes: object) -> FakeTsm:
+def kernel(snp: SnpSimulator, **changes: object) -> FakeTsm:
     def report(data: bytes, privlevel: int) -> bytes:
         defects = SnpDefects(vmpl=max(privlevel, 0))
         return snp.report(data, measurement=MEASUREMENT, host_data=bytes(32), defects=defects)
@@ -69,7 +69,7 @@ def snp_source(kernel: FakeTsm, privlevel: int | None = None) -> SnpSource:
     return SnpSource(privlevel, kernel)
 
 
-def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
+def test_snp_evidence_that_verifies(snp: SnpSimulator) -> None:
     double = kernel(snp)
     evidence = snp_source(double).collect(REPORT_DATA, RUNTIME_CONFIG)
     claims = verify_fresh(
@@ -87,13 +87,13 @@ def test_snp_evidence_that_verifies(snp: SimulatedPlatform) -> None:
     assert double.requests == {}
 
 
-def test_the_privilege_level_is_asked_for(snp: SimulatedPlatform) -> None:
+def test_the_privilege_level_is_asked_for(snp: SnpSimulator) -> None:
     evidence = snp_source(kernel(snp), 2).collect(REPORT_DATA, RUNTIME_CONFIG)
     assert parse_report(evidence.report).vmpl == 2
 
 
 def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
-    intel = SimulatedIntel.make(now=NOW)
+    intel = IntelSimulator.make(now=NOW)
     boot = intel.tdx_evidence(REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG)
 
     def quote(data: bytes, privlevel: int) -> bytes:
@@ -121,7 +121,7 @@ def test_tdx_evidence_that_verifies(tmp_path: Path) -> None:
     assert source.collect(REPORT_DATA, RUNTIME_CONFIG).event_log == boot.event_log
 
 
-def test_a_request_that_somebody_else_wrote_to(snp: SimulatedPlatform) -> None:
+def test_a_request_that_somebody_else_wrote_to(snp: SnpSimulator) -> None:
     """The report would be over the intruder's data; it is asked for again."""
     once = kernel(snp, intruders=1)
     evidence = snp_source(once).collect(REPORT_DATA, RUNTIME_CONFIG)
@@ -134,7 +134,7 @@ def test_a_request_that_somebody_else_wrote_to(snp: SimulatedPlatform) -> None:
     assert always.requests == {}
 
 
-def test_a_kernel_that_sees_the_change_itself(snp: SimulatedPlatform) -> None:
+def test_a_kernel_that_sees_the_change_itself(snp: SnpSimulator) -> None:
     double = kernel(snp, changed=2)
     snp_source(double).collect(REPORT_DATA, RUNTIME_CONFIG)
     assert double.made == 3
@@ -144,7 +144,7 @@ def test_a_kernel_that_sees_the_change_itself(snp: SimulatedPlatform) -> None:
 
 
 @pytest.mark.parametrize("provider", ["tdx_guest", "arm_cca_guest", "", "sev_guest2"])
-def test_another_provider(snp: SimulatedPlatform, provider: str) -> None:
+def test_another_provider(snp: SnpSimulator, provider: str) -> None:
     double = kernel(snp)
     double.provider = provider
     with pytest.raises(LocalError) as refusal:
@@ -170,9 +170,7 @@ def test_another_provider(snp: SimulatedPlatform, provider: str) -> None:
         ("remove", errno.EBUSY, "TSM_FAILED"),
     ],
 )
-def test_errors_of_the_kernel(
-    snp: SimulatedPlatform, operation: str, number: int, code: str
-) -> None:
+def test_errors_of_the_kernel(snp: SnpSimulator, operation: str, number: int, code: str) -> None:
     double = kernel(snp, fails={operation: number})
     with pytest.raises((LocalError, UnavailableError)) as refusal:
         snp_source(double, 0).collect(REPORT_DATA, RUNTIME_CONFIG)
@@ -210,18 +208,21 @@ def test_files_of_the_kernel(tmp_path: Path) -> None:
     assert (tmp_path / "one").stat().st_mode & 0o777 == 0o700
 
 
-def test_report_data_of_another_size(snp: SimulatedPlatform) -> None:
+def test_report_data_of_another_size(snp: SnpSimulator) -> None:
     for size in (0, 63, 65):
         with pytest.raises(ParseError):
             snp_source(kernel(snp)).collect(bytes(size), RUNTIME_CONFIG)
 
 
 def test_sources() -> None:
-    for source in (open_snp_source({}), open_tdx_source({})):
+    for source in (
+        open_snp_source({}),
+        open_snp_source({"privlevel": 1}),
+        open_tdx_source({}),
+        open_tdx_source({"event_log": ""}),
+    ):
         assert not source.simulated
         assert source.collect_devices(bytes(32)) == ()
-    assert open_snp_source({"privlevel": 1})
-    assert open_tdx_source({"event_log": ""})
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_unusable_options_of_tdx(options: dict[str, object]) -> None:
 # The host's certificate table.
 
 
-def test_certificates_come_leaf_first(snp: SimulatedPlatform) -> None:
+def test_certificates_come_leaf_first(snp: SnpSimulator) -> None:
     leaf, ask, ark = snp.endorsements()
     assert parse_certificate_table(encode_certificate_table({ARK: ark, ASK: ask, VLEK: leaf})) == (
         leaf,

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from regalia.core.errors import LogError, RegaliaError, UsageError
 from regalia.tlog.audit import audit_log
 from regalia.tlog.merkle import Frontier, leaf_hash
-from regalia.tlog.note import Checkpoint, LogKey, parse_log_key, sign_checkpoint
+from regalia.tlog.note import NOTE_LIMIT, Checkpoint, LogKey, parse_log_key, sign_checkpoint
 from regalia.tlog.source import DatabaseSource, HttpSource
-from regalia.tlog.tiles import TILE_WIDTH, encode_bundle, parse_tile_path
+from regalia.tlog.tiles import BUNDLE_MAX, TILE_WIDTH, encode_bundle, parse_tile_path
 from regalia.wire.release import ReleaseRecord
 
 if TYPE_CHECKING:
@@ -216,6 +216,30 @@ def test_http_that_fails() -> None:
     assert code(not_text.checkpoint) == "CHECKPOINT_INVALID"
     with pytest.raises(UsageError):
         HttpSource("file:///etc/passwd")
+
+
+@pytest.mark.parametrize("path", ["checkpoint", "tile/entries/000"])
+def test_http_that_says_too_much(path: str) -> None:
+    def read(size: int) -> int:
+        source = http_source(lambda _: httpx.Response(200, content=b"x" * size))
+        if path == "checkpoint":
+            return len(source.checkpoint())
+        return len(source.tile(parse_tile_path(path)))
+
+    limit = NOTE_LIMIT if path == "checkpoint" else BUNDLE_MAX
+    assert read(limit) == limit
+    assert code(lambda: read(limit + 1)) == "LOG_UNREADABLE"
+
+
+def test_http_with_a_client_of_its_own() -> None:
+    for url in ("http://log.example", "https://log.example/log/"):
+        source = HttpSource(url)
+        client = source._client
+        assert client.timeout == httpx.Timeout(30)
+        assert not client.follow_redirects  # it would let the log choose whom we ask
+        assert not client.trust_env  # a proxy of the environment would see what we ask
+        source.close()
+        assert client.is_closed
 
 
 def test_log_error_is_what_auditing_raises(memory: Memory, key: LogKey) -> None:

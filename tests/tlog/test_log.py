@@ -13,13 +13,13 @@ import pytest
 import sqlalchemy as sa
 
 from regalia.core.codec import b64, unb64
-from regalia.core.errors import LogError, UsageError
+from regalia.core.errors import LogError, ParseError, UsageError
 from regalia.crypto.sign import SigningKey
 from regalia.tlog.database import ENTRIES, HASHES, METADATA, STATE, open_engine, transaction
 from regalia.tlog.log import Log, LogReader
-from regalia.tlog.merkle import leaf_hash, verify_consistency
+from regalia.tlog.merkle import inclusion_path, leaf_hash, node_hash, range_root, verify_consistency
 from regalia.tlog.note import Checkpoint, parse_log_key, sign_checkpoint, verify_checkpoint
-from regalia.tlog.tiles import Tile, parse_bundle
+from regalia.tlog.tiles import ENTRY_MAX, Tile, parse_bundle
 from regalia.tlog.verify import verify_proof
 from regalia.wire.release import LogProof, ReleaseRecord, parse_record
 
@@ -75,7 +75,8 @@ def test_old_entries_are_proved_against_the_new_checkpoint(
             verify_consistency(old.size, old.root, new.size, new.root, path)
     assert code(lambda: log.reader.prove(12)) == "NO_SUCH_ENTRY"
     assert code(lambda: log.reader.prove(-1)) == "NO_SUCH_ENTRY"
-    assert code(lambda: log.reader.prove_consistency(3, 13)) == "NO_SUCH_ENTRY"
+    for sizes in ((3, 13), (-1, 3), (4, 3)):
+        assert code(lambda old_new=sizes: log.reader.prove_consistency(*old_new)) == "NO_SUCH_ENTRY"
 
 
 def test_two_processes_append_to_one_log(
@@ -127,8 +128,19 @@ def test_a_database_of_another_log_is_not_used(
 
 
 def test_record_that_no_bundle_can_hold(log: Log, make_record: MakeRecord) -> None:
-    big = make_record(chip_id="0" * 70_000)
+    room = ENTRY_MAX - len(make_record(chip_id="").encode())
+    big = make_record(chip_id="0" * (room + 1))
     assert code(lambda: log.append(big)) == "RECORD_TOO_LARGE"
+    assert log.reader.size() == 0
+    largest = log.append(make_record(chip_id="0" * room))
+    assert len(largest.entry) == ENTRY_MAX
+    assert parse_bundle(log.reader.tile(Tile(None, 0, 1)), 1) == [largest.entry]
+
+
+def test_what_is_no_record_is_not_appended(log: Log, make_record: MakeRecord) -> None:
+    for wrong in ({"format": "another"}, {"model_version": "3"}):
+        with pytest.raises(ParseError):
+            log.append(make_record(**wrong))
     assert log.reader.size() == 0
 
 
@@ -227,6 +239,17 @@ def test_nothing_is_appended_to_a_tampered_tree(
     assert code(lambda: log.append(make_record())) == want
 
 
+def test_a_stored_tree_of_another_size_with_the_signed_root(
+    engine: Engine, log: Log, make_record: MakeRecord
+) -> None:
+    """Whoever writes to the database can make the root of one entry that of two."""
+    root = leaf_hash(log.append(make_record(0)).entry)
+    with transaction(engine, writes=True) as connection:
+        connection.execute(HASHES.insert().values(level=1, position=0, hash=root))
+        connection.execute(STATE.update().values(size=2))
+    assert code(lambda: log.append(make_record(1))) == "LOG_INCONSISTENT"
+
+
 def test_an_entry_changed_in_the_database_is_not_proved(
     engine: Engine, log: Log, make_record: MakeRecord
 ) -> None:
@@ -237,6 +260,19 @@ def test_an_entry_changed_in_the_database_is_not_proved(
         connection.execute(ENTRIES.update().where(ENTRIES.c.idx == 1).values(entry=forged))
     proof = log.reader.prove(1)
     assert code(lambda: verify_proof(proof, log_key=log.log_key)) == "PROOF_INVALID"
+
+
+def test_rows_that_are_missing_are_not_passed_over(
+    engine: Engine, log: Log, make_record: MakeRecord
+) -> None:
+    for number in range(3):
+        log.append(make_record(number))
+    with transaction(engine, writes=True) as connection:
+        connection.execute(ENTRIES.delete().where(ENTRIES.c.idx == 1))
+        connection.execute(HASHES.delete().where(HASHES.c.position == 1))
+    assert code(lambda: log.reader.tile(Tile(None, 0, 3))) == "LOG_INCONSISTENT"
+    assert code(lambda: log.reader.tile(Tile(0, 0, 3))) == "LOG_INCONSISTENT"
+    assert code(lambda: log.reader.prove(1)) == "LOG_INCONSISTENT"
 
 
 # -- proofs under attack --------------------------------------------------------------------------
@@ -280,6 +316,25 @@ def test_every_flipped_byte_of_a_proof_is_refused(log: Log, proof: LogProof) -> 
         refused(record=text)
     for path in ([], proof.path[:-1], [*proof.path, proof.path[0]], proof.path * 40, ["", "", ""]):
         refused(path=path)
+
+
+def test_the_longest_path(log: Log, signer: SigningKey, make_record: MakeRecord) -> None:
+    """As in a log of 2^63 - 1 times the same entry."""
+    entry = make_record().encode()
+    hashes = [leaf_hash(entry)]
+    for _ in range(63):
+        hashes.append(node_hash(hashes[-1], hashes[-1]))
+    size = 2**63 - 1
+    path = inclusion_path(0, size, lambda subtree: hashes[subtree[0]])
+    root = range_root(0, size, lambda subtree: hashes[subtree[0]])
+    note = sign_checkpoint(Checkpoint(log.origin, size, root), signer)
+    longest = LogProof(
+        record=b64(entry), index=0, path=[b64(item) for item in path], checkpoint=note
+    )
+    assert verify_proof(longest, log_key=log.log_key).index == 0
+    longer = msgspec.structs.replace(longest, path=["not looked at"] * 64)
+    with pytest.raises(LogError, match="PROOF_INVALID: a path of 64 hashes"):
+        verify_proof(longer, log_key=log.log_key)
 
 
 def test_proof_of_another_log(log: Log, proof: LogProof, origin: str) -> None:

@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regalia.core.errors import LogError
-from regalia.tlog import merkle
 from regalia.tlog.merkle import (
     EMPTY_ROOT,
+    PATH_MAX,
+    SIZE_MAX,
     Frontier,
     consistency_path,
     inclusion_path,
     leaf_hash,
+    node_hash,
     range_root,
     root_from_inclusion,
     verify_consistency,
@@ -187,8 +189,97 @@ def test_a_leaf_is_never_taken_for_a_node() -> None:
         root_from_inclusion(left, 0, 1, [right])
 
 
+# -- proofs of another length than their sizes demand ---------------------------------------------
+#
+# A log signs whatever roots it likes. A proof is of no use if it holds for sizes that the roots
+# do not have, so each of these roots is the one that its proof gives.
+
+
+def refused(why: str) -> pytest.RaisesExc[LogError]:
+    return pytest.raises(LogError, match=f"LOG_FORKED: .*{why}")
+
+
+@pytest.mark.parametrize("old", [2, 3])
+def test_a_consistency_proof_for_a_smaller_tree_is_too_short(old: int) -> None:
+    path = consistency_path(old, 4, tree().get)
+    verify_consistency(old, tree().roots[old], 4, tree().roots[4], path)
+    for new in range(5, 9):
+        with refused("too short"):
+            verify_consistency(old, tree().roots[old], new, tree().roots[4], path)
+
+
+@pytest.mark.parametrize("old", [2, 3])
+def test_a_consistency_proof_with_a_further_hash_is_too_long(old: int) -> None:
+    path = consistency_path(old, 4, tree().get)
+    above = leaf_hash(b"above both roots")
+    roots = [node_hash(above, tree().roots[size]) for size in (old, 4)]
+    with refused("too long"):
+        verify_consistency(old, roots[0], 4, roots[1], [*path, above])
+
+
+def test_an_inclusion_proof_of_another_length() -> None:
+    leaf, path = tree().leaves[2], inclusion_path(2, 4, tree().get)
+    assert root_from_inclusion(leaf, 2, 4, path) == tree().roots[4]
+    with pytest.raises(LogError, match=r"PROOF_INVALID: .*too long"):
+        root_from_inclusion(leaf, 2, 4, [*path, path[0]])
+    with pytest.raises(LogError, match=r"PROOF_INVALID: .*too short"):
+        root_from_inclusion(leaf, 2, 5, path)
+
+
+def test_sizes_that_no_growing_log_has() -> None:
+    root = tree().leaves[0]
+    verify_consistency(1, root, 1, root, [])
+    with refused("cannot become"):
+        verify_consistency(2, root, 1, root, [])
+    with refused("cannot become"):
+        verify_consistency(-1, root, 1, root, [root])
+    with refused("cannot become"):
+        verify_consistency(-1, root, -1, root, [])
+
+
+# -- the largest log ------------------------------------------------------------------------------
+
+
+@functools.cache
+def uniform(level: int) -> bytes:
+    """Hash of any complete subtree, if all entries are alike."""
+    if level == 0:
+        return leaf_hash(b"alike")
+    return node_hash(uniform(level - 1), uniform(level - 1))
+
+
+def of_uniform(subtree: tuple[int, int]) -> bytes:
+    return uniform(subtree[0])
+
+
+def test_the_largest_log_has_the_longest_path() -> None:
+    assert SIZE_MAX == 2**63 - 1
+    root = range_root(0, SIZE_MAX, of_uniform)
+    for index in (0, 1, SIZE_MAX // 2, SIZE_MAX - 1):
+        path = inclusion_path(index, SIZE_MAX, of_uniform)
+        assert root_from_inclusion(uniform(0), index, SIZE_MAX, path) == root
+    assert len(inclusion_path(0, SIZE_MAX, of_uniform)) == PATH_MAX
+    with pytest.raises(LogError, match="PROOF_INVALID: index 0 is outside"):
+        root_from_inclusion(uniform(0), 0, SIZE_MAX + 1, inclusion_path(0, 2**63, of_uniform))
+
+
+def test_the_largest_log_has_consistency_proofs() -> None:
+    root = range_root(0, SIZE_MAX, of_uniform)
+    for old in (1, 2**62, SIZE_MAX - 1, SIZE_MAX):
+        path = consistency_path(old, SIZE_MAX, of_uniform)
+        verify_consistency(old, range_root(0, old, of_uniform), SIZE_MAX, root, path)
+    with refused("cannot become"):
+        verify_consistency(2**63, root, 2**63, root, [])
+
+
+def test_the_empty_range() -> None:
+    assert range_root(0, 0, tree().get) == range_root(5, 5, tree().get) == EMPTY_ROOT
+
+
 def test_programmers_errors() -> None:
-    with pytest.raises(ValueError, match="outside"):
-        merkle.inclusion_path(1, 1, tree().get)
-    with pytest.raises(ValueError, match="order"):
-        merkle.consistency_path(2, 1, tree().get)
+    for index in (-1, 1):
+        with pytest.raises(ValueError, match="outside"):
+            inclusion_path(index, 1, tree().get)
+    for old, new in ((2, 1), (-1, 1)):
+        with pytest.raises(ValueError, match="order"):
+            consistency_path(old, new, tree().get)

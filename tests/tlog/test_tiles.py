@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.tlog.tiles import Tile, encode_bundle, parse_bundle, parse_tile_path, tiles_of
+from regalia.tlog.tiles import (
+    BUNDLE_MAX,
+    ENTRY_MAX,
+    LEVEL_MAX,
+    Tile,
+    encode_bundle,
+    parse_bundle,
+    parse_tile_path,
+    tiles_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +86,29 @@ def test_bundle_round_trip(entries: list[bytes]) -> None:
 def test_broken_bundles(data: bytes, width: int) -> None:
     with pytest.raises(ParseError):
         parse_bundle(data, width)
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\0\0\0", b"\0\1", b"\0\1a\0", b"\0\0\0\2a"])
+def test_bundles_that_end_inside_an_entry(data: bytes) -> None:
+    with pytest.raises(ParseError, match="it ends inside an entry"):
+        parse_bundle(data, 2)
+
+
+def test_bytes_after_the_last_entry() -> None:
+    for data in (b"\0", b"\0\0\0"):
+        with pytest.raises(ParseError, match="bytes after the last entry"):
+            parse_bundle(data, data.count(b"\0") // 2)
+
+
+def test_the_largest_bundle() -> None:
+    largest = encode_bundle([b"x" * 0xFFFF] * 256)
+    assert len(largest) == BUNDLE_MAX
+    assert set(map(len, parse_bundle(largest, 256))) == {0xFFFF} == {ENTRY_MAX}
+    with pytest.raises(OverflowError):
+        encode_bundle([b"x" * 0x10000])
+
+
+def test_the_highest_level() -> None:
+    assert parse_tile_path(f"tile/{LEVEL_MAX}/000").level == LEVEL_MAX
+    with pytest.raises(ParseError):
+        parse_tile_path(f"tile/{LEVEL_MAX + 1}/000")

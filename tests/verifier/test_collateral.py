@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 
 def pem(label: str, der: bytes, newline: str = "\n") -> bytes:
@@ -44,8 +44,8 @@ def test_every_real_certificate_is_read(
     assert found.crls == ()
 
 
-def test_certificates_and_lists_in_one_file(bench: SnpBench) -> None:
-    platform = bench.platform
+def test_certificates_and_lists_in_one_file(testbed: SnpTestbed) -> None:
+    platform = testbed.platform
     mixed = (
         b"subject=ASK\n"
         + pem("CERTIFICATE", platform.ask)
@@ -63,8 +63,8 @@ def test_no_files_are_no_collateral() -> None:
     assert parse_collateral({}) == CollateralSet((), ())
 
 
-def hostile(bench: SnpBench) -> dict[str, bytes]:
-    ark, crl = bench.platform.ark, bench.platform.crl
+def hostile(testbed: SnpTestbed) -> dict[str, bytes]:
+    ark, crl = testbed.platform.ark, testbed.platform.crl
     good = pem("CERTIFICATE", ark)
     key = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
@@ -91,8 +91,8 @@ def hostile(bench: SnpBench) -> dict[str, bytes]:
     }
 
 
-def test_anything_else_is_refused(bench: SnpBench) -> None:
-    for name, data in hostile(bench).items():
+def test_anything_else_is_refused(testbed: SnpTestbed) -> None:
+    for name, data in hostile(testbed).items():
         for call in (
             lambda data=data, name=name: parse_collateral({name: data}),
             lambda data=data, name=name: parse_roots(data, what=name),
@@ -103,19 +103,19 @@ def test_anything_else_is_refused(bench: SnpBench) -> None:
             assert name in refusal.value.what
 
 
-def test_a_private_key_is_not_repeated(bench: SnpBench) -> None:
-    data = hostile(bench)["a private key"]
+def test_a_private_key_is_not_repeated(testbed: SnpTestbed) -> None:
+    data = hostile(testbed)["a private key"]
     with pytest.raises(ParseError) as refusal:
         parse_collateral({"key.pem": data})
     assert data.splitlines()[1].decode() not in refusal.value.what
 
 
-def test_roots(bench: SnpBench) -> None:
-    ark, ask = bench.platform.ark, bench.platform.ask
+def test_roots(testbed: SnpTestbed) -> None:
+    ark, ask = testbed.platform.ark, testbed.platform.ask
     assert parse_roots(ark, what="x") == parse_roots(pem("CERTIFICATE", ark), what="x") == (ark,)
     two = pem("CERTIFICATE", ark) + pem("CERTIFICATE", ask)
     assert parse_roots(two, what="x") == (ark, ask)
-    for data in (two + pem("X509 CRL", bench.platform.crl), bench.platform.crl):
+    for data in (two + pem("X509 CRL", testbed.platform.crl), testbed.platform.crl):
         with pytest.raises(ParseError, match="MALFORMED"):
             parse_roots(data, what="x")
 

@@ -29,13 +29,13 @@ from regalia.verifier.collateral import (
 from regalia.verifier.collateral.collection import collect
 from regalia.wire.collateral import PAYLOAD_TYPE, CollateralKind, parse_bundle
 from regalia_testing.collateral import DENY_LIST, SITE, tcb_info_body
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.verifier.collateral import Item
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 ISSUED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 NOW = ISSUED + timedelta(days=3)
@@ -47,9 +47,9 @@ SIGNERS = tuple(key.verify_key for key in KEYS)
 
 
 @pytest.fixture(scope="module")
-def items(bench: SnpBench) -> tuple[Item, ...]:
+def items(testbed: SnpTestbed) -> tuple[Item, ...]:
     """One of every kind that is signed by nobody real."""
-    platform = bench.platform
+    platform = testbed.platform
     return sort_files(
         {
             "ark.der": platform.ark,
@@ -144,8 +144,10 @@ def test_encode_is_the_inverse_of_parse(items: tuple[Item, ...]) -> None:
     assert parse_bundle(payload)[0].encode() == payload
 
 
-def test_two_lists_of_one_issuer_have_two_names(bench: SnpBench, items: tuple[Item, ...]) -> None:
-    authority = bench.platform.authority
+def test_two_lists_of_one_issuer_have_two_names(
+    testbed: SnpTestbed, items: tuple[Item, ...]
+) -> None:
+    authority = testbed.platform.authority
     later = replace(authority.crl(), next_update=NOW + 100 * DAY).sign(authority.keys.ark)
     more = sort_files({"later.crl": later})
     names = [i.name for i in verify(make((*items, *more))).items if i.kind is CollateralKind.CRL]
@@ -350,7 +352,7 @@ def test_one_serial_number_is_one_bundle(items: tuple[Item, ...]) -> None:
 
 def test_the_same_payload_signed_by_others_is_the_same_bundle(items: tuple[Item, ...]) -> None:
     seen = verify(make(items))
-    verify(make(items, keys=KEYS[1:]), floor=seen.floor)
+    assert verify(make(items, keys=KEYS[1:]), floor=seen.floor).floor == seen.floor
 
 
 def test_the_floor_of_intels_number_never_goes_down(items: tuple[Item, ...]) -> None:

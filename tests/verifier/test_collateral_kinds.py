@@ -37,14 +37,14 @@ from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
 from regalia.wire.deny_list import DeniedKey, DeniedSerial, DenyList
 from regalia.wire.evidence import DeviceEvidence, DeviceKind, Evidence, Tee
 from regalia_testing.collateral import DENY_LIST, tcb_info_body
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.wire.deny_list import Denied
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -95,16 +95,16 @@ def test_bodies_that_are_not_intels() -> None:
     refused("MALFORMED", parse_intel, kind=CollateralKind.QE_IDENTITY, body=body, what="x")
 
 
-def test_a_list_in_hex(bench: SnpBench) -> None:
-    hexed = bench.platform.crl.hex().encode()
-    assert parse_collateral({"x.crl": hexed}).crls == (bench.platform.crl,)
+def test_a_list_in_hex(testbed: SnpTestbed) -> None:
+    hexed = testbed.platform.crl.hex().encode()
+    assert parse_collateral({"x.crl": hexed}).crls == (testbed.platform.crl,)
 
 
 # -- TPMs: what a root is trusted for is said by name ----------------------------------------
 
 
-def test_roots_of_tpms_are_named(bench: SnpBench) -> None:
-    ark = bench.platform.ark
+def test_roots_of_tpms_are_named(testbed: SnpTestbed) -> None:
+    ark = testbed.platform.ark
     found = parse_collateral({"dir/tpm-ek-root-x.der": ark, "tpm-ak-root.pem": ark, "x.der": ark})
     ek_roots, ak_roots = found.of(CollateralKind.EK_ROOT), found.of(CollateralKind.AK_ROOT)
     assert ek_roots == ak_roots == found.certificates == (ark,)
@@ -114,11 +114,11 @@ def test_roots_of_tpms_are_named(bench: SnpBench) -> None:
 # -- VCEKs of a fleet ------------------------------------------------------------------------
 
 
-def test_each_report_gets_its_own_vcek(bench: SnpBench) -> None:
-    evidence = bench.evidence()
+def test_each_report_gets_its_own_vcek(testbed: SnpTestbed) -> None:
+    evidence = testbed.evidence()
     leaf, ask, ark = evidence.endorsements
-    other = replace(bench.platform, hwid=b"\x07" * len(bench.platform.hwid))
-    stranger = replace(bench, platform=other).evidence().endorsements[0]
+    other = replace(testbed.platform, hwid=b"\x07" * len(testbed.platform.hwid))
+    stranger = replace(testbed, platform=other).evidence().endorsements[0]
     found = parse_collateral({"a": leaf, "b": stranger, "c": ask, "d": ark})
     assert set(found.leaves) == {leaf, stranger}
     known, report = snp_collateral(found), parse_report(evidence.report)
@@ -135,11 +135,11 @@ def missing(evidence: Evidence, collateral: CollateralSet) -> list[str]:
     return [need.what for need in needs_of(evidence, collateral) if not need.where]
 
 
-def test_what_a_report_needs(bench: SnpBench) -> None:
-    evidence = bench.evidence()
+def test_what_a_report_needs(testbed: SnpTestbed) -> None:
+    evidence = testbed.evidence()
     bare = replace(evidence, endorsements=())
     leaf, ask, ark = evidence.endorsements
-    everything = {"a": leaf, "b": ask, "c": ark, "d": bench.platform.crl}
+    everything = {"a": leaf, "b": ask, "c": ark, "d": testbed.platform.crl}
     assert missing(bare, parse_collateral(everything)) == []
     assert missing(evidence, parse_collateral({})) == ["list of ARK-Genoa"]
     (vcek, *rest) = missing(bare, parse_collateral({}))
@@ -154,7 +154,7 @@ def test_what_a_report_needs(bench: SnpBench) -> None:
 
 
 def test_what_a_quote_needs() -> None:
-    intel = SimulatedIntel.make(now=NOW)
+    intel = IntelSimulator.make(now=NOW)
     evidence = intel.tdx_evidence(b"r" * 64, measurement=b"m" * 48, runtime_config=b"c")
     files = intel.files()
     assert missing(evidence, parse_collateral(files)) == []
@@ -171,15 +171,15 @@ def test_what_a_quote_needs() -> None:
     assert missing(evidence, parse_collateral(files)) == [everything[0], everything[4]]
 
 
-def test_what_a_real_device_needs(vectors: Path, bench: SnpBench) -> None:
+def test_what_a_real_device_needs(vectors: Path, testbed: SnpTestbed) -> None:
     folder = vectors / "nvidia" / "sdk"
     chain = parse_collateral({"x.pem": (folder / "hopperCertChain.txt").read_bytes()})
     report = bytes.fromhex((folder / "hopperAttestationReport.txt").read_text())
     gpu = DeviceEvidence(DeviceKind.NVIDIA_GPU, report, chain.certificates)
     names = ("NV_GPU_DRIVER_GH100_535.86.09", "NV_GPU_VBIOS_1010_0200_882_96005E0001")
     assert device_rims(gpu) == names
-    evidence = replace(bench.evidence(), devices=(gpu,))
-    assert missing(evidence, CollateralSet((), (bench.platform.crl,))) == list(names)
+    evidence = replace(testbed.evidence(), devices=(gpu,))
+    assert missing(evidence, CollateralSet((), (testbed.platform.crl,))) == list(names)
     refused("MALFORMED", device_rims, device=replace(gpu, endorsements=()))
     refused("MALFORMED", device_rims, device=replace(gpu, report=report[:-1]))
 
@@ -201,8 +201,8 @@ def fingerprint(der: bytes) -> str:
     return str(KeyFingerprint.of(parse_certificate(der, what="x").spki))
 
 
-def test_a_denied_certificate_is_left_out(bench: SnpBench) -> None:
-    platform = bench.platform
+def test_a_denied_certificate_is_left_out(testbed: SnpTestbed) -> None:
+    platform = testbed.platform
     serial = f"{parse_certificate(platform.ask, what='x').serial:x}"
     files = {"ark": platform.ark, "ask": platform.ask, "asvk": platform.asvk}
     for entry in (
@@ -215,8 +215,8 @@ def test_a_denied_certificate_is_left_out(bench: SnpBench) -> None:
     assert len(parse_collateral({**files, "deny.json": listing(elsewhere)}).certificates) == 3
 
 
-def test_a_denied_certificate_beside_evidence(bench: SnpBench) -> None:
-    evidence = bench.evidence()
+def test_a_denied_certificate_beside_evidence(testbed: SnpTestbed) -> None:
+    evidence = testbed.evidence()
     for der in evidence.endorsements:
         denied = collect(
             sort_files({"x.json": listing(DeniedKey(key=fingerprint(der), reason="x"))})
@@ -235,8 +235,8 @@ def test_a_denied_certificate_beside_evidence(bench: SnpBench) -> None:
 # -- dates and grace -------------------------------------------------------------------------
 
 
-def test_dates(bench: SnpBench) -> None:
-    (crl,) = sort_files({"x": bench.platform.crl})
+def test_dates(testbed: SnpTestbed) -> None:
+    (crl,) = sort_files({"x": testbed.platform.crl})
     assert crl.valid_from is not None
     assert crl.valid_until is not None
     for now, want in (
@@ -253,16 +253,16 @@ def test_dates(bench: SnpBench) -> None:
     assert dates_of(listed, NOW) is Dates.UNDATED
 
 
-def test_grace_lowers_what_is_known_and_raises_nothing(bench: SnpBench) -> None:
-    claims = bench.verify(bench.evidence())
+def test_grace_lowers_what_is_known_and_raises_nothing(testbed: SnpTestbed) -> None:
+    claims = testbed.verify(testbed.evidence())
     assert claims.revocation is Revocation.CHECKED
     late = mark_grace(claims)
     assert late.revocation is Revocation.GRACE
     assert (late.chip_id, late.report_data) == (claims.chip_id, claims.report_data)
     assert mark_grace(late) == late
-    lenient = replace(bench, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
-    without = replace(bench.platform.collateral(), crls=())
-    unknown = lenient.verify(bench.evidence(), collateral=without)
+    lenient = replace(testbed, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
+    without = replace(testbed.platform.collateral(), crls=())
+    unknown = lenient.verify(testbed.evidence(), collateral=without)
     assert mark_grace(unknown).revocation is Revocation.UNKNOWN
 
 

@@ -14,7 +14,7 @@ from regalia.appraisal.collateral_rule import NO_GRACE
 from regalia.core.clock import parse_rfc3339
 from regalia.crypto.sign import VerifyKey
 from regalia.verifier.collateral import Floor, verify_bundle
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from regalia.verifier.collateral import VerifiedBundle

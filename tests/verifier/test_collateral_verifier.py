@@ -20,7 +20,6 @@ from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nvidia.claims import NvidiaClaims
 from regalia.tees.snp.claims import SnpClaims
 from regalia.tees.tpm.claims import TpmClaims
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import (
     NO_FLOOR,
     checks,
@@ -34,17 +33,18 @@ from regalia.verifier.collateral.deny import require_not_denied
 from regalia.verifier.verifier import Verifier
 from regalia.wire.deny_list import FORMAT, DeniedIdentity, DenyList
 from regalia.wire.evidence import Tee
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.collateral import SITE
-from regalia_testing.tees.azure.bench import AzureBench
-from regalia_testing.tees.azure.simulator import SimulatedAzure
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.snp.bench import REPORT_DATA, refused
+from regalia_testing.tees.azure.simulator import AzureSimulator
+from regalia_testing.tees.azure.testbed import AzureTestbed
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.snp.testbed import REPORT_DATA, refused
 
 if TYPE_CHECKING:
     from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.snp.authority import AuthorityKeys
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.authority import SnpKeys
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 KEY = SigningKey.generate_ed25519()
@@ -76,7 +76,7 @@ def bundled(files: dict[str, bytes]) -> CollateralSet:
 
 
 @dataclass(frozen=True)
-class Scene:
+class CollateralTestbed:
     evidence: Evidence
     files: dict[str, bytes]
     root: bytes
@@ -84,30 +84,38 @@ class Scene:
     processor: str  # what a deny-list calls it
 
     def verify(self, rule: CollateralRule, collateral: CollateralSet) -> Any:  # noqa: ANN401
-        verifier = Verifier(TrustAnchors.dangerous_simulated((self.root,)), collateral)
+        verifier = Verifier(simulated_anchors((self.root,)), collateral)
         return verifier.verify_cpu(self.evidence, report_data=self.report_data, rule=rule, now=NOW)
 
 
 @pytest.fixture(scope="module")
-def scenes(
-    bench: SnpBench, authority_keys: AuthorityKeys, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Scene]:
-    intel = SimulatedIntel.make(now=NOW)
+def scenarios(
+    testbed: SnpTestbed, authority_keys: SnpKeys, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, CollateralTestbed]:
+    intel = IntelSimulator.make(now=NOW)
     tdx = intel.tdx_evidence(REPORT_DATA, measurement=b"m" * 48, runtime_config=b"c")
-    snp_files = {"ark": bench.platform.ark, "ask": bench.platform.ask, "crl": bench.platform.crl}
+    snp_files = {
+        "ark": testbed.platform.ark,
+        "ask": testbed.platform.ask,
+        "crl": testbed.platform.crl,
+    }
     folder = tmp_path_factory.mktemp("azure")
-    azure_snp = AzureBench(SimulatedAzure.create(folder / "s", now=NOW, keys=authority_keys), NOW)
-    azure_tdx = AzureBench(SimulatedAzure.create(folder / "t", Tee.AZURE_TDX, now=NOW), NOW)
+    azure_snp = AzureTestbed(AzureSimulator.create(folder / "s", now=NOW, keys=authority_keys), NOW)
+    azure_tdx = AzureTestbed(AzureSimulator.create(folder / "t", Tee.AZURE_TDX, now=NOW), NOW)
     assert azure_snp.platform.snp is not None
     assert azure_tdx.platform.intel is not None
     under, over = azure_snp.platform.snp, azure_tdx.platform.intel
     azure_files = {"ark": under.ark, "ask": under.ask, "crl": under.crl}
     root = intel.authority.root()
     return {
-        "snp": Scene(bench.evidence(), snp_files, bench.platform.ark, REPORT_DATA, "sev-snp"),
-        "tdx": Scene(tdx, intel.files(), root, REPORT_DATA, "tdx"),
-        "azure snp": Scene(azure_snp.evidence(), azure_files, under.ark, REPORT_DATA, "sev-snp"),
-        "azure tdx": Scene(
+        "snp": CollateralTestbed(
+            testbed.evidence(), snp_files, testbed.platform.ark, REPORT_DATA, "sev-snp"
+        ),
+        "tdx": CollateralTestbed(tdx, intel.files(), root, REPORT_DATA, "tdx"),
+        "azure snp": CollateralTestbed(
+            azure_snp.evidence(), azure_files, under.ark, REPORT_DATA, "sev-snp"
+        ),
+        "azure tdx": CollateralTestbed(
             azure_tdx.evidence(), over.files(), over.authority.root(), REPORT_DATA, "tdx"
         ),
     }
@@ -124,52 +132,56 @@ NAMES = ["snp", "tdx", "azure snp", "azure tdx"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_late_bundle_lowers_the_claims(scenes: dict[str, Scene], name: str) -> None:
-    scene = scenes[name]
-    loose = scene.verify(STRICT, parse_collateral(scene.files))
+def test_a_late_bundle_lowers_the_claims(
+    scenarios: dict[str, CollateralTestbed], name: str
+) -> None:
+    testbed = scenarios[name]
+    loose = testbed.verify(STRICT, parse_collateral(testbed.files))
     assert loose.revocation is Revocation.CHECKED
-    late = scene.verify(LATE, bundled(scene.files))
+    late = testbed.verify(LATE, bundled(testbed.files))
     assert late.revocation is Revocation.GRACE
     assert late == mark_grace(loose)
     assert (late.instance, late.measurement) == (loose.instance, loose.measurement)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_late_bundle_is_refused_without_the_word(scenes: dict[str, Scene], name: str) -> None:
-    scene = scenes[name]
-    collateral = bundled(scene.files)
-    refused("COLLATERAL_STALE", scene.verify, rule=STRICT, collateral=collateral)
+def test_a_late_bundle_is_refused_without_the_word(
+    scenarios: dict[str, CollateralTestbed], name: str
+) -> None:
+    testbed = scenarios[name]
+    collateral = bundled(testbed.files)
+    refused("COLLATERAL_STALE", testbed.verify, rule=STRICT, collateral=collateral)
     short = replace(LATE, grace=DAY - timedelta(seconds=1))
-    refused("COLLATERAL_STALE", scene.verify, rule=short, collateral=collateral)
+    refused("COLLATERAL_STALE", testbed.verify, rule=short, collateral=collateral)
 
 
-def test_the_trail_tells_of_bundle_and_deny_lists(scenes: dict[str, Scene]) -> None:
-    scene = scenes["snp"]
+def test_the_trail_tells_of_bundle_and_deny_lists(scenarios: dict[str, CollateralTestbed]) -> None:
+    testbed = scenarios["snp"]
     names = {check.name for check in (checks.BUNDLE, checks.CERTIFICATES, checks.DEVICES)}
 
     def steps(rule: CollateralRule, collateral: CollateralSet) -> dict[str, str]:
-        verifier = Verifier(TrustAnchors.dangerous_simulated((scene.root,)), collateral)
+        verifier = Verifier(simulated_anchors((testbed.root,)), collateral)
         check_log = CheckLog()
         expected = {
-            "report_data": scene.report_data,
+            "report_data": testbed.report_data,
             "rule": rule,
             "now": NOW,
             "check_log": check_log,
         }
         try:
-            verifier.verify_cpu(scene.evidence, **expected)
+            verifier.verify_cpu(testbed.evidence, **expected)
         except AttestationError as refusal:
             return {step.check.name: step.code for step in check_log.failed(refusal)}
         return {step.check.name: step.code for step in check_log.steps()}
 
-    assert not names & steps(STRICT, parse_collateral(scene.files)).keys()
-    late = bundled(scene.files)
+    assert not names & steps(STRICT, parse_collateral(testbed.files)).keys()
+    late = bundled(testbed.files)
     assert steps(LATE, late)[checks.BUNDLE.name] == ""
     assert steps(STRICT, late) == {checks.BUNDLE.name: "COLLATERAL_STALE"}
-    chip = scene.verify(STRICT, parse_collateral(scene.files)).instance.hex()
+    chip = testbed.verify(STRICT, parse_collateral(testbed.files)).instance.hex()
     entry = DeniedIdentity(identity=chip, of="sev-snp", reason="stolen")
     listed = DenyList(entries=[entry], format=FORMAT, name="list").encode()
-    told = steps(LATE, bundled({**scene.files, "deny.json": listed}))
+    told = steps(LATE, bundled({**testbed.files, "deny.json": listed}))
     assert names <= told.keys()
     assert told[checks.DEVICES.name] == "DEVICE_DENIED"
     assert told[checks.CERTIFICATES.name] == ""
@@ -177,16 +189,16 @@ def test_the_trail_tells_of_bundle_and_deny_lists(scenes: dict[str, Scene]) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_denied_processor_is_refused_whatever_stands_above_it(
-    scenes: dict[str, Scene], name: str
+    scenarios: dict[str, CollateralTestbed], name: str
 ) -> None:
-    scene = scenes[name]
-    claims = scene.verify(STRICT, parse_collateral(scene.files))
-    for of in {scene.processor, claims.tee.value}:
+    testbed = scenarios[name]
+    claims = testbed.verify(STRICT, parse_collateral(testbed.files))
+    for of in {testbed.processor, claims.tee.value}:
         entry = DeniedIdentity(identity=claims.instance.hex(), of=of, reason="stolen")
         listed = DenyList(entries=[entry], format=FORMAT, name="list").encode()
-        collateral = parse_collateral({**scene.files, "deny.json": listed})
-        refused("DEVICE_DENIED", scene.verify, rule=STRICT, collateral=collateral)
+        collateral = parse_collateral({**testbed.files, "deny.json": listed})
+        refused("DEVICE_DENIED", testbed.verify, rule=STRICT, collateral=collateral)
         refused("DEVICE_DENIED", require_not_denied, claims=claims, denied=collateral.denied)
     other = DeniedIdentity(identity=claims.instance.hex(), of="aws-nitro", reason="stolen")
     listed = DenyList(entries=[other], format=FORMAT, name="list").encode()
-    scene.verify(STRICT, parse_collateral({**scene.files, "deny.json": listed}))
+    testbed.verify(STRICT, parse_collateral({**testbed.files, "deny.json": listed}))

@@ -14,19 +14,21 @@ from regalia.core.types import Digest
 from regalia.policy.device_set import device_findings, pin_devices
 from regalia.policy.documents import Platform
 from regalia.tees.nvidia.evidence import NvidiaAnchors
+from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.snp.evidence import SnpAnchors
 from regalia.verifier.anchors import TrustAnchors
-from regalia.verifier.composite import check_topology, verify_composite
+from regalia.verifier.composite import verify_composite
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence
-from regalia_testing.composite_bench import BINDING, composite_machine
+from regalia_testing.anchors import simulated_anchors
+from regalia_testing.composite_testbed import BINDING, composite_testbed
 from regalia_testing.source_composite import open_source
-from regalia_testing.tees.nvidia.bench import STRICT
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.policy import gpu_claims
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.bench import RUNTIME_CONFIG, refused
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from regalia_testing.tees.nvidia.testbed import STRICT
+from regalia_testing.tees.snp.testbed import RUNTIME_CONFIG, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,18 +37,18 @@ if TYPE_CHECKING:
     from regalia.appraisal.claims import Claims
     from regalia.tees.nvidia.policy.section import Device
     from regalia.wire.evidence import DeviceEvidence
-    from regalia_testing.composite_bench import CompositeMachine
-    from regalia_testing.tees.nvidia.authority import DeviceKeys
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.composite_testbed import CompositeTestbed
+    from regalia_testing.tees.nvidia.authority import NvidiaKeys
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 
 @pytest.fixture(scope="module")
-def machine(bench: SnpBench, device_keys: DeviceKeys) -> CompositeMachine:
+def machine(testbed: SnpTestbed, device_keys: NvidiaKeys) -> CompositeTestbed:
     """Eight GPUs and four switches."""
-    return composite_machine(bench.platform, 8, 4, now=bench.now, keys=device_keys)
+    return composite_testbed(testbed.platform, 8, 4, now=testbed.now, keys=device_keys)
 
 
-def test_a_whole_machine(machine: CompositeMachine) -> None:
+def test_a_whole_machine(machine: CompositeTestbed) -> None:
     evidence = machine.evidence(machine.all())
     assert parse_evidence(evidence.encode()) == evidence
     claims = machine.verify(evidence)
@@ -57,11 +59,11 @@ def test_a_whole_machine(machine: CompositeMachine) -> None:
     assert {device.nonce for device in claims.devices} == {machine.nonce()}
 
 
-def test_no_devices_are_no_devices(machine: CompositeMachine) -> None:
+def test_no_devices_are_no_devices(machine: CompositeTestbed) -> None:
     assert machine.verify(machine.evidence(())).devices == ()
 
 
-def test_the_caller_cannot_ask_for_another_set(machine: CompositeMachine) -> None:
+def test_the_caller_cannot_ask_for_another_set(machine: CompositeTestbed) -> None:
     """Whatever digest the caller's binding holds, that of the evidence at hand is what counts."""
     devices = machine.all()
     for digest in (Digest(NO_DEVICES), devices_digest(devices[:3]), Digest(bytes(32))):
@@ -83,7 +85,7 @@ ALTERED: dict[str, Callable[[tuple[DeviceEvidence, ...]], tuple[DeviceEvidence, 
 
 
 @pytest.mark.parametrize("name", ALTERED)
-def test_devices_changed_on_the_way(machine: CompositeMachine, name: str) -> None:
+def test_devices_changed_on_the_way(machine: CompositeTestbed, name: str) -> None:
     """The CPU committed to the honest set, so every other one is refused before any device."""
     honest = machine.all()
     evidence = machine.evidence(ALTERED[name](honest), bound=honest)
@@ -91,7 +93,7 @@ def test_devices_changed_on_the_way(machine: CompositeMachine, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(set(ALTERED) - {"all_left_out"}))
-def test_devices_changed_by_a_lying_guest(machine: CompositeMachine, name: str) -> None:
+def test_devices_changed_by_a_lying_guest(machine: CompositeTestbed, name: str) -> None:
     """Even if the CPU commits to them: a set that does not hold together is refused."""
     evidence = machine.evidence(ALTERED[name](machine.all()))
     if name in {"order_swapped", "order_reversed"}:
@@ -101,8 +103,8 @@ def test_devices_changed_by_a_lying_guest(machine: CompositeMachine, name: str) 
     refused(code.get(name, "COMPOSITE_MISMATCH"), machine.verify, evidence=evidence)
 
 
-def test_a_device_added_on_the_way(machine: CompositeMachine, device_keys: DeviceKeys) -> None:
-    extra = SimulatedDevices.make(1, now=machine.now, keys=device_keys)
+def test_a_device_added_on_the_way(machine: CompositeTestbed, device_keys: NvidiaKeys) -> None:
+    extra = NvidiaSimulator.make(1, now=machine.now, keys=device_keys)
     honest = machine.all()
     more = (*honest, *extra.evidence(machine.nonce()))
     refused("NONCE_MISMATCH", machine.verify, evidence=machine.evidence(more, bound=honest))
@@ -116,7 +118,7 @@ OTHER_QUESTIONS = {
 
 
 @pytest.mark.parametrize("name", OTHER_QUESTIONS)
-def test_devices_that_answered_another_question(machine: CompositeMachine, name: str) -> None:
+def test_devices_that_answered_another_question(machine: CompositeTestbed, name: str) -> None:
     """Among them: GPUs of another machine, asked with that machine's own key."""
     theirs = machine.devices.evidence(machine.nonce(OTHER_QUESTIONS[name]))
     evidence = machine.evidence(theirs)
@@ -125,14 +127,14 @@ def test_devices_that_answered_another_question(machine: CompositeMachine, name:
     refused("NONCE_MISMATCH", machine.verify, evidence=one)
 
 
-def test_a_cpu_that_answered_another_question(machine: CompositeMachine) -> None:
+def test_a_cpu_that_answered_another_question(machine: CompositeTestbed) -> None:
     for binding in OTHER_QUESTIONS.values():
         evidence = machine.evidence(machine.all(), binding=binding)
         refused("NONCE_MISMATCH", machine.verify, evidence=evidence)
 
 
-def test_devices_of_another_root(machine: CompositeMachine) -> None:
-    other = SimulatedDevices.make(8, 4, now=machine.now)
+def test_devices_of_another_root(machine: CompositeTestbed) -> None:
+    other = NvidiaSimulator.make(8, 4, now=machine.now)
     refused(
         "ROOT_UNTRUSTED",
         machine.verify,
@@ -140,8 +142,8 @@ def test_devices_of_another_root(machine: CompositeMachine) -> None:
     )
 
 
-def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -> None:
-    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark,))
+def test_without_a_root_for_devices_none_is_trusted(machine: CompositeTestbed) -> None:
+    anchors = simulated_anchors((machine.platform.ark,))
     verifier = replace(machine.verifier, anchors=anchors)
     refused(
         "ROOT_UNTRUSTED",
@@ -149,11 +151,11 @@ def test_without_a_root_for_devices_none_is_trusted(machine: CompositeMachine) -
         evidence=machine.evidence(machine.all()),
     )
     for roots in ((), (machine.devices.root,) * 2):
-        refused("ROOT_UNTRUSTED", TrustAnchors.dangerous_simulated, roots=roots)
+        refused("ROOT_UNTRUSTED", simulated_anchors, roots=roots)
 
 
 @pytest.mark.parametrize("hardware", list(Hardware))
-def test_genuine_and_simulated_do_not_mix(machine: CompositeMachine, hardware: Hardware) -> None:
+def test_genuine_and_simulated_do_not_mix(machine: CompositeTestbed, hardware: Hardware) -> None:
     evidence = machine.evidence(machine.all())
     claims = machine.verify(evidence)
     cpu = machine.verify(machine.evidence(()))
@@ -177,7 +179,7 @@ def test_genuine_and_simulated_do_not_mix(machine: CompositeMachine, hardware: H
 
 
 @pytest.mark.parametrize("name", ["foreign_links", "driver_version"])
-def test_links_to_other_machines(machine: CompositeMachine, name: str) -> None:
+def test_links_to_other_machines(machine: CompositeTestbed, name: str) -> None:
     if name == "driver_version":  # an update without reference values is not about links
         devices = machine.all(replace(HEALTHY_DEVICE, driver_version="595.1"))
         assert len(machine.verify(machine.evidence(devices)).devices) == 12
@@ -217,7 +219,7 @@ def test_topology_of_claims() -> None:
         refused("COMPOSITE_MISMATCH", check_topology, devices=bad)
 
 
-def test_production_anchors_trust_no_simulation(machine: CompositeMachine) -> None:
+def test_production_anchors_trust_no_simulation(machine: CompositeTestbed) -> None:
     verifier = replace(machine.verifier, anchors=TrustAnchors.production())
     assert verifier.anchors.of(SnpAnchors) == SnpAnchors.production()
     assert verifier.anchors.of(NvidiaAnchors) == NvidiaAnchors.production()
@@ -228,7 +230,7 @@ def test_production_anchors_trust_no_simulation(machine: CompositeMachine) -> No
     )
 
 
-def test_the_trail_goes_through_the_whole_machine(machine: CompositeMachine) -> None:
+def test_the_trail_goes_through_the_whole_machine(machine: CompositeTestbed) -> None:
     check_log = CheckLog()
     machine.verifier.verify(
         machine.evidence(machine.all()),
@@ -243,8 +245,8 @@ def test_the_trail_goes_through_the_whole_machine(machine: CompositeMachine) -> 
     assert names.count("nvidia/nonce") == 12
 
 
-def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> None:
-    made = SimulatedDevices.create(tmp_path / "devices", 2, 1, now=machine.now)
+def test_the_plug_in_asks_both(machine: CompositeTestbed, tmp_path: Path) -> None:
+    made = NvidiaSimulator.create(tmp_path / "devices", 2, 1, now=machine.now)
     options: dict[str, object] = {
         "platform": str(machine.platform.directory),
         "devices": str(tmp_path / "devices"),
@@ -256,7 +258,7 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
     bound = replace(BINDING, device_evidence=devices_digest(devices))
     evidence = replace(source.collect(bound.report_data(), RUNTIME_CONFIG), devices=devices)
     root = (tmp_path / "devices/collateral/device-root.der").read_bytes()
-    anchors = TrustAnchors.dangerous_simulated((machine.platform.ark, root))
+    anchors = simulated_anchors((machine.platform.ark, root))
     extra = made.collateral()
     collateral = replace(
         machine.verifier.collateral,
@@ -267,16 +269,16 @@ def test_the_plug_in_asks_both(machine: CompositeMachine, tmp_path: Path) -> Non
     )
     assert [device.identity for device in claims.devices] == [d.identity for d in made.devices]
     (without, *_), (with_flag, *_) = (
-        open_source({**options, "device_knobs": defects}).collect_devices(machine.nonce())
+        open_source({**options, "device_defects": defects}).collect_devices(machine.nonce())
         for defects in ({}, {"feature": 2})
     )
     assert len(without.report) == len(with_flag.report)
     for wrong in (
         {"platform": options["platform"]},
         {**options, "devices": 7},
-        {**options, "device_knobs": 7},
-        {**options, "device_knobs": {"feature": "PPCIE"}},
-        {**options, "device_knobs": {"color": 1}},
+        {**options, "device_defects": 7},
+        {**options, "device_defects": {"feature": "PPCIE"}},
+        {**options, "device_defects": {"color": 1}},
     ):
         with pytest.raises(UsageError):
             open_source(dict(wrong))
@@ -290,10 +292,10 @@ def findings_of(entries: list[Device], claims: Claims) -> list[str]:
 
 
 def test_a_policy_pinned_from_a_machine_knows_its_devices(
-    bench: SnpBench, device_keys: DeviceKeys
+    testbed: SnpTestbed, device_keys: NvidiaKeys
 ) -> None:
     """Evidence to verdict: every other set is genuine, fresh, whole, and denied."""
-    small = composite_machine(bench.platform, 3, 0, now=bench.now, keys=device_keys)
+    small = composite_testbed(testbed.platform, 3, 0, now=testbed.now, keys=device_keys)
     devices = small.all()
     claims = small.verify(small.evidence(devices))
     entries = pin_devices(claims.devices, pin_machine=True)
@@ -302,7 +304,7 @@ def test_a_policy_pinned_from_a_machine_knows_its_devices(
         claims = small.verify(small.evidence(fewer))
         assert findings_of(entries, claims) == ["DEVICE_SET_MISMATCH"]
     assert "DEVICE_SET_MISMATCH" in findings_of([], small.verify(small.evidence(devices)))
-    other = SimulatedDevices.make(1, now=bench.now, keys=device_keys)
+    other = NvidiaSimulator.make(1, now=testbed.now, keys=device_keys)
     swapped = (*devices[1:], *other.evidence(small.nonce()))
     claims = small.verify(small.evidence(swapped))
     assert findings_of(entries, claims) == ["INSTANCE_NOT_ALLOWED"]

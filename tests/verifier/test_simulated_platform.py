@@ -19,57 +19,57 @@ from regalia.core.errors import LocalError, ParseError, RegaliaError, UsageError
 from regalia.host.plugins import EVIDENCE_SOURCES, load
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.wire.evidence import parse_evidence
-from regalia_testing.options import knobs_from
+from regalia_testing.folder import MARKER
+from regalia_testing.options import defects_from
 from regalia_testing.sources import open_snp
-from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, SnpBench
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
 from regalia_testing.tees.snp.simulator import (
-    MARKER,
     MEASUREMENT_SIZE,
-    SimulatedPlatform,
+    SnpSimulator,
     measure_code,
 )
+from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, SnpTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_testing.tees.snp.authority import AuthorityKeys
+    from regalia_testing.tees.snp.authority import SnpKeys
 
 PRIVATE = ["ark.key", "ask.key", "asvk.key", "chip.secret"]
 
 
 @pytest.mark.parametrize("product", ["Milan", "Genoa", "Turin"])
-def test_open_is_create(bench_of: Callable[[str], SnpBench], product: str) -> None:
-    bench = bench_of(product)
-    again = SimulatedPlatform.open(bench.platform.directory)
+def test_open_is_create(testbed_of: Callable[[str], SnpTestbed], product: str) -> None:
+    testbed = testbed_of(product)
+    again = SnpSimulator.open(testbed.platform.directory)
     for name in ("hwid", "report_id", "secret", "ark", "ask", "asvk", "crl", "product"):
-        assert getattr(again, name) == getattr(bench.platform, name)
-    claims = bench.verify(SnpBench(again, bench.now).evidence())
+        assert getattr(again, name) == getattr(testbed.platform, name)
+    claims = testbed.verify(SnpTestbed(again, testbed.now).evidence())
     assert claims.hardware is Hardware.SIMULATED
     assert claims.chip_id.startswith(again.hwid)
 
 
-def test_what_lies_in_the_directory(bench: SnpBench) -> None:
-    folder = bench.platform.directory
+def test_what_lies_in_the_directory(testbed: SnpTestbed) -> None:
+    folder = testbed.platform.directory
     assert "protected from nobody" in (folder / MARKER).read_text()
     assert folder.stat().st_mode & 0o077 == 0
     for name in PRIVATE:
         assert (folder / name).stat().st_mode & 0o777 == 0o600
-    collateral = sorted(path.name for path in bench.platform.collateral_directory.iterdir())
+    collateral = sorted(path.name for path in testbed.platform.collateral_directory.iterdir())
     assert collateral == ["ark.der", "ask.der", "asvk.der", "crl.der"]
-    assert "secret" not in repr(bench.platform)
-    assert bench.platform.secret.hex() not in repr(bench)
+    assert "secret" not in repr(testbed.platform)
+    assert testbed.platform.secret.hex() not in repr(testbed)
 
 
-def test_no_directory_is_overwritten(bench: SnpBench, tmp_path: Path) -> None:
+def test_no_directory_is_overwritten(testbed: SnpTestbed, tmp_path: Path) -> None:
     with pytest.raises(LocalError) as refusal:
-        SimulatedPlatform.create(bench.platform.directory)
+        SnpSimulator.create(testbed.platform.directory)
     assert refusal.value.code.name == "FILE_EXISTS"
     with pytest.raises(UsageError):
-        SimulatedPlatform.create(tmp_path / "new", "Rome")
+        SnpSimulator.create(tmp_path / "new", "Rome")
     assert not (tmp_path / "new").exists()
     with pytest.raises(LocalError):
-        SimulatedPlatform.open(tmp_path / "new")
+        SnpSimulator.open(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -81,48 +81,48 @@ def test_no_directory_is_overwritten(bench: SnpBench, tmp_path: Path) -> None:
         ("chip.secret", b"short"),
     ],
 )
-def test_a_damaged_directory(bench: SnpBench, tmp_path: Path, name: str, data: bytes) -> None:
+def test_a_damaged_directory(testbed: SnpTestbed, tmp_path: Path, name: str, data: bytes) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(bench.platform.directory, copy)
+    shutil.copytree(testbed.platform.directory, copy)
     (copy / name).write_bytes(data)
     with pytest.raises(ParseError):
-        SimulatedPlatform.open(copy)
+        SnpSimulator.open(copy)
 
 
-def test_keys_that_others_may_read(bench: SnpBench, tmp_path: Path) -> None:
+def test_keys_that_others_may_read(testbed: SnpTestbed, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(bench.platform.directory, copy)
+    shutil.copytree(testbed.platform.directory, copy)
     (copy / "ask.key").chmod(0o644)
     with pytest.raises(LocalError) as refusal:
-        SimulatedPlatform.open(copy)
+        SnpSimulator.open(copy)
     assert refusal.value.code.name == "INSECURE_MODE"
 
 
 def test_platforms_do_not_vouch_for_each_other(
-    bench: SnpBench, authority_keys: AuthorityKeys, tmp_path: Path
+    testbed: SnpTestbed, authority_keys: SnpKeys, tmp_path: Path
 ) -> None:
     """Another chip under the same root: genuine by itself, and not with the first's leaf."""
-    other = SimulatedPlatform.create(tmp_path / "p", "Genoa", now=bench.now, keys=authority_keys)
-    theirs = SnpBench(other, bench.now)
-    assert theirs.verify(theirs.evidence()).chip_id != bench.verify(bench.evidence()).chip_id
-    stolen = replace(theirs.evidence(), endorsements=bench.evidence().endorsements)
+    other = SnpSimulator.create(tmp_path / "p", "Genoa", now=testbed.now, keys=authority_keys)
+    theirs = SnpTestbed(other, testbed.now)
+    assert theirs.verify(theirs.evidence()).chip_id != testbed.verify(testbed.evidence()).chip_id
+    stolen = replace(theirs.evidence(), endorsements=testbed.evidence().endorsements)
     with pytest.raises(RegaliaError) as refusal:
         theirs.verify(stolen)
     assert refusal.value.code.name == "LEAF_BINDING_MISMATCH"
 
 
-def test_another_tcb_or_kind_has_another_key(bench: SnpBench) -> None:
+def test_another_tcb_or_kind_has_another_key(testbed: SnpTestbed) -> None:
     """Like hardware: the leaf of the old TCB does not fit reports of the new one."""
-    evidence = bench.evidence()
-    old = bench.platform.endorsements(replace(HEALTHY, old_tcb=True))
+    evidence = testbed.evidence()
+    old = testbed.platform.endorsements(replace(HEALTHY, old_tcb=True))
     with pytest.raises(RegaliaError) as refusal:
-        bench.verify(replace(evidence, endorsements=old))
+        testbed.verify(replace(evidence, endorsements=old))
     assert refusal.value.code.name == "LEAF_BINDING_MISMATCH"
 
 
-def test_evidence_is_bound_to_the_configuration(bench: SnpBench) -> None:
-    evidence = bench.evidence()
-    claims = bench.verify(parse_evidence(evidence.encode()))
+def test_evidence_is_bound_to_the_configuration(testbed: SnpTestbed) -> None:
+    evidence = testbed.evidence()
+    claims = testbed.verify(parse_evidence(evidence.encode()))
     assert claims.host_data == hashlib.sha256(RUNTIME_CONFIG).digest()
     assert evidence.runtime_config == RUNTIME_CONFIG
 
@@ -132,14 +132,14 @@ def test_evidence_is_bound_to_the_configuration(bench: SnpBench) -> None:
     [(bytes(63), bytes(48), bytes(32)), (bytes(64), bytes(47), bytes(32)), (b"", b"", b"")],
 )
 def test_nothing_is_padded(
-    bench: SnpBench, report_data: bytes, measurement: bytes, host_data: bytes
+    testbed: SnpTestbed, report_data: bytes, measurement: bytes, host_data: bytes
 ) -> None:
     with pytest.raises(ParseError):
-        bench.platform.report(report_data, measurement=measurement, host_data=host_data)
+        testbed.platform.report(report_data, measurement=measurement, host_data=host_data)
 
 
-def test_every_knob_changes_the_evidence(bench: SnpBench) -> None:
-    """A knob without effect would make its attack test pass for nothing."""
+def test_every_knob_changes_the_evidence(testbed: SnpTestbed) -> None:
+    """A field without effect would make its attack test pass for nothing."""
     changed = {
         "guest_svn": 1,
         "vmpl": 1,
@@ -152,11 +152,11 @@ def test_every_knob_changes_the_evidence(bench: SnpBench) -> None:
 
     def state(defects: SnpDefects) -> tuple[object, ...]:
         # What the signature says varies; what it is over, and for whom the leaf is, does not.
-        evidence = bench.platform.evidence(
+        evidence = testbed.platform.evidence(
             REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, defects=defects
         )
         try:
-            bench.verify(evidence)
+            testbed.verify(evidence)
             verdict = "accepted"
         except RegaliaError as refusal:
             verdict = refusal.what
@@ -236,19 +236,19 @@ def test_another_process_measures_the_same() -> None:
 # The plug-in.
 
 
-def test_the_plug_in_is_found_by_name(bench: SnpBench) -> None:
+def test_the_plug_in_is_found_by_name(testbed: SnpTestbed) -> None:
     assert load(EVIDENCE_SOURCES, "simulated-snp") is open_snp
-    source = open_snp({"platform": str(bench.platform.directory)})
+    source = open_snp({"platform": str(testbed.platform.directory)})
     assert source.simulated
     evidence = source.collect(REPORT_DATA, RUNTIME_CONFIG)
-    claims = bench.verify(evidence)
+    claims = testbed.verify(evidence)
     assert claims.report_data == REPORT_DATA
     assert claims.host_data == hashlib.sha256(RUNTIME_CONFIG).digest()
     assert len(claims.measurement) == MEASUREMENT_SIZE
 
 
-def test_the_plug_in_takes_knobs(bench: SnpBench) -> None:
-    options = {"platform": str(bench.platform.directory), "defects": {"debug": True, "vmpl": 2}}
+def test_the_plug_in_takes_knobs(testbed: SnpTestbed) -> None:
+    options = {"platform": str(testbed.platform.directory), "defects": {"debug": True, "vmpl": 2}}
     report = parse_report(open_snp(options).collect(REPORT_DATA, RUNTIME_CONFIG).report)
     assert report.vmpl == 2
     assert report.policy & 1 << 19
@@ -269,24 +269,24 @@ def test_the_plug_in_takes_knobs(bench: SnpBench) -> None:
     ],
     ids=lambda options: canonical_json(options).decode(),
 )
-def test_unusable_options(bench: SnpBench, options: dict[str, object]) -> None:
+def test_unusable_options(testbed: SnpTestbed, options: dict[str, object]) -> None:
     if options.get("platform") == "PLATFORM":
-        options = {**options, "platform": str(bench.platform.directory)}
+        options = {**options, "platform": str(testbed.platform.directory)}
     with pytest.raises(UsageError) as refusal:
         open_snp(options)
     assert refusal.value.code.name == "BAD_CONFIG"
 
 
 def test_knobs_from_options() -> None:
-    assert knobs_from({}, HEALTHY) == HEALTHY
-    assert knobs_from({"old_tcb": True}, HEALTHY) == SnpDefects(old_tcb=True)
+    assert defects_from({}, HEALTHY) == HEALTHY
+    assert defects_from({"old_tcb": True}, HEALTHY) == SnpDefects(old_tcb=True)
 
 
 def test_a_platform_by_hand(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "regalia_testing", "platform", str(tmp_path / "made")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "simulated" in done.stdout
-    SimulatedPlatform.open(tmp_path / "made")
+    SnpSimulator.open(tmp_path / "made")
     again = subprocess.run(command, check=False, capture_output=True, text=True)
     assert again.returncode == 9
     assert "FILE_EXISTS" in again.stderr

@@ -22,10 +22,10 @@ from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.policy.section import GuestPolicy, Snp
 from regalia.wire.evidence import Evidence, Tee
-from regalia_testing.defender import CHOICES
-from regalia_testing.policy_scene import MODEL, NOW, Scene
-from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA
+from regalia_testing.policy_scenario import MODEL, NOW, PolicyScenario
+from regalia_testing.relying_party import CHOICES
 from regalia_testing.tees.snp.defects import SnpDefects
+from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     from regalia.policy.documents import ClientPolicy
     from regalia.tees.snp.claims import SnpClaims
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
     Appraise = Callable[[str, str, str], SnpClaims]
 
 REPORT_DATA_AT = slice(0x50, 0x90)
-CONFIG = Scene().config
+CONFIG = PolicyScenario().config
 CONTEXT = ClientContext(
     now=NOW, challenge_age_s=1.0, runtime_config=CONFIG, model_id=MODEL, model_version=7
 )
@@ -80,7 +80,7 @@ def lenient(claims: SnpClaims, **stricter: Any) -> ClientPolicy:  # noqa: ANN401
         chip_ids=[claims.chip_id.hex()],
         revocation="any",
     )
-    policy = Scene().client_policy()
+    policy = PolicyScenario().client_policy()
     platform = msgspec.structs.replace(
         policy.platform, snp=msgspec.structs.replace(snp, **stricter)
     )
@@ -165,14 +165,14 @@ DENIED = [
 
 
 @pytest.fixture
-def pinned(bench: SnpBench) -> Callable[[SnpDefects], set[str]]:
+def pinned(testbed: SnpTestbed) -> Callable[[SnpDefects], set[str]]:
     """The reasons of a policy that was pinned on the healthy platform."""
 
     def claims(defects: SnpDefects) -> SnpClaims:
-        evidence = bench.platform.evidence(
+        evidence = testbed.platform.evidence(
             REPORT_DATA, measurement=MEASUREMENT, runtime_config=CONFIG.encode(), defects=defects
         )
-        return bench.verify(evidence)
+        return testbed.verify(evidence)
 
     policy = pin_client(claims(SnpDefects()), CONFIG, replace(CHOICES, pin_chip=True), now=NOW)
     return lambda defects: reasons(policy, claims(defects))
@@ -189,6 +189,6 @@ def test_genuine_but_denied(
     assert code in pinned(SnpDefects(**defects))
 
 
-def test_simulated_hardware_is_denied_where_genuine_is_wanted(bench: SnpBench) -> None:
-    claims = bench.verify(bench.evidence())
+def test_simulated_hardware_is_denied_where_genuine_is_wanted(testbed: SnpTestbed) -> None:
+    claims = testbed.verify(testbed.evidence())
     assert "SIMULATED_HARDWARE" in reasons(lenient(claims), claims)

@@ -20,7 +20,7 @@ from regalia.wire.deny_list import (
     parse_deny_list,
     serial_number,
 )
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 _reasons = st.text("!aZ~9", min_size=1, max_size=8)
 _keys = st.binary(min_size=32, max_size=32).map(lambda raw: f"key:{raw.hex()}")

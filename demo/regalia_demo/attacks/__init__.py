@@ -13,7 +13,7 @@ from regalia_demo.outcome import FAILED, Outcome, Side
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_demo.lab import Lab
+    from regalia_demo.attacker import Attacker
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Attack:
 
     id: str
     title: str
-    control: Callable[[Lab], Side]
-    regalia: Callable[[Lab], Side]
+    control: Callable[[Attacker], Side]
+    regalia: Callable[[Attacker], Side]
 
-    def run(self, number: int, lab: Lab) -> Outcome:
+    def run(self, number: int, attacker: Attacker) -> Outcome:
         """Try both sides."""
         began = time.monotonic()
-        control, regalia = _side(self.control, lab), _side(self.regalia, lab)
+        control, regalia = _side(self.control, attacker), _side(self.regalia, attacker)
         return Outcome(
             number=number,
             id=self.id,
@@ -42,10 +42,10 @@ class Attack:
         )
 
 
-def _side(attempt: Callable[[Lab], Side], lab: Lab) -> Side:
+def _side(attempt: Callable[[Attacker], Side], attacker: Attacker) -> Side:
     """An attempt that breaks off shows nothing, and its row must say so."""
     try:
-        return attempt(lab)
+        return attempt(attacker)
     except RegaliaError as error:
         return Side(FAILED, f"the attempt broke off: {error}")
 

@@ -14,7 +14,7 @@ from regalia_testing.needles import file_blocks, process_blocks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia_demo.lab import Lab
+    from regalia_demo.attacker import Attacker
 
 _GCORE_LIMIT_S = 120
 
@@ -40,13 +40,13 @@ def core_file(pid: int, folder: Path) -> Path | None:
     return core if core.exists() else None
 
 
-def _search_core(lab: Lab, pid: int) -> tuple[int, str]:
-    core = core_file(pid, lab.world.root / "cores")
+def _search_core(attacker: Attacker, pid: int) -> tuple[int, str]:
+    core = core_file(pid, attacker.deployment.root / "cores")
     if core is None:
         return 0, "no core dump could be taken"
     try:
-        found = lab.world.needles.found_in(file_blocks(core))
-        total = len(lab.world.needles.pieces)
+        found = attacker.deployment.needles.found_in(file_blocks(core))
+        total = len(attacker.deployment.needles.pieces)
         return (
             found,
             f"{found} of {total} pieces of weights in a core of {core.stat().st_size:,} bytes",
@@ -55,33 +55,36 @@ def _search_core(lab: Lab, pid: int) -> tuple[int, str]:
         core.unlink()
 
 
-def core_plain(lab: Lab) -> Side:
+def core_plain(attacker: Attacker) -> Side:
     """The unprotected server's core."""
-    found, detail = _search_core(lab, lab.plain.pid)
+    found, detail = _search_core(attacker, attacker.plain.pid)
     return stolen_if(found > 0, detail)
 
 
-def core(lab: Lab) -> Side:
+def core(attacker: Attacker) -> Side:
     """The runtime's mapping is left out of core dumps, and the process is not dumpable."""
-    found, detail = _search_core(lab, lab.world.running["runtime"].pid)
+    found, detail = _search_core(attacker, attacker.deployment.running["runtime"].pid)
     return refused_with("NOT_IN_CORE" if found == 0 else None, detail)
 
 
-def _search_memory(lab: Lab, pid: int) -> tuple[int, str]:
-    found = lab.world.needles.found_in(process_blocks(pid))
-    return found, f"{found} of {len(lab.world.needles.pieces)} pieces through /proc/PID/mem"
+def _search_memory(attacker: Attacker, pid: int) -> tuple[int, str]:
+    found = attacker.deployment.needles.found_in(process_blocks(pid))
+    return (
+        found,
+        f"{found} of {len(attacker.deployment.needles.pieces)} pieces through /proc/PID/mem",
+    )
 
 
-def memory_plain(lab: Lab) -> Side:
+def memory_plain(attacker: Attacker) -> Side:
     """Root reads any process."""
-    found, detail = _search_memory(lab, lab.plain.pid)
+    found, detail = _search_memory(attacker, attacker.plain.pid)
     return stolen_if(found > 0, detail)
 
 
-def memory(lab: Lab) -> Side:
+def memory(attacker: Attacker) -> Side:
     """Only real TEE hardware stops this. Here it is simulated, and that is what the row says."""
     try:
-        found, detail = _search_memory(lab, lab.world.running["runtime"].pid)
+        found, detail = _search_memory(attacker, attacker.deployment.running["runtime"].pid)
     except PermissionError:
         return Side(NOT_PROTECTED, "you may not read it; root could, and here nothing stops root")
     if found == 0:

@@ -18,14 +18,14 @@ from regalia.core.errors import PolicyDenied, RegaliaError
 from regalia.core.types import Digest
 from regalia.host.clock import system_clock
 from regalia.runtime.keys import generate_keys
-from regalia.tees.snp.evidence import SnpAnchors
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
-from regalia_demo.lab import challenge_of
+from regalia_demo.attacker import challenge_of
 from regalia_demo.outcome import REFUSED, Side, refused_with, stolen_if
 from regalia_demo.processes import free_address
+from regalia_testing.anchors import simulated_snp_anchors
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
-from regalia_testing.tees.snp.simulator import SimulatedPlatform, measure_code
+from regalia_testing.tees.snp.simulator import SnpSimulator, measure_code
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from regalia.runtime.keys import RuntimeKeys
     from regalia.wire.evidence import Evidence
     from regalia.wire.release import ChallengeResponse
-    from regalia_demo.lab import Lab
+    from regalia_demo.attacker import Attacker
 
 PACKAGE = Path(regalia.__file__).parent
 LEAK = "\n# A line that the owner never saw. It could send the weights anywhere.\n"
@@ -47,14 +47,14 @@ class Guise:
 
     defects: SnpDefects = HEALTHY
     package: Path = PACKAGE
-    platform: SimulatedPlatform | None = None
+    platform: SnpSimulator | None = None
 
 
 HONEST = Guise()
 
 
 def _evidence(
-    lab: Lab, keys: RuntimeKeys, asked: ChallengeResponse, guise: Guise = HONEST
+    attacker: Attacker, keys: RuntimeKeys, asked: ChallengeResponse, guise: Guise = HONEST
 ) -> Evidence:
     challenge, audience, policy_id = challenge_of(asked)
     binding = Binding(
@@ -63,23 +63,23 @@ def _evidence(
         challenge=challenge,
         hpke_public_key=keys.release.public_key,
         wrap_public_key=keys.wrap_public,
-        model_id=lab.model_id,
+        model_id=attacker.model_id,
         policy_id=policy_id,
         device_evidence=Digest(NO_DEVICES),
     )
-    return (guise.platform or lab.platform).evidence(
+    return (guise.platform or attacker.platform).evidence(
         binding.report_data(),
         measurement=measure_code(guise.package),
-        runtime_config=lab.measured(),
+        runtime_config=attacker.measured(),
         defects=guise.defects,
     )
 
 
-def _naive(lab: Lab, take: Callable[[], SecretBytes], gap: str) -> Side:
+def _naive(attacker: Attacker, take: Callable[[], SecretBytes], gap: str) -> Side:
     """The control side: the thief gets the key, and it opens the model."""
     with take() as key:
         return stolen_if(
-            lab.opens_model(key),
+            attacker.opens_model(key),
             f"a broker that does not check {gap} gave the key; it opens the model",
         )
 
@@ -97,56 +97,60 @@ def _real(take: Callable[[], SecretBytes]) -> Side:
         return Side(REFUSED, error.what, error.code.name)
 
 
-def debug_naive(lab: Lab) -> Side:
+def debug_naive(attacker: Attacker) -> Side:
     """A report with the DEBUG bit is signed as well as any other."""
     keys = generate_keys()
-    make = partial(_evidence, lab, keys, guise=Guise(defects=SnpDefects(debug=True)))
-    return _naive(lab, lambda: lab.ask(lab.naive, keys, make), "the debug bit")
+    make = partial(_evidence, attacker, keys, guise=Guise(defects=SnpDefects(debug=True)))
+    return _naive(attacker, lambda: attacker.ask(attacker.naive, keys, make), "the debug bit")
 
 
-def debug(lab: Lab) -> Side:
+def debug(attacker: Attacker) -> Side:
     """In debug mode the host reads the guest's memory, so no key comes out."""
     keys = generate_keys()
-    make = partial(_evidence, lab, keys, guise=Guise(defects=SnpDefects(debug=True)))
-    return _real(lambda: lab.ask(lab.real, keys, make))
+    make = partial(_evidence, attacker, keys, guise=Guise(defects=SnpDefects(debug=True)))
+    return _real(lambda: attacker.ask(attacker.real, keys, make))
 
 
-def _recorded(lab: Lab) -> Evidence:
+def _recorded(attacker: Attacker) -> Evidence:
     """Genuine evidence of the honest runtime, as somebody in the path recorded it."""
-    return _evidence(lab, generate_keys(), lab.real.challenge(lab.model_id))
+    return _evidence(attacker, generate_keys(), attacker.real.challenge(attacker.model_id))
 
 
-def replay_naive(lab: Lab) -> Side:
+def replay_naive(attacker: Attacker) -> Side:
     """Old evidence never gets older if nobody compares the challenge."""
-    evidence, keys = _recorded(lab), generate_keys()
-    return _naive(lab, lambda: lab.ask(lab.naive, keys, lambda _: evidence), "freshness")
+    evidence, keys = _recorded(attacker), generate_keys()
+    return _naive(
+        attacker, lambda: attacker.ask(attacker.naive, keys, lambda _: evidence), "freshness"
+    )
 
 
-def replay(lab: Lab) -> Side:
+def replay(attacker: Attacker) -> Side:
     """The report data holds yesterday's challenge."""
-    evidence, keys = _recorded(lab), generate_keys()
-    return _real(lambda: lab.ask(lab.real, keys, lambda _: evidence))
+    evidence, keys = _recorded(attacker), generate_keys()
+    return _real(lambda: attacker.ask(attacker.real, keys, lambda _: evidence))
 
 
-def other_key_naive(lab: Lab) -> Side:
+def other_key_naive(attacker: Attacker) -> Side:
     """Fresh and genuine, and the key beside it is the thief's."""
     honest, thief = generate_keys(), generate_keys()
-    make = partial(_evidence, lab, honest)
-    return _naive(lab, lambda: lab.ask(lab.naive, thief, make), "whose key is bound")
+    make = partial(_evidence, attacker, honest)
+    return _naive(attacker, lambda: attacker.ask(attacker.naive, thief, make), "whose key is bound")
 
 
-def other_key(lab: Lab) -> Side:
+def other_key(attacker: Attacker) -> Side:
     """The report data commits to the honest runtime's key."""
     honest, thief = generate_keys(), generate_keys()
-    make = partial(_evidence, lab, honest)
-    return _real(lambda: lab.ask(lab.real, thief, make))
+    make = partial(_evidence, attacker, honest)
+    return _real(lambda: attacker.ask(attacker.real, thief, make))
 
 
-def own_root_naive(lab: Lab) -> Side:
+def own_root_naive(attacker: Attacker) -> Side:
     """A verifier that takes the root certificate from the evidence trusts everybody's root."""
-    keys, forged = generate_keys(), _forger(lab)
-    evidence = _evidence(lab, keys, lab.real.challenge(lab.model_id), Guise(platform=forged))
-    anchors = SnpAnchors.dangerous_simulated(evidence.endorsements[-1])
+    keys, forged = generate_keys(), _forger(attacker)
+    evidence = _evidence(
+        attacker, keys, attacker.real.challenge(attacker.model_id), Guise(platform=forged)
+    )
+    anchors = simulated_snp_anchors(evidence.endorsements[-1])
     rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
     claims = verify_fresh(
         SNP,
@@ -162,27 +166,27 @@ def own_root_naive(lab: Lab) -> Side:
     )
 
 
-def own_root(lab: Lab) -> Side:
+def own_root(attacker: Attacker) -> Side:
     """The broker pins its root."""
-    keys, forged = generate_keys(), _forger(lab)
-    make = partial(_evidence, lab, keys, guise=Guise(platform=forged))
-    return _real(lambda: lab.ask(lab.real, keys, make))
+    keys, forged = generate_keys(), _forger(attacker)
+    make = partial(_evidence, attacker, keys, guise=Guise(platform=forged))
+    return _real(lambda: attacker.ask(attacker.real, keys, make))
 
 
 def _report_data(evidence: Evidence) -> bytes:
     return evidence.report[0x50:0x90]
 
 
-def _forger(lab: Lab) -> SimulatedPlatform:
-    folder = lab.world.root / "forger"
+def _forger(attacker: Attacker) -> SnpSimulator:
+    folder = attacker.deployment.root / "forger"
     if folder.exists():
-        return SimulatedPlatform.open(folder)
-    return SimulatedPlatform.create(folder)
+        return SnpSimulator.open(folder)
+    return SnpSimulator.create(folder)
 
 
-def _changed_package(lab: Lab) -> Path:
+def _changed_package(attacker: Attacker) -> Path:
     """A copy of the runtime's code with one more line in the engine."""
-    source = lab.world.root / "changed"
+    source = attacker.deployment.root / "changed"
     if not source.exists():
         shutil.copytree(PACKAGE, source / "regalia", ignore=shutil.ignore_patterns("__pycache__"))
         with (source / "regalia" / "engines" / "transformers.py").open("a") as file:
@@ -190,22 +194,22 @@ def _changed_package(lab: Lab) -> Path:
     return source
 
 
-def changed_runtime_naive(lab: Lab) -> Side:
+def changed_runtime_naive(attacker: Attacker) -> Side:
     """Its measurement is honest about the change; nobody looks."""
-    package = _changed_package(lab) / "regalia"
+    package = _changed_package(attacker) / "regalia"
     keys = generate_keys()
-    make = partial(_evidence, lab, keys, guise=Guise(package=package))
-    return _naive(lab, lambda: lab.ask(lab.naive, keys, make), "the measurement")
+    make = partial(_evidence, attacker, keys, guise=Guise(package=package))
+    return _naive(attacker, lambda: attacker.ask(attacker.naive, keys, make), "the measurement")
 
 
-def changed_runtime(lab: Lab) -> Side:
+def changed_runtime(attacker: Attacker) -> Side:
     """A real process runs the changed code, attests, and asks."""
     address = free_address()
-    service = lab.world.spawn(
+    service = attacker.deployment.spawn(
         "changed-runtime",
         ["serve", "--config", "runtime/runtime.toml", "--listen", address],
         address,
-        source=_changed_package(lab),
+        source=_changed_package(attacker),
     )
     with service:
         status = service.wait_exit()
@@ -214,19 +218,21 @@ def changed_runtime(lab: Lab) -> Side:
     return refused_with(said, f"the changed runtime ended with exit status {status}, without a key")
 
 
-def silent_log_naive(lab: Lab) -> Side:
+def silent_log_naive(attacker: Attacker) -> Side:
     """It logs what it can, and releases anyway."""
     keys = generate_keys()
-    make = partial(_evidence, lab, keys)
-    return _naive(lab, lambda: lab.ask(lab.naive, keys, make), "that the release was logged")
+    make = partial(_evidence, attacker, keys)
+    return _naive(
+        attacker, lambda: attacker.ask(attacker.naive, keys, make), "that the release was logged"
+    )
 
 
-def silent_log(lab: Lab) -> Side:
+def silent_log(attacker: Attacker) -> Side:
     """An insider with root makes the log's table refuse entries, then asks with good evidence."""
     keys = generate_keys()
-    make = partial(_evidence, lab, keys)
-    with _log_refuses(lab.world.root / "broker" / "log.db"):
-        return _real(lambda: lab.ask(lab.real, keys, make))
+    make = partial(_evidence, attacker, keys)
+    with _log_refuses(attacker.deployment.root / "broker" / "log.db"):
+        return _real(lambda: attacker.ask(attacker.real, keys, make))
 
 
 @contextmanager

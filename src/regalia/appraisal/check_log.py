@@ -25,12 +25,23 @@ class CheckLog:
         self._open: tuple[Check, str, str] | None = None
 
     def begin(self, check: Check, seen: str = "", wanted: str = "") -> None:
-        """The next check begins; the one before it passed."""
+        """The next check begins; the one before it passed.
+
+        Args:
+            check: that is made now.
+            seen: what the evidence says, for people.
+            wanted: what it must say, for people.
+        """
         self._close("")
         self._open = (check, seen, wanted)
 
     def note(self, seen: str, wanted: str = "") -> None:
-        """What the entered check sees, once it knows."""
+        """What the entered check sees, once it knows.
+
+        Args:
+            seen: what the evidence says.
+            wanted: what it must say.
+        """
         if self._open is not None:
             self._open = (self._open[0], seen, wanted)
 

@@ -127,5 +127,11 @@ class Need:
 
 
 def provided(kind: CollateralKind, what: str, *, have: bool) -> Need:
-    """A need that only collateral can meet."""
+    """A need that only collateral can meet.
+
+    Args:
+        kind: of collateral.
+        what: it is needed for, for people.
+        have: whether it is at hand.
+    """
     return Need(kind, what, "collateral" if have else "")

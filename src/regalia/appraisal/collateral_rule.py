@@ -32,7 +32,12 @@ class CollateralRule:
 
     @classmethod
     def of_words(cls, revocation: str, grace_days: int) -> Self:
-        """From a policy's words; anything but ``any`` is the strict rule."""
+        """From a policy's words; anything but ``any`` is the strict rule.
+
+        Args:
+            revocation: the policy's word.
+            grace_days: how late collateral may be.
+        """
         rule = RevocationRule.ANY if revocation == "any" else RevocationRule.REQUIRED
         return cls(rule, timedelta(days=grace_days))
 

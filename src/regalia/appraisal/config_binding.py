@@ -63,5 +63,10 @@ BINDINGS: Mapping[Tee, ConfigBinding] = MappingProxyType(
 
 
 def expected_slot(tee: Tee, config: bytes) -> bytes:
-    """What the field holds when the exact bytes ``config`` were recorded."""
+    """What the field holds when the exact bytes ``config`` were recorded.
+
+    Args:
+        tee: whose field.
+        config: the runtime configuration, exact bytes.
+    """
     return BINDINGS[tee].expected(config)

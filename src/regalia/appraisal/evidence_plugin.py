@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from regalia.appraisal.claims import MINT, Revocation
+from regalia.wire.evidence import DEVICE_NONCE_SIZE, REPORT_DATA_SIZE, Tee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.collateral import GivenCollateral, Need
     from regalia.appraisal.unbound import NonceField, Unbound
     from regalia.appraisal.vendor import Anchors, Vendor
-    from regalia.wire.evidence import DeviceKind, Tee
+    from regalia.wire.evidence import DeviceKind
 
 R = TypeVar("R")  # Evidence or DeviceEvidence
 T = TypeVar("T")  # what its report says
@@ -112,3 +113,17 @@ class EvidencePlugin(Generic[R, T, C, A, K]):
     needs: Callable[[Parsed[R, T], GivenCollateral], Iterator[Need]]
     identities: Callable[[C], tuple[tuple[str, bytes], ...]]
     weaken: Callable[[C], C] = known_late
+
+    def expected(self, value: bytes) -> bytes:
+        """The nonce that fresh evidence carries.
+
+        Args:
+            value: report data (64 bytes); for a device its nonce (32 bytes).
+
+        Raises:
+            ValueError: it has another size (the caller's bug).
+        """
+        size = REPORT_DATA_SIZE if isinstance(self.kind, Tee) else DEVICE_NONCE_SIZE
+        if len(value) != size:
+            raise ValueError(f"the expected value has {len(value)} bytes, want {size}")
+        return self.nonce_of(value)

@@ -97,7 +97,12 @@ def one_of(  # noqa: PLR0913 - one field has so many sides; all are named
 
 
 def is_pinned(pinned: Pinned, choices: PinChoices) -> bool:
-    """Whether the owner's choices fix a value of this kind."""
+    """Whether the owner's choices fix a value of this kind.
+
+    Args:
+        pinned: when the field is pinned.
+        choices: the owner's.
+    """
     fixed = {
         "always": True,
         "machine": choices.machine,

@@ -32,7 +32,13 @@ class Finding:
 
 
 def finding(code: Code, what: str, fix: str | None = None) -> Finding:
-    """A finding; without a more exact ``fix`` the code's own is given."""
+    """A finding; without a more exact ``fix`` the code's own is given.
+
+    Args:
+        code: the stable reason.
+        what: one sentence with the values seen and wanted.
+        fix: what would make the finding go away.
+    """
     return Finding(code, what, code.fix if fix is None else fix)
 
 

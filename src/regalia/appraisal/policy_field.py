@@ -140,7 +140,12 @@ def _within(name: str, part: Callable[[C], D], field: Field[D, V]) -> Field[C, V
 def with_choices(
     fields: Sequence[Field[C, Any]], choose: Callable[[PinChoices], PinChoices]
 ) -> tuple[Field[C, Any], ...]:
-    """The same fields, pinned by other choices than the owner made for the whole section."""
+    """The same fields, pinned by other choices than the owner made for the whole section.
+
+    Args:
+        fields: of a section.
+        choose: from the owner's choices to those for these fields.
+    """
 
     def changed(field: Field[C, V]) -> Field[C, V]:
         return replace(field, pin=lambda claims, choices: field.pin(claims, choose(choices)))
@@ -150,6 +155,11 @@ def with_choices(
 
 def assemble(kind: type[S], values: Mapping[str, object], within: str = "") -> S:
     """A struct from its fields' values by dotted name.
+
+    Args:
+        kind: of the struct.
+        values: by dotted name.
+        within: beginning of the names, for a nested struct.
 
     Raises:
         TypeError: a member has no value, which is a mistake in the fields.

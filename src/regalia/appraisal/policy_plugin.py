@@ -100,13 +100,23 @@ class Section(Generic[S, C]):
             yield from rule.find(given)
 
     def check(self, section: S, path: str) -> None:
-        """Raise ParseError MALFORMED at the first field that is not well-formed."""
+        """Raise ParseError MALFORMED at the first field that is not well-formed.
+
+        Args:
+            section: of a policy, untrusted.
+            path: where it stands in the policy.
+        """
         for each in self.fields:
             each.check(each.value(section), f"{path}.{each.name}")
         self.cross_check(section, path)
 
     def pin(self, claims: C, choices: PinChoices) -> S:
-        """The section that these claims meet."""
+        """The section that these claims meet.
+
+        Args:
+            claims: verified and known to be good.
+            choices: the owner's.
+        """
         return assemble(
             self.section, {each.name: each.pin(claims, choices) for each in self.fields}
         )
@@ -233,7 +243,12 @@ class DevicePolicyPlugin(Section[S, C]):
     left_out: Mapping[str, str]
 
     def pin_entry(self, devices: Sequence[C], choices: PinChoices) -> S:
-        """The entry that all of these devices meet. They are of one kind and model."""
+        """The entry that all of these devices meet. They are of one kind and model.
+
+        Args:
+            devices: verified and known to be good.
+            choices: the owner's.
+        """
         values = {
             each.name: _accepting_all([each.pin(device, choices) for device in devices])
             for each in self.fields
@@ -241,7 +256,12 @@ class DevicePolicyPlugin(Section[S, C]):
         return assemble(self.section, values | {"count": len(devices)})
 
     def baseline_entry(self, devices: Sequence[C], words: BaselineWords) -> S:
-        """The entry of the baseline for these devices, which are of one kind and model."""
+        """The entry of the baseline for these devices, which are of one kind and model.
+
+        Args:
+            devices: verified.
+            words: the user's words for the baseline.
+        """
         nobody = PinChoices(machine=False, config=False)
         values = {
             each.name: (

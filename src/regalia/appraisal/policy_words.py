@@ -25,12 +25,26 @@ _WORD = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 def bad(path: str, why: str) -> ParseError:
-    """The refusal of one field."""
+    """The refusal of one field.
+
+    Args:
+        path: of the field in the policy.
+        why: it is refused.
+    """
     return ParseError(CoreCode.MALFORMED, f"policy, {path}: {why}")
 
 
 def each(values: Sequence[T] | Literal["any"], path: str, check: Callable[[T, str], None]) -> None:
-    """Check every entry of a list, its length, and that nothing stands in it twice."""
+    """Check every entry of a list, its length, and that nothing stands in it twice.
+
+    Args:
+        values: the list, or the wildcard, which passes.
+        path: of the list in the policy.
+        check: of one entry; raises ParseError.
+
+    Raises:
+        ParseError: MALFORMED.
+    """
     if values == "any":
         return
     if len(values) > ENTRIES_MAX:
@@ -42,11 +56,21 @@ def each(values: Sequence[T] | Literal["any"], path: str, check: Callable[[T, st
 
 
 def typed(value: object, path: str) -> None:
-    """The type of the document's field says everything already."""
+    """The type of the document's field says everything already.
+
+    Args:
+        value: of the field.
+        path: of the field in the policy.
+    """
 
 
 def word(value: str, path: str) -> None:
-    """A printable name that is not the wildcard."""
+    """A printable name that is not the wildcard.
+
+    Args:
+        value: untrusted.
+        path: of the field in the policy.
+    """
     if value == "any":
         raise bad(path, 'in a list "any" is no wildcard; write "any" in place of the list')
     if len(value) > WORD_MAX or _WORD.fullmatch(value) is None:

@@ -61,7 +61,13 @@ def lists_of(
 
 
 def require_not_listed(crl: Crl, certificates: Iterable[Certificate], issuer: Certificate) -> None:
-    """The list names none of them. Raises AttestationError CERT_REVOKED."""
+    """The list names none of them. Raises AttestationError CERT_REVOKED.
+
+    Args:
+        crl: signed by ``issuer``.
+        certificates: that ``issuer`` issued.
+        issuer: names the list in the error.
+    """
     for certificate in certificates:
         if crl.lists(certificate.serial):
             raise AttestationError(
@@ -74,6 +80,11 @@ def revocation_status(crls: Sequence[Crl], issuer: Certificate, at: AppraisalCon
 
     A list that is late by no more than the policy's grace counts, and the claims say so.
     ``RevocationRule.ANY`` tolerates lists that are absent or out of date.
+
+    Args:
+        crls: complete, signed by the issuer, naming nobody here.
+        issuer: whose lists these are.
+        at: the context of the appraisal.
 
     Raises:
         AttestationError: CRL_MISSING or CRL_STALE.

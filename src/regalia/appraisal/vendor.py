@@ -6,10 +6,10 @@ Several kinds of evidence may stand on one vendor: TDX, SGX and an Azure guest o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from regalia.appraisal.collateral import GivenCollateral, Item, LeafName
     from regalia.appraisal.pki import Cache, Certificate
@@ -28,10 +28,6 @@ class Anchors(Protocol):
     def production(cls) -> Self:
         """The vendor's own roots."""
 
-    @classmethod
-    def dangerous_simulated(cls, root_der: bytes, /) -> Self:
-        """One throw-away root and no other."""
-
 
 A = TypeVar("A", bound=Anchors)
 
@@ -48,7 +44,6 @@ class Vendor(Generic[A, K]):
     Attributes:
         name: of its roots in ``TrustAnchors``.
         anchors: the class of its roots.
-        root_names: common names of its roots: which vendor a simulated root stands for.
         prepare: called once for each collateral, and parses it; raises ParseError. What it gives
             is called for each piece of evidence, with anchors, and may verify what it holds.
         items: how documents of its own kinds are read; each raises ParseError.
@@ -56,14 +51,16 @@ class Vendor(Generic[A, K]):
         files: beginnings of file names that say what a certificate is trusted for.
         read_json: its collateral in a JSON file that states no format, or nothing.
         leaf_name: what it calls a certificate; None if that is not one of its leaves.
+        check_links: whether all its devices of one machine, by their claims, are linked to each
+            other and to nothing else; raises AttestationError COMPOSITE_MISMATCH.
     """
 
     name: str
     anchors: type[A]
-    root_names: frozenset[str]
     prepare: Callable[[GivenCollateral], Callable[[A, Cache], K]]
     items: Mapping[CollateralKind, ReadItem] = field(default_factory=dict)
     formats: Mapping[str, CollateralKind] = field(default_factory=dict)
     files: Mapping[str, CollateralKind] = field(default_factory=dict)
     read_json: Callable[[bytes, str], Iterator[tuple[CollateralKind, bytes]]] | None = None
     leaf_name: Callable[[Certificate], LeafName | None] | None = None
+    check_links: Callable[[Sequence[Any]], None] | None = None

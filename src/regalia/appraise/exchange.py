@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def collateral_rule(platform: Platform, tee: Tee) -> CollateralRule:
-    """What a policy demands of the collateral for this kind of TEE."""
+    """What a policy demands of the collateral for this kind of TEE.
+
+    Args:
+        platform: the policy's demands.
+        tee: whose section counts.
+    """
     return CollateralRule.of_words(*collateral_words(platform, tee))
 
 
@@ -55,7 +60,13 @@ def verify_exchange(
 
 
 def judge(policy: ReleasePolicy | ClientPolicy, claims: Claims, context: ReleaseContext) -> Verdict:
-    """Is it acceptable? A client's policy does not look at what is of releases alone."""
+    """Is it acceptable? A client's policy does not look at what is of releases alone.
+
+    Args:
+        policy: the owner's or the client's.
+        claims: verified, and bound to this exchange.
+        context: facts around it.
+    """
     if isinstance(policy, ReleasePolicy):
         return evaluate_release(policy, claims, context)
     return evaluate_client(policy, claims, context)

@@ -117,7 +117,12 @@ def _appraise(  # noqa: PLR0913, PLR0917 - as its caller
 
 
 def require_bound_key(found: Recognized, check_log: CheckLog = NO_LOG) -> None:
-    """The file holds more than a quote beside a bare key. Raises AttestationError AK_UNBOUND."""
+    """The file holds more than a quote beside a bare key. Raises AttestationError AK_UNBOUND.
+
+    Args:
+        found: the file, recognized and untrusted.
+        check_log: records the check.
+    """
     if found.bare_quote is None:
         return
     check_log.begin(AK_BOUND, "a bare public key", "an enrolment, a certificate, or a TEE report")
@@ -147,6 +152,10 @@ class RecordedVerifier:
 
         Unless a whole binding is expected, devices are joined without proof that they are this
         CPU's: what their nonce must be is not known.
+
+        Args:
+            evidence: raw, untrusted.
+            expected: what it must be bound to.
 
         Raises:
             ParseError, AttestationError: it is malformed, not genuine, or not bound so.

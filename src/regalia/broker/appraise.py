@@ -44,6 +44,12 @@ class Appraiser:
         challenge it issued, its model and policy. Of the request only the public keys go in, and
         the devices' evidence, which the CPU must have committed to.
 
+        Args:
+            asked: the request, decoded and untrusted.
+            challenge: that this broker issued and has spent.
+            model: that the challenge was issued for.
+            now: the moment of the appraisal, aware.
+
         Returns:
             The claims, and the runtime configuration's bytes: still untrusted, as only policy
             evaluation compares them with HOST_DATA.
@@ -80,7 +86,18 @@ def verdict_of(  # noqa: PLR0913 - the facts of one release
     active_holders: int,
     now: datetime,
 ) -> Verdict:
-    """Is it acceptable under the owner's policy? Raises ParseError for a malformed ``config``."""
+    """Is it acceptable under the owner's policy? Raises ParseError for a malformed ``config``.
+
+    Args:
+        claims: verified, and bound to this request.
+        config: the runtime configuration, untrusted.
+        asked: the request, decoded and untrusted.
+        challenge: that this broker issued and has spent.
+        model: that the challenge was issued for.
+        custody: where the key will be in clear.
+        active_holders: of this model, besides the one that asks.
+        now: the moment of the appraisal, aware.
+    """
     context = ReleaseContext(
         now=now,
         challenge_age_s=(now - challenge.issued.issued_at).total_seconds(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +17,7 @@ from regalia.broker.collateral import (
     read_bundle,
     read_collateral,
 )
+from regalia.broker.config import SIMULATED_ANCHOR
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from regalia.broker.models import ServedModel
     from regalia.core.secret import SecretBytes
     from regalia.keys.base import KeyStore
+    from regalia.verifier.anchors import MakeSimulatedAnchors
     from regalia.verifier.collateral import CollateralSet, VerifiedBundle
 
 _KEY_LIMIT = 16 * 1024  # bytes of PEM
@@ -214,9 +216,9 @@ class Assembler:
         anchors = TrustAnchors.production()
         if section.dangerous_simulated_anchor is not None:
             path = self._path(section.dangerous_simulated_anchor)
-            anchors = TrustAnchors.dangerous_simulated(
-                parse_roots(read_file(path, limit=_CERTIFICATE_LIMIT), what=str(path))
-            )
+            loaded = plugins.load_simulated_anchors(SIMULATED_ANCHOR)
+            make = cast("MakeSimulatedAnchors", loaded)
+            anchors = make(parse_roots(read_file(path, limit=_CERTIFICATE_LIMIT), what=str(path)))
         return Appraiser(
             verifier=Verifier(anchors, collateral),
             audience=self.config.log.origin,

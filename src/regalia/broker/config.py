@@ -12,11 +12,13 @@ import msgspec
 
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.config import load_toml
+from regalia.host.plugins import require_simulation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+SIMULATED_ANCHOR = "attest.dangerous_simulated_anchor"
 _CHALLENGE_TTL_MAX_S = 3600
 
 
@@ -91,17 +93,20 @@ class BrokerConfig(_Section, frozen=True, kw_only=True):
     def dangers(self) -> tuple[str, ...]:
         """Names of the settings that are on and lower protection."""
         simulated = self.attest.dangerous_simulated_anchor is not None
-        return ("attest.dangerous_simulated_anchor",) if simulated else ()
+        return (SIMULATED_ANCHOR,) if simulated else ()
 
 
 def load_config(path: Path) -> BrokerConfig:
     """Read the broker's TOML file.
 
     Raises:
-        UsageError: BAD_CONFIG, a setting is unknown, of the wrong type or out of range.
+        UsageError: BAD_CONFIG, a setting is unknown, of the wrong type or out of range; or
+            SIMULATION_NOT_INSTALLED.
         LocalError: the file cannot be read.
     """
     config = load_toml(path, BrokerConfig)
+    for setting in config.dangers():
+        require_simulation(setting)
     limits = config.limits
     positive = {
         "limits.challenge_ttl_s": limits.challenge_ttl_s,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regalia.cli.anchor_option import simulated_anchor_option
 from regalia.cli.collateral.options import collateral_options
 from regalia.core.errors import EXIT_OK
 
@@ -32,11 +33,7 @@ SIMULATED_BANNER = (
 @click.option("--url", required=True, help="Address of the runtime or relay, without /v1.")
 @click.option("--policy", required=True, type=_FILE, help="Your client policy.")
 @collateral_options
-@click.option(
-    "--dangerous-simulated-anchor",
-    type=_FILE,
-    help="Trust this simulated root instead of AMD's. Protects nothing from the host.",
-)
+@simulated_anchor_option
 @click.option("--model", help="Model name; by default the first that the runtime serves.")
 @click.option(
     "--temperature",

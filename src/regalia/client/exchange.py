@@ -98,9 +98,9 @@ def seal_request(
 
 
 def _fields(raw: Sequence[tuple[bytes, bytes]], body: bytes, now: datetime) -> bhttp.Fields:
-    mark_grace = [(name.lower(), value.strip()) for name, value in raw]
-    named = {name for name, _ in mark_grace}
-    fields = [(name, value) for name, value in mark_grace if name not in _NOT_COPIED]
+    lower = [(name.lower(), value.strip()) for name, value in raw]
+    named = {name for name, _ in lower}
+    fields = [(name, value) for name, value in lower if name not in _NOT_COPIED]
     if body or b"content-length" in named:
         fields.append((b"content-length", str(len(body)).encode()))
     fields.append((b"accept-encoding", b"identity"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from regalia.client.collateral import load_collateral
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
+from regalia.host.plugins import load_simulated_anchors
 from regalia.policy.documents import LIMIT, parse_client_policy
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import parse_roots
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from regalia.client.collateral import BundleSource
     from regalia.host.clock import Clock
     from regalia.policy.documents import ClientPolicy
+    from regalia.verifier.anchors import MakeSimulatedAnchors
 
 VERIFY_EVERY = timedelta(minutes=10)
 SIMULATED = "dangerous_simulated"
+ANCHOR_OPTION = "--dangerous-simulated-anchor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,21 @@ class ClientTrust:
     verifier: Verifier
     clock: Clock = field(default=system_clock)
     verify_every: timedelta = VERIFY_EVERY
+
+
+def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
+    """The vendors' roots, or the simulated ones in a file.
+
+    Raises:
+        UsageError: SIMULATION_NOT_INSTALLED.
+        ParseError, AttestationError: the file does not hold roots of simulated platforms.
+        LocalError: it cannot be read.
+    """
+    if dangerous_simulated_anchor is None:
+        return TrustAnchors.production()
+    make = cast("MakeSimulatedAnchors", load_simulated_anchors(ANCHOR_OPTION))
+    data = read_file(dangerous_simulated_anchor, limit=MIB)
+    return make(parse_roots(data, what=str(dangerous_simulated_anchor)))
 
 
 def load_trust(
@@ -65,23 +83,16 @@ def load_trust(
         AttestationError: the bundle is outdated, rolled back, for another site, or not signed by
             enough signers.
         IntegrityError: WRONG_PAYLOAD_TYPE, the signed document is not a bundle.
-        UsageError: DANGEROUS_NOT_ALLOWED, the policy accepts only simulated hardware and no
-            simulated anchor was given.
+        UsageError: SIMULATION_NOT_INSTALLED; or DANGEROUS_NOT_ALLOWED, the policy accepts only
+            simulated hardware and no simulated anchor was given.
         LocalError: a file cannot be read.
     """
+    anchors = read_anchors(dangerous_simulated_anchor)
     document = parse_client_policy(read_file(policy, limit=LIMIT))
     if document.platform.hardware == SIMULATED and dangerous_simulated_anchor is None:
         raise UsageError(
             CoreCode.DANGEROUS_NOT_ALLOWED,
-            f"{policy} accepts simulated hardware only, and --dangerous-simulated-anchor is absent",
-        )
-    anchors = TrustAnchors.production()
-    if dangerous_simulated_anchor is not None:
-        anchors = TrustAnchors.dangerous_simulated(
-            parse_roots(
-                read_file(dangerous_simulated_anchor, limit=MIB),
-                what=str(dangerous_simulated_anchor),
-            )
+            f"{policy} accepts simulated hardware only, and {ANCHOR_OPTION} is absent",
         )
     found = load_collateral(collateral)
     return ClientTrust(policy=document, verifier=Verifier(anchors, found))

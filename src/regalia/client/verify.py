@@ -141,7 +141,13 @@ def verify_runtime(
 async def verify_runtime_async(
     inner: httpx.AsyncBaseTransport, base_url: httpx.URL, trust: ClientTrust
 ) -> VerifiedRuntime:
-    """``verify_runtime`` over an asynchronous transport."""
+    """``verify_runtime`` over an asynchronous transport.
+
+    Args:
+        inner: carries the question; need not be trusted.
+        base_url: the runtime's, or a relay's, address.
+        trust: the client's.
+    """
     challenge = os.urandom(CHALLENGE_SIZE)
     asked = trust.clock()
     data = await fetch_evidence_async(inner, base_url, challenge)

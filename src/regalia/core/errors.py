@@ -195,6 +195,16 @@ class CoreCode(Code):
         "Only plug-ins that are named in the configuration and installed are loaded.",
         "Check the spelling, and that the extra which provides it is installed.",
     )
+    SIMULATION_NOT_INSTALLED = (
+        (
+            "Only the distribution regalia-testing can issue simulated evidence or trust simulated"
+            " roots, so an installation without it cannot be configured to."
+        ),
+        (
+            "On a machine for tests: pip install regalia-testing. On any other: remove the setting"
+            " or option that the message names."
+        ),
+    )
     DANGEROUS_NOT_ALLOWED = (
         "This setting lowers protection, so it must be asked for by its full name.",
         "Remove it, or set the dangerous_ switch that the message names.",

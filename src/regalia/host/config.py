@@ -20,6 +20,10 @@ _LIMIT = 1 << 20  # bytes
 def load_toml(path: Path, kind: type[T]) -> T:
     """Read ``path`` into ``kind``, a frozen msgspec struct that forbids unknown fields.
 
+    Args:
+        path: of the file.
+        kind: of the struct.
+
     Raises:
         UsageError: BAD_CONFIG, naming the file and the setting.
         LocalError: the file cannot be read.

@@ -39,7 +39,15 @@ def os_errors(path: Path | str) -> Iterator[None]:
 
 
 def read_file(path: Path, *, limit: int) -> bytes:
-    """Read a regular file of at most ``limit`` bytes."""
+    """Read a regular file of at most ``limit`` bytes.
+
+    Args:
+        path: of the file.
+        limit: bytes; a larger file is refused unread.
+
+    Raises:
+        LocalError: it is missing, unreadable, no regular file or too large.
+    """
     with os_errors(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
@@ -74,7 +82,15 @@ def read_folder(
 
 
 def read_private_file(path: Path, *, limit: int) -> bytes:
-    """Read a file that holds a secret; refuse it if group or others may read it."""
+    """Read a file that holds a secret; refuse it if group or others may read it.
+
+    Args:
+        path: of the file.
+        limit: bytes; a larger file is refused unread.
+
+    Raises:
+        LocalError: it is missing, unreadable, too large, or others may read it.
+    """
     with os_errors(path):
         mode = path.stat().st_mode
     if mode & 0o077:
@@ -83,7 +99,13 @@ def read_private_file(path: Path, *, limit: int) -> bytes:
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Create a file that does not exist yet, whole or not at all."""
+    """Create a file that does not exist yet, whole or not at all.
+
+    Args:
+        path: of the file.
+        data: its content.
+        mode: permission bits.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with os_errors(path):
         try:
@@ -98,7 +120,13 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file, or create it: afterwards it is whole, either as it was or as it should be."""
+    """Replace a file, or create it: afterwards it is whole, either as it was or as it should be.
+
+    Args:
+        path: of the file.
+        data: its content.
+        mode: permission bits.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
         write_new(temporary, data, mode=mode)

@@ -11,10 +11,15 @@ DEVICE_SOURCES = "regalia.device_sources"
 KEY_STORES = "regalia.key_stores"
 ENGINES = "regalia.engines"
 ADDED_COMMANDS = "regalia.commands"
+SIMULATED_ANCHORS = "regalia.simulated_anchors"
 
 
 def load(group: str, name: str) -> object:
     """Import the one plug-in called ``name`` in ``group``.
+
+    Args:
+        group: of entry points.
+        name: as the configuration has it.
 
     Raises:
         UsageError: PLUGIN_UNKNOWN if it is missing, ambiguous, or its imports fail.
@@ -32,3 +37,37 @@ def load(group: str, name: str) -> object:
         raise UsageError(
             CoreCode.PLUGIN_UNKNOWN, f"{group}: {name!r} does not import: {exc}"
         ) from exc
+
+
+def require_simulation(setting: str) -> None:
+    """Refuse a setting that needs simulated platforms before it has any effect.
+
+    Args:
+        setting: the option or configuration key, as its user wrote it; for the message.
+
+    Raises:
+        UsageError: SIMULATION_NOT_INSTALLED.
+    """
+    if not entry_points(group=SIMULATED_ANCHORS):
+        raise UsageError(
+            CoreCode.SIMULATION_NOT_INSTALLED,
+            f"{setting} asks for simulated platforms, and regalia-testing is not installed",
+        )
+
+
+def load_simulated_anchors(setting: str) -> object:
+    """Import the function that makes anchors of simulated roots. No product code can.
+
+    Call this only when a ``dangerous_`` setting asks for it.
+
+    Args:
+        setting: the option or configuration key that asks; for the message.
+
+    Returns:
+        A ``regalia.verifier.anchors.MakeSimulatedAnchors``.
+
+    Raises:
+        UsageError: SIMULATION_NOT_INSTALLED, or PLUGIN_UNKNOWN if it does not import.
+    """
+    require_simulation(setting)
+    return load(SIMULATED_ANCHORS, "testing")

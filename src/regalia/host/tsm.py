@@ -36,10 +36,21 @@ class Requests(Protocol):
         """Make a request."""
 
     def read(self, name: str, attribute: str) -> bytes:
-        """Read one of its attributes."""
+        """Read one of its attributes.
+
+        Args:
+            name: of the report's folder.
+            attribute: file in that folder.
+        """
 
     def write(self, name: str, attribute: str, data: bytes) -> None:
-        """Write one of its attributes, in one call."""
+        """Write one of its attributes, in one call.
+
+        Args:
+            name: of the report's folder.
+            attribute: file in that folder.
+            data: written as it is.
+        """
 
     def remove(self, name: str) -> None:
         """End the request."""
@@ -56,7 +67,15 @@ class Configfs:
         (self.root / name).mkdir(mode=0o700)
 
     def read(self, name: str, attribute: str) -> bytes:
-        """Read one of its attributes."""
+        """Read one of its attributes.
+
+        Args:
+            name: of the report's folder.
+            attribute: file in that folder.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
         with (self.root / name / attribute).open("rb", buffering=0) as file:
             parts = bytearray()
             while part := file.read(ATTRIBUTE_MAX):
@@ -66,7 +85,16 @@ class Configfs:
             return bytes(parts)
 
     def write(self, name: str, attribute: str, data: bytes) -> None:
-        """Write one of its attributes, in one call."""
+        """Write one of its attributes, in one call.
+
+        Args:
+            name: of the report's folder.
+            attribute: file in that folder.
+            data: written as it is.
+
+        Raises:
+            OSError: the kernel refuses, or took a part of it.
+        """
         with (self.root / name / attribute).open("wb", buffering=0) as file:
             if file.write(data) != len(data):
                 raise OSError(errno.EIO, "attribute was written in part")

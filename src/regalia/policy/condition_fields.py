@@ -87,7 +87,12 @@ RELEASE_FIELDS: Fields = MappingProxyType(
 
 
 def client_values(claims: Claims, context: ClientContext) -> Values:
-    """Values of ``CLIENT_FIELDS``. Bytes are lower-case hex."""
+    """Values of ``CLIENT_FIELDS``. Bytes are lower-case hex.
+
+    Args:
+        claims: verified.
+        context: facts around the appraisal.
+    """
     age = context.challenge_age_s
     config = context.runtime_config
     return {
@@ -110,7 +115,12 @@ def client_values(claims: Claims, context: ClientContext) -> Values:
 
 
 def release_values(claims: Claims, context: ReleaseContext) -> Values:
-    """Values of ``RELEASE_FIELDS``."""
+    """Values of ``RELEASE_FIELDS``.
+
+    Args:
+        claims: verified.
+        context: facts around the release.
+    """
     release: Values = {
         "active_holders": context.active_holders,
         "approvals": sorted(context.approvals),

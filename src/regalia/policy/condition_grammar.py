@@ -64,6 +64,10 @@ class _Token:
 def check_condition(source: str, fields: Fields) -> tuple[str, ...]:
     """Return if the expression can be decided for every case.
 
+    Args:
+        source: the expression, untrusted.
+        fields: that it may speak of, with their types.
+
     Returns:
         The regular expressions in it, quoted as they stand. Whether they are well-formed only
         the CEL library can tell.

@@ -32,7 +32,12 @@ def check_conditions(policy: ReleasePolicy | ClientPolicy) -> None:
 
 
 def unmet_conditions(policy: ReleasePolicy | ClientPolicy, values: Values) -> Iterator[Finding]:
-    """(30) Every condition is checked and then evaluated; what is not ``true`` denies."""
+    """(30) Every condition is checked and then evaluated; what is not ``true`` denies.
+
+    Args:
+        policy: whose conditions.
+        values: of the fields, for one case.
+    """
     fields = RELEASE_FIELDS if isinstance(policy, ReleasePolicy) else CLIENT_FIELDS
     for index, source in enumerate(policy.conditions):
         where = f"conditions[{index}], {shown(source)}"

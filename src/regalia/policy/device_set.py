@@ -108,7 +108,12 @@ def pin_devices(devices: Sequence[DeviceClaims], *, pin_machine: bool) -> list[A
 
 
 def baseline_devices(devices: Sequence[DeviceClaims], words: BaselineWords) -> list[Any]:
-    """Entries that accept these devices, as many as there are, in any state but debug."""
+    """Entries that accept these devices, as many as there are, in any state but debug.
+
+    Args:
+        devices: verified.
+        words: the user's words for the baseline.
+    """
     return [device_plugin_of(group[0]).baseline_entry(group, words) for group in _by_model(devices)]
 
 

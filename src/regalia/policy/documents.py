@@ -75,6 +75,10 @@ def collateral_words(platform: Platform, tee: Tee) -> tuple[Literal["required", 
 
     Without a section nothing is asked: evaluation refuses such a TEE whatever else is true, and
     that is then the reason that is given, not a list that happens to be missing.
+
+    Args:
+        platform: the policy's demands.
+        tee: whose section counts.
     """
     plugin = plugin_for(tee)
     section = getattr(platform, plugin.name)

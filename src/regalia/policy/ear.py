@@ -93,7 +93,13 @@ _SPOILED: Mapping[str, tuple[str, int]] = MappingProxyType(
 
 
 def refused_submod(code: str, *, policy_ids: Sequence[str], steps: Iterable[Step]) -> Submod:
-    """The result about evidence that a verifier refused: there are no claims."""
+    """The result about evidence that a verifier refused: there are no claims.
+
+    Args:
+        code: of the refusal.
+        policy_ids: of the policies that would have been asked.
+        steps: the checks, up to the one that refused.
+    """
     return Submod(
         status=Status.CONTRAINDICATED,
         vector=_spoil(TrustVector(), [code]),
@@ -113,7 +119,17 @@ def submod(  # noqa: PLR0913 - the facts of one appraisal
     wildcards: Sequence[str],
     workload_judged: bool,
 ) -> Submod:
-    """The result about verified evidence."""
+    """The result about verified evidence.
+
+    Args:
+        platform: the policy's demands.
+        claims: verified.
+        findings: rules that they do not meet.
+        policy_ids: of the policies that were asked.
+        steps: the checks that were made.
+        wildcards: rules that were left open.
+        workload_judged: whether any rule asked what runs.
+    """
     codes = [finding.code.name for finding in findings]
     vector = _spoil(_vector(platform, claims, workload_judged=workload_judged), codes)
     return Submod(
@@ -143,7 +159,14 @@ def device_submod(
     policy_ids: Sequence[str],
     steps: Iterable[Step],
 ) -> Submod:
-    """The result about one verified device. It says nothing of a workload: no GPU measures one."""
+    """The result about one verified device. It says nothing of a workload: no GPU measures one.
+
+    Args:
+        device: verified.
+        findings: of the whole machine.
+        policy_ids: of the policies that were asked.
+        steps: the checks that were made.
+    """
     codes = [finding.code.name for finding in findings]
     vector = _spoil(TrustVector(hardware=_hardware(device), configuration=AFFIRMED), codes)
     return Submod(

@@ -170,6 +170,10 @@ def pin_platform(claims: Claims, *, pin_machine: bool, pin_config: bool) -> Plat
 def pin_lone_devices(devices: Sequence[DeviceClaims], *, pin_machine: bool) -> Platform:
     """The section for devices that came without a CPU: a device set and no TEE, as
     ``pin_platform``. By itself it accepts no machine.
+
+    Args:
+        devices: verified and known to be good.
+        pin_machine: whether exactly these devices are meant.
     """
     platform = parse_platform(
         _empty(devices[0].hardware, devices, pin_machine=pin_machine).encode()

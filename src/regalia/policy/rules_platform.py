@@ -28,7 +28,12 @@ _HARDWARE: Mapping[str, Hardware] = MappingProxyType(
 
 
 def platform_findings(platform: Platform, claims: Claims) -> Iterator[Finding]:
-    """Every finding about the attester itself, in the order of the rules."""
+    """Every finding about the attester itself, in the order of the rules.
+
+    Args:
+        platform: the policy's demands.
+        claims: verified.
+    """
     yield from hardware(platform, claims)
     yield from debug(claims)
     yield from migration(claims)
@@ -38,7 +43,12 @@ def platform_findings(platform: Platform, claims: Claims) -> Iterator[Finding]:
 
 
 def lone_device_findings(platform: Platform, devices: Sequence[DeviceClaims]) -> Iterator[Finding]:
-    """The rules about devices that came without a CPU: for looking at, never for a release."""
+    """The rules about devices that came without a CPU: for looking at, never for a release.
+
+    Args:
+        platform: the policy's demands.
+        devices: verified.
+    """
     for device in devices:
         yield from hardware(platform, device)
         yield from grace(platform, device)
@@ -46,7 +56,12 @@ def lone_device_findings(platform: Platform, devices: Sequence[DeviceClaims]) ->
 
 
 def hardware(platform: Platform, claims: Claims | DeviceClaims) -> Iterator[Finding]:
-    """(1) Each word accepts one kind of hardware, and no word accepts both."""
+    """(1) Each word accepts one kind of hardware, and no word accepts both.
+
+    Args:
+        platform: the policy's demands.
+        claims: verified.
+    """
     wanted = _HARDWARE.get(platform.hardware)
     if claims.hardware is wanted:
         return
@@ -77,7 +92,12 @@ def migration(claims: Claims) -> Iterator[Finding]:
 
 
 def tee(platform: Platform, claims: Claims) -> Iterator[Finding]:
-    """(4) to (17): the section of this TEE. Without one the TEE is not accepted."""
+    """(4) to (17): the section of this TEE. Without one the TEE is not accepted.
+
+    Args:
+        platform: the policy's demands.
+        claims: verified.
+    """
     plugin = plugin_of(claims)
     section = getattr(platform, plugin.name)
     if section is None:
@@ -89,7 +109,12 @@ def tee(platform: Platform, claims: Claims) -> Iterator[Finding]:
 
 
 def grace(platform: Platform, claims: Claims | DeviceClaims) -> Iterator[Finding]:
-    """(18) Collateral out of date counts only under the policy's own word for it."""
+    """(18) Collateral out of date counts only under the policy's own word for it.
+
+    Args:
+        platform: the policy's demands.
+        claims: verified.
+    """
     beside: Sequence[DeviceClaims] = getattr(claims, "devices", ())
     late = any(each.revocation is Revocation.GRACE for each in (claims, *beside))
     if late and platform.dangerous_collateral_grace_days == 0:

@@ -73,6 +73,10 @@ def load_client_policy(data: bytes) -> ClientPolicy:
 def sign_release_policy(policy: ReleasePolicy, keys: tuple[SigningKey, ...]) -> bytes:
     """Sign; the result is what ``load_release_policy`` reads.
 
+    Args:
+        policy: that is signed.
+        keys: each adds one signature.
+
     Raises:
         ParseError: the policy was built by hand and is not well-formed.
     """
@@ -85,6 +89,10 @@ def add_signatures(data: bytes, keys: tuple[SigningKey, ...]) -> bytes:
     """Add signatures to a signed policy, so that several owners can sign one after another.
 
     The signatures that are there already are kept as they are, unchecked.
+
+    Args:
+        data: a signed policy, untrusted.
+        keys: each adds one signature.
 
     Raises:
         ParseError: the envelope or the policy is malformed, or a key has signed already.

@@ -43,7 +43,12 @@ class CompositeSource:
         return self.cpu.simulated or any(device.simulated for device in self.devices)
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
-        """As the CPU's source."""
+        """As the CPU's source.
+
+        Args:
+            report_data: what the evidence must be bound to.
+            runtime_config: exact bytes; the hardware recorded their digest at launch.
+        """
         return self.cpu.collect(report_data, runtime_config)
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:

@@ -14,6 +14,7 @@ import msgspec
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.config import load_toml
 from regalia.host.localfs import read_file
+from regalia.host.plugins import require_simulation
 from regalia.wire.runtime_config import LIMIT, parse_runtime_config
 
 if TYPE_CHECKING:
@@ -101,10 +102,13 @@ def load_config(path: Path) -> ServeConfig:
     """Read the runtime's TOML file.
 
     Raises:
-        UsageError: BAD_CONFIG, a setting is unknown, of the wrong type or out of range.
+        UsageError: BAD_CONFIG, a setting is unknown, of the wrong type or out of range; or
+            SIMULATION_NOT_INSTALLED.
         LocalError: the file cannot be read.
     """
     config = load_toml(path, ServeConfig)
+    if config.dangerous_simulated_tee:
+        require_simulation("dangerous_simulated_tee")
     _check(config)
     return config
 

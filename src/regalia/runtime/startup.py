@@ -58,7 +58,7 @@ def announce_dangers(config: ServeConfig, show: Callable[[str], None]) -> None:
     """
     for name in config.dangers():
         emit(ServiceEvent.DANGEROUS_SETTING, setting=name)
-        show(f"{name} = true: protection is mark_grace")
+        show(f"{name} = true: protection is lowered")
     if config.dangerous_simulated_tee:
         show(SIMULATED_BANNER)
 

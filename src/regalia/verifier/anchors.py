@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from regalia.appraisal.codes import AttestCode
-from regalia.appraisal.pki import chain_invalid, parse_certificate
-from regalia.core.errors import AttestationError
 from regalia.verifier.registry import VENDORS
 
 if TYPE_CHECKING:
@@ -22,6 +19,8 @@ A = TypeVar("A")
 @dataclass(frozen=True, slots=True, init=False)
 class TrustAnchors:
     """Pinned roots by vendor; no evidence is trusted of a vendor that is not there.
+
+    Anchors of simulated roots are made by regalia_testing alone (``host.plugins``).
 
     TPM makers are many and none is pinned: their roots are in the operator's collateral.
     """
@@ -52,35 +51,15 @@ class TrustAnchors:
         """The vendors' own roots: claims say ``hardware: genuine``."""
         return cls(**{vendor.name: vendor.anchors.production() for vendor in VENDORS})
 
-    @classmethod
-    def dangerous_simulated(cls, roots: Sequence[bytes]) -> Self:
-        """Throw-away roots (DER) and no others: claims say ``hardware: simulated``.
 
-        Each is told by its name to be the root of one vendor.
+class MakeSimulatedAnchors(Protocol):
+    """What the plug-in group ``regalia.simulated_anchors`` holds."""
+
+    def __call__(self, roots: Sequence[bytes]) -> TrustAnchors:
+        """Trust these roots (DER) and no others: claims say ``hardware: simulated``.
 
         Raises:
             ParseError: one is not a certificate.
             AttestationError: there is none, two are of one vendor, or one is not named like the
                 root of a vendor.
         """
-        found: dict[str, Anchors] = {}
-        for root in roots:
-            vendor, anchors = _simulated(root)
-            if vendor in found:
-                raise AttestationError(
-                    AttestCode.ROOT_UNTRUSTED, f"two simulated roots of {vendor}: want one at most"
-                )
-            found[vendor] = anchors
-        if not found:
-            raise AttestationError(AttestCode.ROOT_UNTRUSTED, "no simulated root")
-        return cls(**found)
-
-
-def _simulated(root: bytes) -> tuple[str, Anchors]:
-    """The vendor's name, and its anchors."""
-    certificate = parse_certificate(root, what="simulated root")
-    for vendor in VENDORS:
-        if certificate.common_name in vendor.root_names:
-            return vendor.name, vendor.anchors.dangerous_simulated(root)
-    names = sorted(name for vendor in VENDORS for name in vendor.root_names)
-    raise chain_invalid(f"{certificate} is not named like a root: {', '.join(names)}")

@@ -23,14 +23,15 @@ from regalia.appraisal.check import Check, Source
 from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.core.errors import AttestationError
-from regalia.tees.nvidia.claims import NvidiaClaims
-from regalia.wire.evidence import DeviceKind, device_nonce, devices_digest
+from regalia.verifier.registry import plugin_for
+from regalia.wire.evidence import device_nonce, devices_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.verifier.registry import Plugin
     from regalia.wire.evidence import Binding, DeviceEvidence, Evidence
 
 C = TypeVar("C", bound="Claims")
@@ -146,39 +147,8 @@ def _joined(claims: C, devices: tuple[DeviceClaims, ...], check_log: CheckLog) -
     check_log.begin(HARDWARE, claims.hardware, claims.hardware)
     _check_hardware(claims, devices)  # (4)
     check_log.begin(TOPOLOGY)
-    check_topology(devices)  # (5)
+    _check_links(devices)  # (5)
     return _with_devices(claims, devices)
-
-
-def check_topology(devices: Sequence[DeviceClaims]) -> None:
-    """(5) Switches behind the GPUs' links and GPUs behind the switches' are those that are here.
-
-    Devices that state nothing are not checked; if any GPU names switches, all must name the same
-    ones, and those are exactly the switches here. Switches must all name the same GPUs, as many
-    as there are here. (A GPU's report does not state its own identifier on the links.)
-
-    Raises:
-        AttestationError: COMPOSITE_MISMATCH.
-    """
-    nvidia = [device for device in devices if isinstance(device, NvidiaClaims)]
-    gpus = [device for device in nvidia if device.kind is DeviceKind.NVIDIA_GPU]
-    switches = [device for device in nvidia if device.kind is DeviceKind.NVIDIA_SWITCH]
-    named_switches = {gpu.switch_pdis for gpu in gpus}
-    here = tuple(sorted(switch.pdi for switch in switches))
-    if named_switches not in (set(), {()}, {here}):
-        seen = sorted(pdi.hex() for pdis in named_switches for pdi in pdis)
-        raise _mismatch(
-            f"GPUs are linked to switches {sorted(set(seen))}, "
-            f"and evidence came from {[pdi.hex() for pdi in here]}"
-        )
-    named_gpus = {switch.gpu_pdis for switch in switches}
-    if len(named_gpus) > 1:
-        raise _mismatch("the switches are not all linked to the same GPUs")
-    for pdis in named_gpus:
-        if pdis and len(pdis) != len(gpus):
-            raise _mismatch(
-                f"switches are linked to {len(pdis)} GPUs, and {len(gpus)} sent evidence"
-            )
 
 
 def require_distinct(devices: Sequence[DeviceClaims]) -> None:
@@ -195,6 +165,18 @@ def _check_hardware(claims: Claims, devices: Sequence[DeviceClaims]) -> None:
     others = [i for i, device in enumerate(devices) if device.hardware is not claims.hardware]
     if others:
         raise _mismatch(f"the CPU is {claims.hardware}, devices {others} are not")
+
+
+def _check_links(devices: Sequence[DeviceClaims]) -> None:
+    """(5) is each vendor's own: its devices say what they are linked to, in its own terms."""
+    vendors = {plugin.vendor.name: plugin.vendor for plugin in map(_plugin, devices)}
+    for vendor in vendors.values():
+        if vendor.check_links is not None:
+            vendor.check_links([each for each in devices if _plugin(each).vendor is vendor])
+
+
+def _plugin(device: DeviceClaims) -> Plugin:
+    return plugin_for(device.kind)
 
 
 def _with_devices(claims: C, devices: tuple[DeviceClaims, ...]) -> C:

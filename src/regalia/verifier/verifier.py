@@ -26,7 +26,6 @@ from regalia.verifier.collateral import (
 )
 from regalia.verifier.composite import verify_composite
 from regalia.verifier.registry import VENDORS, plugin_for
-from regalia.wire.evidence import DEVICE_NONCE_SIZE, REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,6 +155,12 @@ class Verifier:
 
         Devices that came along are not looked at.
 
+        Args:
+            evidence: raw, untrusted.
+            rule: what is demanded of collateral.
+            now: the moment of the appraisal, aware.
+            check_log: records the checks.
+
         Raises:
             ParseError: evidence or collateral is malformed.
             AttestationError: it is not genuine.
@@ -180,23 +185,24 @@ class Verifier:
     ) -> AppraisalContext:
         """That of one appraisal, which finds what this verifier found before.
 
+        Args:
+            rule: what is demanded of collateral.
+            now: the moment of the appraisal, aware.
+            check_log: records the checks.
+
         Raises:
             ValueError: ``now`` has no time zone (the caller's bug).
         """
         return AppraisalContext(now=now, rule=rule, cache=self.cache, check_log=check_log)
 
     def _fresh(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
-        if len(report_data) != REPORT_DATA_SIZE:
-            raise ValueError(f"expected report data has {len(report_data)} bytes, want 64")
-        nonce = plugin_for(evidence.tee).nonce_of(report_data)
+        nonce = plugin_for(evidence.tee).expected(report_data)
         return self._unbound(evidence, at).fresh(nonce, at.check_log)
 
     def _fresh_device(
         self, evidence: DeviceEvidence, nonce: bytes, at: AppraisalContext
     ) -> DeviceClaims:
-        if len(nonce) != DEVICE_NONCE_SIZE:
-            raise ValueError(f"expected nonce has {len(nonce)} bytes, want {DEVICE_NONCE_SIZE}")
-        nonce = plugin_for(evidence.kind).nonce_of(nonce)
+        nonce = plugin_for(evidence.kind).expected(nonce)
         return self._unbound_device(evidence, at).fresh(nonce, at.check_log)
 
     def _unbound(self, evidence: Evidence, at: AppraisalContext) -> Unbound[Claims]:

@@ -26,10 +26,10 @@ from regalia.tees.intel.evidence.td_report import (
     parse_local_td_report,
 )
 from regalia_testing.mutation import dropped, every_flip, none_accepted, reordered
-from regalia_testing.tees.azure.bench import altered_document
+from regalia_testing.tees.azure.testbed import altered_document
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.azure.bench import AzureBench
+    from regalia_testing.tees.azure.testbed import AzureTestbed
 
 # Of a TDREPORT only these are out of a remote verifier's reach: CPUSVN, and the MAC that is for
 # the quoting enclave; then what the quote does not repeat of TEE_TCB_INFO, held by its digest,
@@ -42,7 +42,7 @@ def sample(mutants: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
     return random.Random(7).sample(mutants, min(SAMPLE, len(mutants)))  # noqa: S311 - a sample
 
 
-def test_hcl_report_of_snp(azure_snp: AzureBench) -> None:
+def test_hcl_report_of_snp(azure_snp: AzureTestbed) -> None:
     evidence = azure_snp.evidence(padding=32)
     raw = parse_azure(evidence.report).hcl_report
 
@@ -56,7 +56,7 @@ def test_hcl_report_of_snp(azure_snp: AzureBench) -> None:
     none_accepted(verify, every_flip(raw, start=0x4C0, end=0x4D4))
 
 
-def test_hcl_report_of_tdx(azure_tdx: AzureBench) -> None:
+def test_hcl_report_of_tdx(azure_tdx: AzureTestbed) -> None:
     evidence = azure_tdx.evidence()
     raw = parse_azure(evidence.report).hcl_report
 
@@ -70,7 +70,7 @@ def test_hcl_report_of_tdx(azure_tdx: AzureBench) -> None:
     assert {"MALFORMED", "RUNTIME_DATA_UNBOUND"} <= codes
 
 
-def test_td_quote(azure_tdx: AzureBench) -> None:
+def test_td_quote(azure_tdx: AzureTestbed) -> None:
     evidence = azure_tdx.evidence()
     raw = parse_azure(evidence.report).td_quote
 
@@ -81,7 +81,7 @@ def test_td_quote(azure_tdx: AzureBench) -> None:
     none_accepted(verify, sample(list(every_flip(raw, end=700))))
 
 
-def test_vtpm_quote(azure_snp: AzureBench) -> None:
+def test_vtpm_quote(azure_snp: AzureTestbed) -> None:
     evidence = azure_snp.evidence()
     document = parse_azure(evidence.report)
     none_accepted(
@@ -94,7 +94,7 @@ def test_vtpm_quote(azure_snp: AzureBench) -> None:
     )
 
 
-def test_registers(azure_snp: AzureBench) -> None:
+def test_registers(azure_snp: AzureTestbed) -> None:
     evidence = azure_snp.evidence(no_event_log=True)
     ((alg, bank),) = parse_azure(evidence.report).pcrs.items()
 
@@ -110,7 +110,7 @@ def test_registers(azure_snp: AzureBench) -> None:
     none_accepted(azure_snp.verify, [("no bank", empty)])
 
 
-def test_endorsements(azure_snp: AzureBench) -> None:
+def test_endorsements(azure_snp: AzureTestbed) -> None:
     """The chain is the hardware's; its own tests drop and alter each certificate."""
     evidence = azure_snp.evidence()
     leafless = replace(evidence, endorsements=evidence.endorsements[1:])
@@ -119,7 +119,7 @@ def test_endorsements(azure_snp: AzureBench) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3000))
-def test_noise(azure_snp: AzureBench, noise: bytes) -> None:
+def test_noise(azure_snp: AzureTestbed, noise: bytes) -> None:
     for parse in (parse_azure, parse_hcl, parse_runtime_data, parse_local_td_report):
         with pytest.raises(ParseError):
             parse(noise)
@@ -130,7 +130,7 @@ def test_noise(azure_snp: AzureBench, noise: bytes) -> None:
 # Codecs.
 
 
-def test_documents_have_one_encoding(azure_snp: AzureBench) -> None:
+def test_documents_have_one_encoding(azure_snp: AzureTestbed) -> None:
     raw = azure_snp.evidence().report
     assert parse_azure(raw).encode() == raw
     for broken in (raw + b" ", raw.replace(b"azure-cvm/v1", b"azure-cvm/v2"), b"{}", b""):

@@ -10,23 +10,24 @@ import pytest
 from regalia.appraisal.config_binding import expected_slot
 from regalia.core.errors import LocalError, ParseError, UsageError
 from regalia.wire.evidence import parse_evidence
+from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_azure_snp, open_azure_tdx
-from regalia_testing.tees.azure.bench import REPORT_DATA, RUNTIME_CONFIG, AzureBench
-from regalia_testing.tees.azure.simulator import MARKER, SimulatedAzure
+from regalia_testing.tees.azure.simulator import AzureSimulator
+from regalia_testing.tees.azure.testbed import REPORT_DATA, RUNTIME_CONFIG, AzureTestbed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_open_is_create(azure: AzureBench) -> None:
-    again = SimulatedAzure.open(azure.platform.directory)
+def test_open_is_create(azure: AzureTestbed) -> None:
+    again = AzureSimulator.open(azure.platform.directory)
     assert again.tee is azure.platform.tee
-    bench = AzureBench(again, azure.now)
-    claims = azure.verify(bench.evidence())
+    testbed = AzureTestbed(again, azure.now)
+    claims = azure.verify(testbed.evidence())
     assert claims.vm.vm_unique_id == azure.platform.guest.vm_unique_id
 
 
-def test_what_lies_in_the_directory(azure: AzureBench) -> None:
+def test_what_lies_in_the_directory(azure: AzureTestbed) -> None:
     folder = azure.platform.directory
     assert "protected from nobody" in (folder / MARKER).read_text()
     assert folder.stat().st_mode & 0o077 == 0
@@ -34,26 +35,26 @@ def test_what_lies_in_the_directory(azure: AzureBench) -> None:
     assert any(azure.platform.collateral_directory.iterdir())
 
 
-def test_no_directory_is_overwritten(azure: AzureBench, tmp_path: Path) -> None:
+def test_no_directory_is_overwritten(azure: AzureTestbed, tmp_path: Path) -> None:
     with pytest.raises(LocalError) as refusal:
-        SimulatedAzure.create(azure.platform.directory)
+        AzureSimulator.create(azure.platform.directory)
     assert refusal.value.code.name == "FILE_EXISTS"
     with pytest.raises(LocalError):
-        SimulatedAzure.open(tmp_path / "absent")
+        AzureSimulator.open(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("guest.json", b"{}"), ("guest.json", b""), ("ak.key", b"not a key")]
+    ("name", "data"), [("platform.json", b"{}"), ("platform.json", b""), ("ak.key", b"not a key")]
 )
-def test_a_damaged_directory(azure: AzureBench, tmp_path: Path, name: str, data: bytes) -> None:
+def test_a_damaged_directory(azure: AzureTestbed, tmp_path: Path, name: str, data: bytes) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(azure.platform.directory, copy)
     (copy / name).write_bytes(data)
     with pytest.raises(ParseError):
-        SimulatedAzure.open(copy)
+        AzureSimulator.open(copy)
 
 
-def test_the_sources(azure: AzureBench) -> None:
+def test_the_sources(azure: AzureTestbed) -> None:
     mine, other = open_azure_snp, open_azure_tdx
     if azure.platform.intel is not None:
         mine, other = other, mine

@@ -35,7 +35,7 @@ from regalia.tees.azure.evidence.guest import (
     SELECTION,
     parse_parts,
     require_vouched,
-    verify_any_quote,
+    verify_guest_quote,
 )
 from regalia.tees.azure.evidence.hcl import ReportType, parse_hcl, parse_runtime_data
 from regalia.tees.azure.evidence.plugin import AZURE_SNP
@@ -46,13 +46,12 @@ from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.collateral import parse_json_collateral
 from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
-from regalia.tees.tpm.evidence import verify_quote
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
 from regalia.tees.tpm.evidence.wire import RsaSignature
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import every_flip, none_accepted
-from regalia_testing.tees.azure.bench import altered_document
-from regalia_testing.verify import verify_fresh
+from regalia_testing.tees.azure.testbed import altered_document
+from regalia_testing.verify import verify_fresh, verify_fresh_quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +137,7 @@ def test_snp(appraiser: Appraiser, name: str, measurement: str) -> None:
     assert len(vm.vm_unique_id) == 36
     assert nonce == b"challenge" or len(nonce) == 48
     document = genuine.guest.parts.document
-    verify_quote(
+    verify_fresh_quote(
         document.quoted,
         document.signature,
         document.pcrs,
@@ -215,7 +214,7 @@ def test_tdx_by_parts(appraiser: Appraiser) -> None:
     assert nonce == b"challenge"
     assert guest.vm.tpm_persisted is False
     assert guest.vm.root_cert_thumbprint
-    vtpm = verify_any_quote(guest, replace(at, cache=Cache()))
+    vtpm = verify_guest_quote(guest, replace(at, cache=Cache()))
     values = b"".join(vtpm.pcrs[index] for index in range(24))
     assert hashlib.sha256(values).digest() in parts.document.quoted
     with pytest.raises(AttestationError) as refusal:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia_testing.tees.intel.bench import IntelBench
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.intel.testbed import IntelTestbed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +17,9 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> IntelBench:
-    platform = SimulatedIntel.create(tmp_path_factory.mktemp("intel") / "platform", now=NOW)
-    return IntelBench(platform, NOW, platform.files())
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> IntelTestbed:
+    platform = IntelSimulator.create(tmp_path_factory.mktemp("intel") / "platform", now=NOW)
+    return IntelTestbed(platform, NOW, platform.files())
 
 
 @pytest.fixture(scope="session")

@@ -34,29 +34,29 @@ from regalia.tees.intel.evidence.chain import PckPath
 from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.intel.bench import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
 from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, FMSPC
 from regalia_testing.tees.intel.quotes import Workload
+from regalia_testing.tees.intel.testbed import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 BOTH = [Tee.TDX, Tee.SGX]
 
 
-def code_of(bench: IntelBench, tee: Tee, **defects: object) -> str:
+def code_of(testbed: IntelTestbed, tee: Tee, **defects: object) -> str:
     with pytest.raises(RegaliaError) as refusal:
-        bench.verify(bench.evidence(tee, **defects))
+        testbed.verify(testbed.evidence(tee, **defects))
     assert isinstance(refusal.value, ParseError | AttestationError)
     assert refusal.value.what
     return refusal.value.code.name
 
 
 @pytest.mark.parametrize(("version", "body_type"), [(4, 2), (5, 2), (5, 3), (5, 4)])
-def test_healthy_td(bench: IntelBench, version: int, body_type: int) -> None:
-    evidence = bench.evidence(version=version, body_type=body_type)
-    claims = bench.verify(evidence)
+def test_healthy_td(testbed: IntelTestbed, version: int, body_type: int) -> None:
+    evidence = testbed.evidence(version=version, body_type=body_type)
+    claims = testbed.verify(evidence)
     assert isinstance(claims, TdxClaims)
     assert claims.hardware is Hardware.SIMULATED
     assert claims.revocation is Revocation.CHECKED
@@ -65,14 +65,14 @@ def test_healthy_td(bench: IntelBench, version: int, body_type: int) -> None:
     assert claims.report_data == REPORT_DATA
     assert claims.measurement == claims.mr_td == MEASUREMENT
     assert claims.config_binding == expected_slot(Tee.TDX, RUNTIME_CONFIG)
-    assert claims.instance == claims.ppid == bench.platform.ppid
-    assert claims.platform_instance_id == bench.platform.platform_instance_id
+    assert claims.instance == claims.ppid == testbed.platform.ppid
+    assert claims.platform_instance_id == testbed.platform.platform_instance_id
     assert claims.evidence_digest == evidence.digest()
     assert (claims.tcb_status, claims.qe_status, claims.module_status) == ("UpToDate",) * 3
     assert claims.advisory_ids == ()
     assert claims.tcb_evaluation_data_number == EVALUATION_DATA_NUMBER
     assert claims.fmspc == FMSPC
-    assert claims.collateral_issued < bench.now < claims.collateral_next_update
+    assert claims.collateral_issued < testbed.now < claims.collateral_next_update
     assert (claims.dynamic_platform, claims.cached_keys, claims.smt) == (False, False, True)
     assert not claims.debug
     assert not claims.migratable
@@ -84,9 +84,9 @@ def test_healthy_td(bench: IntelBench, version: int, body_type: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["multi-package", "single-package"])
-def test_healthy_enclave(bench: IntelBench, kind: str) -> None:
+def test_healthy_enclave(testbed: IntelTestbed, kind: str) -> None:
     processor = kind == "single-package"
-    claims = bench.verify(bench.evidence(Tee.SGX, processor_ca=processor))
+    claims = testbed.verify(testbed.evidence(Tee.SGX, processor_ca=processor))
     assert isinstance(claims, SgxClaims)
     assert claims.tee is Tee.SGX
     assert claims.measurement == MEASUREMENT[:32]
@@ -134,15 +134,15 @@ COMMON = [
 
 
 @pytest.mark.parametrize("tee", BOTH)
-@pytest.mark.parametrize(("knob", "value", "code"), COMMON)
+@pytest.mark.parametrize(("field", "value", "code"), COMMON)
 def test_what_tdx_and_sgx_share(
-    bench: IntelBench, tee: Tee, knob: str, value: object, code: str
+    testbed: IntelTestbed, tee: Tee, field: str, value: object, code: str
 ) -> None:
-    assert code_of(bench, tee, **{knob: value}) == code
+    assert code_of(testbed, tee, **{field: value}) == code
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "code"),
+    ("field", "value", "code"),
     [
         ("version", 3, "UNSUPPORTED_VERSION"),
         ("xfam_reserved", True, "RESERVED_BIT_SET"),
@@ -156,66 +156,68 @@ def test_what_tdx_and_sgx_share(
         ("wrong_event_log", True, "EVENTLOG_MISMATCH"),
     ],
 )
-def test_what_only_tdx_has(bench: IntelBench, knob: str, value: object, code: str) -> None:
-    assert code_of(bench, Tee.TDX, **{knob: value}) == code
+def test_what_only_tdx_has(testbed: IntelTestbed, field: str, value: object, code: str) -> None:
+    assert code_of(testbed, Tee.TDX, **{field: value}) == code
 
 
 @pytest.mark.parametrize(
-    ("knob", "value", "code"),
+    ("field", "value", "code"),
     [
         ("not_initialized", True, "RESERVED_BIT_SET"),
         ("version", 4, "UNSUPPORTED_VERSION"),
         ("version", 5, "UNSUPPORTED_VERSION"),
     ],
 )
-def test_what_only_sgx_has(bench: IntelBench, knob: str, value: object, code: str) -> None:
-    assert code_of(bench, Tee.SGX, **{knob: value}) == code
+def test_what_only_sgx_has(testbed: IntelTestbed, field: str, value: object, code: str) -> None:
+    assert code_of(testbed, Tee.SGX, **{field: value}) == code
 
 
-def test_module_of_version_0_is_judged_by_the_platform_level(bench: IntelBench) -> None:
-    claims = bench.verify(bench.evidence(module_version=0))
+def test_module_of_version_0_is_judged_by_the_platform_level(testbed: IntelTestbed) -> None:
+    claims = testbed.verify(testbed.evidence(module_version=0))
     assert isinstance(claims, TdxClaims)
     assert claims.module_status is None
-    assert code_of(bench, Tee.TDX, module_version=0, module="below") == "TCB_NO_MATCH"
-    assert code_of(bench, Tee.TDX, module_version=0, module_signer=False) == "TDX_MODULE_MISMATCH"
+    assert code_of(testbed, Tee.TDX, module_version=0, module="below") == "TCB_NO_MATCH"
+    assert code_of(testbed, Tee.TDX, module_version=0, module_signer=False) == "TDX_MODULE_MISMATCH"
 
 
-def test_states_that_are_genuine_and_visible(bench: IntelBench) -> None:
-    assert bench.verify(bench.evidence(debug=True)).debug
-    assert bench.verify(bench.evidence(profiling=True)).debug
-    assert bench.verify(bench.evidence(migratable=True)).migratable
-    assert bench.verify(bench.evidence(Tee.SGX, debug=True)).debug
-    td = bench.verify(bench.evidence(service_td=True, wrong_measurement=True, wrong_config=True))
+def test_states_that_are_genuine_and_visible(testbed: IntelTestbed) -> None:
+    assert testbed.verify(testbed.evidence(debug=True)).debug
+    assert testbed.verify(testbed.evidence(profiling=True)).debug
+    assert testbed.verify(testbed.evidence(migratable=True)).migratable
+    assert testbed.verify(testbed.evidence(Tee.SGX, debug=True)).debug
+    td = testbed.verify(
+        testbed.evidence(service_td=True, wrong_measurement=True, wrong_config=True)
+    )
     assert isinstance(td, TdxClaims)
     assert any(td.mr_service_td or b"")
     assert td.mr_td != MEASUREMENT
     assert td.mr_config_id != expected_slot(Tee.TDX, RUNTIME_CONFIG)
 
 
-def test_the_kind_of_tee_is_the_quotes_own(bench: IntelBench) -> None:
+def test_the_kind_of_tee_is_the_quotes_own(testbed: IntelTestbed) -> None:
     for tee, other in ((Tee.TDX, Tee.SGX), (Tee.SGX, Tee.TDX)):
         with pytest.raises(ParseError) as refusal:
-            bench.verify(replace(bench.evidence(tee), tee=other))
+            testbed.verify(replace(testbed.evidence(tee), tee=other))
         assert refusal.value.code.name == "MALFORMED"
 
 
-def test_an_event_log_that_came_along_counts_only_whole(bench: IntelBench) -> None:
-    evidence = bench.evidence()
-    without = bench.verify(replace(evidence, event_log=b""))
+def test_an_event_log_that_came_along_counts_only_whole(testbed: IntelTestbed) -> None:
+    evidence = testbed.evidence()
+    without = testbed.verify(replace(evidence, event_log=b""))
     assert isinstance(without, TdxClaims)
     assert without.event_log is None
     for log in (b"\x00", evidence.event_log[:-100]):
         with pytest.raises(RegaliaError):
-            bench.verify(replace(evidence, event_log=log))
+            testbed.verify(replace(evidence, event_log=log))
     with pytest.raises(ParseError):
-        bench.verify(replace(bench.evidence(Tee.SGX), event_log=evidence.event_log))
+        testbed.verify(replace(testbed.evidence(Tee.SGX), event_log=evidence.event_log))
 
 
-def test_a_log_that_held_before_counts_for_its_own_registers_only(bench: IntelBench) -> None:
+def test_a_log_that_held_before_counts_for_its_own_registers_only(testbed: IntelTestbed) -> None:
     """The verifier remembers what followed from a log: for the registers that it led to."""
-    evidence = bench.evidence()
-    claims = bench.verify(evidence)
-    assert bench.verify(evidence) == claims
+    evidence = testbed.evidence()
+    claims = testbed.verify(evidence)
+    assert testbed.verify(evidence) == claims
     td = parse_quote(evidence.report).body
     assert isinstance(td, TdReport)
     slot = expected_slot(Tee.TDX, RUNTIME_CONFIG)
@@ -223,17 +225,19 @@ def test_a_log_that_held_before_counts_for_its_own_registers_only(bench: IntelBe
         rtmrs = [td.rtmr0, td.rtmr1, td.rtmr2, td.rtmr3]
         rtmrs[changed] = b"\x01" * 48
         booted = Workload(REPORT_DATA, MEASUREMENT, slot, tuple(rtmrs))  # type: ignore[arg-type] # there are four
-        quote = bench.platform.td_quote(booted)
+        quote = testbed.platform.td_quote(booted)
         with pytest.raises(AttestationError, match="EVENTLOG_MISMATCH"):
-            bench.verify(replace(evidence, report=quote))
+            testbed.verify(replace(evidence, report=quote))
 
 
 @pytest.mark.parametrize("tee", BOTH)
-def test_claims_name_the_evidence_and_the_quote_names_itself(bench: IntelBench, tee: Tee) -> None:
-    evidence = bench.evidence(tee)
+def test_claims_name_the_evidence_and_the_quote_names_itself(
+    testbed: IntelTestbed, tee: Tee
+) -> None:
+    evidence = testbed.evidence(tee)
     padded = replace(evidence, report=evidence.report + bytes(70))
-    assert bench.verify(padded).evidence_digest == padded.digest() != evidence.digest()
-    quote, other = parse_quote(evidence.report), parse_quote(bench.evidence(tee).report)
+    assert testbed.verify(padded).evidence_digest == padded.digest() != evidence.digest()
+    quote, other = parse_quote(evidence.report), parse_quote(testbed.evidence(tee).report)
     assert quote.signed_digest == Digest.of(quote.signed)
     assert parse_quote(padded.report).signed_digest == quote.signed_digest
     altered = bytearray(evidence.report)
@@ -243,28 +247,28 @@ def test_claims_name_the_evidence_and_the_quote_names_itself(bench: IntelBench, 
 
 
 @pytest.mark.parametrize("tee", BOTH)
-def test_report_data(bench: IntelBench, tee: Tee) -> None:
+def test_report_data(testbed: IntelTestbed, tee: Tee) -> None:
     for size in (0, 32, 63, 65):
         with pytest.raises(ValueError, match="64"):
-            bench.verify(bench.evidence(tee), report_data=b"x" * size)
+            testbed.verify(testbed.evidence(tee), report_data=b"x" * size)
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(tee, zero_report_data=True), report_data=bytes(64))
+        testbed.verify(testbed.evidence(tee, zero_report_data=True), report_data=bytes(64))
     assert refusal.value.code.name == "NONCE_WELL_KNOWN"
     for position in (0, 31, 63):
         other = bytearray(REPORT_DATA)
         other[position] ^= 1
         with pytest.raises(AttestationError) as refusal:
-            bench.verify(bench.evidence(tee), report_data=bytes(other))
+            testbed.verify(testbed.evidence(tee), report_data=bytes(other))
         assert refusal.value.code.name == "NONCE_MISMATCH"
 
 
-def test_bugs_of_the_caller(bench: IntelBench) -> None:
-    evidence = bench.evidence()
+def test_bugs_of_the_caller(testbed: IntelTestbed) -> None:
+    evidence = testbed.evidence()
     with pytest.raises(ValueError, match="time zone"):
-        bench.verify(evidence, now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
+        testbed.verify(evidence, now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
     cache = Cache()
-    collateral = prepare(bench.raw(), anchors=bench.platform.anchors(), cache=cache)
-    at = AppraisalContext(now=bench.now, rule=REQUIRED, cache=cache)
+    collateral = prepare(testbed.raw(), anchors=testbed.platform.anchors(), cache=cache)
+    at = AppraisalContext(now=testbed.now, rule=REQUIRED, cache=cache)
     with pytest.raises(ValueError, match="other anchors"):
         verify_genuine(
             parse(evidence),
@@ -276,13 +280,13 @@ def test_bugs_of_the_caller(bench: IntelBench) -> None:
         verify_fresh(
             TDX,  # type: ignore[call-arg]  # the defect
             evidence,
-            anchors=bench.platform.anchors(),
+            anchors=testbed.platform.anchors(),
             collateral=collateral,
             at=at,
         )
 
 
-def test_trusted_types_come_from_the_verifier_only(bench: IntelBench) -> None:
+def test_trusted_types_come_from_the_verifier_only(testbed: IntelTestbed) -> None:
     for make in (
         lambda: GenuineQuote(*(object() for _ in range(10))),  # type: ignore[arg-type]
         lambda: IntelAnchors(Hardware.GENUINE, b"", object()),
@@ -292,26 +296,26 @@ def test_trusted_types_come_from_the_verifier_only(bench: IntelBench) -> None:
     ):
         with pytest.raises(TypeError):
             make()
-    for value in (bench.platform.anchors(), bench.verify(bench.evidence())):
+    for value in (testbed.platform.anchors(), testbed.verify(testbed.evidence())):
         with pytest.raises(ValueError, match="mint"):
             replace(value, hardware=Hardware.GENUINE)
 
 
-def test_simulated_evidence_never_passes_as_genuine(bench: IntelBench) -> None:
+def test_simulated_evidence_never_passes_as_genuine(testbed: IntelTestbed) -> None:
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(), anchors=IntelAnchors.production())
+        testbed.verify(testbed.evidence(), anchors=IntelAnchors.production())
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 
 
-def test_a_trail_names_the_check_that_failed(bench: IntelBench) -> None:
+def test_a_trail_names_the_check_that_failed(testbed: IntelTestbed) -> None:
     check_log = CheckLog()
-    bench.verify(bench.evidence(), check_log=check_log)
+    testbed.verify(testbed.evidence(), check_log=check_log)
     names = [step.check.name for step in check_log.steps()]
     assert len(names) == len(set(names)) == 14
     assert all(step.passed for step in check_log.steps())
     check_log = CheckLog()
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(qe_signer=False), check_log=check_log)
+        testbed.verify(testbed.evidence(qe_signer=False), check_log=check_log)
     steps = check_log.failed(refusal.value)
     assert [step.check.name for step in steps] == names[:9]
     assert steps[-1].code == "QE_IDENTITY_MISMATCH"

@@ -20,7 +20,7 @@ from regalia_testing.tees.intel.quotes import Workload, pem_chain, sign_quote, t
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 
 def evidences(
@@ -33,19 +33,19 @@ def evidences(
 @pytest.mark.parametrize(
     ("tee", "version"), [(Tee.TDX, 4), (Tee.TDX, 5), (Tee.SGX, 3)], ids=["v4", "v5", "v3"]
 )
-def test_every_byte_of_a_quote(bench: IntelBench, tee: Tee, version: int) -> None:
+def test_every_byte_of_a_quote(testbed: IntelTestbed, tee: Tee, version: int) -> None:
     """Signed part, signatures, keys, lengths, PEM text and the zeros behind: one bit of each."""
-    verify = bench.with_prepared()
-    evidence = bench.evidence(tee, version=version, trailing_zeros=8)
+    verify = testbed.with_prepared()
+    evidence = testbed.evidence(tee, version=version, trailing_zeros=8)
     verify(evidence)
     codes = none_accepted(verify, evidences(evidence, every_flip(evidence.report)))
     assert {"SIGNATURE_INVALID", "QE_BINDING_MISMATCH", "TRAILING_DATA", "CHAIN_INVALID"} <= codes
 
 
 @pytest.mark.parametrize("tee", [Tee.TDX, Tee.SGX])
-def test_certificates_left_out_doubled_and_swapped(bench: IntelBench, tee: Tee) -> None:
-    verify = bench.with_prepared()
-    evidence = bench.evidence(tee)
+def test_certificates_left_out_doubled_and_swapped(testbed: IntelTestbed, tee: Tee) -> None:
+    verify = testbed.with_prepared()
+    evidence = testbed.evidence(tee)
     quote = parse_quote(evidence.report)
     blocks = re.findall(rb"-----BEGIN.+?-----END CERTIFICATE-----\n", quote.qe.pck_chain, re.DOTALL)
     assert len(blocks) == 3
@@ -60,17 +60,17 @@ def test_certificates_left_out_doubled_and_swapped(bench: IntelBench, tee: Tee) 
         assert codes <= {"CHAIN_INVALID", "ROOT_UNTRUSTED", "TOO_LARGE"}
 
 
-def test_parts_of_two_good_quotes(bench: IntelBench) -> None:
+def test_parts_of_two_good_quotes(testbed: IntelTestbed) -> None:
     """Each part is genuine; together they are nobody's."""
-    verify = bench.with_prepared()
-    one, other = bench.evidence(), bench.evidence(wrong_measurement=True)
+    verify = testbed.with_prepared()
+    one, other = testbed.evidence(), testbed.evidence(wrong_measurement=True)
     first, second = parse_quote(one.report), parse_quote(other.report)
     for part in ("signature", "body"):
         mixed = replace(first, **{part: getattr(second, part)})
         with pytest.raises(AttestationError) as refusal:
             verify(replace(one, report=mixed.encode()))
         assert refusal.value.code.name == "SIGNATURE_INVALID"
-    sgx = parse_quote(bench.evidence(Tee.SGX).report)
+    sgx = parse_quote(testbed.evidence(Tee.SGX).report)
     enclave = replace(
         first.qe,
         qe_report=sgx.qe.qe_report,
@@ -82,13 +82,13 @@ def test_parts_of_two_good_quotes(bench: IntelBench) -> None:
     assert refusal.value.code.name == "QE_IDENTITY_MISMATCH"
 
 
-def test_a_chain_under_another_root(bench: IntelBench) -> None:
+def test_a_chain_under_another_root(testbed: IntelTestbed) -> None:
     """An attacker's own Intel, with the platform's certificate or root mixed in."""
-    platform = bench.platform
-    attacker = type(platform).make(now=bench.now)
-    defects = bench.defects()
+    platform = testbed.platform
+    attacker = type(platform).make(now=testbed.now)
+    defects = testbed.defects()
     workload = Workload(bytes(range(64)), bytes(48), bytes(48))
-    verify = bench.with_prepared()
+    verify = testbed.with_prepared()
     mine, theirs = attacker.authority, platform.authority
     facts = attacker.facts()
     chains = {
@@ -109,27 +109,27 @@ def test_a_chain_under_another_root(bench: IntelBench) -> None:
 
 
 @pytest.mark.parametrize("name", ["tcb-info-tdx.json", "td-qe-identity.json"])
-def test_every_byte_of_signed_collateral(bench: IntelBench, name: str) -> None:
-    evidence = bench.evidence()
-    data = bench.files[name]
+def test_every_byte_of_signed_collateral(testbed: IntelTestbed, name: str) -> None:
+    evidence = testbed.evidence()
+    data = testbed.files[name]
     codes = none_accepted(
-        lambda altered: bench.with_file(name, altered).verify(evidence), every_flip(data)
+        lambda altered: testbed.with_file(name, altered).verify(evidence), every_flip(data)
     )
     assert "COLLATERAL_SIG_INVALID" in codes
 
 
 @pytest.mark.parametrize("name", ["root.crl", "platform.crl", "chain.pem"])
-def test_every_byte_of_lists_and_issuer_chains(bench: IntelBench, name: str) -> None:
+def test_every_byte_of_lists_and_issuer_chains(testbed: IntelTestbed, name: str) -> None:
     """PEM in an operator's file may stand in any text, so only what changes a value counts.
 
     PCK CAs are left out of the chain: each quote brings its own, so nobody would miss them.
     """
-    evidence = bench.evidence()
-    authority = bench.platform.authority
-    bench = bench.with_file("chain.pem", pem_chain(authority.tcb_signing(), authority.root()))
-    bench = bench.with_file("root.der", None)
-    bench.verify(evidence)
-    data = bench.files[name]
+    evidence = testbed.evidence()
+    authority = testbed.platform.authority
+    testbed = testbed.with_file("chain.pem", pem_chain(authority.tcb_signing(), authority.root()))
+    testbed = testbed.with_file("root.der", None)
+    testbed.verify(evidence)
+    data = testbed.files[name]
     original = parse_collateral({name: data})
     values = {*original.certificates, *original.crls}
 
@@ -143,28 +143,28 @@ def test_every_byte_of_lists_and_issuer_chains(bench: IntelBench, name: str) -> 
                 pass
             yield what, altered
 
-    none_accepted(lambda altered: bench.with_file(name, altered).verify(evidence), mutants())
+    none_accepted(lambda altered: testbed.with_file(name, altered).verify(evidence), mutants())
 
 
 @pytest.fixture(scope="module")
-def one_quote(bench: IntelBench) -> Evidence:
-    return bench.evidence(trailing_zeros=4)
+def one_quote(testbed: IntelTestbed) -> Evidence:
+    return testbed.evidence(trailing_zeros=4)
 
 
 @given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 @settings(max_examples=300, deadline=None)
 def test_any_byte_of_a_quote(
-    bench: IntelBench, one_quote: Evidence, where: float, change: int
+    testbed: IntelTestbed, one_quote: Evidence, where: float, change: int
 ) -> None:
     altered = bytearray(one_quote.report)
     altered[int(where * len(altered))] ^= change
     with pytest.raises((ParseError, AttestationError)):
-        bench.verify(replace(one_quote, report=bytes(altered)))
+        testbed.verify(replace(one_quote, report=bytes(altered)))
 
 
 @given(report=st.binary(max_size=600))
 @settings(deadline=None)
-def test_hostile_reports(bench: IntelBench, report: bytes) -> None:
+def test_hostile_reports(testbed: IntelTestbed, report: bytes) -> None:
     for tee in (Tee.TDX, Tee.SGX):
         with pytest.raises(ParseError):
-            bench.verify(Evidence(tee, report, (), b""))
+            testbed.verify(Evidence(tee, report, (), b""))

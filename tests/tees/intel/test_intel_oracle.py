@@ -21,14 +21,14 @@ from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
-from regalia_testing.tees.intel.bench import REQUIRED
 from regalia_testing.tees.intel.defects import IsvLevel, Level
 from regalia_testing.tees.intel.quotes import pem_chain
+from regalia_testing.tees.intel.testbed import REQUIRED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 BOTH = [Tee.TDX, Tee.SGX]
 REFUSED = "refused"
@@ -51,20 +51,20 @@ LEFT_TO_POLICY = {
 }
 
 
-def bundle(bench: IntelBench, tee: Tee, *, processor: bool = False) -> dict[str, str]:
-    """The bench's collateral in the form that dcap-qvl reads."""
+def bundle(testbed: IntelTestbed, tee: Tee, *, processor: bool = False) -> dict[str, str]:
+    """The testbed's collateral in the form that dcap-qvl reads."""
     kind, enclave = ("tdx", "td-qe") if tee is Tee.TDX else ("sgx", "qe")
-    info = msgspec.json.decode(bench.files[f"tcb-info-{kind}.json"], type=dict[str, msgspec.Raw])
+    info = msgspec.json.decode(testbed.files[f"tcb-info-{kind}.json"], type=dict[str, msgspec.Raw])
     identity = msgspec.json.decode(
-        bench.files[f"{enclave}-identity.json"], type=dict[str, msgspec.Raw]
+        testbed.files[f"{enclave}-identity.json"], type=dict[str, msgspec.Raw]
     )
-    authority = bench.platform.authority
+    authority = testbed.platform.authority
     signing = pem_chain(authority.tcb_signing(), authority.root()).decode()
     ca = pem_chain(authority.pck_ca(processor=processor), authority.root()).decode()
-    crl = bench.files["processor.crl" if processor else "platform.crl"]
+    crl = testbed.files["processor.crl" if processor else "platform.crl"]
     return {
         "pck_crl_issuer_chain": ca,
-        "root_ca_crl": bench.files["root.crl"].hex(),
+        "root_ca_crl": testbed.files["root.crl"].hex(),
         "pck_crl": crl.hex(),
         "tcb_info_issuer_chain": signing,
         "tcb_info": bytes(info["tcbInfo"]).decode(),
@@ -75,44 +75,44 @@ def bundle(bench: IntelBench, tee: Tee, *, processor: bool = False) -> dict[str,
     }
 
 
-def theirs(bench: IntelBench, tee: Tee, quote: bytes, *, processor: bool = False) -> object:
+def theirs(testbed: IntelTestbed, tee: Tee, quote: bytes, *, processor: bool = False) -> object:
     collateral = dcap_qvl.QuoteCollateralV3.from_json(
-        json.dumps(bundle(bench, tee, processor=processor))
+        json.dumps(bundle(testbed, tee, processor=processor))
     )
-    root = bench.platform.authority.root()
+    root = testbed.platform.authority.root()
     try:
-        report = dcap_qvl.verify_with_root_ca(quote, collateral, root, int(bench.now.timestamp()))
+        report = dcap_qvl.verify_with_root_ca(quote, collateral, root, int(testbed.now.timestamp()))
     except ValueError:
         return REFUSED
     return report.status, tuple(sorted(report.advisory_ids))
 
 
-def both(bench: IntelBench, tee: Tee, **defects: object) -> tuple[object, object]:
-    evidence = bench.evidence(tee, **defects)
+def both(testbed: IntelTestbed, tee: Tee, **defects: object) -> tuple[object, object]:
+    evidence = testbed.evidence(tee, **defects)
     try:
-        claims = bench.verify(evidence)
+        claims = testbed.verify(evidence)
     except RegaliaError:
         ours: object = REFUSED
     else:
         ours = claims.tcb_status.value, claims.advisory_ids
     return ours, theirs(
-        bench, tee, evidence.report, processor=bool(defects.get("processor_ca", False))
+        testbed, tee, evidence.report, processor=bool(defects.get("processor_ca", False))
     )
 
 
 @pytest.mark.parametrize("tee", BOTH)
 @pytest.mark.parametrize("level", get_args(Level))
 @pytest.mark.parametrize("qe", get_args(IsvLevel))
-def test_every_pair_of_levels(bench: IntelBench, tee: Tee, level: str, qe: str) -> None:
-    ours, their = both(bench, tee, level=level, qe=qe)
+def test_every_pair_of_levels(testbed: IntelTestbed, tee: Tee, level: str, qe: str) -> None:
+    ours, their = both(testbed, tee, level=level, qe=qe)
     assert ours == their
 
 
 @pytest.mark.parametrize("module", get_args(IsvLevel))
 @pytest.mark.parametrize("version", [0, 1, 2, 3])
 @pytest.mark.parametrize("body_type", [2, 3, 4])
-def test_every_module(bench: IntelBench, module: str, version: int, body_type: int) -> None:
-    ours, their = both(bench, Tee.TDX, module=module, module_version=version, body_type=body_type)
+def test_every_module(testbed: IntelTestbed, module: str, version: int, body_type: int) -> None:
+    ours, their = both(testbed, Tee.TDX, module=module, module_version=version, body_type=body_type)
     assert ours == their
 
 
@@ -120,10 +120,10 @@ def test_every_module(bench: IntelBench, module: str, version: int, body_type: i
 @pytest.mark.parametrize("qe", ["UpToDate", "OutOfDate"])
 @pytest.mark.parametrize("version", [1, 3])
 def test_a_module_updated_since_the_launch(
-    bench: IntelBench, level: str, qe: str, version: int
+    testbed: IntelTestbed, level: str, qe: str, version: int
 ) -> None:
     ours, their = both(
-        bench,
+        testbed,
         Tee.TDX,
         level=level,
         qe=qe,
@@ -165,34 +165,34 @@ AGREED = [
 
 
 @pytest.mark.parametrize("tee", BOTH)
-@pytest.mark.parametrize(("knob", "value"), AGREED)
-def test_the_same_verdict(bench: IntelBench, tee: Tee, knob: str, value: object) -> None:
-    ours, their = both(bench, tee, **{knob: value})
+@pytest.mark.parametrize(("field", "value"), AGREED)
+def test_the_same_verdict(testbed: IntelTestbed, tee: Tee, field: str, value: object) -> None:
+    ours, their = both(testbed, tee, **{field: value})
     assert ours == their
 
 
 @pytest.mark.parametrize("tee", BOTH)
-def test_where_we_are_stricter(bench: IntelBench, tee: Tee) -> None:
-    for knob, value in {
+def test_where_we_are_stricter(testbed: IntelTestbed, tee: Tee) -> None:
+    for field, value in {
         **STRICTER,
         **(STRICTER_TDX if tee is Tee.TDX else STRICTER_SGX),
     }.items():
-        ours, their = both(bench, tee, **{knob: value})
-        assert ours == REFUSED, knob
-        assert their != REFUSED, knob
+        ours, their = both(testbed, tee, **{field: value})
+        assert ours == REFUSED, field
+        assert their != REFUSED, field
 
 
-def test_what_is_left_to_the_policy(bench: IntelBench) -> None:
-    for knob, value in LEFT_TO_POLICY.items():
-        ours, their = both(bench, Tee.TDX, **{knob: value})
-        assert ours != REFUSED, knob
-        assert their == REFUSED, knob
+def test_what_is_left_to_the_policy(testbed: IntelTestbed) -> None:
+    for field, value in LEFT_TO_POLICY.items():
+        ours, their = both(testbed, Tee.TDX, **{field: value})
+        assert ours != REFUSED, field
+        assert their == REFUSED, field
 
 
-def test_collateral_with_defects(bench: IntelBench) -> None:
+def test_collateral_with_defects(testbed: IntelTestbed) -> None:
     """Lists that name a certificate, and documents of the other kind: both of us refuse."""
-    authority, documents = bench.platform.authority, bench.platform.documents
-    evidence = bench.evidence()
+    authority, documents = testbed.platform.authority, testbed.platform.documents
+    evidence = testbed.evidence()
     for name, data in (
         ("root.crl", authority.root_crl(["platform_ca"])),
         ("root.crl", authority.root_crl(["tcb_signing"])),
@@ -206,7 +206,7 @@ def test_collateral_with_defects(bench: IntelBench) -> None:
         ("td-qe-identity.json", documents.identity("TD_QE", mrsigner="66" * 32)),
         ("td-qe-identity.json", documents.identity("TD_QE", nextUpdate="2026-11-22T11:00:00Z")),
     ):
-        changed = bench.with_file(name, data)
+        changed = testbed.with_file(name, data)
         with pytest.raises(RegaliaError):
             changed.verify(evidence)
         assert theirs(changed, Tee.TDX, evidence.report) == REFUSED, name

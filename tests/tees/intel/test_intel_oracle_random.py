@@ -24,7 +24,7 @@ from regalia_testing.tees.intel.quotes import (
 )
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 DERIVED = (TcbStatus.TD_RELAUNCH_ADVISED, TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED)
 STATUSES = [status.value for status in TcbStatus if status not in DERIVED]
@@ -113,7 +113,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-def documents_of(bench: IntelBench, case: Case) -> tuple[bytes, bytes]:
+def documents_of(testbed: IntelTestbed, case: Case) -> tuple[bytes, bytes]:
     changes: dict[str, Any] = {"tcbLevels": case.tcb_levels}
     if case.tee is Tee.TDX:
         module = {
@@ -124,14 +124,14 @@ def documents_of(bench: IntelBench, case: Case) -> tuple[bytes, bytes]:
         changes["tdxModuleIdentities"] = [
             {"id": name, **module, "tcbLevels": levels} for name, levels in case.modules.items()
         ]
-    documents = bench.platform.documents
+    documents = testbed.platform.documents
     kind, enclave = ("TDX", "TD_QE") if case.tee is Tee.TDX else ("SGX", "QE")
     info = documents.tcb_info(kind, **changes)
     return info, documents.identity(enclave, tcbLevels=case.qe_levels)
 
 
-def quote_of(bench: IntelBench, case: Case) -> bytes:
-    platform = bench.platform
+def quote_of(testbed: IntelTestbed, case: Case) -> bytes:
+    platform = testbed.platform
     facts = replace(
         platform.facts(),
         svns=tuple(case.svns),
@@ -164,13 +164,13 @@ def quote_of(bench: IntelBench, case: Case) -> bytes:
 
 @given(case=cases())
 @settings(max_examples=300, deadline=None)
-def test_the_same_answer(bench: IntelBench, case: Case) -> None:
-    info, identity = documents_of(bench, case)
+def test_the_same_answer(testbed: IntelTestbed, case: Case) -> None:
+    info, identity = documents_of(testbed, case)
     names = ("tcb-info-tdx.json", "td-qe-identity.json")
     if case.tee is Tee.SGX:
         names = ("tcb-info-sgx.json", "qe-identity.json")
-    changed = bench.with_file(names[0], info).with_file(names[1], identity)
-    quote = quote_of(bench, case)
+    changed = testbed.with_file(names[0], info).with_file(names[1], identity)
+    quote = quote_of(testbed, case)
     try:
         claims = changed.verify(Evidence(case.tee, quote, (), b""))
     except RegaliaError:
@@ -178,7 +178,7 @@ def test_the_same_answer(bench: IntelBench, case: Case) -> None:
     else:
         ours = claims.tcb_status.value, claims.advisory_ids
     bundled = {
-        **_chains(bench),
+        **_chains(testbed),
         "tcb_info": info[len(b'{"tcbInfo":') : info.rindex(b',"signature"')].decode(),
         "tcb_info_signature": json.loads(info)["signature"],
         "qe_identity": identity[
@@ -190,8 +190,8 @@ def test_the_same_answer(bench: IntelBench, case: Case) -> None:
         report = dcap_qvl.verify_with_root_ca(
             quote,
             dcap_qvl.QuoteCollateralV3.from_json(json.dumps(bundled)),
-            bench.platform.authority.root(),
-            int(bench.now.timestamp()),
+            testbed.platform.authority.root(),
+            int(testbed.now.timestamp()),
         )
     except ValueError:
         theirs: object = REFUSED
@@ -201,13 +201,13 @@ def test_the_same_answer(bench: IntelBench, case: Case) -> None:
     assert ours == theirs
 
 
-def _chains(bench: IntelBench) -> dict[str, str]:
-    authority = bench.platform.authority
+def _chains(testbed: IntelTestbed) -> dict[str, str]:
+    authority = testbed.platform.authority
     signing = pem_chain(authority.tcb_signing(), authority.root()).decode()
     return {
         "tcb_info_issuer_chain": signing,
         "qe_identity_issuer_chain": signing,
         "pck_crl_issuer_chain": pem_chain(authority.pck_ca(), authority.root()).decode(),
-        "root_ca_crl": bench.files["root.crl"].hex(),
-        "pck_crl": bench.files["platform.crl"].hex(),
+        "root_ca_crl": testbed.files["root.crl"].hex(),
+        "pck_crl": testbed.files["platform.crl"].hex(),
     }

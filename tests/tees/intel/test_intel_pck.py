@@ -23,7 +23,7 @@ from regalia.tees.intel.evidence.wire import parse_quote
 from regalia_testing.mutation import none_accepted, truncated
 from regalia_testing.tees.intel.authority import sgx_extension
 from regalia_testing.tees.intel.quotes import pem_chain
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.intel.strategies import pck_facts
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.intel.evidence.pck import PckFacts
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 
 def read(der: bytes) -> PckFacts:
@@ -65,13 +65,13 @@ def test_one_spelling(facts: PckFacts, where: float, change: int) -> None:
     assert sgx_extension(found) == bytes(der)
 
 
-def test_cut_octets(bench: IntelBench) -> None:
-    der = sgx_extension(bench.platform.facts())
+def test_cut_octets(testbed: IntelTestbed) -> None:
+    der = sgx_extension(testbed.platform.facts())
     assert none_accepted(read, truncated(der)) == {"MALFORMED"}
 
 
-def test_an_arc_that_is_there_twice(bench: IntelBench) -> None:
-    der = sgx_extension(bench.platform.facts())
+def test_an_arc_that_is_there_twice(testbed: IntelTestbed) -> None:
+    der = sgx_extension(testbed.platform.facts())
     body = der[4:]
     ppid = body[: body[1] + 2]
     for extra in (ppid, b"\x30\x00", b"\x02\x01\x00"):
@@ -81,8 +81,8 @@ def test_an_arc_that_is_there_twice(bench: IntelBench) -> None:
             read(doubled)
 
 
-def test_a_pck_without_the_extension(bench: IntelBench) -> None:
-    ca = parse_certificate(bench.platform.authority.pck_ca(), what="x")
+def test_a_pck_without_the_extension(testbed: IntelTestbed) -> None:
+    ca = parse_certificate(testbed.platform.authority.pck_ca(), what="x")
     with pytest.raises(AttestationError) as refusal:
         read_pck(ca)
     assert refusal.value.code.name == "LEAF_BINDING_MISMATCH"
@@ -94,9 +94,9 @@ def refused(call: Callable[[], object]) -> str:
     return refusal.value.code.name
 
 
-def test_each_certificate_has_its_place(bench: IntelBench) -> None:
+def test_each_certificate_has_its_place(testbed: IntelTestbed) -> None:
     """A genuine certificate in another's place is refused."""
-    platform, cache = bench.platform, Cache()
+    platform, cache = testbed.platform, Cache()
     authority, anchors = platform.authority, platform.anchors()
     root, ca = authority.root(), authority.pck_ca()
     signing, pck = authority.tcb_signing(), authority.pck(platform.facts())
@@ -124,17 +124,20 @@ def test_each_certificate_has_its_place(bench: IntelBench) -> None:
     assert (
         refused(lambda: require_root(parsed[ca], anchors=anchors, cache=cache)) == "ROOT_UNTRUSTED"
     )
-    assert refused(lambda: require_pck_ca(parsed[signing], parsed[root], cache=cache))
-    assert refused(lambda: require_tcb_signing(parsed[pck], parsed[root], cache=cache))
+    for call in (
+        lambda: require_pck_ca(parsed[signing], parsed[root], cache=cache),
+        lambda: require_tcb_signing(parsed[pck], parsed[root], cache=cache),
+    ):
+        assert refused(call) == "CHAIN_INVALID"
     require_tcb_signing(parsed[signing], parsed[root], cache=cache)
 
 
-def test_a_warm_cache_trusts_no_more(bench: IntelBench) -> None:
+def test_a_warm_cache_trusts_no_more(testbed: IntelTestbed) -> None:
     """What the cache knows under one root helps nothing under another."""
     cache = Cache()
-    chain = bench.platform.pck_chain()
-    verify_pck(chain, anchors=bench.platform.anchors(), cache=cache)
-    other = SimulatedIntel.make(now=bench.now)
+    chain = testbed.platform.pck_chain()
+    verify_pck(chain, anchors=testbed.platform.anchors(), cache=cache)
+    other = IntelSimulator.make(now=testbed.now)
     assert (
         refused(lambda: verify_pck(chain, anchors=other.anchors(), cache=cache)) == "ROOT_UNTRUSTED"
     )
@@ -157,14 +160,14 @@ PEM_DEFECTS: list[Callable[[bytes], bytes]] = [
 
 
 @pytest.mark.parametrize("spoil", PEM_DEFECTS)
-def test_pem_has_one_spelling(bench: IntelBench, spoil: Callable[[bytes], bytes]) -> None:
-    pem = pem_chain(bench.platform.authority.root(), bench.platform.authority.pck_ca())
+def test_pem_has_one_spelling(testbed: IntelTestbed, spoil: Callable[[bytes], bytes]) -> None:
+    pem = pem_chain(testbed.platform.authority.root(), testbed.platform.authority.pck_ca())
     with pytest.raises(ParseError):
         parse_pem_certificates(spoil(pem), count_max=2, what="x")
 
 
-def test_pem_as_programs_write_it(bench: IntelBench) -> None:
-    ders = (bench.platform.authority.root(), bench.platform.authority.pck_ca())
+def test_pem_as_programs_write_it(testbed: IntelTestbed) -> None:
+    ders = (testbed.platform.authority.root(), testbed.platform.authority.pck_ca())
     pem = pem_chain(*ders)
     for text in (
         pem,

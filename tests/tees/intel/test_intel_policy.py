@@ -31,39 +31,39 @@ from regalia.tees.intel.evidence import (
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
-from regalia_testing import defender
-from regalia_testing.policy_scene import MODEL, NOW, Scene
-from regalia_testing.tees.intel.bench import MEASUREMENT, REPORT_DATA
+from regalia_testing import relying_party
+from regalia_testing.policy_scenario import MODEL, NOW, PolicyScenario
+from regalia_testing.tees.intel.testbed import MEASUREMENT, REPORT_DATA
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.intel.claims import SgxClaims, TdxClaims
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
-CONFIG = Scene().config
+CONFIG = PolicyScenario().config
 CONTEXT = ClientContext(
     now=NOW, challenge_age_s=1.0, runtime_config=CONFIG, model_id=MODEL, model_version=7
 )
-CHOICES = replace(defender.CHOICES, pin_chip=True, pin_host_data=True)
+CHOICES = replace(relying_party.CHOICES, pin_chip=True, pin_host_data=True)
 REQUIRED = CollateralRule.of_words("required", 0)
 
 
-def claims_of(bench: IntelBench, tee: Tee, **defects: object) -> TdxClaims | SgxClaims:
-    make = bench.platform.tdx_evidence if tee is Tee.TDX else bench.platform.sgx_evidence
+def claims_of(testbed: IntelTestbed, tee: Tee, **defects: object) -> TdxClaims | SgxClaims:
+    make = testbed.platform.tdx_evidence if tee is Tee.TDX else testbed.platform.sgx_evidence
     evidence = make(
         REPORT_DATA,
         measurement=MEASUREMENT,
         runtime_config=CONFIG.encode(),
-        defects=bench.defects(tee, **defects),
+        defects=testbed.defects(tee, **defects),
     )
-    return bench.verify(evidence)
+    return testbed.verify(evidence)
 
 
 @pytest.mark.parametrize("tee", [Tee.TDX, Tee.SGX])
-def test_a_pinned_policy_allows_the_platform_again(bench: IntelBench, tee: Tee) -> None:
-    policy = pin_client(claims_of(bench, tee), CONFIG, CHOICES, now=NOW)
-    verdict = evaluate_client(policy, claims_of(bench, tee), CONTEXT)
+def test_a_pinned_policy_allows_the_platform_again(testbed: IntelTestbed, tee: Tee) -> None:
+    policy = pin_client(claims_of(testbed, tee), CONFIG, CHOICES, now=NOW)
+    verdict = evaluate_client(policy, claims_of(testbed, tee), CONTEXT)
     assert isinstance(verdict, Allow), verdict
 
 
@@ -101,26 +101,26 @@ TDX_ONLY: list[tuple[dict[str, object], set[str]]] = [
     ],
 )
 def test_and_refuses_every_weakness(
-    bench: IntelBench, tee: Tee, defects: dict[str, object], codes: set[str]
+    testbed: IntelTestbed, tee: Tee, defects: dict[str, object], codes: set[str]
 ) -> None:
-    policy = pin_client(claims_of(bench, tee), CONFIG, CHOICES, now=NOW)
-    verdict = evaluate_client(policy, claims_of(bench, tee, **defects), CONTEXT)
+    policy = pin_client(claims_of(testbed, tee), CONFIG, CHOICES, now=NOW)
+    verdict = evaluate_client(policy, claims_of(testbed, tee, **defects), CONTEXT)
     assert isinstance(verdict, Deny)
     assert {each.code.name for each in verdict.reasons} == codes
 
 
-def test_another_machine_of_the_same_kind(bench: IntelBench) -> None:
-    policy = pin_client(claims_of(bench, Tee.TDX), CONFIG, CHOICES, now=NOW)
-    other = replace(bench, platform=replace(bench.platform, ppid=b"\x09" * 16))
+def test_another_machine_of_the_same_kind(testbed: IntelTestbed) -> None:
+    policy = pin_client(claims_of(testbed, Tee.TDX), CONFIG, CHOICES, now=NOW)
+    other = replace(testbed, platform=replace(testbed.platform, ppid=b"\x09" * 16))
     verdict = evaluate_client(policy, claims_of(other, Tee.TDX), CONTEXT)
     assert isinstance(verdict, Deny)
     assert {each.code.name for each in verdict.reasons} == {"INSTANCE_NOT_ALLOWED"}
 
 
-def test_collateral_from_before(bench: IntelBench) -> None:
-    policy = pin_client(claims_of(bench, Tee.TDX), CONFIG, CHOICES, now=NOW)
-    info = bench.platform.documents.tcb_info("TDX", tcbEvaluationDataNumber=17)
-    older = bench.with_file("tcb-info-tdx.json", info)
+def test_collateral_from_before(testbed: IntelTestbed) -> None:
+    policy = pin_client(claims_of(testbed, Tee.TDX), CONFIG, CHOICES, now=NOW)
+    info = testbed.platform.documents.tcb_info("TDX", tcbEvaluationDataNumber=17)
+    older = testbed.with_file("tcb-info-tdx.json", info)
     verdict = evaluate_client(policy, claims_of(older, Tee.TDX), CONTEXT)
     assert isinstance(verdict, Deny)
     assert {each.code.name for each in verdict.reasons} == {"TCB_EVALUATION_TOO_OLD"}

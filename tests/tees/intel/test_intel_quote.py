@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.intel.evidence.wire import IntelQuote
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 SIGNED_SIZES = {2: 48 + 6 + 584, 3: 48 + 6 + 648, 4: 48 + 6 + 885}
 
@@ -54,26 +54,30 @@ def test_whatever_parses_encodes_to_the_same(quote: IntelQuote, data: st.DataObj
     """One byte of a good quote is anything: it is refused, or it has one encoding."""
     altered = bytearray(quote.encode())
     altered[data.draw(st.integers(0, len(altered) - 1))] = data.draw(st.integers(0, 255))
-    test_hostile_bytes.hypothesis.inner_test(bytes(altered))  # type: ignore[attr-defined]
+    try:
+        parsed = parse_quote(bytes(altered))
+    except ParseError:
+        return
+    assert parsed.encode() == bytes(altered)
 
 
 @pytest.mark.parametrize("tee", [Tee.TDX, Tee.SGX])
-def test_every_cut_is_refused(bench: IntelBench, tee: Tee) -> None:
-    quote = bench.evidence(tee).report
+def test_every_cut_is_refused(testbed: IntelTestbed, tee: Tee) -> None:
+    quote = testbed.evidence(tee).report
     parse_quote(quote)
     cuts = list(truncated(quote))[:-1]  # a zero more is what clouds append
     assert none_accepted(parse_quote, cuts) == {"MALFORMED"}
 
 
 @pytest.mark.parametrize("body_type", SIGNED_SIZES)
-def test_signed_part_of_each_body(bench: IntelBench, body_type: int) -> None:
-    quote = parse_quote(bench.evidence(body_type=body_type).report)
+def test_signed_part_of_each_body(testbed: IntelTestbed, body_type: int) -> None:
+    quote = parse_quote(testbed.evidence(body_type=body_type).report)
     assert len(quote.signed) == SIGNED_SIZES[body_type]
     assert quote.body_type == body_type
 
 
-def test_zeros_behind_a_quote_are_no_part_of_it(bench: IntelBench) -> None:
-    data = bench.evidence().report
+def test_zeros_behind_a_quote_are_no_part_of_it(testbed: IntelTestbed) -> None:
+    data = testbed.evidence().report
     quote = parse_quote(data)
     padded = parse_quote(data + bytes(3065))
     assert padded == replace(quote, trailing_zeros=3065)
@@ -106,8 +110,8 @@ def test_size_is_limited_before_anything_is_read() -> None:
         (50, 0x87, "MALFORMED"),
     ],
 )
-def test_header_and_descriptor(bench: IntelBench, at: int, value: int, code: str) -> None:
-    altered = bytearray(bench.evidence().report)
+def test_header_and_descriptor(testbed: IntelTestbed, at: int, value: int, code: str) -> None:
+    altered = bytearray(testbed.evidence().report)
     altered[at] = value
     with pytest.raises(ParseError) as refusal:
         parse_quote(bytes(altered))
@@ -115,9 +119,9 @@ def test_header_and_descriptor(bench: IntelBench, at: int, value: int, code: str
 
 
 @pytest.mark.parametrize("change", [-1, 1, 1000])
-def test_lengths_that_disagree(bench: IntelBench, change: int) -> None:
+def test_lengths_that_disagree(testbed: IntelTestbed, change: int) -> None:
     """Signature length, QE report data, authentication data, chain: one of them is off."""
-    data = bench.evidence(trailing_zeros=2000).report
+    data = testbed.evidence(trailing_zeros=2000).report
     quote = parse_quote(data)
     signature = len(quote.signed)
     certification = signature + 4 + 128 + 2
@@ -135,8 +139,8 @@ RESERVED = [*range(20, 32), *range(96, 128), *range(160, 192), *range(262, 304)]
 
 
 @pytest.mark.parametrize("at", RESERVED)
-def test_reserved_bytes_of_an_enclave_report(bench: IntelBench, at: int) -> None:
-    altered = bytearray(bench.evidence(Tee.SGX).report)
+def test_reserved_bytes_of_an_enclave_report(testbed: IntelTestbed, at: int) -> None:
+    altered = bytearray(testbed.evidence(Tee.SGX).report)
     altered[48 + at] = 1
     with pytest.raises(ParseError) as refusal:
         parse_quote(bytes(altered))
@@ -147,8 +151,8 @@ TD_RESERVED = [1, 2, 3, 7, *range(8, 16), *range(17, 27), *range(32, 62)]
 
 
 @pytest.mark.parametrize("bit", TD_RESERVED)
-def test_reserved_bits_of_tdattributes(bench: IntelBench, bit: int) -> None:
-    altered = bytearray(bench.evidence().report)
+def test_reserved_bits_of_tdattributes(testbed: IntelTestbed, bit: int) -> None:
+    altered = bytearray(testbed.evidence().report)
     altered[54 + 120 + bit // 8] ^= 1 << bit % 8
     with pytest.raises(ParseError) as refusal:
         parse_quote(bytes(altered))
@@ -156,8 +160,8 @@ def test_reserved_bits_of_tdattributes(bench: IntelBench, bit: int) -> None:
 
 
 @pytest.mark.parametrize("bit", [0, 1, 3, 4, 10, 13, 16, *range(19, 64)])
-def test_fixed_bits_of_xfam(bench: IntelBench, bit: int) -> None:
-    altered = bytearray(bench.evidence().report)
+def test_fixed_bits_of_xfam(testbed: IntelTestbed, bit: int) -> None:
+    altered = bytearray(testbed.evidence().report)
     altered[54 + 128 + bit // 8] ^= 1 << bit % 8
     with pytest.raises(ParseError) as refusal:
         parse_quote(bytes(altered))

@@ -16,10 +16,12 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import COLLATERAL_ENDINGS, parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Tee, parse_evidence
+from regalia_testing.anchors import simulated_anchors
+from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_sgx, open_tdx
 from regalia_testing.tees.intel.authority import IntelKeys
-from regalia_testing.tees.intel.bench import REPORT_DATA, RUNTIME_CONFIG, IntelBench
-from regalia_testing.tees.intel.simulator import MARKER, SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.intel.testbed import REPORT_DATA, RUNTIME_CONFIG, IntelTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +36,8 @@ REQUIRED = CollateralRule.of_words("required", 0)
 
 
 @pytest.mark.parametrize(("open_source", "tee"), SOURCES, ids=["tdx", "sgx"])
-def test_a_source_and_the_one_verifier(bench: IntelBench, open_source: Open, tee: Tee) -> None:
-    folder = bench.platform.directory
+def test_a_source_and_the_one_verifier(testbed: IntelTestbed, open_source: Open, tee: Tee) -> None:
+    folder = testbed.platform.directory
     assert folder is not None
     source = open_source({"platform": str(folder)})
     assert source.simulated
@@ -48,26 +50,26 @@ def test_a_source_and_the_one_verifier(bench: IntelBench, open_source: Open, tee
         for path in sorted((folder / "collateral").iterdir())
         if path.suffix in COLLATERAL_ENDINGS
     }
-    anchors = TrustAnchors.dangerous_simulated((files["root.der"],))
+    anchors = simulated_anchors((files["root.der"],))
     verifier = Verifier(anchors, parse_collateral(files))
     for _ in range(2):  # the second time with prepared collateral
         claims = verifier.verify_cpu(
-            evidence, report_data=REPORT_DATA, rule=REQUIRED, now=bench.now
+            evidence, report_data=REPORT_DATA, rule=REQUIRED, now=testbed.now
         )
         assert claims.hardware is Hardware.SIMULATED
         assert claims.tee is tee
     with pytest.raises(AttestationError) as refusal:
         Verifier(TrustAnchors.production(), parse_collateral(files)).verify_cpu(
-            evidence, report_data=REPORT_DATA, rule=REQUIRED, now=bench.now
+            evidence, report_data=REPORT_DATA, rule=REQUIRED, now=testbed.now
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 
 
 @pytest.mark.parametrize(("open_source", "tee"), SOURCES, ids=["tdx", "sgx"])
-def test_options_of_a_source(bench: IntelBench, open_source: Open, tee: Tee) -> None:
-    folder = str(bench.platform.directory)
+def test_options_of_a_source(testbed: IntelTestbed, open_source: Open, tee: Tee) -> None:
+    folder = str(testbed.platform.directory)
     spoiled = open_source({"platform": folder, "defects": {"debug": True}})
-    assert bench.verify(spoiled.collect(REPORT_DATA, RUNTIME_CONFIG)).debug
+    assert testbed.verify(spoiled.collect(REPORT_DATA, RUNTIME_CONFIG)).debug
     for options in (
         {},
         {"platform": ""},
@@ -86,35 +88,35 @@ def test_options_of_a_source(bench: IntelBench, open_source: Open, tee: Tee) -> 
     assert tee in (Tee.TDX, Tee.SGX)
 
 
-def test_open_is_create(bench: IntelBench) -> None:
-    folder = bench.platform.directory
+def test_open_is_create(testbed: IntelTestbed) -> None:
+    folder = testbed.platform.directory
     assert folder is not None
-    again = SimulatedIntel.open(folder)
+    again = IntelSimulator.open(folder)
     assert (again.ppid, again.platform_instance_id) == (
-        bench.platform.ppid,
-        bench.platform.platform_instance_id,
+        testbed.platform.ppid,
+        testbed.platform.platform_instance_id,
     )
-    claims = bench.verify(IntelBench(again, bench.now).evidence())
+    claims = testbed.verify(IntelTestbed(again, testbed.now).evidence())
     assert claims.hardware is Hardware.SIMULATED
 
 
-def test_what_lies_in_the_directory(bench: IntelBench) -> None:
-    folder = bench.platform.directory
+def test_what_lies_in_the_directory(testbed: IntelTestbed) -> None:
+    folder = testbed.platform.directory
     assert folder is not None
     assert "protected from nobody" in (folder / MARKER).read_text()
     assert folder.stat().st_mode & 0o077 == 0
     for key in fields(IntelKeys):
         assert (folder / f"{key.name}.key").stat().st_mode & 0o777 == 0o600
-    assert "key" not in repr(bench.platform)
+    assert "key" not in repr(testbed.platform)
 
 
-def test_no_directory_is_overwritten(bench: IntelBench, tmp_path: Path) -> None:
-    assert bench.platform.directory is not None
+def test_no_directory_is_overwritten(testbed: IntelTestbed, tmp_path: Path) -> None:
+    assert testbed.platform.directory is not None
     with pytest.raises(LocalError) as refusal:
-        SimulatedIntel.create(bench.platform.directory)
+        IntelSimulator.create(testbed.platform.directory)
     assert refusal.value.code.name == "FILE_EXISTS"
     with pytest.raises(LocalError):
-        SimulatedIntel.open(tmp_path / "new")
+        IntelSimulator.open(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -126,23 +128,23 @@ def test_no_directory_is_overwritten(bench: IntelBench, tmp_path: Path) -> None:
         ("pck.key", b""),
     ],
 )
-def test_a_damaged_directory(bench: IntelBench, tmp_path: Path, name: str, data: bytes) -> None:
-    assert bench.platform.directory is not None
+def test_a_damaged_directory(testbed: IntelTestbed, tmp_path: Path, name: str, data: bytes) -> None:
+    assert testbed.platform.directory is not None
     copy = tmp_path / "copy"
-    shutil.copytree(bench.platform.directory, copy)
+    shutil.copytree(testbed.platform.directory, copy)
     (copy / name).write_bytes(data)
     with pytest.raises(ParseError):
-        SimulatedIntel.open(copy)
+        IntelSimulator.open(copy)
 
 
-def test_simulated_anchors_of_several_vendors(bench: IntelBench) -> None:
-    root = bench.platform.authority.root()
-    assert TrustAnchors.dangerous_simulated((root,)).of(IntelAnchors) is not None
-    for roots in ((), (root, root), (bench.platform.authority.pck_ca(),)):
+def test_simulated_anchors_of_several_vendors(testbed: IntelTestbed) -> None:
+    root = testbed.platform.authority.root()
+    assert simulated_anchors((root,)).of(IntelAnchors) is not None
+    for roots in ((), (root, root), (testbed.platform.authority.pck_ca(),)):
         with pytest.raises(AttestationError):
-            TrustAnchors.dangerous_simulated(roots)
+            simulated_anchors(roots)
     with pytest.raises(AttestationError) as refusal:
         Verifier(TrustAnchors(), parse_collateral({})).verify_cpu(
-            bench.evidence(), report_data=REPORT_DATA, rule=REQUIRED, now=bench.now
+            testbed.evidence(), report_data=REPORT_DATA, rule=REQUIRED, now=testbed.now
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"

@@ -39,7 +39,8 @@ from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.verifier.registry import plugin_for
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import Evidence, Tee
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.anchors import simulated_pin
+from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -204,11 +205,11 @@ def test_collateral_for_another_platform(tdx_vectors: Path) -> None:
 
 
 def test_simulated_anchors_do_not_accept_intels(tdx_vectors: Path) -> None:
-    root = SimulatedIntel.make().authority.root()
+    root = IntelSimulator.make().authority.root()
     with pytest.raises(AttestationError) as refusal:
         prepare(
             intel_part(collateral_of(tdx_vectors, TDX)),
-            anchors=IntelAnchors.dangerous_simulated(root),
+            anchors=simulated_pin(IntelAnchors, root),
             cache=Cache(),
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"

@@ -17,21 +17,21 @@ from regalia.tees.intel.evidence import prepare
 from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.intel.evidence.wire import VERSION_SGX, parse_quote, split_quote
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.intel.bench import REPORT_DATA, REQUIRED
-from regalia_testing.tees.intel.simulator import SimulatedIntel
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.intel.testbed import REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.intel.claims import TdxClaims
     from regalia.tees.intel.evidence import IntelAnchors
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.intel.bench import IntelBench
+    from regalia_testing.tees.intel.testbed import IntelTestbed
 
 LONG_AFTER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def appraise(
-    bench: IntelBench,
+    testbed: IntelTestbed,
     evidence: Evidence,
     cache: Cache,
     *,
@@ -39,54 +39,56 @@ def appraise(
     now: datetime | None = None,
     check_log: CheckLog = NO_LOG,
 ) -> TdxClaims:
-    chosen = anchors or bench.platform.anchors()
+    chosen = anchors or testbed.platform.anchors()
     return verify_fresh(
         TDX,
         evidence,
         anchors=chosen,
-        collateral=prepare(bench.raw(), anchors=chosen, cache=cache),
+        collateral=prepare(testbed.raw(), anchors=chosen, cache=cache),
         report_data=REPORT_DATA,
-        at=AppraisalContext(now=now or bench.now, rule=REQUIRED, cache=cache, check_log=check_log),
+        at=AppraisalContext(
+            now=now or testbed.now, rule=REQUIRED, cache=cache, check_log=check_log
+        ),
     )
 
 
-def code_of(bench: IntelBench, evidence: Evidence, cache: Cache, **changed: object) -> str:
+def code_of(testbed: IntelTestbed, evidence: Evidence, cache: Cache, **changed: object) -> str:
     with pytest.raises(RegaliaError) as refusal:
-        appraise(bench, evidence, cache, **changed)  # type: ignore[arg-type]
+        appraise(testbed, evidence, cache, **changed)  # type: ignore[arg-type]
     return refusal.value.code.name
 
 
 @pytest.fixture
-def warm(bench: IntelBench) -> Cache:
+def warm(testbed: IntelTestbed) -> Cache:
     """A cache that has seen the healthy machine."""
     cache = Cache()
-    appraise(bench, bench.evidence(), cache)
+    appraise(testbed, testbed.evidence(), cache)
     return cache
 
 
 def test_the_quoting_enclave_is_verified_once(
-    bench: IntelBench, warm: Cache, monkeypatch: pytest.MonkeyPatch
+    testbed: IntelTestbed, warm: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence = bench.evidence(wrong_measurement=True)  # another quote of the same machine
-    cold = appraise(bench, evidence, Cache())
+    evidence = testbed.evidence(wrong_measurement=True)  # another quote of the same machine
+    cold = appraise(testbed, evidence, Cache())
     for name in ("verify_pck", "require_raw_signature", "require_attestation_key"):
         monkeypatch.setattr(
             f"regalia.tees.intel.evidence.attestation_key.{name}",
             lambda *_, **__: pytest.fail("done before"),
         )
-    again = appraise(bench, evidence, warm)
+    again = appraise(testbed, evidence, warm)
     assert replace(again, mint=MINT) == cold
 
 
-def test_a_trail_sees_every_check_made(bench: IntelBench, warm: Cache) -> None:
+def test_a_trail_sees_every_check_made(testbed: IntelTestbed, warm: Cache) -> None:
     cold, known = CheckLog(), CheckLog()
-    appraise(bench, bench.evidence(), Cache(), check_log=cold)
-    appraise(bench, bench.evidence(), warm, check_log=known)
+    appraise(testbed, testbed.evidence(), Cache(), check_log=cold)
+    appraise(testbed, testbed.evidence(), warm, check_log=known)
     assert [step.check for step in known.steps()] == [step.check for step in cold.steps()]
 
 
 @pytest.mark.parametrize(
-    ("knob", "code"),
+    ("field", "code"),
     [
         ("bad_qe_signature", "SIGNATURE_INVALID"),
         ("other_attestation_key", "QE_BINDING_MISMATCH"),
@@ -96,44 +98,46 @@ def test_a_trail_sees_every_check_made(bench: IntelBench, warm: Cache) -> None:
     ],
 )
 def test_a_known_machine_is_refused_like_an_unknown_one(
-    bench: IntelBench, warm: Cache, knob: str, code: str
+    testbed: IntelTestbed, warm: Cache, field: str, code: str
 ) -> None:
-    defect = bench.evidence(**{knob: True})
+    defect = testbed.evidence(**{field: True})
     for cache in (warm, Cache()):
-        assert code_of(bench, defect, cache) == code  # and a refusal is not remembered
-        assert code_of(bench, defect, cache) == code
+        assert code_of(testbed, defect, cache) == code  # and a refusal is not remembered
+        assert code_of(testbed, defect, cache) == code
 
 
-def test_time_goes_on_for_a_known_machine(bench: IntelBench, warm: Cache) -> None:
-    assert code_of(bench, bench.evidence(), warm, now=LONG_AFTER) == "CERT_EXPIRED"
+def test_time_goes_on_for_a_known_machine(testbed: IntelTestbed, warm: Cache) -> None:
+    assert code_of(testbed, testbed.evidence(), warm, now=LONG_AFTER) == "CERT_EXPIRED"
     long_before = datetime(2001, 1, 1, tzinfo=UTC)
-    assert code_of(bench, bench.evidence(), warm, now=long_before) == "CERT_NOT_YET_VALID"
+    assert code_of(testbed, testbed.evidence(), warm, now=long_before) == "CERT_NOT_YET_VALID"
 
 
-def test_a_known_machine_is_not_known_under_another_root(bench: IntelBench, warm: Cache) -> None:
-    other = SimulatedIntel.make(now=bench.now)
-    theirs = replace(bench, platform=other, files=other.files())
+def test_a_known_machine_is_not_known_under_another_root(
+    testbed: IntelTestbed, warm: Cache
+) -> None:
+    other = IntelSimulator.make(now=testbed.now)
+    theirs = replace(testbed, platform=other, files=other.files())
     collateral = prepare(theirs.raw(), anchors=other.anchors(), cache=warm)
     with pytest.raises(RegaliaError) as refusal:
         verify_fresh(
             TDX,
-            bench.evidence(),
+            testbed.evidence(),
             anchors=other.anchors(),
             collateral=collateral,
             report_data=REPORT_DATA,
-            at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=warm),
+            at=AppraisalContext(now=testbed.now, rule=REQUIRED, cache=warm),
         )
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 
 
-def test_layouts_are_known_apart(bench: IntelBench, warm: Cache) -> None:
+def test_layouts_are_known_apart(testbed: IntelTestbed, warm: Cache) -> None:
     """The bytes of a known certification, in a quote of a version that nests them otherwise."""
-    evidence = bench.evidence()
+    evidence = testbed.evidence()
     known = split_quote(evidence.report)
-    enclave = parse_quote(bench.evidence(Tee.SGX).report)
+    enclave = parse_quote(testbed.evidence(Tee.SGX).report)
     assert enclave.version == VERSION_SGX
     report = enclave.encode_signed()
     report += (len(known.signature) + len(known.certification)).to_bytes(4, "little")
     report += known.signature + known.certification
     mixed = replace(evidence, tee=Tee.SGX, report=report)
-    assert code_of(bench, mixed, warm) in {"MALFORMED", "RESERVED_BIT_SET"}
+    assert code_of(testbed, mixed, warm) in {"MALFORMED", "RESERVED_BIT_SET"}

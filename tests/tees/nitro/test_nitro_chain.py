@@ -10,7 +10,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
@@ -18,17 +17,17 @@ from regalia.appraisal.pki import Cache
 from regalia.core.errors import ParseError
 from regalia.tees.nitro.evidence import NitroCollateral
 from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
-from regalia_testing.tees.nitro.bench import NitroBench
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.nitro.testbed import NitroTestbed
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.nitro.authority import CertificatePlan
+    from regalia_testing.certificates import CertificatePlan
 
 REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
-def with_authority(nitro: NitroBench, level: int, **changes: Any) -> Evidence:  # noqa: ANN401 - fields of a plan
+def with_authority(nitro: NitroTestbed, level: int, **changes: Any) -> Evidence:  # noqa: ANN401 - fields of a plan
     """Evidence whose authority at ``level`` (0: root) differs, signed by the right key."""
     authority = nitro.platform.authority
     plan = replace(authority.plans()[level], **changes)
@@ -38,7 +37,7 @@ def with_authority(nitro: NitroBench, level: int, **changes: Any) -> Evidence:  
     return nitro.signed({**nitro.fields(), "cabundle": bundle})
 
 
-def with_leaf(nitro: NitroBench, **changes: Any) -> Evidence:  # noqa: ANN401 - likewise
+def with_leaf(nitro: NitroTestbed, **changes: Any) -> Evidence:  # noqa: ANN401 - likewise
     authority = nitro.platform.authority
     plan: CertificatePlan = authority.leaf(
         authority.keys.zonal.public_key(), nitro.platform.module_id, nitro.now
@@ -47,7 +46,7 @@ def with_leaf(nitro: NitroBench, **changes: Any) -> Evidence:  # noqa: ANN401 - 
     return nitro.signed({**nitro.fields(), "certificate": der})
 
 
-def test_unaltered_variants_are_accepted(nitro: NitroBench) -> None:
+def test_unaltered_variants_are_accepted(nitro: NitroTestbed) -> None:
     """Otherwise the tests below would pass for nothing."""
     nitro.verify(with_leaf(nitro))
     for level in range(4):
@@ -62,19 +61,19 @@ AUTHORITY_DEFECTS: dict[str, dict[str, Any]] = {
     "unknown critical extension": {"unknown_critical": True},
     "SHA-256": {"digest": hashes.SHA256()},
     "SHA-512": {"digest": hashes.SHA512()},
-    "another issuer": {"issuer_name": "somebody else"},
+    "another issuer": {"issuer": "somebody else"},
 }
 
 
 @pytest.mark.parametrize("level", range(4))
 @pytest.mark.parametrize("defect", AUTHORITY_DEFECTS)
-def test_authorities(nitro: NitroBench, level: int, defect: str) -> None:
+def test_authorities(nitro: NitroTestbed, level: int, defect: str) -> None:
     changes, code = AUTHORITY_DEFECTS[defect], "CHAIN_INVALID"
     refused(code, nitro.verify, evidence=with_authority(nitro, level, **changes))
 
 
 @pytest.mark.parametrize("level", range(4))
-def test_dates_of_authorities(nitro: NitroBench, level: int) -> None:
+def test_dates_of_authorities(nitro: NitroTestbed, level: int) -> None:
     day = timedelta(days=1)
     expired = with_authority(
         nitro, level, not_before=nitro.now - day, not_after=nitro.now - day / 2
@@ -85,7 +84,7 @@ def test_dates_of_authorities(nitro: NitroBench, level: int) -> None:
 
 
 @pytest.mark.parametrize(("level", "least"), [(0, 3), (1, 2), (2, 1), (3, 0)])
-def test_path_lengths(nitro: NitroBench, level: int, least: int) -> None:
+def test_path_lengths(nitro: NitroTestbed, level: int, least: int) -> None:
     nitro.verify(with_authority(nitro, level, path_length=least))
     nitro.verify(with_authority(nitro, level, path_length=least + 1))
     nitro.verify(with_authority(nitro, level, path_length=None))
@@ -94,7 +93,7 @@ def test_path_lengths(nitro: NitroBench, level: int, least: int) -> None:
         assert "pathLen" in refused("CHAIN_INVALID", nitro.verify, evidence=short)
 
 
-def test_keys_of_authorities(nitro: NitroBench) -> None:
+def test_keys_of_authorities(nitro: NitroTestbed) -> None:
     """Another curve, or no curve at all, in the last authority; the leaf is signed to fit."""
     authority = nitro.platform.authority
     for key in (ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP521R1())):
@@ -118,22 +117,22 @@ LEAF_DEFECTS: list[dict[str, Any]] = [
     {"usage": ("content_commitment",)},
     {"unknown_critical": True},
     {"digest": hashes.SHA256()},
-    {"issuer_name": "somebody else"},
+    {"issuer": "somebody else"},
     {"key": ec.generate_private_key(ec.SECP256R1()).public_key()},
     {"key": rsa.generate_private_key(65537, 2048).public_key()},
 ]
 
 
 @pytest.mark.parametrize("changes", LEAF_DEFECTS, ids=",".join)
-def test_leaves(nitro: NitroBench, changes: dict[str, Any]) -> None:
+def test_leaves(nitro: NitroTestbed, changes: dict[str, Any]) -> None:
     refused("CHAIN_INVALID", nitro.verify, evidence=with_leaf(nitro, **changes))
 
 
-def test_a_leaf_without_constraints_is_no_ca(nitro: NitroBench) -> None:
+def test_a_leaf_without_constraints_is_no_ca(nitro: NitroTestbed) -> None:
     nitro.verify(with_leaf(nitro, constraints=False))
 
 
-def test_an_authority_signs_no_documents(nitro: NitroBench) -> None:
+def test_an_authority_signs_no_documents(nitro: NitroTestbed) -> None:
     """The zonal authority's own certificate as the signer's, with its key."""
     fields = {
         **nitro.fields(),
@@ -144,7 +143,7 @@ def test_an_authority_signs_no_documents(nitro: NitroBench) -> None:
     assert "is a CA" in what
 
 
-def test_the_bundle_in_another_order_or_number(nitro: NitroBench) -> None:
+def test_the_bundle_in_another_order_or_number(nitro: NitroTestbed) -> None:
     def verify(bundle: tuple[bytes, ...]) -> object:
         return nitro.verify(nitro.signed({**nitro.fields(), "cabundle": list(bundle)}))
 
@@ -156,13 +155,13 @@ def test_the_bundle_in_another_order_or_number(nitro: NitroBench) -> None:
     none_accepted(verify, [("leaf added", (*bundle, nitro.platform.fixed_leaf()))])
 
 
-def test_the_root_twice_is_one_more_authority(nitro: NitroBench) -> None:
+def test_the_root_twice_is_one_more_authority(nitro: NitroTestbed) -> None:
     """It issued itself, so the path holds; the document that says so is AWS's to sign."""
     bundle = [nitro.platform.root, *nitro.platform.cabundle]
     nitro.verify(nitro.signed({**nitro.fields(), "cabundle": bundle}))
 
 
-def test_every_byte_of_the_leaf(nitro: NitroBench) -> None:
+def test_every_byte_of_the_leaf(nitro: NitroTestbed) -> None:
     """With the document signed anew, so that the certificate alone is at fault."""
     fields = nitro.fields()
     leaf = nitro.platform.fixed_leaf()
@@ -174,7 +173,7 @@ def test_every_byte_of_the_leaf(nitro: NitroBench) -> None:
     none_accepted(verify, every_flip(leaf))
 
 
-def test_every_byte_of_a_simulated_document(nitro: NitroBench) -> None:
+def test_every_byte_of_a_simulated_document(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence()
 
     def verify(raw: bytes) -> object:
@@ -188,15 +187,10 @@ def test_every_byte_of_a_simulated_document(nitro: NitroBench) -> None:
 # Revocation.
 
 
-def lists(nitro: NitroBench, *levels: int, serials: tuple[int, ...] = ()) -> NitroCollateral:
+def lists(nitro: NitroTestbed, *levels: int, serials: tuple[int, ...] = ()) -> NitroCollateral:
     authority = nitro.platform.authority
     return NitroCollateral(
-        tuple(
-            authority.crl(level, serials)
-            .sign(authority.keys.all()[level], hashes.SHA384())
-            .public_bytes(Encoding.DER)
-            for level in levels
-        )
+        tuple(authority.crl(level, serials).sign(authority.keys.all()[level]) for level in levels)
     )
 
 
@@ -204,7 +198,7 @@ def serial(der: bytes) -> int:
     return x509.load_der_x509_certificate(der).serial_number
 
 
-def test_lists_of_both_levels_are_required(nitro: NitroBench) -> None:
+def test_lists_of_both_levels_are_required(nitro: NitroTestbed) -> None:
     """The root's covers the region, the region's the zone; below, nothing is published."""
     evidence = nitro.evidence()
     claims = nitro.verify(evidence, collateral=lists(nitro, 0, 1), rule=REQUIRED)
@@ -221,20 +215,20 @@ def test_lists_of_both_levels_are_required(nitro: NitroBench) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_revoked(nitro: NitroBench, level: int) -> None:
+def test_revoked(nitro: NitroTestbed, level: int) -> None:
     """Even where the relying party wrote ``any``."""
     named = lists(nitro, level, serials=(serial(nitro.platform.cabundle[level + 1]),))
     refused("CERT_REVOKED", nitro.verify, evidence=nitro.evidence(), collateral=named)
 
 
-def test_stale_lists(nitro: NitroBench) -> None:
+def test_stale_lists(nitro: NitroTestbed) -> None:
     late = nitro.now + timedelta(days=21)
     platform = replace(nitro.platform, clock=lambda: late)
     authority = replace(platform.authority, since=late - timedelta(hours=1))
     platform = replace(
         platform, cabundle=(platform.root, *authority.chain()[1:]), authority=authority
     )
-    later = NitroBench(platform, late)
+    later = NitroTestbed(platform, late)
     evidence = later.evidence()
     old = lists(nitro, 0, 1)
     refused("CRL_STALE", later.verify, evidence=evidence, collateral=old, rule=REQUIRED)
@@ -244,31 +238,23 @@ def test_stale_lists(nitro: NitroBench) -> None:
     assert later.verify(evidence, collateral=old).revocation is Revocation.UNKNOWN
 
 
-def test_lists_by_strangers(nitro: NitroBench) -> None:
+def test_lists_by_strangers(nitro: NitroTestbed) -> None:
     authority = nitro.platform.authority
     stranger = ec.generate_private_key(ec.SECP384R1())
-    forged = NitroCollateral(
-        (authority.crl(0).sign(stranger, hashes.SHA384()).public_bytes(Encoding.DER),)
-    )
+    forged = NitroCollateral((authority.crl(0).sign(stranger),))
     weak = NitroCollateral(
-        (authority.crl(0).sign(authority.keys.root, hashes.SHA256()).public_bytes(Encoding.DER),)
+        (replace(authority.crl(0), digest=hashes.SHA256()).sign(authority.keys.root),)
     )
-    unfit = NitroCollateral(
-        (
-            authority.crl(3)
-            .sign(authority.keys.instance, hashes.SHA384())
-            .public_bytes(Encoding.DER),
-        )
-    )
+    unfit = NitroCollateral((authority.crl(3).sign(authority.keys.instance),))
     for collateral in (forged, weak, unfit):
         refused("CRL_SIG_INVALID", nitro.verify, evidence=nitro.evidence(), collateral=collateral)
     with pytest.raises(ParseError):
         nitro.verify(nitro.evidence(), collateral=NitroCollateral((b"no list",)))
 
 
-def test_a_cold_and_a_warm_cache_agree(nitro: NitroBench) -> None:
+def test_a_cold_and_a_warm_cache_agree(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence()
-    cold = NitroBench(nitro.platform, nitro.now, Cache())
+    cold = NitroTestbed(nitro.platform, nitro.now, Cache())
     first = cold.verify(evidence)
     assert cold.verify(evidence) == first
     stranger = nitro.evidence(stranger_root=True)

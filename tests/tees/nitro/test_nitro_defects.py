@@ -18,18 +18,18 @@ from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, p
 from regalia.tees.nitro.evidence.chain import TrustedSigner
 from regalia.tees.nitro.evidence.verify import GenuineDocument
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.nitro.bench import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.tees.nitro.defects import HEALTHY, NitroDefects
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.nitro.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.wire.cbor import Cbor
-    from regalia_testing.tees.nitro.bench import NitroBench
+    from regalia_testing.tees.nitro.testbed import NitroTestbed
 
 
-def test_a_healthy_enclave_gives_claims(nitro: NitroBench) -> None:
+def test_a_healthy_enclave_gives_claims(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence()
     claims = nitro.verify(evidence)
     assert claims.tee is Tee.NITRO
@@ -74,7 +74,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("defects", "code"), REFUSED, ids=str)
-def test_refused(nitro: NitroBench, defects: dict[str, Any], code: str) -> None:
+def test_refused(nitro: NitroTestbed, defects: dict[str, Any], code: str) -> None:
     refused(code, nitro.verify, evidence=nitro.evidence(**defects))
 
 
@@ -92,12 +92,12 @@ CLAIMED = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "seen"), CLAIMED, ids=[name for name, _ in CLAIMED])
+@pytest.mark.parametrize(("field", "seen"), CLAIMED, ids=[name for name, _ in CLAIMED])
 def test_what_is_for_the_policy_shows_in_the_claims(
-    nitro: NitroBench, knob: str, seen: Callable[[NitroClaims], object]
+    nitro: NitroTestbed, field: str, seen: Callable[[NitroClaims], object]
 ) -> None:
-    value = 90 if knob == "age_s" else True
-    altered = nitro.verify(nitro.evidence(**{knob: value}))
+    value = 90 if field == "age_s" else True
+    altered = nitro.verify(nitro.evidence(**{field: value}))
     assert seen(altered) != seen(nitro.verify(nitro.evidence()))
 
 
@@ -106,7 +106,7 @@ def test_every_knob_is_shown() -> None:
     assert named == {field.name for field in fields(NitroDefects)}
 
 
-def test_one_zero_register_is_debug_enough(nitro: NitroBench) -> None:
+def test_one_zero_register_is_debug_enough(nitro: NitroTestbed) -> None:
     for index in (0, 1, 2):
         payload = nitro.fields()
         pcrs = payload["pcrs"]
@@ -115,19 +115,19 @@ def test_one_zero_register_is_debug_enough(nitro: NitroBench) -> None:
         assert nitro.verify(nitro.signed(payload)).debug
 
 
-def test_age_is_of_the_document(nitro: NitroBench) -> None:
+def test_age_is_of_the_document(nitro: NitroTestbed) -> None:
     claims = nitro.verify(nitro.evidence(age_s=90))
     assert claims.age_ms == 90_000
     later = nitro.verify(nitro.evidence(), now=nitro.now + timedelta(milliseconds=1500))
     assert later.age_ms == 1500
 
 
-def test_nothing_is_expected_of_zeros(nitro: NitroBench) -> None:
+def test_nothing_is_expected_of_zeros(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence(zero_nonce=True)
     refused("NONCE_WELL_KNOWN", nitro.verify, evidence=evidence, report_data=bytes(64))
 
 
-def test_misuse_is_the_callers_bug(nitro: NitroBench) -> None:
+def test_misuse_is_the_callers_bug(nitro: NitroTestbed) -> None:
     with pytest.raises(ValueError, match="64"):
         nitro.verify(nitro.evidence(), report_data=b"short")
     with pytest.raises(ValueError, match="time zone"):
@@ -142,7 +142,7 @@ def test_misuse_is_the_callers_bug(nitro: NitroBench) -> None:
         NitroAnchors(Hardware.GENUINE, bytes(32), object())
 
 
-def test_what_comes_beside_the_document(nitro: NitroBench) -> None:
+def test_what_comes_beside_the_document(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence()
     for altered in (
         replace(evidence, endorsements=(nitro.platform.root,)),
@@ -152,7 +152,7 @@ def test_what_comes_beside_the_document(nitro: NitroBench) -> None:
         refused("MALFORMED", nitro.verify, evidence=altered)
 
 
-def test_production_trusts_no_simulation(nitro: NitroBench) -> None:
+def test_production_trusts_no_simulation(nitro: NitroTestbed) -> None:
     refused(
         "ROOT_UNTRUSTED", nitro.verify, evidence=nitro.evidence(), anchors=NitroAnchors.production()
     )
@@ -200,7 +200,7 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("name", "value"), FIELDS, ids=lambda v: str(v)[:24])
-def test_fields_outside_their_types_and_limits(nitro: NitroBench, name: str, value: Cbor) -> None:
+def test_fields_outside_their_types_and_limits(nitro: NitroTestbed, name: str, value: Cbor) -> None:
     refused("MALFORMED", nitro.verify, evidence=nitro.signed({**nitro.fields(), name: value}))
 
 
@@ -214,13 +214,13 @@ def test_fields_outside_their_types_and_limits(nitro: NitroBench, name: str, val
         ("module_id", "i" * 256),
     ],
 )
-def test_fields_at_their_limits(nitro: NitroBench, name: str, value: Cbor) -> None:
+def test_fields_at_their_limits(nitro: NitroTestbed, name: str, value: Cbor) -> None:
     claims = nitro.verify(nitro.signed({**nitro.fields(), name: value}))
     assert getattr(claims, name) == value
 
 
 @pytest.mark.parametrize("size", [32, 48, 64])
-def test_sizes_of_registers(nitro: NitroBench, size: int) -> None:
+def test_sizes_of_registers(nitro: NitroTestbed, size: int) -> None:
     payload = nitro.fields()
     pcrs = payload["pcrs"]
     assert isinstance(pcrs, dict)
@@ -229,7 +229,7 @@ def test_sizes_of_registers(nitro: NitroBench, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["public_key", "user_data"])
-def test_optional_fields_may_be_absent(nitro: NitroBench, name: str) -> None:
+def test_optional_fields_may_be_absent(nitro: NitroTestbed, name: str) -> None:
     payload = nitro.fields()
     del payload[name]
     assert getattr(nitro.verify(nitro.signed(payload)), name) is None
@@ -238,19 +238,19 @@ def test_optional_fields_may_be_absent(nitro: NitroBench, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["module_id", "digest", "timestamp", "pcrs", "certificate", "cabundle"]
 )
-def test_mandatory_fields_must_be_there(nitro: NitroBench, name: str) -> None:
+def test_mandatory_fields_must_be_there(nitro: NitroTestbed, name: str) -> None:
     payload = nitro.fields()
     del payload[name]
     refused("MALFORMED", nitro.verify, evidence=nitro.signed(payload))
 
 
-def test_documents_that_are_too_large(nitro: NitroBench) -> None:
+def test_documents_that_are_too_large(nitro: NitroTestbed) -> None:
     refused("TOO_LARGE", nitro.verify, evidence=nitro.signed(bytes(20_000)))
     refused("MALFORMED", nitro.verify, evidence=nitro.signed(b"\x80"))
     refused("TRAILING_DATA", nitro.verify, evidence=nitro.signed(b"\xa0\x00"))
 
 
-def test_the_trail_names_every_check(nitro: NitroBench) -> None:
+def test_the_trail_names_every_check(nitro: NitroTestbed) -> None:
     check_log = CheckLog()
     nitro.verify(nitro.evidence(), check_log=check_log)
     steps = check_log.steps()
@@ -281,7 +281,7 @@ def test_the_trail_names_every_check(nitro: NitroBench) -> None:
     ids=str,
 )
 def test_the_trail_ends_with_the_refusal(
-    nitro: NitroBench, defects: dict[str, Any], last: str
+    nitro: NitroTestbed, defects: dict[str, Any], last: str
 ) -> None:
     check_log = CheckLog()
     with pytest.raises(RegaliaError) as refusal:
@@ -291,7 +291,7 @@ def test_the_trail_ends_with_the_refusal(
     assert step.code == refusal.value.code.name
 
 
-def test_genuine_says_nothing_of_the_nonce(nitro: NitroBench) -> None:
+def test_genuine_says_nothing_of_the_nonce(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence(stale_nonce=True)
     genuine = verify_genuine(
         parse(evidence),

@@ -228,7 +228,7 @@ def test_the_policy_refuses_debug_mode(vectors: Path, vector: Vector) -> None:
     """Three of four public documents with a good signature are of enclaves in debug mode."""
     evidence = read(vectors, vector)
     document = genuine(evidence, vector.now)
-    claims = claims_of(evidence, document, document.document.nonce or b"")
+    claims = claims_of(evidence, document)
     words = BaselineWords(hardware="genuine", revocation="any", machines=(), grace_days=0)
     found = PlatformRules(baseline(words), built_in=True).judge(claims).findings
     assert [each.code.name for each in found] == (["DEBUG_ENABLED"] if vector.debug else [])

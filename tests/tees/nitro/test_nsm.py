@@ -16,22 +16,22 @@ from regalia.tees.nitro.evidence import NitroCollateral
 from regalia.tees.nitro.evidence.plugin import NITRO
 from regalia.tees.nitro.source import NitroSource, Nsm, collect, open_source, record_config
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.nitro.bench import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.tees.nitro.nsm import FakeNsm
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
+from regalia_testing.tees.nitro.simulator import NitroSimulator
+from regalia_testing.tees.nitro.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.verify import verify_fresh
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> SimulatedNitro:
+def platform(tmp_path_factory: pytest.TempPathFactory) -> NitroSimulator:
     folder = tmp_path_factory.mktemp("nsm") / "platform"
-    return SimulatedNitro.create(folder, clock=lambda: NOW)
+    return NitroSimulator.create(folder, clock=lambda: NOW)
 
 
 @pytest.fixture
-def module(platform: SimulatedNitro) -> FakeNsm:
+def module(platform: NitroSimulator) -> FakeNsm:
     return FakeNsm(platform, MEASUREMENT)
 
 
@@ -39,7 +39,7 @@ def opened(module: FakeNsm) -> Nsm:
     return Nsm(7, module.ioctl)
 
 
-def test_evidence_that_verifies(platform: SimulatedNitro, module: FakeNsm) -> None:
+def test_evidence_that_verifies(platform: NitroSimulator, module: FakeNsm) -> None:
     evidence = collect(opened(module), REPORT_DATA, RUNTIME_CONFIG)
     claims = verify_fresh(
         NITRO,
@@ -92,7 +92,7 @@ def test_what_was_extended_and_not_locked_is_locked(module: FakeNsm) -> None:
 
 
 def test_a_driver_that_does_not_say_how_much_it_wrote(
-    platform: SimulatedNitro,
+    platform: NitroSimulator,
 ) -> None:
     module = FakeNsm(platform, MEASUREMENT, wrong="size_not_written")
     assert collect(opened(module), REPORT_DATA, RUNTIME_CONFIG).report
@@ -111,7 +111,7 @@ def test_a_driver_that_does_not_say_how_much_it_wrote(
         "size_too_large",
     ],
 )
-def test_a_module_that_misbehaves(platform: SimulatedNitro, wrong: str) -> None:
+def test_a_module_that_misbehaves(platform: NitroSimulator, wrong: str) -> None:
     module = FakeNsm(platform, MEASUREMENT, wrong=wrong)
     with pytest.raises(LocalError) as refusal:
         collect(opened(module), REPORT_DATA, RUNTIME_CONFIG)

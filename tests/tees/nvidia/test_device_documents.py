@@ -28,8 +28,9 @@ from regalia.tees.nvidia.evidence.rims import (
     parse_rim,
 )
 from regalia.verifier.collateral import parse_collateral
+from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import DEVICES_MAX, DeviceKind
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,8 @@ def test_ill_formed_denials(change: Callable[[dict[str, Any]], object]) -> None:
 def test_collateral_folders_hold_both() -> None:
     denials = KeyDenials(NOW, NOW + timedelta(days=1), ()).encode()
     found = parse_collateral({"a.json": RIM.encode(), "b.json": denials})
-    assert (found.rims, found.denials) == ((RIM.encode(),), (denials,))
+    assert found.of(CollateralKind.RIM) == (RIM.encode(),)
+    assert found.of(CollateralKind.KEY_DENIALS) == (denials,)
     assert found.certificates == found.crls == ()
     for bad in (b"{}", b"{", RIM.encode() + b"{"):
         refused("MALFORMED", parse_collateral, files={"c.json": bad})

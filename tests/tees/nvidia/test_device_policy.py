@@ -26,7 +26,7 @@ from regalia_testing.tees.nvidia.policy import (
 
 if TYPE_CHECKING:
     from regalia.tees.nvidia.policy.section import Device
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
 FREE = (
     "features",
@@ -40,41 +40,41 @@ FREE = (
 OPEN = dict.fromkeys(FREE, "any")
 
 
-def test_exactly_the_listed_devices_are_allowed(scene: Scene) -> None:
-    verdict = with_gpus(scene).verdict()
+def test_exactly_the_listed_devices_are_allowed(scenario: PolicyScenario) -> None:
+    verdict = with_gpus(scenario).verdict()
     assert isinstance(verdict, Allow), verdict
     assert verdict.wildcards == ()
-    assert isinstance(with_gpus(scene).client_verdict(), Allow)
+    assert isinstance(with_gpus(scenario).client_verdict(), Allow)
 
 
 @pytest.mark.parametrize("name", DEVICE_DEFECTS)
-def test_one_defect_gives_its_code_and_no_other(scene: Scene, name: str) -> None:
+def test_one_defect_gives_its_code_and_no_other(scenario: PolicyScenario, name: str) -> None:
     code, defect = DEVICE_DEFECTS[name]
-    verdict = defect(with_gpus(scene)).verdict()
+    verdict = defect(with_gpus(scenario)).verdict()
     assert isinstance(verdict, Deny)
     assert {each.code.name for each in verdict.reasons} == {code}
     assert all(each.fix for each in verdict.reasons)
 
 
-def test_a_cpu_only_policy_refuses_any_device(scene: Scene) -> None:
-    assert scene.attest(devices=(gpu_claims(0),)).codes() == ["DEVICE_SET_MISMATCH"]
-    assert scene.codes() == []
+def test_a_cpu_only_policy_refuses_any_device(scenario: PolicyScenario) -> None:
+    assert scenario.attest(devices=(gpu_claims(0),)).codes() == ["DEVICE_SET_MISMATCH"]
+    assert scenario.codes() == []
 
 
-def test_leaving_devices_out_is_never_fine(scene: Scene) -> None:
-    full = with_gpus(scene)
+def test_leaving_devices_out_is_never_fine(scenario: PolicyScenario) -> None:
+    full = with_gpus(scenario)
     for count in range(GPUS):
         assert full.attest(devices=full.claims.devices[:count]).codes() == ["DEVICE_SET_MISMATCH"]
 
 
-def test_a_missing_reference_value_says_what_to_fetch(scene: Scene) -> None:
-    verdict = DEVICE_DEFECTS["rim_missing"][1](with_gpus(scene)).verdict()
+def test_a_missing_reference_value_says_what_to_fetch(scenario: PolicyScenario) -> None:
+    verdict = DEVICE_DEFECTS["rim_missing"][1](with_gpus(scenario)).verdict()
     assert isinstance(verdict, Deny)
     assert "Fetch NV_GPU_VBIOS_X" in verdict.reasons[0].fix
 
 
-def test_open_words_accept_and_are_said(scene: Scene) -> None:
-    opened = with_gpus(scene).demand("platform.devices", [gpu_entry(**OPEN)])
+def test_open_words_accept_and_are_said(scenario: PolicyScenario) -> None:
+    opened = with_gpus(scenario).demand("platform.devices", [gpu_entry(**OPEN)])
     strange = gpu_claims(
         GPUS - 1,
         identity=b"\x99",
@@ -93,9 +93,9 @@ def test_open_words_accept_and_are_said(scene: Scene) -> None:
         assert len(line.partition(": ")[2]) > 20
 
 
-def test_every_field_of_an_entry_is_spoken_of(scene: Scene) -> None:
+def test_every_field_of_an_entry_is_spoken_of(scenario: PolicyScenario) -> None:
     two = [gpu_entry(), gpu_entry(models=["GB100"])]
-    policy = scene.demand("platform.devices", two).policy
+    policy = scenario.demand("platform.devices", two).policy
     said = {each.path: each for each in statements(policy)}
     for index, entry in enumerate(two):
         for name in entry.__struct_fields__:
@@ -103,7 +103,7 @@ def test_every_field_of_an_entry_is_spoken_of(scene: Scene) -> None:
             assert each.says.endswith(".")
             assert "{}" not in each.says
     assert "Exactly 16 devices" in said["platform.devices"].says
-    denying = scene.demand("platform.devices", [gpu_entry(identities=[])]).policy
+    denying = scenario.demand("platform.devices", [gpu_entry(identities=[])]).policy
     assert "this policy denies everything" in "\n".join(explain_policy(denying))
 
 
@@ -129,22 +129,24 @@ def test_every_field_of_an_entry_is_spoken_of(scene: Scene) -> None:
     ],
 )
 def test_ill_formed_sets_are_refused_by_name(
-    scene: Scene, entries: list[Device], named: str
+    scenario: PolicyScenario, entries: list[Device], named: str
 ) -> None:
-    policy = scene.demand("platform.devices", entries).policy
+    policy = scenario.demand("platform.devices", entries).policy
     with pytest.raises(ParseError) as caught:
         parse_release_policy(policy.encode())
     assert named in caught.value.what
 
 
-def test_entries_that_overlap_by_hand_deny(scene: Scene) -> None:
+def test_entries_that_overlap_by_hand_deny(scenario: PolicyScenario) -> None:
     """The parser refuses them; a policy that was never encoded must not be a way around."""
-    full = with_gpus(scene).demand("platform.devices", [gpu_entry(), gpu_entry()])
+    full = with_gpus(scenario).demand("platform.devices", [gpu_entry(), gpu_entry()])
     assert full.codes() == ["DEVICE_SET_MISMATCH"]
 
 
 @pytest.mark.parametrize("pin_machine", [True, False])
-def test_pinned_devices_meet_their_own_entry(scene: Scene, *, pin_machine: bool) -> None:
+def test_pinned_devices_meet_their_own_entry(
+    scenario: PolicyScenario, *, pin_machine: bool
+) -> None:
     switches: tuple[Any, ...] = tuple(
         gpu_claims(
             100 + number,
@@ -154,21 +156,21 @@ def test_pinned_devices_meet_their_own_entry(scene: Scene, *, pin_machine: bool)
         )
         for number in range(4)
     )
-    devices = (*with_gpus(scene).claims.devices, *switches)
+    devices = (*with_gpus(scenario).claims.devices, *switches)
     entries = pin_devices(devices, pin_machine=pin_machine)
     assert [(each.kind, each.count) for each in entries] == [
         ("nvidia-gpu", 8),
         ("nvidia-switch", 4),
     ]
-    pinned = scene.attest(devices=devices).demand("platform.devices", entries)
+    pinned = scenario.attest(devices=devices).demand("platform.devices", entries)
     assert isinstance(pinned.verdict(), Allow), pinned.verdict()
     parse_release_policy(pinned.policy.encode())
     assert (entries[0].identities == "any") is not pin_machine
     assert entries[0].rim == entries[0].revocation == "required"
 
 
-def test_conditions_may_speak_of_devices(scene: Scene) -> None:
-    full = with_gpus(scene)
+def test_conditions_may_speak_of_devices(scenario: PolicyScenario) -> None:
+    full = with_gpus(scenario)
     for condition, allowed in (
         ("claims.devices.count == 8", True),
         ("claims.devices.count == 7", False),
@@ -179,16 +181,16 @@ def test_conditions_may_speak_of_devices(scene: Scene) -> None:
         assert (full.demand("conditions", [condition]).codes() == []) is allowed, condition
 
 
-def test_the_baseline_judges_each_device_but_not_the_set(scene: Scene) -> None:
-    full = with_gpus(scene)
-    rules = PlatformRules(scene.policy.platform, built_in=True)
+def test_the_baseline_judges_each_device_but_not_the_set(scenario: PolicyScenario) -> None:
+    full = with_gpus(scenario)
+    rules = PlatformRules(scenario.policy.platform, built_in=True)
     assert rules.judge(full.claims).findings == ()
     weak = full.attest(devices=(gpu_claims(0, debug=True, revocation=Revocation.UNKNOWN),))
     codes = {each.code.name for each in rules.judge(weak.claims).findings}
     assert codes == {"DEBUG_ENABLED", "REVOCATION_UNKNOWN"}
 
 
-def test_an_entry_survives_its_encoding(scene: Scene) -> None:
-    policy = with_gpus(scene).policy
+def test_an_entry_survives_its_encoding(scenario: PolicyScenario) -> None:
+    policy = with_gpus(scenario).policy
     again = parse_release_policy(policy.encode())
     assert msgspec.to_builtins(again) == msgspec.to_builtins(policy)

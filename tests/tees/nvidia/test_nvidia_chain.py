@@ -10,7 +10,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.claims import Revocation
@@ -20,16 +19,17 @@ from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepar
 from regalia.tees.nvidia.evidence.collateral import READINGS_MAX
 from regalia.tees.nvidia.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO, read_dice
 from regalia.tees.nvidia.evidence.plugin import GPU
+from regalia_testing.anchors import simulated_pin
+from regalia_testing.certificates import CrlPlan
+from regalia_testing.der import OCTET_STRING, SEQUENCE, integer, oid, tlv
 from regalia_testing.tees.nvidia.authority import (
-    DeviceKeys,
+    NvidiaKeys,
     composite_device_id,
-    simulated_name,
     tcb_info,
 )
-from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.bench import refused
-from regalia_testing.tees.snp.x509 import OCTET_STRING, SEQUENCE, integer, oid, tlv
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.snp.testbed import refused
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from regalia.tees.nvidia.claims import NvidiaClaims
     from regalia.tees.nvidia.evidence import PreparedNvidia
     from regalia.tees.nvidia.evidence.dice import Dice
-    from regalia_testing.tees.nvidia.authority import DeviceCertificate
-    from regalia_testing.tees.nvidia.bench import DeviceBench
+    from regalia_testing.certificates import CertificatePlan
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 
 OTHER = ec.generate_private_key(ec.SECP384R1())
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -52,11 +52,11 @@ AUTHORITIES = LEVELS[1:]
 class Chain:
     """The five certificates, to be altered one at a time."""
 
-    bench: DeviceBench
-    specs: dict[str, DeviceCertificate]
+    testbed: NvidiaTestbed
+    specs: dict[str, CertificatePlan]
 
     def signers(self) -> dict[str, ec.EllipticCurvePrivateKey]:
-        keys, gpu = self.bench.machine.authority.keys, self.bench.gpu
+        keys, gpu = self.testbed.machine.authority.keys, self.testbed.gpu
         return {
             "leaf": gpu.key,
             "device": keys.provisioner,
@@ -79,13 +79,13 @@ class Chain:
     ) -> NvidiaClaims:
         keys = {**self.signers(), **signers}
         ders = tuple(self.specs[level].sign(keys[level]) for level in LEVELS)
-        evidence = replace(self.bench.evidence(), endorsements=ders)
-        return replace(self.bench, cache=cache or Cache()).verify(evidence)
+        evidence = replace(self.testbed.evidence(), endorsements=ders)
+        return replace(self.testbed, cache=cache or Cache()).verify(evidence)
 
 
 @pytest.fixture
-def chain(device_bench: DeviceBench) -> Chain:
-    authority, gpu = device_bench.machine.authority, device_bench.gpu
+def chain(device_testbed: NvidiaTestbed) -> Chain:
+    authority, gpu = device_testbed.machine.authority, device_testbed.gpu
     leaf_key, key = gpu.leaf_key.public_key(), gpu.key.public_key()
     specs = {
         "leaf": authority.leaf("GH100", leaf_key, key, gpu.fwid, debug=False),
@@ -94,11 +94,11 @@ def chain(device_bench: DeviceBench) -> Chain:
         "identity": authority.identity(),
         "root": authority.root(),
     }
-    return Chain(device_bench, specs)
+    return Chain(device_testbed, specs)
 
 
 def test_the_chain_itself_is_accepted(chain: Chain) -> None:
-    assert chain.verify().identity == chain.bench.gpu.identity
+    assert chain.verify().identity == chain.testbed.gpu.identity
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -108,12 +108,12 @@ def test_signed_by_somebody_else(chain: Chain, level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_signed_with_another_hash(chain: Chain, level: str) -> None:
-    refused("CHAIN_INVALID", chain.altered(level, sha256=True).verify)
+    refused("CHAIN_INVALID", chain.altered(level, digest=hashes.SHA256()).verify)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_dates(chain: Chain, level: str) -> None:
-    now = chain.bench.now
+    now = chain.testbed.now
     late = chain.altered(level, not_after=now - timedelta(seconds=1))
     early = chain.altered(level, not_before=now + timedelta(seconds=1))
     refused("CERT_EXPIRED", late.verify)
@@ -148,18 +148,19 @@ def test_names_lead_from_one_to_the_next(chain: Chain, level: str) -> None:
 
 def test_a_leaf_is_no_authority(chain: Chain) -> None:
     refused("CHAIN_INVALID", chain.altered("leaf", ca=True, constraints=True).verify)
-    refused("CHAIN_INVALID", chain.altered("leaf", ca=True).verify)  # keyCertSign alone
-    refused("CHAIN_INVALID", chain.altered("leaf", digital_signature=False).verify)
+    both = ("digital_signature", "key_cert_sign")
+    refused("CHAIN_INVALID", chain.altered("leaf", usage=both).verify)
+    refused("CHAIN_INVALID", chain.altered("leaf", usage=("key_agreement",)).verify)
 
 
-def test_a_leaf_cannot_issue_another_leaf(chain: Chain, device_bench: DeviceBench) -> None:
+def test_a_leaf_cannot_issue_another_leaf(chain: Chain, device_testbed: NvidiaTestbed) -> None:
     """Whoever holds a firmware's key must not be able to make devices of his own."""
-    honest = device_bench.evidence().endorsements
+    honest = device_testbed.evidence().endorsements
     fake = replace(
         chain.specs["leaf"], issuer=chain.specs["leaf"].subject, key=OTHER.public_key()
-    ).sign(device_bench.gpu.leaf_key)
-    evidence = replace(device_bench.evidence(), endorsements=(fake, *honest))
-    refused("CHAIN_INVALID", device_bench.verify, evidence=evidence)
+    ).sign(device_testbed.gpu.leaf_key)
+    evidence = replace(device_testbed.evidence(), endorsements=(fake, *honest))
+    refused("CHAIN_INVALID", device_testbed.verify, evidence=evidence)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -185,56 +186,58 @@ def test_models(chain: Chain, level: str, subject: str, code: str) -> None:
     refused(code, altered.verify)
 
 
-def test_a_shorter_and_a_longer_chain(chain: Chain, device_bench: DeviceBench) -> None:
-    keys = device_bench.machine.authority.keys
+def test_a_shorter_and_a_longer_chain(chain: Chain, device_testbed: NvidiaTestbed) -> None:
+    keys = device_testbed.machine.authority.keys
     root = chain.specs["root"].subject
     signed = {level: chain.specs[level].sign(chain.signers()[level]) for level in LEVELS}
     short = replace(chain.specs["provisioner"], issuer=root).sign(keys.root)
-    evidence = device_bench.evidence()
+    evidence = device_testbed.evidence()
+    identity = device_testbed.verify(evidence).identity
     four = (signed["leaf"], signed["device"], short, signed["root"])
-    assert device_bench.verify(replace(evidence, endorsements=four))
+    assert device_testbed.verify(replace(evidence, endorsements=four)).identity == identity
     extra = replace(chain.specs["identity"], subject="Another CA", key=OTHER.public_key())
     lower = replace(chain.specs["identity"], issuer="Another CA").sign(OTHER)
     six = (*evidence.endorsements[:3], lower, extra.sign(keys.root), signed["root"])
-    assert device_bench.verify(replace(evidence, endorsements=six))
+    assert device_testbed.verify(replace(evidence, endorsements=six)).identity == identity
     for count in range(4):
         few = replace(evidence, endorsements=evidence.endorsements[:count])
-        refused("COLLATERAL_MISSING", device_bench.verify, evidence=few)
+        refused("COLLATERAL_MISSING", device_testbed.verify, evidence=few)
 
 
-def test_another_root(device_bench: DeviceBench) -> None:
-    other = SimulatedDevices.make(1, now=device_bench.now, keys=DeviceKeys.generate())
-    evidence = device_bench.evidence()
+def test_another_root(device_testbed: NvidiaTestbed) -> None:
+    other = NvidiaSimulator.make(1, now=device_testbed.now, keys=NvidiaKeys.generate())
+    evidence = device_testbed.evidence()
     for anchors in (other.anchors(), NvidiaAnchors.production()):
-        refused("ROOT_UNTRUSTED", device_bench.verify, evidence=evidence, anchors=anchors)
+        refused("ROOT_UNTRUSTED", device_testbed.verify, evidence=evidence, anchors=anchors)
 
 
 def test_a_simulated_root_must_be_named_like_the_real_one(chain: Chain) -> None:
     other = replace(chain.specs["root"], subject="Root", issuer="Root").sign(OTHER)
-    refused("CHAIN_INVALID", NvidiaAnchors.dangerous_simulated, root_der=other)
+    refused("CHAIN_INVALID", simulated_pin, kind=NvidiaAnchors, root_der=other)
 
 
-def test_dropping_doubling_and_moving_certificates(device_bench: DeviceBench) -> None:
-    evidence = device_bench.evidence()
+def test_dropping_doubling_and_moving_certificates(device_testbed: NvidiaTestbed) -> None:
+    evidence = device_testbed.evidence()
     ders = evidence.endorsements
     variants = [ders[:i] + ders[i + 1 :] for i in range(5)]
     variants += [ders[: i + 1] + ders[i:] for i in range(5)]
     variants += [ders[:i] + ders[i + 1 : i + 2] + ders[i : i + 1] + ders[i + 2 :] for i in range(4)]
     variants += [ders[::-1], (*ders, b""), (b"", *ders)]
     twice = (*ders, ders[-1])  # the root issued itself, so this chain is right as well
-    assert device_bench.verify(replace(evidence, endorsements=twice))
+    honest = device_testbed.verify(evidence).identity
+    assert device_testbed.verify(replace(evidence, endorsements=twice)).identity == honest
     for variant in variants:
         if variant == twice:
             continue
         altered = replace(evidence, endorsements=variant)
         with pytest.raises((ParseError, AttestationError)):
-            device_bench.verify(altered)
+            device_testbed.verify(altered)
 
 
-def test_every_byte_of_every_certificate(device_bench: DeviceBench) -> None:
+def test_every_byte_of_every_certificate(device_testbed: NvidiaTestbed) -> None:
     """One bit of each byte: signatures cover all but themselves, and one encoding is accepted."""
-    evidence = device_bench.evidence()
-    bench = replace(device_bench, cache=Cache())
+    evidence = device_testbed.evidence()
+    testbed = replace(device_testbed, cache=Cache())
     for number, der in enumerate(evidence.endorsements):
         for at in range(0, len(der), 3):
             altered = bytearray(der)
@@ -242,26 +245,27 @@ def test_every_byte_of_every_certificate(device_bench: DeviceBench) -> None:
             ders = list(evidence.endorsements)
             ders[number] = bytes(altered)
             with pytest.raises((ParseError, AttestationError)):
-                bench.verify(replace(evidence, endorsements=tuple(ders)))
+                testbed.verify(replace(evidence, endorsements=tuple(ders)))
 
 
 # CRLs of the authorities.
 
 
 def _crl(
-    issuer: str, key: ec.EllipticCurvePrivateKey, bench: DeviceBench, *serials: int, days: int = 0
+    issuer: str,
+    key: ec.EllipticCurvePrivateKey,
+    testbed: NvidiaTestbed,
+    *serials: int,
+    days: int = 0,
 ) -> bytes:
-    since = bench.now + timedelta(days=days)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(simulated_name(issuer))
-        .last_update(since)
-        .next_update(since + timedelta(days=30))
+    since = testbed.now + timedelta(days=days)
+    plan = CrlPlan(
+        issuer=issuer,
+        this_update=since,
+        next_update=since + timedelta(days=30),
+        serials=serials,
     )
-    for serial in serials:
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since)
-        builder = builder.add_revoked_certificate(entry.build())
-    return builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
+    return plan.sign(key)
 
 
 @pytest.fixture
@@ -269,14 +273,14 @@ def crls(chain: Chain) -> Callable[..., tuple[bytes, ...]]:
     """Lists of all three authorities above the device; ``serials`` are revoked in each."""
 
     def make(*serials: int, days: int = 0) -> tuple[bytes, ...]:
-        keys = chain.bench.machine.authority.keys
+        keys = chain.testbed.machine.authority.keys
         by_level = {
             "provisioner": keys.provisioner,
             "identity": keys.identity,
             "root": keys.root,
         }
         return tuple(
-            _crl(chain.specs[level].subject, key, chain.bench, *serials, days=days)
+            _crl(chain.specs[level].subject, key, chain.testbed, *serials, days=days)
             for level, key in by_level.items()
         )
 
@@ -284,12 +288,12 @@ def crls(chain: Chain) -> Callable[..., tuple[bytes, ...]]:
 
 
 def test_crls_of_all_authorities_are_enough(
-    device_bench: DeviceBench, crls: Callable[..., tuple[bytes, ...]]
+    device_testbed: NvidiaTestbed, crls: Callable[..., tuple[bytes, ...]]
 ) -> None:
-    evidence = device_bench.evidence()
+    evidence = device_testbed.evidence()
 
     def verify(lists: tuple[bytes, ...], rule: CollateralRule = STRICT) -> NvidiaClaims:
-        return device_bench.verify(evidence, collateral=NvidiaCollateral(crls=lists), rule=rule)
+        return device_testbed.verify(evidence, collateral=NvidiaCollateral(crls=lists), rule=rule)
 
     assert verify(crls()).revocation is Revocation.CHECKED
     for missing in range(3):
@@ -305,19 +309,19 @@ def test_crls_of_all_authorities_are_enough(
 
 
 def test_lists_are_remembered_without_their_dates_and_refusals_not_at_all(
-    chain: Chain, device_bench: DeviceBench, crls: Callable[..., tuple[bytes, ...]]
+    chain: Chain, device_testbed: NvidiaTestbed, crls: Callable[..., tuple[bytes, ...]]
 ) -> None:
-    evidence, now = device_bench.evidence(), device_bench.now
+    evidence, now = device_testbed.evidence(), device_testbed.now
 
     def verify(prepared: PreparedNvidia, days: int = 0) -> NvidiaClaims:
         moment = now + timedelta(days=days)
         return verify_fresh(
             GPU,
             evidence,
-            anchors=device_bench.machine.anchors(),
+            anchors=device_testbed.machine.anchors(),
             collateral=prepared,
             report_data=NONCE,
-            at=AppraisalContext(now=moment, rule=STRICT, cache=device_bench.cache),
+            at=AppraisalContext(now=moment, rule=STRICT, cache=device_testbed.cache),
         )
 
     prepared = prepare(NvidiaCollateral(crls=crls()))
@@ -335,27 +339,27 @@ def test_lists_are_remembered_without_their_dates_and_refusals_not_at_all(
 
 
 def test_crls_that_list_a_certificate(
-    chain: Chain, device_bench: DeviceBench, crls: Callable[..., tuple[bytes, ...]]
+    chain: Chain, device_testbed: NvidiaTestbed, crls: Callable[..., tuple[bytes, ...]]
 ) -> None:
-    evidence = device_bench.evidence()
+    evidence = device_testbed.evidence()
     for level in ("device", "provisioner", "identity"):
         for days in (0, -1000):
             lists = crls(chain.specs[level].serial, days=days)
             refused(
                 "CERT_REVOKED",
-                device_bench.verify,
+                device_testbed.verify,
                 evidence=evidence,
                 collateral=NvidiaCollateral(crls=lists),
                 rule=LENIENT,
             )
 
 
-def test_crls_by_somebody_else(chain: Chain, device_bench: DeviceBench) -> None:
-    forged = _crl(chain.specs["identity"].subject, OTHER, device_bench)
+def test_crls_by_somebody_else(chain: Chain, device_testbed: NvidiaTestbed) -> None:
+    forged = _crl(chain.specs["identity"].subject, OTHER, device_testbed)
     refused(
         "CRL_SIG_INVALID",
-        device_bench.verify,
-        evidence=device_bench.evidence(),
+        device_testbed.verify,
+        evidence=device_testbed.evidence(),
         collateral=NvidiaCollateral(crls=(forged,)),
         rule=LENIENT,
     )
@@ -440,9 +444,11 @@ def test_a_tcb_info_of_another_shape(chain: Chain, parts: tuple[bytes, ...]) -> 
     refused("MALFORMED", lambda: dice(chain, (OID_TCB_INFO, tlv(SEQUENCE, *parts))))
 
 
-def test_a_digest_beside_the_fwid_does_not_count(chain: Chain, device_bench: DeviceBench) -> None:
+def test_a_digest_beside_the_fwid_does_not_count(
+    chain: Chain, device_testbed: NvidiaTestbed
+) -> None:
     """NVIDIA's tools look for the FWID anywhere in the extension; here it has its place."""
-    gpu = device_bench.gpu
+    gpu = device_testbed.gpu
     other = tlv(SEQUENCE, oid("2.16.840.1.101.3.4.2.2"), tlv(OCTET_STRING, FWID))
     value = tlv(SEQUENCE, tlv(0x80, gpu.fwid), tlv(0xA6, other))
     extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(OID_TCB_INFO), value)

@@ -22,16 +22,16 @@ from regalia.tees.nvidia.evidence.verify import parse, verify_genuine
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.wire.evidence import DeviceKind
 from regalia_testing.tees.nvidia.authority import spki
-from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
 from regalia_testing.tees.nvidia.reports import DRIVER_INDICES
 from regalia_testing.tees.nvidia.simulator import YEAR
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.snp.testbed import refused
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from regalia.tees.nvidia.evidence import NvidiaCollateral
     from regalia.tees.nvidia.evidence.rims import Rim
-    from regalia_testing.tees.nvidia.bench import DeviceBench
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 
 DEFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stale_nonce": ("NONCE_MISMATCH", {"stale_nonce": True}),
@@ -52,11 +52,11 @@ DEFECTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def test_a_healthy_gpu_and_switch(device_bench: DeviceBench) -> None:
-    gpu = device_bench.verify(device_bench.evidence())
+def test_a_healthy_gpu_and_switch(device_testbed: NvidiaTestbed) -> None:
+    gpu = device_testbed.verify(device_testbed.evidence())
     assert gpu.hardware is Hardware.SIMULATED
     assert gpu.revocation is Revocation.CHECKED
-    assert gpu.identity == device_bench.gpu.identity
+    assert gpu.identity == device_testbed.gpu.identity
     assert gpu.nonce == NONCE
     assert [rim.id for rim in gpu.rims] == [
         "NV_GPU_DRIVER_GH100_590.12",
@@ -65,8 +65,8 @@ def test_a_healthy_gpu_and_switch(device_bench: DeviceBench) -> None:
     assert gpu.rims_missing == ()
     assert (gpu.feature, gpu.nvdec0) == (Feature.SPT, Status.DISABLED)
     assert len(gpu.switch_pdis) == 2
-    (first, second) = device_bench.machine.switches
-    switch = device_bench.verify(device_bench.evidence(first))
+    (first, second) = device_testbed.machine.switches
+    switch = device_testbed.verify(device_testbed.evidence(first))
     assert switch.kind is DeviceKind.NVIDIA_SWITCH
     assert gpu.switch_pdis == tuple(sorted((first.pdi, second.pdi)))
     assert switch.pdi == first.pdi
@@ -75,56 +75,59 @@ def test_a_healthy_gpu_and_switch(device_bench: DeviceBench) -> None:
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_one_defect_gives_its_code(device_bench: DeviceBench, name: str) -> None:
+def test_one_defect_gives_its_code(device_testbed: NvidiaTestbed, name: str) -> None:
     code, defects = DEFECTS[name]
-    refused(code, device_bench.verify, evidence=device_bench.evidence(**defects))
+    refused(code, device_testbed.verify, evidence=device_testbed.evidence(**defects))
 
 
-def test_a_switch_by_another_name_is_refused(device_bench: DeviceBench) -> None:
-    switch = device_bench.machine.switches[0]
-    evidence = device_bench.evidence(switch, pdi_mismatch=True)
-    refused("LEAF_BINDING_MISMATCH", device_bench.verify, evidence=evidence)
+def test_a_switch_by_another_name_is_refused(device_testbed: NvidiaTestbed) -> None:
+    switch = device_testbed.machine.switches[0]
+    evidence = device_testbed.evidence(switch, pdi_mismatch=True)
+    refused("LEAF_BINDING_MISMATCH", device_testbed.verify, evidence=evidence)
 
 
-def test_a_disabled_decoder_is_not_measured(device_bench: DeviceBench) -> None:
-    assert device_bench.verify(device_bench.evidence(wrong_measurement=35)).rims
+def test_a_disabled_decoder_is_not_measured(device_testbed: NvidiaTestbed) -> None:
+    assert device_testbed.verify(device_testbed.evidence(wrong_measurement=35)).rims
 
 
 @pytest.mark.parametrize("nonce", [PUBLISHED_NONCE, bytes(32)])
 def test_a_public_nonce_is_refused_even_if_expected(
-    device_bench: DeviceBench, nonce: bytes
+    device_testbed: NvidiaTestbed, nonce: bytes
 ) -> None:
-    evidence = device_bench.machine.evidence_of(device_bench.gpu, nonce)
-    refused("NONCE_WELL_KNOWN", device_bench.verify, evidence=evidence, nonce=nonce)
+    evidence = device_testbed.machine.evidence_of(device_testbed.gpu, nonce)
+    refused("NONCE_WELL_KNOWN", device_testbed.verify, evidence=evidence, nonce=nonce)
 
 
-def test_kinds_are_not_mixed_up(device_bench: DeviceBench) -> None:
-    gpu, switch = device_bench.evidence(), device_bench.evidence(device_bench.machine.switches[0])
+def test_kinds_are_not_mixed_up(device_testbed: NvidiaTestbed) -> None:
+    gpu, switch = (
+        device_testbed.evidence(),
+        device_testbed.evidence(device_testbed.machine.switches[0]),
+    )
     for evidence in (
         replace(gpu, kind=DeviceKind.NVIDIA_SWITCH),
         replace(switch, kind=DeviceKind.NVIDIA_GPU),
     ):
-        refused("CHAIN_INVALID", device_bench.verify, evidence=evidence)
+        refused("CHAIN_INVALID", device_testbed.verify, evidence=evidence)
 
 
-def test_blackwell_states_debug_mode(blackwell_bench: DeviceBench) -> None:
-    assert not blackwell_bench.verify(blackwell_bench.evidence()).debug
-    claims = blackwell_bench.verify(blackwell_bench.evidence(debug=True))
+def test_blackwell_states_debug_mode(blackwell_testbed: NvidiaTestbed) -> None:
+    assert not blackwell_testbed.verify(blackwell_testbed.evidence()).debug
+    claims = blackwell_testbed.verify(blackwell_testbed.evidence(debug=True))
     assert claims.debug
     assert claims.model == "GB100"
     assert claims.rims[0].id == "NV_GPU_CC_DRIVER_GB100_590.12"
 
 
-def test_an_old_driver_states_less(device_bench: DeviceBench) -> None:
-    claims = device_bench.verify(device_bench.evidence(old_opaque=True))
+def test_an_old_driver_states_less(device_testbed: NvidiaTestbed) -> None:
+    claims = device_testbed.verify(device_testbed.evidence(old_opaque=True))
     assert not claims.fwid_reported
     assert claims.feature is Feature.UNSTATED
-    assert claims.fwid == device_bench.gpu.fwid
+    assert claims.fwid == device_testbed.gpu.fwid
 
 
 @pytest.mark.parametrize(("flag", "feature"), [(0, "MPT"), (1, "SPT"), (2, "PPCIE")])
-def test_features(device_bench: DeviceBench, flag: int, feature: str) -> None:
-    claims = device_bench.verify(device_bench.evidence(feature=flag))
+def test_features(device_testbed: NvidiaTestbed, flag: int, feature: str) -> None:
+    claims = device_testbed.verify(device_testbed.evidence(feature=flag))
     assert claims.feature == feature
     assert (claims.protected_pcie is Status.ENABLED) is (feature == "PPCIE")
 
@@ -132,31 +135,33 @@ def test_features(device_bench: DeviceBench, flag: int, feature: str) -> None:
 # Reference values.
 
 
-def rims_of(bench: DeviceBench) -> list[Rim]:
-    return [parse_rim(data) for data in bench.machine.collateral().rims]
+def rims_of(testbed: NvidiaTestbed) -> list[Rim]:
+    return [parse_rim(data) for data in testbed.machine.collateral().rims]
 
 
-def with_rims(bench: DeviceBench, *rims: Rim) -> NvidiaCollateral:
-    return replace(bench.machine.collateral(), rims=tuple(rim.encode() for rim in rims))
+def with_rims(testbed: NvidiaTestbed, *rims: Rim) -> NvidiaCollateral:
+    return replace(testbed.machine.collateral(), rims=tuple(rim.encode() for rim in rims))
 
 
-def test_missing_reference_values_are_named(device_bench: DeviceBench) -> None:
-    driver, vbios, _switch = rims_of(device_bench)
-    none = device_bench.verify(device_bench.evidence(), collateral=with_rims(device_bench))
+def test_missing_reference_values_are_named(device_testbed: NvidiaTestbed) -> None:
+    driver, vbios, _switch = rims_of(device_testbed)
+    none = device_testbed.verify(device_testbed.evidence(), collateral=with_rims(device_testbed))
     assert none.rims_missing == (driver.id, vbios.id)
     assert none.rims == ()
-    one = device_bench.verify(device_bench.evidence(), collateral=with_rims(device_bench, driver))
+    one = device_testbed.verify(
+        device_testbed.evidence(), collateral=with_rims(device_testbed, driver)
+    )
     assert [rim.id for rim in one.rims] == [driver.id]
     assert one.rims_missing == (vbios.id,)
 
 
-def test_an_update_without_its_reference_values(device_bench: DeviceBench) -> None:
-    claims = device_bench.verify(device_bench.evidence(driver_version="595.1"))
+def test_an_update_without_its_reference_values(device_testbed: NvidiaTestbed) -> None:
+    claims = device_testbed.verify(device_testbed.evidence(driver_version="595.1"))
     assert claims.rims_missing == ("NV_GPU_DRIVER_GH100_595.1",)
 
 
-def test_reference_values_that_do_not_fit(device_bench: DeviceBench) -> None:
-    driver, vbios, _switch = rims_of(device_bench)
+def test_reference_values_that_do_not_fit(device_testbed: NvidiaTestbed) -> None:
+    driver, vbios, _switch = rims_of(device_testbed)
     overlap = (*vbios.measurements, (DRIVER_INDICES[-1], driver.measurements[-1][1]))
     for wrong in (
         replace(driver, version="590.13"),
@@ -165,107 +170,114 @@ def test_reference_values_that_do_not_fit(device_bench: DeviceBench) -> None:
         replace(driver, measurements=((60, (b"\x01" * 48,)),)),
         replace(driver, measurements=((200, (bytes(48),)),)),
     ):
-        collateral = with_rims(device_bench, wrong, vbios)
-        evidence = device_bench.evidence()
-        refused("RIM_MISMATCH", device_bench.verify, evidence=evidence, collateral=collateral)
-    collateral = with_rims(device_bench, driver, replace(vbios, measurements=overlap))
-    evidence = device_bench.evidence()
-    what = refused("RIM_MISMATCH", device_bench.verify, evidence=evidence, collateral=collateral)
+        collateral = with_rims(device_testbed, wrong, vbios)
+        evidence = device_testbed.evidence()
+        refused("RIM_MISMATCH", device_testbed.verify, evidence=evidence, collateral=collateral)
+    collateral = with_rims(device_testbed, driver, replace(vbios, measurements=overlap))
+    evidence = device_testbed.evidence()
+    what = refused("RIM_MISMATCH", device_testbed.verify, evidence=evidence, collateral=collateral)
     assert "both claim indices [41]" in what
 
 
-def test_one_of_several_alternatives_is_enough(device_bench: DeviceBench) -> None:
-    driver, vbios, _switch = rims_of(device_bench)
+def test_one_of_several_alternatives_is_enough(device_testbed: NvidiaTestbed) -> None:
+    driver, vbios, _switch = rims_of(device_testbed)
     more = tuple((index, (b"\x01" * 48, *values)) for index, values in driver.measurements)
-    collateral = with_rims(device_bench, replace(driver, measurements=more), vbios)
-    assert len(device_bench.verify(device_bench.evidence(), collateral=collateral).rims) == 2
+    collateral = with_rims(device_testbed, replace(driver, measurements=more), vbios)
+    assert len(device_testbed.verify(device_testbed.evidence(), collateral=collateral).rims) == 2
 
 
-def test_genuine_reference_values_are_not_for_simulated_devices(device_bench: DeviceBench) -> None:
+def test_genuine_reference_values_are_not_for_simulated_devices(
+    device_testbed: NvidiaTestbed,
+) -> None:
     """Nor the reverse: whose root signed them decides for whom they speak."""
-    genuine = [replace(rim, hardware=Hardware.GENUINE) for rim in rims_of(device_bench)]
-    claims = device_bench.verify(
-        device_bench.evidence(), collateral=with_rims(device_bench, *genuine)
+    genuine = [replace(rim, hardware=Hardware.GENUINE) for rim in rims_of(device_testbed)]
+    claims = device_testbed.verify(
+        device_testbed.evidence(), collateral=with_rims(device_testbed, *genuine)
     )
     assert claims.rims == ()
     assert len(claims.rims_missing) == 2
 
 
-def test_two_rims_of_one_name_are_refused(device_bench: DeviceBench) -> None:
-    driver, _vbios, _switch = rims_of(device_bench)
-    prepare(with_rims(device_bench, driver, driver))
+def test_two_rims_of_one_name_are_refused(device_testbed: NvidiaTestbed) -> None:
+    driver, _vbios, _switch = rims_of(device_testbed)
+    prepare(with_rims(device_testbed, driver, driver))
     other = replace(driver, measurements=driver.measurements[:1])
-    refused("MALFORMED", prepare, collateral=with_rims(device_bench, driver, other))
+    refused("MALFORMED", prepare, collateral=with_rims(device_testbed, driver, other))
 
 
 # Revocation.
 
 
-def denying(bench: DeviceBench, *keys: bytes, days: int = 0) -> NvidiaCollateral:
-    since = bench.now + timedelta(days=days)
+def denying(testbed: NvidiaTestbed, *keys: bytes, days: int = 0) -> NvidiaCollateral:
+    since = testbed.now + timedelta(days=days)
     fingerprints = sorted((KeyFingerprint.of(key) for key in keys), key=str)
     denials = KeyDenials(since, since + YEAR, tuple(fingerprints))
-    return replace(bench.machine.collateral(), denials=(denials.encode(),))
+    return replace(testbed.machine.collateral(), denials=(denials.encode(),))
 
 
-def test_a_denied_key_is_refused_whatever_the_dates(device_bench: DeviceBench) -> None:
-    keys = device_bench.machine.authority.keys
-    gpu = device_bench.gpu
+def test_a_denied_key_is_refused_whatever_the_dates(device_testbed: NvidiaTestbed) -> None:
+    keys = device_testbed.machine.authority.keys
+    gpu = device_testbed.gpu
     for key in (gpu.leaf_key, gpu.key, keys.provisioner, keys.identity, keys.root):
         for days in (0, -1000, 1000):
-            collateral = denying(device_bench, spki(key.public_key()), days=days)
+            collateral = denying(device_testbed, spki(key.public_key()), days=days)
             for rule in (STRICT, LENIENT):
                 refused(
                     "CERT_REVOKED",
-                    device_bench.verify,
-                    evidence=device_bench.evidence(),
+                    device_testbed.verify,
+                    evidence=device_testbed.evidence(),
                     collateral=collateral,
                     rule=rule,
                 )
-    other = spki(device_bench.machine.gpus[1].key.public_key())
-    assert device_bench.verify(device_bench.evidence(), collateral=denying(device_bench, other))
+    other = spki(device_testbed.machine.gpus[1].key.public_key())
+    spared = device_testbed.verify(
+        device_testbed.evidence(), collateral=denying(device_testbed, other)
+    )
+    assert spared.revocation is Revocation.CHECKED
 
 
 @pytest.mark.parametrize("days", [-366, 1])
-def test_denials_out_of_date(device_bench: DeviceBench, days: int) -> None:
-    collateral = denying(device_bench, days=days)
-    evidence = device_bench.evidence()
-    refused("CRL_STALE", device_bench.verify, evidence=evidence, collateral=collateral)
-    claims = device_bench.verify(evidence, collateral=collateral, rule=LENIENT)
+def test_denials_out_of_date(device_testbed: NvidiaTestbed, days: int) -> None:
+    collateral = denying(device_testbed, days=days)
+    evidence = device_testbed.evidence()
+    refused("CRL_STALE", device_testbed.verify, evidence=evidence, collateral=collateral)
+    claims = device_testbed.verify(evidence, collateral=collateral, rule=LENIENT)
     assert claims.revocation is Revocation.UNKNOWN
     grace = replace(STRICT, grace=timedelta(days=2))
     if days < 0:
-        claims = device_bench.verify(evidence, collateral=collateral, rule=grace)
+        claims = device_testbed.verify(evidence, collateral=collateral, rule=grace)
         assert claims.revocation is Revocation.GRACE
     else:  # a list from the future is no list
         refused(
-            "CRL_STALE", device_bench.verify, evidence=evidence, collateral=collateral, rule=grace
+            "CRL_STALE", device_testbed.verify, evidence=evidence, collateral=collateral, rule=grace
         )
 
 
 # The caller's mistakes, and the check log.
 
 
-def test_callers_mistakes(device_bench: DeviceBench) -> None:
+def test_callers_mistakes(device_testbed: NvidiaTestbed) -> None:
     with pytest.raises(ValueError, match="nonce"):
-        device_bench.verify(device_bench.evidence(), nonce=NONCE[:-1])
+        device_testbed.verify(device_testbed.evidence(), nonce=NONCE[:-1])
     with pytest.raises(ValueError, match="time zone"):
-        device_bench.verify(device_bench.evidence(), now=device_bench.now.replace(tzinfo=None))
+        device_testbed.verify(
+            device_testbed.evidence(), now=device_testbed.now.replace(tzinfo=None)
+        )
     for made in (GenuineDevice, TrustedChain, NvidiaAnchors):
         with pytest.raises(TypeError):
             made(*[object()] * len(made.__match_args__))
 
 
-def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
+def test_the_trail_names_every_check(device_testbed: NvidiaTestbed) -> None:
     check_log = CheckLog()
     arguments: dict[str, Any] = {
-        "anchors": device_bench.machine.anchors(),
-        "collateral": prepare(device_bench.machine.collateral()),
+        "anchors": device_testbed.machine.anchors(),
+        "collateral": prepare(device_testbed.machine.collateral()),
     }
     at = AppraisalContext(
-        now=device_bench.now, rule=STRICT, cache=device_bench.cache, check_log=check_log
+        now=device_testbed.now, rule=STRICT, cache=device_testbed.cache, check_log=check_log
     )
-    evidence = device_bench.evidence()
+    evidence = device_testbed.evidence()
     verify_fresh(GPU, evidence, report_data=NONCE, at=at, **arguments)
     names = [
         "report", "chain", "model", "revocation", "fwid", "signature", "rim", "nonce",
@@ -276,6 +288,6 @@ def test_the_trail_names_every_check(device_bench: DeviceBench) -> None:
     check_log = CheckLog()
     at = replace(at, check_log=check_log)
     with pytest.raises(RegaliaError) as caught:
-        verify_genuine(parse(device_bench.evidence(bad_signature=True)), at=at, **arguments)
+        verify_genuine(parse(device_testbed.evidence(bad_signature=True)), at=at, **arguments)
     last = check_log.failed(caught.value)[-1]
     assert (last.check.name, last.code) == ("nvidia/signature", "SIGNATURE_INVALID")

@@ -16,7 +16,7 @@ from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral, prepar
 from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence
 from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia.tees.nvidia.evidence.spdm import REQUEST_SIZE, parse_report
-from regalia_testing.tees.nvidia.bench import LENIENT
+from regalia_testing.tees.nvidia.testbed import LENIENT
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.wire.evidence import DeviceEvidence
-    from regalia_testing.tees.nvidia.bench import DeviceBench
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 
 HEADER, BLOCK = 8, 55  # bytes of the response's header, and of one measurement block
 
@@ -49,8 +49,8 @@ def codes_of_flips(
     return codes
 
 
-def test_every_byte_of_a_simulated_report(device_bench: DeviceBench) -> None:
-    codes = codes_of_flips(device_bench.evidence(), device_bench.verify)
+def test_every_byte_of_a_simulated_report(device_testbed: NvidiaTestbed) -> None:
+    codes = codes_of_flips(device_testbed.evidence(), device_testbed.verify)
     assert {"SIGNATURE_INVALID", "MALFORMED", "RESERVED_BIT_SET"} <= codes
 
 
@@ -95,8 +95,10 @@ def joined(head: bytes, blocks: list[bytes], tail: bytes, *, numbered: bool) -> 
 
 
 @pytest.mark.parametrize("numbered", [True, False])
-def test_dropping_doubling_and_moving_blocks(device_bench: DeviceBench, *, numbered: bool) -> None:
-    evidence = device_bench.evidence()
+def test_dropping_doubling_and_moving_blocks(
+    device_testbed: NvidiaTestbed, *, numbered: bool
+) -> None:
+    evidence = device_testbed.evidence()
     head, blocks, tail = blocks_of(evidence.report)
     assert joined(head, blocks, tail, numbered=numbered) == evidence.report
     count = len(blocks)
@@ -111,11 +113,11 @@ def test_dropping_doubling_and_moving_blocks(device_bench: DeviceBench, *, numbe
     for variant in variants:
         report = joined(head, variant, tail, numbered=numbered)
         with pytest.raises((ParseError, AttestationError)):
-            device_bench.verify(replace(evidence, report=report))
+            device_testbed.verify(replace(evidence, report=report))
 
 
-def test_dropping_doubling_and_moving_opaque_fields(device_bench: DeviceBench) -> None:
-    evidence = device_bench.evidence()
+def test_dropping_doubling_and_moving_opaque_fields(device_testbed: NvidiaTestbed) -> None:
+    evidence = device_testbed.evidence()
     report = parse_report(evidence.report)
     fields = report.opaque
     variants = [fields[:i] + fields[i + 1 :] for i in range(len(fields))]
@@ -124,17 +126,17 @@ def test_dropping_doubling_and_moving_opaque_fields(device_bench: DeviceBench) -
     for variant in variants:
         altered = replace(report, opaque=variant).encode()
         with pytest.raises((ParseError, AttestationError)):
-            device_bench.verify(replace(evidence, report=altered))
+            device_testbed.verify(replace(evidence, report=altered))
 
 
-def test_cutting_the_report_anywhere(device_bench: DeviceBench) -> None:
-    evidence = device_bench.evidence()
+def test_cutting_the_report_anywhere(device_testbed: NvidiaTestbed) -> None:
+    evidence = device_testbed.evidence()
     for size in range(0, len(evidence.report), 7):
         with pytest.raises(ParseError):
-            device_bench.verify(replace(evidence, report=evidence.report[:size]))
+            device_testbed.verify(replace(evidence, report=evidence.report[:size]))
 
 
-def test_another_devices_answer_to_the_same_question(device_bench: DeviceBench) -> None:
-    one, other = (device_bench.evidence(gpu) for gpu in device_bench.machine.gpus)
+def test_another_devices_answer_to_the_same_question(device_testbed: NvidiaTestbed) -> None:
+    one, other = (device_testbed.evidence(gpu) for gpu in device_testbed.machine.gpus)
     with pytest.raises(AttestationError, match="SIGNATURE_INVALID"):
-        device_bench.verify(replace(one, report=other.report))
+        device_testbed.verify(replace(one, report=other.report))

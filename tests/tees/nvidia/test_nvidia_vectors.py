@@ -37,12 +37,12 @@ from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence, parse_pe
 from regalia.tees.nvidia.evidence.plugin import GPU as GPU_PLUGIN
 from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.spdm import parse_report
+from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
-from regalia.verifier.composite import check_topology
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
-from regalia_testing.tees.nvidia.bench import LENIENT, NONCE, STRICT
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.snp.testbed import refused
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) 
         evidence,
         anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
-        nonce=parse_report(evidence.report).nonce,
+        report_data=parse_report(evidence.report).nonce,
         at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
     )
 
@@ -356,7 +356,7 @@ def test_another_kind_or_nonce_is_refused(folder: Path) -> None:
         evidence=evidence,
         anchors=NvidiaAnchors.production(),
         collateral=prepare(NvidiaCollateral()),
-        nonce=NONCE,
+        report_data=NONCE,
         at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
     )
     with pytest.raises(AttestationError, match="ROOT_UNTRUSTED"):

@@ -20,7 +20,7 @@ from regalia.tees.nvidia.source import (
     open_source,
 )
 from regalia.wire.evidence import DeviceKind
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import DeviceEvidence
@@ -43,7 +43,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def device() -> DeviceEvidence:
-    (evidence,) = SimulatedDevices.make(gpus=1, now=NOW).evidence(NONCE)
+    (evidence,) = NvidiaSimulator.make(gpus=1, now=NOW).evidence(NONCE)
     return evidence
 
 

@@ -109,5 +109,5 @@ def test_an_unknown_plugin_is_refused() -> None:
 def test_a_time_has_one_spelling(text: str) -> None:
     good = "2026-01-02T03:04:05Z"
     assert rfc3339(parse_rfc3339(good)) == good
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match=r"one form of a time|does not match|day is out of range"):
         parse_rfc3339(text)

@@ -24,14 +24,14 @@ from regalia.tees.nvidia.evidence.rim_xml import ingest_rim
 from regalia.tees.nvidia.evidence.rim_xml.document import DOCUMENT_MAX
 from regalia.tees.nvidia.evidence.rims import RimKind, parse_rim
 from regalia_testing.tees.nvidia.rim_xml import SHA384, SWID, RimAuthority, swid
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from regalia.tees.nvidia.evidence.rims import Rim
-    from regalia_testing.tees.nvidia.bench import DeviceBench
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 
 A, B, ZERO = "aa" * 48, "bb" * 48, "00" * 48
 VALUES = {0: [ZERO], 1: [A, B], 5: [B], 7: [A]}
@@ -39,8 +39,8 @@ RIM_ID = "NV_GPU_DRIVER_GH100_590.12"
 
 
 @pytest.fixture(scope="module")
-def authority(device_bench: DeviceBench) -> RimAuthority:
-    return RimAuthority.make(device_bench.now)
+def authority(device_testbed: NvidiaTestbed) -> RimAuthority:
+    return RimAuthority.make(device_testbed.now)
 
 
 def ingest(
@@ -234,7 +234,7 @@ def test_changed_after_signing(authority: RimAuthority, old: bytes, new: bytes) 
         ("signer", {"not_before": timedelta(seconds=1)}, "CERT_NOT_YET_VALID"),
         ("ca", {"ca": False}, "CHAIN_INVALID"),
         ("signer", {"ca": True}, "CHAIN_INVALID"),
-        ("signer", {"digital_signature": False}, "CHAIN_INVALID"),
+        ("signer", {"usage": ("key_agreement",)}, "CHAIN_INVALID"),
         ("signer", {"issuer": "Somebody else"}, "CHAIN_INVALID"),
         ("ca", {"path_length": 0}, ""),
         ("root", {"path_length": 0}, "CHAIN_INVALID"),

@@ -19,7 +19,7 @@ from regalia.tees.nvidia.evidence.spdm import (
 )
 from regalia.tees.nvidia.evidence.wire import OPAQUE_VERSION_MAX, OpaqueField, decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.snp.testbed import refused
 
 RESPONSE = REQUEST_SIZE
 RECORD = RESPONSE + 8

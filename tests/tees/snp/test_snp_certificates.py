@@ -21,18 +21,18 @@ from regalia.appraisal.pki.certificates import (
 from regalia.core.errors import ParseError, RegaliaError
 from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.chain import CERTIFICATES_MAX
-from regalia_testing.tees.snp.bench import chain_of, refused
-from regalia_testing.tees.snp.x509 import SignatureScheme
+from regalia_testing.der import SignatureScheme
+from regalia_testing.tees.snp.testbed import chain_of, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_testing.tees.snp.bench import SnpBench, SnpChain
+    from regalia_testing.tees.snp.testbed import SnpChain, SnpTestbed
 
 
 @pytest.fixture
-def chain(bench: SnpBench) -> SnpChain:
-    return chain_of(bench)
+def chain(testbed: SnpTestbed) -> SnpChain:
+    return chain_of(testbed)
 
 
 @pytest.mark.parametrize(
@@ -48,26 +48,26 @@ def chain(bench: SnpBench) -> SnpChain:
 )
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_hostile_certificates(
-    bench: SnpBench, alter: Callable[[bytes], bytes], code: str, position: int
+    testbed: SnpTestbed, alter: Callable[[bytes], bytes], code: str, position: int
 ) -> None:
-    evidence = bench.evidence()
+    evidence = testbed.evidence()
     chain = list(evidence.endorsements)
     chain[position] = alter(chain[position])
-    refused(code, lambda: bench.verify(replace(evidence, endorsements=tuple(chain))))
+    refused(code, lambda: testbed.verify(replace(evidence, endorsements=tuple(chain))))
 
 
-def test_too_many_certificates(bench: SnpBench) -> None:
+def test_too_many_certificates(testbed: SnpTestbed) -> None:
     strangers = tuple(n.to_bytes(2, "big") for n in range(CERTIFICATES_MAX))
     crowd = SnpCollateral(strangers, ())
-    lenient = replace(bench, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
-    refused("TOO_LARGE", lambda: lenient.verify(bench.evidence(), collateral=crowd))
+    lenient = replace(testbed, rule=CollateralRule(RevocationRule.ANY, NO_GRACE))
+    refused("TOO_LARGE", lambda: lenient.verify(testbed.evidence(), collateral=crowd))
 
 
-def test_flipped_bits_in_certificates_never_pass(bench: SnpBench) -> None:
+def test_flipped_bits_in_certificates_never_pass(testbed: SnpTestbed) -> None:
     """Nor do those outside the signed part: one certificate has one encoding."""
-    evidence = bench.evidence()
-    alone = SnpCollateral((), (bench.platform.crl,))
-    bench.verify(evidence, collateral=alone)
+    evidence = testbed.evidence()
+    alone = SnpCollateral((), (testbed.platform.crl,))
+    testbed.verify(evidence, collateral=alone)
     for which in range(3):
         der = evidence.endorsements[which]
         unsigned = range(len(der) - 600, len(der) - 500)  # the outer signatureAlgorithm
@@ -77,31 +77,31 @@ def test_flipped_bits_in_certificates_never_pass(bench: SnpBench) -> None:
             chain = list(evidence.endorsements)
             chain[which] = bytes(altered)
             with pytest.raises(RegaliaError):
-                bench.verify(replace(evidence, endorsements=tuple(chain)), collateral=alone)
+                testbed.verify(replace(evidence, endorsements=tuple(chain)), collateral=alone)
 
 
-def test_leaves_have_serial_number_zero(bench: SnpBench) -> None:
+def test_leaves_have_serial_number_zero(testbed: SnpTestbed) -> None:
     """Canary: when this fails, `cryptography` has changed how it treats AMD's certificates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert x509.load_der_x509_certificate(bench.platform.leaf()).serial_number == 0
+        assert x509.load_der_x509_certificate(testbed.platform.leaf()).serial_number == 0
     with pytest.warns(CryptographyDeprecationWarning, match=SERIAL_ZERO_WARNING):
-        x509.load_der_x509_certificate(bench.platform.leaf())
+        x509.load_der_x509_certificate(testbed.platform.leaf())
 
 
-def test_parsing_a_leaf_warns_nobody_and_changes_no_filters(bench: SnpBench) -> None:
+def test_parsing_a_leaf_warns_nobody_and_changes_no_filters(testbed: SnpTestbed) -> None:
     before = list(warnings.filters)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         inside = list(warnings.filters)
-        assert parse_certificate(bench.platform.leaf(), what="leaf").serial == 0
+        assert parse_certificate(testbed.platform.leaf(), what="leaf").serial == 0
         assert warnings.filters == inside
     assert caught == []
     assert warnings.filters == before
 
 
-def test_parsing_in_threads(bench: SnpBench) -> None:
-    leaf = bench.platform.leaf()
+def test_parsing_in_threads(testbed: SnpTestbed) -> None:
+    leaf = testbed.platform.leaf()
     digests: list[bytes] = []
 
     def work() -> None:
@@ -117,8 +117,8 @@ def test_parsing_in_threads(bench: SnpBench) -> None:
     assert len(set(digests)) == 1
 
 
-def test_versions_and_serial_numbers_out_of_range(chain: SnpChain, bench: SnpBench) -> None:
-    signer = bench.platform.authority.keys.ask
+def test_versions_and_serial_numbers_out_of_range(chain: SnpChain, testbed: SnpTestbed) -> None:
+    signer = testbed.platform.authority.keys.ask
     good = chain.leaf.sign(signer)
     assert parse_certificate(good, what="leaf").serial == 0
     negative = good.replace(
@@ -137,20 +137,20 @@ class Misdeclared(SignatureScheme):
         return SignatureScheme(padding="pkcs1v15").algorithm()
 
 
-def test_the_declared_algorithm_counts(chain: SnpChain, bench: SnpBench) -> None:
+def test_the_declared_algorithm_counts(chain: SnpChain, testbed: SnpTestbed) -> None:
     misdeclared = Misdeclared()
     for which in ("ark", "ask", "leaf"):
         altered = replace(getattr(chain, which), scheme=misdeclared)
         refused("CHAIN_INVALID", replace(chain, **{which: altered}).verify)
-    authority = bench.platform.authority
+    authority = testbed.platform.authority
     crl = replace(authority.crl(), scheme=misdeclared).sign(authority.keys.ark)
     collateral = SnpCollateral((), (crl,))
-    refused("CRL_SIG_INVALID", lambda: bench.verify(bench.evidence(), collateral=collateral))
+    refused("CRL_SIG_INVALID", lambda: testbed.verify(testbed.evidence(), collateral=collateral))
 
 
-def test_signatures_have_no_unused_bits(bench: SnpBench) -> None:
+def test_signatures_have_no_unused_bits(testbed: SnpTestbed) -> None:
     """A signature that ends in a zero bit reads the same with one bit declared unused."""
-    authority = bench.platform.authority
+    authority = testbed.platform.authority
     header = b"\x03\x82\x02\x01"  # BIT STRING of 513 bytes: the count of unused bits, then RSA-4096
 
     def with_unused_bit(sign: Callable[[], bytes]) -> bytes:
@@ -163,4 +163,4 @@ def test_signatures_have_no_unused_bits(bench: SnpBench) -> None:
     refused("MALFORMED", lambda: parse_certificate(ask, what="ASK"))
     crl = with_unused_bit(lambda: authority.crl().sign(authority.keys.ark))
     collateral = SnpCollateral((), (crl,))
-    refused("MALFORMED", lambda: bench.verify(bench.evidence(), collateral=collateral))
+    refused("MALFORMED", lambda: testbed.verify(testbed.evidence(), collateral=collateral))

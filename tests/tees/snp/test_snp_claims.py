@@ -12,16 +12,16 @@ import pytest
 from regalia.tees.snp.claims import Firmware, Tcb
 from regalia.tees.snp.evidence.wire import FIELDS, parse_report
 from regalia.tees.snp.names import GuestPolicyBit
-from regalia_testing.tees.snp.bench import REPORT_DATA
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb, sign_report
+from regalia_testing.tees.snp.testbed import REPORT_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.tees.snp.claims import SnpClaims
     from regalia.tees.snp.evidence.wire import SnpReport
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 # What the verifier compares with something, so it cannot be anything.
 FIXED = {
@@ -67,16 +67,18 @@ def distinct(report: SnpReport) -> SnpReport:
 
 
 @pytest.fixture
-def both(bench_of: Callable[[str], SnpBench]) -> tuple[SnpReport, SnpClaims]:
+def both(testbed_of: Callable[[str], SnpTestbed]) -> tuple[SnpReport, SnpClaims]:
     """A report of Turin, version 5, with distinct fields, and the claims about it."""
-    bench = bench_of("Turin")
-    evidence = bench.evidence()
+    testbed = testbed_of("Turin")
+    evidence = testbed.evidence()
     report = distinct(parse_report(evidence.report))
-    key = bench.platform.endorsement_key(HEALTHY.key, reported_tcb(bench.platform.product, HEALTHY))
+    key = testbed.platform.endorsement_key(
+        HEALTHY.key, reported_tcb(testbed.platform.product, HEALTHY)
+    )
     signed = sign_report(
         msgspec.structs.replace(report, signature_r=b"", signature_s=b""), key, HEALTHY
     )
-    return report, bench.verify(replace(evidence, report=signed))
+    return report, testbed.verify(replace(evidence, report=signed))
 
 
 def test_each_claim_is_the_field_of_that_name(both: tuple[SnpReport, SnpClaims]) -> None:

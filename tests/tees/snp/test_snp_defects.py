@@ -26,13 +26,13 @@ from regalia.tees.snp.evidence.chain import TrustedLeaf
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.verify import GenuineReport
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
-from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA, REQUIRED
+from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 PRODUCTS = ["Milan", "Genoa", "Turin"]
 
@@ -40,11 +40,11 @@ PRODUCTS = ["Milan", "Genoa", "Turin"]
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("signing_key", ["vcek", "vlek"])
 def test_healthy_platform_gives_claims(
-    bench_of: Callable[[str], SnpBench], product: str, signing_key: str
+    testbed_of: Callable[[str], SnpTestbed], product: str, signing_key: str
 ) -> None:
-    bench = bench_of(product)
-    evidence = bench.evidence(signing_key=signing_key)
-    claims = bench.verify(evidence)
+    testbed = testbed_of(product)
+    evidence = testbed.evidence(signing_key=signing_key)
+    claims = testbed.verify(evidence)
     assert claims.hardware is Hardware.SIMULATED
     assert claims.revocation is Revocation.CHECKED
     assert claims.product == product
@@ -63,10 +63,10 @@ def test_healthy_platform_gives_claims(
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("version", [2, 3, 5])
 def test_every_known_version_on_every_product(
-    bench_of: Callable[[str], SnpBench], product: str, version: int
+    testbed_of: Callable[[str], SnpTestbed], product: str, version: int
 ) -> None:
-    bench = bench_of(product)
-    claims = bench.verify(bench.evidence(report_version=version))
+    testbed = testbed_of(product)
+    claims = testbed.verify(testbed.evidence(report_version=version))
     assert claims.report_version == version
     assert claims.current_mit_vector == (0x3F if version == 5 else 0)
 
@@ -99,16 +99,16 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize(("knob", "value", "code"), MALFORMED)
-def test_1_malformed_reports(bench: SnpBench, knob: str, value: object, code: str) -> None:
+@pytest.mark.parametrize(("field", "value", "code"), MALFORMED)
+def test_1_malformed_reports(testbed: SnpTestbed, field: str, value: object, code: str) -> None:
     with pytest.raises(ParseError) as refusal:
-        bench.verify(bench.evidence(**{knob: value}))
+        testbed.verify(testbed.evidence(**{field: value}))
     assert refusal.value.code.name == code
 
 
-def test_1_cpuid_before_version_3_is_reserved(bench: SnpBench) -> None:
+def test_1_cpuid_before_version_3_is_reserved(testbed: SnpTestbed) -> None:
     with pytest.raises(ParseError) as refusal:
-        bench.verify(bench.evidence(report_version=2, reserved_byte=0x188))
+        testbed.verify(testbed.evidence(report_version=2, reserved_byte=0x188))
     assert refusal.value.code.name == "RESERVED_BIT_SET"
 
 
@@ -129,114 +129,114 @@ NOT_GENUINE = [
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-@pytest.mark.parametrize(("knob", "value", "code"), NOT_GENUINE)
+@pytest.mark.parametrize(("field", "value", "code"), NOT_GENUINE)
 def test_2_to_7_evidence_that_is_not_genuine_or_not_fresh(
-    bench_of: Callable[[str], SnpBench], product: str, knob: str, value: object, code: str
+    testbed_of: Callable[[str], SnpTestbed], product: str, field: str, value: object, code: str
 ) -> None:
-    bench = bench_of(product)
+    testbed = testbed_of(product)
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(**{knob: value}))
+        testbed.verify(testbed.evidence(**{field: value}))
     assert refusal.value.code.name == code
     assert refusal.value.what
 
 
 @pytest.mark.parametrize("value", range(2, 8))
-def test_2_reserved_signing_keys(bench: SnpBench, value: int) -> None:
-    evidence = bench.evidence()
+def test_2_reserved_signing_keys(testbed: SnpTestbed, value: int) -> None:
+    evidence = testbed.evidence()
     raw = bytearray(evidence.report)
     raw[0x048] = value << 2
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(replace(evidence, report=bytes(raw)))
+        testbed.verify(replace(evidence, report=bytes(raw)))
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 
 
 @pytest.mark.parametrize(("kind", "other"), [("vcek", "vlek"), ("vlek", "vcek")])
 def test_2_a_chain_of_the_other_kind_vouches_for_nothing(
-    bench: SnpBench, kind: str, other: str
+    testbed: SnpTestbed, kind: str, other: str
 ) -> None:
-    evidence = bench.evidence(signing_key=kind)
-    chain = bench.evidence(signing_key=other).endorsements
+    evidence = testbed.evidence(signing_key=kind)
+    chain = testbed.evidence(signing_key=other).endorsements
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(replace(evidence, endorsements=chain))
+        testbed.verify(replace(evidence, endorsements=chain))
     assert refusal.value.code.name == "CHAIN_INVALID"
 
 
 @pytest.mark.parametrize(
-    ("knob", "index"), [("debug", GuestPolicyBit.DEBUG), ("migrate", GuestPolicyBit.MIGRATE_MA)]
+    ("field", "index"), [("debug", GuestPolicyBit.DEBUG), ("migrate", GuestPolicyBit.MIGRATE_MA)]
 )
 def test_debug_and_migration_are_genuine_and_visible(
-    bench: SnpBench, knob: str, index: GuestPolicyBit
+    testbed: SnpTestbed, field: str, index: GuestPolicyBit
 ) -> None:
-    assert bit(bench.verify(bench.evidence(**{knob: True})).policy, index)
+    assert bit(testbed.verify(testbed.evidence(**{field: True})).policy, index)
 
 
-def test_provisional_firmware_is_genuine_and_visible(bench: SnpBench) -> None:
-    claims = bench.verify(bench.evidence(provisional_firmware=True))
+def test_provisional_firmware_is_genuine_and_visible(testbed: SnpTestbed) -> None:
+    claims = testbed.verify(testbed.evidence(provisional_firmware=True))
     assert claims.current_tcb.microcode == claims.committed_tcb.microcode + 1
     assert claims.current_firmware.build == claims.committed_firmware.build + 1
 
 
-def test_other_states_are_genuine_and_visible(bench: SnpBench) -> None:
-    healthy = bench.verify(bench.evidence())
-    old = bench.verify(bench.evidence(old_tcb=True))
+def test_other_states_are_genuine_and_visible(testbed: SnpTestbed) -> None:
+    healthy = testbed.verify(testbed.evidence())
+    old = testbed.verify(testbed.evidence(old_tcb=True))
     assert old.reported_tcb == Tcb(fmc=0, bootloader=7, tee=0, snp=0x0E, microcode=0x48)
-    assert bench.verify(bench.evidence(old_launch_tcb=True)).launch_tcb == old.launch_tcb
-    assert bench.verify(bench.evidence(vmpl=2)).vmpl == 2
-    assert bench.verify(bench.evidence(guest_svn=7)).guest_svn == 7
-    assert bench.verify(bench.evidence(wrong_measurement=True)).measurement != MEASUREMENT
-    assert bench.verify(bench.evidence(wrong_host_data=True)).host_data != healthy.host_data
-    flags = bench.verify(bench.evidence(missing_alias_check=True)).platform_info
+    assert testbed.verify(testbed.evidence(old_launch_tcb=True)).launch_tcb == old.launch_tcb
+    assert testbed.verify(testbed.evidence(vmpl=2)).vmpl == 2
+    assert testbed.verify(testbed.evidence(guest_svn=7)).guest_svn == 7
+    assert testbed.verify(testbed.evidence(wrong_measurement=True)).measurement != MEASUREMENT
+    assert testbed.verify(testbed.evidence(wrong_host_data=True)).host_data != healthy.host_data
+    flags = testbed.verify(testbed.evidence(missing_alias_check=True)).platform_info
     assert not bit(flags, PlatformInfoBit.ALIAS_CHECK_COMPLETE)
     assert bit(flags, PlatformInfoBit.ECC_EN)
-    flags = bench.verify(bench.evidence(missing_ecc=True)).platform_info
+    flags = testbed.verify(testbed.evidence(missing_ecc=True)).platform_info
     assert not bit(flags, PlatformInfoBit.ECC_EN)
 
 
-def test_7_expected_report_data_is_exactly_64_bytes(bench: SnpBench) -> None:
+def test_7_expected_report_data_is_exactly_64_bytes(testbed: SnpTestbed) -> None:
     for size in (0, 32, 63, 65):
         with pytest.raises(ValueError, match="64"):
-            bench.verify(bench.evidence(), report_data=b"x" * size)
+            testbed.verify(testbed.evidence(), report_data=b"x" * size)
 
 
-def test_7_zero_is_never_expected(bench: SnpBench) -> None:
+def test_7_zero_is_never_expected(testbed: SnpTestbed) -> None:
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(zero_report_data=True), report_data=bytes(64))
+        testbed.verify(testbed.evidence(zero_report_data=True), report_data=bytes(64))
     assert refusal.value.code.name == "NONCE_WELL_KNOWN"
 
 
 @pytest.mark.parametrize("position", [0, 31, 63])
-def test_7_all_64_bytes_are_compared(bench: SnpBench, position: int) -> None:
+def test_7_all_64_bytes_are_compared(testbed: SnpTestbed, position: int) -> None:
     other = bytearray(REPORT_DATA)
     other[position] ^= 1
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(), report_data=bytes(other))
+        testbed.verify(testbed.evidence(), report_data=bytes(other))
     assert refusal.value.code.name == "NONCE_MISMATCH"
 
 
-def test_a_naive_clock_is_a_bug_of_the_caller(bench: SnpBench) -> None:
+def test_a_naive_clock_is_a_bug_of_the_caller(testbed: SnpTestbed) -> None:
     with pytest.raises(ValueError, match="time zone"):
-        bench.verify(bench.evidence(), now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
+        testbed.verify(testbed.evidence(), now=datetime(2026, 11, 22))  # noqa: DTZ001 - the defect
 
 
-def test_report_data_is_a_required_argument(bench: SnpBench) -> None:
+def test_report_data_is_a_required_argument(testbed: SnpTestbed) -> None:
     with pytest.raises(TypeError, match="report_data"):
         verify_fresh(
             SNP,
-            bench.evidence(),
-            anchors=bench.platform.anchors(),
-            collateral=bench.platform.collateral(),
-            at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=Cache()),
+            testbed.evidence(),
+            anchors=testbed.platform.anchors(),
+            collateral=testbed.platform.collateral(),
+            at=AppraisalContext(now=testbed.now, rule=REQUIRED, cache=Cache()),
         )
 
 
-def test_trusted_types_come_from_the_verifier_only(bench: SnpBench) -> None:
+def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
     genuine = verify_genuine(
-        parse(bench.evidence()),
-        anchors=bench.platform.anchors(),
-        collateral=bench.platform.collateral(),
-        at=AppraisalContext(now=bench.now, rule=REQUIRED, cache=Cache()),
+        parse(testbed.evidence()),
+        anchors=testbed.platform.anchors(),
+        collateral=testbed.platform.collateral(),
+        at=AppraisalContext(now=testbed.now, rule=REQUIRED, cache=Cache()),
     )
-    claims = bench.verify(bench.evidence())
+    claims = testbed.verify(testbed.evidence())
     for make in (
         lambda: GenuineReport(genuine.report, genuine.leaf, object()),
         lambda: SnpAnchors(Hardware.GENUINE, (), object()),
@@ -247,27 +247,27 @@ def test_trusted_types_come_from_the_verifier_only(bench: SnpBench) -> None:
     for value, change in (
         (genuine, {"report": genuine.report}),
         (genuine.leaf, {"hardware": Hardware.GENUINE}),
-        (bench.platform.anchors(), {"hardware": Hardware.GENUINE}),
+        (testbed.platform.anchors(), {"hardware": Hardware.GENUINE}),
         (claims, {"hardware": Hardware.GENUINE}),
     ):
         with pytest.raises(ValueError, match="mint"):
             replace(value, **change)
 
 
-def test_simulated_evidence_never_passes_as_genuine(bench: SnpBench) -> None:
+def test_simulated_evidence_never_passes_as_genuine(testbed: SnpTestbed) -> None:
     with pytest.raises(AttestationError) as refusal:
-        bench.verify(bench.evidence(), anchors=SnpAnchors.production())
+        testbed.verify(testbed.evidence(), anchors=SnpAnchors.production())
     assert refusal.value.code.name == "ROOT_UNTRUSTED"
 
 
-def test_appraisal_needs_no_network(bench: SnpBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appraisal_needs_no_network(testbed: SnpTestbed, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    bench.verify(bench.evidence())
+    assert testbed.verify(testbed.evidence()).report_data == REPORT_DATA
 
 
 def test_attest_reads_no_clock() -> None:

@@ -15,22 +15,22 @@ from regalia.tees.snp.evidence.leaf import (
     OID_SPL_SPARE,
 )
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
+from regalia_testing.der import OCTET_STRING, integer, tlv
 from regalia_testing.tees.snp.authority import ia5_string
-from regalia_testing.tees.snp.bench import chain_of, refused
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb
 from regalia_testing.tees.snp.simulator import CSP_ID
-from regalia_testing.tees.snp.x509 import OCTET_STRING, integer, tlv
+from regalia_testing.tees.snp.testbed import chain_of, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_testing.tees.snp.bench import SnpBench, SnpChain
+    from regalia_testing.tees.snp.testbed import SnpChain, SnpTestbed
 
 
 @pytest.fixture
-def chain(bench: SnpBench) -> SnpChain:
-    return chain_of(bench)
+def chain(testbed: SnpTestbed) -> SnpChain:
+    return chain_of(testbed)
 
 
 def with_extension(chain: SnpChain, oid: str, octets: bytes | None) -> SnpChain:
@@ -51,9 +51,9 @@ def test_missing_extensions(chain: SnpChain, oid: str) -> None:
 
 
 def test_turin_needs_its_fmc_and_genoa_has_none(
-    bench_of: Callable[[str], SnpBench], chain: SnpChain
+    testbed_of: Callable[[str], SnpTestbed], chain: SnpChain
 ) -> None:
-    turin = chain_of(bench_of("Turin"))
+    turin = chain_of(testbed_of("Turin"))
     turin.verify()
     refused("LEAF_BINDING_MISMATCH", with_extension(turin, OID_SPL["fmc"], None).verify)
     refused("LEAF_BINDING_MISMATCH", with_extension(chain, OID_SPL["fmc"], integer(1)).verify)
@@ -63,9 +63,9 @@ def test_turin_needs_its_fmc_and_genoa_has_none(
 @pytest.mark.parametrize("name", ["bootloader", "tee", "snp", "microcode"])
 @pytest.mark.parametrize("product", ["Milan", "Genoa", "Turin"])
 def test_each_tcb_component_counts(
-    bench_of: Callable[[str], SnpBench], product: str, name: str
+    testbed_of: Callable[[str], SnpTestbed], product: str, name: str
 ) -> None:
-    chain = chain_of(bench_of(product))
+    chain = chain_of(testbed_of(product))
     value = reported_tcb(Product(product), HEALTHY).components()[name]
     for other in (value + 1, value - 1 if value else 255):
         altered = with_extension(chain, OID_SPL[name], integer(other))
@@ -78,9 +78,9 @@ def test_spare_components_are_zero_or_absent(chain: SnpChain, oid: str) -> None:
     refused("LEAF_BINDING_MISMATCH", with_extension(chain, oid, integer(1)).verify)
 
 
-def test_the_hwid_may_be_wrapped(chain: SnpChain, bench: SnpBench) -> None:
+def test_the_hwid_may_be_wrapped(chain: SnpChain, testbed: SnpTestbed) -> None:
     """A later encoding of the same certificate wraps the 64 bytes in an OCTET STRING."""
-    wrapped = tlv(OCTET_STRING, bench.platform.hwid)
+    wrapped = tlv(OCTET_STRING, testbed.platform.hwid)
     with_extension(chain, OID_HWID, wrapped).verify()
 
 
@@ -121,10 +121,10 @@ def test_a_leaf_of_another_product(chain: SnpChain) -> None:
     with_extension(chain, OID_PRODUCT_NAME, ia5_string("Genoa-B1")).verify()
 
 
-def test_extensions_of_the_other_kind(chain: SnpChain, bench: SnpBench) -> None:
+def test_extensions_of_the_other_kind(chain: SnpChain, testbed: SnpTestbed) -> None:
     vcek = with_extension(chain, OID_CSP_ID, ia5_string(CSP_ID))
     refused("LEAF_BINDING_MISMATCH", vcek.verify)
-    vlek = chain_of(bench, EndorsementKeyKind.VLEK)
+    vlek = chain_of(testbed, EndorsementKeyKind.VLEK)
     assert vlek.verify().csp_id == CSP_ID
     refused("LEAF_BINDING_MISMATCH", with_extension(vlek, OID_CSP_ID, None).verify)
     refused("LEAF_BINDING_MISMATCH", with_extension(vlek, OID_HWID, bytes(64)).verify)

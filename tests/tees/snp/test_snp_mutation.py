@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 REPORT_DATA_AT = slice(0x50, 0x90)
 SIGNATURE_END = 0x330
@@ -56,10 +56,10 @@ def codes_of_flips(evidence: Evidence, verify: Callable[[Evidence], object]) -> 
 
 @pytest.mark.parametrize("product", ["Genoa", "Turin"])
 def test_every_byte_of_a_simulated_report(
-    bench_of: Callable[[str], SnpBench], product: str
+    testbed_of: Callable[[str], SnpTestbed], product: str
 ) -> None:
-    bench = bench_of(product)
-    codes = codes_of_flips(bench.evidence(), bench.verify)
+    testbed = testbed_of(product)
+    codes = codes_of_flips(testbed.evidence(), testbed.verify)
     assert {"SIGNATURE_INVALID", "RESERVED_BIT_SET", "LEAF_BINDING_MISMATCH"} <= codes
 
 
@@ -101,43 +101,43 @@ def test_every_byte_of_a_real_report(  # noqa: PLR0917 - one vector is four name
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_any_number_of_altered_bytes(bench: SnpBench, data: st.DataObject) -> None:
-    evidence = bench.evidence()
+def test_any_number_of_altered_bytes(testbed: SnpTestbed, data: st.DataObject) -> None:
+    evidence = testbed.evidence()
     report = bytearray(evidence.report)
     positions = st.lists(st.integers(0, SIGNED_SIZE - 1), min_size=1, max_size=8, unique=True)
     for position in data.draw(positions):
         report[position] ^= data.draw(st.integers(1, 255))
     with pytest.raises((ParseError, AttestationError)):
-        bench.verify(replace(evidence, report=bytes(report)))
+        testbed.verify(replace(evidence, report=bytes(report)))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=64) | st.binary(min_size=REPORT_SIZE, max_size=REPORT_SIZE))
-def test_noise_in_place_of_a_report(bench: SnpBench, noise: bytes) -> None:
+def test_noise_in_place_of_a_report(testbed: SnpTestbed, noise: bytes) -> None:
     with pytest.raises(ParseError):
-        bench.verify(replace(bench.evidence(), report=noise))
+        testbed.verify(replace(testbed.evidence(), report=noise))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=64), max_size=4))
-def test_noise_in_place_of_certificates(bench: SnpBench, noise: list[bytes]) -> None:
+def test_noise_in_place_of_certificates(testbed: SnpTestbed, noise: list[bytes]) -> None:
     with pytest.raises((ParseError, AttestationError)):
-        bench.verify(replace(bench.evidence(), endorsements=tuple(noise)))
+        testbed.verify(replace(testbed.evidence(), endorsements=tuple(noise)))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2), st.data())
-def test_spliced_certificates(bench: SnpBench, which: int, data: st.DataObject) -> None:
+def test_spliced_certificates(testbed: SnpTestbed, which: int, data: st.DataObject) -> None:
     """Arbitrary edits of certificates end in our errors only."""
-    evidence = bench.evidence()
+    evidence = testbed.evidence()
     chain = list(evidence.endorsements)
     der = chain[which]
     start = data.draw(st.integers(0, len(der)))
     end = data.draw(st.integers(start, len(der)))
     chain[which] = der[:start] + data.draw(st.binary(max_size=16)) + der[end:]
-    alone = SnpCollateral((), (bench.platform.crl,))
+    alone = SnpCollateral((), (testbed.platform.crl,))
     altered = replace(evidence, endorsements=tuple(chain))
     if chain[which] == der:
         return
     with pytest.raises((ParseError, AttestationError)):
-        bench.verify(altered, collateral=alone)
+        testbed.verify(altered, collateral=alone)

@@ -15,15 +15,15 @@ import pytest
 from regalia.appraisal.policy_field import PinChoices
 from regalia.policy.wildcards import wildcards
 from regalia.tees.snp.policy.plugin import SNP as SNP_POLICY
-from regalia_testing.policy_scene import Scene
-from regalia_testing.tees.snp.bench import MEASUREMENT, REPORT_DATA
+from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.snp.defects import HEALTHY
+from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.tees.snp.claims import SnpClaims
-    from regalia_testing.tees.snp.bench import SnpBench
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 SNP = "platform.snp"
 LAUNCH = {
@@ -65,31 +65,31 @@ ONE_DEFECT: list[tuple[dict[str, Any], list[str]]] = [
 ]
 
 
-def claims_of(bench: SnpBench, **defects: Any) -> SnpClaims:  # noqa: ANN401 - fields of SnpDefects
-    evidence = bench.platform.evidence(
+def claims_of(testbed: SnpTestbed, **defects: Any) -> SnpClaims:  # noqa: ANN401 - fields of SnpDefects
+    evidence = testbed.platform.evidence(
         REPORT_DATA,
         measurement=MEASUREMENT,
-        runtime_config=Scene().config.encode(),
+        runtime_config=PolicyScenario().config.encode(),
         defects=replace(HEALTHY, **(LAUNCH | defects)),
     )
-    return bench.verify(evidence)
+    return testbed.verify(evidence)
 
 
-def pinned(claims: SnpClaims) -> Scene:
+def pinned(claims: SnpClaims) -> PolicyScenario:
     """A policy that the claims meet, in a context that fits."""
     section = SNP_POLICY.pin(claims, PinChoices(machine=True, config=True))
-    return Scene().demand("platform.hardware", "dangerous_simulated").demand(SNP, section)
+    return PolicyScenario().demand("platform.hardware", "dangerous_simulated").demand(SNP, section)
 
 
-def codes(scene: Scene, claims: SnpClaims) -> list[str]:
-    return replace(scene, claims=claims).codes()
+def codes(scenario: PolicyScenario, claims: SnpClaims) -> list[str]:
+    return replace(scenario, claims=claims).codes()
 
 
 @pytest.mark.parametrize("product", ["Milan", "Genoa", "Turin"])
 def test_the_platform_that_was_pinned_is_allowed(
-    bench_of: Callable[[str], SnpBench], product: str
+    testbed_of: Callable[[str], SnpTestbed], product: str
 ) -> None:
-    claims = claims_of(bench_of(product))
+    claims = claims_of(testbed_of(product))
     policy = pinned(claims)
     assert codes(policy, claims) == []
     # Before report version 5 there are no mitigation vectors to pin.
@@ -99,27 +99,27 @@ def test_the_platform_that_was_pinned_is_allowed(
 
 @pytest.mark.parametrize(("defects", "wanted"), ONE_DEFECT, ids=lambda value: str(value)[:40])
 def test_one_defect(
-    bench_of: Callable[[str], SnpBench], defects: dict[str, Any], wanted: list[str]
+    testbed_of: Callable[[str], SnpTestbed], defects: dict[str, Any], wanted: list[str]
 ) -> None:
-    bench = bench_of("Turin")
-    assert codes(pinned(claims_of(bench)), claims_of(bench, **defects)) == wanted
+    testbed = testbed_of("Turin")
+    assert codes(pinned(claims_of(testbed)), claims_of(testbed, **defects)) == wanted
 
 
-def test_another_chip_of_the_same_line(bench_of: Callable[[str], SnpBench]) -> None:
-    bench = bench_of("Turin")
+def test_another_chip_of_the_same_line(testbed_of: Callable[[str], SnpTestbed]) -> None:
+    testbed = testbed_of("Turin")
     other = replace(
-        bench, platform=replace(bench.platform, hwid=b"\x05" * 8, secret=b"another chip")
+        testbed, platform=replace(testbed.platform, hwid=b"\x05" * 8, secret=b"another chip")
     )
-    assert codes(pinned(claims_of(bench)), claims_of(other)) == ["INSTANCE_NOT_ALLOWED"]
+    assert codes(pinned(claims_of(testbed)), claims_of(other)) == ["INSTANCE_NOT_ALLOWED"]
 
 
-def test_milan_needs_its_chip_named(bench_of: Callable[[str], SnpBench]) -> None:
-    claims = claims_of(bench_of("Milan"))
+def test_milan_needs_its_chip_named(testbed_of: Callable[[str], SnpTestbed]) -> None:
+    claims = claims_of(testbed_of("Milan"))
     assert codes(pinned(claims).demand(f"{SNP}.chip_ids", "any"), claims) == ["PRODUCT_DENIED"]
 
 
-def test_a_cloud_s_key_is_for_that_cloud(bench_of: Callable[[str], SnpBench]) -> None:
-    claims = claims_of(bench_of("Genoa"), signing_key="vlek")
+def test_a_cloud_s_key_is_for_that_cloud(testbed_of: Callable[[str], SnpTestbed]) -> None:
+    claims = claims_of(testbed_of("Genoa"), signing_key="vlek")
     policy = pinned(claims).demand(f"{SNP}.chip_ids", "any")
     assert codes(policy, claims) == []
     other = policy.demand(f"{SNP}.csp_ids", ["CN=another.cloud.invalid"])
@@ -127,11 +127,11 @@ def test_a_cloud_s_key_is_for_that_cloud(bench_of: Callable[[str], SnpBench]) ->
     assert codes(policy.demand(f"{SNP}.csp_ids", []), claims) == ["EMPTY_RULE"]
 
 
-def test_a_newer_image_of_the_pinned_family(bench_of: Callable[[str], SnpBench]) -> None:
+def test_a_newer_image_of_the_pinned_family(testbed_of: Callable[[str], SnpTestbed]) -> None:
     """GUEST_SVN may rise; that is what it is for."""
-    bench = bench_of("Turin")
-    policy = pinned(claims_of(bench))
-    assert codes(policy, claims_of(bench, guest_svn=9)) == []
+    testbed = testbed_of("Turin")
+    policy = pinned(claims_of(testbed))
+    assert codes(policy, claims_of(testbed, guest_svn=9)) == []
     section = policy.policy.platform.snp
     assert section is not None
     assert section.id_blocks != "any"
@@ -140,5 +140,5 @@ def test_a_newer_image_of_the_pinned_family(bench_of: Callable[[str], SnpBench])
         f"{SNP}.id_blocks",
         [msgspec.structs.replace(block, family_id="any", image_id="any")],
     )
-    assert codes(family, claims_of(bench, id_block=2)) == []
-    assert codes(family, claims_of(bench, id_block=11)) == ["ID_KEY_UNKNOWN"]
+    assert codes(family, claims_of(testbed, id_block=2)) == []
+    assert codes(family, claims_of(testbed, id_block=11)) == ["ID_KEY_UNKNOWN"]

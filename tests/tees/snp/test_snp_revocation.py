@@ -13,13 +13,13 @@ from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, Revocati
 from regalia.appraisal.pki.crl import CRL_MAX
 from regalia.core.errors import RegaliaError
 from regalia.tees.snp.evidence import SnpCollateral
-from regalia_testing.tees.snp.x509 import SignatureScheme, integer
+from regalia_testing.der import SignatureScheme, integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia_testing.tees.snp.bench import SnpBench
-    from regalia_testing.tees.snp.x509 import CrlSpec
+    from regalia_testing.der import CrlSpec
+    from regalia_testing.tees.snp.testbed import SnpTestbed
 
 SECOND = timedelta(seconds=1)
 REQUIRED, ANY = RevocationRule.REQUIRED, RevocationRule.ANY
@@ -30,29 +30,29 @@ OID_ISSUING_DISTRIBUTION_POINT = "2.5.29.28"
 
 
 class Lists:
-    """CRLs of one bench, and the verdict under them."""
+    """CRLs of one testbed, and the verdict under them."""
 
-    def __init__(self, bench: SnpBench) -> None:
-        self.bench = bench
-        self.authority = bench.platform.authority
+    def __init__(self, testbed: SnpTestbed) -> None:
+        self.testbed = testbed
+        self.authority = testbed.platform.authority
         self.good: CrlSpec = self.authority.crl()
 
     def signed(self, **change: Any) -> bytes:  # noqa: ANN401 - fields of CrlSpec
         return replace(self.good, **change).sign(self.authority.keys.ark)
 
     def verdict(self, rule: RevocationRule, *crls: bytes, kind: str = "vcek") -> str:
-        collateral = SnpCollateral(self.bench.platform.collateral().intermediates, crls)
-        bench = replace(self.bench, rule=CollateralRule(rule, NO_GRACE))
+        collateral = SnpCollateral(self.testbed.platform.collateral().intermediates, crls)
+        testbed = replace(self.testbed, rule=CollateralRule(rule, NO_GRACE))
         try:
-            claims = bench.verify(bench.evidence(signing_key=kind), collateral=collateral)
+            claims = testbed.verify(testbed.evidence(signing_key=kind), collateral=collateral)
         except RegaliaError as refusal:
             return refusal.code.name
         return claims.revocation.value
 
 
 @pytest.fixture
-def lists(bench: SnpBench) -> Lists:
-    return Lists(bench)
+def lists(testbed: SnpTestbed) -> Lists:
+    return Lists(testbed)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -66,16 +66,16 @@ def test_no_list(lists: Lists) -> None:
 
 
 def test_only_the_list_of_another_product(
-    lists: Lists, bench_of: Callable[[str], SnpBench]
+    lists: Lists, testbed_of: Callable[[str], SnpTestbed]
 ) -> None:
-    other = bench_of("Turin").platform.crl
+    other = testbed_of("Turin").platform.crl
     assert lists.verdict(REQUIRED, other) == "CRL_MISSING"
     assert lists.verdict(ANY, other) == Revocation.UNKNOWN.value
     assert lists.verdict(REQUIRED, other, lists.signed()) == Revocation.CHECKED.value
 
 
 def test_dates(lists: Lists) -> None:
-    now = lists.bench.now
+    now = lists.testbed.now
     edge = lists.signed(this_update=now, next_update=now)
     assert lists.verdict(REQUIRED, edge) == Revocation.CHECKED.value
     for stale in (
@@ -107,7 +107,7 @@ def test_a_revocation_counts_in_whichever_list_it_stands(
     lists: Lists, rule: RevocationRule
 ) -> None:
     serials = (lists.authority.ask().serial,)
-    old = lists.signed(serials=serials, next_update=lists.bench.now - SECOND)
+    old = lists.signed(serials=serials, next_update=lists.testbed.now - SECOND)
     assert lists.verdict(rule, old, lists.signed()) == "CERT_REVOKED"
     assert lists.verdict(rule, lists.signed(), old) == "CERT_REVOKED"
     assert lists.verdict(rule, old) == "CERT_REVOKED"

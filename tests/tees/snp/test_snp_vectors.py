@@ -34,6 +34,7 @@ from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.anchors import simulated_snp_anchors
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -248,9 +249,7 @@ def test_mixed_chains(appraiser: Appraiser, vector: Vector, code: str) -> None:
 def test_pins_are_the_published_roots(
     vectors: Path, certificates: Certificates, product: Product
 ) -> None:
-    anchors = SnpAnchors.dangerous_simulated(
-        *certificates(vectors / f"roots/amd-ark-{product.lower()}.pem")
-    )
+    anchors = simulated_snp_anchors(*certificates(vectors / f"roots/amd-ark-{product.lower()}.pem"))
     assert anchors.pins_for(product) == (bytes.fromhex(AMD_ROOT_SPKI_SHA256[product]),)
     assert SnpAnchors.production().pins_for(product) == anchors.pins_for(product)
 

@@ -71,6 +71,9 @@ def test_damage_ends_in_a_refusal_or_a_message(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(WHOLE) - 1))
     altered = WHOLE[:at] + data.draw(st.binary(max_size=3)) + WHOLE[at + 1 :]
     try:
-        parse_go_attestation(altered)
+        found = parse_go_attestation(altered)
     except ParseError:
         return
+    parts = [found.event_log, found.ak_cert, *found.intermediate_certs]
+    parts += [part for quote in found.quotes for part in (quote.quoted, quote.signature)]
+    assert all(part in altered for part in parts)

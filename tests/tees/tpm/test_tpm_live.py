@@ -47,9 +47,10 @@ from regalia.tees.tpm.source import BANK, open_source
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, parse_evidence
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.collateral import tpm_set
 from regalia_testing.mutation import every_flip, none_accepted
-from regalia_testing.tees.tpm.bench import NO_LISTS, enrol
+from regalia_testing.tees.tpm.live_enrolment import NO_LISTS, enrol
 from regalia_testing.tees.tpm.swtpm import TpmMaker, missing_programs
 from regalia_testing.verify import verify_fresh
 
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from regalia.tees.tpm.claims import TpmClaims
     from regalia.tees.tpm.evidence import TpmCollateral
     from regalia.wire.evidence import Evidence, EvidenceSource
-    from regalia_testing.tees.tpm.bench import EnrolledTpm
+    from regalia_testing.tees.tpm.live_enrolment import EnrolledTpm
     from regalia_testing.tees.tpm.swtpm import SoftwareTpm
 
 pytestmark = [
@@ -155,7 +156,7 @@ def test_through_the_one_verifier(maker: TpmMaker, tpm: SoftwareTpm) -> None:
     given = tpm_set(known.collateral)
     for anchors in (
         TrustAnchors.production(),
-        TrustAnchors.dangerous_simulated([maker.root]),
+        simulated_anchors([maker.root]),
     ):
         verifier = Verifier(anchors=anchors, collateral=given)
         claims = verifier.verify(evidence, expected=binding, rule=NO_LISTS, now=NOW)

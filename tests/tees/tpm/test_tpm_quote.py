@@ -15,7 +15,6 @@ from regalia.tees.tpm.evidence import (
     AttestationPublicKey,
     VerifiedQuote,
     require_attestation_key,
-    verify_quote,
 )
 from regalia.tees.tpm.evidence.keys import AK_REQUIRED
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
@@ -24,7 +23,8 @@ from regalia.tees.tpm.evidence.quote import verify_quote_signature
 from regalia.tees.tpm.evidence.wire import PcrSelection
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.tees.tpm.simulator import TpmSimulator
+from regalia_testing.verify import verify_fresh_quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,8 @@ WANTED = {HashAlg.SHA256: ALL_PCRS}
 
 
 @pytest.fixture(scope="module")
-def tpm() -> SimulatedTpm:
-    return SimulatedTpm.create(TpmAuthority.create(now=NOW))
+def tpm() -> TpmSimulator:
+    return TpmSimulator.create(TpmAuthority.create(now=NOW))
 
 
 def check(
@@ -48,7 +48,7 @@ def check(
     data: bytes = DATA,
     selection: Mapping[HashAlg, frozenset[int]] | None = None,
 ) -> VerifiedQuote:
-    return verify_quote(
+    return verify_fresh_quote(
         quote.quoted,
         quote.signature,
         quote.pcrs,
@@ -58,7 +58,7 @@ def check(
     )
 
 
-def key_of(tpm: SimulatedTpm) -> AttestationPublicKey:
+def key_of(tpm: TpmSimulator) -> AttestationPublicKey:
     return require_attestation_key(tpm.ak)
 
 
@@ -68,7 +68,7 @@ def refused(*args: object, **kwargs: object) -> str:
     return refusal.value.code.name
 
 
-def test_accepted(tpm: SimulatedTpm) -> None:
+def test_accepted(tpm: TpmSimulator) -> None:
     verified = check(tpm.quote(DATA), key_of(tpm))
     assert verified.quote.extra_data == DATA
     assert verified.pcrs[HashAlg.SHA256] == tpm.pcrs[HashAlg.SHA256]
@@ -91,7 +91,7 @@ def test_every_scheme(alg: SignatureAlg, hash_alg: HashAlg, bits: int) -> None:
         key = ec.generate_private_key(ec.SECP256R1() if bits == 256 else ec.SECP384R1())
     else:
         key = rsa.generate_private_key(65537, bits)
-    tpm = SimulatedTpm.create(TpmAuthority.create(now=NOW), key=key, alg=alg, hash_alg=hash_alg)
+    tpm = TpmSimulator.create(TpmAuthority.create(now=NOW), key=key, alg=alg, hash_alg=hash_alg)
     for bank in (HashAlg.SHA256, HashAlg.SHA384):
         quote = tpm.quote(DATA, bank=bank)
         check(quote, key_of(tpm), selection={bank: ALL_PCRS})
@@ -110,14 +110,14 @@ def test_every_scheme(alg: SignatureAlg, hash_alg: HashAlg, bits: int) -> None:
         }
 
 
-def test_every_bit_of_the_quote_counts(tpm: SimulatedTpm) -> None:
+def test_every_bit_of_the_quote_counts(tpm: TpmSimulator) -> None:
     quote = tpm.quote(DATA)
     none_accepted(
         lambda quoted: check(replace(quote, quoted=quoted), key_of(tpm)), every_flip(quote.quoted)
     )
 
 
-def test_every_byte_of_every_register_counts(tpm: SimulatedTpm) -> None:
+def test_every_byte_of_every_register_counts(tpm: TpmSimulator) -> None:
     quote = tpm.quote(DATA)
     for pcr, value in quote.pcrs[HashAlg.SHA256].items():
         codes = none_accepted(
@@ -132,43 +132,43 @@ def _with(quote: TpmQuote, values: dict[int, bytes]) -> TpmQuote:
     return replace(quote, pcrs={HashAlg.SHA256: bank})
 
 
-def test_registers_swapped(tpm: SimulatedTpm) -> None:
+def test_registers_swapped(tpm: TpmSimulator) -> None:
     quote = tpm.quote(DATA)
     bank = quote.pcrs[HashAlg.SHA256]
     assert refused(_with(quote, {4: bank[9], 9: bank[4]}), key_of(tpm)) == "QUOTE_PCR_MISMATCH"
 
 
-def test_a_byte_cannot_wander_to_the_next_register(tpm: SimulatedTpm) -> None:
+def test_a_byte_cannot_wander_to_the_next_register(tpm: TpmSimulator) -> None:
     quote = tpm.quote(DATA)
     bank = quote.pcrs[HashAlg.SHA256]
     moved = {4: bank[4] + bank[5][:1], 5: bank[5][1:]}
     assert refused(_with(quote, moved), key_of(tpm)) == "QUOTE_PCR_MISMATCH"
 
 
-def test_other_data(tpm: SimulatedTpm) -> None:
+def test_other_data(tpm: TpmSimulator) -> None:
     quote = tpm.quote(DATA)
     assert refused(quote, key_of(tpm), data=DATA[:-1] + b"\x00") == "NONCE_MISMATCH"
     assert refused(quote, key_of(tpm), data=DATA + b"\x00") == "NONCE_MISMATCH"
 
 
 @pytest.mark.parametrize("data", [b"", bytes(32)])
-def test_data_that_anybody_can_have(tpm: SimulatedTpm, data: bytes) -> None:
+def test_data_that_anybody_can_have(tpm: TpmSimulator, data: bytes) -> None:
     assert refused(tpm.quote(data), key_of(tpm), data=data) == "NONCE_WELL_KNOWN"
 
 
-def test_another_key(tpm: SimulatedTpm) -> None:
-    other = SimulatedTpm.create(tpm.authority)
+def test_another_key(tpm: TpmSimulator) -> None:
+    other = TpmSimulator.create(tpm.authority)
     assert refused(tpm.quote(DATA), key_of(other)) == "SIGNATURE_INVALID"
 
 
-def test_another_quotes_signature(tpm: SimulatedTpm) -> None:
+def test_another_quotes_signature(tpm: TpmSimulator) -> None:
     signature = tpm.quote(bytes(31) + b"\x01").signature
     assert refused(replace(tpm.quote(DATA), signature=signature), key_of(tpm)) == (
         "SIGNATURE_INVALID"
     )
 
 
-def test_a_key_of_the_other_kind(tpm: SimulatedTpm) -> None:
+def test_a_key_of_the_other_kind(tpm: TpmSimulator) -> None:
     rsa_key = rsa.generate_private_key(65537, 2048).public_key()
     wrong = AttestationPublicKey(rsa_key, SignatureAlg.ECDSA, HashAlg.SHA256)
     assert refused(tpm.quote(DATA), wrong) == "AK_SCHEME_MISMATCH"
@@ -178,15 +178,15 @@ def test_a_key_of_the_other_kind(tpm: SimulatedTpm) -> None:
     assert refused(tpm.quote(DATA), wrong) == "AK_SCHEME_MISMATCH"
 
 
-def test_a_short_rsa_key(tpm: SimulatedTpm) -> None:
+def test_a_short_rsa_key(tpm: TpmSimulator) -> None:
     key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to show that it is refused
-    short = SimulatedTpm.create(tpm.authority, key=key, alg=SignatureAlg.RSASSA)
+    short = TpmSimulator.create(tpm.authority, key=key, alg=SignatureAlg.RSASSA)
     quote = short.quote(DATA)
     wanted = AttestationPublicKey(key.public_key(), SignatureAlg.RSASSA, HashAlg.SHA256)
     assert refused(quote, wanted) == "AK_SCHEME_MISMATCH"
 
 
-def test_sha1_signature(tpm: SimulatedTpm) -> None:
+def test_sha1_signature(tpm: TpmSimulator) -> None:
     ak = replace(
         tpm.ak,
         parameters=replace(tpm.ak.parameters, scheme=Scheme(KeyScheme.ECDSA, HashAlg.SHA1)),
@@ -197,7 +197,7 @@ def test_sha1_signature(tpm: SimulatedTpm) -> None:
     assert refused(quote, key_of(tpm)) == "TPM_WEAK_HASH"
 
 
-def test_fewer_registers_than_expected(tpm: SimulatedTpm) -> None:
+def test_fewer_registers_than_expected(tpm: TpmSimulator) -> None:
     bank = {pcr: value for pcr, value in tpm.pcrs[HashAlg.SHA256].items() if pcr != 4}
     partial = replace(tpm, pcrs={HashAlg.SHA256: bank})
     quote = partial.quote(DATA)
@@ -205,7 +205,7 @@ def test_fewer_registers_than_expected(tpm: SimulatedTpm) -> None:
     check(quote, key_of(tpm), selection={HashAlg.SHA256: ALL_PCRS - {4}})
 
 
-def test_the_quotes_selection_and_the_values_are_the_same(tpm: SimulatedTpm) -> None:
+def test_the_quotes_selection_and_the_values_are_the_same(tpm: TpmSimulator) -> None:
     quote = tpm.quote(DATA)
     less = {pcr: v for pcr, v in quote.pcrs[HashAlg.SHA256].items() if pcr != 23}
     assert refused(replace(quote, pcrs={HashAlg.SHA256: less}), key_of(tpm)) == "QUOTE_SELECTION"
@@ -215,7 +215,7 @@ def test_the_quotes_selection_and_the_values_are_the_same(tpm: SimulatedTpm) -> 
 
 @pytest.mark.parametrize("selection", [{}, {HashAlg.SHA256: frozenset[int]()}])
 def test_an_empty_expectation_accepts_nothing(
-    tpm: SimulatedTpm, selection: dict[HashAlg, frozenset[int]]
+    tpm: TpmSimulator, selection: dict[HashAlg, frozenset[int]]
 ) -> None:
     banks = tuple(PcrSelection.of(alg, pcrs) for alg, pcrs in selection.items())
     values = {alg: dict[int, bytes]() for alg in selection}
@@ -225,13 +225,13 @@ def test_an_empty_expectation_accepts_nothing(
 
 
 @pytest.mark.parametrize("bank", [HashAlg.SHA1, HashAlg.SHA512])
-def test_other_banks(tpm: SimulatedTpm, bank: HashAlg) -> None:
+def test_other_banks(tpm: TpmSimulator, bank: HashAlg) -> None:
     values = dict.fromkeys(range(24), bytes(bank.size))
     quote = replace(tpm, pcrs={bank: values}).quote(DATA, bank=bank)
     assert refused(quote, key_of(tpm), selection={bank: ALL_PCRS}) == "TPM_WEAK_HASH"
 
 
-def test_two_banks_in_the_order_of_the_quote(tpm: SimulatedTpm) -> None:
+def test_two_banks_in_the_order_of_the_quote(tpm: TpmSimulator) -> None:
     both = {alg: dict(tpm.pcrs[alg]) for alg in (HashAlg.SHA384, HashAlg.SHA256)}
     digest = HashAlg.SHA256.digest(
         b"".join(bank[pcr] for bank in both.values() for pcr in sorted(bank))
@@ -242,13 +242,13 @@ def test_two_banks_in_the_order_of_the_quote(tpm: SimulatedTpm) -> None:
 
 
 @pytest.mark.parametrize("missing", list(AK_REQUIRED))
-def test_an_ak_without_an_attribute(tpm: SimulatedTpm, missing: Attribute) -> None:
+def test_an_ak_without_an_attribute(tpm: TpmSimulator, missing: Attribute) -> None:
     with pytest.raises(AttestationError) as refusal:
         require_attestation_key(replace(tpm.ak, attributes=tpm.ak.attributes & ~missing))
     assert refusal.value.code.name == "AK_NOT_RESTRICTED"
 
 
-def test_an_ak_that_decrypts(tpm: SimulatedTpm) -> None:
+def test_an_ak_that_decrypts(tpm: TpmSimulator) -> None:
     with pytest.raises(AttestationError) as refusal:
         require_attestation_key(replace(tpm.ak, attributes=tpm.ak.attributes | Attribute.DECRYPT))
     assert refusal.value.code.name == "AK_NOT_RESTRICTED"
@@ -262,26 +262,26 @@ def test_an_ak_that_decrypts(tpm: SimulatedTpm) -> None:
         (Scheme(KeyScheme.ECDSA, HashAlg.SHA1), "TPM_WEAK_HASH"),
     ],
 )
-def test_an_ak_that_is_tied_to_no_good_scheme(tpm: SimulatedTpm, scheme: Scheme, code: str) -> None:
+def test_an_ak_that_is_tied_to_no_good_scheme(tpm: TpmSimulator, scheme: Scheme, code: str) -> None:
     parameters = replace(tpm.ak.parameters, scheme=scheme)
     with pytest.raises(AttestationError) as refusal:
         require_attestation_key(replace(tpm.ak, parameters=parameters))
     assert refusal.value.code.name == code
 
 
-def test_an_ak_with_a_weak_name(tpm: SimulatedTpm) -> None:
+def test_an_ak_with_a_weak_name(tpm: TpmSimulator) -> None:
     with pytest.raises(AttestationError) as refusal:
         require_attestation_key(replace(tpm.ak, name_alg=HashAlg.SHA1))
     assert refusal.value.code.name == "TPM_WEAK_HASH"
 
 
-def test_an_ak_off_its_curve(tpm: SimulatedTpm) -> None:
+def test_an_ak_off_its_curve(tpm: TpmSimulator) -> None:
     parameters = replace(tpm.ak.parameters, x=bytes(32))
     with pytest.raises(ParseError):
         require_attestation_key(replace(tpm.ak, parameters=parameters))
 
 
-def test_verified_quotes_are_not_made_by_hand(tpm: SimulatedTpm) -> None:
+def test_verified_quotes_are_not_made_by_hand(tpm: TpmSimulator) -> None:
     verified = check(tpm.quote(DATA), key_of(tpm))
     with pytest.raises(TypeError, match="verify_quote"):
         VerifiedQuote(verified.quote, verified.pcrs, object())
@@ -289,7 +289,7 @@ def test_verified_quotes_are_not_made_by_hand(tpm: SimulatedTpm) -> None:
         replace(verified, mint=None)
 
 
-def test_a_replay_is_genuine_and_no_more(tpm: SimulatedTpm) -> None:
+def test_a_replay_is_genuine_and_no_more(tpm: TpmSimulator) -> None:
     quote = tpm.quote(b"old")
     verify_quote_signature(quote.quoted, quote.signature, key=key_of(tpm))
     assert refused(quote, key_of(tpm)) == "NONCE_MISMATCH"

@@ -28,7 +28,6 @@ from regalia.tees.tpm.evidence import (
     parse,
     require_attestation_key,
     verify_genuine,
-    verify_quote,
 )
 from regalia.tees.tpm.evidence.boot import verify_boot
 from regalia.tees.tpm.evidence.document import TpmQuote
@@ -41,7 +40,8 @@ from regalia.tees.tpm.evidence.wire import parse_quote, parse_signature
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import every_flip, none_accepted
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.bench import NO_LISTS
+from regalia_testing.tees.tpm.live_enrolment import NO_LISTS
+from regalia_testing.verify import verify_fresh_quote
 
 if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.go_tpm_tools import GoAttestation
@@ -114,13 +114,15 @@ def test_keylime_values_of_one_register(folder: Path) -> None:
     pcrs = {HashAlg.SHA256: {16: blob[at : at + 32]}}
     wanted = {HashAlg.SHA256: frozenset({16})}
     check = {"key": key, "expected_data": nonce, "selection": wanted}
-    verify_quote(quoted, signature, pcrs, **check)  # type: ignore[arg-type] # by name
+    verify_fresh_quote(quoted, signature, pcrs, **check)  # type: ignore[arg-type] # by name
     none_accepted(
-        lambda altered: verify_quote(altered, signature, pcrs, **check),  # type: ignore[arg-type] # by name
+        lambda altered: verify_fresh_quote(altered, signature, pcrs, **check),  # type: ignore[arg-type] # by name
         every_flip(quoted),
     )
     with pytest.raises(AttestationError) as refusal:
-        verify_quote(quoted, signature, pcrs, **{**check, "selection": {HashAlg.SHA256: ALL_PCRS}})  # type: ignore[arg-type] # by name
+        verify_fresh_quote(
+            quoted, signature, pcrs, **{**check, "selection": {HashAlg.SHA256: ALL_PCRS}}
+        )  # type: ignore[arg-type] # by name
     assert refusal.value.code.name == "QUOTE_SELECTION"
 
 
@@ -128,7 +130,7 @@ def test_coco_quote_holds_but_its_key_is_self_asserted(folder: Path) -> None:
     quote = coco(folder)
     key = require_attestation_key(parse_public(quote.ak_public))
     data = parse_quote(quote.quoted).extra_data
-    verify_quote(
+    verify_fresh_quote(
         quote.quoted,
         quote.signature,
         quote.pcrs,
@@ -178,7 +180,7 @@ def test_gce_values_hold_for_the_expected_nonce(folder: Path, bank: HashAlg) -> 
     found = gce(folder, GCE[1])
     key = require_attestation_key(parse_public(found.quotes[0].ak_public))
     (quote,) = (quote for quote in found.quotes if bank in quote.pcrs)
-    verified = verify_quote(
+    verified = verify_fresh_quote(
         quote.quoted,
         quote.signature,
         quote.pcrs,
@@ -195,7 +197,7 @@ def test_gce_sha1_bank_is_refused(folder: Path) -> None:
     found = gce(folder, GCE[1])
     quote = found.quotes[0]
     with pytest.raises(AttestationError) as refusal:
-        verify_quote(
+        verify_fresh_quote(
             quote.quoted,
             quote.signature,
             quote.pcrs,

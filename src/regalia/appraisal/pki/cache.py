@@ -93,6 +93,10 @@ class Cache:
         """``parse_certificate``, once for each byte string. Raises ParseError.
 
         For collateral: what its operator provided is theirs to bound.
+
+        Args:
+            der: untrusted.
+            what: names the certificate in the error.
         """
         found = self._parsed.get(der)
         if found is None:
@@ -104,6 +108,10 @@ class Cache:
         """The same, but a new one is not remembered: whoever sent it may send a million others.
 
         ``require_issued_by`` remembers it once an authority's signature on it held.
+
+        Args:
+            der: raw, untrusted.
+            what: names the certificate in the error.
         """
         return self._parsed.get(der) or parse_certificate(der, what=what)
 
@@ -111,6 +119,11 @@ class Cache:
         self, child: Certificate, issuer: Certificate, schemes: Collection[Scheme]
     ) -> None:
         """``require_issued_by``, with the signature verified once for each pair.
+
+        Args:
+            child: untrusted until this returns.
+            issuer: whose key must have signed it.
+            schemes: that the issuer may sign with.
 
         Raises:
             AttestationError: CHAIN_INVALID. A refusal is not remembered.
@@ -135,6 +148,11 @@ class Cache:
 
     def require_signed_by(self, crl: Crl, issuer: Certificate, schemes: Collection[Scheme]) -> None:
         """``crl.require_signed_by``, with the signature verified once for each pair.
+
+        Args:
+            crl: untrusted until this returns.
+            issuer: whose key must have signed it.
+            schemes: that the issuer may sign with.
 
         Raises:
             AttestationError: CRL_SIG_INVALID. A refusal is not remembered.

@@ -133,6 +133,11 @@ def _read(certificate: x509.Certificate, der: bytes) -> Certificate:
 def require_issued_by(child: Certificate, issuer: Certificate, schemes: Collection[Scheme]) -> None:
     """Names and signature lead from ``child`` to ``issuer``, in one of the accepted schemes.
 
+    Args:
+        child: untrusted until this returns.
+        issuer: whose key must have signed it.
+        schemes: that the issuer may sign with.
+
     Raises:
         AttestationError: CHAIN_INVALID.
     """
@@ -152,6 +157,10 @@ def require_issued_by(child: Certificate, issuer: Certificate, schemes: Collecti
 
 def require_authority(certificate: Certificate, *, path_length: int | None) -> None:
     """A CA: version 3, basicConstraints with that pathLen, keyCertSign, nothing unknown critical.
+
+    Args:
+        certificate: that must be an authority's.
+        path_length: that it must state; None if it must state none.
 
     Raises:
         AttestationError: CHAIN_INVALID.
@@ -191,7 +200,12 @@ def require_version_3(certificate: Certificate) -> None:
 def require_known_critical(
     certificate: Certificate, known: tuple[x509.ObjectIdentifier, ...]
 ) -> None:
-    """No critical extension but the known ones. Raises AttestationError CHAIN_INVALID."""
+    """No critical extension but the known ones. Raises AttestationError CHAIN_INVALID.
+
+    Args:
+        certificate: that is looked at.
+        known: extensions that this program understands.
+    """
     for oid in certificate.critical:
         if oid not in known:
             raise chain_invalid(
@@ -201,6 +215,10 @@ def require_known_critical(
 
 def require_valid_at(certificate: Certificate, now: datetime) -> None:
     """``now`` lies in the certificate's validity, both ends included.
+
+    Args:
+        certificate: that is looked at.
+        now: the moment of the appraisal, aware.
 
     Raises:
         AttestationError: CERT_EXPIRED or CERT_NOT_YET_VALID.

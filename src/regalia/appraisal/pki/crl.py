@@ -49,7 +49,12 @@ class Crl:
         return self.next_update is not None and self.this_update <= now <= self.next_update
 
     def is_late(self, now: datetime, grace: timedelta) -> bool:
-        """Out of date by no more than ``grace``: for a policy that says so by name."""
+        """Out of date by no more than ``grace``: for a policy that says so by name.
+
+        Args:
+            now: the moment of the appraisal, aware.
+            grace: how long a list counts after its next update.
+        """
         return self.next_update is not None and (self.next_update < now <= self.next_update + grace)
 
     def dates(self) -> str:
@@ -102,6 +107,11 @@ def require_complete(crl: Crl) -> None:
 
 def require_signed_by(crl: Crl, issuer: Certificate, schemes: Collection[Scheme]) -> None:
     """The list is signed by ``issuer``, which may sign lists.
+
+    Args:
+        crl: untrusted until this returns.
+        issuer: whose key must have signed it.
+        schemes: that the issuer may sign with.
 
     Raises:
         AttestationError: CRL_SIG_INVALID.

@@ -42,7 +42,13 @@ def elements(data: bytes, *, what: str) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def one(data: bytes, tag: int, *, what: str) -> bytes:
-    """The contents of the one element that ``data`` is. Raises ParseError MALFORMED."""
+    """The contents of the one element that ``data`` is. Raises ParseError MALFORMED.
+
+    Args:
+        data: DER, untrusted.
+        tag: that the element must have.
+        what: names the element in the error.
+    """
     found = list(elements(data, what=what))
     if len(found) != 1 or found[0][0] != tag:
         raise _malformed(what)

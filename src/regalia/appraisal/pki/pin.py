@@ -8,7 +8,6 @@ from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from regalia.appraisal.claims import Hardware
-from regalia.appraisal.pki.certificates import chain_invalid, parse_certificate
 
 if TYPE_CHECKING:
     from regalia.appraisal.pki.certificates import Certificate
@@ -19,7 +18,7 @@ _MINT = object()
 
 @dataclass(frozen=True, slots=True)
 class RootPin:
-    """Which key is trusted, and whether it is the vendor's. Two constructors, no third.
+    """Which key is trusted, and whether it is the vendor's.
 
     A subclass names one root of one vendor.
     """
@@ -33,27 +32,22 @@ class RootPin:
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
-            raise TypeError("use production() or dangerous_simulated()")
+            raise TypeError("use production()")
 
     @classmethod
     def production(cls) -> Self:
         """The vendor's root key: claims say ``hardware: genuine``."""
-        return cls(Hardware.GENUINE, bytes.fromhex(cls.SPKI_SHA256), _MINT)
+        return cls.pinned(Hardware.GENUINE, bytes.fromhex(cls.SPKI_SHA256))
 
     @classmethod
-    def dangerous_simulated(cls, root_der: bytes) -> Self:
-        """One throw-away root and no other: claims say ``hardware: simulated``.
+    def pinned(cls, hardware: Hardware, pin: bytes) -> Self:
+        """Another key. Only regalia_testing calls this with ``Hardware.SIMULATED``.
 
-        Whoever has that root's key forges evidence at will, so this protects nothing.
-
-        Raises:
-            ParseError: MALFORMED, not a certificate.
-            AttestationError: CHAIN_INVALID, it is not named like the vendor's root.
+        Args:
+            hardware: what claims say of evidence under this key.
+            pin: SHA-256 of the SubjectPublicKeyInfo.
         """
-        root = parse_certificate(root_der, what="simulated root")
-        if root.common_name != cls.NAME:
-            raise chain_invalid(f"{root} is not named {cls.NAME}")
-        return cls(Hardware.SIMULATED, hashlib.sha256(root.spki).digest(), _MINT)
+        return cls(hardware, pin, _MINT)
 
     def pins(self, root: Certificate) -> bool:
         """Whether the key of ``root`` is the pinned one."""

@@ -57,7 +57,12 @@ _PKCS1 = padding.PKCS1v15()
 
 
 def scheme_of(oid: x509.ObjectIdentifier, digest: hashes.HashAlgorithm | None) -> Scheme:
-    """The scheme that a certificate or list declares."""
+    """The scheme that a certificate or list declares.
+
+    Args:
+        oid: of the signature algorithm.
+        digest: None where the algorithm has none.
+    """
     if oid == SignatureAlgorithmOID.RSASSA_PSS and isinstance(digest, hashes.SHA384):
         return Scheme.RSA_PSS_SHA384
     return _BY_OID.get(oid, Scheme.OTHER)

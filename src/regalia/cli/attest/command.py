@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from regalia.cli.anchor_option import simulated_anchor_option
 from regalia.cli.attest.enroll import enroll
 from regalia.cli.collateral.options import collateral_options
 
@@ -45,13 +46,7 @@ def _trust_options(command: F) -> F:
             help="A certificate, CRL, Intel collateral, RIM or event log; recognized by content."
             " Repeat it for several.",
         ),
-        click.option(
-            "--dangerous-simulated-anchor",
-            "anchor",
-            type=_FILE,
-            metavar="FILE",
-            help="Trust the root of a simulated platform, and no vendor's. Protects nothing.",
-        ),
+        simulated_anchor_option,
     )
     decorated: Any = collateral_options(command)
     for option in reversed(options):

@@ -75,10 +75,17 @@ def read_endorsements(
     that came without any: a device's are a chain in the order of the file, as NVIDIA's tools
     write it.
 
+    Args:
+        paths: of loose files.
+        found: the evidence, recognized and untrusted.
+        now: the moment of the appraisal, aware.
+
     Raises:
         LocalError: a file cannot be read. ParseError: its content is nothing that is known.
         AttestationError: a RIM is not NVIDIA's, or its signer's certificate is not valid at
             ``now``.
+        UsageError: the extra that reads a RIM is not installed, or a file does not fit the
+            evidence.
     """
     from regalia.cli.attest.rims import ingest_for, is_rim
     from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral

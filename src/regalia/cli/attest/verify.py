@@ -39,7 +39,7 @@ class VerifyOptions:
     now: str
     collateral: Path | BundleSource | None
     endorsements: tuple[Path, ...]
-    anchor: Path | None
+    dangerous_simulated_anchor: Path | None
     revocation: str | None
     machines: tuple[str, ...]
     signers: tuple[str, ...]
@@ -51,7 +51,11 @@ class VerifyOptions:
 
 
 def verify_file(options: VerifyOptions) -> int:
-    """Appraise, show, write; returns the exit status."""
+    """Appraise, show, write; returns the exit status.
+
+    Raises:
+        UsageError: options do not fit together.
+    """
     if options.ear_out is not None:
         must_be_new(options.ear_out)
     elif options.sign_with is not None:
@@ -63,13 +67,15 @@ def verify_file(options: VerifyOptions) -> int:
         signers=options.signers,
         revocation=options.revocation,
         machines=options.machines,
-        simulated=options.anchor is not None,
+        simulated=options.dangerous_simulated_anchor is not None,
     )
     found, loose = read_endorsements(
         options.endorsements, read_evidence_file(options.evidence), now
     )
     provided = load_collateral(options.collateral, clock=lambda: now)
-    verifier = Verifier(read_anchors(options.anchor), provided.with_loose(loose))
+    verifier = Verifier(
+        read_anchors(options.dangerous_simulated_anchor), provided.with_loose(loose)
+    )
     question = Question(found=found, rules=rules, challenge=challenge, now=now)
     result = appraise(question, verifier)
     if options.ear_out is not None:
@@ -80,6 +86,10 @@ def verify_file(options: VerifyOptions) -> int:
 
 def appraise(question: Question, verifier: Verifier) -> Result:
     """One file of evidence against one policy.
+
+    Args:
+        question: evidence, rules, challenge and time.
+        verifier: with anchors and collateral.
 
     Raises:
         ParseError: it is not readable.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from regalia.cli.anchor_option import simulated_anchor_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -255,12 +257,7 @@ def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - 
     metavar="URL",
     help="NVIDIA's service for reference values (https://rim.attestation.nvidia.com).",
 )
-@click.option(
-    "--dangerous-simulated-anchor",
-    type=_PATH,
-    metavar="CERT",
-    help="Trust this throw-away root instead of the vendors'. It protects nothing.",
-)
+@simulated_anchor_option
 @_json
 def fetch(**options: Any) -> None:  # noqa: ANN401 - see FetchOptions
     """Fetch collateral from its vendors, on a machine that has a network.

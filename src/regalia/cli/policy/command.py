@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from regalia.cli.anchor_option import simulated_anchor_option
 from regalia.cli.collateral.options import collateral_options
 from regalia.cli.facts import show_facts, show_table
 from regalia.cli.output import show_json
@@ -73,13 +74,7 @@ def _evidence_options(command: F) -> F:
         help="In place of --report-data, if the file is what a runtime answered: the 32 bytes"
         " that it was asked with.",
     )
-    anchor = click.option(
-        "--dangerous-simulated-anchor",
-        type=_FILE,
-        metavar="CERT",
-        help="Trust the throw-away roots in this file, and no vendor's. It protects nothing.",
-    )
-    return report_data(challenge(collateral_options(anchor(command))))
+    return report_data(challenge(collateral_options(simulated_anchor_option(command))))
 
 
 # What an owner decides and no evidence tells.

@@ -121,7 +121,7 @@ def read_given(path: Path, *, report_data: str | None, challenge: str | None) ->
     if evidence is None or not evidence.runtime_config:
         return Given(path, found, unhex(report_data or "", what="--report-data"))
     ours = unhex(report_data or "", what="--report-data", size=REPORT_DATA_SIZE)
-    return Given(path, found, plugin_for(evidence.tee).nonce_of(ours))
+    return Given(path, found, plugin_for(evidence.tee).expected(ours))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,10 @@ class Appraiser:
 
     def claims(self, given: Given, rule: CollateralRule) -> Claims:
         """Verified claims, those of devices included.
+
+        Args:
+            given: the file and what it must be bound to.
+            rule: what the policy demands of collateral.
 
         Raises:
             UsageError: see ``Given.evidence``.
@@ -161,7 +165,14 @@ def make_appraiser(
     now: datetime,
     loose: CollateralSet | None = None,
 ) -> Appraiser:
-    """Read anchors and collateral. Raises ParseError, AttestationError or LocalError."""
+    """Read anchors and collateral. Raises ParseError, AttestationError or LocalError.
+
+    Args:
+        anchor: file of simulated roots; None for the vendors' roots.
+        collateral: a folder or a bundle; None for none.
+        now: the moment of the appraisal, aware.
+        loose: more collateral, beside that.
+    """
     provided = load_collateral(collateral, clock=lambda: now)
     if loose is not None:
         provided = provided.with_loose(loose)

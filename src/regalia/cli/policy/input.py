@@ -141,11 +141,8 @@ def read_model(
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
     """The vendors' roots; or simulated ones, loudly."""
-    from regalia.verifier.anchors import TrustAnchors
-    from regalia.verifier.collateral import parse_roots
+    from regalia.client import trust
 
-    if dangerous_simulated_anchor is None:
-        return TrustAnchors.production()
-    warn("DANGEROUS: a simulated root is trusted. Nothing is protected from whoever has its key.")
-    data = read_file(dangerous_simulated_anchor, limit=_PEM_LIMIT)
-    return TrustAnchors.dangerous_simulated(parse_roots(data, what=str(dangerous_simulated_anchor)))
+    if dangerous_simulated_anchor is not None:
+        warn("DANGEROUS: a simulated root is trusted. Its key's holder can forge any evidence.")
+    return trust.read_anchors(dangerous_simulated_anchor)

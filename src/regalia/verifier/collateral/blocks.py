@@ -58,6 +58,10 @@ def _from_hex(data: bytes) -> bytes:
 def parse_roots(data: bytes, *, what: str) -> tuple[bytes, ...]:
     """The certificates, in DER, of a file in PEM or DER: for ``dangerous_simulated`` anchors.
 
+    Args:
+        data: of the file, untrusted.
+        what: names the file in the error.
+
     Raises:
         ParseError: MALFORMED, also if there is anything else in the file.
     """

@@ -56,6 +56,10 @@ class Floor:
     def require(self, document: Bundle, digest: Digest) -> None:
         """Not older than this. A serial number that comes again must come with the same bytes.
 
+        Args:
+            document: a bundle, whose signatures hold.
+            digest: of its bytes.
+
         Raises:
             AttestationError: COLLATERAL_ROLLBACK.
         """
@@ -206,6 +210,10 @@ def add_signatures(data: bytes, keys: tuple[SigningKey, ...]) -> bytes:
 
     The signatures that are there already are kept as they are, unchecked.
 
+    Args:
+        data: a bundle, untrusted.
+        keys: each adds one signature.
+
     Raises:
         ParseError: the bundle is malformed, or a key has signed already.
         IntegrityError: WRONG_PAYLOAD_TYPE.
@@ -279,6 +287,15 @@ def make_bundle(  # noqa: PLR0913 - everything that its maker decides
     keys: tuple[SigningKey, ...],
 ) -> bytes:
     """A signed bundle over ``items``; ``verify_bundle`` is its inverse.
+
+    Args:
+        items: what it holds.
+        name: of the site that it is for.
+        serial: higher than that of every bundle before.
+        issued: aware.
+        next_update: after which it is late, aware.
+        tcb_evaluation_data_number: Intel's documents below it are refused.
+        keys: each adds one signature.
 
     Raises:
         ParseError: it would not parse again, for example because there are no items.

@@ -40,6 +40,10 @@ class CollateralSet(GivenCollateral):
 
         Loose files have only the dates of their own, which the verifiers look at.
 
+        Args:
+            now: the moment of the appraisal, aware.
+            grace: how long a bundle counts after its next update.
+
         Raises:
             AttestationError: COLLATERAL_STALE.
         """
@@ -58,7 +62,12 @@ class CollateralSet(GivenCollateral):
 
 
 def collect(items: Iterable[Item], *, validity: Validity | None = None) -> CollateralSet:
-    """Put items in their places."""
+    """Put items in their places.
+
+    Args:
+        items: parsed.
+        validity: of the bundle that they came in; None for loose files.
+    """
     items = tuple(items)
     denied = DenyIndex.of(i.parsed for i in items if isinstance(i.parsed, DenyList))
     pool = [item.parsed for item in items if isinstance(item.parsed, Certificate)]

@@ -30,7 +30,12 @@ class Dates(StrEnum):
 
 
 def dates_of(item: Item, now: datetime) -> Dates:
-    """Where ``now`` lies."""
+    """Where ``now`` lies.
+
+    Args:
+        item: with dates of its own, or none.
+        now: aware.
+    """
     if item.valid_from is not None and now < item.valid_from:
         return Dates.NOT_YET
     if item.valid_until is None:

@@ -99,6 +99,10 @@ def require_certificates_not_denied(
 def require_not_denied(claims: Claims, denied: DenyIndex) -> None:
     """No deny-list names the machine or one of its devices.
 
+    Args:
+        claims: verified.
+        denied: the site's deny-lists.
+
     Raises:
         AttestationError: DEVICE_DENIED.
     """
@@ -111,7 +115,12 @@ def require_not_denied(claims: Claims, denied: DenyIndex) -> None:
 
 
 def require_device_not_denied(claims: DeviceClaims, denied: DenyIndex) -> None:
-    """No deny-list names the device. Raises AttestationError DEVICE_DENIED."""
+    """No deny-list names the device. Raises AttestationError DEVICE_DENIED.
+
+    Args:
+        claims: verified.
+        denied: the site's deny-lists.
+    """
     if denied.identities:
         for of, identity in plugin_for(claims.kind).identities(claims):
             _require_identity(denied, of, identity)

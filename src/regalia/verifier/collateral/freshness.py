@@ -43,6 +43,10 @@ class Validity:
     def require(self, now: datetime, grace: timedelta) -> Freshness:
         """In date, or late by no more than ``grace``. Grace is for lateness alone.
 
+        Args:
+            now: the moment of the appraisal, aware.
+            grace: how long it counts after its next update.
+
         Raises:
             AttestationError: COLLATERAL_STALE.
             ValueError: ``now`` has no time zone (the caller's bug).

@@ -27,6 +27,11 @@ _SHORT = 16  # hex digits of a digest in a name
 def parse_item(kind: CollateralKind, content: bytes, *, what: str) -> Item:
     """Parse content of a known kind.
 
+    Args:
+        kind: that the content claims to be.
+        content: untrusted.
+        what: names it in the error.
+
     Raises:
         ParseError: it is something else, or not canonical.
     """

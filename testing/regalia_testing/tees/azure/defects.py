@@ -1,4 +1,4 @@
-"""What can be wrong with a simulated Azure VM, one knob for each defect."""
+"""What can be wrong with a simulated Azure VM, one field for each defect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureDefects:
-    """A VM's state. The default is healthy; each knob is one defect or choice.
+    """A VM's state. The default is healthy; each field is one defect or choice.
 
     Those of the hardware below are that platform's own; here are the paravisor's and the vTPM's.
     """

@@ -1,4 +1,4 @@
-"""The policy scene on an Azure VM above SEV-SNP, and its defects."""
+"""The policy scenario on an Azure VM above SEV-SNP, and its defects."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from regalia.tees.boot.policy.section import Boot
 from regalia.tees.intel.claims import TdxClaims
 from regalia.tees.intel.names import SgxType, TcbStatus, TdAttributeBit
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scene import NOW, Scene, changed, snp_section
+from regalia_testing.policy_scenario import NOW, PolicyScenario, changed, snp_section
 from regalia_testing.tees.tpm.policy import COMMAND_LINE, FACTS, INITRD, KERNEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 AZURE_SNP = "platform.azure_snp"
 AZURE_TDX = "platform.azure_tdx"
@@ -43,10 +43,10 @@ _TD_REGISTERS = (
 VM_ID = "26F8BC30-774E-4290-8E7A-535F3B672AEE"
 
 
-def azure_snp_scene() -> Scene:
+def azure_snp_scenario() -> PolicyScenario:
     """A healthy VM, and a policy whose only section accepts exactly it."""
-    scene = Scene()
-    slot = expected_slot(Tee.AZURE_SNP, scene.config.encode())
+    scenario = PolicyScenario()
+    slot = expected_slot(Tee.AZURE_SNP, scenario.config.encode())
     pcrs = {index: bytes((index,)) * 32 for index in range(24)} | {TPM_PCR: slot}
     claims = AzureSnpClaims(
         evidence_digest=Digest.of(b"evidence"),
@@ -70,11 +70,11 @@ def azure_snp_scene() -> Scene:
             firmware_version=1,
             boot=FACTS,
         ),
-        snp=scene.claims,
+        snp=scenario.claims,
         mint=MINT,
     )
     section = AzureSnp(
-        paravisor=snp_section(scene.config),
+        paravisor=snp_section(scenario.config),
         vm=VmRule(
             secure_boot="required",
             tpm="required",
@@ -91,14 +91,14 @@ def azure_snp_scene() -> Scene:
             ),
         ),
     )
-    platform = changed(changed(scene.policy.platform, "snp", None), "azure_snp", section)
-    policy = changed(changed(scene.policy, "platform", platform), "conditions", [])
-    return replace(scene, claims=claims, policy=policy)
+    platform = changed(changed(scenario.policy.platform, "snp", None), "azure_snp", section)
+    policy = changed(changed(scenario.policy, "platform", platform), "conditions", [])
+    return replace(scenario, claims=claims, policy=policy)
 
 
-def azure_tdx_scene() -> Scene:
+def azure_tdx_scenario() -> PolicyScenario:
     """The same VM above a paravisor in a TD; the section is pinned from it."""
-    scene = azure_snp_scene()
+    scenario = azure_snp_scenario()
     registers: dict[str, Any] = dict.fromkeys(_TD_REGISTERS, bytes(48))
     registers["mr_td"] = b"\x1d" * 48
     tdx = TdxClaims(
@@ -140,50 +140,50 @@ def azure_tdx_scene() -> Scene:
     )
     claims = AzureTdxClaims(
         evidence_digest=Digest.of(b"evidence"),
-        vm=scene.claims.vm,
-        vtpm=scene.claims.vtpm,
+        vm=scenario.claims.vm,
+        vtpm=scenario.claims.vtpm,
         tdx=tdx,
         mint=MINT,
     )
     section = AZURE_TDX_PLUGIN.pin(claims, PinChoices(machine=True, config=True))
-    platform = changed(scene.policy.platform, "azure_snp", None)
-    policy = changed(scene.policy, "platform", changed(platform, "azure_tdx", section))
-    return replace(scene, claims=claims, policy=policy)
+    platform = changed(scenario.policy.platform, "azure_snp", None)
+    policy = changed(scenario.policy, "platform", changed(platform, "azure_tdx", section))
+    return replace(scenario, claims=claims, policy=policy)
 
 
 def td_below(**fields: Any) -> Break:  # noqa: ANN401 - any claim
     """Change claims of the paravisor's TD."""
-    return lambda scene: scene.attest(tdx=replace(scene.claims.tdx, mint=MINT, **fields))
+    return lambda scenario: scenario.attest(tdx=replace(scenario.claims.tdx, mint=MINT, **fields))
 
 
 def below(**fields: Any) -> Break:  # noqa: ANN401 - any claim
     """Change claims of the paravisor's platform."""
-    return lambda scene: scene.attest(snp=replace(scene.claims.snp, mint=MINT, **fields))
+    return lambda scenario: scenario.attest(snp=replace(scenario.claims.snp, mint=MINT, **fields))
 
 
 def vm(**fields: Any) -> Break:  # noqa: ANN401 - any claim
     """Change claims of the VM."""
-    return lambda scene: scene.attest(vm=replace(scene.claims.vm, **fields))
+    return lambda scenario: scenario.attest(vm=replace(scenario.claims.vm, **fields))
 
 
 def boot(**fields: Any) -> Break:  # noqa: ANN401 - any fact
     """Change what the event log shows."""
-    return lambda scene: scene.attest(
-        vtpm=replace(scene.claims.vtpm, boot=replace(FACTS, **fields))
+    return lambda scenario: scenario.attest(
+        vtpm=replace(scenario.claims.vtpm, boot=replace(FACTS, **fields))
     )
 
 
-def no_log(scene: Scene) -> Scene:
+def no_log(scenario: PolicyScenario) -> PolicyScenario:
     """No event log came along."""
-    return scene.attest(vtpm=replace(scene.claims.vtpm, boot=None))
+    return scenario.attest(vtpm=replace(scenario.claims.vtpm, boot=None))
 
 
 def register(index: int, value: bytes) -> Break:
     """Another value of a register."""
 
-    def alter(scene: Scene) -> Scene:
-        pcrs = {**scene.claims.vtpm.pcrs, index: value}
-        return scene.attest(vtpm=replace(scene.claims.vtpm, pcrs=pcrs))
+    def alter(scenario: PolicyScenario) -> PolicyScenario:
+        pcrs = {**scenario.claims.vtpm.pcrs, index: value}
+        return scenario.attest(vtpm=replace(scenario.claims.vtpm, pcrs=pcrs))
 
     return alter
 

@@ -3,9 +3,9 @@
 A VM is a directory that holds all its keys: whoever can read it forges evidence at will, so
 evidence from it **protects nothing**.
 
-    guest.json   kind of TEE, vmUniqueId
-    ak.key       the vTPM's attestation key, RSA-2048, PKCS #8 in DER, mode 600
-    hardware/    a ``SimulatedPlatform`` or ``SimulatedIntel``; collateral/ in it is for verifiers
+    platform.json   kind of TEE, vmUniqueId
+    ak.key          the vTPM's attestation key, RSA-2048, PKCS #8 in DER, mode 600
+    hardware/       a ``SnpSimulator`` or ``IntelSimulator``, with collateral/ for verifiers
 """
 
 from __future__ import annotations
@@ -15,62 +15,56 @@ import uuid
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
 
-from regalia.core.codec import canonical_json, parse_json
-from regalia.core.errors import CoreCode, LocalError, ParseError
-from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
+from regalia.core.clock import rfc3339
+from regalia.core.errors import CoreCode, ParseError
+from regalia.host.clock import system_clock
 from regalia.tees.azure.evidence.hcl import HARDWARE_REPORT_SIZE, ReportType
 from regalia.tees.azure.evidence.wire import AzureDocument
 from regalia.tees.intel.evidence.td_report import LocalTdReport, encode_local_td_report
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.folder import (
+    COLLATERAL,
+    State,
+    make_folder,
+    read_rsa_key,
+    read_state,
+    write_folder,
+)
 from regalia_testing.tees.azure.defects import HEALTHY
 from regalia_testing.tees.azure.guest import AzureGuest
-from regalia_testing.tees.intel import defects as intel_knobs
+from regalia_testing.tees.intel import defects as intel_defects
 from regalia_testing.tees.intel.quotes import Workload, td_report
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.snp import defects as snp_knobs
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.snp import defects as snp_defects
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from regalia.verifier.verifier import Verifier
     from regalia_testing.tees.azure.defects import AzureDefects
-    from regalia_testing.tees.snp.authority import AuthorityKeys
+    from regalia_testing.tees.snp.authority import SnpKeys
 
 FORMAT = "regalia/simulated-azure/v1"
-MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
-MARKER_TEXT = """This directory is a simulated Azure confidential VM, made for tests and the demo.
-
-Its keys forge evidence for anybody who reads them. A verifier that trusts the root in
-hardware/collateral is protected from nobody. Never use it for anything that matters.
-"""
-_FILE_MAX = 16 * 1024
 _MR_CONFIG_ID = bytes(48)
 _TDINFO_DIGEST_AT = 80
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: str
+class _State(State, frozen=True, kw_only=True):
     tee: str
     vm_unique_id: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedAzure:
+class AzureSimulator:
     """One VM on a platform of its own: AMD's if ``snp``, else Intel's."""
 
     guest: AzureGuest
-    snp: SimulatedPlatform | None
-    intel: SimulatedIntel | None
+    snp: SnpSimulator | None
+    intel: IntelSimulator | None
     directory: Path
 
     @classmethod
@@ -80,8 +74,8 @@ class SimulatedAzure:
         tee: Tee = Tee.AZURE_SNP,
         *,
         now: datetime | None = None,
-        keys: AuthorityKeys | None = None,
-    ) -> SimulatedAzure:
+        keys: SnpKeys | None = None,
+    ) -> AzureSimulator:
         """Make a VM in a directory that is absent or empty.
 
         Args:
@@ -93,44 +87,35 @@ class SimulatedAzure:
         Raises:
             LocalError: the directory is not empty, or cannot be written.
         """
-        with os_errors(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
+        make_folder(directory, what="a simulated Azure confidential VM")
         ak = rsa.generate_private_key(65537, 2048)
         vm_unique_id = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)).upper()
-        state = _State(format=FORMAT, tee=tee, vm_unique_id=vm_unique_id)
-        der = ak.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        write_new(directory / MARKER, MARKER_TEXT.encode())
-        write_new(directory / "ak.key", der, mode=0o600)
-        write_new(directory / "guest.json", canonical_json(state))
+        since = (now or system_clock()).replace(microsecond=0)
+        state = _State(format=FORMAT, tee=tee, vm_unique_id=vm_unique_id, since=rfc3339(since))
+        write_folder(directory, state, {"ak": ak}, {})
         guest, hardware = AzureGuest(ak, vm_unique_id), directory / "hardware"
         if tee is Tee.AZURE_SNP:
-            platform = SimulatedPlatform.create(hardware, now=now, keys=keys)
+            platform = SnpSimulator.create(hardware, now=since, keys=keys)
             return cls(guest, platform, None, directory)
-        return cls(guest, None, SimulatedIntel.create(hardware, now=now), directory)
+        return cls(guest, None, IntelSimulator.create(hardware, now=since), directory)
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedAzure:
+    def open(cls, directory: Path) -> AzureSimulator:
         """Read a VM that ``create`` made.
 
         Raises:
             LocalError: a file is missing or unreadable.
             ParseError: a file is not what ``create`` wrote.
         """
-        state = parse_json(
-            read_file(directory / "guest.json", limit=_FILE_MAX),
-            _State,
-            limit=_FILE_MAX,
-            what="simulated VM",
-        )
-        if state.format != FORMAT or state.tee not in {Tee.AZURE_SNP, Tee.AZURE_TDX}:
+        state = read_state(directory, _State, expected=FORMAT)
+        if state.tee not in {Tee.AZURE_SNP, Tee.AZURE_TDX}:
             raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated Azure VM")
-        guest = AzureGuest(_load_key(directory / "ak.key"), state.vm_unique_id)
+        ak = read_rsa_key(directory, "ak")
+        guest = AzureGuest(ak, state.vm_unique_id)
         hardware = directory / "hardware"
         if state.tee == Tee.AZURE_SNP:
-            return cls(guest, SimulatedPlatform.open(hardware), None, directory)
-        return cls(guest, None, SimulatedIntel.open(hardware), directory)
+            return cls(guest, SnpSimulator.open(hardware), None, directory)
+        return cls(guest, None, IntelSimulator.open(hardware), directory)
 
     @property
     def tee(self) -> Tee:
@@ -140,7 +125,14 @@ class SimulatedAzure:
     @property
     def collateral_directory(self) -> Path:
         """What a verifier is given."""
-        return self.directory / "hardware" / "collateral"
+        return self.directory / "hardware" / COLLATERAL
+
+    def verifier(self) -> Verifier:
+        """A verifier that trusts this VM's hardware and nothing else."""
+        hardware = self.snp or self.intel
+        if hardware is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        return hardware.verifier()
 
     def evidence(
         self,
@@ -184,7 +176,7 @@ class SimulatedAzure:
         data = self.guest.report_data(defects)
         if self.snp is not None:
             below = replace(
-                snp_knobs.HEALTHY,
+                snp_defects.HEALTHY,
                 debug=defects.debug,
                 migrate=defects.migratable,
                 wrong_measurement=defects.wrong_measurement,
@@ -197,7 +189,7 @@ class SimulatedAzure:
         if self.intel is None:
             raise TypeError("a VM runs on one kind of hardware")
         chosen = replace(
-            intel_knobs.HEALTHY,
+            intel_defects.HEALTHY,
             debug=defects.debug,
             migratable=defects.migratable,
             wrong_measurement=defects.wrong_measurement,
@@ -207,7 +199,7 @@ class SimulatedAzure:
 
 
 def _td_report(
-    workload: Workload, chosen: intel_knobs.IntelDefects, defects: AzureDefects
+    workload: Workload, chosen: intel_defects.IntelDefects, defects: AzureDefects
 ) -> bytes:
     """The TDREPORT of the same TD as the quote, and zeros."""
     body = td_report(workload, chosen)
@@ -224,13 +216,3 @@ def _td_report(
     if defects.td_report_digest:
         raw[_TDINFO_DIGEST_AT] ^= 1
     return bytes(raw).ljust(HARDWARE_REPORT_SIZE, b"\x00")
-
-
-def _load_key(path: Path) -> rsa.RSAPrivateKey:
-    try:
-        key = load_der_private_key(read_private_file(path, limit=_FILE_MAX), None)
-    except (ValueError, TypeError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not an RSA key")
-    return key

@@ -70,7 +70,7 @@ class LogBuilder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedBoot:
-    """A boot of firmware, shim, GRUB and Linux. Every field is a knob."""
+    """A boot of firmware, shim, GRUB and Linux. Every field is a field."""
 
     secure_boot: bytes = b"\x01"  # data of the variable; empty: it does not exist
     debugger: bool = False

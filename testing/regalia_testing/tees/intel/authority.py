@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from regalia.tees.intel.evidence.anchors import ROOT_NAME
 from regalia.tees.intel.evidence.chain import PCK_CA_NAMES, PCK_NAME, TCB_SIGNING_NAME
 from regalia.tees.intel.evidence.pck import OID_SGX
-from regalia_testing.tees.snp.x509 import BOOLEAN, OCTET_STRING, SEQUENCE, integer, oid, tlv
+from regalia_testing.certificates import AUTHORITY_USAGE, BACKDATED, CertificatePlan, CrlPlan
+from regalia_testing.der import BOOLEAN, OCTET_STRING, SEQUENCE, integer, oid, tlv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from regalia.tees.intel.evidence.pck import PckFacts
 
-ORGANIZATION = "Regalia simulation - protects nothing"
-BACKDATED = timedelta(hours=1)  # so that a verifier whose clock is a little behind accepts
 ROOT_YEARS = timedelta(days=25 * 365)
 LEAF_YEARS = timedelta(days=7 * 365)
 CRL_YEAR = timedelta(days=365)
@@ -58,27 +55,27 @@ class IntelAuthority:
 
     def root(self) -> bytes:
         """The self-signed root."""
-        return self._issue(self._authority(ROOT_NAME, "root", 1), self.keys.root, "root")
+        return self._authority(ROOT_NAME, "root", 1)
 
     def pck_ca(self, *, processor: bool = False) -> bytes:
         """The PCK Platform or Processor CA."""
         name = "processor_ca" if processor else "platform_ca"
-        return self._issue(
-            self._authority(PCK_CA_NAMES[processor], name, 0), self._key(name), "root"
-        )
+        return self._authority(PCK_CA_NAMES[processor], name, 0)
 
     def tcb_signing(self) -> bytes:
         """What TCB infos and identities are signed with."""
-        builder = self._builder(TCB_SIGNING_NAME, ROOT_NAME, _SERIALS["tcb_signing"], LEAF_YEARS)
-        return self._issue(_signing(builder), self.keys.tcb_signing, "root")
+        plan = self._plan(TCB_SIGNING_NAME, "tcb_signing", ROOT_NAME, "root")
+        return plan.sign(self.keys.root)
 
     def pck(self, facts: PckFacts, *, processor: bool = False, expired: bool = False) -> bytes:
         """The platform's certificate."""
-        years = timedelta(seconds=1) if expired else LEAF_YEARS
-        builder = self._builder(PCK_NAME, PCK_CA_NAMES[processor], _SERIALS["pck"], years)
+        issuer = "processor_ca" if processor else "platform_ca"
+        plan = self._plan(PCK_NAME, "pck", PCK_CA_NAMES[processor], issuer)
         value = x509.UnrecognizedExtension(x509.ObjectIdentifier(OID_SGX), sgx_extension(facts))
-        builder = _signing(builder).add_extension(value, critical=False)
-        return self._issue(builder, self.keys.pck, "processor_ca" if processor else "platform_ca")
+        plan = replace(plan, extensions=(*plan.extensions, (value, False)))
+        if expired:
+            plan = replace(plan, not_after=plan.not_before + timedelta(seconds=1))
+        return plan.sign(self._key(issuer))
 
     def root_crl(self, revoked: Sequence[str] = (), **dates: datetime) -> bytes:
         """The root's list; ``revoked`` names certificates as this class's methods do."""
@@ -95,41 +92,34 @@ class IntelAuthority:
         key: ec.EllipticCurvePrivateKey = getattr(self.keys, name)
         return key
 
-    def _builder(
-        self, subject: str, issuer: str, serial: int, years: timedelta
-    ) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(_name(subject))
-            .issuer_name(_name(issuer))
-            .serial_number(serial)
-            .not_valid_before(self.since - BACKDATED)
-            .not_valid_after(self.since - BACKDATED + years)
+    def _plan(self, subject: str, name: str, issuer: str, issuer_key: str) -> CertificatePlan:
+        """A certificate that is no authority's, of the key called ``name``."""
+        key, since = self._key(name).public_key(), self.since - BACKDATED
+        return CertificatePlan(
+            subject=subject,
+            issuer=issuer,
+            serial=_SERIALS[name],
+            key=key,
+            not_before=since,
+            not_after=since + LEAF_YEARS,
+            ca=False,
+            usage=("digital_signature", "content_commitment"),
+            extensions=(
+                (x509.SubjectKeyIdentifier.from_public_key(key), False),
+                (_key_identifier(self._key(issuer_key)), False),
+            ),
+            digest=hashes.SHA256(),
         )
 
-    def _authority(self, subject: str, name: str, path_length: int) -> x509.CertificateBuilder:
-        return (
-            self._builder(subject, ROOT_NAME, _SERIALS[name], ROOT_YEARS)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-            .add_extension(_usage(authority=True), critical=True)
-        )
-
-    def _issue(
-        self, builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, issuer: str
-    ) -> bytes:
-        signer = self._key(issuer)
-        certificate = (
-            builder.public_key(key.public_key())
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-            )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
-                critical=False,
-            )
-            .sign(signer, hashes.SHA256(), ecdsa_deterministic=True)
-        )
-        return certificate.public_bytes(Encoding.DER)
+    def _authority(self, subject: str, name: str, path_length: int) -> bytes:
+        plan = self._plan(subject, name, ROOT_NAME, "root")
+        return replace(
+            plan,
+            not_after=plan.not_before + ROOT_YEARS,
+            ca=True,
+            path_length=path_length,
+            usage=AUTHORITY_USAGE,
+        ).sign(self.keys.root)
 
     def _crl(
         self,
@@ -140,23 +130,14 @@ class IntelAuthority:
         this_update: datetime | None = None,
         next_update: datetime | None = None,
     ) -> bytes:
-        since = this_update or self.since - BACKDATED
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(_name(issuer))
-            .last_update(since)
-            .next_update(next_update or self.since + CRL_YEAR)
-            .add_extension(x509.CRLNumber(1), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()),
-                critical=False,
-            )
-        )
-        for name in revoked:
-            entry = x509.RevokedCertificateBuilder().serial_number(_SERIALS[name])
-            builder = builder.add_revoked_certificate(entry.revocation_date(since).build())
-        signed = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
-        return signed.public_bytes(Encoding.DER)
+        return CrlPlan(
+            issuer=issuer,
+            this_update=this_update or self.since - BACKDATED,
+            next_update=next_update or self.since + CRL_YEAR,
+            serials=[_SERIALS[name] for name in revoked],
+            extensions=(x509.CRLNumber(1), _key_identifier(key)),
+            digest=hashes.SHA256(),
+        ).sign(key)
 
 
 def sgx_extension(facts: PckFacts) -> bytes:
@@ -187,33 +168,5 @@ def _pair(arc: str, value: bytes) -> bytes:
     return tlv(SEQUENCE, oid(f"{OID_SGX}.{arc}"), value)
 
 
-def _signing(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
-    constraints = x509.BasicConstraints(ca=False, path_length=None)
-    return builder.add_extension(constraints, critical=True).add_extension(
-        _usage(authority=False), critical=True
-    )
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=not authority,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    """Intel's common names, and an organization that says that this is none of Intel's."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
-            x509.NameAttribute(NameOID.COUNTRY_NAME, "XX"),
-        ]
-    )
+def _key_identifier(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())

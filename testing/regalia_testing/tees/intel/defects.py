@@ -1,4 +1,4 @@
-"""What can be wrong with a simulated Intel platform, one knob for each defect."""
+"""What can be wrong with a simulated Intel platform, one field for each defect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ISV_SVN: Mapping[str, int] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntelDefects:
-    """A platform's state. The default is a healthy platform; each knob is one defect or choice.
+    """A platform's state. The default is a healthy platform; each field is one defect or choice.
 
     Plain booleans, integers and words, so that they can stand in a configuration file.
     """

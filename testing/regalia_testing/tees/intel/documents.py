@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from regalia.core.clock import rfc3339
-from regalia_testing.tees.intel.authority import BACKDATED
+from regalia_testing.certificates import BACKDATED
 from regalia_testing.tees.intel.defects import ISV_SVN, PLATFORM_SVN
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""TDX and SGX for the policy scene: claims, a section that accepts exactly them, and defects."""
+"""TDX and SGX for the policy scenario: claims, a section that accepts exactly them, and defects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
 from regalia.tees.intel.names import SgxAttributeBit, SgxType, TcbStatus, TdAttributeBit
 from regalia.tees.intel.policy.section import Rtmrs, Sgx, TdAttributes, Tdx
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scene import Scene
+from regalia_testing.policy_scenario import PolicyScenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 TDX = "platform.tdx"
 SGX = "platform.sgx"
@@ -72,10 +72,10 @@ def _platform_rules() -> dict[str, Any]:
     }
 
 
-def tdx_scene() -> Scene:
+def tdx_scenario() -> PolicyScenario:
     """A TD, and a policy that accepts exactly it."""
-    scene = Scene()
-    slot = expected_slot(Tee.TDX, scene.config.encode())
+    scenario = PolicyScenario()
+    slot = expected_slot(Tee.TDX, scenario.config.encode())
     claims = TdxClaims(
         **_platform_claims(),
         quote_version=5,
@@ -122,13 +122,13 @@ def tdx_scene() -> Scene:
         service_td="deny",
         event_log="required",
     )
-    return _with(scene, claims, Platform(hardware="genuine", tdx=section, devices=[]))
+    return _with(scenario, claims, Platform(hardware="genuine", tdx=section, devices=[]))
 
 
-def sgx_scene() -> Scene:
+def sgx_scenario() -> PolicyScenario:
     """An enclave, and a policy that accepts exactly it."""
-    scene = Scene()
-    slot = expected_slot(Tee.SGX, scene.config.encode())
+    scenario = PolicyScenario()
+    slot = expected_slot(Tee.SGX, scenario.config.encode())
     claims = SgxClaims(
         **_platform_claims(),
         quote_version=3,
@@ -157,13 +157,15 @@ def sgx_scene() -> Scene:
         xfrm=["0300000000000000"],
         provision_key="deny",
     )
-    return _with(scene, claims, Platform(hardware="genuine", sgx=section, devices=[]))
+    return _with(scenario, claims, Platform(hardware="genuine", sgx=section, devices=[]))
 
 
-def _with(scene: Scene, claims: TdxClaims | SgxClaims, platform: Platform) -> Scene:
+def _with(
+    scenario: PolicyScenario, claims: TdxClaims | SgxClaims, platform: Platform
+) -> PolicyScenario:
     tee = str(claims.tee)
-    policy = scene.demand("platform", platform).demand("conditions", [f"claims.tee == '{tee}'"])
-    # A scene is written for SNP claims; its methods work with any.
+    policy = scenario.demand("platform", platform).demand("conditions", [f"claims.tee == '{tee}'"])
+    # A scenario is written for SNP claims; its methods work with any.
     return replace(policy, claims=cast("Any", claims))
 
 

@@ -132,7 +132,7 @@ def sign_quote(  # noqa: PLR0913 - the parts of a quote
         chain: PEM of the PCK chain.
         cpu_svn: of the QE report.
         defects: what is wrong.
-        qe_svn: ISVSVN of the quoting enclave, if it is none that a knob names.
+        qe_svn: ISVSVN of the quoting enclave, if it is none that a field names.
     """
     attestation = point(keys.attestation)
     report = _qe_report(body, attestation, cpu_svn, defects)

@@ -16,28 +16,18 @@ import secrets
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
-
-from regalia.core.clock import parse_rfc3339, rfc3339
-from regalia.core.codec import canonical_json, parse_json, unhex
-from regalia.core.errors import CoreCode, LocalError, ParseError
+from regalia.core.clock import rfc3339
+from regalia.core.codec import unhex
 from regalia.host.clock import system_clock
-from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
 from regalia.tees.boot.evidence import replay_rtmrs
 from regalia.tees.intel.evidence import IntelAnchors
 from regalia.tees.intel.evidence.pck import PckFacts
 from regalia.tees.intel.names import SgxType
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.anchors import simulated_anchors, simulated_pin
+from regalia_testing.folder import State, make_folder, read_ec_key, read_state, write_folder
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.intel.authority import IntelAuthority, IntelKeys
 from regalia_testing.tees.intel.defects import HEALTHY, PLATFORM_SVN
@@ -58,26 +48,17 @@ if TYPE_CHECKING:
     from regalia_testing.tees.intel.defects import IntelDefects
 
 FORMAT = "regalia/simulated-intel/v1"
-MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
-MARKER_TEXT = """This directory is a simulated Intel platform, made for tests and the demo.
-
-Its keys forge evidence for anybody who reads them. A verifier that trusts collateral/root.der
-is protected from nobody. Never use it for a model or a prompt that matters.
-"""
 ENCLAVE_MEASUREMENT_SIZE = 32  # bytes
-_FILE_MAX = 64 * 1024
 _PPID_SIZE = 16
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: str
+class _State(State, frozen=True, kw_only=True):
     ppid: str
     platform_instance_id: str
-    since: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedIntel:
+class IntelSimulator:
     """One simulated machine with its own throw-away Intel. It has TDX and SGX."""
 
     authority: IntelAuthority
@@ -86,7 +67,7 @@ class SimulatedIntel:
     directory: Path | None = None
 
     @classmethod
-    def make(cls, *, now: datetime | None = None) -> SimulatedIntel:
+    def make(cls, *, now: datetime | None = None) -> IntelSimulator:
         """A platform in memory; its collateral is good for a year."""
         since = (now or system_clock()).replace(microsecond=0)
         return cls(
@@ -96,43 +77,29 @@ class SimulatedIntel:
         )
 
     @classmethod
-    def create(cls, directory: Path, *, now: datetime | None = None) -> SimulatedIntel:
+    def create(cls, directory: Path, *, now: datetime | None = None) -> IntelSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Raises:
             LocalError: the directory is not empty, or cannot be written.
         """
-        with os_errors(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
+        make_folder(directory, what="a simulated Intel platform")
         platform = replace(cls.make(now=now), directory=directory)
         platform.write(directory)
         return platform
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedIntel:
+    def open(cls, directory: Path) -> IntelSimulator:
         """Read a platform that ``create`` made.
 
         Raises:
             LocalError: a file is missing or unreadable.
             ParseError: a file is not what ``create`` wrote.
         """
-        state = parse_json(
-            read_file(directory / "platform.json", limit=_FILE_MAX),
-            _State,
-            limit=_FILE_MAX,
-            what="simulated platform",
-        )
-        if state.format != FORMAT:
-            raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated Intel platform")
-        try:
-            since = parse_rfc3339(state.since)
-        except ValueError as exc:
-            raise ParseError(CoreCode.MALFORMED, "simulated platform: bad date") from exc
-        keys = IntelKeys(*(_load_key(directory / f"{f.name}.key") for f in fields(IntelKeys)))
+        state = read_state(directory, _State, expected=FORMAT)
+        keys = (read_ec_key(directory, f.name) for f in fields(IntelKeys))
         return cls(
-            IntelAuthority(keys, since),
+            IntelAuthority(IntelKeys(*keys), state.date()),
             unhex(state.ppid, what="ppid", size=_PPID_SIZE),
             unhex(state.platform_instance_id, what="platform_instance_id", size=_PPID_SIZE),
             directory,
@@ -145,7 +112,7 @@ class SimulatedIntel:
 
     def anchors(self) -> IntelAnchors:
         """This platform's root as the only anchor."""
-        return IntelAnchors.dangerous_simulated(self.authority.root())
+        return simulated_pin(IntelAnchors, self.authority.root())
 
     def files(self) -> dict[str, bytes]:
         """Collateral as files by name."""
@@ -169,7 +136,7 @@ class SimulatedIntel:
 
     def verifier(self) -> Verifier:
         """A verifier that trusts this platform and nothing else."""
-        anchors = TrustAnchors.dangerous_simulated((self.authority.root(),))
+        anchors = simulated_anchors((self.authority.root(),))
         return Verifier(anchors, parse_collateral(self.files()))
 
     def facts(self, defects: IntelDefects = HEALTHY) -> PckFacts:
@@ -204,7 +171,7 @@ class SimulatedIntel:
         return self._quote(td_report(workload, defects), defects)
 
     def sgx_quote(self, workload: Workload, defects: IntelDefects = HEALTHY) -> bytes:
-        """A quote of version 3; a knob of 4 or 5 gives that."""
+        """A quote of version 3; a field of 4 or 5 gives that."""
         return self._quote(enclave_report(workload, defects, self.facts(defects).cpu_svn), defects)
 
     def tdx_evidence(
@@ -261,23 +228,5 @@ class SimulatedIntel:
             platform_instance_id=self.platform_instance_id.hex(),
             since=rfc3339(self.authority.since),
         )
-        write_new(directory / MARKER, MARKER_TEXT.encode())
-        for field in fields(IntelKeys):
-            key: ec.EllipticCurvePrivateKey = getattr(self.authority.keys, field.name)
-            der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-            write_new(directory / f"{field.name}.key", der, mode=0o600)
-        with os_errors(directory):
-            (directory / "collateral").mkdir()
-        for name, data in self.files().items():
-            write_new(directory / "collateral" / name, data)
-        write_new(directory / "platform.json", canonical_json(state))
-
-
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_der_private_key(read_private_file(path, limit=_FILE_MAX), None)
-    except (ValueError, TypeError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not an elliptic curve key")
-    return key
+        keys = {each.name: getattr(self.authority.keys, each.name) for each in fields(IntelKeys)}
+        write_folder(directory, state, keys, self.files())

@@ -1,4 +1,4 @@
-"""What can be wrong with a simulated enclave, one knob for each defect."""
+"""What can be wrong with a simulated enclave, one field for each defect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NitroDefects:
-    """An enclave's state. The default is a healthy enclave; each knob is one defect or choice."""
+    """An enclave's state. The default is a healthy enclave; each field is one defect or choice."""
 
     # The enclave, as launched.
     debug: bool = False

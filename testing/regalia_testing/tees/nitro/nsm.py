@@ -14,7 +14,7 @@ from regalia_testing.tees.nitro.simulator import PCR_SIZE, PCRS_AT_LAUNCH
 
 if TYPE_CHECKING:
     from regalia.wire.cbor import Cbor, Key
-    from regalia_testing.tees.nitro.simulator import SimulatedNitro
+    from regalia_testing.tees.nitro.simulator import NitroSimulator
 
 _MESSAGE = struct.Struct("@QQQQ")
 _NSM_IOCTL = 0xC0200A00
@@ -29,7 +29,7 @@ class FakeNsm:
         wrong: what is wrong with it, a word or none; see ``_spoiled``.
     """
 
-    platform: SimulatedNitro
+    platform: NitroSimulator
     measurement: bytes
     wrong: str = ""
     pcrs: dict[int, bytes] = field(default_factory=dict)

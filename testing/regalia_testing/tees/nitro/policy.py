@@ -1,4 +1,4 @@
-"""The policy scene on an AWS Nitro enclave, and its defects."""
+"""The policy scenario on an AWS Nitro enclave, and its defects."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from regalia.core.types import Digest
 from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nitro.policy.section import Nitro
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scene import Scene, changed
+from regalia_testing.policy_scenario import PolicyScenario, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 NITRO = "platform.nitro"
 INSTANCE = "i-00112233445566778"
 
 
-def nitro_scene() -> Scene:
+def nitro_scenario() -> PolicyScenario:
     """A healthy enclave, and a policy whose only section accepts exactly it."""
-    scene = Scene()
-    slot = expected_slot(Tee.NITRO, scene.config.encode())
+    scenario = PolicyScenario()
+    slot = expected_slot(Tee.NITRO, scenario.config.encode())
     pcrs = {index: bytes(48) for index in range(16)}
     pcrs |= {index: bytes((0x10 + index,)) * 48 for index in (0, 1, 2, 3, 4, 8)}
     claims = NitroClaims(
@@ -53,17 +53,17 @@ def nitro_scene() -> Scene:
         document_max_age_s=60,
         revocation="required",
     )
-    platform = changed(changed(scene.policy.platform, "snp", None), "nitro", section)
-    policy = changed(changed(scene.policy, "platform", platform), "conditions", [])
-    return replace(scene, claims=claims, policy=policy)
+    platform = changed(changed(scenario.policy.platform, "snp", None), "nitro", section)
+    policy = changed(changed(scenario.policy, "platform", platform), "conditions", [])
+    return replace(scenario, claims=claims, policy=policy)
 
 
 def register(index: int, value: bytes | None) -> Break:
     """Another value of a register, or none: not locked."""
 
-    def alter(scene: Scene) -> Scene:
-        pcrs = {at: old for at, old in scene.claims.pcrs.items() if at != index}
-        return scene.attest(pcrs=pcrs if value is None else pcrs | {index: value})
+    def alter(scenario: PolicyScenario) -> PolicyScenario:
+        pcrs = {at: old for at, old in scenario.claims.pcrs.items() if at != index}
+        return scenario.attest(pcrs=pcrs if value is None else pcrs | {index: value})
 
     return alter
 

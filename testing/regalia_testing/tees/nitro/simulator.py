@@ -16,27 +16,28 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
 
 from regalia.appraisal.config_binding import NITRO_PCR, expected_slot
-from regalia.core.clock import parse_rfc3339, rfc3339
-from regalia.core.codec import canonical_json, exact, parse_json
-from regalia.core.errors import CoreCode, LocalError, ParseError
+from regalia.core.clock import rfc3339
+from regalia.core.codec import exact
 from regalia.host.clock import system_clock
-from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
 from regalia.tees.nitro.evidence import NitroAnchors
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.cose import ALG, Sign1
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
+from regalia_testing.anchors import simulated_pin
+from regalia_testing.folder import (
+    COLLATERAL,
+    State,
+    make_folder,
+    read_collateral,
+    read_ec_key,
+    read_state,
+    write_folder,
+)
 from regalia_testing.tees.nitro.authority import NitroAuthority, NitroKeys
 from regalia_testing.tees.nitro.defects import HEALTHY
 
@@ -49,28 +50,19 @@ if TYPE_CHECKING:
     from regalia_testing.tees.nitro.defects import NitroDefects
 
 FORMAT = "regalia/simulated-nitro/v1"
-MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
-MARKER_TEXT = """This directory is a simulated AWS Nitro hypervisor, made for tests and the demo.
-
-Its keys forge evidence for anybody who reads them. A verifier that trusts collateral/root.der
-is protected from nobody. Never use it for a model or a prompt that matters.
-"""
 PCR_SIZE = 48  # bytes, SHA-384
 PCRS_AT_LAUNCH = 16
 ROLE = b"arn:aws:iam::000000000000:role/simulated"
 _KEY_NAMES = ("root", "regional", "zonal", "instance")
-_FILE_MAX = 16 * 1024
 _COSE_SIGN1_TAG = b"\xd2"
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: str
+class _State(State, frozen=True, kw_only=True):
     instance_id: str
-    since: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedNitro:
+class NitroSimulator:
     """One simulated instance with an enclave, and its own throw-away AWS."""
 
     directory: Path
@@ -81,7 +73,7 @@ class SimulatedNitro:
     clock: Clock
 
     @classmethod
-    def create(cls, directory: Path, *, clock: Clock = system_clock) -> SimulatedNitro:
+    def create(cls, directory: Path, *, clock: Clock = system_clock) -> NitroSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Args:
@@ -91,60 +83,40 @@ class SimulatedNitro:
         Raises:
             LocalError: the directory is not empty, or cannot be written.
         """
-        with os_errors(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
+        make_folder(directory, what="a simulated AWS Nitro hypervisor")
         keys, since = NitroKeys.generate(), clock().replace(microsecond=0)
         authority = NitroAuthority(keys, f"i-{secrets.token_hex(8)}0", since)
         root = authority.plans()[0].sign(keys.root)
         state = _State(format=FORMAT, instance_id=authority.instance_id, since=rfc3339(since))
-        with os_errors(directory):
-            (directory / "collateral").mkdir()
-        write_new(directory / MARKER, MARKER_TEXT.encode())
-        for name, key in zip(_KEY_NAMES, keys.all(), strict=True):
-            der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-            write_new(directory / f"{name}.key", der, mode=0o600)
-        write_new(directory / "collateral" / "root.der", root)
-        write_new(directory / "platform.json", canonical_json(state))
+        named = dict(zip(_KEY_NAMES, keys.all(), strict=True))
+        write_folder(directory, state, named, {"root.der": root})
         return cls._started(directory, authority, root, clock)
 
     @classmethod
-    def open(cls, directory: Path, *, clock: Clock = system_clock) -> SimulatedNitro:
+    def open(cls, directory: Path, *, clock: Clock = system_clock) -> NitroSimulator:
         """Start another enclave on a platform that ``create`` made.
 
         Raises:
             LocalError: a file is missing or unreadable.
             ParseError: a file is not what ``create`` wrote.
         """
-        state = parse_json(
-            read_file(directory / "platform.json", limit=_FILE_MAX),
-            _State,
-            limit=_FILE_MAX,
-            what="simulated platform",
-        )
-        if state.format != FORMAT:
-            raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated Nitro platform")
-        try:
-            parse_rfc3339(state.since)
-        except ValueError as exc:
-            raise ParseError(CoreCode.MALFORMED, "simulated platform: bad date") from exc
-        keys = NitroKeys(*(_load_key(directory / f"{name}.key") for name in _KEY_NAMES))
+        state = read_state(directory, _State, expected=FORMAT)
+        keys = NitroKeys(*(read_ec_key(directory, name) for name in _KEY_NAMES))
         authority = NitroAuthority(keys, state.instance_id, clock().replace(microsecond=0))
-        root = read_file(directory / "collateral" / "root.der", limit=_FILE_MAX)
+        (root,) = read_collateral(directory, "root.der")
         return cls._started(directory, authority, root, clock)
 
     @classmethod
     def _started(
         cls, directory: Path, authority: NitroAuthority, root: bytes, clock: Clock
-    ) -> SimulatedNitro:
+    ) -> NitroSimulator:
         cabundle = (root, *authority.chain()[1:])
         return cls(directory, authority, root, cabundle, f"enc{secrets.token_hex(8)}", clock)
 
     @property
     def collateral_directory(self) -> Path:
         """What a verifier is given; ``root.der`` in it is the anchor."""
-        return self.directory / "collateral"
+        return self.directory / COLLATERAL
 
     @property
     def module_id(self) -> str:
@@ -153,7 +125,7 @@ class SimulatedNitro:
 
     def anchors(self) -> NitroAnchors:
         """This platform's root as the only anchor."""
-        return NitroAnchors.dangerous_simulated(self.root)
+        return simulated_pin(NitroAnchors, self.root)
 
     def evidence(
         self,
@@ -285,13 +257,3 @@ def _message(payload: bytes, key: ec.EllipticCurvePrivateKey, defects: NitroDefe
 
 def _digest(data: bytes) -> bytes:
     return hashlib.sha384(data).digest()
-
-
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_der_private_key(read_private_file(path, limit=_FILE_MAX), None)
-    except (ValueError, TypeError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a P-384 key")
-    return key

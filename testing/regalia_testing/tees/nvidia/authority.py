@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
 from regalia.tees.nvidia.evidence.anchors import DEVICE_ROOT_NAME
 from regalia.tees.nvidia.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO
-from regalia_testing.tees.snp.x509 import OCTET_STRING, SEQUENCE, integer, oid, tlv
+from regalia_testing.certificates import BACKDATED, CertificatePlan
+from regalia_testing.der import OCTET_STRING, SEQUENCE, integer, oid, tlv
 
-if TYPE_CHECKING:
-    from cryptography.x509.extensions import ExtensionType
-
-ORGANIZATION = "Regalia simulation - protects nothing"
 FOREVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-BACKDATED = timedelta(hours=1)
 _SHA384 = "2.16.840.1.101.3.4.2.2"
 _BLACKWELL = "GB100"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class DeviceKeys:
+class NvidiaKeys:
     """Private keys of the simulated root and of the authorities below it, P-384."""
 
     root: ec.EllipticCurvePrivateKey
@@ -35,96 +29,42 @@ class DeviceKeys:
     provisioner: ec.EllipticCurvePrivateKey  # of every model; each has its own certificate
 
     @classmethod
-    def generate(cls) -> DeviceKeys:
+    def generate(cls) -> NvidiaKeys:
         """Fresh keys."""
         return cls(*(ec.generate_private_key(ec.SECP384R1()) for _ in range(3)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceCertificate:
-    """One certificate to be signed. ``dataclasses.replace`` makes a defective variant."""
-
-    subject: str
-    issuer: str
-    serial: int
-    key: ec.EllipticCurvePublicKey
-    not_before: datetime
-    not_after: datetime = FOREVER
-    ca: bool = True
-    path_length: int | None = None
-    constraints: bool = True  # whether there are basicConstraints at all
-    digital_signature: bool = False
-    extensions: tuple[tuple[ExtensionType, bool], ...] = ()  # (extension, critical)
-    sha256: bool = False  # signed with SHA-256
-
-    def sign(self, key: ec.EllipticCurvePrivateKey) -> bytes:
-        """The certificate in DER."""
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(simulated_name(self.subject))
-            .issuer_name(simulated_name(self.issuer))
-            .serial_number(self.serial)
-            .public_key(self.key)
-            .not_valid_before(self.not_before)
-            .not_valid_after(self.not_after)
-        )
-        if self.constraints:
-            length = self.path_length if self.ca else None
-            builder = builder.add_extension(
-                x509.BasicConstraints(ca=self.ca, path_length=length), critical=True
-            )
-        builder = builder.add_extension(
-            x509.KeyUsage(
-                digital_signature=self.digital_signature,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=self.ca,
-                crl_sign=self.ca,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        for extension, critical in self.extensions:
-            builder = builder.add_extension(extension, critical=critical)
-        digest = hashes.SHA256() if self.sha256 else hashes.SHA384()
-        return builder.sign(key, digest, ecdsa_deterministic=True).public_bytes(Encoding.DER)
-
-
 @dataclass(frozen=True, slots=True)
-class DeviceAuthority:
+class NvidiaAuthority:
     """Issues the chains of simulated devices, shaped like NVIDIA's."""
 
-    keys: DeviceKeys
+    keys: NvidiaKeys
     since: datetime
 
-    def root(self) -> DeviceCertificate:
+    def root(self) -> CertificatePlan:
         """Self-signed; sign it with ``keys.root``."""
         return self._authority(DEVICE_ROOT_NAME, DEVICE_ROOT_NAME, self.keys.root, serial=0x1001)
 
-    def identity(self) -> DeviceCertificate:
+    def identity(self) -> CertificatePlan:
         """Sign it with ``keys.root``. Switches of Hopper machines share that of the GPUs."""
         name = "NVIDIA GH100 Identity"
         return self._authority(name, DEVICE_ROOT_NAME, self.keys.identity, serial=0x1002)
 
-    def provisioner(self, model: str) -> DeviceCertificate:
+    def provisioner(self, model: str) -> CertificatePlan:
         """What provisions devices of one model; sign it with ``keys.identity``."""
         issuer = "NVIDIA GH100 Identity"
         name = f"NVIDIA {model} Provisioner ICA 1"
         return self._authority(name, issuer, self.keys.provisioner, serial=0x2000 + len(model))
 
-    def device(
-        self, model: str, serial: bytes, key: ec.EllipticCurvePublicKey
-    ) -> DeviceCertificate:
+    def device(self, model: str, serial: bytes, key: ec.EllipticCurvePublicKey) -> CertificatePlan:
         """The chip's own; sign it with ``keys.provisioner``."""
-        return DeviceCertificate(
+        return CertificatePlan(
             subject=f"{model} A01 GSP BROM",
             issuer=f"NVIDIA {model} Provisioner ICA 1",
             serial=int.from_bytes(serial, "big"),
             key=key,
             not_before=self.since - BACKDATED,
+            not_after=FOREVER,
         )
 
     def leaf(
@@ -135,7 +75,7 @@ class DeviceAuthority:
         fwid: bytes,
         *,
         debug: bool,
-    ) -> DeviceCertificate:
+    ) -> CertificatePlan:
         """Of the firmware ``fwid`` on a device; sign it with the device's key."""
         digest = hashes.Hash(hashes.SHA256())
         digest.update(spki(key))
@@ -144,27 +84,29 @@ class DeviceAuthority:
         if model != _BLACKWELL:
             value, dotted = composite_device_id(device_key, fwid), OID_COMPOSITE_DEVICE_ID
         extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(dotted), value)
-        return DeviceCertificate(
+        return CertificatePlan(
             subject=f"{model} A01 GSP FMC LF",
             issuer=f"{model} A01 GSP BROM",
             serial=int.from_bytes(digest.finalize()[:20], "big") >> 1 | 1,
             key=key,
             not_before=self.since - BACKDATED,
+            not_after=FOREVER,
             ca=False,
             constraints=False,
-            digital_signature=True,
+            usage=("digital_signature",),
             extensions=((extension, False),),
         )
 
     def _authority(
         self, name: str, issuer: str, key: ec.EllipticCurvePrivateKey, *, serial: int
-    ) -> DeviceCertificate:
-        return DeviceCertificate(
+    ) -> CertificatePlan:
+        return CertificatePlan(
             subject=name,
             issuer=issuer,
             serial=serial,
             key=key.public_key(),
             not_before=self.since - BACKDATED,
+            not_after=FOREVER,
         )
 
 
@@ -197,13 +139,3 @@ def spki(key: ec.EllipticCurvePublicKey) -> bytes:
 
 def _fwid(digest: bytes) -> bytes:
     return tlv(SEQUENCE, oid(_SHA384), tlv(OCTET_STRING, digest))
-
-
-def simulated_name(common_name: str) -> x509.Name:
-    """A name that says in the organization that this is none of NVIDIA's."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )

@@ -1,4 +1,4 @@
-"""What can be wrong with a simulated GPU or switch, one knob for each defect."""
+"""What can be wrong with a simulated GPU or switch, one field for each defect."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceDefects:
-    """A device's state. The default is a healthy one; each knob is one defect or choice."""
+class NvidiaDefects:
+    """A device's state. The default is a healthy one; each field is one defect or choice."""
 
     # Firmware, as installed.
     driver_version: str = "590.12"
@@ -36,4 +36,4 @@ class DeviceDefects:
     foreign_links: bool = False  # it names switches or GPUs of another machine
 
 
-HEALTHY_DEVICE = DeviceDefects()
+HEALTHY_DEVICE = NvidiaDefects()

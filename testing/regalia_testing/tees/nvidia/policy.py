@@ -1,4 +1,4 @@
-"""Devices for the policy scene: eight GPUs and a policy that accepts exactly them."""
+"""Devices for the policy scenario: eight GPUs and a policy that accepts exactly them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from regalia.wire.evidence import DeviceKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 GPUS = 8
 
@@ -72,25 +72,25 @@ def gpu_entry(**fields: Any) -> Device:  # noqa: ANN401 - any field
     return msgspec.structs.replace(entry, **fields)
 
 
-def with_gpus(scene: Scene) -> Scene:
-    """The scene with eight GPUs, accepted."""
+def with_gpus(scenario: PolicyScenario) -> PolicyScenario:
+    """The scenario with eight GPUs, accepted."""
     devices = tuple(gpu_claims(number) for number in range(GPUS))
-    return scene.attest(devices=devices).demand("platform.devices", [gpu_entry()])
+    return scenario.attest(devices=devices).demand("platform.devices", [gpu_entry()])
 
 
 def _one(**fields: Any) -> Break:  # noqa: ANN401 - any claim
     """One of the eight is different."""
 
-    def change(scene: Scene) -> Scene:
-        devices = scene.claims.devices
-        return scene.attest(devices=(*devices[:-1], gpu_claims(GPUS - 1, **fields)))
+    def change(scenario: PolicyScenario) -> PolicyScenario:
+        devices = scenario.claims.devices
+        return scenario.attest(devices=(*devices[:-1], gpu_claims(GPUS - 1, **fields)))
 
     return change
 
 
 def _entry(**fields: Any) -> Break:  # noqa: ANN401 - any field
     """The entry demands something else."""
-    return lambda scene: scene.demand("platform.devices", [gpu_entry(**fields)])
+    return lambda scenario: scenario.demand("platform.devices", [gpu_entry(**fields)])
 
 
 # Each starts from ``with_gpus``.

@@ -19,7 +19,7 @@ from regalia.tees.nvidia.evidence.wire import GPU_PDIS_SIZE, OpaqueField
 from regalia.wire.evidence import DeviceKind
 
 if TYPE_CHECKING:
-    from regalia_testing.tees.nvidia.defects import DeviceDefects
+    from regalia_testing.tees.nvidia.defects import NvidiaDefects
 
 STALE_NONCE = hashlib.sha256(b"regalia: the challenge of another day").digest()
 PART = ("G520", "0200", "885")  # project, project SKU, chip SKU
@@ -47,7 +47,7 @@ def build_report(
     kind: DeviceKind,
     nonce: bytes,
     opaque: tuple[tuple[int, bytes], ...],
-    defects: DeviceDefects,
+    defects: NvidiaDefects,
 ) -> SpdmReport:
     """The report of a device in the state that the defects say, with an empty signature."""
     switch = kind is DeviceKind.NVIDIA_SWITCH
@@ -72,7 +72,7 @@ def build_report(
     )
 
 
-def gpu_opaque(fwid: bytes, switches: tuple[bytes, ...], defects: DeviceDefects) -> _Opaque:
+def gpu_opaque(fwid: bytes, switches: tuple[bytes, ...], defects: NvidiaDefects) -> _Opaque:
     """A GPU's opaque data; ``switches`` are the identifiers of those behind its links."""
     project, project_sku, chip_sku = PART
     fields = [
@@ -95,7 +95,7 @@ def gpu_opaque(fwid: bytes, switches: tuple[bytes, ...], defects: DeviceDefects)
     return _finish(fields, defects)
 
 
-def switch_opaque(pdi: bytes, gpus: tuple[bytes, ...], defects: DeviceDefects) -> _Opaque:
+def switch_opaque(pdi: bytes, gpus: tuple[bytes, ...], defects: NvidiaDefects) -> _Opaque:
     """A switch's opaque data; ``gpus`` are the identifiers of those on its ports."""
     links = b"".join(gpu[::-1] for gpu in gpus).ljust(GPU_PDIS_SIZE, b"\x00")
     fields = [
@@ -107,7 +107,7 @@ def switch_opaque(pdi: bytes, gpus: tuple[bytes, ...], defects: DeviceDefects) -
 
 
 def sign_report(
-    report: SpdmReport, key: ec.EllipticCurvePrivateKey, defects: DeviceDefects
+    report: SpdmReport, key: ec.EllipticCurvePrivateKey, defects: NvidiaDefects
 ) -> bytes:
     """The report's bytes, signed; defects of structure are made before signing."""
     if defects.duplicate_block:
@@ -124,7 +124,7 @@ def sign_report(
 _Opaque = tuple[tuple[int, bytes], ...]
 
 
-def _finish(fields: list[tuple[OpaqueField, bytes]], defects: DeviceDefects) -> _Opaque:
+def _finish(fields: list[tuple[OpaqueField, bytes]], defects: NvidiaDefects) -> _Opaque:
     unknown = ((_UNKNOWN_FIELD, b"?"),) if defects.unknown_opaque else ()
     return (*((int(kind), data) for kind, data in fields), *unknown)
 

@@ -18,7 +18,8 @@ from signxml.algorithms import (
 from signxml.signer import XMLSigner
 
 from regalia.tees.nvidia.evidence.anchors import RIM_ROOT_NAME, RimAnchors
-from regalia_testing.tees.nvidia.authority import DeviceCertificate
+from regalia_testing.anchors import simulated_pin
+from regalia_testing.certificates import CertificatePlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +36,9 @@ class RimAuthority:
     """Root, one authority and a signer; ``dataclasses.replace`` makes defective ones."""
 
     now: datetime
-    root: DeviceCertificate
-    ca: DeviceCertificate
-    signer: DeviceCertificate
+    root: CertificatePlan
+    ca: CertificatePlan
+    signer: CertificatePlan
     keys: tuple[ec.EllipticCurvePrivateKey, ...] = field(repr=False)  # root, CA, signer
 
     @classmethod
@@ -46,7 +47,7 @@ class RimAuthority:
         keys = tuple(ec.generate_private_key(ec.SECP384R1()) for _ in range(3))
         names = (RIM_ROOT_NAME, CA_NAME, SIGNER_NAME)
         root, ca, signer = (
-            DeviceCertificate(
+            CertificatePlan(
                 subject=name,
                 issuer=names[max(level - 1, 0)],
                 serial=0x3000 + level,
@@ -56,11 +57,11 @@ class RimAuthority:
             )
             for level, (name, key) in enumerate(zip(names, keys, strict=True))
         )
-        return cls(now, root, ca, replace(signer, ca=False, digital_signature=True), keys)
+        return cls(now, root, ca, replace(signer, ca=False, usage=("digital_signature",)), keys)
 
     def anchors(self) -> RimAnchors:
         """This root as the only anchor."""
-        return RimAnchors.dangerous_simulated(self.root.sign(self.keys[0]))
+        return simulated_pin(RimAnchors, self.root.sign(self.keys[0]))
 
     def sign(
         self,

@@ -3,7 +3,8 @@
 A machine's devices are a directory that holds their own throw-away NVIDIA: whoever can read it
 forges evidence at will, so evidence from it **protects nothing**.
 
-    devices.json    what there is, and all keys; mode 600
+    platform.json   what there is
+    *.key           of the authorities, and two of each device; P-384, PKCS #8 in DER, mode 600
     collateral/     device-root.der, rim-*.json, key-denials.json: what a verifier is given
 """
 
@@ -17,27 +18,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
 
 from regalia.appraisal.claims import Hardware
-from regalia.core.clock import parse_rfc3339, rfc3339
-from regalia.core.codec import MIB, b64, canonical_json, exact, parse_json, unb64, unhex
-from regalia.core.errors import CoreCode, LocalError, ParseError
+from regalia.core.clock import rfc3339
+from regalia.core.codec import exact, unhex
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.host.clock import system_clock
-from regalia.host.localfs import os_errors, read_private_file, write_new
 from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.tees.nvidia.evidence.models import MODELS, wanted_rims
 from regalia.tees.nvidia.evidence.rims import Rim, RimSigner
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceEvidence, DeviceKind
-from regalia_testing.tees.nvidia.authority import DeviceAuthority, DeviceKeys, spki
+from regalia_testing.anchors import simulated_pin
+from regalia_testing.folder import State, make_folder, read_ec_key, read_state, write_folder
+from regalia_testing.tees.nvidia.authority import NvidiaAuthority, NvidiaKeys, spki
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.reports import (
     INDICES,
@@ -52,20 +47,15 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from regalia_testing.tees.nvidia.defects import DeviceDefects
+    from regalia_testing.folder import PrivateKey
+    from regalia_testing.tees.nvidia.defects import NvidiaDefects
 
 FORMAT = "regalia/simulated-devices/v1"
-MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
-MARKER_TEXT = """This directory holds simulated GPUs and switches, made for tests and the demo.
-
-Its keys forge evidence for anybody who reads them. A verifier that trusts device-root.der is
-protected from nobody. Never use it for a model or a prompt that matters.
-"""
 GPU_MODEL, SWITCH_MODEL = "GH100", "LS_10"
 YEAR = timedelta(days=365)
+_AUTHORITIES = ("root", "identity", "provisioner")
 _SERIAL_PREFIX = {DeviceKind.NVIDIA_GPU: b"\x41", DeviceKind.NVIDIA_SWITCH: b"\x50"}
 _FOREIGN = hashlib.sha256(b"a switch of another machine").digest()[:8]
-_LIMIT = MIB
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,10 +85,10 @@ class SimulatedDevice:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedDevices:
+class NvidiaSimulator:
     """All devices of one simulated machine, GPUs first."""
 
-    authority: DeviceAuthority
+    authority: NvidiaAuthority
     devices: tuple[SimulatedDevice, ...]
 
     @classmethod
@@ -108,67 +98,71 @@ class SimulatedDevices:
         switches: int = 0,
         *,
         now: datetime,
-        keys: DeviceKeys | None = None,
+        keys: NvidiaKeys | None = None,
         gpu_model: str = GPU_MODEL,
-    ) -> SimulatedDevices:
+    ) -> NvidiaSimulator:
         """Devices in memory, linked with one another if there are switches."""
-        authority = DeviceAuthority(keys or DeviceKeys.generate(), now)
+        authority = NvidiaAuthority(keys or NvidiaKeys.generate(), now)
         models = (gpu_model,) * gpus + (SWITCH_MODEL,) * switches
-        return cls(authority, tuple(_device(authority, model) for model in models))
+        return cls(authority, tuple(_new_device(authority, model) for model in models))
 
     @classmethod
     def create(
         cls, directory: Path, gpus: int = 1, switches: int = 0, *, now: datetime | None = None
-    ) -> SimulatedDevices:
+    ) -> NvidiaSimulator:
         """Make devices in a directory that is absent or empty.
 
         Raises:
             LocalError: the directory is not empty, or cannot be written.
         """
-        with os_errors(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
-            (directory / "collateral").mkdir()
+        make_folder(directory, what="simulated GPUs and switches")
         made = cls.make(gpus, switches, now=(now or system_clock()).replace(microsecond=0))
-        write_new(directory / MARKER, MARKER_TEXT.encode())
-        write_new(directory / "devices.json", _encode(made), mode=0o600)
-        collateral = made.collateral()
-        write_new(directory / "collateral" / "device-root.der", made.root)
-        for index, rim in enumerate(collateral.rims):
-            write_new(directory / "collateral" / f"rim-{index}.json", rim)
-        (denials,) = collateral.denials
-        write_new(directory / "collateral" / "key-denials.json", denials)
+        state = _State(
+            format=FORMAT,
+            since=rfc3339(made.authority.since),
+            devices=[_WireDevice(model=each.model, pdi=each.pdi.hex()) for each in made.devices],
+        )
+        write_folder(directory, state, made.keys(), made.files())
         return made
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedDevices:
+    def open(cls, directory: Path) -> NvidiaSimulator:
         """Read devices that ``create`` made.
 
         Raises:
             LocalError: a file is missing or unreadable.
             ParseError: a file is not what ``create`` wrote.
         """
-        data = read_private_file(directory / "devices.json", limit=_LIMIT)
-        state = parse_json(data, _State, limit=_LIMIT, what="simulated devices")
-        if state.format != FORMAT or len(state.authority) != len(DeviceKeys.__slots__):
-            raise ParseError(CoreCode.MALFORMED, f"{directory} holds no simulated devices")
-        try:
-            since = parse_rfc3339(state.since)
-        except ValueError as exc:
-            raise ParseError(CoreCode.MALFORMED, "simulated devices: bad date") from exc
-        authority = DeviceAuthority(DeviceKeys(*map(_load, state.authority)), since)
+        state = read_state(directory, _State, expected=FORMAT)
+        keys = (read_ec_key(directory, name) for name in _AUTHORITIES)
+        authority = NvidiaAuthority(NvidiaKeys(*keys), state.date())
         devices = tuple(
-            SimulatedDevice(
+            _device(
+                authority,
                 each.model,
                 unhex(each.pdi, what="pdi", size=8),
-                _load(each.key),
-                _load(each.leaf_key),
-                tuple(unb64(der, what="certificate") for der in each.upper),
+                read_ec_key(directory, f"device-{index}"),
+                read_ec_key(directory, f"leaf-{index}"),
             )
-            for each in state.devices
+            for index, each in enumerate(state.devices)
         )
         return cls(authority, devices)
+
+    def keys(self) -> dict[str, PrivateKey]:
+        """All private keys by the name of their files."""
+        keys: dict[str, PrivateKey] = {
+            name: getattr(self.authority.keys, name) for name in _AUTHORITIES
+        }
+        for index, device in enumerate(self.devices):
+            keys |= {f"device-{index}": device.key, f"leaf-{index}": device.leaf_key}
+        return keys
+
+    def files(self) -> dict[str, bytes]:
+        """Collateral as files by name."""
+        collateral = self.collateral()
+        rims = {f"rim-{index}.json": rim for index, rim in enumerate(collateral.rims)}
+        (denials,) = collateral.denials
+        return {"device-root.der": self.root, **rims, "key-denials.json": denials}
 
     @property
     def root(self) -> bytes:
@@ -187,9 +181,9 @@ class SimulatedDevices:
 
     def anchors(self) -> NvidiaAnchors:
         """This machine's root as the only anchor."""
-        return NvidiaAnchors.dangerous_simulated(self.root)
+        return simulated_pin(NvidiaAnchors, self.root)
 
-    def collateral(self, defects: DeviceDefects = HEALTHY_DEVICE) -> NvidiaCollateral:
+    def collateral(self, defects: NvidiaDefects = HEALTHY_DEVICE) -> NvidiaCollateral:
         """Reference values of healthy firmware, and a list of denied keys that is empty."""
         since = self.authority.since
         denials = KeyDenials(since, since + YEAR, ())
@@ -197,13 +191,13 @@ class SimulatedDevices:
         return NvidiaCollateral(rims=tuple(rims.values()), denials=(denials.encode(),))
 
     def evidence(
-        self, nonce: bytes, defects: DeviceDefects = HEALTHY_DEVICE
+        self, nonce: bytes, defects: NvidiaDefects = HEALTHY_DEVICE
     ) -> tuple[DeviceEvidence, ...]:
         """Of every device, over ``nonce`` (32 bytes)."""
         return tuple(self.evidence_of(device, nonce, defects) for device in self.devices)
 
     def evidence_of(
-        self, device: SimulatedDevice, nonce: bytes, defects: DeviceDefects = HEALTHY_DEVICE
+        self, device: SimulatedDevice, nonce: bytes, defects: NvidiaDefects = HEALTHY_DEVICE
     ) -> DeviceEvidence:
         """Of one of them."""
         exact(nonce, DEVICE_NONCE_SIZE, what="device nonce")
@@ -212,7 +206,7 @@ class SimulatedDevices:
         raw = sign_report(report, device.leaf_key, defects)
         return DeviceEvidence(device.kind, raw, (self.leaf(device, defects), *device.upper))
 
-    def leaf(self, device: SimulatedDevice, defects: DeviceDefects = HEALTHY_DEVICE) -> bytes:
+    def leaf(self, device: SimulatedDevice, defects: NvidiaDefects = HEALTHY_DEVICE) -> bytes:
         """The leaf that comes along, DER."""
         named = device.leaf_key if defects.device_key_mismatch else device.key
         spec = self.authority.leaf(
@@ -227,7 +221,7 @@ class SimulatedDevices:
         return spec.sign(device.key)
 
     def _opaque(
-        self, device: SimulatedDevice, defects: DeviceDefects
+        self, device: SimulatedDevice, defects: NvidiaDefects
     ) -> tuple[tuple[int, bytes], ...]:
         others = self.switches if device.kind is DeviceKind.NVIDIA_GPU else self.gpus
         links = tuple(other.pdi for other in others)
@@ -238,7 +232,7 @@ class SimulatedDevices:
         fwid = hashlib.sha384(b"another FMC").digest() if defects.fwid_mismatch else device.fwid
         return gpu_opaque(fwid, links, defects)
 
-    def _rims(self, device: SimulatedDevice, defects: DeviceDefects) -> list[Rim]:
+    def _rims(self, device: SimulatedDevice, defects: NvidiaDefects) -> list[Rim]:
         since = self.authority.since
         opaque = self._opaque(device, defects)
         report = build_report(device.model, device.kind, bytes(32), opaque, defects)
@@ -265,43 +259,26 @@ class SimulatedDevices:
 class _WireDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: str
     pdi: str
-    key: str
-    leaf_key: str
-    upper: list[str]
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: str
-    since: str
-    authority: list[str]
+class _State(State, frozen=True, kw_only=True):
     devices: list[_WireDevice]
 
 
-def _encode(machine: SimulatedDevices) -> bytes:
-    keys = machine.authority.keys
-    return canonical_json(
-        _State(
-            format=FORMAT,
-            since=rfc3339(machine.authority.since),
-            authority=[_save(key) for key in (keys.root, keys.identity, keys.provisioner)],
-            devices=[
-                _WireDevice(
-                    model=device.model,
-                    pdi=device.pdi.hex(),
-                    key=_save(device.key),
-                    leaf_key=_save(device.leaf_key),
-                    upper=[b64(der) for der in device.upper],
-                )
-                for device in machine.devices
-            ],
-        )
-    )
-
-
-def _device(authority: DeviceAuthority, model: str) -> SimulatedDevice:
-    keys = authority.keys
+def _new_device(authority: NvidiaAuthority, model: str) -> SimulatedDevice:
     key, leaf_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
-    pdi = secrets.token_bytes(8)
+    return _device(authority, model, secrets.token_bytes(8), key, leaf_key)
+
+
+def _device(
+    authority: NvidiaAuthority,
+    model: str,
+    pdi: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    leaf_key: ec.EllipticCurvePrivateKey,
+) -> SimulatedDevice:
+    """Signatures are deterministic, so a device that was written has the same chain again."""
+    keys = authority.keys
     serial = _SERIAL_PREFIX[MODELS[model].kind] + pdi
     upper = (
         authority.device(model, serial, key.public_key()).sign(keys.provisioner),
@@ -310,17 +287,3 @@ def _device(authority: DeviceAuthority, model: str) -> SimulatedDevice:
         authority.root().sign(keys.root),
     )
     return SimulatedDevice(model, pdi, key, leaf_key, upper)
-
-
-def _save(key: ec.EllipticCurvePrivateKey) -> str:
-    return b64(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def _load(text: str) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_der_private_key(unb64(text, what="key"), None)
-    except (ValueError, TypeError) as exc:
-        raise ParseError(CoreCode.MALFORMED, "simulated devices: not a private key") from exc
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ParseError(CoreCode.MALFORMED, "simulated devices: not an EC key")
-    return key

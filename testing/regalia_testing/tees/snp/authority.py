@@ -20,7 +20,7 @@ from regalia.tees.snp.evidence.leaf import (
 )
 from regalia.tees.snp.evidence.products import intermediate_name, leaf_name, root_name
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product, tcb_layout
-from regalia_testing.tees.snp.x509 import IA5_STRING, CertificateSpec, CrlSpec, integer, tlv
+from regalia_testing.der import IA5_STRING, CertificateSpec, CrlSpec, integer, tlv
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from regalia.tees.snp.claims import Tcb
-    from regalia_testing.tees.snp.x509 import Extension
+    from regalia_testing.der import Extension
 
 ORGANIZATION = "Regalia simulation - protects nothing"
 RSA_BITS = 4096
@@ -44,7 +44,7 @@ _SPARES_ON_TURIN = OID_SPL_SPARE[1:]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class AuthorityKeys:
+class SnpKeys:
     """Private keys of a simulated ARK, ASK and ASVK."""
 
     ark: rsa.RSAPrivateKey
@@ -52,7 +52,7 @@ class AuthorityKeys:
     asvk: rsa.RSAPrivateKey
 
     @classmethod
-    def generate(cls) -> AuthorityKeys:
+    def generate(cls) -> SnpKeys:
         """Fresh RSA-4096 keys; takes a second or a few."""
         return cls(*(rsa.generate_private_key(65537, RSA_BITS) for _ in range(3)))
 
@@ -69,10 +69,10 @@ class LeafFor:
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class SnpAuthority:
     """One product line's simulated certificate authority."""
 
-    keys: AuthorityKeys
+    keys: SnpKeys
     product: Product
     since: datetime
 

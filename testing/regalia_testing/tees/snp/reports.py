@@ -208,5 +208,5 @@ def _report_data(guest: Guest, defects: SnpDefects) -> bytes:
     return STALE_REPORT_DATA if defects.stale_nonce else guest.report_data
 
 
-def _altered(value: bytes, wrong: bool) -> bytes:  # noqa: FBT001 - the knob, passed on
+def _altered(value: bytes, wrong: bool) -> bytes:  # noqa: FBT001 - the field, passed on
     return bytes((value[0] ^ 1, *value[1:])) if wrong else value

@@ -18,32 +18,35 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from regalia.core.clock import parse_rfc3339, rfc3339
-from regalia.core.codec import canonical_json, exact, lp, parse_json, unhex
+from regalia.core.clock import rfc3339
+from regalia.core.codec import canonical_json, exact, lp, unhex
 from regalia.core.errors import CoreCode, LocalError, ParseError, UsageError
 from regalia.host.clock import system_clock
-from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
-from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
+from regalia.host.localfs import os_errors, read_private_file, write_new
+from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.wire import (
     CHIP_ID_SIZE,
     TURIN_CHIP_ID_SIZE,
     EndorsementKeyKind,
     Product,
 )
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
-from regalia_testing.tees.snp.authority import Authority, AuthorityKeys, LeafFor
+from regalia_testing.anchors import simulated_anchors, simulated_snp_anchors
+from regalia_testing.folder import (
+    COLLATERAL,
+    FILE_MAX,
+    State,
+    make_folder,
+    read_collateral,
+    read_rsa_key,
+    read_state,
+    write_folder,
+)
+from regalia_testing.tees.snp.authority import LeafFor, SnpAuthority, SnpKeys
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import Guest, build_report, reported_tcb, sign_report
 
@@ -52,20 +55,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.tees.snp.claims import Tcb
+    from regalia.tees.snp.evidence import SnpAnchors
     from regalia_testing.tees.snp.defects import SnpDefects
 
 FORMAT = "regalia/simulated-snp/v1"
-MARKER = "SIMULATED-PROTECTS-NOTHING.txt"
-MARKER_TEXT = """This directory is a simulated SEV-SNP platform, made for tests and the demo.
-
-Its keys forge evidence for anybody who reads them. A verifier that trusts collateral/ark.der
-is protected from nobody. Never use it for a model or a prompt that matters.
-"""
 MEASUREMENT_DOMAIN = b"regalia/simulated-measurement/v1"
 MEASUREMENT_SIZE = 48  # bytes
 CSP_ID = "CN=cc-nowhere.simulated.invalid"
 _SECRET_SIZE = 32
-_FILE_MAX = 64 * 1024
+_AUTHORITIES = ("ark", "ask", "asvk")
 # Order of the group of P-384 (FIPS 186-5).
 _P384_ORDER = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffff"
@@ -74,20 +72,18 @@ _P384_ORDER = int(
 )
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    format: str
+class _State(State, frozen=True, kw_only=True):
     product: str
     hwid: str
     report_id: str
-    since: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedPlatform:
+class SnpSimulator:
     """One simulated machine with its own throw-away AMD."""
 
     directory: Path
-    authority: Authority
+    authority: SnpAuthority
     hwid: bytes  # 64 bytes, 8 on Turin
     report_id: bytes
     secret: bytes
@@ -103,8 +99,8 @@ class SimulatedPlatform:
         product: str = "Genoa",
         *,
         now: datetime | None = None,
-        keys: AuthorityKeys | None = None,
-    ) -> SimulatedPlatform:
+        keys: SnpKeys | None = None,
+    ) -> SnpSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Args:
@@ -119,13 +115,10 @@ class SimulatedPlatform:
         """
         if product not in set(Product):
             raise UsageError(CoreCode.BAD_USAGE, f"product {product!r}: {', '.join(Product)}")
-        with os_errors(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
+        make_folder(directory, what="a simulated SEV-SNP platform")
         line = Product(product)
         since = (now or system_clock()).replace(microsecond=0)
-        authority = Authority(keys or AuthorityKeys.generate(), line, since)
+        authority = SnpAuthority(keys or SnpKeys.generate(), line, since)
         size = TURIN_CHIP_ID_SIZE if line is Product.TURIN else CHIP_ID_SIZE
         platform = cls(
             directory=directory,
@@ -142,40 +135,28 @@ class SimulatedPlatform:
         return platform
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedPlatform:
+    def open(cls, directory: Path) -> SnpSimulator:
         """Read a platform that ``create`` made.
 
         Raises:
             LocalError: a file is missing or unreadable.
             ParseError: a file is not what ``create`` wrote.
         """
-        state = parse_json(
-            read_file(directory / "platform.json", limit=_FILE_MAX),
-            _State,
-            limit=_FILE_MAX,
-            what="simulated platform",
-        )
-        if state.format != FORMAT or state.product not in set(Product):
+        state = read_state(directory, _State, expected=FORMAT)
+        if state.product not in set(Product):
             raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated SNP platform")
-        try:
-            since = parse_rfc3339(state.since)
-        except ValueError as exc:
-            raise ParseError(CoreCode.MALFORMED, "simulated platform: bad date") from exc
-        keys = AuthorityKeys(*(_load_key(directory / f"{n}.key") for n in ("ark", "ask", "asvk")))
+        keys = SnpKeys(*(read_rsa_key(directory, n) for n in _AUTHORITIES))
         return cls(
             directory,
-            Authority(keys, Product(state.product), since),
+            SnpAuthority(keys, Product(state.product), state.date()),
             unhex(state.hwid, what="hwid"),
             unhex(state.report_id, what="report_id", size=32),
             exact(
-                read_private_file(directory / "chip.secret", limit=_FILE_MAX),
+                read_private_file(directory / "chip.secret", limit=FILE_MAX),
                 _SECRET_SIZE,
                 what="chip.secret",
             ),
-            *(
-                read_file(directory / "collateral" / f"{name}.der", limit=_FILE_MAX)
-                for name in ("ark", "ask", "asvk", "crl")
-            ),
+            *read_collateral(directory, *(f"{name}.der" for name in (*_AUTHORITIES, "crl"))),
         )
 
     @property
@@ -186,11 +167,11 @@ class SimulatedPlatform:
     @property
     def collateral_directory(self) -> Path:
         """What a verifier is given; ``ark.der`` in it is the anchor."""
-        return self.directory / "collateral"
+        return self.directory / COLLATERAL
 
     def anchors(self) -> SnpAnchors:
         """This platform's root as the only anchor."""
-        return SnpAnchors.dangerous_simulated(self.ark)
+        return simulated_snp_anchors(self.ark)
 
     def collateral(self) -> SnpCollateral:
         """Certificates and CRL, as files in ``collateral_directory`` hold them."""
@@ -199,7 +180,7 @@ class SimulatedPlatform:
     def verifier(self) -> Verifier:
         """A relying party's verifier that trusts this platform and no other."""
         return Verifier(
-            TrustAnchors.dangerous_simulated((self.ark,)),
+            simulated_anchors((self.ark,)),
             CollateralSet((self.ark, self.ask, self.asvk), (self.crl,)),
         )
 
@@ -293,32 +274,10 @@ class SimulatedPlatform:
             report_id=self.report_id.hex(),
             since=rfc3339(self.authority.since),
         )
-        with os_errors(self.collateral_directory):
-            self.collateral_directory.mkdir()
-        write_new(self.directory / MARKER, MARKER_TEXT.encode())
-        keys = self.authority.keys
-        for name, key in (("ark", keys.ark), ("ask", keys.ask), ("asvk", keys.asvk)):
-            der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-            write_new(self.directory / f"{name}.key", der, mode=0o600)
+        keys = {name: getattr(self.authority.keys, name) for name in _AUTHORITIES}
+        files = {f"{name}.der": getattr(self, name) for name in (*_AUTHORITIES, "crl")}
         write_new(self.directory / "chip.secret", self.secret, mode=0o600)
-        files = {"ark": self.ark, "ask": self.ask, "asvk": self.asvk, "crl": self.crl}
-        for name, der in files.items():
-            write_new(self.collateral_directory / f"{name}.der", der)
-        write_new(self.directory / "platform.json", canonical_json(state))
-
-
-def _load_key(path: Path) -> rsa.RSAPrivateKey:
-    try:
-        key = load_der_private_key(
-            read_private_file(path, limit=_FILE_MAX),
-            None,
-            unsafe_skip_rsa_key_validation=True,  # we made it; a check takes half a second
-        )
-    except (ValueError, TypeError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not an RSA key")
-    return key
+        write_folder(self.directory, state, keys, files)
 
 
 def measure_code(package_dir: Path) -> bytes:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from regalia.tees.tpm.model import TPM_MANUFACTURER, TPM_MODEL, TPM_VERSION, TpmModel
+from regalia_testing.certificates import BACKDATED, CertificatePlan, CrlPlan
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,18 +23,6 @@ AK_USAGE = "2.23.133.8.3"
 HARDWARE_TPM = TpmModel("id:58595A00", "XYZ 9000", "id:00070002")
 SOFTWARE_TPM = TpmModel("id:00001014", "swtpm", "id:20191023")
 YEAR = timedelta(days=365)
-_ORGANIZATION = "Regalia simulation - protects nothing"
-_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +67,17 @@ class TpmAuthority:
         return cls(name, root, issuer, now)
 
     @property
-    def root_name(self) -> x509.Name:
-        """Of the root."""
-        return _name(f"{self.name} root")
+    def root_name(self) -> str:
+        """Common name of the root."""
+        return f"{self.name} root"
 
     @property
-    def issuer_name(self) -> x509.Name:
-        """Of the issuing authority."""
-        return _name(f"{self.name} EK CA")
+    def issuer_name(self) -> str:
+        """Common name of the issuing authority."""
+        return f"{self.name} EK CA"
 
     def root(self, *, path_length: int | None = None) -> bytes:
-        """The root's certificate, DER; another one each time, with the same key."""
+        """The root's certificate, DER."""
         return self._authority(self.root_name, self.root_key, path_length)
 
     def issuer(self, *, path_length: int | None = 0, ca: bool = True) -> bytes:
@@ -99,81 +86,63 @@ class TpmAuthority:
 
     def _authority(
         self,
-        subject: x509.Name,
+        subject: str,
         key: ec.EllipticCurvePrivateKey,
         path_length: int | None,
         *,
         ca: bool = True,
     ) -> bytes:
-        builder = _builder(subject, self.root_name, key.public_key(), serial=1000)
-        builder = builder.not_valid_before(self.now - YEAR).not_valid_after(self.now + 20 * YEAR)
-        constraints = x509.BasicConstraints(ca=ca, path_length=path_length if ca else None)
-        builder = builder.add_extension(constraints, critical=True)
-        builder = builder.add_extension(_usage(("key_cert_sign", "crl_sign")), critical=True)
-        signed = builder.sign(self.root_key, hashes.SHA384(), ecdsa_deterministic=True)
-        return signed.public_bytes(Encoding.DER)
+        plan = CertificatePlan(
+            subject=subject,
+            issuer=self.root_name,
+            serial=1000,
+            key=key.public_key(),
+            not_before=self.now - YEAR,
+            not_after=self.now + 20 * YEAR,
+            ca=ca,
+            path_length=path_length,
+        )
+        return plan.sign(self.root_key)
 
     def leaf(self, spec: LeafSpec) -> bytes:
         """A certificate of a TPM's key, DER."""
-        builder = _builder(x509.Name([]), self.issuer_name, spec.key, serial=spec.serial)
         since = self.now - spec.age
-        builder = builder.not_valid_before(since).not_valid_after(since + spec.life)
-        builder = builder.add_extension(x509.BasicConstraints(spec.ca, None), critical=True)
-        if spec.key_usages:
-            builder = builder.add_extension(_usage(spec.key_usages), critical=True)
+        extensions: list[tuple[x509.ExtensionType, bool]] = []
         if spec.usage:
             usage = x509.ExtendedKeyUsage([x509.ObjectIdentifier(spec.usage)])
-            builder = builder.add_extension(usage, critical=False)
+            extensions.append((usage, False))
         if spec.model is not None:
-            builder = builder.add_extension(_alternative_name(spec.model), critical=True)
+            extensions.append((_alternative_name(spec.model), True))
         if spec.critical:
             unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier(spec.critical), b"\x05\x00")
-            builder = builder.add_extension(unknown, critical=True)
-        return builder.sign(self.issuer_key, hashes.SHA256()).public_bytes(Encoding.DER)
+            extensions.append((unknown, True))
+        plan = CertificatePlan(
+            subject="",
+            issuer=self.issuer_name,
+            serial=spec.serial,
+            key=spec.key,
+            not_before=since,
+            not_after=since + spec.life,
+            ca=spec.ca,
+            usage=spec.key_usages,
+            extensions=tuple(extensions),
+            digest=hashes.SHA256(),
+        )
+        return plan.sign(self.issuer_key)
 
     def crls(
         self, *, revoked: int | None = None, age: timedelta = timedelta(0)
     ) -> tuple[bytes, ...]:
         """Lists of root and issuing authority, DER, in date for a month."""
-        return (
-            self._crl(self.root_name, self.root_key, revoked, age),
-            self._crl(self.issuer_name, self.issuer_key, revoked, age),
+        since = self.now - age - BACKDATED
+        root = CrlPlan(
+            issuer=self.root_name,
+            this_update=since,
+            next_update=since + timedelta(days=30),
+            serials=() if revoked is None else (revoked,),
         )
-
-    def _crl(
-        self,
-        name: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
-        revoked: int | None,
-        age: timedelta,
-    ) -> bytes:
-        since = self.now - age - timedelta(hours=1)
-        builder = x509.CertificateRevocationListBuilder().issuer_name(name)
-        builder = builder.last_update(since).next_update(since + timedelta(days=30))
-        if revoked is not None:
-            entry = x509.RevokedCertificateBuilder().serial_number(revoked).revocation_date(since)
-            builder = builder.add_revoked_certificate(entry.build())
-        return builder.sign(key, hashes.SHA384()).public_bytes(Encoding.DER)
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PublicKey, *, serial: int
-) -> x509.CertificateBuilder:
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer)
-    return builder.public_key(key).serial_number(serial)
-
-
-def _name(common: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANIZATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, common),
-        ]
-    )
-
-
-def _usage(wanted: tuple[str, ...]) -> x509.KeyUsage:
-    return x509.KeyUsage(**{name: name in wanted for name in _USAGES})
+        issuer = replace(root, issuer=self.issuer_name)
+        return root.sign(self.root_key), issuer.sign(self.issuer_key)
 
 
 def _alternative_name(model: TpmModel) -> x509.SubjectAlternativeName:

@@ -1,4 +1,4 @@
-"""A TPM in the policy scene: known-good claims, and the section that accepts exactly them."""
+"""A TPM in the policy scenario: known-good claims, and the section that accepts exactly them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from regalia.tees.boot.policy.section import Boot
 from regalia.tees.tpm.claims import AkBinding, TpmClaims
 from regalia.tees.tpm.policy.section import Tpm
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scene import changed
+from regalia_testing.policy_scenario import changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 TPM = "platform.tpm"
 MAKER = "id:58595A00"
@@ -104,17 +104,19 @@ def tpm_section() -> Tpm:
     )
 
 
-def tpm_scene(scene: Scene) -> Scene:
+def tpm_scenario(scenario: PolicyScenario) -> PolicyScenario:
     """The same release, asked for by a machine with a TPM."""
-    platform = changed(scene.policy, "platform.snp", None)
+    platform = changed(scenario.policy, "platform.snp", None)
     policy = changed(platform, TPM, tpm_section())
     policy = changed(policy, "conditions", ["claims.tpm.reset_count >= 7"])
-    return replace(scene, policy=policy, claims=cast("Any", tpm_claims(scene.config.encode())))
+    return replace(
+        scenario, policy=policy, claims=cast("Any", tpm_claims(scenario.config.encode()))
+    )
 
 
 def boot(**facts: object) -> Break:
     """Change what the event log shows."""
-    return lambda scene: scene.attest(boot=replace(FACTS, **facts))  # type: ignore[arg-type]  # names of fields
+    return lambda scenario: scenario.attest(boot=replace(FACTS, **facts))  # type: ignore[arg-type]  # names of fields
 
 
 TPM_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(

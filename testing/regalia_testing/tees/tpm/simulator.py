@@ -67,7 +67,7 @@ def registers(
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedTpm:
+class TpmSimulator:
     """One TPM. ``dataclasses.replace`` changes a thing of it."""
 
     authority: TpmAuthority
@@ -86,7 +86,7 @@ class SimulatedTpm:
         key: PrivateKey | None = None,
         alg: SignatureAlg = SignatureAlg.ECDSA,
         hash_alg: HashAlg = HashAlg.SHA256,
-    ) -> SimulatedTpm:
+    ) -> TpmSimulator:
         """Fresh keys; the AK is ECDSA P-256 unless ``key`` and ``alg`` say otherwise."""
         ak_key = ec.generate_private_key(ec.SECP256R1()) if key is None else key
         ak = assumed_attestation_key(ak_key.public_key(), alg, hash_alg)

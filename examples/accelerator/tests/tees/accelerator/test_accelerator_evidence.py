@@ -21,21 +21,21 @@ from regalia.verifier.collateral import parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.evidence import Evidence, Tee
+from regalia_testing.accepted_evidence import BINDING, MEASUREMENT, NO_LISTS, RUNTIME_CONFIG
 from regalia_testing.mutation import every_flip, none_accepted, truncated
-from regalia_testing.samples import BINDING, MEASUREMENT, NO_LISTS, RUNTIME_CONFIG
 from regalia_testing.tees.accelerator.defects import AcceleratorDefects
-from regalia_testing.tees.accelerator.simulator import SimulatedAccelerator
-from regalia_testing.tees.snp.bench import refused
+from regalia_testing.tees.accelerator.simulator import AcceleratorSimulator
+from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from regalia.wire.cbor import Cbor
-    from regalia_testing.tees.accelerator.bench import AcceleratorBench
+    from regalia_testing.tees.accelerator.testbed import AcceleratorTestbed
 
 
-def test_a_healthy_chip_gives_claims(chip: AcceleratorBench) -> None:
+def test_a_healthy_chip_gives_claims(chip: AcceleratorTestbed) -> None:
     evidence = chip.evidence()
     claims = chip.verify(evidence)
     assert claims.tee is Tee.EXAMPLE_ACCELERATOR
@@ -79,7 +79,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("defects", "code"), REFUSED, ids=str)
-def test_refused(chip: AcceleratorBench, defects: dict[str, Any], code: str) -> None:
+def test_refused(chip: AcceleratorTestbed, defects: dict[str, Any], code: str) -> None:
     chip.verify(chip.evidence())
     refused(code, chip.verify, evidence=chip.evidence(**defects))
 
@@ -94,7 +94,7 @@ CLAIMED: list[tuple[str, object, Callable[[AcceleratorClaims], object]]] = [
 
 @pytest.mark.parametrize(("name", "value", "seen"), CLAIMED, ids=[row[0] for row in CLAIMED])
 def test_what_is_for_the_policy_shows_in_the_claims(
-    chip: AcceleratorBench, name: str, value: object, seen: Callable[[AcceleratorClaims], object]
+    chip: AcceleratorTestbed, name: str, value: object, seen: Callable[[AcceleratorClaims], object]
 ) -> None:
     altered = chip.verify(chip.evidence(**{name: value}))
     assert seen(altered) != seen(chip.verify(chip.evidence()))
@@ -105,7 +105,7 @@ def test_every_defect_is_shown() -> None:
     assert named == {field.name for field in fields(AcceleratorDefects)}
 
 
-def test_no_byte_can_be_changed(chip: AcceleratorBench) -> None:
+def test_no_byte_can_be_changed(chip: AcceleratorTestbed) -> None:
     evidence = chip.evidence()
     chip.verify(evidence)
     for mutants in (every_flip(evidence.report), truncated(evidence.report)):
@@ -113,51 +113,51 @@ def test_no_byte_can_be_changed(chip: AcceleratorBench) -> None:
         assert "MALFORMED" in codes
 
 
-def test_a_recording_is_refused(chip: AcceleratorBench) -> None:
+def test_a_recording_is_refused(chip: AcceleratorTestbed) -> None:
     """Genuine evidence of an earlier exchange, without any defect."""
     evidence = chip.evidence()
-    later = replace(chip.sample, binding=replace(BINDING, challenge=bytes(range(32))))
+    later = replace(chip.accepted, binding=replace(BINDING, challenge=bytes(range(32))))
     refused("NONCE_MISMATCH", later.verify, evidence=evidence)
 
 
-def test_vendors_do_not_vouch_for_each_other(chip: AcceleratorBench, tmp_path: Path) -> None:
-    other = SimulatedAccelerator.create(tmp_path / "other", clock=lambda: chip.sample.now)
+def test_vendors_do_not_vouch_for_each_other(chip: AcceleratorTestbed, tmp_path: Path) -> None:
+    other = AcceleratorSimulator.create(tmp_path / "other", clock=lambda: chip.accepted.now)
     theirs = other.evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
     refused("ROOT_UNTRUSTED", chip.verify, evidence=theirs)
 
 
-def test_production_trusts_no_simulation(chip: AcceleratorBench) -> None:
-    verifier = Verifier(TrustAnchors.production(), chip.sample.verifier.collateral)
-    real = replace(chip.sample, verifier=verifier)
+def test_production_trusts_no_simulation(chip: AcceleratorTestbed) -> None:
+    verifier = Verifier(TrustAnchors.production(), chip.accepted.verifier.collateral)
+    real = replace(chip.accepted, verifier=verifier)
     refused("ROOT_UNTRUSTED", real.verify, evidence=chip.evidence())
 
 
-def test_a_chip_expires(chip: AcceleratorBench) -> None:
-    late = replace(chip.sample, now=chip.sample.now + timedelta(days=366))
+def test_a_chip_expires(chip: AcceleratorTestbed) -> None:
+    late = replace(chip.accepted, now=chip.accepted.now + timedelta(days=366))
     refused("CERT_EXPIRED", late.verify, evidence=chip.evidence())
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_a_revoked_certificate(chip: AcceleratorBench, level: int) -> None:
+def test_a_revoked_certificate(chip: AcceleratorTestbed, level: int) -> None:
     lists = chip.platform.authority.lists(chip.platform.chain[level])
     collateral = parse_collateral({"root.crl": lists[0], "issuer.crl": lists[1]})
-    verifier = Verifier(chip.sample.verifier.anchors, collateral)
-    revoked = replace(chip.sample, verifier=verifier)
+    verifier = Verifier(chip.accepted.verifier.anchors, collateral)
+    revoked = replace(chip.accepted, verifier=verifier)
     refused("CERT_REVOKED", revoked.verify, evidence=chip.evidence())
 
 
-def test_lists_that_are_missing(chip: AcceleratorBench) -> None:
+def test_lists_that_are_missing(chip: AcceleratorTestbed) -> None:
     lists = chip.platform.authority.lists()
-    verifier = Verifier(chip.sample.verifier.anchors, parse_collateral({"root.crl": lists[0]}))
-    without = replace(chip.sample, verifier=verifier)
+    verifier = Verifier(chip.accepted.verifier.anchors, parse_collateral({"root.crl": lists[0]}))
+    without = replace(chip.accepted, verifier=verifier)
     refused("CRL_MISSING", without.verify, evidence=chip.evidence())
     tolerant = replace(without, rule=NO_LISTS)
     assert tolerant.verify(chip.evidence()).revocation is Revocation.UNKNOWN
 
 
-def test_what_comes_beside_the_document(chip: AcceleratorBench) -> None:
+def test_what_comes_beside_the_document(chip: AcceleratorTestbed) -> None:
     evidence = chip.evidence()
     for altered in (
         replace(evidence, endorsements=(chip.platform.root,)),
@@ -191,7 +191,7 @@ FIELDS: list[tuple[str, Cbor]] = [
 
 @pytest.mark.parametrize(("name", "value"), FIELDS, ids=lambda value: str(value)[:24])
 def test_fields_outside_their_types_and_limits(
-    chip: AcceleratorBench, name: str, value: Cbor
+    chip: AcceleratorTestbed, name: str, value: Cbor
 ) -> None:
     healthy = chip.platform.fields(BINDING.report_data(), MEASUREMENT, RUNTIME_CONFIG)
 
@@ -203,7 +203,7 @@ def test_fields_outside_their_types_and_limits(
     refused("MALFORMED", chip.verify, evidence=sent(encode_cbor({**healthy, name: value})))
 
 
-def test_payloads_that_are_no_document(chip: AcceleratorBench) -> None:
+def test_payloads_that_are_no_document(chip: AcceleratorTestbed) -> None:
     for payload, code in ((b"\x80", "MALFORMED"), (bytes(9000), "TOO_LARGE")):
         evidence = replace(chip.evidence(), report=chip.platform.signed(payload))
         refused(code, chip.verify, evidence=evidence)
@@ -222,15 +222,15 @@ def test_payloads_that_are_no_document(chip: AcceleratorBench) -> None:
     ids=str,
 )
 def test_the_log_ends_with_the_refusal(
-    chip: AcceleratorBench, defects: dict[str, Any], last: checks.Check
+    chip: AcceleratorTestbed, defects: dict[str, Any], last: checks.Check
 ) -> None:
     log = CheckLog()
     with pytest.raises(RegaliaError) as refusal:
-        chip.sample.verifier.verify_cpu(
+        chip.accepted.verifier.verify_cpu(
             chip.evidence(**defects),
             report_data=BINDING.report_data(),
-            rule=chip.sample.rule,
-            now=chip.sample.now,
+            rule=chip.accepted.rule,
+            now=chip.accepted.now,
             check_log=log,
         )
     step = log.failed(refusal.value)[-1]
@@ -243,7 +243,7 @@ def test_claims_are_not_made_by_hand() -> None:
         AcceleratorClaims(*[None] * 9, mint=object())  # type: ignore[arg-type] # refused before use
 
 
-def test_it_can_be_looked_at_without_a_reader_of_its_own(chip: AcceleratorBench) -> None:
+def test_it_can_be_looked_at_without_a_reader_of_its_own(chip: AcceleratorTestbed) -> None:
     evidence = chip.evidence()
     found = recognize(evidence.encode())
     assert found.evidence == evidence

@@ -15,41 +15,41 @@ from regalia.policy.verdict import Allow, Deny
 from regalia_testing.tees.accelerator.policy import (
     ACCELERATOR,
     ACCELERATOR_DEFECTS,
-    accelerator_scene,
+    accelerator_scenario,
 )
 
 if TYPE_CHECKING:
-    from regalia_testing.policy_scene import Scene
+    from regalia_testing.policy_scenario import PolicyScenario
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return accelerator_scene()
+def scenario() -> PolicyScenario:
+    return accelerator_scenario()
 
 
-def test_the_scene_itself_is_allowed(scene: Scene) -> None:
-    verdict = scene.verdict()
+def test_the_scene_itself_is_allowed(scenario: PolicyScenario) -> None:
+    verdict = scenario.verdict()
     assert isinstance(verdict, Allow), verdict
     assert verdict.wildcards == ()
-    assert isinstance(scene.client_verdict(), Allow)
+    assert isinstance(scenario.client_verdict(), Allow)
 
 
 @pytest.mark.parametrize("name", ACCELERATOR_DEFECTS)
-def test_one_defect_gives_its_code_and_no_other(scene: Scene, name: str) -> None:
+def test_one_defect_gives_its_code_and_no_other(scenario: PolicyScenario, name: str) -> None:
     code, defect = ACCELERATOR_DEFECTS[name]
-    verdict = defect(scene).verdict()
+    verdict = defect(scenario).verdict()
     assert isinstance(verdict, Deny)
     assert [each.code.name for each in verdict.reasons] == [code]
 
 
 @pytest.mark.parametrize("field", ["measurements", "configs", "chip_ids"])
-def test_an_empty_list_denies(scene: Scene, field: str) -> None:
-    assert scene.demand(f"{ACCELERATOR}.{field}", []).codes() == ["EMPTY_RULE"]
+def test_an_empty_list_denies(scenario: PolicyScenario, field: str) -> None:
+    assert scenario.demand(f"{ACCELERATOR}.{field}", []).codes() == ["EMPTY_RULE"]
 
 
 @pytest.mark.parametrize("field", ["configs", "chip_ids", "revocation"])
-def test_any_is_a_wildcard_that_shows(scene: Scene, field: str) -> None:
-    opened = scene.demand(f"{ACCELERATOR}.{field}", "any")
+def test_any_is_a_wildcard_that_shows(scenario: PolicyScenario, field: str) -> None:
+    opened = scenario.demand(f"{ACCELERATOR}.{field}", "any")
     verdict = opened.verdict()
     assert isinstance(verdict, Allow)
     assert verdict.wildcards == (f"{ACCELERATOR}.{field}",)
@@ -68,16 +68,18 @@ def test_any_is_a_wildcard_that_shows(scene: Scene, field: str) -> None:
         ("revocation", "checked"),
     ],
 )
-def test_documents_that_are_not_well_formed(scene: Scene, field: str, value: object) -> None:
-    parse_release_policy(scene.policy.encode())
+def test_documents_that_are_not_well_formed(
+    scenario: PolicyScenario, field: str, value: object
+) -> None:
+    parse_release_policy(scenario.policy.encode())
     with pytest.raises(ParseError):
-        parse_release_policy(scene.demand(f"{ACCELERATOR}.{field}", value).policy.encode())
+        parse_release_policy(scenario.demand(f"{ACCELERATOR}.{field}", value).policy.encode())
 
 
-def test_every_field_has_a_sentence(scene: Scene) -> None:
-    section = scene.policy.platform.accelerator
+def test_every_field_has_a_sentence(scenario: PolicyScenario) -> None:
+    section = scenario.policy.platform.accelerator
     assert section is not None
-    said = {each.path for each in statements(scene.policy)}
+    said = {each.path for each in statements(scenario.policy)}
     assert {f"{ACCELERATOR}.{name}" for name in section.__struct_fields__} <= said
 
 
@@ -91,21 +93,21 @@ def test_every_field_has_a_sentence(scene: Scene) -> None:
         ("claims.nitro.age_ms < 10", "CONDITION_ERROR"),
     ],
 )
-def test_conditions(scene: Scene, condition: str, code: str | None) -> None:
-    assert scene.demand("conditions", [condition]).codes() == ([code] if code else [])
+def test_conditions(scenario: PolicyScenario, condition: str, code: str | None) -> None:
+    assert scenario.demand("conditions", [condition]).codes() == ([code] if code else [])
 
 
 @pytest.mark.parametrize("pin_chip", [True, False])
 @pytest.mark.parametrize("pin_config", [True, False])
 def test_a_pinned_policy_accepts_what_it_was_pinned_from(
-    scene: Scene, *, pin_chip: bool, pin_config: bool
+    scenario: PolicyScenario, *, pin_chip: bool, pin_config: bool
 ) -> None:
     chosen = OwnerChoices(
         name="pinned",
         version=1,
-        model_id=scene.model_id,
+        model_id=scenario.model_id,
         model_version_minimum=7,
-        owner_key=KeyFingerprint.parse(scene.config.owner_key),
+        owner_key=KeyFingerprint.parse(scenario.config.owner_key),
         challenge_max_age_s=60,
         holders_max=1,
         lease_s=600,
@@ -115,8 +117,8 @@ def test_a_pinned_policy_accepts_what_it_was_pinned_from(
         pin_chip=pin_chip,
         pin_host_data=pin_config,
     )
-    policy = pin_release(scene.claims, scene.config, chosen, now=scene.context().now)
-    pinned = scene.ask(policy=policy, approvals=frozenset())
+    policy = pin_release(scenario.claims, scenario.config, chosen, now=scenario.context().now)
+    pinned = scenario.ask(policy=policy, approvals=frozenset())
     assert pinned.codes() == []
     section = policy.platform.accelerator
     assert section is not None
@@ -126,4 +128,4 @@ def test_a_pinned_policy_accepts_what_it_was_pinned_from(
         code, defect = ACCELERATOR_DEFECTS[name]
         assert code in defect(pinned).codes()
     assert bool(pinned.attest(chip_id=b"\x45" * 32).codes()) == pin_chip
-    pin_client(scene.claims, scene.config, chosen, now=scene.context().now)
+    pin_client(scenario.claims, scenario.config, chosen, now=scenario.context().now)

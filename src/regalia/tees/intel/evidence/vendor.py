@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import Item
 from regalia.appraisal.vendor import Vendor
-from regalia.tees.intel.evidence.anchors import ROOT_NAME, IntelAnchors
+from regalia.tees.intel.evidence.anchors import IntelAnchors
 from regalia.tees.intel.evidence.collateral import IntelCollateral, parse_json_collateral
 from regalia.tees.intel.evidence.pcs import parse_intel, pcs_body
 from regalia.tees.intel.evidence.verified_collateral import Preparer
@@ -62,7 +62,6 @@ def read_json(data: bytes, what: str) -> Iterator[tuple[CollateralKind, bytes]]:
 INTEL = Vendor(
     name="intel",
     anchors=IntelAnchors,
-    root_names=frozenset({ROOT_NAME}),
     # Verified when the first quote comes: a site without Intel's machines need not have it whole.
     prepare=lambda given: Preparer(lambda: collateral_of(given)),
     items={CollateralKind.TCB_INFO: read_item, CollateralKind.QE_IDENTITY: read_item},

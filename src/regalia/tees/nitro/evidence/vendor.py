@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from regalia.appraisal.vendor import Vendor, ready
-from regalia.tees.nitro.evidence.anchors import ROOT_NAME, NitroAnchors, NitroCollateral
+from regalia.tees.nitro.evidence.anchors import NitroAnchors, NitroCollateral
 
 AWS = Vendor(
     name="nitro",
     anchors=NitroAnchors,
-    root_names=frozenset({ROOT_NAME}),
     prepare=lambda given: ready(NitroCollateral(given.crls)),
 )

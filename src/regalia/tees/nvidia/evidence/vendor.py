@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.collateral import Item
 from regalia.appraisal.vendor import Vendor, ready
 from regalia.tees.nvidia.evidence import key_denials, rims
-from regalia.tees.nvidia.evidence.anchors import DEVICE_ROOT_NAME, NvidiaAnchors
+from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
 from regalia.tees.nvidia.evidence.collateral import NvidiaCollateral, prepare
+from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.wire.collateral import CollateralKind
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ def read_denials(kind: CollateralKind, content: bytes, what: str) -> Item:  # no
 NVIDIA = Vendor(
     name="nvidia",
     anchors=NvidiaAnchors,
-    root_names=frozenset({DEVICE_ROOT_NAME}),
     prepare=lambda given: ready(prepare(collateral_of(given))),
     items={CollateralKind.RIM: read_rim, CollateralKind.KEY_DENIALS: read_denials},
     formats={
         rims.FORMAT: CollateralKind.RIM,
         key_denials.FORMAT: CollateralKind.KEY_DENIALS,
     },
+    check_links=check_topology,
 )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from regalia.appraisal.claims import Hardware
-from regalia.appraisal.pki import chain_invalid, parse_certificate
 from regalia.core.codec import lp
-from regalia.tees.snp.evidence.products import root_name
 from regalia.tees.snp.evidence.wire import TURIN_CHIP_ID_SIZE, Product
 
 if TYPE_CHECKING:
@@ -30,7 +27,7 @@ _MINT = object()
 
 @dataclass(frozen=True, slots=True)
 class SnpAnchors:
-    """Pinned root keys by product, and whether they are AMD's. Two constructors, no third."""
+    """Pinned root keys by product, and whether they are AMD's."""
 
     hardware: Hardware
     pins: tuple[tuple[Product, bytes], ...]  # SHA-256 of the SubjectPublicKeyInfo
@@ -39,7 +36,7 @@ class SnpAnchors:
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
-            raise TypeError("use SnpAnchors.production() or SnpAnchors.dangerous_simulated()")
+            raise TypeError("use SnpAnchors.production()")
         parts = (part for product, pin in self.pins for part in (product.encode(), pin))
         object.__setattr__(self, "identity", lp(*parts))
 
@@ -47,24 +44,17 @@ class SnpAnchors:
     def production(cls) -> Self:
         """AMD's root keys: claims say ``hardware: genuine``."""
         pins = tuple((p, bytes.fromhex(pin)) for p, pin in AMD_ROOT_SPKI_SHA256.items())
-        return cls(Hardware.GENUINE, pins, _MINT)
+        return cls.pinned(Hardware.GENUINE, pins)
 
     @classmethod
-    def dangerous_simulated(cls, ark_der: bytes) -> Self:
-        """One throw-away root and no other: claims say ``hardware: simulated``.
+    def pinned(cls, hardware: Hardware, pins: tuple[tuple[Product, bytes], ...]) -> Self:
+        """Other root keys. Only regalia_testing calls this with ``Hardware.SIMULATED``.
 
-        Whoever has that root's key forges evidence at will, so this protects nothing.
-
-        Raises:
-            ParseError: MALFORMED, not a certificate.
-            AttestationError: CHAIN_INVALID, it is not named like the root of a product.
+        Args:
+            hardware: what claims say of evidence under these keys.
+            pins: SHA-256 of the SubjectPublicKeyInfo, by product.
         """
-        root = parse_certificate(ark_der, what="simulated root")
-        for product in Product:
-            if root.common_name == root_name(product):
-                pin = hashlib.sha256(root.spki).digest()
-                return cls(Hardware.SIMULATED, ((product, pin),), _MINT)
-        raise chain_invalid(f"{root} is not named like a root of {', '.join(Product)}")
+        return cls(hardware, pins, _MINT)
 
     def pins_for(self, product: Product) -> tuple[bytes, ...]:
         """SPKI digests of this product's roots; empty means that the product is not trusted."""

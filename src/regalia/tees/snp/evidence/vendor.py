@@ -9,8 +9,7 @@ from regalia.appraisal.pki import parse_certificate
 from regalia.appraisal.vendor import Vendor, ready
 from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
 from regalia.tees.snp.evidence.leaf import leaf_of
-from regalia.tees.snp.evidence.products import root_name
-from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 
 if TYPE_CHECKING:
     from regalia.appraisal.collateral import GivenCollateral
@@ -47,7 +46,6 @@ def leaf_name(certificate: Certificate) -> LeafName | None:
 AMD = Vendor(
     name="snp",
     anchors=SnpAnchors,
-    root_names=frozenset(map(root_name, Product)),
     prepare=lambda given: ready(collateral_of(given)),
     leaf_name=leaf_name,
 )

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from regalia.appraisal.claims import Hardware
-from regalia.appraisal.pki import parse_certificate
 from regalia.core.errors import CoreCode, ParseError
 from regalia.tees.tpm.evidence.enrolment import parse_enrolment
 
@@ -23,8 +22,6 @@ T = TypeVar("T")
 
 ENTRIES_MAX = 1024
 
-# What swtpm's own CA calls its root.
-SOFTWARE_TPM_ROOT = "swtpm-localca-rootca"
 
 # Keeps anchors from being assembled by hand; no wall against code in the same process.
 _MINT = object()
@@ -113,40 +110,39 @@ class PreparedCollateral:
 
 @dataclass(frozen=True, slots=True)
 class TpmAnchors:
-    """Where trusted roots come from. Two constructors, no third.
+    """Where trusted roots come from.
 
     No root is pinned in code: TPM vendors have hundreds, so the operator names those of the TPMs
     that they bought.
     """
 
     hardware: Hardware
-    simulated_root: bytes  # DER; empty in production
+    only_root: bytes  # DER; empty in production
     mint: InitVar[object]
 
     def __post_init__(self, mint: object) -> None:
         if mint is not _MINT:
-            raise TypeError("use TpmAnchors.production() or TpmAnchors.dangerous_simulated()")
+            raise TypeError("use TpmAnchors.production()")
 
     @classmethod
     def production(cls) -> Self:
         """The operator's roots. A software TPM is simulated all the same."""
-        return cls(Hardware.GENUINE, b"", _MINT)
+        return cls.pinned(Hardware.GENUINE, b"")
 
     @classmethod
-    def dangerous_simulated(cls, root_der: bytes) -> Self:
-        """One throw-away root, for EKs and AKs, and no other: claims say ``simulated``.
+    def pinned(cls, hardware: Hardware, root_der: bytes) -> Self:
+        """One root, for EKs and AKs. Only regalia_testing calls this with ``Hardware.SIMULATED``.
 
-        Raises:
-            ParseError: MALFORMED, not a certificate.
+        Args:
+            hardware: what claims say of evidence under this root.
+            root_der: its certificate; empty trusts the roots in the operator's collateral.
         """
-        return cls(
-            Hardware.SIMULATED, parse_certificate(root_der, what="simulated root").der, _MINT
-        )
+        return cls(hardware, root_der, _MINT)
 
     def ek_roots(self, collateral: TpmCollateral) -> tuple[bytes, ...]:
         """Trusted for EKs."""
-        return (self.simulated_root,) if self.simulated_root else collateral.ek_roots
+        return (self.only_root,) if self.only_root else collateral.ek_roots
 
     def ak_roots(self, collateral: TpmCollateral) -> tuple[bytes, ...]:
         """Trusted for AKs."""
-        return (self.simulated_root,) if self.simulated_root else collateral.ak_roots
+        return (self.only_root,) if self.only_root else collateral.ak_roots

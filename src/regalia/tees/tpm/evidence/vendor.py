@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import Item, certificate_item
 from regalia.appraisal.vendor import Vendor, ready
-from regalia.tees.tpm.evidence.anchors import SOFTWARE_TPM_ROOT, TpmAnchors, TpmCollateral
+from regalia.tees.tpm.evidence.anchors import TpmAnchors, TpmCollateral
 from regalia.tees.tpm.evidence.enrolment import FORMAT, parse_enrolment
 from regalia.wire.collateral import CollateralKind
 
@@ -32,7 +32,6 @@ def read_enrolment(kind: CollateralKind, content: bytes, what: str) -> Item:  # 
 TPM_MAKERS = Vendor(
     name="tpm",
     anchors=TpmAnchors,
-    root_names=frozenset({SOFTWARE_TPM_ROOT}),
     prepare=lambda given: ready(collateral_of(given).prepare()),
     items={
         CollateralKind.EK_ROOT: certificate_item,

@@ -1,4 +1,4 @@
-"""The policy scene on an example accelerator, and its defects."""
+"""The policy scenario on an example accelerator, and its defects."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from regalia.core.types import Digest
 from regalia.tees.accelerator.claims import AcceleratorClaims
 from regalia.tees.accelerator.names import CONFIG_BINDING
 from regalia.tees.accelerator.policy.section import Accelerator
-from regalia_testing.policy_scene import Scene, changed
+from regalia_testing.policy_scenario import PolicyScenario, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Break = Callable[[Scene], Scene]
+    Break = Callable[[PolicyScenario], PolicyScenario]
 
 ACCELERATOR = "platform.accelerator"
 
 
-def accelerator_scene() -> Scene:
+def accelerator_scenario() -> PolicyScenario:
     """A healthy chip, and a policy whose only section accepts exactly it."""
-    scene = Scene()
-    config = CONFIG_BINDING.expected(scene.config.encode())
+    scenario = PolicyScenario()
+    config = CONFIG_BINDING.expected(scenario.config.encode())
     claims = AcceleratorClaims(
         hardware=Hardware.GENUINE,
         revocation=Revocation.CHECKED,
@@ -44,9 +44,9 @@ def accelerator_scene() -> Scene:
         chip_ids=["44" * 32],
         revocation="required",
     )
-    platform = changed(changed(scene.policy.platform, "snp", None), "accelerator", section)
-    policy = changed(changed(scene.policy, "platform", platform), "conditions", [])
-    return replace(scene, claims=claims, policy=policy)
+    platform = changed(changed(scenario.policy.platform, "snp", None), "accelerator", section)
+    policy = changed(changed(scenario.policy, "platform", platform), "conditions", [])
+    return replace(scenario, claims=claims, policy=policy)
 
 
 ACCELERATOR_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(

@@ -51,7 +51,7 @@ _KEYS = ("root", "issuer", "chip")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SimulatedAccelerator:
+class AcceleratorSimulator:
     """One simulated chip and its own throw-away vendor."""
 
     directory: Path
@@ -60,7 +60,7 @@ class SimulatedAccelerator:
     chain: tuple[bytes, ...]  # DER, root first
 
     @classmethod
-    def create(cls, directory: Path, *, clock: Clock = system_clock) -> SimulatedAccelerator:
+    def create(cls, directory: Path, *, clock: Clock = system_clock) -> AcceleratorSimulator:
         """Make a platform in a directory that is absent or empty.
 
         Args:
@@ -95,7 +95,7 @@ class SimulatedAccelerator:
         return cls.open(directory)
 
     @classmethod
-    def open(cls, directory: Path) -> SimulatedAccelerator:
+    def open(cls, directory: Path) -> AcceleratorSimulator:
         """A platform that ``create`` made.
 
         Raises:

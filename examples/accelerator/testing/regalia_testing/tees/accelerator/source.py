@@ -9,7 +9,7 @@ import regalia
 from regalia_testing.options import platform_options
 from regalia_testing.sources import SimulatedSource
 from regalia_testing.tees.accelerator.defects import HEALTHY
-from regalia_testing.tees.accelerator.simulator import SimulatedAccelerator
+from regalia_testing.tees.accelerator.simulator import AcceleratorSimulator
 from regalia_testing.tees.snp.simulator import measure_code
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_source(options: dict[str, object]) -> EvidenceSource:
-    """A program on the ``SimulatedAccelerator`` that the configuration names.
+    """A program on the ``AcceleratorSimulator`` that the configuration names.
 
     Raises:
         UsageError: BAD_CONFIG, an option is missing, unknown or of the wrong type.
@@ -26,4 +26,4 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
     """
     directory, defects = platform_options(options, HEALTHY, source="simulated-accelerator")
     measurement = measure_code(Path(regalia.__file__).parent)
-    return SimulatedSource(SimulatedAccelerator.open(directory).evidence, defects, measurement)
+    return SimulatedSource(AcceleratorSimulator.open(directory).evidence, defects, measurement)

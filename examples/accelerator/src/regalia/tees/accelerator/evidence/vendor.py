@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from regalia.appraisal.vendor import Vendor, ready
 from regalia.tees.accelerator.evidence.anchors import (
-    ROOT_NAME,
     AcceleratorAnchors,
     AcceleratorCollateral,
 )
@@ -12,6 +11,5 @@ from regalia.tees.accelerator.evidence.anchors import (
 EXAMPLE_VENDOR = Vendor(
     name="accelerator",
     anchors=AcceleratorAnchors,
-    root_names=frozenset({ROOT_NAME}),
     prepare=lambda given: ready(AcceleratorCollateral(given.crls)),
 )

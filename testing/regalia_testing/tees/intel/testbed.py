@@ -1,4 +1,4 @@
-"""An attack bench around one simulated Intel platform: everything is right but what is changed."""
+"""A simulated Intel platform and a verifier that trusts it, wired together for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from regalia.tees.intel.evidence import IntelAnchors, IntelCollateral, PreparedCollateral
     from regalia.tees.intel.evidence.wire import QuoteParts
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.intel.simulator import SimulatedIntel
+    from regalia_testing.tees.intel.simulator import IntelSimulator
 
 REPORT_DATA = bytes(range(64))
 MEASUREMENT = b"\x3d" * 48
@@ -37,10 +37,10 @@ SGX_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class IntelBench:
+class IntelTestbed:
     """Makes evidence and verifies it; every argument left out is right."""
 
-    platform: SimulatedIntel
+    platform: IntelSimulator
     now: datetime
     files: dict[str, bytes] = field(default_factory=dict)  # collateral; empty: the platform's
 
@@ -59,7 +59,7 @@ class IntelBench:
             defects=self.defects(tee, **defects),
         )
 
-    def with_file(self, name: str, data: bytes | None) -> IntelBench:
+    def with_file(self, name: str, data: bytes | None) -> IntelTestbed:
         """Collateral with one file more, other, or (None) not there."""
         files = dict(self.files or self.platform.files())
         files.pop(name, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -22,16 +22,17 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet, parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
-from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, device_nonce, devices_digest
-from regalia_testing.tees.azure.simulator import SimulatedAzure
+from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee
+from regalia_testing.anchors import simulated_anchors
+from regalia_testing.composite_testbed import composite_testbed
+from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
-from regalia_testing.tees.intel.simulator import SimulatedIntel
-from regalia_testing.tees.nitro.simulator import SimulatedNitro
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.tees.nitro.simulator import NitroSimulator
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.simulator import SimulatedTpm
+from regalia_testing.tees.tpm.simulator import TpmSimulator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
 RUNTIME_CONFIG = b"the measured configuration"
 BINDING = Binding(
     role=Role.RELEASE,
-    audience="samples",
+    audience="accepted_evidence",
     challenge=hashlib.sha256(b"the challenge").digest(),
     hpke_public_key=b"the runtime's HPKE key",
     wrap_public_key=b"the runtime's wrapping key",
@@ -61,7 +62,7 @@ _SNP_SIGNED = range(0x330)  # the signed part and the signature; what follows is
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class AcceptedEvidence:
     """Evidence and its verifier, which keeps its cache: the second appraisal is a warm one.
 
     Attributes:
@@ -80,10 +81,10 @@ class Sample:
         return self.verifier.verify(evidence, expected=self.binding, rule=self.rule, now=self.now)
 
 
-Make = Callable[[Path], Sample]  # from an absent or empty directory
+Make = Callable[[Path], AcceptedEvidence]  # from an absent or empty directory
 
 
-def snp_sample(platform: SimulatedPlatform, defects: SnpDefects = HEALTHY) -> Sample:
+def accepted_snp(platform: SnpSimulator, defects: SnpDefects = HEALTHY) -> AcceptedEvidence:
     """Of a simulated SEV-SNP platform."""
     evidence = platform.evidence(
         BINDING.report_data(),
@@ -91,67 +92,59 @@ def snp_sample(platform: SimulatedPlatform, defects: SnpDefects = HEALTHY) -> Sa
         runtime_config=RUNTIME_CONFIG,
         defects=defects,
     )
-    return Sample(evidence, _snp_verifier(platform), _SNP_SIGNED)
+    return AcceptedEvidence(evidence, platform.verifier(), _SNP_SIGNED)
 
 
-def _snp_verifier(platform: SimulatedPlatform) -> Verifier:
-    return Verifier(TrustAnchors.dangerous_simulated([platform.ark]), _snp_collateral(platform))
+def _snp_vcek(folder: Path) -> AcceptedEvidence:
+    return accepted_snp(SnpSimulator.create(folder, Product.GENOA, now=NOW))
 
 
-def _snp_collateral(platform: SimulatedPlatform) -> CollateralSet:
-    return CollateralSet((platform.ark, platform.ask, platform.asvk), (platform.crl,))
+def _snp_vlek(folder: Path) -> AcceptedEvidence:
+    platform = SnpSimulator.create(folder, Product.TURIN, now=NOW)
+    return accepted_snp(platform, SnpDefects(signing_key="vlek"))
 
 
-def _snp_vcek(folder: Path) -> Sample:
-    return snp_sample(SimulatedPlatform.create(folder, Product.GENOA, now=NOW))
+def _tdx(folder: Path) -> AcceptedEvidence:
+    return accepted_tdx(IntelSimulator.create(folder, now=NOW))
 
 
-def _snp_vlek(folder: Path) -> Sample:
-    platform = SimulatedPlatform.create(folder, Product.TURIN, now=NOW)
-    return snp_sample(platform, SnpDefects(signing_key="vlek"))
-
-
-def _tdx(folder: Path) -> Sample:
-    return tdx_sample(SimulatedIntel.create(folder, now=NOW))
-
-
-def tdx_sample(platform: SimulatedIntel) -> Sample:
+def accepted_tdx(platform: IntelSimulator) -> AcceptedEvidence:
     """Of a TD on a simulated Intel platform."""
     evidence = platform.tdx_evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
-    return Sample(evidence, platform.verifier(), range(len(evidence.report)))
+    return AcceptedEvidence(evidence, platform.verifier(), range(len(evidence.report)))
 
 
-def _sgx(folder: Path) -> Sample:
-    platform = SimulatedIntel.create(folder, now=NOW)
+def _sgx(folder: Path) -> AcceptedEvidence:
+    platform = IntelSimulator.create(folder, now=NOW)
     evidence = platform.sgx_evidence(
         BINDING.report_data(),
         measurement=MEASUREMENT,
         runtime_config=RUNTIME_CONFIG,
         defects=IntelDefects(version=3),
     )
-    return Sample(evidence, platform.verifier(), range(len(evidence.report)))
+    return AcceptedEvidence(evidence, platform.verifier(), range(len(evidence.report)))
 
 
-def _nitro(folder: Path) -> Sample:
-    return nitro_sample(SimulatedNitro.create(folder, clock=lambda: NOW))
+def _nitro(folder: Path) -> AcceptedEvidence:
+    return accepted_nitro(NitroSimulator.create(folder, clock=lambda: NOW))
 
 
-def nitro_sample(platform: SimulatedNitro) -> Sample:
+def accepted_nitro(platform: NitroSimulator) -> AcceptedEvidence:
     """Of an enclave on a simulated instance: each has a key of its own."""
     evidence = platform.evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
     verifier = Verifier(TrustAnchors(nitro=platform.anchors()), CollateralSet((), ()))
-    return Sample(evidence, verifier, range(len(evidence.report)), NO_LISTS)
+    return AcceptedEvidence(evidence, verifier, range(len(evidence.report)), NO_LISTS)
 
 
-def _tpm(_: Path) -> Sample:
-    return tpm_sample(SimulatedTpm.create(TpmAuthority.create(now=NOW)))
+def _tpm(_: Path) -> AcceptedEvidence:
+    return accepted_tpm(TpmSimulator.create(TpmAuthority.create(now=NOW)))
 
 
-def tpm_sample(tpm: SimulatedTpm, *also_enrolled: SimulatedTpm) -> Sample:
+def accepted_tpm(tpm: TpmSimulator, *also_enrolled: TpmSimulator) -> AcceptedEvidence:
     """Of a simulated TPM, beside others of the same authority."""
     authority = tpm.authority
     evidence = tpm.evidence(BINDING.report_data(), config=RUNTIME_CONFIG)
@@ -166,21 +159,15 @@ def tpm_sample(tpm: SimulatedTpm, *also_enrolled: SimulatedTpm) -> Sample:
         },
     )
     verifier = Verifier(TrustAnchors(tpm=TpmAnchors.production()), collateral)
-    return Sample(evidence, verifier, range(len(evidence.report)))
+    return AcceptedEvidence(evidence, verifier, range(len(evidence.report)))
 
 
-def _azure(folder: Path, tee: Tee) -> Sample:
-    vm = SimulatedAzure.create(folder, tee, now=NOW)
+def _azure(folder: Path, tee: Tee) -> AcceptedEvidence:
+    vm = AzureSimulator.create(folder, tee, now=NOW)
     evidence = vm.evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
-    if vm.snp is not None:
-        verifier = _snp_verifier(vm.snp)
-    elif vm.intel is not None:
-        verifier = vm.intel.verifier()
-    else:
-        raise TypeError("a VM runs on one kind of hardware")
-    return Sample(evidence, verifier, _azure_signed(evidence.report, tee))
+    return AcceptedEvidence(evidence, vm.verifier(), _azure_signed(evidence.report, tee))
 
 
 def _azure_signed(document: bytes, tee: Tee) -> Sequence[int]:
@@ -194,44 +181,32 @@ def _azure_signed(document: bytes, tee: Tee) -> Sequence[int]:
     return [at for at in range(len(document)) if at not in unseen]
 
 
-def _azure_snp(folder: Path) -> Sample:
+def _azure_snp(folder: Path) -> AcceptedEvidence:
     return _azure(folder, Tee.AZURE_SNP)
 
 
-def _azure_tdx(folder: Path) -> Sample:
+def _azure_tdx(folder: Path) -> AcceptedEvidence:
     return _azure(folder, Tee.AZURE_TDX)
 
 
-def _composite(folder: Path) -> Sample:
+def _composite(folder: Path) -> AcceptedEvidence:
     return _machine(folder, GPUS, 0)
 
 
-def _linked(folder: Path) -> Sample:
+def _linked(folder: Path) -> AcceptedEvidence:
     return _machine(folder, 1, 1)
 
 
-def _machine(folder: Path, gpus: int, switches: int) -> Sample:
-    cpu = SimulatedPlatform.create(folder / "cpu", Product.GENOA, now=NOW)
-    machine = SimulatedDevices.create(folder / "devices", gpus, switches, now=NOW)
-    devices = machine.evidence(
-        device_nonce(BINDING.role, BINDING.challenge, BINDING.hpke_public_key)
-    )
-    bound = replace(BINDING, device_evidence=devices_digest(devices))
-    evidence = cpu.evidence(
-        bound.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
-    )
-    given = machine.collateral()
-    collateral = replace(
-        _snp_collateral(cpu),
-        crls=(cpu.crl, *given.crls),
-        documents={CollateralKind.RIM: given.rims, CollateralKind.KEY_DENIALS: given.denials},
-    )
-    anchors = TrustAnchors.dangerous_simulated([cpu.ark, machine.root])
-    return Sample(replace(evidence, devices=devices), Verifier(anchors, collateral), _SNP_SIGNED)
+def _machine(folder: Path, gpus: int, switches: int) -> AcceptedEvidence:
+    cpu = SnpSimulator.create(folder / "cpu", Product.GENOA, now=NOW)
+    machine = composite_testbed(cpu, gpus, switches, now=NOW)
+    devices = machine.devices.evidence(machine.nonce(BINDING))
+    evidence = machine.evidence(devices, binding=BINDING)
+    return AcceptedEvidence(evidence, machine.verifier, _SNP_SIGNED)
 
 
 class Simulated(Protocol):
-    """What a simulator needs for ``sample_of``."""
+    """What a simulator needs for ``accepted_of``."""
 
     @property
     def root(self) -> bytes:
@@ -247,17 +222,19 @@ class Simulated(Protocol):
         """Healthy evidence, all of whose report is signed."""
 
 
-def sample_of(platform: Simulated) -> Sample:
+def accepted_of(platform: Simulated) -> AcceptedEvidence:
     """Of a simulator whose collateral lies in files, with lists of every authority."""
     evidence = platform.evidence(
         BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
     )
     files = {path.name: path.read_bytes() for path in platform.collateral_directory.iterdir()}
-    anchors = TrustAnchors.dangerous_simulated([platform.root])
-    return Sample(evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report)))
+    anchors = simulated_anchors([platform.root])
+    return AcceptedEvidence(
+        evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report))
+    )
 
 
-SAMPLES: Mapping[str, Make] = MappingProxyType(
+ACCEPTED_EVIDENCE: Mapping[str, Make] = MappingProxyType(
     {
         "SEV-SNP, VCEK": _snp_vcek,
         "SEV-SNP, VLEK": _snp_vlek,

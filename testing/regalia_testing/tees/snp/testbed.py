@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from regalia.tees.snp.claims import SnpClaims
     from regalia.tees.snp.evidence import SnpAnchors
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
-    from regalia_testing.tees.snp.x509 import CertificateSpec
+    from regalia_testing.der import CertificateSpec
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
 MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
@@ -38,10 +38,10 @@ REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
 @dataclass(frozen=True, slots=True)
-class SnpBench:
+class SnpTestbed:
     """Make evidence with chosen defects, and have it appraised."""
 
-    platform: SimulatedPlatform
+    platform: SnpSimulator
     now: datetime
     rule: CollateralRule = REQUIRED
 
@@ -76,9 +76,9 @@ class SnpBench:
 
 @dataclass(frozen=True, slots=True)
 class SnpChain:
-    """The three certificates of a bench, to be altered one at a time."""
+    """The three certificates of a testbed, to be altered one at a time."""
 
-    bench: SnpBench
+    testbed: SnpTestbed
     ark: CertificateSpec
     ask: CertificateSpec  # or the ASVK
     leaf: CertificateSpec
@@ -92,28 +92,28 @@ class SnpChain:
         leaf_signer: RSAPrivateKey | None = None,
     ) -> SnpClaims:
         """Sign the three, each with the right key unless another is given, and appraise."""
-        authority = self.bench.platform.authority
+        authority = self.testbed.platform.authority
         ark = self.ark.sign(ark_signer or authority.keys.ark)
         ask = self.ask.sign(ask_signer or authority.keys.ark)
         leaf = self.leaf.sign(leaf_signer or authority.issuer_key(self.signing_key))
-        evidence = self.bench.evidence(signing_key=self.signing_key.name.lower())
-        return self.bench.verify(
+        evidence = self.testbed.evidence(signing_key=self.signing_key.name.lower())
+        return self.testbed.verify(
             replace(evidence, endorsements=(leaf, ask, ark)),
-            collateral=SnpCollateral((), (self.bench.platform.crl,)),
+            collateral=SnpCollateral((), (self.testbed.platform.crl,)),
         )
 
 
 def chain_of(
-    bench: SnpBench, signing_key: EndorsementKeyKind = EndorsementKeyKind.VCEK
+    testbed: SnpTestbed, signing_key: EndorsementKeyKind = EndorsementKeyKind.VCEK
 ) -> SnpChain:
-    """The right chain of a bench's healthy platform."""
-    platform = bench.platform
+    """The right chain of a testbed's healthy platform."""
+    platform = testbed.platform
     tcb = reported_tcb(platform.product, HEALTHY)
     key = platform.endorsement_key(signing_key, tcb).public_key()
     leaf = platform.authority.leaf(LeafFor(key, signing_key, tcb, platform.hwid, CSP_ID))
     vlek = signing_key is EndorsementKeyKind.VLEK
     middle = platform.authority.asvk() if vlek else platform.authority.ask()
-    return SnpChain(bench, platform.authority.ark(), middle, leaf, signing_key)
+    return SnpChain(testbed, platform.authority.ark(), middle, leaf, signing_key)
 
 
 def refused(code: str, call: Callable[..., object], **arguments: object) -> str:

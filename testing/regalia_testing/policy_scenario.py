@@ -120,7 +120,7 @@ def _policy(config: RuntimeConfig) -> ReleasePolicy:
 
 
 def snp_section(config: RuntimeConfig) -> Snp:
-    """Accepts exactly the scene's SNP platform."""
+    """Accepts exactly the scenario's SNP platform."""
     return Snp(
         products=["Genoa", "Turin"],
         measurements=["11" * 48, "12" * 48],
@@ -159,7 +159,7 @@ def changed(document: Document, path: str, value: Any) -> Document:  # noqa: ANN
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class PolicyScenario:
     """A policy, claims and a context that fit together; every method returns a copy."""
 
     config: RuntimeConfig = field(default_factory=_config)
@@ -172,21 +172,21 @@ class Scene:
     approvals: frozenset[str] = frozenset((ALICE, CAROL))
     custody: str = "broker"
 
-    def demand(self, path: str, value: Any) -> Scene:  # noqa: ANN401 - any field
+    def demand(self, path: str, value: Any) -> PolicyScenario:  # noqa: ANN401 - any field
         """Change the policy."""
         return replace(self, policy=changed(self.policy, path, value))
 
-    def attest(self, **fields: Any) -> Scene:  # noqa: ANN401 - any claim
+    def attest(self, **fields: Any) -> PolicyScenario:  # noqa: ANN401 - any claim
         """Change claims."""
         return replace(self, claims=replace(self.claims, mint=MINT, **fields))
 
-    def configure(self, path: str, value: Any) -> Scene:  # noqa: ANN401 - any field
+    def configure(self, path: str, value: Any) -> PolicyScenario:  # noqa: ANN401 - any field
         """Change the runtime configuration, and launch with it."""
         config = changed(self.config, path, value)
-        scene = replace(self, config=config).attest(host_data=config.digest().raw)
-        return scene.demand("platform.snp.host_data", [config.digest().raw.hex()])
+        scenario = replace(self, config=config).attest(host_data=config.digest().raw)
+        return scenario.demand("platform.snp.host_data", [config.digest().raw.hex()])
 
-    def ask(self, **facts: Any) -> Scene:  # noqa: ANN401 - any fact
+    def ask(self, **facts: Any) -> PolicyScenario:  # noqa: ANN401 - any fact
         """Change the context."""
         return replace(self, **facts)
 

@@ -1,7 +1,4 @@
-"""A whole runtime against a real broker, a real store and a simulated platform, on loopback.
-
-``conftest.py`` loads this file under the name ``runtime_stage``.
-"""
+"""A whole runtime against a real broker, a real store and a simulated platform, on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 import openai
-from broker_harness import KEK, World
 
 import regalia
 from regalia.appraisal.appraisal_context import AppraisalContext
@@ -30,27 +26,28 @@ from regalia.runtime.service import Runtime
 from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.writer import SealOptions, seal_model
 from regalia.tees.snp.evidence.plugin import SNP
-from regalia_testing.tees.snp.bench import REQUIRED
 from regalia_testing.tees.snp.simulator import measure_code
+from regalia_testing.tees.snp.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
+from tests.broker.harness import KEK, Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from broker_harness import Shared
     from starlette.types import ASGIApp
 
     from regalia.policy.documents import ReleasePolicy
     from regalia.tees.snp.claims import SnpClaims
     from regalia.wire.runtime_config import RuntimeConfig
+    from tests.broker.harness import Shared
 
 MEASUREMENT = measure_code(Path(regalia.__file__).parent)
 PROMPT = "What do the crown jewels say?"
 LEASE_S = 2
 
 
-class RealWorld(World):
-    """The broker's world, with a sealed model that can be loaded."""
+class SealedDeployment(Deployment):
+    """The broker's deployment, with a sealed model that can be loaded."""
 
     def __init__(self, folder: Path, shared: Shared, model: Path, **options: Any) -> None:  # noqa: ANN401
         self.model = model
@@ -134,7 +131,7 @@ def served(app: ASGIApp) -> Iterator[str]:
 class Between:
     """Somebody between runtime and broker, who may answer in the broker's place."""
 
-    world: World
+    deployment: Deployment
     change: Callable[[bytes], bytes] | None = None
     down: bool = False
     releases: int = 0
@@ -149,7 +146,7 @@ class Between:
         async def keep(message: Any) -> None:  # noqa: ANN401
             messages.append(message)
 
-        await self.world.app(scope, receive, keep)
+        await self.deployment.app(scope, receive, keep)
         start, *bodies = messages
         body = b"".join(message.get("body", b"") for message in bodies)
         if scope["path"] == "/v1/release" and start["status"] == 200:
@@ -204,22 +201,22 @@ class Running:
             return http.get(self.url + path)
 
 
-class Stage:
-    """One world, its broker on a port, and runtimes that are asked to start in it."""
+class LiveDeployment:
+    """One deployment, its broker on a port, and runtimes that are asked to start in it."""
 
-    def __init__(self, world: RealWorld, between: Between, broker: str) -> None:
-        self.world = world
+    def __init__(self, deployment: SealedDeployment, between: Between, broker: str) -> None:
+        self.deployment = deployment
         self.between = between
         self.broker = broker
         self.started: list[Running] = []
 
     def configure(self, *, measured: RuntimeConfig | None = None, text: str = "") -> Path:
-        folder = self.world.folder
-        config = measured or self.world.runtime_config()
+        folder = self.deployment.folder
+        config = measured or self.deployment.runtime_config()
         (folder / "measured.json").write_bytes(config.encode())
         dangers = "" if "dangerous" in text else "dangerous_simulated_tee = true\n"
         settings = {
-            "store": str(self.world.sealed),
+            "store": str(self.deployment.sealed),
             "broker": self.broker,
             "measured_config": "measured.json",
             "listen": "127.0.0.1:0",
@@ -228,7 +225,7 @@ class Stage:
         lines = [
             f"{name} = {json.dumps(v)}" for name, v in settings.items() if f"{name} =" not in text
         ]
-        platform = json.dumps(str(self.world.shared.platform.directory))
+        platform = json.dumps(str(self.deployment.shared.platform.directory))
         evidence = f'[evidence]\nsource = "simulated-snp"\noptions = {{ platform = {platform} }}\n'
         path = folder / "runtime.toml"
         path.write_text(dangers + "\n".join(lines) + f"\n{text}\n{evidence}")
@@ -252,7 +249,7 @@ class Stage:
 
 
 @contextmanager
-def client(stage: Stage, url: str) -> Iterator[openai.OpenAI]:
+def client(live: LiveDeployment, url: str) -> Iterator[openai.OpenAI]:
     """The stock client, through the verified and sealed channel."""
-    with httpx.Client(transport=RegaliaTransport(url, stage.world.trust())) as http:
+    with httpx.Client(transport=RegaliaTransport(url, live.deployment.trust())) as http:
         yield openai.OpenAI(base_url=f"{url}/v1", api_key="none", http_client=http, max_retries=0)

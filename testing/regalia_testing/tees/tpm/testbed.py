@@ -13,7 +13,7 @@ from regalia.core.errors import RegaliaError
 from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral
 from regalia.tees.tpm.evidence.plugin import TPM
 from regalia_testing.tees.tpm.authority import TpmAuthority
-from regalia_testing.tees.tpm.simulator import REPORT_DATA, SimulatedTpm
+from regalia_testing.tees.tpm.simulator import REPORT_DATA, TpmSimulator
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
 @dataclass(frozen=True, slots=True)
-class TpmScene:
+class TpmTestbed:
     """Evidence, collateral and expectations that fit; ``dataclasses.replace`` breaks one."""
 
-    tpm: SimulatedTpm
+    tpm: TpmSimulator
     evidence: Evidence
     collateral: TpmCollateral
     now: datetime
@@ -39,9 +39,9 @@ class TpmScene:
     report_data: bytes = REPORT_DATA
 
     @classmethod
-    def create(cls, *, now: datetime, tpm: SimulatedTpm | None = None) -> TpmScene:
+    def create(cls, *, now: datetime, tpm: TpmSimulator | None = None) -> TpmTestbed:
         """An enrolled TPM, with revocation lists in date."""
-        known = tpm or SimulatedTpm.create(TpmAuthority.create(now=now))
+        known = tpm or TpmSimulator.create(TpmAuthority.create(now=now))
         collateral = TpmCollateral(
             ek_roots=(known.authority.root(),),
             crls=known.authority.crls(),
@@ -50,12 +50,12 @@ class TpmScene:
         evidence = known.evidence(REPORT_DATA)
         return cls(known, evidence, collateral, now, TpmAnchors.production())
 
-    def enrolled(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the enrolment
+    def enrolled(self, **changes: Any) -> TpmTestbed:  # noqa: ANN401 - fields of the enrolment
         """With another enrolment."""
         enrolment = replace(self.tpm.enrolment(self.now), **changes)
         return replace(self, collateral=replace(self.collateral, enrolments=(enrolment.encode(),)))
 
-    def provided(self, **changes: Any) -> TpmScene:  # noqa: ANN401 - fields of the collateral
+    def provided(self, **changes: Any) -> TpmTestbed:  # noqa: ANN401 - fields of the collateral
         """With other collateral."""
         return replace(self, collateral=replace(self.collateral, **changes))
 

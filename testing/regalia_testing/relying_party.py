@@ -14,7 +14,7 @@ from regalia.policy.context import ClientContext
 from regalia.policy.evaluate import evaluate_client
 from regalia.policy.pin import OwnerChoices, pin_client
 from regalia.policy.verdict import Deny
-from regalia_testing.policy_scene import MODEL, OWNER, Scene, changed
+from regalia_testing.policy_scenario import MODEL, OWNER, PolicyScenario, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Evidence]  # from the fields of the platform's defects
 
-CONFIG = Scene().config
+CONFIG = PolicyScenario().config
 RUNTIME_CONFIG = CONFIG.encode()
 REPORT_DATA = bytes(range(1, 65))
 MEASUREMENT = b"\x3d" * 48
@@ -51,7 +51,7 @@ CHOICES = OwnerChoices(
 
 
 @dataclass(frozen=True, slots=True)
-class Defender:
+class RelyingParty:
     """A verifier and a policy.
 
     Attributes:
@@ -65,7 +65,7 @@ class Defender:
     policy: ClientPolicy
     rule: CollateralRule = REQUIRED
 
-    def but(self, path: str, value: Any) -> Defender:  # noqa: ANN401 - any field
+    def but(self, path: str, value: Any) -> RelyingParty:  # noqa: ANN401 - any field
         """With another word at a dotted path of the policy."""
         return replace(self, policy=changed(self.policy, path, value))
 
@@ -93,19 +93,19 @@ class Defender:
         return self.codes(self.make(**defects))
 
 
-def defend(
+def relying_party_for(
     make: Make,
     verifier: Verifier,
     now: datetime,
     *,
     rule: CollateralRule = REQUIRED,
     pin_machine: bool = False,
-) -> Defender:
+) -> RelyingParty:
     """Pin a policy on the healthy platform. It accepts that platform."""
     claims = verifier.verify_cpu(make(), report_data=REPORT_DATA, rule=rule, now=now)
     choices = replace(CHOICES, pin_chip=pin_machine)
     policy = pin_client(claims, CONFIG, choices, now=now)
-    return Defender(make, verifier, now, policy, rule)
+    return RelyingParty(make, verifier, now, policy, rule)
 
 
 def _context(now: datetime) -> ClientContext:

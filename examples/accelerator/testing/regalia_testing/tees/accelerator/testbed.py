@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia_testing.samples import BINDING, MEASUREMENT, RUNTIME_CONFIG
+from regalia_testing.accepted_evidence import BINDING, MEASUREMENT, RUNTIME_CONFIG
 from regalia_testing.tees.accelerator.defects import HEALTHY
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
-    from regalia_testing.samples import Sample
-    from regalia_testing.tees.accelerator.simulator import SimulatedAccelerator
+    from regalia_testing.accepted_evidence import AcceptedEvidence
+    from regalia_testing.tees.accelerator.simulator import AcceleratorSimulator
 
 
 @dataclass(frozen=True, slots=True)
-class AcceleratorBench:
+class AcceleratorTestbed:
     """Make evidence with chosen defects, and have it appraised."""
 
-    platform: SimulatedAccelerator
-    sample: Sample
+    platform: AcceleratorSimulator
+    accepted: AcceptedEvidence
 
     def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of the defects
         """Evidence of a chip that is healthy but for ``defects``."""
@@ -32,4 +32,4 @@ class AcceleratorBench:
 
     def verify(self, evidence: Evidence) -> Any:  # noqa: ANN401 - AcceleratorClaims
         """Appraise. Raises as ``Sample.verify``."""
-        return self.sample.verify(evidence)
+        return self.accepted.verify(evidence)

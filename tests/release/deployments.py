@@ -1,11 +1,9 @@
 """A broker, a client and runtimes around any kind of machine. No sockets.
 
-    world = MachineWorld(folder, shared, keys, machine)
-    world.release(world.attester())            a whole release, as a runtime does it
-    world.ask(world.attester(defects))           one answer of the broker, whatever it is
-    world.appraise(world.serving(...))         what a client makes of the runtime
-
-``conftest.py`` loads this file under the name ``release_worlds``.
+deployment = MachineDeployment(folder, shared, keys, machine)
+deployment.release(deployment.attester())            a whole release, as a runtime does it
+deployment.ask(deployment.attester(defects))           one answer of the broker, whatever it is
+deployment.appraise(deployment.serving(...))         what a client makes of the runtime
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
-from broker_harness import World
 
 from regalia.appraisal.pki import Cache
 from regalia.client.trust import ClientTrust
@@ -33,13 +30,12 @@ from regalia.runtime.release import accept, exchange, unwrap
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia.wire.release import ReleaseRequest, device_names
 from regalia_testing.source_composite import CompositeSource
+from tests.broker.harness import Deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
-
-    from broker_harness import Shared
 
     from regalia.appraisal.claims import Claims
     from regalia.client.verify import VerifiedRuntime
@@ -49,8 +45,9 @@ if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence, EvidenceSource
     from regalia.wire.release import ChallengeResponse
     from regalia.wire.runtime_config import RuntimeConfig
-    from regalia_testing.machines import Machine
-    from regalia_testing.tees.nvidia.simulator import SimulatedDevices
+    from regalia_testing.machines import SimulatedMachine
+    from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+    from tests.broker.harness import Shared
 
 PIN_CHALLENGE = hashlib.sha256(b"a challenge of the owner's").digest()
 OTHER_MODEL = ModelId(hashlib.sha256(b"another model").digest())
@@ -59,12 +56,12 @@ OTHER_MODEL = ModelId(hashlib.sha256(b"another model").digest())
 class InProcess(httpx.BaseTransport):
     """Carries a runtime's requests to the broker's application."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         async def call() -> tuple[int, bytes]:
-            app = httpx.ASGITransport(self._world.app, raise_app_exceptions=False)
+            app = httpx.ASGITransport(self._deployment.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=app) as client:
                 answer = await client.post(str(request.url), content=request.content)
                 return answer.status_code, answer.content
@@ -73,8 +70,8 @@ class InProcess(httpx.BaseTransport):
         return httpx.Response(status, stream=httpx.ByteStream(content))
 
 
-class MachineWorld(World):
-    """The broker's world, for one machine. Time goes on by itself.
+class MachineDeployment(Deployment):
+    """The broker's deployment, for one machine. Time goes on by itself.
 
     Attributes:
         others: further machines whose roots broker and clients trust; the policy knows none.
@@ -85,9 +82,9 @@ class MachineWorld(World):
         folder: Path,
         shared: Shared,
         keys: RuntimeKeys,
-        machine: Machine,
+        machine: SimulatedMachine,
         *,
-        others: tuple[Machine, ...] = (),
+        others: tuple[SimulatedMachine, ...] = (),
         **options: Any,  # noqa: ANN401
     ) -> None:
         self.keys, self.machine = keys, machine
@@ -152,8 +149,8 @@ class MachineWorld(World):
         self,
         defect: str | None = None,
         *,
-        devices: SimulatedDevices | None = None,
-        machine: Machine | None = None,
+        devices: NvidiaSimulator | None = None,
+        machine: SimulatedMachine | None = None,
         measured: RuntimeConfig | None = None,
         model_id: ModelId | None = None,
         keys: RuntimeKeys | None = None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.check_log import CheckLog
     from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
     from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.azure.simulator import SimulatedAzure
+    from regalia_testing.tees.azure.simulator import AzureSimulator
 
 REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
 MEASUREMENT = hashlib.sha384(b"the expected paravisor").digest()
@@ -32,10 +32,10 @@ REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
 @dataclass(frozen=True, slots=True)
-class AzureBench:
+class AzureTestbed:
     """Make evidence with chosen defects, and have it appraised."""
 
-    platform: SimulatedAzure
+    platform: AzureSimulator
     now: datetime
     cache: Cache = field(default_factory=Cache)
 

@@ -1,4 +1,4 @@
-"""The demo's world: an owner, an operator's machine, a control plane, and their files.
+"""The demo's deployment: an owner, an operator's machine, a control plane, and their files.
 
 owner/      signing key, KEK (in a development key store), log key, policies
 store/      the sealed model, version 2: what the store serves
@@ -28,7 +28,7 @@ from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia_demo.processes import DemoCode, DemoService, free_address
 from regalia_testing.models import smollm2
 from regalia_testing.needles import pick_needles
-from regalia_testing.tees.snp.simulator import SimulatedPlatform
+from regalia_testing.tees.snp.simulator import SnpSimulator
 
 if TYPE_CHECKING:
     from regalia.core.types import ModelId
@@ -53,7 +53,7 @@ def default_cache() -> Path:
 
 
 @dataclass
-class World:
+class Deployment:
     """Paths and addresses, and the running services."""
 
     root: Path
@@ -132,37 +132,37 @@ class World:
         )
 
 
-def make_folders(world: World) -> None:
+def make_folders(deployment: Deployment) -> None:
     """Every folder, private to this user."""
-    with os_errors(world.root):
+    with os_errors(deployment.root):
         for name in ("owner", "broker", "runtime", "logs"):
-            (world.root / name).mkdir(mode=0o700, parents=True)
-        world.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (deployment.root / name).mkdir(mode=0o700, parents=True)
+        deployment.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def have_model(world: World) -> None:
+def have_model(deployment: Deployment) -> None:
     """Convert the model out of its package, once."""
-    with world.screen.working("converting SmolLM2-135M out of its package (once)"):
-        smollm2(world.model)
-    size = (world.model / "model.safetensors").stat().st_size
-    world.screen.fact("model", f"SmolLM2-135M-Instruct, {size:,} bytes of weights")
+    with deployment.screen.working("converting SmolLM2-135M out of its package (once)"):
+        smollm2(deployment.model)
+    size = (deployment.model / "model.safetensors").stat().st_size
+    deployment.screen.fact("model", f"SmolLM2-135M-Instruct, {size:,} bytes of weights")
 
 
-def owner_makes_keys(world: World) -> None:
+def owner_makes_keys(deployment: Deployment) -> None:
     """Signing key, KEK, log key."""
-    write_new(world.passphrase, secrets.token_hex(16).encode() + b"\n", mode=0o600)
+    write_new(deployment.passphrase, secrets.token_hex(16).encode() + b"\n", mode=0o600)
     phrase = ("--passphrase-file", PASSPHRASE)
-    world.regalia("keygen", "sign", "--out", "owner/owner", *phrase)
-    world.regalia("keygen", "kek", "--key", KEY_REFERENCE, *phrase)
-    world.regalia("keygen", "log", "--origin", ORIGIN, "--out", "owner/log", *phrase)
+    deployment.regalia("keygen", "sign", "--out", "owner/owner", *phrase)
+    deployment.regalia("keygen", "kek", "--key", KEY_REFERENCE, *phrase)
+    deployment.regalia("keygen", "log", "--origin", ORIGIN, "--out", "owner/log", *phrase)
 
 
-def owner_seals(world: World) -> dict[str, Any]:
+def owner_seals(deployment: Deployment) -> dict[str, Any]:
     """An older version, and the one that will be served."""
-    (world.root / "model").symlink_to(world.model)
+    (deployment.root / "model").symlink_to(deployment.model)
     answer: dict[str, Any] = {}
     for folder, version in (("store-old", OLD_VERSION), ("store", VERSION)):
-        answer = world.regalia(
+        answer = deployment.regalia(
             *("seal", "model/", "--out", folder),
             *("--key", KEY_REFERENCE, "--passphrase-file", PASSPHRASE),
             *("--sign", "owner/owner.key", "--sign-passphrase-file", PASSPHRASE),
@@ -171,11 +171,11 @@ def owner_seals(world: World) -> dict[str, Any]:
     return answer
 
 
-def operator_configures_runtime(world: World, model_id: ModelId, owner_key: str) -> None:
+def operator_configures_runtime(deployment: Deployment, model_id: ModelId, owner_key: str) -> None:
     """The measured configuration and the rest; the platform is simulated."""
-    with world.screen.working("making a simulated SEV-SNP platform (RSA keys)"):
-        SimulatedPlatform.create(world.root / "platform")
-    log_key = read_file(world.root / "owner" / "log.vkey", limit=4096).decode().strip()
+    with deployment.screen.working("making a simulated SEV-SNP platform (RSA keys)"):
+        SnpSimulator.create(deployment.root / "platform")
+    log_key = read_file(deployment.root / "owner" / "log.vkey", limit=4096).decode().strip()
     measured = RuntimeConfig(
         format=FORMAT,
         model_id=str(model_id),
@@ -184,11 +184,13 @@ def operator_configures_runtime(world: World, model_id: ModelId, owner_key: str)
         placement=Placement(region="eu-demo", site="loopback", tier="own"),
         egress=[],
     )
-    folder = world.root / "runtime"
+    folder = deployment.root / "runtime"
     write_new(folder / "measured.json", measured.encode())
-    write_new(folder / "runtime.toml", runtime_toml(world, world.store_address).encode())
+    write_new(folder / "runtime.toml", runtime_toml(deployment, deployment.store_address).encode())
     if not can_lock_memory():
-        world.screen.say("You may not lock so much memory (ulimit -l), so it is not locked here.")
+        deployment.screen.say(
+            "You may not lock so much memory (ulimit -l), so it is not locked here."
+        )
 
 
 def can_lock_memory() -> bool:
@@ -197,12 +199,12 @@ def can_lock_memory() -> bool:
     return os.geteuid() == 0 or limit == resource.RLIM_INFINITY or limit >= _LOCKED
 
 
-def runtime_toml(world: World, store_address: str) -> str:
+def runtime_toml(deployment: Deployment, store_address: str) -> str:
     """The runtime's settings."""
     return f"""# The operator's settings. Nothing here is trusted; what is trusted is measured.json.
-listen = "{world.runtime_address}"
+listen = "{deployment.runtime_address}"
 store = "http://{store_address}"
-broker = "http://{world.broker_address}"
+broker = "http://{deployment.broker_address}"
 measured_config = "measured.json"
 served_name = "{SERVED_NAME}"
 dangerous_simulated_tee = true

@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regalia.core.types import Digest, ModelId, PolicyId
-from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import CollateralSet
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
-from regalia_testing.tees.nvidia.bench import STRICT
+from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
-from regalia_testing.tees.nvidia.simulator import SimulatedDevices
-from regalia_testing.tees.snp.bench import MEASUREMENT, RUNTIME_CONFIG
+from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
+from regalia_testing.tees.nvidia.testbed import STRICT
+from regalia_testing.tees.snp.testbed import MEASUREMENT, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.appraisal.claims import Claims
     from regalia.wire.evidence import DeviceEvidence, Evidence
-    from regalia_testing.tees.nvidia.authority import DeviceKeys
-    from regalia_testing.tees.nvidia.defects import DeviceDefects
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_testing.tees.nvidia.authority import NvidiaKeys
+    from regalia_testing.tees.nvidia.defects import NvidiaDefects
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 BINDING = Binding(
     role=Role.RELEASE,
@@ -39,11 +39,11 @@ BINDING = Binding(
 
 
 @dataclass(frozen=True)
-class CompositeMachine:
+class CompositeTestbed:
     """A CPU, its devices, and whoever appraises them."""
 
-    platform: SimulatedPlatform
-    devices: SimulatedDevices
+    platform: SnpSimulator
+    devices: NvidiaSimulator
     verifier: Verifier
     now: datetime
 
@@ -51,7 +51,7 @@ class CompositeMachine:
         """What every device is asked with."""
         return device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
 
-    def all(self, defects: DeviceDefects = HEALTHY_DEVICE) -> tuple[DeviceEvidence, ...]:
+    def all(self, defects: NvidiaDefects = HEALTHY_DEVICE) -> tuple[DeviceEvidence, ...]:
         """Evidence of every device."""
         return self.devices.evidence(self.nonce(), defects)
 
@@ -76,21 +76,21 @@ class CompositeMachine:
         return self.verifier.verify(evidence, expected=binding, rule=STRICT, now=self.now)
 
 
-def composite_machine(
-    platform: SimulatedPlatform,
+def composite_testbed(
+    platform: SnpSimulator,
     gpus: int,
     switches: int,
     *,
     now: datetime,
-    keys: DeviceKeys | None = None,
-) -> CompositeMachine:
+    keys: NvidiaKeys | None = None,
+) -> CompositeTestbed:
     """Devices beside a simulated SEV-SNP platform."""
-    devices = SimulatedDevices.make(gpus, switches, now=now, keys=keys)
+    devices = NvidiaSimulator.make(gpus, switches, now=now, keys=keys)
     extra = devices.collateral()
     collateral = CollateralSet(
         certificates=(platform.ark, platform.ask, platform.asvk),
         crls=(platform.crl,),
         documents={CollateralKind.RIM: extra.rims, CollateralKind.KEY_DENIALS: extra.denials},
     )
-    anchors = TrustAnchors.dangerous_simulated((platform.ark, devices.root))
-    return CompositeMachine(platform, devices, Verifier(anchors, collateral), now)
+    anchors = simulated_anchors((platform.ark, devices.root))
+    return CompositeTestbed(platform, devices, Verifier(anchors, collateral), now)

@@ -23,9 +23,9 @@ from regalia.store.local import LocalBlobs
 from regalia.wire.evidence import CHALLENGE_SIZE
 from regalia.wire.release import ReleaseRequest, release_info
 from regalia.wire.runtime_config import parse_runtime_config
+from regalia_demo.deployment import KEK, SERVED_NAME
 from regalia_demo.naive import SignatureOnlyBroker
 from regalia_demo.processes import DemoService
-from regalia_demo.world import KEK, SERVED_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from regalia.seal.manifest import VerifiedManifest
     from regalia.wire.evidence import Evidence
     from regalia.wire.release import ChallengeResponse
-    from regalia_demo.world import World
-    from regalia_testing.tees.snp.simulator import SimulatedPlatform
+    from regalia_demo.deployment import Deployment
+    from regalia_testing.tees.snp.simulator import SnpSimulator
 
 AnyBroker = BrokerClient | SignatureOnlyBroker
 _MANIFEST_LIMIT = 24 << 20
@@ -45,11 +45,11 @@ _PROBE = 4 << 20  # bytes of the model that a thief decrypts to prove that the k
 
 
 @dataclass
-class Lab:
-    """The thieves' bench."""
+class Attacker:
+    """The thieves' testbed."""
 
-    world: World
-    platform: SimulatedPlatform
+    deployment: Deployment
+    platform: SnpSimulator
     manifest: VerifiedManifest
     plain: DemoService
     naive: SignatureOnlyBroker
@@ -62,18 +62,18 @@ class Lab:
 
     def measured(self) -> bytes:
         """The measured runtime configuration, which is no secret."""
-        data = read_file(self.world.root / "runtime" / "measured.json", limit=1 << 16)
+        data = read_file(self.deployment.root / "runtime" / "measured.json", limit=1 << 16)
         parse_runtime_config(data)
         return data
 
     def owner_key(self) -> SecretBytes:
         """The model key, from the owner's own key store."""
-        return owner_recovers_key(self.world, self.manifest)
+        return owner_recovers_key(self.deployment, self.manifest)
 
     def opens_model(self, key: SecretBytes) -> bool:
         """Whether this key decrypts the sealed model in the store."""
         try:
-            blobs = LocalBlobs(self.world.root / "store")
+            blobs = LocalBlobs(self.deployment.root / "store")
             reader = open_sealed(blobs, self.manifest, key)
             piece = memoryview(bytearray(min(_PROBE, reader.stream_size)))
             reader.read_range(0, piece)
@@ -118,18 +118,20 @@ def challenge_of(asked: ChallengeResponse) -> tuple[bytes, str, PolicyId]:
     return challenge, asked.audience, PolicyId.parse(asked.policy_id)
 
 
-def owner_recovers_key(world: World, manifest: VerifiedManifest) -> SecretBytes:
+def owner_recovers_key(deployment: Deployment, manifest: VerifiedManifest) -> SecretBytes:
     """The owner's own copy of the model key: the naive broker has it in a configuration file."""
-    phrase = SecretBytes(bytearray(read_private_file(world.passphrase, limit=4096).rstrip(b"\n")))
-    with phrase, open_store(world.key_store, phrase) as store:
+    phrase = SecretBytes(
+        bytearray(read_private_file(deployment.passphrase, limit=4096).rstrip(b"\n"))
+    )
+    with phrase, open_store(deployment.key_store, phrase) as store:
         return store.recover_for_owner(
             KEK, manifest.wrapped_key.blob, manifest.content.wrap_context()
         )
 
 
-def start_unprotected(world: World, address: str, folder: Path) -> DemoService:
+def start_unprotected(deployment: Deployment, address: str, folder: Path) -> DemoService:
     """A plaintext model behind a plain server, as a process of its own."""
-    log = world.root / "logs" / "unprotected.log"
+    log = deployment.root / "logs" / "unprotected.log"
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
             [
@@ -144,16 +146,16 @@ def start_unprotected(world: World, address: str, folder: Path) -> DemoService:
     return DemoService("unprotected", process, log, f"http://{address}")
 
 
-def set_up(world: World, platform: SimulatedPlatform, plain: DemoService) -> Lab:
+def set_up(deployment: Deployment, platform: SnpSimulator, plain: DemoService) -> Attacker:
     """Have everything that the attacks need."""
-    data = read_file(world.root / "store" / "manifest.json", limit=_MANIFEST_LIMIT)
+    data = read_file(deployment.root / "store" / "manifest.json", limit=_MANIFEST_LIMIT)
     manifest = verify_manifest(data, signers=ANY_SIGNER, minimum_version=1)
-    http = world.services.enter_context(httpx.Client(timeout=60))
-    return Lab(
-        world=world,
+    http = deployment.services.enter_context(httpx.Client(timeout=60))
+    return Attacker(
+        deployment=deployment,
         platform=platform,
         manifest=manifest,
         plain=plain,
-        naive=SignatureOnlyBroker(platform, owner_recovers_key(world, manifest)),
-        real=BrokerClient(f"http://{world.broker_address}", http),
+        naive=SignatureOnlyBroker(platform, owner_recovers_key(deployment, manifest)),
+        real=BrokerClient(f"http://{deployment.broker_address}", http),
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regalia.tees.nvidia.claims import NvidiaClaims
     from regalia.tees.nvidia.evidence import NvidiaAnchors, NvidiaCollateral
     from regalia.wire.evidence import DeviceEvidence
-    from regalia_testing.tees.nvidia.simulator import SimulatedDevice, SimulatedDevices
+    from regalia_testing.tees.nvidia.simulator import NvidiaSimulator, SimulatedDevice
 
 NONCE = hashlib.sha256(b"the expected device nonce").digest()
 STRICT = CollateralRule(RevocationRule.REQUIRED, timedelta(0))
@@ -29,10 +29,10 @@ LENIENT = CollateralRule(RevocationRule.ANY, timedelta(0))
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceBench:
+class NvidiaTestbed:
     """Make evidence with chosen defects, and have it appraised."""
 
-    machine: SimulatedDevices
+    machine: NvidiaSimulator
     now: datetime
     cache: Cache = field(default_factory=Cache)
 
@@ -41,7 +41,7 @@ class DeviceBench:
         """The first GPU."""
         return self.machine.gpus[0]
 
-    def evidence(self, device: SimulatedDevice | None = None, **defects: Any) -> DeviceEvidence:  # noqa: ANN401 - fields of DeviceDefects
+    def evidence(self, device: SimulatedDevice | None = None, **defects: Any) -> DeviceEvidence:  # noqa: ANN401 - fields of NvidiaDefects
         """Evidence of a device that is healthy but for ``defects``; of the first GPU."""
         return self.machine.evidence_of(
             device or self.gpu, NONCE, replace(HEALTHY_DEVICE, **defects)

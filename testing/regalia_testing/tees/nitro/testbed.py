@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from regalia.tees.nitro.claims import NitroClaims
     from regalia.tees.nitro.evidence import NitroAnchors
     from regalia.wire.cbor import Cbor, Key
-    from regalia_testing.tees.nitro.simulator import SimulatedNitro
+    from regalia_testing.tees.nitro.simulator import NitroSimulator
 
 REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
 MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
@@ -33,10 +33,10 @@ ANY = CollateralRule(RevocationRule.ANY, NO_GRACE)
 
 
 @dataclass(frozen=True, slots=True)
-class NitroBench:
+class NitroTestbed:
     """Make evidence with chosen defects, and have it appraised."""
 
-    platform: SimulatedNitro
+    platform: NitroSimulator
     now: datetime
     cache: Cache = field(default_factory=Cache)
 
