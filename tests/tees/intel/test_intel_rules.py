@@ -10,12 +10,11 @@ import pytest
 
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import ParseError
-from regalia.core.types import KeyFingerprint
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.condition_fields import RELEASE_FIELDS, release_values
 from regalia.policy.documents import parse_release_policy
 from regalia.policy.explain import explain_policy, statements
-from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.platform import PlatformRules
 from regalia.policy.wildcards import wildcards
 from regalia.tees.intel.names import TcbStatus
@@ -28,17 +27,12 @@ from regalia_testing.tees.intel.policy import (
     sgx_scene,
     tdx_scene,
 )
+from tests.policy.choices import owner_choices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from regalia_testing.policy_scene import Scene
 
 SCENES = {TDX: tdx_scene, SGX: sgx_scene}
-DEFECTS = [
-    *((tdx_scene, name, *defect) for name, defect in TDX_DEFECTS.items()),
-    *((sgx_scene, name, *defect) for name, defect in SGX_DEFECTS.items()),
-]
 LISTS = {
     TDX: [
         "tcb_statuses",
@@ -195,25 +189,6 @@ def test_fields_and_values_agree(section: str) -> None:
     compare(fields["claims"][name], values["claims"][name])
 
 
-def _choices(scene: Scene, **changes: Any) -> OwnerChoices:  # noqa: ANN401 - any choice
-    chosen: dict[str, Any] = {
-        "name": "pinned",
-        "version": 1,
-        "model_id": scene.model_id,
-        "model_version_minimum": 7,
-        "owner_key": KeyFingerprint.parse(scene.config.owner_key),
-        "challenge_max_age_s": 60,
-        "holders_max": 1,
-        "lease_s": 900,
-        "custody": ("broker",),
-        "approvals_threshold": 0,
-        "approvers": (),
-        "pin_chip": True,
-        "pin_host_data": True,
-    }
-    return OwnerChoices(**{**chosen, **changes})
-
-
 @pytest.mark.parametrize(
     ("pin_chip", "pin_host_data"), [*itertools.product([True, False], repeat=2)]
 )
@@ -224,7 +199,7 @@ def test_pinning_accepts_the_claims(
     pin_host_data: bool,  # noqa: FBT001
 ) -> None:
     scene = SCENES[section]()
-    choices = _choices(scene, pin_chip=pin_chip, pin_host_data=pin_host_data)
+    choices = owner_choices(scene, pin_chip=pin_chip, pin_host_data=pin_host_data)
     policy = pin_release(scene.claims, scene.config, choices, now=scene.context().now)
     pinned = getattr(policy.platform, section.rpartition(".")[2])
     assert (pinned.ppids == "any") is not pin_chip
@@ -232,26 +207,6 @@ def test_pinning_accepts_the_claims(
     assert policy.name == "pinned"
     client = pin_client(scene.claims, scene.config, choices, now=scene.context().now)
     assert client.platform == policy.platform
-
-
-@pytest.mark.parametrize(
-    ("make", "name", "code", "defect"), DEFECTS, ids=[f"{m.__name__}-{n}" for m, n, *_ in DEFECTS]
-)
-def test_a_pinned_policy_refuses_what_differs(
-    make: Callable[[], Scene], name: str, code: str, defect: Callable[[Scene], Scene]
-) -> None:
-    scene = make()
-    policy = pin_release(scene.claims, scene.config, _choices(scene), now=scene.context().now)
-    broken = defect(scene)
-    if broken.policy != scene.policy or name in {"advisory", "quote_version", "module"}:
-        return  # the defect is one of the policy, or of what pinning leaves to the owner
-    changed = make().demand("platform", policy.platform)
-    altered = type(scene)(**{**_fields(broken), "policy": changed.policy})
-    assert code in altered.codes()
-
-
-def _fields(scene: Scene) -> dict[str, Any]:
-    return {name: getattr(scene, name) for name in scene.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("section", SCENES)
