@@ -123,7 +123,9 @@ class EvidencePlugin(Generic[R, T, C, A, K]):
         Raises:
             ValueError: it has another size (the caller's bug).
         """
-        size = REPORT_DATA_SIZE if isinstance(self.kind, Tee) else DEVICE_NONCE_SIZE
+        cpu = isinstance(self.kind, Tee)
+        size = REPORT_DATA_SIZE if cpu else DEVICE_NONCE_SIZE
         if len(value) != size:
-            raise ValueError(f"the expected value has {len(value)} bytes, want {size}")
+            what = "report data" if cpu else "nonce"
+            raise ValueError(f"the expected {what} has {len(value)} bytes, want {size}")
         return self.nonce_of(value)

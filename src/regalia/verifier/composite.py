@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims, DeviceClaims
-    from regalia.verifier.registry import Plugin
     from regalia.wire.evidence import Binding, DeviceEvidence, Evidence
 
 C = TypeVar("C", bound="Claims")
@@ -169,14 +168,11 @@ def _check_hardware(claims: Claims, devices: Sequence[DeviceClaims]) -> None:
 
 def _check_links(devices: Sequence[DeviceClaims]) -> None:
     """(5) is each vendor's own: its devices say what they are linked to, in its own terms."""
-    vendors = {plugin.vendor.name: plugin.vendor for plugin in map(_plugin, devices)}
-    for vendor in vendors.values():
+    vendors = [plugin_for(device.kind).vendor for device in devices]
+    for vendor in {vendor.name: vendor for vendor in vendors}.values():
         if vendor.check_links is not None:
-            vendor.check_links([each for each in devices if _plugin(each).vendor is vendor])
-
-
-def _plugin(device: DeviceClaims) -> Plugin:
-    return plugin_for(device.kind)
+            own = zip(devices, vendors, strict=True)
+            vendor.check_links([device for device, its in own if its is vendor])
 
 
 def _with_devices(claims: C, devices: tuple[DeviceClaims, ...]) -> C:

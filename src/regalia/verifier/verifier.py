@@ -166,7 +166,8 @@ class Verifier:
             AttestationError: it is not genuine.
             ValueError: ``now`` has no time zone (the caller's bug).
         """
-        return self._unbound(evidence, self.appraisal_context(rule, now, check_log))
+        at = self.appraisal_context(rule, now, check_log)
+        return self._unbound(plugin_for(evidence.tee), evidence, at)
 
     def unbound_device(
         self,
@@ -178,7 +179,7 @@ class Verifier:
     ) -> Unbound[DeviceClaims]:
         """One device's evidence alone, of unknown age. Raises as ``unbound``."""
         at = self.appraisal_context(rule.for_devices(), now, check_log)
-        return self._unbound_device(evidence, at)
+        return self._unbound_device(plugin_for(evidence.kind), evidence, at)
 
     def appraisal_context(
         self, rule: CollateralRule, now: datetime, check_log: CheckLog
@@ -196,27 +197,29 @@ class Verifier:
         return AppraisalContext(now=now, rule=rule, cache=self.cache, check_log=check_log)
 
     def _fresh(self, evidence: Evidence, report_data: bytes, at: AppraisalContext) -> Claims:
-        nonce = plugin_for(evidence.tee).expected(report_data)
-        return self._unbound(evidence, at).fresh(nonce, at.check_log)
+        plugin = plugin_for(evidence.tee)
+        nonce = plugin.expected(report_data)
+        return self._unbound(plugin, evidence, at).fresh(nonce, at.check_log)
 
     def _fresh_device(
         self, evidence: DeviceEvidence, nonce: bytes, at: AppraisalContext
     ) -> DeviceClaims:
-        nonce = plugin_for(evidence.kind).expected(nonce)
-        return self._unbound_device(evidence, at).fresh(nonce, at.check_log)
+        plugin = plugin_for(evidence.kind)
+        nonce = plugin.expected(nonce)
+        return self._unbound_device(plugin, evidence, at).fresh(nonce, at.check_log)
 
-    def _unbound(self, evidence: Evidence, at: AppraisalContext) -> Unbound[Claims]:
+    def _unbound(self, plugin: Plugin, evidence: Evidence, at: AppraisalContext) -> Unbound[Claims]:
         self._require_admissible(evidence, at)
-        found: Unbound[Claims] = self._genuine(plugin_for(evidence.tee), evidence, at)
+        found: Unbound[Claims] = self._genuine(plugin, evidence, at)
         if not self.collateral.denied and self.collateral.validity is None:
             return found
         return found.map(lambda claims: self._apply_deny_lists(claims, at))
 
     def _unbound_device(
-        self, evidence: DeviceEvidence, at: AppraisalContext
+        self, plugin: Plugin, evidence: DeviceEvidence, at: AppraisalContext
     ) -> Unbound[DeviceClaims]:
         self.collateral.require_fresh(at.now, at.rule.grace)
-        found: Unbound[DeviceClaims] = self._genuine(plugin_for(evidence.kind), evidence, at)
+        found: Unbound[DeviceClaims] = self._genuine(plugin, evidence, at)
         require_device_not_denied(found.dangerous_without_freshness(), self.collateral.denied)
         return found
 
