@@ -58,7 +58,7 @@ def all_codes() -> list[type[Code]]:
             if not f"{module.name}.".startswith(tuple(f"{name}." for name in OPTIONAL)):
                 importlib.import_module(module.name)
     # The tests' own codes may be loaded as well, and are not on the page.
-    kinds = [kind for kind in Code.__subclasses__() if kind.__module__.startswith("regalia.")]
+    kinds = [kind for kind in Code.__subclasses__() if not kind.__module__.startswith("tests.")]
     return sorted(kinds, key=lambda kind: (kind.__module__, kind.__name__))
 
 

@@ -159,7 +159,7 @@ def helpers_in(tree: ast.Module) -> tuple[Function, ...]:
     return tuple(
         node
         for node in ast.walk(tree)
-        if isinstance(node, Function) and not node.name.startswith("test")
+        if isinstance(node, Function) and not node.name.startswith("test_")
     )
 
 
@@ -183,7 +183,7 @@ def library() -> Library:
 
 def all_tests(tree: ast.Module) -> Iterator[Function]:
     for node in ast.walk(tree):
-        if isinstance(node, Function) and node.name.startswith("test"):
+        if isinstance(node, Function) and node.name.startswith("test_"):
             yield node
 
 
@@ -351,7 +351,11 @@ def is_never_collected(tree: ast.Module, _: Known) -> Iterator[ast.AST]:
     """A test within a function is nobody's."""
     for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
         for node in ast.walk(function):
-            if node is not function and isinstance(node, Function) and node.name.startswith("test"):
+            if (
+                node is not function
+                and isinstance(node, Function)
+                and node.name.startswith("test_")
+            ):
                 yield node
 
 
