@@ -11,11 +11,12 @@ from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import ParseError, PolicyDenied
 from regalia.core.types import KeyFingerprint
 from regalia.policy.documents import parse_client_policy, parse_release_policy
-from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow, Deny
 from regalia.policy.wildcards import wildcards
 from regalia.tees.snp.claims import Firmware
 from regalia.tees.snp.policy.section import FirmwareMinimum
+from tests.policy.choices import owner_choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,34 +24,15 @@ if TYPE_CHECKING:
     from regalia_testing.policy_scenario import PolicyScenario
 
 
-def _choices(
-    scenario: PolicyScenario,
-    **changes: Any,  # noqa: ANN401 - any choice
-) -> OwnerChoices:
-    choices = OwnerChoices(
-        name="pinned",
-        version=1,
-        model_id=scenario.model_id,
-        model_version_minimum=7,
-        owner_key=KeyFingerprint.parse(scenario.config.owner_key),
-        challenge_max_age_s=60,
-        holders_max=1,
-        lease_s=900,
-        custody=("broker",),
-        approvals_threshold=0,
-        approvers=(),
-        pin_chip=True,
-        pin_host_data=True,
-    )
-    return replace(choices, **changes)
-
-
 def _pin(
     scenario: PolicyScenario,
     **changes: Any,  # noqa: ANN401 - any choice
 ) -> PolicyScenario:
     policy = pin_release(
-        scenario.claims, scenario.config, _choices(scenario, **changes), now=scenario.context().now
+        scenario.claims,
+        scenario.config,
+        owner_choices(scenario, **changes),
+        now=scenario.context().now,
     )
     return replace(scenario, policy=policy)
 
@@ -156,7 +138,7 @@ def test_what_no_policy_can_accept_is_not_pinned(
 ) -> None:
     bad = change(scenario)
     for make in (pin_release, pin_client):
-        choices = replace(_choices(scenario), owner_key=KeyFingerprint(b"\x0a" * 32))
+        choices = replace(owner_choices(scenario), owner_key=KeyFingerprint(b"\x0a" * 32))
         with pytest.raises(PolicyDenied) as caught:
             make(bad.claims, bad.config, choices, now=scenario.context().now)
         assert caught.value.code.name == code
@@ -194,7 +176,7 @@ def test_a_custody_is_needed(scenario: PolicyScenario) -> None:
 def test_the_client_policy_says_the_same(scenario: PolicyScenario) -> None:
     pinned = _pin(scenario)
     policy = pin_client(
-        scenario.claims, scenario.config, _choices(scenario), now=scenario.context().now
+        scenario.claims, scenario.config, owner_choices(scenario), now=scenario.context().now
     )
     assert parse_client_policy(policy.encode()) == policy
     assert policy.platform == pinned.policy.platform

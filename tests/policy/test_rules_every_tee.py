@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +11,11 @@ from regalia.appraisal.claims import Hardware
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.policy.documents import parse_client_policy, parse_release_policy
 from regalia.policy.explain import explain_verdict
+from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow, Deny
 from regalia.wire.evidence import Tee
 from regalia_testing.policy_defects import DEFECTS, SNP
-from regalia_testing.policy_scenario import PolicyScenario
+from regalia_testing.policy_scenario import PolicyScenario, changed
 from regalia_testing.tees.azure.policy import (
     AZURE_DEFECTS,
     AZURE_SNP,
@@ -34,6 +35,7 @@ from regalia_testing.tees.intel.policy import (
 from regalia_testing.tees.nitro.policy import NITRO, NITRO_DEFECTS, nitro_scenario
 from regalia_testing.tees.nvidia.policy import DEVICE_DEFECTS
 from regalia_testing.tees.tpm.policy import TPM, TPM_DEFECTS, tpm_scenario
+from tests.policy.choices import owner_choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,6 +54,8 @@ class Rules:
         lists: fields of the section whose list of accepted values is never empty.
         registers: fields whose table of registers is never empty, and no register's list either.
         left_open: where the good scenario has wildcards.
+        not_pinned: defects of the claims that a pinned policy accepts, because pinning leaves
+            the word to the owner.
     """
 
     make: Callable[[], PolicyScenario]
@@ -60,6 +64,7 @@ class Rules:
     lists: Iterable[str]
     registers: Iterable[str] = ()
     left_open: str | None = None
+    not_pinned: frozenset[str] = frozenset()
 
 
 _TDX_LISTS = (
@@ -74,8 +79,11 @@ RULES = {
         SNP,
         DEFECTS,
         ("products", "measurements", "host_data", "id_blocks", "vmpl", "signing_keys", "chip_ids"),
+        not_pinned=frozenset({"csp", "csp_absent"}),
     ),
-    Tee.TDX: Rules(tdx_scenario, TDX, TDX_DEFECTS, _TDX_LISTS),
+    Tee.TDX: Rules(
+        tdx_scenario, TDX, TDX_DEFECTS, _TDX_LISTS, not_pinned=frozenset({"advisory", "module"})
+    ),
     Tee.SGX: Rules(
         sgx_scenario,
         SGX,
@@ -84,6 +92,7 @@ RULES = {
             *("tcb_statuses", "ppids", "mrenclaves", "mrsigners", "isv_prod_ids", "config_ids"),
             "xfrm",
         ),
+        not_pinned=frozenset({"advisory"}),
     ),
     Tee.TPM: Rules(
         lambda: tpm_scenario(PolicyScenario()),
@@ -91,12 +100,14 @@ RULES = {
         TPM_DEFECTS,
         ("bindings", "eks", "manufacturers", "boot.boot_images", "boot.loader_texts"),
         registers=("pcrs",),
+        not_pinned=frozenset({"rebooted", "enrolment_unknown"}),
     ),
     Tee.NITRO: Rules(
         nitro_scenario,
         NITRO,
         NITRO_DEFECTS,
         ("pcr0", "pcr1", "pcr2", "pcr3", "pcr8", "pcr16", "instances"),
+        not_pinned=frozenset({"old"}),
     ),
     Tee.AZURE_SNP: Rules(
         azure_snp_scenario,
@@ -174,3 +185,44 @@ def test_an_empty_list_of_accepted_values_denies(tee: Tee, field: str, empty: ob
     assert isinstance(verdict, Deny)
     assert [each.code.name for each in verdict.reasons] == ["EMPTY_RULE"]
     assert path in verdict.reasons[0].what
+
+
+def pinned(tee: Tee, **choices: bool) -> PolicyScenario:
+    """The good scenario under a policy that was pinned from it."""
+    scenario = RULES[tee].make()
+    chosen = owner_choices(scenario, **choices)
+    policy = pin_release(scenario.claims, scenario.config, chosen, now=scenario.context().now)
+    client = pin_client(scenario.claims, scenario.config, chosen, now=scenario.context().now)
+    assert client.platform == policy.platform
+    return replace(scenario, policy=policy, approvals=frozenset())
+
+
+@pytest.mark.parametrize("tee", RULES)
+@pytest.mark.parametrize("pin_chip", [True, False])
+@pytest.mark.parametrize("pin_host_data", [True, False])
+def test_a_pinned_policy_accepts_what_it_was_pinned_from(
+    tee: Tee, *, pin_chip: bool, pin_host_data: bool
+) -> None:
+    scenario = pinned(tee, pin_chip=pin_chip, pin_host_data=pin_host_data)
+    assert scenario.codes() == []
+    assert parse_release_policy(scenario.policy.encode()) == scenario.policy
+
+
+def broken_claims() -> list[tuple[Tee, str]]:
+    """The defects that are of the claims, and not of the policy."""
+    return [
+        (tee, name)
+        for tee, rules in RULES.items()
+        for name, (_, defect) in rules.defects.items()
+        if defect(rules.make()).policy == rules.make().policy
+    ]
+
+
+@pytest.mark.parametrize(("tee", "name"), broken_claims())
+def test_a_pinned_policy_refuses_what_differs(tee: Tee, name: str) -> None:
+    """In the sections about the platform; what else a policy says is the owner's choice."""
+    code, defect = RULES[tee].defects[name]
+    platform = pinned(tee).policy.platform
+    broken = defect(RULES[tee].make())
+    codes = replace(broken, policy=changed(broken.policy, "platform", platform)).codes()
+    assert (code in codes) is (name not in RULES[tee].not_pinned), codes

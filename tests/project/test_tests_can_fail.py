@@ -227,6 +227,20 @@ def checked_under_a_condition_only(tree: ast.Module, known: Known) -> Iterator[a
             yield test
 
 
+def leaves_before_any_check(tree: ast.Module, known: Known) -> Iterator[ast.AST]:
+    """``if ...: return`` with nothing checked: for that case nothing is. A skip would show."""
+
+    def checks(step: ast.stmt) -> bool:
+        return any(is_check(node, known.checking) for node in ast.walk(step))
+
+    for test in all_tests(tree):
+        for step in test.body:
+            if checks(step):
+                break
+            if isinstance(step, ast.If) and any(isinstance(n, ast.Return) for n in own_nodes(step)):
+                yield step
+
+
 def asserts_what_is_always_true(tree: ast.Module, known: Known) -> Iterator[ast.AST]:
     """``assert refused(...)`` where ``refused`` raises by itself, also through a variable."""
     for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
@@ -344,6 +358,7 @@ def is_never_collected(tree: ast.Module, _: Known) -> Iterator[ast.AST]:
 RULES: tuple[Rule, ...] = (
     nothing_is_checked,
     checked_under_a_condition_only,
+    leaves_before_any_check,
     asserts_what_is_always_true,
     asserts_a_constant,
     compares_with_itself,
@@ -394,6 +409,12 @@ EXAMPLES = {
         (
             "def test_it():\n for a in b:\n  if a: assert b",
             "def test_it():\n if a: assert b\n refused(c)",
+        ),
+    ],
+    leaves_before_any_check: [
+        (
+            "def test_it():\n if a: return\n assert b",
+            "def test_it():\n if a:\n  assert c\n  return\n assert b",
         ),
     ],
     asserts_what_is_always_true: [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -14,12 +13,10 @@ import pytest
 
 import regalia
 from regalia.appraisal.claims import Hardware
-from regalia.core.codec import canonical_json
 from regalia.core.errors import LocalError, ParseError, RegaliaError, UsageError
 from regalia.host.plugins import EVIDENCE_SOURCES, load
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.wire.evidence import parse_evidence
-from regalia_testing.folder import MARKER
 from regalia_testing.options import defects_from
 from regalia_testing.sources import open_snp
 from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
     from regalia_testing.tees.snp.authority import SnpKeys
 
-PRIVATE = ["ark.key", "ask.key", "asvk.key", "chip.secret"]
-
 
 @pytest.mark.parametrize("product", ["Milan", "Genoa", "Turin"])
 def test_open_is_create(testbed_of: Callable[[str], SnpTestbed], product: str) -> None:
@@ -49,53 +44,15 @@ def test_open_is_create(testbed_of: Callable[[str], SnpTestbed], product: str) -
     assert claims.chip_id.startswith(again.hwid)
 
 
-def test_what_lies_in_the_directory(testbed: SnpTestbed) -> None:
-    folder = testbed.platform.directory
-    assert "protected from nobody" in (folder / MARKER).read_text()
-    assert folder.stat().st_mode & 0o077 == 0
-    for name in PRIVATE:
-        assert (folder / name).stat().st_mode & 0o777 == 0o600
-    collateral = sorted(path.name for path in testbed.platform.collateral_directory.iterdir())
-    assert collateral == ["ark.der", "ask.der", "asvk.der", "crl.der"]
+def test_no_secret_is_shown(testbed: SnpTestbed) -> None:
     assert "secret" not in repr(testbed.platform)
     assert testbed.platform.secret.hex() not in repr(testbed)
 
 
-def test_no_directory_is_overwritten(testbed: SnpTestbed, tmp_path: Path) -> None:
-    with pytest.raises(LocalError) as refusal:
-        SnpSimulator.create(testbed.platform.directory)
-    assert refusal.value.code.name == "FILE_EXISTS"
+def test_an_unknown_product_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         SnpSimulator.create(tmp_path / "new", "Rome")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(LocalError):
-        SnpSimulator.open(tmp_path / "new")
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("platform.json", b"{}"),
-        ("platform.json", b""),
-        ("ark.key", b"not a key"),
-        ("chip.secret", b"short"),
-    ],
-)
-def test_a_damaged_directory(testbed: SnpTestbed, tmp_path: Path, name: str, data: bytes) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(testbed.platform.directory, copy)
-    (copy / name).write_bytes(data)
-    with pytest.raises(ParseError):
-        SnpSimulator.open(copy)
-
-
-def test_keys_that_others_may_read(testbed: SnpTestbed, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(testbed.platform.directory, copy)
-    (copy / "ask.key").chmod(0o644)
-    with pytest.raises(LocalError) as refusal:
-        SnpSimulator.open(copy)
-    assert refusal.value.code.name == "INSECURE_MODE"
 
 
 def test_platforms_do_not_vouch_for_each_other(
@@ -252,29 +209,6 @@ def test_the_plug_in_takes_knobs(testbed: SnpTestbed) -> None:
     report = parse_report(open_snp(options).collect(REPORT_DATA, RUNTIME_CONFIG).report)
     assert report.vmpl == 2
     assert report.policy & 1 << 19
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"platform": ""},
-        {"platform": 5},
-        {"platform": "x", "unknown": 1},
-        {"platform": "PLATFORM", "defects": {"unknown": True}},
-        {"platform": "PLATFORM", "defects": {"debug": 1}},
-        {"platform": "PLATFORM", "defects": {"vmpl": True}},
-        {"platform": "PLATFORM", "defects": {"signing_key": "ark"}},
-        {"platform": "PLATFORM", "defects": ["debug"]},
-    ],
-    ids=lambda options: canonical_json(options).decode(),
-)
-def test_unusable_options(testbed: SnpTestbed, options: dict[str, object]) -> None:
-    if options.get("platform") == "PLATFORM":
-        options = {**options, "platform": str(testbed.platform.directory)}
-    with pytest.raises(UsageError) as refusal:
-        open_snp(options)
-    assert refusal.value.code.name == "BAD_CONFIG"
 
 
 def test_knobs_from_options() -> None:

@@ -8,10 +8,9 @@ import pytest
 
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import ParseError
-from regalia.core.types import KeyFingerprint
 from regalia.policy.documents import collateral_words, parse_release_policy
 from regalia.policy.explain import explain_policy, statements
-from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow
 from regalia.wire.evidence import Tee
 from regalia_testing.policy_scenario import PolicyScenario
@@ -25,6 +24,7 @@ from regalia_testing.tees.azure.policy import (
     register,
     vm,
 )
+from tests.policy.choices import owner_choices
 
 VM = f"{AZURE_SNP}.vm"
 PARAVISOR = f"{AZURE_SNP}.paravisor"
@@ -150,21 +150,7 @@ def test_conditions(scenario: PolicyScenario, condition: str, code: str | None) 
 def test_a_pinned_policy_accepts_what_it_was_pinned_from(
     scenario: PolicyScenario, *, pin: bool
 ) -> None:
-    chosen = OwnerChoices(
-        name="pinned",
-        version=1,
-        model_id=scenario.model_id,
-        model_version_minimum=7,
-        owner_key=KeyFingerprint.parse(scenario.config.owner_key),
-        challenge_max_age_s=60,
-        holders_max=1,
-        lease_s=600,
-        custody=("broker",),
-        approvals_threshold=0,
-        approvers=(),
-        pin_chip=pin,
-        pin_host_data=pin,
-    )
+    chosen = owner_choices(scenario, pin_chip=pin, pin_host_data=pin)
     policy = pin_release(scenario.claims, scenario.config, chosen, now=scenario.context().now)
     pin_client(scenario.claims, scenario.config, chosen, now=scenario.context().now)
     section = policy.platform.azure_snp

@@ -10,12 +10,11 @@ import pytest
 
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import ParseError
-from regalia.core.types import KeyFingerprint
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.condition_fields import RELEASE_FIELDS, release_values
 from regalia.policy.documents import parse_release_policy
 from regalia.policy.explain import explain_policy, statements
-from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.platform import PlatformRules
 from regalia.policy.wildcards import wildcards
 from regalia.tees.intel.names import TcbStatus
@@ -28,17 +27,12 @@ from regalia_testing.tees.intel.policy import (
     sgx_scenario,
     tdx_scenario,
 )
+from tests.policy.choices import owner_choices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from regalia_testing.policy_scenario import PolicyScenario
 
 SCENES = {TDX: tdx_scenario, SGX: sgx_scenario}
-DEFECTS = [
-    *((tdx_scenario, name, *defect) for name, defect in TDX_DEFECTS.items()),
-    *((sgx_scenario, name, *defect) for name, defect in SGX_DEFECTS.items()),
-]
 LISTS = {
     TDX: [
         "tcb_statuses",
@@ -195,25 +189,6 @@ def test_fields_and_values_agree(section: str) -> None:
     compare(fields["claims"][name], values["claims"][name])
 
 
-def _choices(scenario: PolicyScenario, **changes: Any) -> OwnerChoices:  # noqa: ANN401 - any choice
-    chosen: dict[str, Any] = {
-        "name": "pinned",
-        "version": 1,
-        "model_id": scenario.model_id,
-        "model_version_minimum": 7,
-        "owner_key": KeyFingerprint.parse(scenario.config.owner_key),
-        "challenge_max_age_s": 60,
-        "holders_max": 1,
-        "lease_s": 900,
-        "custody": ("broker",),
-        "approvals_threshold": 0,
-        "approvers": (),
-        "pin_chip": True,
-        "pin_host_data": True,
-    }
-    return OwnerChoices(**{**chosen, **changes})
-
-
 @pytest.mark.parametrize(
     ("pin_chip", "pin_host_data"), [*itertools.product([True, False], repeat=2)]
 )
@@ -224,7 +199,7 @@ def test_pinning_accepts_the_claims(
     pin_host_data: bool,  # noqa: FBT001
 ) -> None:
     scenario = SCENES[section]()
-    choices = _choices(scenario, pin_chip=pin_chip, pin_host_data=pin_host_data)
+    choices = owner_choices(scenario, pin_chip=pin_chip, pin_host_data=pin_host_data)
     policy = pin_release(scenario.claims, scenario.config, choices, now=scenario.context().now)
     pinned = getattr(policy.platform, section.rpartition(".")[2])
     assert (pinned.ppids == "any") is not pin_chip
@@ -232,31 +207,6 @@ def test_pinning_accepts_the_claims(
     assert policy.name == "pinned"
     client = pin_client(scenario.claims, scenario.config, choices, now=scenario.context().now)
     assert client.platform == policy.platform
-
-
-@pytest.mark.parametrize(
-    ("make", "name", "code", "defect"), DEFECTS, ids=[f"{m.__name__}-{n}" for m, n, *_ in DEFECTS]
-)
-def test_a_pinned_policy_refuses_what_differs(
-    make: Callable[[], PolicyScenario],
-    name: str,
-    code: str,
-    defect: Callable[[PolicyScenario], PolicyScenario],
-) -> None:
-    scenario = make()
-    policy = pin_release(
-        scenario.claims, scenario.config, _choices(scenario), now=scenario.context().now
-    )
-    broken = defect(scenario)
-    if broken.policy != scenario.policy or name in {"advisory", "quote_version", "module"}:
-        return  # the defect is one of the policy, or of what pinning leaves to the owner
-    changed = make().demand("platform", policy.platform)
-    altered = type(scenario)(**{**_fields(broken), "policy": changed.policy})
-    assert code in altered.codes()
-
-
-def _fields(scenario: PolicyScenario) -> dict[str, Any]:
-    return {name: getattr(scenario, name) for name in scenario.__dataclass_fields__}
 
 
 @pytest.mark.parametrize("section", SCENES)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from regalia.appraisal.config_binding import expected_slot
-from regalia.core.errors import LocalError, ParseError, UsageError
+from regalia.core.errors import ParseError
 from regalia.wire.evidence import Tee, parse_evidence
-from regalia_testing.folder import MARKER
 from regalia_testing.sources import open_nitro
 from regalia_testing.tees.nitro.simulator import NitroSimulator
 from regalia_testing.tees.nitro.testbed import (
@@ -34,35 +32,6 @@ def test_open_starts_another_enclave(nitro: NitroTestbed) -> None:
     first = nitro.verify(nitro.evidence())
     assert claims.instance == first.instance
     assert claims.guest != first.guest
-
-
-def test_what_lies_in_the_directory(nitro: NitroTestbed) -> None:
-    folder = nitro.platform.directory
-    assert "protected from nobody" in (folder / MARKER).read_text()
-    assert folder.stat().st_mode & 0o077 == 0
-    for name in ("root", "regional", "zonal", "instance"):
-        assert (folder / f"{name}.key").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in nitro.platform.collateral_directory.iterdir()] == ["root.der"]
-
-
-def test_no_directory_is_overwritten(nitro: NitroTestbed, tmp_path: Path) -> None:
-    with pytest.raises(LocalError) as refusal:
-        NitroSimulator.create(nitro.platform.directory)
-    assert refusal.value.code.name == "FILE_EXISTS"
-    with pytest.raises(LocalError):
-        NitroSimulator.open(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [("platform.json", b"{}"), ("platform.json", b""), ("zonal.key", b"not a key")],
-)
-def test_a_damaged_directory(nitro: NitroTestbed, tmp_path: Path, name: str, data: bytes) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(nitro.platform.directory, copy)
-    (copy / name).write_bytes(data)
-    with pytest.raises(ParseError):
-        NitroSimulator.open(copy)
 
 
 def test_platforms_do_not_vouch_for_each_other(nitro: NitroTestbed, tmp_path: Path) -> None:
@@ -109,22 +78,3 @@ def test_the_source_takes_knobs(tmp_path: Path) -> None:
     opened = NitroSimulator.open(tmp_path / "platform")
     evidence = open_nitro(options).collect(REPORT_DATA, RUNTIME_CONFIG)
     assert NitroTestbed(opened, opened.clock()).verify(evidence).debug
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"platform": ""},
-        {"platform": 5},
-        {"platform": "x", "unknown": 1},
-        {"platform": "x", "defects": {"unknown": True}},
-        {"platform": "x", "defects": {"debug": 1}},
-        {"platform": "x", "defects": ["debug"]},
-    ],
-    ids=str,
-)
-def test_unusable_options(options: dict[str, object]) -> None:
-    with pytest.raises(UsageError) as refusal:
-        open_nitro(options)
-    assert refusal.value.code.name == "BAD_CONFIG"

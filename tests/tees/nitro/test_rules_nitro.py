@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from regalia.appraisal.claims import MINT, Revocation
 from regalia.core.errors import ParseError
-from regalia.core.types import KeyFingerprint
 from regalia.policy.documents import collateral_words, parse_release_policy
 from regalia.policy.explain import explain_policy, statements
-from regalia.policy.pin import OwnerChoices, pin_client, pin_release
+from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow
 from regalia.wire.evidence import Tee
 from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.nitro.policy import INSTANCE, NITRO, nitro_scenario, register
+from tests.policy.choices import owner_choices
 
 
 @pytest.fixture
@@ -116,31 +115,12 @@ def test_conditions(scenario: PolicyScenario, condition: str, code: str | None) 
     assert scenario.demand("conditions", [condition]).codes() == ([code] if code else [])
 
 
-def choices(scenario: PolicyScenario, **changes: Any) -> OwnerChoices:  # noqa: ANN401 - any choice
-    made = OwnerChoices(
-        name="pinned",
-        version=1,
-        model_id=scenario.model_id,
-        model_version_minimum=7,
-        owner_key=KeyFingerprint.parse(scenario.config.owner_key),
-        challenge_max_age_s=60,
-        holders_max=1,
-        lease_s=600,
-        custody=("broker",),
-        approvals_threshold=0,
-        approvers=(),
-        pin_chip=True,
-        pin_host_data=True,
-    )
-    return replace(made, **changes)
-
-
 @pytest.mark.parametrize("pins", [(True, True), (True, False), (False, True), (False, False)])
 def test_a_pinned_policy_accepts_what_it_was_pinned_from(
     scenario: PolicyScenario, pins: tuple[bool, bool]
 ) -> None:
     pin_chip, pin_host_data = pins
-    chosen = choices(scenario, pin_chip=pin_chip, pin_host_data=pin_host_data)
+    chosen = owner_choices(scenario, pin_chip=pin_chip, pin_host_data=pin_host_data)
     policy = pin_release(scenario.claims, scenario.config, chosen, now=scenario.context().now)
     assert policy.platform.snp is None
     section = policy.platform.nitro
@@ -157,7 +137,7 @@ def test_a_pinned_policy_accepts_what_it_was_pinned_from(
 def test_an_unsigned_image_is_pinned_by_what_it_is(scenario: PolicyScenario) -> None:
     unsigned = register(8, bytes(48))(scenario)
     policy = pin_release(
-        unsigned.claims, scenario.config, choices(scenario), now=scenario.context().now
+        unsigned.claims, scenario.config, owner_choices(scenario), now=scenario.context().now
     )
     assert policy.platform.nitro is not None
     assert policy.platform.nitro.pcr8 == "any"

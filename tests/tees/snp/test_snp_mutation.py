@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from regalia.appraisal.appraisal_context import AppraisalContext
@@ -137,7 +137,6 @@ def test_spliced_certificates(testbed: SnpTestbed, which: int, data: st.DataObje
     chain[which] = der[:start] + data.draw(st.binary(max_size=16)) + der[end:]
     alone = SnpCollateral((), (testbed.platform.crl,))
     altered = replace(evidence, endorsements=tuple(chain))
-    if chain[which] == der:
-        return
+    assume(chain[which] != der)
     with pytest.raises((ParseError, AttestationError)):
         testbed.verify(altered, collateral=alone)

@@ -38,7 +38,12 @@ class Pcs:
         self._service = service
 
     def tcb_info(self, kind: str, fmspc: bytes) -> WithChain:
-        """TCB info of a platform; ``kind`` is ``sgx`` or ``tdx``. Raises UnavailableError."""
+        """TCB info of a platform. Raises UnavailableError.
+
+        Args:
+            kind: ``sgx`` or ``tdx``.
+            fmspc: of the platform, 6 bytes.
+        """
         path = f"/{kind}/certification/v4/tcb"
         return self._get(path, {"fmspc": fmspc.hex().upper()}, _TCB_INFO_CHAIN)
 

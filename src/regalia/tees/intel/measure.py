@@ -40,6 +40,10 @@ class PageOrder(StrEnum):
 def tdx_mrtd(image: OvmfImage, order: PageOrder) -> bytes:
     """Compute MRTD, 48 bytes.
 
+    Args:
+        image: the firmware, parsed.
+        order: of the host's calls.
+
     Raises:
         ParseError: NO_TDX_METADATA or TOO_LARGE.
     """

@@ -63,7 +63,12 @@ class Nsm:
         return _bytes(answer, "data"), locked
 
     def extend(self, index: int, data: bytes) -> bytes:
-        """SHA-384 of the old value and ``data``. Raises LocalError NSM_REFUSED."""
+        """SHA-384 of the old value and ``data``. Raises LocalError NSM_REFUSED.
+
+        Args:
+            index: the register's number.
+            data: the register is extended with these bytes as they are.
+        """
         return _bytes(self._ask("ExtendPCR", {"index": index, "data": data}), "data")
 
     def lock(self, index: int) -> None:
@@ -123,6 +128,10 @@ def record_config(nsm: Nsm, runtime_config: bytes) -> None:
 
     Documents show locked registers only.
 
+    Args:
+        nsm: the enclave's open device.
+        runtime_config: exact bytes of the runtime configuration.
+
     Raises:
         LocalError: CONFIG_SLOT_TAKEN or NSM_REFUSED.
     """
@@ -153,9 +162,14 @@ class NitroSource:
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
         """A document whose nonce is ``report_data`` (64 bytes), with the configuration in PCR16.
 
+        Args:
+            report_data: what the evidence must be bound to.
+            runtime_config: exact bytes of the runtime configuration.
+
         Raises:
             UnavailableError: NSM_UNREACHABLE.
             LocalError: CONFIG_SLOT_TAKEN or NSM_REFUSED.
+            ParseError: MALFORMED, the report data has another size than 64 bytes.
         """
         exact(report_data, REPORT_DATA_SIZE, what="report data")
         try:

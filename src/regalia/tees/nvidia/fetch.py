@@ -24,6 +24,10 @@ class _Answer(msgspec.Struct, frozen=True):
 def fetch_rim(service: VendorService, rim_id: str) -> bytes:
     """One manifest, signed XML, untrusted.
 
+    Args:
+        service: NVIDIA's RIM service.
+        rim_id: the manifest's identifier there.
+
     Raises:
         UnavailableError: also if the answer is not what the service is to answer.
     """

@@ -95,8 +95,13 @@ class Nvml:
     def evidence(self, gpu: ctypes.c_void_p, nonce: bytes) -> DeviceEvidence:
         """One GPU's report over ``nonce`` (32 bytes), with its certificates, leaf first.
 
+        Args:
+            gpu: a handle of ``gpus``.
+            nonce: the verifier's.
+
         Raises:
             LocalError: NVML_FAILED, also for a chain that cannot be read.
+            ParseError: MALFORMED, the nonce has another size than 32 bytes.
         """
         report = GpuAttestationReport()
         report.nonce[:] = exact(nonce, DEVICE_NONCE_SIZE, what="nonce")

@@ -87,6 +87,11 @@ def vcpu_signature(name: str) -> int:
 def vcpu_signature_of(*, family: int, model: int, stepping: int) -> int:
     """The CPU signature of these numbers, as /proc/cpuinfo shows them in decimal.
 
+    Args:
+        family: 0 to 270.
+        model: 0 to 255.
+        stepping: 0 to 15.
+
     Raises:
         UsageError: VCPU_TYPE_UNKNOWN if they do not fit.
     """

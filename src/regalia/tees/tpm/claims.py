@@ -35,7 +35,12 @@ class AkBinding(StrEnum):
 
 
 def workload_digest(bank: str, pcrs: Mapping[int, bytes]) -> bytes:
-    """SHA-256(domain ‖ lp(bank, PCR 4, PCR 8, PCR 9, PCR 11)): one name for what was booted."""
+    """SHA-256(domain ‖ lp(bank, PCR 4, PCR 8, PCR 9, PCR 11)): one name for what was booted.
+
+    Args:
+        bank: label of the hash algorithm, as ``sha256``.
+        pcrs: values of that bank by register, all four among them.
+    """
     values = (pcrs[pcr] for pcr in WORKLOAD_PCRS)
     return hashlib.sha256(MEASUREMENT_DOMAIN + lp(bank.encode(), *values)).digest()
 

@@ -159,6 +159,10 @@ class TpmDevice:
     def extend(self, pcr: int, data: bytes) -> None:
         """Extend a register with the digest of ``data``, in every active bank.
 
+        Args:
+            pcr: the register's number.
+            data: of any length; each bank is extended with its own digest of it.
+
         Raises:
             LocalError: TPM_COMMAND_FAILED.
         """

@@ -56,6 +56,10 @@ class TpmSource:
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
         """A quote over SHA-256 of ``report_data``, with the configuration in PCR 15.
 
+        Args:
+            report_data: what the evidence must be bound to, 64 bytes.
+            runtime_config: exact bytes of the runtime configuration.
+
         Raises:
             UnavailableError: TPM_UNREACHABLE.
             LocalError: CONFIG_SLOT_TAKEN or TPM_COMMAND_FAILED; the event log cannot be read.
@@ -78,6 +82,10 @@ class TpmSource:
 
 def record_config(tpm: TpmDevice, runtime_config: bytes) -> None:
     """Extend PCR 15 with the configuration's digest, once since the machine started.
+
+    Args:
+        tpm: the machine's open TPM.
+        runtime_config: exact bytes of the runtime configuration.
 
     Raises:
         LocalError: CONFIG_SLOT_TAKEN, or TPM_COMMAND_FAILED.

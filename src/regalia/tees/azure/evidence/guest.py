@@ -73,7 +73,14 @@ class VouchedGuest:
 def parse_parts(
     evidence: Evidence, *, tee: Tee, report_type: ReportType, check_log: CheckLog
 ) -> GuestParts:
-    """Check 1. Raises ParseError."""
+    """Check 1. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        tee: kind that the evidence must be of.
+        report_type: kind of hardware report that the HCL report must hold.
+        check_log: records the checks.
+    """
     check_log.begin(checks.DOCUMENT, f"{len(evidence.report)} bytes")
     if evidence.tee is not tee:
         raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {tee}")

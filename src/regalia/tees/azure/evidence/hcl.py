@@ -108,7 +108,15 @@ def _parse_body(data: bytes, size: int) -> HclReport:
 
 
 def encode_hcl(report: HclReport, *, version: int) -> bytes:
-    """An HCL report without padding. ``parse_hcl`` reads it."""
+    """An HCL report without padding. ``parse_hcl`` reads it.
+
+    Args:
+        report: what to encode.
+        version: of the header; ``HCL_VERSIONS`` are known.
+
+    Raises:
+        ParseError: MALFORMED, the hardware report has another size than 1184 bytes.
+    """
     data_size = len(report.runtime_data)
     return (
         _HEADER.pack(HCL_SIGNATURE, version, _DATA_AT + data_size, REQUEST_TYPE, 0, b"")

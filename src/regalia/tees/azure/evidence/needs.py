@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 
 
 def needs_snp(parsed: Parsed[Evidence, GuestParts], have: GivenCollateral) -> Iterator[Need]:
-    """As an SEV-SNP report. Raises ParseError or AttestationError as for one."""
+    """As an SEV-SNP report. Raises ParseError or AttestationError as for one.
+
+    Args:
+        parsed: untrusted.
+        have: what the verifier's operator provides, by kind.
+    """
     return snp.needs(report_below(parsed), have)
 
 
 def needs_tdx(parsed: Parsed[Evidence, GuestParts], have: GivenCollateral) -> Iterator[Need]:
-    """As a TD quote. Raises ParseError or AttestationError as for one."""
+    """As a TD quote. Raises ParseError or AttestationError as for one.
+
+    Args:
+        parsed: untrusted.
+        have: what the verifier's operator provides, by kind.
+    """
     return intel.needs(td_quote_below(parsed), have)

@@ -89,7 +89,12 @@ class GenuineAzureTdx:
 
 
 def parse_snp(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, GuestParts]:
-    """Check 1. Raises ParseError."""
+    """Check 1. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: records the checks.
+    """
     parts = parse_parts(
         evidence, tee=Tee.AZURE_SNP, report_type=ReportType.SNP, check_log=check_log
     )
@@ -99,7 +104,12 @@ def parse_snp(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Eviden
 
 
 def parse_tdx(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, GuestParts]:
-    """Check 1. Raises ParseError."""
+    """Check 1. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: records the checks.
+    """
     parts = parse_parts(
         evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, check_log=check_log
     )
@@ -111,7 +121,12 @@ def parse_tdx(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Eviden
 def report_below(
     parsed: Parsed[Evidence, GuestParts], check_log: CheckLog = NO_LOG
 ) -> Parsed[Evidence, SnpReport]:
-    """The paravisor's report, as evidence by itself. Raises ParseError."""
+    """The paravisor's report, as evidence by itself. Raises ParseError.
+
+    Args:
+        parsed: untrusted.
+        check_log: records the checks.
+    """
     report = parsed.report.hcl.hardware_report
     return snp.parse(Evidence(Tee.SEV_SNP, report, parsed.raw.endorsements, b""), check_log)
 
@@ -119,7 +134,12 @@ def report_below(
 def td_quote_below(
     parsed: Parsed[Evidence, GuestParts], check_log: CheckLog = NO_LOG
 ) -> Parsed[Evidence, QuoteParts]:
-    """The paravisor's TD quote, as evidence by itself. Raises ParseError."""
+    """The paravisor's TD quote, as evidence by itself. Raises ParseError.
+
+    Args:
+        parsed: untrusted.
+        check_log: records the checks.
+    """
     return intel.parse(Evidence(Tee.TDX, parsed.report.document.td_quote, (), b""), check_log)
 
 
@@ -185,6 +205,10 @@ def verify_genuine_tdx(
 def require_same_td(parts: GuestParts, quoted: TdReport) -> None:
     """(3) Every field that both have. Of the TD report only CPUSVN and MAC stay unseen.
 
+    Args:
+        parts: parsed, untrusted; its hardware report is the TD report.
+        quoted: body of a TD quote that was verified.
+
     Raises:
         ParseError: the TD report is malformed.
         AttestationError: TD_REPORT_MISMATCH.
@@ -203,7 +227,12 @@ def require_same_td(parts: GuestParts, quoted: TdReport) -> None:
 
 
 def snp_claims(evidence: Evidence, genuine: GenuineAzureSnp) -> AzureSnpClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound."""
+    """Claims of unknown age: ``plugin`` keeps them unbound.
+
+    Args:
+        evidence: what the report came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     return AzureSnpClaims(
         evidence_digest=evidence.digest(),
         vm=genuine.guest.vm,
@@ -214,7 +243,12 @@ def snp_claims(evidence: Evidence, genuine: GenuineAzureSnp) -> AzureSnpClaims:
 
 
 def tdx_claims(evidence: Evidence, genuine: GenuineAzureTdx) -> AzureTdxClaims:
-    """Likewise, of a TD."""
+    """Likewise, of a TD.
+
+    Args:
+        evidence: what the quote came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     return AzureTdxClaims(
         evidence_digest=evidence.digest(),
         vm=genuine.guest.vm,

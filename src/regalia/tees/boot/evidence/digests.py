@@ -70,7 +70,12 @@ class Standing(StrEnum):
 
 
 def hash_of(algorithm: Algorithm, data: bytes) -> bytes:
-    """The digest that a bank of this algorithm holds; ValueError if it cannot be computed."""
+    """The digest that a bank of this algorithm holds; ValueError if it cannot be computed.
+
+    Args:
+        algorithm: of the bank.
+        data: exact bytes.
+    """
     return hasher(algorithm)(data).digest()
 
 
@@ -84,6 +89,11 @@ def hasher(algorithm: Algorithm) -> Hasher:
 
 def appraise_event(event: Event, algorithm: Algorithm, number: int) -> tuple[Standing, bytes]:
     """What of one event the hardware vouches for, given that its digest was replayed.
+
+    Args:
+        event: its digest was replayed; its data are untrusted.
+        algorithm: of the bank whose registers were replayed.
+        number: the event's place in the log, from 0, for the error.
 
     Returns:
         The standing, and the bytes that the digest covers; those are empty unless PROVEN.

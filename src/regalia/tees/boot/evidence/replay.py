@@ -80,6 +80,10 @@ class VerifiedLog:
 def replay_pcrs(log: EventLog, algorithm: Algorithm) -> dict[int, bytes]:
     """The values that the log says the PCRs of one bank have, all of ``STATIC_PCRS``.
 
+    Args:
+        log: parsed, untrusted.
+        algorithm: of the bank.
+
     Raises:
         AttestationError: EVENTLOG_MISMATCH if no boot could have written this log.
         ValueError: ``algorithm`` cannot be computed.

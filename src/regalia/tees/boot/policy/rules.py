@@ -65,7 +65,13 @@ def loaded(case: BootRuleInput) -> Iterator[Finding]:
 
 
 def all_listed(accepted: Sequence[str] | str, seen: Iterable[str], path: str) -> Iterator[Finding]:
-    """Every value is accepted; a list that is empty accepts none. Built by hand, so a str too."""
+    """Every value is accepted; a list that is empty accepts none. Built by hand, so a str too.
+
+    Args:
+        accepted: the policy's list, or ``any``, which accepts every value.
+        seen: values in verified claims.
+        path: of the list in the policy, for the findings.
+    """
     if accepted == "any":
         return
     strangers = [value for value in dict.fromkeys(seen) if value not in accepted]
@@ -81,7 +87,12 @@ def all_listed(accepted: Sequence[str] | str, seen: Iterable[str], path: str) ->
 
 
 def workload_findings(pcrs: Pcrs, boot: Boot) -> Iterator[Finding]:
-    """What booted must be held to something: registers, or what the log shows as started."""
+    """What booted must be held to something: registers, or what the log shows as started.
+
+    Args:
+        pcrs: the policy's accepted values of registers, or ``any``.
+        boot: the policy's section about the boot.
+    """
     listed: Collection[str] = () if isinstance(pcrs, str) else pcrs
     if boot.boot_images != "any" or any(str(index) in listed for index in WORKLOAD_PCRS):
         return
@@ -94,7 +105,13 @@ def workload_findings(pcrs: Pcrs, boot: Boot) -> Iterator[Finding]:
 
 
 def register_findings(pcrs: Pcrs, seen: Mapping[int, bytes], path: str) -> Iterator[Finding]:
-    """Every listed register has an accepted value."""
+    """Every listed register has an accepted value.
+
+    Args:
+        pcrs: the policy's accepted values of registers, or ``any``.
+        seen: values in verified claims, by register.
+        path: of ``pcrs`` in the policy, for the findings.
+    """
     if isinstance(pcrs, str):  # "any"
         return
     if not pcrs:

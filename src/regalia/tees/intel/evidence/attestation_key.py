@@ -48,6 +48,11 @@ class CertifiedKey:
 def certify(parts: QuoteParts, *, anchors: IntelAnchors, at: AppraisalContext) -> CertifiedKey:
     """Checks 2 to 4. A check log sees them made, whatever the cache knows.
 
+    Args:
+        parts: of a quote, untrusted.
+        anchors: the vendor's pinned roots.
+        at: the context of the appraisal.
+
     Raises:
         ParseError: the certification is malformed.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, LEAF_BINDING_MISMATCH, SIGNATURE_INVALID

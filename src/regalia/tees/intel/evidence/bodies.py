@@ -78,6 +78,10 @@ class EnclaveReport:
 def parse_enclave_report(data: bytes, *, what: str) -> EnclaveReport:
     """Parse a REPORT body. Everything reserved must be zero, and INIT one.
 
+    Args:
+        data: raw, untrusted.
+        what: names the value in the error.
+
     Raises:
         ParseError: MALFORMED or RESERVED_BIT_SET.
     """

@@ -69,6 +69,11 @@ def verify_pck(pem: bytes, *, anchors: IntelAnchors, cache: Cache) -> PckPath:
 
     Every signature, name and constraint holds; ``require_current`` sees to the time.
 
+    Args:
+        pem: raw, untrusted; the leaf comes first.
+        anchors: the vendor's pinned roots.
+        cache: remembers what bytes proved.
+
     Raises:
         ParseError: the chain or a certificate is malformed.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID or LEAF_BINDING_MISMATCH.
@@ -97,7 +102,12 @@ def verify_pck(pem: bytes, *, anchors: IntelAnchors, cache: Cache) -> PckPath:
 
 
 def require_current(path: PckPath, now: datetime) -> None:
-    """The whole path is valid now. Raises AttestationError CERT_EXPIRED or CERT_NOT_YET_VALID."""
+    """The whole path is valid now. Raises AttestationError CERT_EXPIRED or CERT_NOT_YET_VALID.
+
+    Args:
+        path: made by ``verify_pck``.
+        now: the moment of the appraisal, aware.
+    """
     if not path.not_before <= now <= path.not_after:
         for certificate in (path.root, path.authority, path.leaf):
             require_valid_at(certificate, now)
@@ -105,6 +115,11 @@ def require_current(path: PckPath, now: datetime) -> None:
 
 def require_root(root: Certificate, *, anchors: IntelAnchors, cache: Cache) -> None:
     """The pinned key, in a certificate that it signed itself as a CA.
+
+    Args:
+        root: untrusted.
+        anchors: the vendor's pinned roots.
+        cache: remembers what bytes proved.
 
     Raises:
         AttestationError: ROOT_UNTRUSTED or CHAIN_INVALID.
@@ -119,7 +134,13 @@ def require_root(root: Certificate, *, anchors: IntelAnchors, cache: Cache) -> N
 
 
 def require_pck_ca(certificate: Certificate, root: Certificate, *, cache: Cache) -> None:
-    """A PCK Platform or Processor CA that the root issued. Raises AttestationError."""
+    """A PCK Platform or Processor CA that the root issued. Raises AttestationError.
+
+    Args:
+        certificate: untrusted.
+        root: passed ``require_root``.
+        cache: remembers what bytes proved.
+    """
     _require_named(certificate, PCK_CA_NAMES)
     _require_p256(certificate)
     cache.require_issued_by(certificate, root, SCHEMES)
@@ -129,7 +150,13 @@ def require_pck_ca(certificate: Certificate, root: Certificate, *, cache: Cache)
 def require_tcb_signing(
     certificate: Certificate, root: Certificate, *, cache: Cache
 ) -> ec.EllipticCurvePublicKey:
-    """The key of a TCB signing certificate that the root issued. Raises AttestationError."""
+    """The key of a TCB signing certificate that the root issued. Raises AttestationError.
+
+    Args:
+        certificate: untrusted.
+        root: passed ``require_root``.
+        cache: remembers what bytes proved.
+    """
     _require_named(certificate, (TCB_SIGNING_NAME,))
     cache.require_issued_by(certificate, root, SCHEMES)
     return require_signing_leaf(certificate)

@@ -70,7 +70,10 @@ def event_log_claims(log: VerifiedLog) -> EventLogClaims:
 def tdx_claims(evidence: Evidence, genuine: GenuineQuote, log: EventLogClaims | None) -> TdxClaims:
     """What a genuine TD quote says, fresh or not. Raises ParseError for a quote of SGX.
 
-    ``evidence`` is what the quote came in: it gives the claims their name.
+    Args:
+        evidence: what the quote came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+        log: what an event log shows that leads to the quote's RTMRs; None without one.
     """
     td = genuine.quote.body
     if not isinstance(td, TdReport):
@@ -101,7 +104,12 @@ def tdx_claims(evidence: Evidence, genuine: GenuineQuote, log: EventLogClaims | 
 
 
 def sgx_claims(evidence: Evidence, genuine: GenuineQuote) -> SgxClaims:
-    """What a genuine SGX quote says, fresh or not. Raises ParseError for a quote of a TD."""
+    """What a genuine SGX quote says, fresh or not. Raises ParseError for a quote of a TD.
+
+    Args:
+        evidence: what the quote came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     enclave = genuine.quote.body
     if not isinstance(enclave, EnclaveReport):
         raise ParseError(CoreCode.MALFORMED, "want the quote of an SGX enclave, got a TD's")

@@ -48,7 +48,12 @@ class IntelDocument:
 
 
 def pcs_body(kind: CollateralKind, document: SignedDocument) -> bytes:
-    """Put a document and its signature together as the service does."""
+    """Put a document and its signature together as the service does.
+
+    Args:
+        kind: TCB_INFO or QE_IDENTITY.
+        document: exact bytes and signature.
+    """
     signature = document.signature.hex().encode()
     return _PREFIX[kind] + document.body + b',"signature":"' + signature + b'"}'
 

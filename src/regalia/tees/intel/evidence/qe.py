@@ -41,6 +41,10 @@ def require_identity(report: EnclaveReport, identity: EnclaveIdentity) -> IsvLev
 
     Intel PCS API version 4, "Get Quoting Enclave Identity", steps of the verification.
 
+    Args:
+        report: the QE's, signed by the PCK, as the caller has verified.
+        identity: from a document whose signature was verified.
+
     Raises:
         AttestationError: QE_IDENTITY_MISMATCH, or TCB_NO_MATCH.
     """

@@ -30,6 +30,12 @@ def check_revocation(
     ``RevocationRule.ANY`` tolerates a list that is absent or out of date, and nothing else: a
     certificate that a list names is refused, and so is a list with a bad signature.
 
+    Args:
+        pck: made by ``verify_pck``.
+        signers: TCB signing certificates of the documents that the appraisal relies on.
+        collateral: what the verifier's operator provides, prepared.
+        at: the context of the appraisal.
+
     Raises:
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
     """

@@ -28,6 +28,11 @@ def for_platform(
 ) -> list[Verified[TcbInfo]]:
     """The TCB infos for this FMSPC and PCEID; empty if there is none for this kind of TEE at all.
 
+    Args:
+        collateral: what the verifier's operator provides, prepared.
+        kind: of TEE.
+        facts: what the verified PCK certificate says of the platform.
+
     Raises:
         AttestationError: LEAF_BINDING_MISMATCH, all of that kind are for other platforms.
     """
@@ -48,7 +53,16 @@ def for_platform(
 
 
 def newest(found: Sequence[Verified[T]], now: datetime, what: str) -> Verified[T]:
-    """Of several issued before ``now``, the one with the highest evaluation data number."""
+    """Of several issued before ``now``, the one with the highest evaluation data number.
+
+    Args:
+        found: verified documents of one kind.
+        now: the moment of the appraisal, aware.
+        what: names the value in the error.
+
+    Raises:
+        AttestationError: COLLATERAL_MISSING, ``found`` is empty.
+    """
     if not found:
         raise AttestationError(AttestCode.COLLATERAL_MISSING, f"no {what} was given")
     if len(found) == 1:
@@ -65,7 +79,16 @@ def newest(found: Sequence[Verified[T]], now: datetime, what: str) -> Verified[T
 
 
 def require_dated(found: Verified[T], at: AppraisalContext, what: str) -> Revocation:
-    """Document and signer are in date; a late document counts within the grace, and says so."""
+    """Document and signer are in date; a late document counts within the grace, and says so.
+
+    Args:
+        found: a verified document.
+        at: the context of the appraisal.
+        what: names the value in the error.
+
+    Raises:
+        AttestationError: COLLATERAL_STALE; CERT_EXPIRED or CERT_NOT_YET_VALID for the signer.
+    """
     document, now = found.document, at.now
     require_valid_at(found.signer, now)
     if document.issue_date <= now <= document.next_update:

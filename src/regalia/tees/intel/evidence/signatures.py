@@ -25,6 +25,13 @@ def require_raw_signature(
 ) -> None:
     """``signature`` (64 bytes) over ``message`` is by ``key``.
 
+    Args:
+        key: on P-256.
+        signature: r and s, untrusted.
+        message: the bytes that are signed, exactly.
+        code: of the refusal.
+        what: names the value in the error.
+
     Raises:
         AttestationError: ``code``.
     """
@@ -38,7 +45,12 @@ def require_raw_signature(
 
 
 def p256_point(raw: bytes, *, what: str) -> ec.EllipticCurvePublicKey:
-    """A public key from x and y, 64 bytes. Raises ParseError MALFORMED."""
+    """A public key from x and y, 64 bytes. Raises ParseError MALFORMED.
+
+    Args:
+        raw: untrusted.
+        what: names the value in the error.
+    """
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, _UNCOMPRESSED + raw)
     except ValueError as exc:

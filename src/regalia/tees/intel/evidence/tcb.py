@@ -54,6 +54,12 @@ def standing(
 ) -> tuple[Standing, TcbStatus]:
     """Match the platform, and put the statuses together.
 
+    Args:
+        info: verified, for this platform.
+        facts: what the verified PCK certificate says of the platform.
+        td: body of the verified quote; None for SGX.
+        qe: level of the quoting enclave.
+
     Returns:
         How it stands under the TDX module that launched the TD, and the status under the one
         that runs now (TEE_TCB_SVN_2). Without a second one the two are the same.
@@ -68,7 +74,12 @@ def standing(
 
 
 def relaunch(launch: TcbStatus, now: TcbStatus) -> TcbStatus:
-    """A TD launched under an old module that has been updated since need only be launched again."""
+    """A TD launched under an old module that has been updated since need only be launched again.
+
+    Args:
+        launch: status under the TDX module that launched the TD.
+        now: status under the TDX module that runs now.
+    """
     if launch not in _OUT_OF_DATE or now not in (*_UP_TO_DATE, *_CONFIGURATION):
         return launch
     if launch in _CONFIGURATION_NEEDED or now in _CONFIGURATION_NEEDED:
@@ -78,6 +89,10 @@ def relaunch(launch: TcbStatus, now: TcbStatus) -> TcbStatus:
 
 def require_module(info: TcbInfo, td: TdReport) -> None:
     """The TDX module that launched the TD is one that Intel lists and signed.
+
+    Args:
+        info: verified, for this platform.
+        td: body of the verified quote.
 
     Raises:
         AttestationError: TDX_MODULE_MISMATCH.
@@ -98,7 +113,13 @@ def require_module(info: TcbInfo, td: TdReport) -> None:
 
 
 def isv_level(levels: tuple[IsvLevel, ...], svn: int, *, what: str) -> IsvLevel:
-    """The first level that ``svn`` is not below. Raises AttestationError TCB_NO_MATCH."""
+    """The first level that ``svn`` is not below. Raises AttestationError TCB_NO_MATCH.
+
+    Args:
+        levels: of a verified document, best first.
+        svn: security version number of the enclave or module.
+        what: names the value in the error.
+    """
     for level in levels:
         if svn >= level.isv_svn:
             return level

@@ -34,7 +34,13 @@ def collateral_of(given: GivenCollateral) -> IntelCollateral:
 
 
 def read_item(kind: CollateralKind, content: bytes, what: str) -> Item:
-    """A TCB info or a QE identity. Raises ParseError."""
+    """A TCB info or a QE identity. Raises ParseError.
+
+    Args:
+        kind: what the content claims to be: TCB_INFO or QE_IDENTITY.
+        content: raw, untrusted.
+        what: names the value in the error.
+    """
     found = parse_intel(kind, content, what=what)
     return Item(
         kind,
@@ -48,7 +54,12 @@ def read_item(kind: CollateralKind, content: bytes, what: str) -> Item:
 
 
 def read_json(data: bytes, what: str) -> Iterator[tuple[CollateralKind, bytes]]:
-    """What a JSON file without a format holds: answers of Intel's service. Raises ParseError."""
+    """What a JSON file without a format holds: answers of Intel's service. Raises ParseError.
+
+    Args:
+        data: raw, untrusted.
+        what: names the value in the error.
+    """
     found = parse_json_collateral(data, what=what)
     for kind, documents in (
         (CollateralKind.TCB_INFO, found.tcb_infos),

@@ -80,6 +80,11 @@ def prepare(
 ) -> PreparedCollateral:
     """Verify chains and signatures of everything.
 
+    Args:
+        collateral: what the verifier's operator provides.
+        anchors: the vendor's pinned roots.
+        cache: remembers what bytes proved.
+
     Raises:
         ParseError: something does not parse.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, COLLATERAL_MISSING,

@@ -90,7 +90,12 @@ class GenuineQuote:
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, QuoteParts]:
-    """Check 1: the quote, of the kind of TEE that the envelope names. Raises ParseError."""
+    """Check 1: the quote, of the kind of TEE that the envelope names. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: records the checks.
+    """
     check_log.begin(checks.QUOTE)
     quote = split_quote(evidence.report)
     tee = Tee.TDX if isinstance(quote.body, TdReport) else Tee.SGX
@@ -190,7 +195,18 @@ def _collateral(
 
 
 def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: AppraisalContext) -> TdxClaims:
-    """Check 13, and claims of unknown age: ``plugin`` keeps them unbound."""
+    """Check 13, and claims of unknown age: ``plugin`` keeps them unbound.
+
+    Args:
+        evidence: what the quote came in; its digest goes into the claims. Its event log is
+            untrusted.
+        genuine: passed every check but freshness.
+        at: the context of the appraisal.
+
+    Raises:
+        ParseError: the event log is malformed, or the quote is of SGX.
+        AttestationError: EVENTLOG_MISMATCH, the event log does not lead to the quote's RTMRs.
+    """
     return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, at))
 
 

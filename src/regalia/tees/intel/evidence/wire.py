@@ -236,7 +236,11 @@ def parse_quote(data: bytes) -> IntelQuote:
 
 
 def split_quote(data: bytes) -> QuoteParts:
-    """``parse_quote`` but for the insides of the certification. Raises as it does."""
+    """``parse_quote`` but for the insides of the certification.
+
+    Raises:
+        ParseError: TOO_LARGE, MALFORMED, UNSUPPORTED_VERSION, RESERVED_BIT_SET or TRAILING_DATA.
+    """
     if len(data) > QUOTE_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"Intel quote: {len(data)} bytes, at most {QUOTE_MAX}")
     reader = _Reader(data, 0, len(data), "the quote")

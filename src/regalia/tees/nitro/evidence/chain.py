@@ -56,6 +56,11 @@ def verify_chain(
 
     The order is the document's; nothing is searched for.
 
+    Args:
+        document: parsed, untrusted.
+        anchors: the vendor's pinned roots.
+        at: the context of the appraisal.
+
     Raises:
         ParseError: a certificate is malformed.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED or CERT_NOT_YET_VALID.

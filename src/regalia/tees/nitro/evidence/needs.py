@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 def needs(parsed: Parsed[Evidence, NitroEvidence], have: GivenCollateral) -> Iterator[Need]:
     """Its authorities, and a list of each that says where it publishes one.
 
+    Args:
+        parsed: untrusted.
+        have: what the verifier's operator provides, by kind.
+
     Raises:
         ParseError: a certificate or list is malformed.
     """

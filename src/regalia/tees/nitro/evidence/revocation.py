@@ -31,6 +31,11 @@ def check_revocation(
     ``RevocationRule.REQUIRED`` demands a current list for each certificate that names a
     distribution point. ``ANY`` tolerates an absent or stale one, and nothing else.
 
+    Args:
+        signer: made by ``verify_chain``.
+        collateral: what the verifier's operator provides.
+        at: the context of the appraisal.
+
     Raises:
         ParseError: a CRL is not one.
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.

@@ -77,7 +77,12 @@ class GenuineDocument:
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, NitroEvidence]:
-    """Check 1. Raises ParseError, also for certificates or a log beside the document."""
+    """Check 1. Raises ParseError, also for certificates or a log beside the document.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: records the checks.
+    """
     check_log.begin(checks.PARSE, f"{len(evidence.report)} bytes")
     if evidence.tee is not Tee.NITRO:
         raise ParseError(CoreCode.MALFORMED, f"evidence of {evidence.tee}, want {Tee.NITRO}")
@@ -154,7 +159,12 @@ def _require_past(document: NitroDocument, signer: TrustedSigner, now: datetime)
 
 
 def claims_of(evidence: Evidence, genuine: GenuineDocument) -> NitroClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound."""
+    """Claims of unknown age: ``plugin`` keeps them unbound.
+
+    Args:
+        evidence: what the document came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     document = genuine.document
     return NitroClaims(
         hardware=genuine.hardware,

@@ -85,6 +85,11 @@ def verify_chain(
 ) -> TrustedChain:
     """Leaf -> device -> provisioning authority -> ... -> pinned root, exactly as they came.
 
+    Args:
+        evidence: raw, untrusted.
+        anchors: the vendor's pinned roots.
+        at: the context of the appraisal.
+
     Raises:
         ParseError: a certificate is malformed.
         AttestationError: COLLATERAL_MISSING, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED or
@@ -111,7 +116,12 @@ def verify_chain(
 
 
 def require_kind(model: Model, kind: DeviceKind) -> None:
-    """The evidence says what it is. Raises AttestationError CHAIN_INVALID."""
+    """The evidence says what it is. Raises AttestationError CHAIN_INVALID.
+
+    Args:
+        model: that the verified certificates name.
+        kind: of device, as the evidence claims.
+    """
     if model.kind is not kind:
         raise chain_invalid(f"a {model.name} is no {kind}")
 

@@ -95,14 +95,24 @@ class PreparedNvidia:
         return found if found is not None and found.record == parts.record else None
 
     def remember(self, parts: SpdmParts, reading: Reading) -> None:
-        """For the next time. Of a report whose signature held; a full table is emptied."""
+        """For the next time. Of a report whose signature held; a full table is emptied.
+
+        Args:
+            parts: of a report whose signature held.
+            reading: what that report says.
+        """
         with self._lock:
             if len(self.readings) >= READINGS_MAX:
                 self.readings.clear()
             self.readings[parts.opaque] = reading
 
     def remember_links(self, path: tuple[bytes, ...], links: Links) -> Links:
-        """For the next time. Of a path from the pinned root; a full table is emptied."""
+        """For the next time. Of a path from the pinned root; a full table is emptied.
+
+        Args:
+            path: DER, the leaf first.
+            links: for each authority of the path the lists that are its own.
+        """
         with self._lock:
             if len(self.links) >= READINGS_MAX:
                 self.links.clear()

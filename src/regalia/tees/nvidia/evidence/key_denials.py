@@ -48,7 +48,12 @@ class KeyDenials:
         return self.this_update <= now <= self.next_update
 
     def is_late(self, now: datetime, grace: timedelta) -> bool:
-        """Out of date by no more than ``grace``."""
+        """Out of date by no more than ``grace``.
+
+        Args:
+            now: the moment of the appraisal, aware.
+            grace: by how much a list may be out of date.
+        """
         return self.next_update < now <= self.next_update + grace
 
 

@@ -45,6 +45,10 @@ def wanted_rims(model: Model, opaque: Opaque) -> tuple[tuple[RimKind, str, str],
     """(kind, identifier, version) of the reference values that a device's versions call for.
 
     Identifiers are those of NVIDIA's RIM service.
+
+    Args:
+        model: of the device.
+        opaque: the report's opaque data, decoded: it names the versions.
     """
     vbios = opaque.vbios_version.replace(".", "")
     if model.kind is DeviceKind.NVIDIA_SWITCH:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def needs(parsed: Parsed[DeviceEvidence, SpdmParts], have: GivenCollateral) -> Iterator[Need]:
-    """Reference values of driver and VBIOS. Raises ParseError."""
+    """Reference values of driver and VBIOS. Raises ParseError.
+
+    Args:
+        parsed: untrusted.
+        have: what the verifier's operator provides, by kind.
+    """
     known = {parse_rim(data).id for data in have.of(CollateralKind.RIM)}
     for name in device_rims(parsed.raw):
         yield provided(CollateralKind.RIM, name, have=name in known)

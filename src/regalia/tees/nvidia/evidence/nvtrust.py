@@ -59,7 +59,12 @@ def parse_nvidia_evidence(data: bytes) -> tuple[DeviceEvidence, ...]:
 
 
 def parse_pem_chain(text: str, *, what: str) -> tuple[bytes, ...]:
-    """Certificates of a PEM file in their order, DER. Raises ParseError."""
+    """Certificates of a PEM file in their order, DER. Raises ParseError.
+
+    Args:
+        text: raw, untrusted.
+        what: names the value in the error.
+    """
     parts = text.split(_BEGIN)
     if parts[0].strip() or not 1 < len(parts) <= ENDORSEMENTS_MAX + 1:
         raise ParseError(CoreCode.MALFORMED, f"{what}: no chain of certificates in PEM")

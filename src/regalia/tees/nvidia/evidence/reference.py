@@ -36,6 +36,13 @@ def match_rims(
     set that is at hand must match whole: for every index in it, the measurement is one of the
     alternatives. Index i is SPDM block i + 1.
 
+    Args:
+        report: its signature was verified.
+        opaque: the report's opaque data, decoded.
+        model: that the verified certificates name.
+        hardware: what the pinned root stands for; only reference values for the same count.
+        collateral: what the verifier's operator provides, prepared.
+
     Raises:
         AttestationError: RIM_MISMATCH.
     """

@@ -27,6 +27,11 @@ def check_revocation(path: Path, collateral: PreparedNvidia, at: AppraisalContex
     is checked if a list of denied keys is in date, or if every authority above the device has a
     CRL that is. (The device itself issues the leaf, and no list.)
 
+    Args:
+        path: leads to a pinned root, as the caller has verified.
+        collateral: what the verifier's operator provides, prepared.
+        at: the context of the appraisal.
+
     Raises:
         AttestationError: CERT_REVOKED, CRL_MISSING, CRL_STALE or CRL_SIG_INVALID.
     """

@@ -148,7 +148,11 @@ def parse_report(data: bytes) -> SpdmReport:
 
 
 def split_report(data: bytes) -> SpdmParts:
-    """``parse_report`` but for the insides of record and opaque data. Raises as it does."""
+    """``parse_report`` but for the insides of record and opaque data.
+
+    Raises:
+        ParseError: MALFORMED, TOO_LARGE, TRAILING_DATA, UNSUPPORTED_VERSION or RESERVED_BIT_SET.
+    """
     if len(data) > REPORT_MAX:
         raise ParseError(
             CoreCode.TOO_LARGE, f"SPDM report: {len(data)} bytes, at most {REPORT_MAX}"

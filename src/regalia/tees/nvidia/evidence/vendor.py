@@ -24,13 +24,25 @@ def collateral_of(given: GivenCollateral) -> NvidiaCollateral:
 
 
 def read_rim(kind: CollateralKind, content: bytes, what: str) -> Item:  # noqa: ARG001 - a ReadItem
-    """Reference values. Raises ParseError."""
+    """Reference values. Raises ParseError.
+
+    Args:
+        kind: what the content claims to be.
+        content: raw, untrusted.
+        what: unused; every ``ReadItem`` takes it.
+    """
     found = rims.parse_rim(content)
     return Item(kind, found.id, content, found.ingested_at, None, found)
 
 
 def read_denials(kind: CollateralKind, content: bytes, what: str) -> Item:  # noqa: ARG001 - a ReadItem
-    """Denied keys. Raises ParseError."""
+    """Denied keys. Raises ParseError.
+
+    Args:
+        kind: what the content claims to be.
+        content: raw, untrusted.
+        what: unused; every ``ReadItem`` takes it.
+    """
     found = key_denials.parse_key_denials(content)
     return Item(kind, "denied keys", content, found.this_update, found.next_update, found)
 

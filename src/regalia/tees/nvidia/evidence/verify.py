@@ -88,7 +88,12 @@ class GenuineDevice:
 def parse(
     evidence: DeviceEvidence, check_log: CheckLog = NO_LOG
 ) -> Parsed[DeviceEvidence, SpdmParts]:
-    """Check 1. Raises ParseError."""
+    """Check 1. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: records the checks.
+    """
     check_log.begin(checks.REPORT)
     return Parsed(evidence, split_report(evidence.report))
 
@@ -194,7 +199,12 @@ def _check_signature(raw: bytes, scalars: bytes, path: Path) -> None:
 
 
 def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound."""
+    """Claims of unknown age: ``plugin`` keeps them unbound.
+
+    Args:
+        evidence: what the report came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     path, reading = genuine.chain.path, genuine.reading
     opaque = reading.opaque
     return NvidiaClaims(

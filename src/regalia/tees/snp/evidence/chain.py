@@ -117,6 +117,13 @@ def verify_chain(
     The report names the kind of leaf, and helps to choose among several; whether it belongs to
     the leaf is check 5.
 
+    Args:
+        evidence: raw, untrusted.
+        report: parsed from it, untrusted.
+        anchors: the vendor's pinned roots.
+        collateral: what the verifier's operator provides.
+        at: the context of the appraisal.
+
     Raises:
         ParseError: a certificate or CRL is malformed.
         AttestationError: COLLATERAL_MISSING, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED,

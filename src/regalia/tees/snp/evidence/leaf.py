@@ -88,6 +88,11 @@ class LeafFacts:
 def read_leaf(leaf: Certificate, product: Product, signing_key: EndorsementKeyKind) -> LeafFacts:
     """Read AMD's extensions.
 
+    Args:
+        leaf: a VCEK or VLEK; what is read is as trustworthy as it.
+        product: product line of the chain; it decides which TCB components there are.
+        signing_key: which of the two the leaf must be.
+
     Raises:
         ParseError: MALFORMED, an extension does not hold what AMD 57230 says.
         AttestationError: LEAF_BINDING_MISMATCH, an extension is absent or out of place.

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 def needs(parsed: Parsed[Evidence, SnpReport], have: GivenCollateral) -> Iterator[Need]:
     """Leaf, intermediate, root and list.
 
+    Args:
+        parsed: untrusted.
+        have: what the verifier's operator provides, by kind.
+
     Raises:
         ParseError: a certificate is malformed.
         AttestationError: ROOT_UNTRUSTED, no root is pinned for such a CPU.

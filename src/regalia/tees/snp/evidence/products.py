@@ -18,6 +18,10 @@ _CPUID = (
 def product_of_cpuid(family: int, model: int) -> Product:
     """The product line of a CPU.
 
+    Args:
+        family: the combined family of CPUID Fn0000_0001.
+        model: the combined model of CPUID Fn0000_0001.
+
     Raises:
         AttestationError: ROOT_UNTRUSTED for a CPU whose root is not pinned here.
     """
@@ -50,7 +54,12 @@ def root_name(product: Product) -> str:
 
 
 def intermediate_name(product: Product, signing_key: EndorsementKeyKind) -> str:
-    """Common name of the signing key certificate: ASK for VCEKs, ASVK for VLEKs."""
+    """Common name of the signing key certificate: ASK for VCEKs, ASVK for VLEKs.
+
+    Args:
+        product: product line of the CPU.
+        signing_key: kind of leaf that the certificate issues.
+    """
     return f"SEV-VLEK-{product}" if signing_key is EndorsementKeyKind.VLEK else f"SEV-{product}"
 
 

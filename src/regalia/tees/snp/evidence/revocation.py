@@ -25,6 +25,12 @@ def check_revocation(
     ``RevocationRule.ANY`` tolerates a CRL that is absent or out of date, and nothing else: a
     certificate that a list names is refused, and so is a list with a bad signature.
 
+    Args:
+        collateral: what the verifier's operator provides.
+        root: a pinned ARK.
+        intermediate: the ASK or ASVK that it issued, as the caller has verified.
+        at: the context of the appraisal.
+
     Raises:
         ParseError: a CRL is not one.
         AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.

@@ -83,7 +83,12 @@ class GenuineReport:
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, SnpReport]:
-    """Check 1. Raises ParseError."""
+    """Check 1. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: records the checks.
+    """
     check_log.begin(checks.REPORT, f"{len(evidence.report)} bytes", f"{REPORT_SIZE} bytes")
     return Parsed(evidence, parse_report(evidence.report))
 
@@ -173,7 +178,12 @@ def _tcbs(report: SnpReport, product: Product) -> Tcbs:
 
 
 def claims_of(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound."""
+    """Claims of unknown age: ``plugin`` keeps them unbound.
+
+    Args:
+        evidence: what the report came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     report, leaf = genuine.report, genuine.leaf
     return SnpClaims(
         hardware=leaf.hardware,

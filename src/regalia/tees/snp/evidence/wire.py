@@ -165,7 +165,13 @@ class SnpReport(msgspec.Struct, frozen=True):
 
 
 def key_info(*, signing_key: int, mask_chip_key: bool, author_key_en: bool) -> int:
-    """The word at 0x048."""
+    """The word at 0x048.
+
+    Args:
+        signing_key: SIGNING_KEY, which key signs the report.
+        mask_chip_key: MASK_CHIP_KEY.
+        author_key_en: AUTHOR_KEY_EN.
+    """
     return (
         (_KEY_INFO_AUTHOR_KEY_EN if author_key_en else 0)
         | (_KEY_INFO_MASK_CHIP_KEY if mask_chip_key else 0)
@@ -242,6 +248,10 @@ def tcb_layout(product: Product) -> tuple[str, ...]:
 def decode_tcb(raw: bytes, product: Product) -> Tcb:
     """Split a TCB_VERSION of 8 bytes into components.
 
+    Args:
+        raw: 8 bytes, untrusted.
+        product: product line whose layout they have.
+
     Raises:
         ParseError: RESERVED_BIT_SET if a byte that the product does not define is not zero.
     """
@@ -255,7 +265,12 @@ def decode_tcb(raw: bytes, product: Product) -> Tcb:
 
 
 def encode_tcb(tcb: Tcb, product: Product) -> bytes:
-    """Inverse of ``decode_tcb``; a component that does not fit is a ValueError."""
+    """Inverse of ``decode_tcb``; a component that does not fit is a ValueError.
+
+    Args:
+        tcb: the components.
+        product: product line whose layout is wanted.
+    """
     components = tcb.components()
     if components["fmc"] and product is not Product.TURIN:
         raise ValueError(f"{product} has no FMC component")

@@ -52,7 +52,13 @@ class Memory:
 
     @staticmethod
     def keep(table: dict[bytes, T], key: bytes, value: T) -> T:
-        """Remember a result, and return it."""
+        """Remember a result, and return it.
+
+        Args:
+            table: one of this memory's; a full one is emptied.
+            key: where to look for the result.
+            value: the result, which held.
+        """
         if len(table) >= ENTRIES_MAX:
             table.clear()
         table[key] = value

@@ -75,6 +75,7 @@ def make_credential(
     Raises:
         AttestationError: EK_UNSUITABLE or TPM_WEAK_HASH.
         ParseError: MALFORMED, the public area is no valid key.
+        ValueError: the secret is empty or too long (the caller's bug).
     """
     require_endorsement_key(ek)
     if not secret or len(secret) > ek.name_alg.size:
@@ -112,7 +113,15 @@ def _share_ecc(key: ec.EllipticCurvePublicKey, alg: HashAlg) -> tuple[bytes, byt
 
 
 def kdf_a(alg: HashAlg, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
-    """KDFa (11.4.10.2): SP 800-108 in counter mode with HMAC. ``context`` is U and V together."""
+    """KDFa (11.4.10.2): SP 800-108 in counter mode with HMAC.
+
+    Args:
+        alg: hash of the HMAC.
+        key: secret.
+        label: names the use, without a final zero byte.
+        context: PartyUInfo and PartyVInfo together.
+        bits: how many are derived, a multiple of 8.
+    """
     fixed = label + b"\x00" + context + struct.pack(">I", bits)
     size = bits // 8
     blocks = (
@@ -123,5 +132,13 @@ def kdf_a(alg: HashAlg, key: bytes, label: bytes, context: bytes, bits: int) -> 
 
 
 def kdf_e(alg: HashAlg, shared: bytes, use: bytes, party_u: bytes, party_v: bytes) -> bytes:
-    """KDFe (11.4.10.3) for one block, which is all that a seed of the hash's size needs."""
+    """KDFe (11.4.10.3) for one block, which is all that a seed of the hash's size needs.
+
+    Args:
+        alg: hash; its size is that of the seed.
+        shared: x coordinate of the ECDH point, secret.
+        use: names the use, without a final zero byte.
+        party_u: x coordinate of the ephemeral key.
+        party_v: x coordinate of the TPM's key.
+    """
     return alg.digest(struct.pack(">I", 1) + shared + use + b"\x00" + party_u + party_v)

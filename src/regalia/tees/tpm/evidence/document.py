@@ -40,6 +40,9 @@ def qualifying_data(report_data: bytes) -> bytes:
 
     TPM2B_DATA holds no more than a TPMT_HA of the TPM's largest hash, which on a TPM with SHA-256
     only is 34 bytes, and report data has 64.
+
+    Raises:
+        ValueError: report data of another size than 64 bytes (the caller's bug).
     """
     if len(report_data) != REPORT_DATA_SIZE:
         raise ValueError(f"report data has {len(report_data)} bytes, want {REPORT_DATA_SIZE}")

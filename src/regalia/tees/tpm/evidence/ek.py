@@ -77,7 +77,17 @@ def verify_ek(certificates: Sequence[bytes], authorities: Authorities) -> Truste
 
 
 def read_ek(certificates: Sequence[bytes], cache: Cache) -> EkChain:
-    """The part of ``verify_ek`` that neither the time nor the operator's roots can change."""
+    """The part of ``verify_ek`` that neither the time nor the operator's roots can change.
+
+    Args:
+        certificates: the EK certificate, then its issuers as far as they came along; DER,
+            untrusted.
+        cache: remembers what bytes proved.
+
+    Raises:
+        ParseError: a certificate is malformed.
+        AttestationError: COLLATERAL_MISSING, EK_UNSUITABLE or CHAIN_INVALID.
+    """
     if not certificates:
         raise AttestationError(AttestCode.COLLATERAL_MISSING, "there is no EK certificate")
     leaf, *came = (cache.certificate_of_evidence(der, what="EK chain") for der in certificates)
@@ -92,7 +102,18 @@ def read_ek(certificates: Sequence[bytes], cache: Cache) -> EkChain:
 
 
 def trust_ek(chain: EkChain, path: Sequence[Certificate], authorities: Authorities) -> TrustedEk:
-    """The rest of ``verify_ek``: its path to a trusted root holds at the moment of the check."""
+    """The rest of ``verify_ek``: its path to a trusted root holds at the moment of the check.
+
+    Args:
+        chain: made by ``read_ek``.
+        path: of its leaf, found by ``find_path``.
+        authorities: with the operator's lists, and the context of the check.
+
+    Raises:
+        ParseError: a CRL is not one.
+        AttestationError: CERT_EXPIRED, CERT_NOT_YET_VALID, CERT_REVOKED, CRL_MISSING, CRL_STALE or
+            CRL_SIG_INVALID.
+    """
     require_current(chain.leaf, path, authorities.at.now)
     revocation = check_revocation(chain.leaf, path, authorities)
     return TrustedEk(chain.leaf, chain.model, chain.hardware, revocation)
@@ -100,6 +121,11 @@ def trust_ek(chain: EkChain, path: Sequence[Certificate], authorities: Authoriti
 
 def require_key_of(public: PublicArea, certificate: Certificate, *, what: str) -> None:
     """The certificate is for this key.
+
+    Args:
+        public: public area, untrusted.
+        certificate: of an EK or AK.
+        what: names the value in the error.
 
     Raises:
         ParseError: MALFORMED, the public area is no valid key.
@@ -113,6 +139,10 @@ def require_key_of(public: PublicArea, certificate: Certificate, *, what: str) -
 
 def require_leaf(certificate: Certificate, *, key_usage: str) -> None:
     """Not an authority; its key may be used so; it says nothing critical that is not known.
+
+    Args:
+        certificate: of an EK or AK.
+        key_usage: that its key must be for, in ``cryptography``'s spelling: ``digital_signature``.
 
     Raises:
         AttestationError: EK_UNSUITABLE or CHAIN_INVALID.

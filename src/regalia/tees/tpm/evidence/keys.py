@@ -106,6 +106,11 @@ def assumed_attestation_key(key: PublicKey, alg: SignatureAlg, hash_alg: HashAlg
 
     Its attributes are those that an AK must have and nobody vouches for them, nor for its name:
     such a key can only be bound by its bytes, by an AK certificate or a TEE's report.
+
+    Args:
+        key: RSA, or on P-256 or P-384.
+        alg: scheme that it signs with.
+        hash_alg: hash that it signs.
     """
     attributes = AK_REQUIRED | Attribute.USER_WITH_AUTH
     scheme = Scheme(KeyScheme(alg), hash_alg)

@@ -98,14 +98,30 @@ class Reader:
         return int.from_bytes(self.take(8), "big")
 
     def sized(self, limit: int, name: str) -> bytes:
-        """A TPM2B: a UINT16 of size, and that many bytes."""
+        """A TPM2B: a UINT16 of size, and that many bytes.
+
+        Args:
+            limit: bytes at most, without the size itself.
+            name: of the field, for the error.
+
+        Raises:
+            ParseError: MALFORMED.
+        """
         size = self.u16()
         if size > limit:
             raise self.malformed(f"{name} has {size} bytes, at most {limit}")
         return self.take(size)
 
     def one_of(self, kind: type[E], name: str) -> E:
-        """A TPM_ALG_ID or similar UINT16 of the known ones."""
+        """A TPM_ALG_ID or similar UINT16 of the known ones.
+
+        Args:
+            kind: the known ones.
+            name: of the field, for the error.
+
+        Raises:
+            ParseError: MALFORMED.
+        """
         value = self.u16()
         try:
             return kind(value)
@@ -113,7 +129,11 @@ class Reader:
             raise self.malformed(f"{name} {value:#06x} is not known") from exc
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Nothing may follow.
+
+        Raises:
+            ParseError: TRAILING_DATA.
+        """
         left = len(self._data) - self._at
         if left:
             raise ParseError(EvidenceCode.TRAILING_DATA, f"{self._what}: {left} bytes too many")

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 def needs(parsed: Parsed[Evidence, TpmQuote], have: GivenCollateral) -> Iterator[Need]:
     """An enrolment and a root of its EK, or a root of the AK certificate that came along; a list.
 
+    Args:
+        parsed: untrusted.
+        have: what the verifier's operator provides, by kind.
+
     Raises:
         ParseError: a certificate, a list, the AK or an enrolment is malformed.
     """

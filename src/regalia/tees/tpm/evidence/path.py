@@ -49,11 +49,15 @@ def find_path(
 ) -> tuple[Certificate, ...]:
     """The authorities that vouch for ``leaf``, its issuer first, a trusted root last.
 
-    ``came`` are issuers that came along, untrusted: the path's, in its order, and no others.
-
     Every signature, name and constraint holds; ``require_current`` sees to the time.
 
+    Args:
+        leaf: untrusted.
+        came: issuers that came along, untrusted: the path's, in its order, and no others.
+        authorities: with the operator's roots for such a leaf.
+
     Raises:
+        ParseError: a certificate of the operator is malformed.
         AttestationError: ROOT_UNTRUSTED or CHAIN_INVALID.
     """
     cache = authorities.at.cache
@@ -70,7 +74,13 @@ def find_path(
 
 
 def require_current(leaf: Certificate, path: Sequence[Certificate], now: datetime) -> None:
-    """The whole path is valid now. Raises AttestationError CERT_EXPIRED or CERT_NOT_YET_VALID."""
+    """The whole path is valid now. Raises AttestationError CERT_EXPIRED or CERT_NOT_YET_VALID.
+
+    Args:
+        leaf: a TPM's certificate.
+        path: its authorities, found by ``find_path``.
+        now: the moment of the appraisal, aware.
+    """
     for certificate in (leaf, *path):
         require_valid_at(certificate, now)
 
@@ -126,6 +136,11 @@ def check_revocation(
     """No authority of the path has revoked the certificate below it.
 
     ``RevocationRule.ANY`` tolerates lists that are absent or out of date, and nothing else.
+
+    Args:
+        leaf: a TPM's certificate.
+        path: its authorities, found by ``find_path``.
+        authorities: with the operator's lists, and the context of the check.
 
     Returns:
         What is known of the certificate of which least is known.

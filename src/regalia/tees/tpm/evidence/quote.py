@@ -126,7 +126,17 @@ def verify_quoted_pcrs(
 ) -> VerifiedQuote:
     """Checks 4 and 5 of a quote whose signature was verified; it may be a replay.
 
-    ``verify_quote`` is the whole walk. Raises as it does.
+    ``verify_quote`` is the whole walk.
+
+    Args:
+        quote: its signature was verified.
+        pcrs: values that came along by bank and register, untrusted.
+        key: the AK that signed the quote.
+        selection: registers that the quote must cover, by bank.
+        check_log: records the checks.
+
+    Raises:
+        AttestationError: TPM_WEAK_HASH, QUOTE_SELECTION or QUOTE_PCR_MISMATCH.
     """
     check_log.begin(checks.SELECTION)
     if check_log is not NO_LOG:

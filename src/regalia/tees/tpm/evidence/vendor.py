@@ -24,7 +24,13 @@ def collateral_of(given: GivenCollateral) -> TpmCollateral:
 
 
 def read_enrolment(kind: CollateralKind, content: bytes, what: str) -> Item:  # noqa: ARG001 - a ReadItem
-    """An enrolment. Raises ParseError."""
+    """An enrolment. Raises ParseError.
+
+    Args:
+        kind: what the content claims to be.
+        content: raw, untrusted.
+        what: unused; every ``ReadItem`` takes it.
+    """
     found = parse_enrolment(content)
     return Item(kind, f"AK {found.ak_name.hex()}", content, found.enrolled_at, None, found)
 

@@ -80,7 +80,12 @@ def parse(
     evidence: Evidence,
     check_log: CheckLog = NO_LOG,  # noqa: ARG001 - parsing the document is none of its named checks
 ) -> Parsed[Evidence, TpmQuote]:
-    """Check 1, of the document. Raises ParseError."""
+    """Check 1, of the document. Raises ParseError.
+
+    Args:
+        evidence: raw, untrusted.
+        check_log: unused; parsing the document is none of the named checks.
+    """
     return Parsed(evidence, parse_tpm_quote(evidence.report))
 
 
@@ -186,7 +191,12 @@ def _hardware(anchors: TpmAnchors, ak: BoundAk) -> Hardware:
 
 
 def claims_of(evidence: Evidence, genuine: GenuineQuote) -> TpmClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound."""
+    """Claims of unknown age: ``plugin`` keeps them unbound.
+
+    Args:
+        evidence: what the quote came in; its digest goes into the claims.
+        genuine: passed every check but freshness.
+    """
     quote, ak = genuine.verified.quote, genuine.ak
     return TpmClaims(
         hardware=genuine.hardware,

@@ -41,7 +41,12 @@ class PcrSelection:
 
     @classmethod
     def of(cls, alg: HashAlg, pcrs: frozenset[int]) -> PcrSelection:
-        """With the bitmap of 24 registers that TPMs of PCs and servers use."""
+        """With the bitmap of 24 registers that TPMs of PCs and servers use.
+
+        Args:
+            alg: hash algorithm of the bank.
+            pcrs: numbers of registers, 0 to 23.
+        """
         value = sum(1 << pcr for pcr in pcrs)
         return cls(alg, value.to_bytes(SELECT_MIN, "little"))
 

@@ -69,6 +69,7 @@ def verify_document(data: bytes, *, anchors: RimAnchors, now: datetime) -> Signe
         ParseError: TOO_LARGE or RIM_MALFORMED.
         AttestationError: ROOT_UNTRUSTED, CHAIN_INVALID, CERT_EXPIRED, CERT_NOT_YET_VALID or
             SIGNATURE_INVALID.
+        ValueError: ``now`` has no time zone (the caller's bug).
     """
     if now.tzinfo is None:
         raise ValueError("now has no time zone")
@@ -107,6 +108,9 @@ def parse_xml(data: bytes) -> etree._Element:
     """The root element of XML in UTF-8 without a document type.
 
     Document types bring entities, which can expand without end or name files.
+
+    Raises:
+        ParseError: TOO_LARGE or RIM_MALFORMED.
     """
     if len(data) > DOCUMENT_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"RIM: {len(data)} bytes, at most {DOCUMENT_MAX}")
