@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
-from mutate_child import BEGAN, MISSING, Baseline, Changed, fork, run_baseline, run_chosen
+from mutate_child import BEGAN, MISSING, Baseline, Changed, Chosen, fork, run_baseline, run_chosen
 from mutations import Finder
 
 if TYPE_CHECKING:
@@ -172,8 +172,9 @@ class Testbed:
     def _check(self, baseline: Baseline) -> list[str]:
         """The tests must pass in a fork without any mutant. Returns those that are not found."""
         child, work = self._fork(None, baseline.others(()), baseline)
-        if os.waitpid(child, 0)[1]:
-            raise SystemExit((work / "output").read_text())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            raise SystemExit(f"{(work / 'output').read_text()}\nwithout a mutant: {status}")
         return (work / MISSING).read_text().splitlines()
 
     def run(
@@ -219,10 +220,11 @@ class Testbed:
     ) -> tuple[int, Path]:
         work = self._work()
         seconds = {test: baseline.seconds[test] for test in tests}
+        chosen = Chosen(seconds, work, spare=2 + 3 * baseline.setup)
 
         def run() -> int:
             changed = Changed(mutant.module, mutant.path, mutant.compiled()) if mutant else None
-            return run_chosen(self._root, work, seconds, changed)
+            return run_chosen(self._root, work, chosen, changed)
 
         return fork(work, run), work
 
@@ -252,7 +254,8 @@ def _wait(running: dict[int, Trial]) -> tuple[Trial, bool]:
                     os.killpg(child, signal.SIGKILL)  # with the processes that it left behind
                 if not ended:
                     os.waitpid(child, 0)
-                    print(f"killed as it lasts too long: {trial.mutant}: {trial.test}", flush=True)
+                if late or os.WIFSIGNALED(status):
+                    print(f"killed, as it takes too long: {trial.mutant}: {trial.test}", flush=True)
                 return running.pop(child), bool(late or status)
         time.sleep(0.01)
 

@@ -53,6 +53,7 @@ class Baseline:
     paths: frozenset[str]  # of the modules in question
     lines: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    setup: float = 0  # seconds of the longest, as of a fixture that many tests share
     failed: set[str] = field(default_factory=set)
     loaded: list[str] = field(default_factory=list)  # modules that are none of ours
     test: str = ""  # the one that runs now; empty while modules are imported
@@ -68,6 +69,8 @@ class Baseline:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps times and failures."""
         self.seconds[report.nodeid] += report.duration
+        if report.when == "setup":
+            self.setup = max(self.setup, report.duration)
         if report.failed:
             self.failed.add(report.nodeid)
 
@@ -95,10 +98,12 @@ class Baseline:
 class Chosen:
     """Runs chosen tests in their order, each within its processor time. A pytest plug-in too."""
 
-    def __init__(self, seconds: dict[str, float], work: Path) -> None:
+    def __init__(self, seconds: dict[str, float], work: Path, spare: float) -> None:
         self._seconds = seconds
         self._work = work
+        self._spare = spare  # seconds for fixtures, which another test may have paid for before
         self._order = {test: at for at, test in enumerate(seconds)}
+        self.files = list(dict.fromkeys(test.partition("::")[0] for test in seconds))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -111,7 +116,7 @@ class Chosen:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """From here on the kernel ends a process that takes much longer than it did before."""
         (self._work / BEGAN).write_text(item.nodeid)
-        signal.setitimer(signal.ITIMER_VIRTUAL, 2 + 5 * self._seconds[item.nodeid])
+        signal.setitimer(signal.ITIMER_VIRTUAL, self._spare + 5 * self._seconds[item.nodeid])
 
 
 def fork(work: Path, run: Callable[[], int]) -> int:
@@ -148,12 +153,11 @@ def run_baseline(root: Path, work: Path, tests: Iterable[str], baseline: Baselin
     return status
 
 
-def run_chosen(root: Path, work: Path, seconds: dict[str, float], changed: Changed | None) -> int:
+def run_chosen(root: Path, work: Path, chosen: Chosen, changed: Changed | None) -> int:
     """Run these tests until one fails."""
     if changed is not None:
         sys.meta_path.insert(0, changed)
-    files = dict.fromkeys(test.partition("::")[0] for test in seconds)
-    return _pytest(root, work, ["-x", *files], Chosen(seconds, work))
+    return _pytest(root, work, ["-x", *chosen.files], chosen)
 
 
 def _pytest(root: Path, work: Path, args: Iterable[str], plugin: object) -> int:
