@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "accelerator"
 PAGE = ROOT / "docs" / "howto" / "add-a-tee.md"
 BIN = Path(sys.executable).parent
-COPIED = ("src", "testing", "demo", "tests", "docs/spec", "scripts")
+COPIED = ("src", "testing", "demo", "tests", "docs", "scripts")
 OVERLAID = ("src", "testing", "tests", "docs")
 PRODUCT, SIMULATOR = "lines.diff", "simulator.diff"
 
