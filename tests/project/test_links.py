@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -45,3 +45,15 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
                 target = (page.parent / path).resolve()
                 todo.append(target / "README.md" if target.is_dir() else target)
     assert set(PAGES) - seen == set()
+
+
+def test_files_that_the_architecture_names_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = [ROOT, ROOT / "src" / "regalia", ROOT / "src" / "regalia" / "tees" / "snp"]
+    named = {
+        each.replace("<name>", "snp") for each in re.findall(r"`((?:[\w<>]+/)+\w+\.py)`", page)
+    }
+    assert len(named) > 15
+    assert [
+        each for each in sorted(named) if not any((room / each).exists() for room in rooms)
+    ] == []

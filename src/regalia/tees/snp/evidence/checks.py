@@ -90,7 +90,7 @@ TCB_LAYOUT = Check(
     Source.HARDWARE_PROVEN,
 )
 
-# In the order in which ``verify_snp`` makes them.
+# In the order in which the plug-in makes them.
 CHECKS = (
     REPORT,
     SIGNING_KEY,
