@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraise.exchange import judge, verify_exchange
-from regalia.broker.approvals import current_approvers
 from regalia.core.types import Digest
 from regalia.policy.context import ReleaseContext
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, parse_evidence
@@ -105,7 +104,7 @@ def verdict_of(  # noqa: PLR0913 - the facts of one release
         model_id=model.model_id,
         model_version=asked.model_version,
         active_holders=active_holders,
-        approvals=current_approvers(model.approvals, now),
+        approvals=model.approvers(now),
         custody=custody,
     )
     return judge(model.policy, claims, context)

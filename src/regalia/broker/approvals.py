@@ -67,13 +67,3 @@ def verify_approvals(
         # one.
         found += [VerifiedApproval(k, until) for k, _ in envelope.signatures if k in trusted]
     return tuple(found)
-
-
-def current_approvers(approvals: tuple[VerifiedApproval, ...], now: datetime) -> frozenset[str]:
-    """Fingerprints of the approvers whose approval is in force. An approver counts only once.
-
-    Args:
-        approvals: verified when the configuration was loaded.
-        now: time of the release, timezone-aware.
-    """
-    return frozenset(item.approver for item in approvals if now <= item.not_after)

@@ -16,12 +16,14 @@ from regalia.policy.signed import load_release_policy
 from regalia.seal.manifest import verify_manifest
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regalia.broker.approvals import VerifiedApproval
     from regalia.core.types import ModelId, PolicyId
     from regalia.crypto.sign import VerifyKey
     from regalia.keys.base import KeyStore
     from regalia.policy.documents import ReleasePolicy
-    from regalia.seal.manifest import VerifiedManifest
+    from regalia.seal.format.sealed import WrappedKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,29 +47,33 @@ class ModelFiles:
     approver_keys: tuple[VerifyKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """A verified model: its manifest with the wrapped key, and the policy for its release."""
+    """A verified model: its wrapped key, and the policy for its release.
 
-    manifest: VerifiedManifest
+    Attributes:
+        model_id: identifier of the model.
+        version: version of the sealed model.
+        versions: the versions that must never decrease; see ``FloorStore``.
+        wrapped_key: the model key, encrypted under the owner's key-encryption key.
+        wrap_context: what the wrapped key is bound to, as the key store needs it.
+        policy: the owner's policy for the release.
+        policy_id: digest of the policy.
+        approvals: verified; whether they are still in force is decided at each release.
+    """
+
+    model_id: ModelId
+    version: int
+    versions: Versions
+    wrapped_key: WrappedKey
+    wrap_context: bytes
     policy: ReleasePolicy
     policy_id: PolicyId
     approvals: tuple[VerifiedApproval, ...]
 
-    @property
-    def model_id(self) -> ModelId:
-        """Identifier of the model."""
-        return self.manifest.content.model_id
-
-    @property
-    def version(self) -> int:
-        """Version of the sealed model."""
-        return self.manifest.content.version
-
-    @property
-    def versions(self) -> Versions:
-        """The versions that must never decrease; see ``FloorStore``."""
-        return Versions(self.policy.name, self.policy.version, str(self.policy_id), self.version)
+    def approvers(self, now: datetime) -> frozenset[str]:
+        """Fingerprints of the approvers whose approval is in force. An approver counts once."""
+        return frozenset(item.approver for item in self.approvals if now <= item.not_after)
 
 
 def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedModel:
@@ -107,7 +113,17 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
     approvals = verify_approvals(
         files.approvals, files.approver_keys, policy_id=policy_id, model_id=model_id
     )
-    return ServedModel(manifest, policy, policy_id, approvals)
+    version = manifest.content.version
+    return ServedModel(
+        model_id=model_id,
+        version=version,
+        versions=Versions(policy.name, policy.version, str(policy_id), version),
+        wrapped_key=wrapped,
+        wrap_context=manifest.content.wrap_context(),
+        policy=policy,
+        policy_id=policy_id,
+        approvals=approvals,
+    )
 
 
 def by_id(models: tuple[ServedModel, ...]) -> dict[str, ServedModel]:

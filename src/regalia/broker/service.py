@@ -352,8 +352,7 @@ class Broker:
 
         This is the only place where the broker has the model key in clear; ``with`` wipes it.
         """
-        wrapped = cleared.model.manifest.wrapped_key
-        context = cleared.model.manifest.content.wrap_context()
+        wrapped, context = cleared.model.wrapped_key, cleared.model.wrap_context
         info = release_info(
             model_id=str(cleared.model.model_id),
             lease_id=cleared.lease.lease_id,
