@@ -64,6 +64,15 @@ class KeptMemory:
         self.buffer = bytearray(b"\xaa" * size)
         return memoryview(self.buffer)
 
+    def discard(self, start: int, stop: int) -> None:
+        """Zeros in a part.
+
+        Args:
+            start: first byte.
+            stop: byte after the last one.
+        """
+        self.buffer[start:stop] = bytes(stop - start)
+
     def wipe(self) -> None:
         """Zeros everywhere."""
         self.wipes += 1
@@ -191,6 +200,7 @@ def seal_testbed(  # noqa: PLR0913 - what varies between tests, by name
     version: int = 7,
     stride: int = STRIDE,
     shard_chunks: int = 2,
+    links_into: Path | None = None,
 ) -> OwnedModel:
     """Seal a model directory and keep its model key."""
     keys: list[SecretBytes] = []
@@ -199,7 +209,13 @@ def seal_testbed(  # noqa: PLR0913 - what varies between tests, by name
         keys.append(SecretBytes.copy_of(model_key.view()))
         return WrappedKey("test-kek", "test", b"opaque")
 
-    options = SealOptions(version=version, stride=stride, shard_chunks=shard_chunks, threads=2)
+    options = SealOptions(
+        version=version,
+        stride=stride,
+        shard_chunks=shard_chunks,
+        threads=2,
+        links_into=links_into,
+    )
     seal_model(model, out, options, wrap=wrap, signing_key=owner, progress=no_progress)
     return OwnedModel(out, model, keys[0], owner)
 

@@ -229,7 +229,7 @@ def test_changed_while_sealing(model: Path, tmp_path: Path, owner: SigningKey, c
 @pytest.mark.parametrize("when", ["before_opening", "after_reading"])
 def test_stream_notices_another_file_in_its_place(model: Path, when: str) -> None:
     """At once, and not only when the directory is listed again at the end."""
-    planned = plan_module.plan(model, scan(model), stride=64 * 1024, shard_chunks=1)
+    planned = plan_module.plan(model, scan(model).files, stride=64 * 1024, shard_chunks=1)
     size = planned.geometry.stream_size
     with ModelStream(planned) as stream:
         buffer = memoryview(bytearray(size))
@@ -246,8 +246,80 @@ def test_scan_is_sorted_and_stable(model: Path) -> None:
     (model / "sub.txt").write_bytes(b"")
     (model / "B").write_bytes(b"")
     found = scan(model)
-    assert [file.path for file in found] == ["B", "config.json", "sub.txt", "sub/w"]
+    assert [file.path for file in found.files] == ["B", "config.json", "sub.txt", "sub/w"]
+    assert found.left_out == ()
     check_unchanged(model, found)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [".git/config", ".cache/huggingface/download/w.metadata", ".DS_Store", "sub/.git", "sub/.hg/x"],
+)
+def test_what_lies_beside_a_model_is_left_out_and_said(beside: str, model: Path) -> None:
+    before = scan(model)
+    (model / beside).parent.mkdir(parents=True, exist_ok=True)
+    (model / beside).write_bytes(b"url = https://user:password@hub.invalid/")
+    after = scan(model)
+    assert after.files == before.files
+    name = next(part for part in beside.split("/") if part != "sub")
+    assert after.left_out == ((f"sub/{name}" if beside.startswith("sub") else name),)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "tokenizer.json"])
+def test_git_lfs_pointer(name: str, model: Path, refuse: Callable[..., None]) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 7\n"
+    (model / name).write_text(pointer)
+    refuse(model, SealCode.GIT_LFS_POINTER)
+    (model / name).write_text("x" + pointer)
+    scan(model)
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """A snapshot in a hub cache: links to blobs that are named by their digests."""
+    cache = tmp_path / "models--acme--tiny"
+    (cache / "blobs").mkdir(parents=True)
+    folder = cache / "snapshots" / "0123abc"
+    folder.mkdir(parents=True)
+    for name, data in {"config.json": b"{}", "w.safetensors": b"w" * 200_000}.items():
+        (cache / "blobs" / name.upper()).write_bytes(data)
+        (folder / name).symlink_to(f"../../blobs/{name.upper()}")
+    return folder
+
+
+def test_links_into_a_cache_are_followed_when_asked(
+    snapshot: Path, tmp_path: Path, owner: SigningKey, refuse: Callable[..., None]
+) -> None:
+    refuse(snapshot, SealCode.NOT_A_PLAIN_FILE)
+    blobs = snapshot.parents[1] / "blobs"
+    sealed = seal_testbed(snapshot, tmp_path / "sealed", owner, links_into=blobs)
+    loaded = sealed.load()
+    assert bytes(loaded.view("w.safetensors")) == b"w" * 200_000
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for link in snapshot.iterdir():
+        (copy / link.name).write_bytes(link.read_bytes())
+    same = seal_testbed(copy, tmp_path / "sealed-copy", owner)
+    assert loaded.index.model_id() == same.load().index.model_id()
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("../../../secret", SealCode.NOT_A_PLAIN_FILE),
+        ("../../blobs/loop", SealCode.NOT_A_PLAIN_FILE),
+        ("../../blobs", SealCode.NOT_A_PLAIN_FILE),
+        ("../../blobs/gone", CoreCode.FILE_MISSING),
+    ],
+)
+def test_other_links_are_not_followed(target: str, code: Code, snapshot: Path) -> None:
+    blobs = snapshot.parents[1] / "blobs"
+    (snapshot.parents[2] / "secret").write_bytes(b"of somebody else")
+    (blobs / "loop").symlink_to("../../secret")
+    (snapshot / "link").symlink_to(target)
+    with pytest.raises(RegaliaError) as caught:
+        scan(snapshot, links_into=blobs)
+    assert caught.value.code is code
 
 
 def test_linked_model_directory_is_the_users_choice(

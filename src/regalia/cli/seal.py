@@ -55,6 +55,13 @@ _FOLDER = click.Path(path_type=Path)
     metavar="FILE",
     help="Passphrase of the signing key: a file of mode 600, instead of asking.",
 )
+@click.option(
+    "--follow-links-into",
+    "links_into",
+    type=_FOLDER,
+    metavar="FOLDER",
+    help="Follow links to files in FOLDER; a hub cache keeps a snapshot's files in ../../blobs.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def seal(
     *,
@@ -65,11 +72,13 @@ def seal(
     signing_key_file: Path | None,
     passphrase_file: Path | None,
     sign_passphrase_file: Path | None,
+    links_into: Path | None,
     as_json: bool,
 ) -> None:
     """Encrypt a model directory into a sealed model.
 
-    Every file of the directory is sealed: weights, configuration, tokenizer. Names, sizes of
+    Every file of the directory is sealed: weights, configuration, tokenizer; not what version
+    control and downloads keep beside them (.git, .cache), which is named. Names, sizes of
     single files and tensor shapes are encrypted too. A fresh model key is made in each run and
     leaves this process only wrapped under the key that --key names.
     """
@@ -87,18 +96,21 @@ def seal(
         result = seal_model(
             model_dir,
             out,
-            SealOptions(version=version, threads=available_threads()),
+            SealOptions(version=version, threads=available_threads(), links_into=links_into),
             wrap=owner.wrap,
             signing_key=signing_key,
             progress=progress,
         )
     for name in result.removed_leftovers:
         warn(f"removed {name}, which an interrupted run had left behind")
+    if result.left_out:
+        warn(f"left out, as not part of a model: {', '.join(result.left_out)}")
     if signing_key is None:
         warn("UNSIGNED: `regalia verify` and every runtime will refuse this; seal with --sign KEY")
     if as_json:
         body = manifest_json(result.manifest)
-        show_json({"ok": True, "sealed": str(out), "files_sealed": result.files, **body})
+        counts = {"files_sealed": result.files, "left_out": list(result.left_out)}
+        show_json({"ok": True, "sealed": str(out), **counts, **body})
         return
     facts = manifest_facts(result.manifest)
     facts.insert(0, ("files", f"{result.files}, {size_text(result.plaintext_size)}"))

@@ -10,7 +10,11 @@ class SealCode(Code):
 
     NOT_A_PLAIN_FILE = (
         "A link or device leads to bytes outside the model directory, or to none at all.",
-        "Copy the model with `cp -rL` so that it holds plain files only, and seal the copy.",
+        "Seal a copy made with `cp -rL`, or name where links may lead with --follow-links-into.",
+    )
+    GIT_LFS_POINTER = (
+        "The file only names the weights; they were never downloaded.",
+        "Run `git lfs pull` in the model's repository, and seal again.",
     )
     MODEL_EMPTY = ("There is nothing to seal.", "Give the directory that holds the model's files.")
     MODEL_TOO_LARGE = (

@@ -18,9 +18,17 @@ class Destination(Protocol):
     """Memory for plaintext weights. The runtime's is locked and left out of core dumps."""
 
     def allocate(self, size: int) -> memoryview:
-        """Allocate ``size`` bytes of writable, contiguous, page-aligned memory. Called once.
+        """Allocate ``size`` bytes of writable, contiguous, page-aligned memory, all zeros.
 
-        Raises LocalError if the memory cannot be allocated.
+        The first allocation holds the model. Raises LocalError if the memory cannot be allocated.
+        """
+
+    def discard(self, start: int, stop: int) -> None:
+        """Overwrite a part of the first allocation with zeros, and free it where that is possible.
+
+        Args:
+            start: offset of the first byte.
+            stop: offset after the last byte.
         """
 
     def wipe(self) -> None:
@@ -52,6 +60,23 @@ class LoadedModel:
             raise RuntimeError("model used after wipe")
         entry = self._entries[path]
         return self._stream[entry.offset : entry.end]
+
+    def allocate(self, size: int) -> memoryview:
+        """More memory of the destination, wiped with the model. Raises LocalError."""
+        return self._destination.allocate(size)
+
+    def discard(self, path: str, start: int, stop: int) -> None:
+        """Overwrite a part of a file that nothing uses any more.
+
+        Args:
+            path: path of the file.
+            start: offset in the file of the first byte.
+            stop: offset after the last byte.
+        """
+        entry = self._entries[path]
+        if not 0 <= start <= stop <= entry.end - entry.offset:
+            raise ValueError("not a part of the file")
+        self._destination.discard(entry.offset + start, entry.offset + stop)
 
     def wipe(self) -> None:
         """Overwrite the weights. Views from before must not be used any more."""

@@ -63,7 +63,7 @@ def plan(model: Path, files: tuple[FoundFile, ...], *, stride: int, shard_chunks
     placed: list[PlacedFile] = []
     end = 0
     for file in files:
-        lead = _safetensors_lead(model, file)
+        lead = _safetensors_lead(file)
         offset = end + -(end + lead) % ALIGNMENT
         placed.append(PlacedFile(file, offset))
         end = offset + file.size
@@ -76,14 +76,14 @@ def plan(model: Path, files: tuple[FoundFile, ...], *, stride: int, shard_chunks
     return Plan(model, tuple(placed), geometry)
 
 
-def _safetensors_lead(model: Path, file: FoundFile) -> int:
+def _safetensors_lead(file: FoundFile) -> int:
     """Number of bytes before the data section, if the file looks like safetensors; otherwise 0.
 
     The result only affects the alignment, so a wrong header does no harm.
     """
     if not file.path.endswith(".safetensors") or file.size < _HEADER_LENGTH_SIZE:
         return 0
-    path = model / file.path
+    path = file.source
     with os_errors(path):
         # The scan saw a regular file, but it may have been replaced since: O_NOFOLLOW refuses a
         # link, and O_NONBLOCK keeps a named pipe from blocking.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from regalia.core.errors import LocalError, ParseError
 from regalia.host.localfs import os_errors
@@ -13,8 +13,13 @@ from regalia.seal.codes import SealCode
 from regalia.seal.format.paths import check_collisions, check_path
 from regalia.seal.format.sealed import FILES_MAX
 
-if TYPE_CHECKING:
-    from pathlib import Path
+# Left out at any depth: what version control, downloads and desktops keep beside a model. They
+# differ between copies of one model, and a repository's configuration may hold a password.
+_LEFT_OUT = frozenset(
+    {".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db"}
+)
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS_POINTER_MAX = 1024  # bytes; the specification's own limit
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,55 +32,119 @@ class FoundFile:
     inode: int
     modified_ns: int
     changed_ns: int
+    source: Path  # the file to open, which has another name if a link was followed
 
     @classmethod
-    def of(cls, path: str, info: os.stat_result) -> FoundFile:
+    def of(cls, path: str, source: Path, info: os.stat_result) -> FoundFile:
         """Build from a stat result.
 
         Args:
             path: path relative to the model directory.
+            source: the file itself.
             info: stat result of that file.
         """
-        return cls(path, info.st_size, info.st_dev, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
+        return cls(
+            path,
+            info.st_size,
+            info.st_dev,
+            info.st_ino,
+            info.st_mtime_ns,
+            info.st_ctime_ns,
+            source,
+        )
 
 
-def scan(model: Path) -> tuple[FoundFile, ...]:
-    """List the files of a model directory, in ascending order of their paths.
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The files of a model in ascending order of their paths, and what is not a part of it."""
 
-    Empty directories, modes, owners and times are not part of a model.
+    files: tuple[FoundFile, ...]
+    left_out: tuple[str, ...]
+
+
+def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
+    """List the files of a model directory.
+
+    Empty directories, modes, owners and times are not part of a model, and neither are the files
+    of version control and of downloads.
+
+    Args:
+        model: the model directory.
+        links_into: symbolic links to files in this directory are followed, such as those from a
+            snapshot of a hub cache into its blobs; None refuses every link.
 
     Raises:
-        LocalError: NOT_A_PLAIN_FILE, MODEL_EMPTY, MODEL_TOO_LARGE, or a file cannot be read.
+        LocalError: NOT_A_PLAIN_FILE, GIT_LFS_POINTER, MODEL_EMPTY, MODEL_TOO_LARGE, or a file
+            cannot be read.
         ParseError: PATH_REFUSED or PATHS_COLLIDE.
     """
-    found: list[FoundFile] = []
-    pending = [""]
-    while pending:
-        folder = pending.pop()
+    scanner = _Scanner(model, None if links_into is None else Path(os.path.realpath(links_into)))
+    while scanner.pending:
+        folder = scanner.pending.pop()
         with os_errors(model / folder), os.scandir(model / folder) as items:
             for item in items:
-                _visit(item, folder, found, pending)
-        if len(found) > FILES_MAX:
+                scanner.visit(item, folder)
+        if len(scanner.found) > FILES_MAX:
             raise LocalError(
                 SealCode.MODEL_TOO_LARGE, f"{model}: more than {FILES_MAX} files in one model"
             )
-    if not found:
+    if not scanner.found:
         raise LocalError(SealCode.MODEL_EMPTY, f"{model}: no files in it")
-    check_collisions(file.path for file in found)
-    return tuple(sorted(found))
+    check_collisions(file.path for file in scanner.found)
+    return Scanned(tuple(sorted(scanner.found)), tuple(sorted(scanner.left_out)))
 
 
-def _visit(item: os.DirEntry[str], folder: str, found: list[FoundFile], pending: list[str]) -> None:
-    path = f"{folder}/{item.name}" if folder else item.name
-    # Python decodes a name that is not UTF-8 to surrogates, which ``check_path`` refuses.
-    check_path(path)
-    info = item.stat(follow_symlinks=False)
-    if stat.S_ISDIR(info.st_mode):
-        pending.append(path)
-    elif stat.S_ISREG(info.st_mode):
-        found.append(FoundFile.of(path, info))
-    else:
-        raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a {_kind(info.st_mode)}")
+class _Scanner:
+    """Collects the files of one model directory."""
+
+    def __init__(self, model: Path, links_into: Path | None) -> None:
+        self._model = model
+        self._links_into = links_into
+        self.pending = [""]  # directories that are still to be listed
+        self.found: list[FoundFile] = []
+        self.left_out: list[str] = []
+
+    def visit(self, item: os.DirEntry[str], folder: str) -> None:
+        path = f"{folder}/{item.name}" if folder else item.name
+        if item.name in _LEFT_OUT:
+            self.left_out.append(path)
+            return
+        # Python decodes a name that is not UTF-8 to surrogates, which ``check_path`` refuses.
+        check_path(path)
+        source = self._model / path
+        info = item.stat(follow_symlinks=False)
+        if stat.S_ISLNK(info.st_mode) and self._links_into is not None:
+            source = self._follow(path)
+            info = source.lstat()
+        if stat.S_ISDIR(info.st_mode) and source == self._model / path:
+            self.pending.append(path)
+        elif stat.S_ISREG(info.st_mode):
+            _refuse_pointer(path, source, info.st_size)
+            self.found.append(FoundFile.of(path, source, info))
+        else:
+            raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a {_kind(info.st_mode)}")
+
+    def _follow(self, path: str) -> Path:
+        """The file that a link leads to, which must lie in the directory that was allowed."""
+        target = Path(os.path.realpath(self._model / path))
+        if self._links_into is None or not target.is_relative_to(self._links_into):
+            raise LocalError(
+                SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to a file outside {self._links_into}"
+            )
+        return target
+
+
+def _refuse_pointer(path: str, source: Path, size: int) -> None:
+    if not len(_LFS_POINTER) <= size <= _LFS_POINTER_MAX:
+        return
+    with os_errors(source):
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            head = os.read(fd, len(_LFS_POINTER))
+        finally:
+            os.close(fd)
+    if head == _LFS_POINTER:
+        raise LocalError(SealCode.GIT_LFS_POINTER, f"{path!a}: {size} bytes")
 
 
 def _kind(mode: int) -> str:
@@ -89,21 +158,22 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "special file")
 
 
-def check_unchanged(model: Path, before: tuple[FoundFile, ...]) -> None:
+def check_unchanged(model: Path, before: Scanned, *, links_into: Path | None = None) -> None:
     """Scan again, and refuse if any file was added, removed, replaced or modified meanwhile.
 
     Args:
         model: the model directory.
         before: result of the first scan.
+        links_into: as for the first scan.
 
     Raises:
         LocalError: MODEL_CHANGED.
     """
     try:
-        after = scan(model)
+        after = scan(model, links_into=links_into)
     except (LocalError, ParseError) as exc:
         raise LocalError(SealCode.MODEL_CHANGED, f"{model}: {exc.what}") from exc
-    differing = sorted({file.path for file in set(before) ^ set(after)})
+    differing = sorted({file.path for file in set(before.files) ^ set(after.files)})
     if differing:
         raise LocalError(
             SealCode.MODEL_CHANGED, f"{model}: {differing[0]!a} changed while it was being sealed"

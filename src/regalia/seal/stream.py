@@ -35,7 +35,6 @@ class ModelStream:
     """Reads the stream of a plan from start to end."""
 
     def __init__(self, plan: Plan) -> None:
-        self._model = plan.model
         self._placed = plan.placed
         self._number = 0
         self._position = 0  # in the stream
@@ -78,7 +77,7 @@ class ModelStream:
             self._leave(self._placed[self._number])
 
     def _read(self, placed: PlacedFile, view: memoryview) -> None:
-        path = self._model / placed.file.path
+        path = placed.file.source
         with os_errors(path):
             if self._fd < 0:
                 self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -100,7 +99,7 @@ class ModelStream:
     def _check_same(self, placed: PlacedFile) -> None:
         # Called before the first and after the last read: inode, size and times of the open file
         # show that it is the scanned file and was not written to.
-        if FoundFile.of(placed.file.path, os.fstat(self._fd)) != placed.file:
+        if FoundFile.of(placed.file.path, placed.file.source, os.fstat(self._fd)) != placed.file:
             raise _changed(placed)
 
     def close(self) -> None:

@@ -75,6 +75,7 @@ class SealOptions:
         stride: stored size of one chunk in bytes, including its tag.
         shard_chunks: maximum number of chunks in one shard.
         threads: number of threads that encrypt.
+        links_into: directory that symbolic links of the model may lead into; see ``scan``.
 
     Raises:
         UsageError: BAD_USAGE, a value exceeds the limits of the format.
@@ -84,6 +85,7 @@ class SealOptions:
     stride: int = STRIDE
     shard_chunks: int = SHARD_CHUNKS
     threads: int = 1
+    links_into: Path | None = None
 
     def __post_init__(self) -> None:
         if (
@@ -102,6 +104,7 @@ class SealResult:
     manifest: Manifest
     files: int
     plaintext_size: int  # bytes of all files, without the gaps for alignment
+    left_out: tuple[str, ...]  # paths in the directory that are not part of the model
     removed_leftovers: tuple[str, ...]
 
 
@@ -155,7 +158,8 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         Exception: as ``wrap``.
     """
     _check_output(model, out)
-    the_plan = plan(model, scan(model), stride=options.stride, shard_chunks=options.shard_chunks)
+    found = scan(model, links_into=options.links_into)
+    the_plan = plan(model, found.files, stride=options.stride, shard_chunks=options.shard_chunks)
     with StagedDirectory(out) as staged, random_secret(random, MODEL_KEY_SIZE) as model_key:
         _check_space(staged.path, the_plan)
         run = _Run(the_plan, staged.path, options, model_key, random)
@@ -170,7 +174,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         index_file = run.write_index(index)
         # The scan before and this one enclose all reads, so also a file that was added since is
         # noticed.
-        check_unchanged(model, tuple(placed.file for placed in the_plan.placed))
+        check_unchanged(model, found, links_into=options.links_into)
         model_id = index.model_id()
         manifest = Manifest(
             seal_id=run.seal_id,
@@ -188,6 +192,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         manifest=manifest,
         files=len(the_plan.placed),
         plaintext_size=sum(placed.file.size for placed in the_plan.placed),
+        left_out=found.left_out,
         removed_leftovers=staged.removed,
     )
 
