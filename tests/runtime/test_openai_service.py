@@ -63,6 +63,46 @@ def test_completion(testbed: RuntimeTestbed) -> None:
 def test_completion_prompts(prompt: object, testbed: RuntimeTestbed) -> None:
     assert testbed.complete(prompt=prompt).json()["choices"][0]["text"] == "one two "
     assert testbed.complete(prompt=[5, 6]).json()["choices"][0]["text"] == "t5 t6 "
+    assert testbed.complete(prompt=[[5, 6]]).json()["choices"][0]["text"] == "t5 t6 "
+
+
+@pytest.mark.parametrize("prompt", [[[5], [6]], ["one", "two"], ["one", 5], [[5], 6], ["one", [5]]])
+def test_several_prompts_are_refused(prompt: object, testbed: RuntimeTestbed) -> None:
+    assert testbed.complete(prompt=prompt).status == 400
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"functions": None, "prediction": None, "reasoning_effort": None, "no_such_word": None},
+        {"logprobs": False, "top_logprobs": 0},
+        {"functions": [], "function_call": "none", "tools": [], "tool_choice": "auto"},
+        {"top_k": -1, "min_p": 0, "repetition_penalty": 1.0},
+        {"messages": [{"role": "user", "content": "one two three", "id": 7, "x": {"y": 1}}]},
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_is_ignored(extra: dict[str, Any], testbed: RuntimeTestbed) -> None:
+    assert testbed.chat(**extra).json()["choices"][0]["message"]["content"] == TEXT
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"no_such_word": 0},
+        {"top_logprobs": 1},
+        {"functions": [{"name": "f"}]},
+        {"top_k": 5},
+        {"repetition_penalty": 1.1},
+        {"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+    ],
+    ids=str,
+)
+def test_what_changes_the_meaning_is_refused(
+    extra: dict[str, Any], testbed: RuntimeTestbed
+) -> None:
+    assert testbed.chat(**extra).status == 400
 
 
 def test_chat_stream(testbed: RuntimeTestbed) -> None:

@@ -9,6 +9,9 @@ import torch
 if TYPE_CHECKING:
     from regalia.engines.base import GenerationRequest
 
+# Below this the probabilities of all tokens but the best vanish; dividing by it would overflow.
+GREEDY_BELOW = 1e-5
+
 
 class Sampler:
     """Greedy decoding, or temperature and nucleus sampling with its own random generator."""
@@ -24,7 +27,7 @@ class Sampler:
 
     def choose(self, logits: torch.Tensor) -> int:
         """Choose a token from the logits of one position, a vector of the vocabulary's size."""
-        if self._temperature == 0:
+        if self._temperature < GREEDY_BELOW:
             return int(logits.argmax())
         chances = torch.softmax(logits.float() / self._temperature, dim=-1)
         if self._top_p < 1:

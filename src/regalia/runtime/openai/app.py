@@ -196,14 +196,16 @@ async def _completion(service: Service, http: Request) -> Response:
     return await _answer(service, request, _generation(service, request, tokens, limit))
 
 
-def _prompt_tokens(engine: Engine, prompt: str | list[str | int]) -> tuple[int, ...]:
+def _prompt_tokens(engine: Engine, prompt: str | list[str | int | list[int]]) -> tuple[int, ...]:
     if isinstance(prompt, str):
         return engine.encode_text(prompt)
+    if len(prompt) == 1 and isinstance(prompt[0], list):
+        return engine.check_tokens(tuple(prompt[0]))
     texts = [item for item in prompt if isinstance(item, str)]
     tokens = tuple(item for item in prompt if isinstance(item, int))
-    if not texts:
+    if len(tokens) == len(prompt):
         return engine.check_tokens(tokens)
-    if tokens or len(texts) != 1:
+    if tokens or len(prompt) != 1:
         raise ApiError(
             RequestCode.REQUEST_INVALID, "Send one prompt in each request.", param="prompt"
         )

@@ -2,7 +2,8 @@
 
 There are three kinds of parameters. Supported ones are honored. Those that do not change the
 answer (``user``, ``metadata``, …) are ignored. Unsupported ones that would change the meaning of
-the answer are refused unless they have their neutral value.
+the answer are refused unless they have their neutral value. A parameter that is null is absent,
+whether it is known or not: several client libraries send every parameter they know.
 """
 
 from __future__ import annotations
@@ -36,28 +37,27 @@ class StreamOptions(_Doc, frozen=True, kw_only=True):
     include_obfuscation: bool | None = None  # ignored: the sealed channel pads streams itself
 
 
-class TextPart(_Doc, frozen=True, kw_only=True):
+class TextPart(msgspec.Struct, frozen=True, kw_only=True):
     """A text part of a message's content. Images and audio are not supported."""
 
     type: Literal["text"]
     text: str
 
 
-class ChatMessage(_Doc, frozen=True, kw_only=True):
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a conversation.
 
-    Clients send back the messages of earlier answers unchanged, so the additional fields of an
-    answer's message are accepted if they are empty.
+    Clients keep conversations with fields of their own or of other servers (``id``,
+    ``reasoning_content``, …), and send them back. The model reads role and content, so the others
+    are ignored, but for those that would change the meaning of the conversation.
     """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
     name: str | None = None
-    refusal: None = None
     audio: None = None
     function_call: None = None
     tool_calls: Annotated[list[object], Meta(max_length=0)] | None = None
-    annotations: Annotated[list[object], Meta(max_length=0)] | None = None
 
 
 class Common(_Doc, frozen=True, kw_only=True):
@@ -76,6 +76,10 @@ class Common(_Doc, frozen=True, kw_only=True):
     presence_penalty: Annotated[float, Meta(ge=0, le=0)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, object], Meta(max_length=0)] | None = None
+    # Neutral values of other servers' parameters.
+    top_k: Literal[-1, 0] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=0)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=1, le=1)] | None = None
     # Ignored: they change nothing about the answer.
     user: object = None
     metadata: object = None
@@ -113,11 +117,13 @@ class ChatRequest(Common, frozen=True, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES_MAX)]
     max_completion_tokens: Annotated[int, Meta(ge=1)] | None = None
     logprobs: Literal[False] | None = None
-    top_logprobs: None = None
+    top_logprobs: Literal[0] | None = None
     response_format: _JustText | None = None
     modalities: list[Literal["text"]] | None = None
     tools: Annotated[list[object], Meta(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
+    functions: Annotated[list[object], Meta(max_length=0)] | None = None
+    function_call: Literal["none", "auto"] | None = None
     parallel_tool_calls: object = None
 
     def turns(self) -> tuple[Message, ...]:
@@ -136,7 +142,7 @@ class ChatRequest(Common, frozen=True, kw_only=True):
 class CompletionRequest(Common, frozen=True, kw_only=True):
     """POST /v1/completions."""
 
-    prompt: str | list[str | int]
+    prompt: str | list[str | int | list[int]]
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     logprobs: None = None
@@ -165,7 +171,10 @@ def parse_request(data: bytes, kind: type[_T]) -> _T:
         ApiError: REQUEST_INVALID, with the name of the parameter that is at fault.
     """
     try:
-        request = msgspec.json.decode(data, type=kind)
+        given = msgspec.json.decode(data)
+        if isinstance(given, dict):
+            given = {name: value for name, value in given.items() if value is not None}
+        request = msgspec.convert(given, type=kind)
     except msgspec.ValidationError as exc:
         raise _explain(str(exc)) from exc
     except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
