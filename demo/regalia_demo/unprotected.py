@@ -46,6 +46,19 @@ class PlainFiles:
         """The file's bytes."""
         return memoryview(self._content[path])
 
+    def allocate(self, size: int) -> memoryview:
+        """More ordinary memory."""
+        return memoryview(bytearray(size))
+
+    def discard(self, path: str, start: int, stop: int) -> None:
+        """Keep it: nobody wipes here.
+
+        Args:
+            path: name of the file.
+            start: offset of the first byte.
+            stop: offset after the last byte.
+        """
+
 
 async def _health(_: Request) -> PlainTextResponse:
     return PlainTextResponse("ok\n")

@@ -65,6 +65,7 @@ class FilesInMemory:
         for name, (start, stop) in places.items():
             self.memory[start:stop] = files[name]
         self._places = places
+        self.extra: list[mmap.mmap] = []
 
     @classmethod
     def of(cls, directory: Path) -> Self:
@@ -79,6 +80,22 @@ class FilesInMemory:
         """A file's bytes, read-only."""
         start, stop = self._places[path]
         return memoryview(self.memory)[start:stop].toreadonly()
+
+    def allocate(self, size: int) -> memoryview:
+        """More memory, which ``extra`` keeps."""
+        self.extra.append(mmap.mmap(-1, max(size, 1)))
+        return memoryview(self.extra[-1])[:size]
+
+    def discard(self, path: str, start: int, stop: int) -> None:
+        """Overwrite a part of a file.
+
+        Args:
+            path: name of the file.
+            start: offset of the first byte.
+            stop: offset after the last byte.
+        """
+        at, _ = self._places[path]
+        self.memory[at + start : at + stop] = bytes(stop - start)
 
 
 def smollm2(directory: Path) -> Path:

@@ -85,12 +85,16 @@ REFUSED: dict[str, tuple[type[RegaliaError], object, Changes]] = {
     "remote code": (
         UsageError,
         EngineCode.ENGINE_MODEL_UNSUPPORTED,
-        {"config_json": edit(auto_map={"AutoModelForCausalLM": "evil.Model"})},
+        {"config_json": edit(auto_map={"AutoModelForCausalLM": "evil.Model"}, model_type="evil")},
     ),
     "remote tokenizer": (
         UsageError,
         EngineCode.ENGINE_MODEL_UNSUPPORTED,
-        {"tokenizer_config_json": edit(auto_map={"AutoTokenizer": ["evil.T", None]})},
+        {
+            "tokenizer_config_json": edit(
+                auto_map={"AutoTokenizer": ["evil.T", None]}, tokenizer_class="EvilTokenizer"
+            )
+        },
     ),
     "quantized": (
         UsageError,
@@ -154,10 +158,30 @@ REFUSED: dict[str, tuple[type[RegaliaError], object, Changes]] = {
     ),
     "no floating point": (
         UsageError,
-        EngineCode.ENGINE_COPY_NEEDED,
+        EngineCode.ENGINE_MODEL_UNSUPPORTED,
         {"model_safetensors": retensor(lambda t: t.update({n: x.char() for n, x in t.items()}))},
     ),
-    "no tokenizer": (UsageError, EngineCode.ENGINE_MODEL_UNSUPPORTED, {"tokenizer_json": None}),
+    "no tokenizer": (UsageError, EngineCode.ENGINE_NEEDS_FAST_TOKENIZER, {"tokenizer_json": None}),
+    "a token of two numbers": (
+        UsageError,
+        EngineCode.ENGINE_TOKENIZER_INCONSISTENT,
+        {"tokenizer_config_json": edit(added_tokens_decoder={"7": {"content": "<think>"}})},
+    ),
+    "an added token without a number": (
+        ParseError,
+        CoreCode.MALFORMED,
+        {"tokenizer_config_json": edit(added_tokens_decoder={"x": {"content": "<think>"}})},
+    ),
+    "an added token without text": (
+        ParseError,
+        CoreCode.MALFORMED,
+        {"tokenizer_config_json": edit(added_tokens_decoder={"259": {"special": True}})},
+    ),
+    "git lfs pointer": (
+        IntegrityError,
+        EngineCode.ENGINE_MODEL_INCOMPLETE,
+        {"model_safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"},
+    ),
     "damaged tokenizer": (ParseError, CoreCode.MALFORMED, {"tokenizer_json": b"{}"}),
     "template is no text": (
         ParseError,
@@ -180,20 +204,22 @@ def test_refuses(name: str, tiny: Path) -> None:
     assert caught.value.code is code
 
 
-def test_refuses_what_would_need_a_copy(tiny: Path) -> None:
+def test_moves_what_is_not_aligned(tiny: Path) -> None:
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
     memory = FilesInMemory(files)
     # One byte further, as if the sealed model had been laid out without regard for tensors.
     start, stop = memory._places["model.safetensors"]
-    shifted = FilesInMemory(files | {"zzz": bytes(64)})
+    shifted = FilesInMemory(files | {"model.safetensors.z": bytes(64)})
     shifted.memory[start + 1 : stop + 1] = files["model.safetensors"]
     shifted._places["model.safetensors"] = (start + 1, stop + 1)
-    with pytest.raises(UsageError) as caught:
-        engine_of(shifted)
-    assert caught.value.code is EngineCode.ENGINE_COPY_NEEDED
+    moved = engine_of(shifted)
+    assert moved.encode_chat(HELLO) == engine_of(memory).encode_chat(HELLO)
+    assert moved.tensors_inside == engine_of(memory).tensors_inside
+    size = int.from_bytes(files["model.safetensors"][:8], "little") + 8
+    assert not any(shifted.view("model.safetensors")[size:]), "there is one copy"
 
 
-@pytest.mark.parametrize("defect", ["absent file", "tensor elsewhere", "tensor not listed"])
+@pytest.mark.parametrize("defect", ["absent file", "tensor elsewhere"])
 def test_refuses_index(defect: str, sharded: Path) -> None:
     def change(data: bytes) -> bytes:
         index = json.loads(data)
@@ -201,10 +227,8 @@ def test_refuses_index(defect: str, sharded: Path) -> None:
         first, *_, last = sorted(places, key=places.get)
         if defect == "absent file":
             places[first] = "model-00009-of-00003.safetensors"
-        elif defect == "tensor elsewhere":
-            places[first] = places[last]
         else:
-            del places[first]
+            places[first] = places[last]
         return json.dumps(index).encode()
 
     with pytest.raises(IntegrityError) as caught:
@@ -236,16 +260,33 @@ def test_older_ways_to_say_things(tiny: Path) -> None:
     assert engine_of(files).encode_chat(HELLO) == engine.encode_chat(HELLO)
 
 
-def test_a_template_that_refuses_is_the_clients_fault(tiny: Path) -> None:
-    for template in (
-        "{{ raise_exception('secret ' + messages[0]['content']) }}",
+@pytest.mark.parametrize(
+    "template",
+    [
         "{{ nothing.at.all }}",
-    ):
-        engine = engine_of(files_with(tiny, chat_template_jinja=template.encode()))
-        with pytest.raises(UsageError) as caught:
-            engine.encode_chat(HELLO)
-        assert caught.value.code is EngineCode.PROMPT_UNUSABLE
-        assert "Hello" not in str(caught.value), "no prompt in messages"
+        "{{ 1 / 0 }}",
+        "{{ messages[0]['content'] | int('x') + [] }}",
+        "{{ 'x' * 10 ** 40 }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    ],
+)
+def test_a_template_that_fails_is_the_clients_fault(template: str, tiny: Path) -> None:
+    engine = engine_of(files_with(tiny, chat_template_jinja=template.encode()))
+    with pytest.raises(UsageError) as caught:
+        engine.encode_chat(HELLO)
+    assert caught.value.code is EngineCode.PROMPT_UNUSABLE
+    assert caught.value.what == "the model's chat template refuses these messages"
+
+
+def test_a_template_that_refuses_says_so_in_its_own_words(tiny: Path) -> None:
+    words = "roles must alternate\\x1b[31m" + "!" * 1000
+    template = "{{ raise_exception('" + words + "') }}"
+    engine = engine_of(files_with(tiny, chat_template_jinja=template.encode()))
+    with pytest.raises(UsageError) as caught:
+        engine.encode_chat(HELLO)
+    assert caught.value.code is EngineCode.PROMPT_UNUSABLE
+    assert "refuses these messages: roles must alternate [31m!!!" in caught.value.what
+    assert len(caught.value.what) < 400
 
 
 def test_a_template_cannot_leave_its_sandbox(tiny: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from regalia.core.errors import CoreCode, ParseError
+from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.engines.codes import EngineCode
 from regalia.engines.safetensors import HEADER_MAX, ITEM_SIZES, parse_index, parse_safetensors
 
 ENTRY = b'{"dtype":"U8","shape":[4],"data_offsets":[0,4]}'
@@ -58,7 +59,6 @@ BAD_HEADERS: dict[str, object] = {
     "data_missing": {"a": entry(0, 5)},
     "does_not_begin_at_zero": {"a": entry(1, 4)},
     "size_against_shape": {"a": entry(0, 4, "F32", [2])},
-    "unknown_type": {"a": entry(0, 4, "Q4_1")},
     "negative_dimension": {"a": entry(0, 4, "U8", [-4])},
     "two_negative_dimensions": {"a": entry(0, 4, "U8", [-2, -2])},
     "boolean_dimension": {"a": entry(0, 4, "F32", [True])},
@@ -79,6 +79,32 @@ BAD_HEADERS: dict[str, object] = {
     "metadata_of_numbers": {"a": entry(0, 4), "__metadata__": {"k": 1}},
     "header_is_a_list": [],
 }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "words"),
+    [
+        ("F8_E8M0", "quantized"),
+        ("F8_E4M3", "quantized"),
+        ("F4", "quantized"),
+        ("F6_E2M3", "quantized"),
+        ("C64", "does not know"),
+        ("Q4_1", "does not know"),
+    ],
+)
+def test_types_that_are_not_computed_with_are_named(dtype: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_safetensors(build({"a": entry(0, 4) | {"dtype": dtype}}, b"data"), what="f")
+    assert caught.value.code is EngineCode.ENGINE_MODEL_UNSUPPORTED
+    assert dtype in caught.value.what
+    assert words in caught.value.what
+
+
+def test_metadata_may_be_null() -> None:
+    (tensor,) = parse_safetensors(
+        build({"a": entry(0, 4), "__metadata__": None}, b"data"), what="f"
+    )
+    assert tensor.name == "a"
 
 
 @pytest.mark.parametrize("name", BAD_HEADERS)

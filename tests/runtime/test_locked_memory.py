@@ -75,11 +75,36 @@ def test_sizes() -> None:
     for size in (0, 1, 4097):
         memory, view = allocate(MemoryKind.LOCKED, size)
         assert (len(view), memory.wiped) == (size, True)
-    with pytest.raises(RuntimeError):
-        memory.allocate(1)
     never = LockedMemory(MemoryKind.LOCKED, dangerous_allow_unlocked=False)
     never.wipe()
     assert never.wiped
+
+
+@pytest.mark.parametrize("kind", list(MemoryKind))
+def test_more_memory_is_wiped_with_the_first(kind: MemoryKind) -> None:
+    memory, view = allocate(kind)
+    more = memory.allocate(8192)
+    assert memory.size == SIZE + 8192
+    more[:] = NEEDLE * (8192 // len(NEEDLE))
+    assert not memory.wiped
+    memory.wipe()
+    assert memory.wiped
+    assert not any(more)
+    assert len(view) == SIZE
+
+
+@pytest.mark.parametrize("kind", list(MemoryKind))
+@pytest.mark.parametrize(("start", "stop"), [(0, SIZE), (100, 200), (4000, 12_400), (8192, 12_288)])
+def test_discarded_parts_read_zeros_and_the_rest_stays(
+    start: int, stop: int, kind: MemoryKind
+) -> None:
+    memory, view = allocate(kind)
+    view[:] = b"\xff" * SIZE
+    memory.discard(start, stop)
+    assert view.tobytes() == b"\xff" * start + bytes(stop - start) + b"\xff" * (SIZE - stop)
+    for wrong in ((-1, 1), (0, SIZE + 1), (2, 1)):
+        with pytest.raises(ValueError, match="part"):
+            memory.discard(*wrong)
 
 
 def test_children_do_not_inherit_it() -> None:

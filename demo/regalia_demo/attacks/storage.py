@@ -64,6 +64,15 @@ class _PlainMemory:
         self._buffer = bytearray(size)
         return memoryview(self._buffer)
 
+    def discard(self, start: int, stop: int) -> None:
+        """Overwrite a part.
+
+        Args:
+            start: first byte.
+            stop: byte after the last one.
+        """
+        self._buffer[start:stop] = bytes(stop - start)
+
     def wipe(self) -> None:
         """Overwrite."""
         self._buffer[:] = bytes(len(self._buffer))

@@ -32,3 +32,19 @@ class ModelFiles(Protocol):
 
     def view(self, path: str) -> memoryview:
         """A read-only view on a file's bytes, without a copy, valid until the model is wiped."""
+
+    def allocate(self, size: int) -> memoryview:
+        """More memory of the same kind: zeros, writable, page-aligned, wiped with the model.
+
+        For tensors that the architecture wants in another layout than the files have. Raises
+        LocalError if it cannot be had.
+        """
+
+    def discard(self, path: str, start: int, stop: int) -> None:
+        """Overwrite a part of a file that has been copied to memory from ``allocate``.
+
+        Args:
+            path: path of the file.
+            start: offset in the file of the first byte.
+            stop: offset after the last byte. Views on this part must not be used any more.
+        """

@@ -21,8 +21,16 @@ class EngineCode(Code):
         "Compare config.json and the safetensors files, then seal the model again.",
     )
     ENGINE_COPY_NEEDED = (
-        "Converting or aligning weights would make a second copy outside the locked mapping.",
-        "Save the model with one dtype for all weights, then seal it again.",
+        "Weights of these types do not compute together, and rounding them would lose digits.",
+        "Save the tensors that are named in the type that the architecture wants, then seal again.",
+    )
+    ENGINE_NEEDS_FAST_TOKENIZER = (
+        "The engine reads one form of tokenizer, which needs no code of the model's own.",
+        "Load the tokenizer with use_fast=True, save it (tokenizer.json), then seal again.",
+    )
+    ENGINE_TOKENIZER_INCONSISTENT = (
+        "Files that give a token two numbers let the model read something else than was written.",
+        "Load and save the tokenizer with the library, then seal the model again.",
     )
     ENGINE_OPTION_UNKNOWN = (
         "An option that is silently ignored could be a misspelt protection.",

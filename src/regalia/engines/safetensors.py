@@ -16,7 +16,8 @@ from math import prod
 from typing import NoReturn
 
 from regalia.core.codec import MIB
-from regalia.core.errors import CoreCode, ParseError
+from regalia.core.errors import CoreCode, IntegrityError, ParseError, UsageError
+from regalia.engines.codes import EngineCode
 
 LENGTH_SIZE = 8  # bytes, little-endian
 HEADER_MAX = 32 * MIB  # bytes
@@ -25,6 +26,7 @@ NAME_MAX = 512  # characters
 RANK_MAX = 8
 DIMENSION_MAX = 1 << 48
 METADATA = "__metadata__"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 INDEX_MAX = 32 * MIB  # bytes
 SHARDS_MAX = 4096
 
@@ -32,8 +34,6 @@ ITEM_SIZES = {  # bytes
     "BOOL": 1,
     "U8": 1,
     "I8": 1,
-    "F8_E5M2": 1,
-    "F8_E4M3": 1,
     "I16": 2,
     "U16": 2,
     "F16": 2,
@@ -45,6 +45,9 @@ ITEM_SIZES = {  # bytes
     "I64": 8,
     "U64": 8,
 }
+
+# Element types of the format that hold blocks or scales of quantized weights.
+_QUANTIZED = ("F8_", "F6_", "F4", "I4", "U4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,10 @@ def _entry(name: str, value: object, data_start: int, what: str) -> TensorEntry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         _bad(where, "wants exactly dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
-        _bad(where, "the element type is not known")
+    if not isinstance(dtype, str):
+        _bad(where, "the element type is no text")
+    if dtype not in ITEM_SIZES:
+        raise UsageError(EngineCode.ENGINE_MODEL_UNSUPPORTED, f"{where} is {_type_text(dtype)}")
     if not isinstance(shape, list) or len(shape) > RANK_MAX:
         _bad(where, f"the shape is not a list of at most {RANK_MAX} sizes")
     if not isinstance(offsets, list) or len(offsets) != 2:  # noqa: PLR2004 - begin and end
@@ -118,9 +123,40 @@ def _entry(name: str, value: object, data_start: int, what: str) -> TensorEntry:
     return TensorEntry(name, dtype, sizes, data_start + begin, end - begin)
 
 
+def _type_text(dtype: str) -> str:
+    """Describe an element type that the engine does not compute with."""
+    if dtype.startswith(_QUANTIZED):
+        return f"of type {dtype[:20]}: quantized weights need an engine that unpacks them"
+    return f"of type {dtype[:20]!r}, which this engine does not know"
+
+
 def _check_metadata(value: object, what: str) -> None:
+    if value is None:  # some writers have null where there is no metadata
+        return
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         _bad(what, "__metadata__ is not a map from text to text")
+
+
+def _header_end(data: memoryview, what: str) -> int:
+    """Offset of the byte after the header, which begins with a brace and lies in the file."""
+    if data[: len(LFS_POINTER)] == LFS_POINTER:
+        raise IntegrityError(
+            EngineCode.ENGINE_MODEL_INCOMPLETE,
+            f"{what} is a Git LFS pointer; run git lfs pull in the owner's folder",
+        )
+    if len(data) < LENGTH_SIZE:
+        _bad(what, "too short for a safetensors file")
+    length = int.from_bytes(data[:LENGTH_SIZE], "little")
+    if length > HEADER_MAX:
+        raise ParseError(
+            CoreCode.TOO_LARGE, f"{what}: a header of {length} bytes, at most {HEADER_MAX}"
+        )
+    start = LENGTH_SIZE + length
+    if start > len(data):
+        _bad(what, "the header reaches past the end of the file")
+    if length == 0 or data[LENGTH_SIZE] != ord("{"):
+        _bad(what, "the header does not begin with an opening brace")
+    return start
 
 
 def parse_safetensors(data: memoryview, *, what: str) -> tuple[TensorEntry, ...]:
@@ -135,19 +171,10 @@ def parse_safetensors(data: memoryview, *, what: str) -> tuple[TensorEntry, ...]
 
     Raises:
         ParseError: TOO_LARGE or MALFORMED.
+        IntegrityError: ENGINE_MODEL_INCOMPLETE, it is a Git LFS pointer.
+        UsageError: ENGINE_MODEL_UNSUPPORTED, a tensor is of a type that is not computed with.
     """
-    if len(data) < LENGTH_SIZE:
-        _bad(what, "too short for a safetensors file")
-    length = int.from_bytes(data[:LENGTH_SIZE], "little")
-    if length > HEADER_MAX:
-        raise ParseError(
-            CoreCode.TOO_LARGE, f"{what}: a header of {length} bytes, at most {HEADER_MAX}"
-        )
-    start = LENGTH_SIZE + length
-    if start > len(data):
-        _bad(what, "the header reaches past the end of the file")
-    if length == 0 or data[LENGTH_SIZE] != ord("{"):
-        _bad(what, "the header does not begin with an opening brace")
+    start = _header_end(data, what)
     header = _json_object(data[LENGTH_SIZE:start], what)
     if METADATA in header:
         _check_metadata(header.pop(METADATA), what)

@@ -12,6 +12,7 @@ import torch
 
 from regalia.core.errors import IntegrityError, UsageError
 from regalia.engines.codes import EngineCode
+from regalia.engines.layout import arrange
 from regalia.engines.tokenizer import read_object, refuse_remote_code
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 _SHOWN = 5  # names that an error message lists
+
+# Buffers that older versions of the library wrote into checkpoints, and that are computed today.
+_IGNORED = (
+    r"\.rotary_emb\.inv_freq$",
+    r"\.attn\.(masked_)?bias$",
+    r"\.attention\.(masked_)?bias$",
+    r"\.position_ids$",
+)
 
 
 def _unsupported(what: str) -> UsageError:
@@ -47,11 +56,11 @@ def read_config(files: ModelFiles) -> Any:  # noqa: ANN401 - a transformers conf
     settings = read_object(files, CONFIG)
     if settings is None:
         raise _unsupported(f"the model has no {CONFIG}")
-    refuse_remote_code(settings, CONFIG)
     if settings.get("quantization_config"):
         raise _unsupported("quantized weights need an engine that unpacks them")
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        refuse_remote_code(settings, CONFIG)  # the better reason, where it is one
         raise _unsupported(f"model type {str(kind)[:80]!r} is not known")
     try:
         return CONFIG_MAPPING[kind].from_dict(settings)
@@ -137,11 +146,13 @@ def _compute_buffers(model: Any) -> None:  # noqa: ANN401
         raise _unsupported(f"buffers that this engine cannot compute: {left[:_SHOWN]}")
 
 
-def _check_fit(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
+def _check_fit(model: Any, mapped: MappedTensors, files: ModelFiles) -> None:  # noqa: ANN401
+    """Check names, shapes and types, and give every tensor a type that is wide enough."""
     # Checked here because load_state_dict, as it is called below, ignores unknown tensors and
     # accepts tensors of any type.
     places = dict(model.state_dict())
-    ignored = [re.compile(item) for item in model._keys_to_ignore_on_load_unexpected or ()]  # noqa: SLF001
+    ignored = [re.compile(item) for item in _IGNORED]
+    ignored += [re.compile(item) for item in model._keys_to_ignore_on_load_unexpected or ()]  # noqa: SLF001
     for name in [*mapped.tensors]:
         if name not in places and any(pattern.search(name) for pattern in ignored):
             del mapped.tensors[name]
@@ -151,20 +162,42 @@ def _check_fit(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
     wrong = [n for n, tensor in mapped.tensors.items() if tensor.shape != places[n].shape]
     if wrong:
         raise _incomplete("tensors of another shape", wrong)
-    cast = [n for n, tensor in mapped.tensors.items() if tensor.dtype != places[n].dtype]
-    if cast:
-        raise UsageError(
-            EngineCode.ENGINE_COPY_NEEDED,
-            f"{len(cast)} tensors of another type than the architecture wants: {cast[:_SHOWN]}",
-        )
+    for name, tensor in [*mapped.tensors.items()]:
+        want = places[name].dtype
+        if tensor.dtype == want:
+            continue
+        if not (tensor.is_floating_point() and want.is_floating_point):
+            raise _copy_needed(f"{name} is {tensor.dtype}, and the architecture wants {want}")
+        if torch.promote_types(tensor.dtype, want) == want:
+            # The architecture computes with more digits here than the file has.
+            wider = mapped.allocate(files, tensor.shape, want)
+            mapped.tensors[name] = wider.copy_(tensor)
 
 
-def fill(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401
-    """Use the mapped tensors as the model's parameters, without a copy.
+def _check_types(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
+    """Try one token if weights have several types: some architectures compute with that."""
+    kinds = {tensor.dtype for tensor in mapped.tensors.values() if tensor.is_floating_point()}
+    if len(kinds) < 2:  # noqa: PLR2004 - several
+        return
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long))
+    except RuntimeError as exc:
+        names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
+        raise _copy_needed(f"weights of several types, {names}, which do not go together") from exc
+
+
+def _copy_needed(what: str) -> UsageError:
+    return UsageError(EngineCode.ENGINE_COPY_NEEDED, what)
+
+
+def fill(model: Any, mapped: MappedTensors, files: ModelFiles) -> int:  # noqa: ANN401
+    """Use the mapped tensors as the model's parameters, without a copy where that is possible.
 
     Args:
         model: model on the meta device, from ``build_skeleton``.
-        mapped: tensors in locked memory, by name.
+        mapped: tensors in locked memory, by name; renamed and stacked as the model wants them.
+        files: the model's files, for more locked memory.
 
     Returns:
         The number of parameters and buffers in the locked memory.
@@ -173,7 +206,8 @@ def fill(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401
         IntegrityError: ENGINE_MODEL_INCOMPLETE.
         UsageError: ENGINE_COPY_NEEDED or ENGINE_MODEL_UNSUPPORTED.
     """
-    _check_fit(model, mapped)
+    arrange(model, mapped, files)
+    _check_fit(model, mapped, files)
     result = model.load_state_dict(mapped.tensors, strict=False, assign=True)
     # Tied weights, such as an output layer that shares the embedding, are not in the files.
     missing = set(result.missing_keys)
@@ -183,5 +217,6 @@ def fill(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401
     on_meta = [n for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if on_meta:
         raise _unsupported(f"values that this engine cannot compute: {on_meta[:_SHOWN]}")
+    _check_types(model, mapped)
     loaded = model.state_dict(keep_vars=True).items()
     return mapped.check_inside((name, t) for name, t in loaded if t.numel())

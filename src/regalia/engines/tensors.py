@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,24 @@ if TYPE_CHECKING:
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
+_WEIGHT_SUFFIXES = (
+    ".safetensors",
+    ".gguf",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".npz",
+    ".nemo",
+)
+
 _DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3": torch.float8_e4m3fn,
     "I16": torch.int16,
     "U16": torch.uint16,
     "F16": torch.float16,
@@ -41,24 +54,50 @@ _DTYPES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor's bytes are: a file, and offsets in it."""
+
+    path: str
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
 class MappedTensors:
-    """Named tensors that are views on the files' memory.
+    """Named tensors that are views on the model's memory.
 
     Attributes:
         tensors: tensors by their names in the safetensors files.
-        ranges: (first address, address after the last byte) of the files' memory.
+        places: where they are, by the same names.
+        ranges: (first address, address after the last byte) of the memory.
     """
 
     tensors: dict[str, torch.Tensor]
-    ranges: tuple[tuple[int, int], ...]
+    places: dict[str, Place]
+    ranges: list[tuple[int, int]]
 
     def dtype(self) -> torch.dtype:
-        """Floating-point type that all weights share. Raises UsageError ENGINE_COPY_NEEDED."""
-        found = {tensor.dtype for tensor in self.tensors.values() if tensor.is_floating_point()}
-        if len(found) != 1:
-            names = sorted(str(dtype) for dtype in found)
-            raise UsageError(EngineCode.ENGINE_COPY_NEEDED, f"weights of several types: {names}")
-        return found.pop()
+        """The floating-point type of most bytes. Raises UsageError ENGINE_MODEL_UNSUPPORTED."""
+        found: Counter[torch.dtype] = Counter()
+        for tensor in self.tensors.values():
+            if tensor.is_floating_point():
+                found[tensor.dtype] += tensor.numel() * tensor.element_size()
+        if not found:
+            raise UsageError(EngineCode.ENGINE_MODEL_UNSUPPORTED, "no floating-point weights")
+        return found.most_common(1)[0][0]
+
+    def allocate(self, files: ModelFiles, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+        """Make a tensor of zeros in more memory of the model's kind.
+
+        Args:
+            files: the model's files, which have the memory.
+            shape: sizes of the tensor, at least one element in all.
+            dtype: its element type.
+        """
+        tensor = torch.frombuffer(files.allocate(shape.numel() * dtype.itemsize), dtype=dtype)
+        first = tensor.data_ptr()
+        self.ranges.append((first, first + tensor.numel() * dtype.itemsize))
+        return tensor.view(shape)
 
     def check_inside(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> int:
         """Check that all tensors are in the files' memory, and return their number.
@@ -95,24 +134,36 @@ def _shards(files: ModelFiles) -> dict[str, set[str] | None]:
                 EngineCode.ENGINE_MODEL_INCOMPLETE, f"{INDEX} names absent files: {missing[:5]}"
             )
         return shards
-    other = [path for path in paths if path.endswith((".gguf", ".bin", ".pt", ".pth"))]
-    what = f"weights in {other[0]}" if other else "no weights"
-    raise UsageError(
-        EngineCode.ENGINE_NEEDS_SAFETENSORS,
-        f"the model has {what}, and neither {SINGLE} nor {INDEX}",
-    )
+    raise UsageError(EngineCode.ENGINE_NEEDS_SAFETENSORS, _what_there_is(paths))
 
 
-def _tensor(view: memoryview, entry: TensorEntry, base: int) -> torch.Tensor:
+def _what_there_is(paths: tuple[str, ...]) -> str:
+    """Name the files that look like weights, and what is missing."""
+    adapter = [path for path in paths if path.startswith("adapter_")]
+    if adapter:
+        return (
+            f"{adapter[0]}: an adapter without its base model; merge the two, and seal the result"
+        )
+    found = [path for path in paths if path.endswith(_WEIGHT_SUFFIXES)]
+    if not found:
+        return f"the model has no weights: neither {SINGLE} nor {INDEX}"
+    listed = ", ".join(path[:80] for path in found[:5])
+    return f"the model has {listed}, and neither {SINGLE} nor {INDEX}"
+
+
+def _tensor(
+    mapped: MappedTensors, files: ModelFiles, view: memoryview, entry: TensorEntry, path: str
+) -> torch.Tensor:
+    """A view on the tensor's bytes or, where it would not be aligned to its type, on a copy."""
     dtype = _DTYPES[entry.dtype]
     if entry.size == 0:
         return torch.empty(entry.shape, dtype=dtype)
-    if (base + entry.offset) % ITEM_SIZES[entry.dtype]:
-        raise UsageError(
-            EngineCode.ENGINE_COPY_NEEDED, f"tensor {entry.name[:80]!r} is not aligned to its type"
-        )
-    flat = torch.frombuffer(view, dtype=dtype, count=entry.count, offset=entry.offset)
-    return flat.view(entry.shape)
+    data = torch.frombuffer(view, dtype=torch.uint8, count=entry.size, offset=entry.offset)
+    if data.data_ptr() % ITEM_SIZES[entry.dtype]:
+        aligned = mapped.allocate(files, data.shape, torch.uint8)
+        data = aligned.copy_(data)
+        files.discard(path, entry.offset, entry.offset + entry.size)
+    return data.view(dtype).view(entry.shape)
 
 
 def map_tensors(files: ModelFiles) -> MappedTensors:
@@ -121,10 +172,9 @@ def map_tensors(files: ModelFiles) -> MappedTensors:
     Raises:
         ParseError: a file is malformed.
         IntegrityError: ENGINE_MODEL_INCOMPLETE.
-        UsageError: ENGINE_NEEDS_SAFETENSORS or ENGINE_COPY_NEEDED.
+        UsageError: ENGINE_NEEDS_SAFETENSORS, ENGINE_MODEL_UNSUPPORTED or ENGINE_COPY_NEEDED.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    ranges: list[tuple[int, int]] = []
+    mapped = MappedTensors({}, {}, [])
     with warnings.catch_warnings():
         # torch has no read-only tensors and warns about read-only buffers. Inference does not
         # write to weights.
@@ -133,14 +183,20 @@ def map_tensors(files: ModelFiles) -> MappedTensors:
             view = files.view(path)
             entries = parse_safetensors(view, what=path)
             found = {entry.name for entry in entries}
-            if (wanted is not None and wanted != found) or found & tensors.keys():
+            missing = (wanted or set()) - found
+            if missing or found & mapped.tensors.keys():
                 raise IntegrityError(
                     EngineCode.ENGINE_MODEL_INCOMPLETE,
-                    f"{path} does not hold exactly the tensors that {INDEX} says",
+                    f"{path} lacks tensors that {INDEX} says it has"
+                    if missing
+                    else f"{path} has tensors that another file has too",
                 )
             if not entries:
                 continue
             base = torch.frombuffer(view, dtype=torch.uint8).data_ptr()
-            ranges.append((base, base + len(view)))
-            tensors |= {entry.name: _tensor(view, entry, base) for entry in entries}
-    return MappedTensors(tensors, tuple(ranges))
+            mapped.ranges.append((base, base + len(view)))
+            for entry in entries:
+                mapped.tensors[entry.name] = _tensor(mapped, files, view, entry, path)
+                place = Place(path, entry.offset, entry.offset + entry.size)
+                mapped.places[entry.name] = place
+    return mapped

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+SPECIAL_TOKENS_MAP = "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+_OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
 JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
 TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
 
 # The settings of tokenizer_config.json that are used; the others are for other loaders.
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 _FLAGS = ("add_bos_token", "add_eos_token")
+_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_TEMPLATE_WORDS_MAX = 300  # characters of a template's own message
 
 
 def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | None:
@@ -104,6 +109,19 @@ def _chat_template(files: ModelFiles, settings: dict[str, Any]) -> str | None:
     return template
 
 
+def _template_words(exc: Exception) -> str:
+    """What the template says itself, by ``raise_exception``: for the sender of the prompt.
+
+    Messages of other exceptions describe the template's code and values, which help nobody.
+    """
+    import jinja2
+
+    if type(exc) is not jinja2.TemplateError or not exc.message:
+        return ""
+    words = "".join(char if char.isprintable() else " " for char in exc.message)
+    return f": {words[:_TEMPLATE_WORDS_MAX]}"
+
+
 class TextCodec:
     """Converts chats and texts to tokens, and tokens to text, as the model's files define it."""
 
@@ -129,8 +147,6 @@ class TextCodec:
         Raises:
             UsageError: PROMPT_UNUSABLE, there is no template or it refuses these messages.
         """
-        import jinja2
-
         if not self._has_template:
             raise UsageError(EngineCode.PROMPT_UNUSABLE, "this model has no chat template")
         turns = [{"role": item.role, "content": item.content} for item in messages]
@@ -138,11 +154,9 @@ class TextCodec:
             text = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True
             )
-        except (jinja2.TemplateError, TypeError, ValueError) as exc:
-            # The exception's message may contain prompt text, so it is not passed on.
-            raise UsageError(
-                EngineCode.PROMPT_UNUSABLE, "the model's chat template refuses these messages"
-            ) from exc
+        except Exception as exc:  # a template can fail in every way that Python can
+            what = "the model's chat template refuses these messages"
+            raise UsageError(EngineCode.PROMPT_UNUSABLE, what + _template_words(exc)) from exc
         return self._encode(text, special=False)  # the template has added special tokens itself
 
     def encode_text(self, text: str) -> tuple[int, ...]:
@@ -165,30 +179,76 @@ class TextCodec:
         return decode
 
 
+def _refuse_unknown_tokenizer(settings: dict[str, Any]) -> None:
+    """Refuse code of the model's own, unless the library has a class of the same name."""
+    if settings.get("auto_map"):
+        from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+        name = settings.get("tokenizer_class")
+        if not isinstance(name, str) or tokenizer_class_from_name(name) is None:
+            refuse_remote_code(settings, TOKENIZER_CONFIG)
+
+
+def _special_tokens(files: ModelFiles, settings: dict[str, Any]) -> dict[str, Any]:
+    """Texts of the special tokens by their names, such as ``eos_token``."""
+    found = {
+        name: text
+        for name in _SPECIAL
+        if (text := _token_text(settings.get(name), TOKENIZER_CONFIG, name)) is not None
+    }
+    # Older checkpoints say it in a file of its own, which newer ones carry without using it.
+    older = read_object(files, SPECIAL_TOKENS_MAP) or {}
+    for name in _SPECIAL:
+        text = _token_text(older.get(name), SPECIAL_TOKENS_MAP, name)
+        if text is not None and (name not in found or "added_tokens_decoder" not in settings):
+            found[name] = text
+    return found
+
+
+def _added_tokens(files: ModelFiles, settings: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Tokens that the settings add to the vocabulary, by number. Raises ParseError."""
+    found: dict[int, dict[str, Any]] = {}
+    given = settings.get("added_tokens_decoder")
+    if given is None:
+        older = read_object(files, ADDED_TOKENS) or {}
+        given = {str(number): {"content": text} for text, number in older.items()}
+    if not isinstance(given, dict):
+        raise ParseError(CoreCode.MALFORMED, f"{TOKENIZER_CONFIG}: added_tokens_decoder is no map")
+    for number, token in given.items():
+        text = _token_text(token, TOKENIZER_CONFIG, "added_tokens_decoder")
+        if not text or not number.isascii() or not number.isdigit():
+            raise ParseError(CoreCode.MALFORMED, f"{TOKENIZER_CONFIG}: an added token is malformed")
+        flags = token if isinstance(token, dict) else {}
+        found[int(number)] = {"content": text} | {
+            name: bool(flags[name]) for name in _TOKEN_FLAGS if name in flags
+        }
+    return found
+
+
 def build_codec(files: ModelFiles) -> TextCodec:
     """Build a codec from ``tokenizer.json``, its configuration and ``chat_template.jinja``.
 
     Raises:
         ParseError: a file is malformed.
-        UsageError: ENGINE_MODEL_UNSUPPORTED.
+        UsageError: ENGINE_MODEL_UNSUPPORTED, ENGINE_NEEDS_FAST_TOKENIZER or
+            ENGINE_TOKENIZER_INCONSISTENT.
     """
     import tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AddedToken, PreTrainedTokenizerFast
 
     if TOKENIZER not in files.paths():
-        raise UsageError(EngineCode.ENGINE_MODEL_UNSUPPORTED, f"the model has no {TOKENIZER}")
+        found = [path for path in files.paths() if path in _OTHER_TOKENIZERS]
+        what = f"the model has {', '.join(found) or 'no tokenizer'}, and no {TOKENIZER}"
+        raise UsageError(EngineCode.ENGINE_NEEDS_FAST_TOKENIZER, what)
     view = files.view(TOKENIZER)
     if len(view) > TOKENIZER_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"{TOKENIZER}: {len(view)} bytes")
     settings = read_object(files, TOKENIZER_CONFIG) or {}
-    refuse_remote_code(settings, TOKENIZER_CONFIG)
+    _refuse_unknown_tokenizer(settings)
     template = _chat_template(files, settings)
-    known: dict[str, Any] = {
-        name: text
-        for name in _SPECIAL
-        if (text := _token_text(settings.get(name), TOKENIZER_CONFIG, name)) is not None
-    }
+    known = _special_tokens(files, settings)
     known |= {name: bool(settings[name]) for name in _FLAGS if settings.get(name) is not None}
+    added = _added_tokens(files, settings)
     try:
         # The library accepts only ``bytes``, and keeps the vocabulary on its own heap. Besides
         # the small JSON files, this is the only file that is copied out of the locked memory.
@@ -196,10 +256,21 @@ def build_codec(files: ModelFiles) -> TextCodec:
         backend.no_truncation()
         backend.no_padding()
         tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call] # untyped library
-            tokenizer_object=backend, chat_template=template, **known
+            tokenizer_object=backend,
+            chat_template=template,
+            added_tokens_decoder={number: AddedToken(**token) for number, token in added.items()},
+            **known,
         )
     except Exception as exc:  # the Rust library raises bare Exception for a bad file
         raise ParseError(
             CoreCode.MALFORMED, f"{TOKENIZER} or {TOKENIZER_CONFIG} does not load"
         ) from exc
+    for number, token in added.items():
+        known_as = tokenizer.backend_tokenizer.token_to_id(token["content"])
+        if known_as != number:
+            raise UsageError(
+                EngineCode.ENGINE_TOKENIZER_INCONSISTENT,
+                f"{token['content'][:40]!r} is {number} in {TOKENIZER_CONFIG} or {ADDED_TOKENS},"
+                f" and {known_as} with {TOKENIZER}",
+            )
     return TextCodec(tokenizer, has_template=template is not None)

@@ -96,11 +96,13 @@ def build_engine(
     config = read_config(files)
     codec = build_codec(files)
     model = build_skeleton(config, mapped.dtype())
-    inside = fill(model, mapped)
-    own_limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    inside = fill(model, mapped, files)
+    text = config.get_text_config()  # of a model that also sees or hears: its language part
+    own_limit = getattr(text, "max_position_embeddings", None)
     context = min(own_limit or chosen.context_max, chosen.context_max)
     generation = read_object(files, GENERATION_CONFIG) or {}
-    ends = _end_tokens(generation.get("eos_token_id"), config.eos_token_id, codec.eos_token_id)
+    own_ends = [getattr(item, "eos_token_id", None) for item in (config, text)]
+    ends = _end_tokens(generation.get("eos_token_id"), *own_ends, codec.eos_token_id)
     return TransformersEngine(
         model, codec, model_name=model_name, context_length=context, ends=ends, inside=inside
     )

@@ -1,4 +1,4 @@
-"""The memory mapping that holds the plaintext model.
+"""The memory that holds the plaintext model.
 
 It is locked against swapping, left out of core dumps and not inherited by child processes.
 ``LockedMemory`` implements the ``Destination`` protocol of ``regalia.seal``.
@@ -11,6 +11,7 @@ import errno
 import mmap
 import os
 import platform
+from dataclasses import dataclass
 from enum import StrEnum
 
 from regalia.core.errors import LocalError
@@ -34,7 +35,10 @@ class MemoryKind(StrEnum):
 
 
 class LockedMemory:
-    """A mapping that is allocated once, filled, and wiped at the end.
+    """Mappings that are allocated, filled, and wiped together at the end.
+
+    The first holds the model as it was sealed. An engine asks for more if the architecture wants
+    tensors in another layout than the files have.
 
     Args:
         kind: kind of memory to request from the kernel.
@@ -44,67 +48,106 @@ class LockedMemory:
     def __init__(self, kind: MemoryKind, *, dangerous_allow_unlocked: bool) -> None:
         self._kind = kind
         self._allow_unlocked = dangerous_allow_unlocked
-        self._map: mmap.mmap | None = None
-        self.address = 0
-        self.size = 0  # bytes, as requested; the mapping itself holds whole pages
-        self.locked = False
+        self._mappings: list[_Mapping] = []
+        self.locked = False  # whether all mappings are
+
+    @property
+    def address(self) -> int:
+        """Address of the first mapping; 0 if there is none."""
+        return self._mappings[0].address if self._mappings else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes in all mappings, as requested; each holds whole pages."""
+        return sum(mapping.size for mapping in self._mappings)
 
     def allocate(self, size: int) -> memoryview:
-        """Map ``size`` zero bytes and lock them. May be called once.
+        """Map ``size`` zero bytes and lock them.
 
         Raises:
             LocalError: MEMORY_NOT_LOCKABLE or SECRET_MEMORY_UNAVAILABLE.
-            RuntimeError: the memory was allocated before, which is a bug of the caller.
         """
-        if self._map is not None:
-            raise RuntimeError("allocated before")
         mapped = max(size, 1)  # mmap(2) refuses a length of 0
-        if self._kind is MemoryKind.SECRET:
-            self._map = _map_secret(mapped)
-        else:
-            self._map = _map_anonymous(mapped)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        self.size = size
-        self._protect(mapped)
-        return memoryview(self._map)[:size]
-
-    def _protect(self, mapped: int) -> None:
-        if self._map is None:
-            raise RuntimeError("nothing is allocated")
-        # A child of fork(2) would inherit either kind of mapping, so MADV_DONTFORK must succeed.
-        # The kernel itself keeps secret memory out of core dumps and never merges its pages, so
-        # it may refuse the other advice.
-        _advise(self._map, mmap.MADV_DONTFORK, required=True)
         secret = self._kind is MemoryKind.SECRET
-        _advise(self._map, mmap.MADV_DONTDUMP, required=not secret)
-        _advise(self._map, MADV_UNMERGEABLE, required=False)
-        # MLOCK_ONFAULT locks pages as the decrypting threads touch them. Without it the kernel
-        # would populate the whole mapping here, in one thread.
-        self.locked = secret or (
-            _LIBC.mlock2(ctypes.c_void_p(self.address), ctypes.c_size_t(mapped), MLOCK_ONFAULT) == 0
-        )
-        if not self.locked and not self._allow_unlocked:
+        pages = _map_secret(mapped) if secret else _map_anonymous(mapped)
+        mapping = _Mapping(pages, ctypes.addressof(ctypes.c_char.from_buffer(pages)), size)
+        locked = _protect(mapping, secret=secret)
+        if not locked and not self._allow_unlocked:
             raise LocalError(
                 RuntimeCode.MEMORY_NOT_LOCKABLE,
                 f"mlock of {mapped} bytes: {os.strerror(ctypes.get_errno())}",
             )
+        self.locked = locked and (self.locked or not self._mappings)
+        self._mappings.append(mapping)
+        return memoryview(pages)[:size]
+
+    def discard(self, start: int, stop: int) -> None:
+        """Overwrite a part of the first mapping with zeros, and give its whole pages back.
+
+        Args:
+            start: first byte, counted from the start of the mapping.
+            stop: byte after the last one. Nothing may use the part any more.
+        """
+        mapping = self._mappings[0]
+        if not 0 <= start <= stop <= mapping.size:
+            raise ValueError("not a part of the memory")
+        ctypes.memset(mapping.address + start, 0, stop - start)
+        if self._kind is MemoryKind.LOCKED:
+            _give_back(mapping.address + start, stop - start)
 
     def wipe(self) -> None:
         """Overwrite the memory with zeros. May be called again.
 
-        The mapping is kept, because views of it are still in use: they stay valid and read zeros.
+        The mappings are kept, because views of them are still in use: they stay valid and read
+        zeros.
         """
-        if self._map is not None:
-            ctypes.memset(self.address, 0, self.size)
+        for mapping in self._mappings:
+            ctypes.memset(mapping.address, 0, mapping.size)
 
     @property
     def wiped(self) -> bool:
         """Whether every byte is zero. Reads the whole memory without copying it."""
+        return all(mapping.is_zero() for mapping in self._mappings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """Pages from the kernel, their address, and how many bytes of them were asked for."""
+
+    pages: mmap.mmap
+    address: int
+    size: int
+
+    def is_zero(self) -> bool:
         zeros = bytes(_STEP)
         return all(
             _LIBC.memcmp(ctypes.c_void_p(self.address + at), zeros, min(_STEP, self.size - at)) == 0
             for at in range(0, self.size, _STEP)
         )
+
+
+def _protect(mapping: _Mapping, *, secret: bool) -> bool:
+    """Keep the pages from children, dumps and swap. Returns whether they are locked."""
+    # A child of fork(2) would inherit either kind of mapping, so MADV_DONTFORK must succeed.
+    # The kernel itself keeps secret memory out of core dumps and never merges its pages, so
+    # it may refuse the other advice.
+    _advise(mapping.pages, mmap.MADV_DONTFORK, required=True)
+    _advise(mapping.pages, mmap.MADV_DONTDUMP, required=not secret)
+    _advise(mapping.pages, MADV_UNMERGEABLE, required=False)
+    # MLOCK_ONFAULT locks pages as the decrypting threads touch them. Without it the kernel
+    # would populate the whole mapping here, in one thread.
+    size = ctypes.c_size_t(len(mapping.pages))
+    return secret or bool(_LIBC.mlock2(ctypes.c_void_p(mapping.address), size, MLOCK_ONFAULT) == 0)
+
+
+def _give_back(first: int, size: int) -> None:
+    """Let the kernel reuse the whole pages of a range that holds zeros."""
+    page = mmap.PAGESIZE
+    start, stop = -(-first // page) * page, (first + size) // page * page
+    if start < stop:
+        # Locked pages cannot be given back. If the kernel refuses, they stay, and hold zeros.
+        _LIBC.munlock(ctypes.c_void_p(start), ctypes.c_size_t(stop - start))
+        _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), mmap.MADV_DONTNEED)
 
 
 def _advise(mapping: mmap.mmap, advice: int, *, required: bool) -> None:
