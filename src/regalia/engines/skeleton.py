@@ -62,8 +62,10 @@ def read_config(files: ModelFiles) -> Any:  # noqa: ANN401 - a transformers conf
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         refuse_remote_code(settings, CONFIG)  # the better reason, where it is one
         raise _unsupported(f"model type {str(kind)[:80]!r} is not known")
+    config = CONFIG_MAPPING[kind]
     try:
-        return CONFIG_MAPPING[kind].from_dict(settings)
+        # The library writes infinity as an object, because JSON has no word for it.
+        return config.from_dict(config._decode_special_floats(settings))  # noqa: SLF001
     except Exception as exc:  # the library checks its settings with exceptions of every kind
         raise _unsupported(f"{CONFIG} is not a configuration of a {kind} model") from exc
 
@@ -78,16 +80,39 @@ def build_skeleton(config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - un
     Raises:
         UsageError: ENGINE_MODEL_UNSUPPORTED.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-    )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise _unsupported(f"{config.model_type} is no causal language model")
     want = str(getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "__name__", "several"))
     if config.architectures not in (None, [want]):
         raise _unsupported(f"architectures is {config.architectures}, this engine runs {want}")
+    model, booleans = _build(config, dtype, boolean=False)
+    if booleans:
+        # Both values of a boolean may be computed ones, so none can serve as a mark. What is
+        # computed comes out the same, whatever it was before.
+        again = _build(config, dtype, boolean=True)[1]
+        left = [name for name, value in booleans.items() if not torch.equal(value, again[name])]
+        if left:
+            raise _unsupported(f"buffers that this engine cannot compute: {left[:_SHOWN]}")
+    return model
+
+
+def _build(
+    config: Any,  # noqa: ANN401
+    dtype: torch.dtype,
+    *,
+    boolean: bool,
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The model with computed buffers, and the boolean ones of them.
+
+    Args:
+        config: a configuration of transformers.
+        dtype: type of the parameters.
+        boolean: what boolean buffers hold before they are computed.
+    """
+    from transformers import AutoModelForCausalLM
+
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call] # untyped library
@@ -97,8 +122,7 @@ def build_skeleton(config: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - un
         raise _unsupported(f"a {config.model_type} model of this shape cannot be built") from exc
     model.requires_grad_(requires_grad=False)
     model.eval()
-    _compute_buffers(model)
-    return model
+    return model, _compute_buffers(model, boolean=boolean)
 
 
 def _computed_buffers(model: Any) -> Iterator[tuple[str, Any, str]]:  # noqa: ANN401
@@ -117,33 +141,36 @@ def _get(module: Any, name: str) -> torch.Tensor:  # noqa: ANN401 - untyped libr
     return tensor
 
 
-def _mark(tensor: torch.Tensor) -> torch.Tensor:
+def _mark(tensor: torch.Tensor, *, boolean: bool) -> torch.Tensor:
     """A buffer filled with a value that no architecture computes, to detect missing values."""
     if tensor.is_floating_point():
         return torch.full_like(tensor, torch.nan, device="cpu")
     if tensor.dtype == torch.bool:
-        # Both values of a boolean may be computed ones, so none can serve as a mark.
-        raise _unsupported("the architecture computes a boolean buffer")
+        return torch.full_like(tensor, boolean, device="cpu")
     return torch.full_like(tensor, torch.iinfo(tensor.dtype).min, device="cpu")
 
 
 def _marked(tensor: torch.Tensor) -> bool:
     if tensor.is_floating_point():
         return bool(torch.isnan(tensor).any())
-    return bool((tensor == torch.iinfo(tensor.dtype).min).any())
+    return tensor.dtype != torch.bool and bool((tensor == torch.iinfo(tensor.dtype).min).any())
 
 
-def _compute_buffers(model: Any) -> None:  # noqa: ANN401
+def _compute_buffers(model: Any, *, boolean: bool) -> dict[str, torch.Tensor]:  # noqa: ANN401
     """Allocate computed buffers, and let the architecture's initialization fill them.
 
-    The parameters are still on the meta device, where initialization has no effect.
+    The parameters are still on the meta device, where initialization has no effect. Returns the
+    boolean buffers by name.
     """
     for _, module, name in _computed_buffers(model):
-        module._buffers[name] = _mark(_get(module, name))  # noqa: SLF001 - keeps it non-persistent
+        mark = _mark(_get(module, name), boolean=boolean)
+        module._buffers[name] = mark  # noqa: SLF001 - keeps it non-persistent
     model.initialize_weights()
-    left = [full for full, module, name in _computed_buffers(model) if _marked(_get(module, name))]
+    found = {full: _get(module, name) for full, module, name in _computed_buffers(model)}
+    left = [full for full, tensor in found.items() if _marked(tensor)]
     if left:
         raise _unsupported(f"buffers that this engine cannot compute: {left[:_SHOWN]}")
+    return {full: tensor for full, tensor in found.items() if tensor.dtype == torch.bool}
 
 
 def _check_fit(model: Any, mapped: MappedTensors, files: ModelFiles) -> None:  # noqa: ANN401
@@ -174,19 +201,6 @@ def _check_fit(model: Any, mapped: MappedTensors, files: ModelFiles) -> None:  #
             mapped.tensors[name] = wider.copy_(tensor)
 
 
-def _check_types(model: Any, mapped: MappedTensors) -> None:  # noqa: ANN401
-    """Try one token if weights have several types: some architectures compute with that."""
-    kinds = {tensor.dtype for tensor in mapped.tensors.values() if tensor.is_floating_point()}
-    if len(kinds) < 2:  # noqa: PLR2004 - several
-        return
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.zeros((1, 1), dtype=torch.long))
-    except RuntimeError as exc:
-        names = sorted(str(kind).removeprefix("torch.") for kind in kinds)
-        raise _copy_needed(f"weights of several types, {names}, which do not go together") from exc
-
-
 def _copy_needed(what: str) -> UsageError:
     return UsageError(EngineCode.ENGINE_COPY_NEEDED, what)
 
@@ -214,9 +228,14 @@ def fill(model: Any, mapped: MappedTensors, files: ModelFiles) -> int:  # noqa: 
     model.tie_weights(missing_keys=missing)
     if missing:
         raise _incomplete("tensors are missing", missing)
+    # Where the library ties an output layer, it replaces its bias by a padded copy, even if there
+    # is nothing to pad.
+    for name, value in model.state_dict(keep_vars=True).items():
+        given = mapped.tensors.get(name)
+        if given is not None and value.data_ptr() != given.data_ptr():
+            value.data = given
     on_meta = [n for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if on_meta:
         raise _unsupported(f"values that this engine cannot compute: {on_meta[:_SHOWN]}")
-    _check_types(model, mapped)
     loaded = model.state_dict(keep_vars=True).items()
     return mapped.check_inside((name, t) for name, t in loaded if t.numel())

@@ -90,6 +90,7 @@ def build_engine(
     from regalia.engines.skeleton import build_skeleton, fill, read_config
     from regalia.engines.tensors import map_tensors
     from regalia.engines.tokenizer import build_codec, read_object
+    from regalia.engines.trial import try_out
 
     torch.set_num_threads(chosen.threads)
     mapped = map_tensors(files)
@@ -97,6 +98,7 @@ def build_engine(
     codec = build_codec(files)
     model = build_skeleton(config, mapped.dtype())
     inside = fill(model, mapped, files)
+    try_out(model, vocabulary_of(model))
     text = config.get_text_config()  # of a model that also sees or hears: its language part
     own_limit = getattr(text, "max_position_embeddings", None)
     context = min(own_limit or chosen.context_max, chosen.context_max)
@@ -106,6 +108,11 @@ def build_engine(
     return TransformersEngine(
         model, codec, model_name=model_name, context_length=context, ends=ends, inside=inside
     )
+
+
+def vocabulary_of(model: Any) -> int:  # noqa: ANN401 - untyped library
+    """Number of tokens that a model has an embedding for."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 class TransformersEngine:
@@ -126,7 +133,7 @@ class TransformersEngine:
         self._name = model_name
         self._context = context_length
         self._ends = ends
-        self._vocabulary = int(model.get_input_embeddings().weight.shape[0])
+        self._vocabulary = vocabulary_of(model)
         self.tensors_inside = inside
 
     @property
@@ -196,33 +203,18 @@ class TransformersEngine:
 
     def _tokens(self, request: GenerationRequest, limit: int) -> Iterator[int | None]:
         """Yield new tokens, and None after every part of the prompt except the last."""
-        import torch
-        from transformers import DynamicCache
-
         from regalia.engines.sampling import Sampler
+        from regalia.engines.trial import CachedModel
 
-        cache = DynamicCache(config=self._model.config)
+        model = CachedModel(self._model)
         sampler = Sampler(request)
-
-        # inference_mode is a state of the thread. A generator must not yield while it is on, or
-        # the caller's code would run in it, too.
-        @torch.inference_mode()
-        def forward(ids: tuple[int, ...]) -> Any:  # noqa: ANN401 - logits
-            output = self._model(
-                input_ids=torch.tensor([ids], dtype=torch.long),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            return output.logits[0, -1]
-
         starts = range(0, len(request.tokens), PREFILL_STEP)
         for start in starts[:-1]:
-            forward(request.tokens[start : start + PREFILL_STEP])
+            model.read(request.tokens[start : start + PREFILL_STEP])
             yield None
-        logits = forward(request.tokens[starts[-1] :])
+        logits = model.read(request.tokens[starts[-1] :])
         for number in range(1, limit + 1):
             token = sampler.choose(logits)
             yield token
             if number < limit:  # the logits after the last token are not needed
-                logits = forward((token,))
+                logits = model.read((token,))
