@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.codec import MIB
@@ -10,7 +11,7 @@ from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.engines.codes import EngineCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from regalia.core.weights import ModelFiles
     from regalia.engines.base import Message
@@ -21,6 +22,7 @@ SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 _OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
+_PRIVATE_USE = re.compile("[\U000f0000-\U000ffffd]")  # plane 15 of Unicode
 JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
 TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
 
@@ -122,13 +124,60 @@ def _template_words(exc: Exception) -> str:
     return f": {words[:_TEMPLATE_WORDS_MAX]}"
 
 
+def _some(ids: tuple[int, ...]) -> tuple[int, ...]:
+    if not ids:
+        raise UsageError(EngineCode.PROMPT_UNUSABLE, "the prompt has no tokens")
+    return ids
+
+
+def _control_pattern(backend: Any, template: str) -> re.Pattern[str] | None:  # noqa: ANN401
+    """Matches the text of tokens that structure a chat: special ones, and the template's own."""
+    added = backend.get_added_tokens_decoder().values()
+    texts = {token.content for token in added if token.special or token.content.strip() in template}
+    longest_first = sorted((text for text in texts if text.strip()), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _unused(texts: Sequence[str]) -> Iterator[str]:
+    """Characters for private use that are in none of the texts."""
+    used = {char for text in texts for char in _PRIVATE_USE.findall(text)}
+    yield from (char for char in map(chr, range(0xF0000, 0xFFFFE)) if char not in used)
+
+
+class _Quoted:
+    """Texts in which control tokens are replaced by stand-ins: characters that no text contains."""
+
+    def __init__(self, controls: re.Pattern[str] | None, texts: Sequence[str]) -> None:
+        self._originals: dict[str, str] = {}  # by stand-in
+        unused = _unused(texts)
+
+        def stand_in(match: re.Match[str]) -> str:
+            char = next(unused, None)
+            if char is None:
+                raise UsageError(EngineCode.PROMPT_UNUSABLE, "too many control tokens in messages")
+            self._originals[char] = match.group()
+            return char
+
+        self.texts = [controls.sub(stand_in, text) if controls else text for text in texts]
+
+    def pieces(self, text: str) -> Iterator[str]:
+        """Split a rendered text so that no piece joins its neighbor to a control token."""
+        if not self._originals:
+            yield text
+            return
+        for piece in re.split(f"([{''.join(self._originals)}])", text):
+            original = self._originals.get(piece)
+            yield from (original[:1], original[1:]) if original else (piece,)
+
+
 class TextCodec:
     """Converts chats and texts to tokens, and tokens to text, as the model's files define it."""
 
-    def __init__(self, tokenizer: Any, *, has_template: bool) -> None:  # noqa: ANN401 - untyped library
+    def __init__(self, tokenizer: Any, *, template: str | None) -> None:  # noqa: ANN401 - untyped library
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
-        self._has_template = has_template
+        self._has_template = template is not None
+        self._controls = _control_pattern(self._backend, template or "")
 
     @property
     def eos_token_id(self) -> int | None:
@@ -149,7 +198,14 @@ class TextCodec:
         """
         if not self._has_template:
             raise UsageError(EngineCode.PROMPT_UNUSABLE, "this model has no chat template")
-        turns = [{"role": item.role, "content": item.content} for item in messages]
+        # Text of a message that reads like a control token, such as the one that ends a turn, must
+        # stay text: otherwise a user could speak in the system's name. It gets a stand-in while
+        # the template is rendered, and is then tokenized in two pieces.
+        quoted = _Quoted(self._controls, [item.content for item in messages])
+        turns = [
+            {"role": item.role, "content": text}
+            for item, text in zip(messages, quoted.texts, strict=True)
+        ]
         try:
             text = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True
@@ -157,17 +213,15 @@ class TextCodec:
         except Exception as exc:  # a template can fail in every way that Python can
             what = "the model's chat template refuses these messages"
             raise UsageError(EngineCode.PROMPT_UNUSABLE, what + _template_words(exc)) from exc
-        return self._encode(text, special=False)  # the template has added special tokens itself
+        ids: list[int] = []
+        for piece in quoted.pieces(text):
+            # The template has added special tokens itself.
+            ids += self._backend.encode(piece, add_special_tokens=False).ids
+        return _some(tuple(ids))
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Tokenize a text, and add the tokenizer's special tokens around it."""
-        return self._encode(text, special=True)
-
-    def _encode(self, text: str, *, special: bool) -> tuple[int, ...]:
-        ids = tuple(self._backend.encode(text, add_special_tokens=special).ids)
-        if not ids:
-            raise UsageError(EngineCode.PROMPT_UNUSABLE, "the prompt has no tokens")
-        return ids
+        return _some(tuple(self._backend.encode(text, add_special_tokens=True).ids))
 
     def decoder(self) -> Callable[[list[int]], str]:
         """Return a function that decodes tokens, without special tokens."""
@@ -273,4 +327,4 @@ def build_codec(files: ModelFiles) -> TextCodec:
                 f"{token['content'][:40]!r} is {number} in {TOKENIZER_CONFIG} or {ADDED_TOKENS},"
                 f" and {known_as} with {TOKENIZER}",
             )
-    return TextCodec(tokenizer, has_template=template is not None)
+    return TextCodec(tokenizer, template=template)
