@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,31 @@ def test_the_view_cannot_be_written() -> None:
 def test_only_wipeable_buffers_are_taken() -> None:
     with pytest.raises(TypeError):
         SecretBytes(KEY)  # type: ignore[arg-type]
+
+
+def is_locked(address: int) -> bool:
+    """Whether the kernel says that the page at this address is locked."""
+    for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
+        first, last = (int(part, 16) for part in block.split()[0].split("-"))
+        if first <= address < last:
+            return " lo" in block.rpartition("VmFlags:")[2]
+    raise AssertionError("not mapped")
+
+
+def test_closing_a_secret_leaves_its_neighbors_locked() -> None:
+    """Small buffers share pages; mlock(2) does not count."""
+    secrets = [SecretBytes(bytearray(48)) for _ in range(400)]
+    if not all(item.locked for item in secrets):
+        pytest.skip("this machine does not lock memory")
+    places = {id(item): item._address() for item in secrets}
+    for item in secrets[::2]:
+        item.close()
+    left = secrets[1::2]
+    shared = {places[id(item)] // 4096 for item in left} & {
+        places[id(item)] // 4096 for item in secrets[::2]
+    }
+    assert shared, "some of those that were closed lay beside others"
+    assert all(is_locked(places[id(item)]) for item in left)
+    for item in left:
+        item.close()
+    assert not any(is_locked(places[id(item)]) for item in secrets)

@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import ctypes
 import hmac
+import threading
+from collections import Counter
 from typing import TYPE_CHECKING, NoReturn, Self, final
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_PAGE = 1 << 12  # bytes; where pages are larger, the kernel rounds to them
+
+
+class _LockedPages:
+    """Counts the secrets on each page of memory.
+
+    mlock(2) works on whole pages and does not count: unlocking one secret would unlock the pages
+    that it shares with others.
+    """
+
+    def __init__(self) -> None:
+        self._secrets: Counter[int] = Counter()  # by page number
+        self._guard = threading.Lock()
+
+    def lock(self, address: int, size: int) -> bool:
+        """Lock the pages of a secret, unless they are. Returns whether all of them are locked."""
+        pages = self._pages(address, size)
+        with self._guard:
+            if _LIBC.mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)) != 0:
+                return False
+            self._secrets.update(pages)
+        return True
+
+    def unlock(self, address: int, size: int) -> None:
+        """Unlock the pages of a secret that hold no other one; the reverse of ``lock``."""
+        with self._guard:
+            for page in self._pages(address, size):
+                self._secrets[page] -= 1
+                if self._secrets[page] == 0:
+                    del self._secrets[page]
+                    _LIBC.munlock(ctypes.c_void_p(page * _PAGE), ctypes.c_size_t(1))
+
+    @staticmethod
+    def _pages(address: int, size: int) -> range:
+        return range(address // _PAGE, (address + size - 1) // _PAGE + 1)
+
+
+_PAGES = _LockedPages()  # of this process, as its memory is
 
 
 @final
@@ -41,9 +81,7 @@ class SecretBytes:
         return ctypes.addressof((ctypes.c_char * len(self._buf)).from_buffer(self._buf))
 
     def _lock(self) -> bool:
-        if not self._buf:
-            return False
-        return bool(_LIBC.mlock(ctypes.c_void_p(self._address()), len(self._buf)) == 0)
+        return bool(self._buf) and _PAGES.lock(self._address(), len(self._buf))
 
     def view(self) -> memoryview:
         """Return a read-only view. Do not keep it longer than the call that needs it.
@@ -65,7 +103,7 @@ class SecretBytes:
         if not self._closed and self._buf:
             ctypes.memset(self._address(), 0, len(self._buf))
             if self.locked:
-                _LIBC.munlock(ctypes.c_void_p(self._address()), len(self._buf))
+                _PAGES.unlock(self._address(), len(self._buf))
         self._closed = True
 
     def __enter__(self) -> Self:
