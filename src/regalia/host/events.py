@@ -22,6 +22,7 @@ class ServiceEvent(StrEnum):
 
     SERVICE_STARTED = "service.started"
     SERVICE_STOPPED = "service.stopped"
+    CONNECTIONS_DROPPED = "service.connections.dropped"
     DANGEROUS_SETTING = "dangerous.setting"
     HARDENING = "runtime.hardening"
     COLLATERAL_LOADED = "collateral.loaded"

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     import uvicorn
 
+    from regalia.host.connections import ConnectionLimits
+
 _PORT_MAX = 65535
 _BACKLOG = 128
-_CONNECTIONS_MAX = 256
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -78,6 +79,7 @@ def serve(
     *,
     drain_s: int,
     on_ready: Callable[[Callable[[], None]], None],
+    limits: ConnectionLimits | None = None,
 ) -> None:
     """Serve HTTP/1.1 until SIGINT, SIGTERM or a call of the stop function.
 
@@ -89,6 +91,7 @@ def serve(
         drain_s: seconds that answers in progress get at the end.
         on_ready: called in the event loop once connections are accepted, with a function that
             stops the server from any thread.
+        limits: bounds on connections; None for the usual ones.
 
     Raises:
         UnavailableError: PORT_IN_USE, if somebody else began to listen in the meantime.
@@ -98,7 +101,7 @@ def serve(
     except OSError as exc:
         sock.close()
         raise _refused("this address", exc) from exc
-    server = _make_server(app, drain_s, on_ready)
+    server = _make_server(app, drain_s, on_ready, limits)
     server.run(sockets=[sock])
 
 
@@ -106,12 +109,17 @@ def _make_server(
     app: Callable[..., object],
     drain_s: int,
     on_ready: Callable[[Callable[[], None]], None],
+    limits: ConnectionLimits | None,
 ) -> uvicorn.Server:
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
     from contextlib import contextmanager, suppress  # noqa: PLC0415
 
     import uvicorn  # noqa: PLC0415
+
+    from regalia.host.connections import ConnectionLimits, Door  # noqa: PLC0415
+
+    door = Door(limits or ConnectionLimits())
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,7 +131,7 @@ def _make_server(
         def capture_signals(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - uvicorn's signature
             """The base class raises the signal again at the end, which kills the process."""
             loop = asyncio.get_running_loop()
-            # Outside the main thread signals are somebody else's business.
+            # Signal handlers can be installed only from the main thread.
             with suppress(ValueError, RuntimeError):
                 for number in (signal.SIGINT, signal.SIGTERM):
                     loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -138,7 +146,7 @@ def _make_server(
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=_CONNECTIONS_MAX,
+        http=door.protocol(),  # type: ignore[arg-type] # it wants a class, and calls it
         timeout_graceful_shutdown=drain_s,
     )
     return Server(config)

@@ -1,0 +1,196 @@
+"""Bounds what connections cost: time until a request's head, pieces of a body, unread answers.
+
+A connection waits for a request's head, then carries the request. Silent and slow clients are cut
+by deadlines. If all places are taken, the connection that has waited longest is closed, of the
+peer that has most of them, so that a flood of silent connections does not lock anybody out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from regalia.host.events import ServiceEvent, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """Bounds of one listener.
+
+    Attributes:
+        connections: number of connections at a time.
+        head_s: seconds until the head of a request is complete, from the connection or from the
+            first byte after an answer.
+        unread_s: seconds that a client may leave an answer unread once its buffers are full.
+        pieces: number of pieces of a body, beyond one for each ``piece_size`` bytes.
+        piece_size: bytes in a piece that is no burden, on average.
+        report_s: seconds between two events that tell of connections which were dropped.
+    """
+
+    connections: int = 256
+    head_s: float = 10.0
+    unread_s: float = 30.0
+    pieces: int = 256
+    piece_size: int = 128
+    report_s: float = 10.0
+
+
+class Door:
+    """The connections of one listener."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self._inside: set[GuardedProtocol] = set()
+        self._waiting: dict[GuardedProtocol, None] = {}  # in the order in which they began to wait
+        self._dropped: Counter[str] = Counter()
+        self._reported = -limits.report_s
+
+    def protocol(self) -> Callable[..., GuardedProtocol]:
+        """What uvicorn makes connections with."""
+
+        def make(*arguments: Any, **named: Any) -> GuardedProtocol:  # noqa: ANN401 - uvicorn's
+            return GuardedProtocol(self, *arguments, **named)
+
+        return make
+
+    def enter(self, connection: GuardedProtocol) -> None:
+        """Take a place, that of another connection if there is no free one."""
+        if len(self._inside) >= self.limits.connections:
+            victim = self._longest_waiting() or connection
+            victim.drop("full")
+        if connection.open:
+            self._inside.add(connection)
+
+    def leave(self, connection: GuardedProtocol) -> None:
+        """Give the place back. May be called again."""
+        self._inside.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def waits(self, connection: GuardedProtocol) -> None:
+        """The connection waits for the head of a request."""
+        self._waiting.setdefault(connection)
+
+    def works(self, connection: GuardedProtocol) -> None:
+        """The connection carries a request."""
+        self._waiting.pop(connection, None)
+
+    def count(self, reason: str) -> None:
+        """Count a dropped connection, and tell of it from time to time."""
+        self._dropped[reason] += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._reported >= self.limits.report_s:
+            self._reported = now
+            emit(ServiceEvent.CONNECTIONS_DROPPED, **self._dropped)
+            self._dropped.clear()
+
+    def _longest_waiting(self) -> GuardedProtocol | None:
+        peers = Counter(connection.peer for connection in self._waiting)
+        if not peers:
+            return None
+        peer = max(peers, key=peers.__getitem__)
+        return next(connection for connection in self._waiting if connection.peer == peer)
+
+
+class GuardedProtocol(H11Protocol):
+    """uvicorn's connection, with deadlines."""
+
+    def __init__(self, door: Door, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **named)
+        self._door = door
+        self._limits = door.limits
+        self._head: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._pieces = 0
+        self._bytes = 0
+        self._next_event = self.conn.next_event
+        self.conn.next_event = self._counted_event  # type: ignore[method-assign] # see there
+        self.peer = ""
+        self.open = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, and wait for a request."""
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+        self._door.enter(self)
+        if self.open:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        self.open = False
+        self._stop_waiting()
+        self._cancel_unread()
+        self._door.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; the deadline for the head ends with it."""
+        super().data_received(data)
+        if not self.open or self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        else:
+            self._wait()
+
+    def on_response_complete(self) -> None:
+        """The next request begins to count."""
+        self._pieces = self._bytes = 0
+        super().on_response_complete()
+        # Bytes of the next request may have arrived already; if not, keep-alive has its own time.
+        if self.open and not self.transport.is_closing():
+            self._door.waits(self)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as the answer comes."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self._limits.unread_s, self.drop, "unread")
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._cancel_unread()
+
+    def drop(self, reason: str) -> None:
+        """Close without an answer: the peer would not read it, or would take its time."""
+        self.open = False
+        self._stop_waiting()
+        self._door.leave(self)
+        self._door.count(reason)
+        self.transport.abort()
+
+    def _counted_event(self) -> Any:  # noqa: ANN401 - h11's events have no common type
+        """The next event of the connection. Each costs much more than the byte that it may hold."""
+        event = self._next_event()
+        if isinstance(event, h11.Data):
+            self._pieces += 1
+            self._bytes += len(event.data)
+            if self._pieces > self._limits.pieces + self._bytes // self._limits.piece_size:
+                self.drop("pieces")
+                return h11.NEED_DATA
+        return event
+
+    def _wait(self) -> None:
+        self._door.waits(self)
+        if self._head is None:
+            self._head = self.loop.call_later(self._limits.head_s, self.drop, "slow")
+
+    def _stop_waiting(self) -> None:
+        self._door.works(self)
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _cancel_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None

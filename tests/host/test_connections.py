@@ -1,0 +1,229 @@
+"""Connections that are silent, slow, in crumbs or never read, and an honest client beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.host.connections import ConnectionLimits
+from regalia.host.listen import bind, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+SOON = 20.0  # seconds until a test gives up; nothing is measured with it
+QUICK = ConnectionLimits(connections=16, head_s=0.5, unread_s=0.5, report_s=0.0)
+HEAD = b"POST / HTTP/1.1\r\nhost: h\r\n"
+
+
+class Echo:
+    """Answers with the size of the body, or with as many bytes as the path names."""
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.gone.set()
+                return
+            size += len(message["body"])
+            more = message["more_body"]
+        wanted = int(scope["path"][1:] or 0)
+        body = bytes(wanted) if wanted else str(size).encode()
+        head = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        for start in range(0, len(body), 65536):
+            part = body[start : start + 65536]
+            more = start + 65536 < len(body)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+
+
+@contextlib.contextmanager
+def serving(limits: ConnectionLimits, app: Echo | None = None) -> Iterator[tuple[str, int]]:
+    sock = bind("127.0.0.1:0")
+    address = sock.getsockname()[:2]
+    ready = threading.Event()
+    stops: list[Callable[[], None]] = []
+
+    def on_ready(stop: Callable[[], None]) -> None:
+        stops.append(stop)
+        ready.set()
+
+    thread = threading.Thread(
+        target=serve,
+        args=(app or Echo(), sock),
+        kwargs={"drain_s": 1, "on_ready": on_ready, "limits": limits},
+    )
+    thread.start()
+    assert ready.wait(SOON)
+    try:
+        yield address
+    finally:
+        stops[0]()
+        thread.join(SOON)
+        assert not thread.is_alive()
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=SOON)
+
+
+def ask(address: tuple[str, int], body: bytes = b"hello") -> bytes:
+    with connect(address) as sock:
+        sock.sendall(HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        answer = b""
+        while part := sock.recv(65536):
+            answer += part
+        return answer
+
+
+def answer_of(sock: socket.socket) -> bytes:
+    """The body of one answer on a connection that stays open."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = sock.recv(65536)
+        assert part, "closed before an answer"
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < size:
+        body += sock.recv(65536)
+    return body
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Whether the other side closes; waits for it."""
+    try:
+        while sock.recv(65536):
+            pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_silent_connections_lock_nobody_out() -> None:
+    limits = ConnectionLimits(connections=16, head_s=600.0)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(connect(address)) for _ in range(100)]
+        for _ in range(20):
+            assert ask(address).endswith(b"\r\n\r\n5")
+        assert is_closed(silent[0]), "the longest waiting one goes first"
+
+
+def test_a_connection_that_carries_a_request_keeps_its_place() -> None:
+    limits = ConnectionLimits(connections=16, head_s=600.0)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        honest = stack.enter_context(connect(address))
+        honest.sendall(HEAD + b"connection: close\r\ncontent-length: 5\r\n\r\nhe")
+        time.sleep(0.2)  # until its head has arrived
+        for _ in range(100):
+            stack.enter_context(connect(address))
+        honest.sendall(b"llo")
+        assert answer_of(honest) == b"5"
+
+
+def test_busy_connections_are_not_closed_for_new_ones() -> None:
+    limits = ConnectionLimits(connections=4, head_s=600.0)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(connect(address)) for _ in range(4)]
+        for sock in busy:
+            sock.sendall(HEAD + b"content-length: 5\r\n\r\n")
+        time.sleep(0.2)
+        assert is_closed(stack.enter_context(connect(address)))
+        for sock in busy:
+            sock.sendall(b"hello")
+            assert answer_of(sock) == b"5"
+
+
+@pytest.mark.parametrize("start", [b"", b"POST", HEAD, HEAD + b"x: "])
+def test_a_head_that_does_not_end_is_cut(start: bytes) -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        sock.sendall(start)
+        assert is_closed(sock)
+
+
+def test_a_head_in_drops_is_cut_in_time() -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        with contextlib.suppress(ConnectionError):
+            for byte in HEAD * 100:
+                sock.sendall(bytes([byte]))
+                time.sleep(0.02)
+        assert is_closed(sock)
+
+
+def test_the_second_request_has_a_deadline_too() -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        sock.sendall(HEAD + b"content-length: 1\r\n\r\nx")
+        assert answer_of(sock) == b"1"
+        sock.sendall(b"POST")
+        assert is_closed(sock)
+
+
+def test_requests_one_after_the_other_are_no_flood() -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        for _ in range(600):
+            sock.sendall(HEAD + b"content-length: 1\r\n\r\nx")
+            assert answer_of(sock) == b"1"
+
+
+def chunks(size: int, count: int) -> bytes:
+    return b"%x\r\n%s\r\n" % (size, b"x" * size) * count
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 200), (128, 10_000), (4096, 500)])
+def test_honest_chunks_arrive(size: int, count: int) -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        body = chunks(size, count) + b"0\r\n\r\n"
+        sock.sendall(HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n" + body)
+        assert answer_of(sock) == str(size * count).encode()
+
+
+def test_a_body_in_crumbs_is_cut() -> None:
+    app = Echo()
+    with serving(QUICK, app) as address, connect(address) as sock:
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n" + chunks(1, 100_000))
+        assert is_closed(sock)
+        assert app.gone.wait(SOON), "and the application is told"
+
+
+def test_an_answer_that_nobody_reads_is_abandoned() -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        sock.sendall(b"GET /100000000 HTTP/1.1\r\nhost: h\r\n\r\n")
+        time.sleep(1.5)
+        read = 0
+        with contextlib.suppress(ConnectionError):
+            while part := sock.recv(1 << 20):
+                read += len(part)
+        assert read < 50_000_000
+        assert ask(address).endswith(b"5")
+
+
+def test_what_was_dropped_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with serving(QUICK) as address, connect(address) as sock:
+        assert is_closed(sock)
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    dropped = [event for event in events if event["event"] == "service.connections.dropped"]
+    assert [event["slow"] for event in dropped] == [1]
+
+
+def test_a_flood_is_told_in_few_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    limits = ConnectionLimits(connections=4, head_s=600.0, report_s=600.0)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(connect(address))
+        assert ask(address).endswith(b"5")
+    assert capfd.readouterr().err.count("service.connections.dropped") == 1
