@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --no-input --root-user-action=ignore
 READY := $(VENV)/.ready
 
-.PHONY: demo test quick slow boot check bench fuzz lock install clean
+.PHONY: demo test quick slow boot check bench architectures fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: install
@@ -45,6 +45,10 @@ bench: install
 	$(BIN)/python bench/seal_speed.py
 	$(BIN)/python bench/release_latency.py
 	$(BIN)/python bench/attest_cost.py
+
+# Every architecture of the installed library, tiny: served equal to it, or refused by name.
+architectures: install
+	$(BIN)/python scripts/make_compatibility_table.py
 
 # Every parser of hostile bytes, guided by coverage.
 FUZZ_SECONDS ?= 600

@@ -41,7 +41,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 # Settings by their names in all architectures, and a small value of each. The library checks that
 # they go together; where these do not, OTHERWISE has what that architecture wants.
 SMALL: dict[str, int | float] = {
-    **dict.fromkeys(("vocab_size",), 259),
+    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), 259),
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "n_embed", "embedding_size"), 64),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "d_ff", "n_inner", "ffn_hidden_size"), 96),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 96),
@@ -63,14 +63,33 @@ SMALL: dict[str, int | float] = {
     **dict.fromkeys(("pad_token_id",), 0),
     **dict.fromkeys(("initializer_range", "init_std"), 0.3),
 }
-LAYER_LISTS = ("layer_types", "layers_block_type", "mlp_layer_types", "attention_layers")
+LAYER_LISTS = (
+    "layer_types",
+    "layers_block_type",
+    "mlp_layer_types",
+    "attention_layers",
+    "activation_sparsity_pattern",
+    "num_attention_heads_per_layer",
+)
 MLA = {"qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "head_dim": 16, "num_key_value_heads": 4}
 MLA_TYPES = (
     "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa minicpm3 youtu"
 )
 OTHERWISE: dict[str, dict[str, Any]] = {
     **dict.fromkeys(MLA_TYPES.split(), MLA),
-    "bamba": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_expand": 2},
+    "bamba": {
+        "mamba_n_heads": 8,
+        "mamba_d_head": 16,
+        "mamba_expand": 2,
+        "attn_layer_indices": [1, 3],
+    },
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+    "gemma3n_text": {"intermediate_size": 96, "num_kv_shared_layers": 0},
+    "gemma4_text": {"per_layer_config": None},
+    "deepseek_v2": MLA | {"n_routed_experts": 4, "num_experts_per_tok": 2, "topk_group": 1},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "laguna": {"num_attention_heads_per_layer": [4] * 4},
     "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_expand": 2},
     "mamba2": {"num_heads": 8, "head_dim": 16, "expand": 2},
     "codegen": {"rotary_dim": 8},
@@ -106,7 +125,9 @@ def small(settings: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, dict) and name.endswith("config"):
             changed[name] = small(value)
         elif isinstance(value, list) and name in LAYER_LISTS:
-            changed[name] = value[: int(SMALL["num_hidden_layers"])]
+            layers = int(SMALL["num_hidden_layers"])
+            kinds = list(dict.fromkeys(value)) * layers  # some of every kind
+            changed[name] = kinds[:layers]
         else:
             changed[name] = value
     return changed

@@ -152,7 +152,7 @@ class CoreCode(Code):
     )
     BAD_CONFIG = (
         "An unknown or ill-typed setting is never ignored: it could be a misspelt protection.",
-        "Correct the named setting; docs/reference/configuration.md lists all of them.",
+        "Correct the named setting; docs/reference/configuration-*.md list all of them.",
     )
     BAD_USAGE = (
         "The command cannot guess what was meant.",

@@ -87,6 +87,9 @@ class LockedMemory:
         Args:
             start: first byte, counted from the start of the mapping.
             stop: byte after the last one. Nothing may use the part any more.
+
+        Raises:
+            ValueError: it is not a part of the mapping.
         """
         mapping = self._mappings[0]
         if not 0 <= start <= stop <= mapping.size:

@@ -72,6 +72,9 @@ class LoadedModel:
             path: path of the file.
             start: offset in the file of the first byte.
             stop: offset after the last byte.
+
+        Raises:
+            ValueError: it is not a part of the file.
         """
         entry = self._entries[path]
         if not 0 <= start <= stop <= entry.end - entry.offset:
