@@ -322,9 +322,9 @@ class Broker:
         except BaseException as exc:
             # Catch everything: key stores are plug-ins that may raise any exception, and a lease
             # without a released key would block a holder until it expires.
+            self._give_back(cleared.lease)
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
             emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
-            self._give_back(cleared.lease)
             raise
         self.watch.decision("release", ())
         emit(

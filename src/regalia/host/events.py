@@ -3,12 +3,19 @@
 An event is logged with ``emit(ServiceEvent.X, field=value)``. A value that is a secret, raw bytes
 or of an unknown type raises ``TypeError`` instead of being formatted: what cannot be written cannot
 leak. Callers turn digests, ids and fingerprints into text first.
+
+Reporting never holds up what is reported: if standard error is full or gone, events are dropped
+and counted, and the next one that can be written is preceded by the count.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import select
 import sys
+import threading
 from enum import StrEnum
 
 from regalia.core.clock import rfc3339
@@ -22,6 +29,7 @@ class ServiceEvent(StrEnum):
 
     SERVICE_STARTED = "service.started"
     SERVICE_STOPPED = "service.stopped"
+    EVENTS_DROPPED = "service.events.dropped"
     CONNECTIONS_DROPPED = "service.connections.dropped"
     DANGEROUS_SETTING = "dangerous.setting"
     HARDENING = "runtime.hardening"
@@ -52,7 +60,50 @@ def _line(event: ServiceEvent, fields: dict[str, Field]) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
+class _EventLog:
+    """Writes lines to standard error without ever waiting for a reader."""
+
+    def __init__(self) -> None:
+        self._dropped = 0
+        self._guard = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Write a line, or count it as dropped."""
+        with self._guard:
+            text = line + "\n"
+            if self._dropped:
+                text = _line(ServiceEvent.EVENTS_DROPPED, {"count": self._dropped}) + "\n" + text
+            try:
+                written = _write(text.encode(errors="backslashreplace"))
+            except (OSError, ValueError):  # closed, broken, or on a disk that is full
+                written = False
+            self._dropped = 0 if written else self._dropped + 1
+
+
+_LOG = _EventLog()  # of this process, as its standard error is
+
+
+def _write(data: bytes) -> bool:
+    """Write to standard error as far as it takes bytes now. Returns whether it took all."""
+    stream = sys.stderr
+    if stream is None:
+        return False
+    try:
+        fd = stream.fileno()
+    except (OSError, ValueError, io.UnsupportedOperation):  # not a file, as in tests
+        stream.write(data.decode())
+        return True
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    for start in range(0, len(data), select.PIPE_BUF):
+        # What is ready takes at least PIPE_BUF bytes without blocking (pipe(7)).
+        ready = poll.poll(0)
+        if not ready or not ready[0][1] & select.POLLOUT:
+            return False
+        os.write(fd, data[start : start + select.PIPE_BUF])
+    return True
+
+
 def emit(event: ServiceEvent, **fields: Field) -> None:
-    """Write one event to standard error."""
-    sys.stderr.write(_line(event, fields) + "\n")
-    sys.stderr.flush()
+    """Write one event to standard error. Raises TypeError for a value that is not logged."""
+    _LOG.write(_line(event, fields))

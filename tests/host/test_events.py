@@ -1,0 +1,86 @@
+"""Events never hold up what they report, and say how many of them were lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from regalia.host.events import ServiceEvent, emit
+
+MANY = 20_000
+PROGRAM = f"""
+import sys
+from regalia.host.events import ServiceEvent, emit
+for number in range({MANY}):
+    emit(ServiceEvent.WIPED, bytes=number)
+print("done", flush=True)
+sys.stdin.readline()
+emit(ServiceEvent.SERVICE_STOPPED, service="test")
+"""
+TIMEOUT = 60
+
+
+def lines_of(data: bytes) -> list[dict[str, object]]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_a_reader_that_stops_holds_nothing_up() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"done\n", "although nobody reads its errors"
+        _, errors = process.communicate(b"\n", timeout=TIMEOUT)
+    *events, dropped, last = lines_of(errors)
+    assert last["event"] == "service.stopped"
+    assert dropped["event"] == "service.events.dropped"
+    assert [event["bytes"] for event in events] == list(range(len(events))), "in order and whole"
+    assert dropped["count"] == MANY - len(events)
+
+
+@pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
+def test_nowhere_to_write(how: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -c "$1" {how}', sys.executable, PROGRAM],
+        input=b"\n",
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    assert done.stdout == b"done\n"
+
+
+def test_a_reader_that_is_gone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            input=b"\n",
+            stdout=subprocess.PIPE,
+            stderr=writer,
+            timeout=TIMEOUT,
+            check=True,
+        )
+    finally:
+        os.close(writer)
+    assert done.stdout == b"done\n"
+
+
+def test_one_line_for_each_event(capfd: pytest.CaptureFixture[str]) -> None:
+    emit(ServiceEvent.SERVICE_STARTED, service="a\nb\ud800", codes=["x"] * 2000)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert json.loads(line)["service"] == "a\nb\ud800"
+
+
+@pytest.mark.parametrize("value", [b"bytes", object(), [1], {"a": 1}])
+def test_what_is_not_logged(value: object) -> None:
+    with pytest.raises(TypeError):
+        emit(ServiceEvent.WIPED, bytes=value)  # type: ignore[arg-type]
