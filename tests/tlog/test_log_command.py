@@ -71,11 +71,13 @@ def test_verify_names_releases_and_remembers(
     key.write_text(log.log_key + "\n")
     memory = tmp_path / "seen.checkpoint"
     args = ["verify", "--database", database, "--log-key", str(key), "--remember", str(memory)]
-    text = output(capsys, *args)
+    assert "--first" in output(capsys, *args, status=2), "a lost file is no new one"
+    text = output(capsys, *args, "--first")
     assert "release 0: " in text
     assert "release 1: " not in text
     assert memory.read_text() == log.reader.checkpoint()
     log.append(make_record(2))
+    assert "exists" in output(capsys, *args, "--first", status=2)
     assert "the first 2 entries are those of the last verification" in output(capsys, *args)
 
 
@@ -84,7 +86,7 @@ def test_a_log_that_forgot_is_refused(
 ) -> None:
     memory = tmp_path / "seen.checkpoint"
     args = ["verify", "--log-key", log.log_key, "--remember", str(memory), "--json"]
-    output(capsys, *args, "--database", database)
+    output(capsys, *args, "--database", database, "--first")
     before = memory.read_text()
     other = f"sqlite:///{tmp_path}/other.db"
     from regalia.tlog.database import open_engine  # noqa: PLC0415

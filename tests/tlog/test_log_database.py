@@ -55,6 +55,24 @@ def test_every_column_is_needed_and_no_row_stands_twice(
         insert(tables, table, row)
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+)
+def test_a_log_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="a file that outlives the process"):
+        open_engine(url)
+
+
+def test_others_cannot_read_the_database(tmp_path: Path) -> None:
+    """Every file that SQLite makes has the mode of the first."""
+    engine = open_engine(f"sqlite:///{tmp_path}/log.db")
+    with transaction(engine, writes=True) as connection:
+        METADATA.create_all(connection)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    engine.dispose()
+    assert modes == {"log.db": 0o600, "log.db-wal": 0o600, "log.db-shm": 0o600}
+
+
 def test_the_state_is_one_row(tables: Engine) -> None:
     with pytest.raises(IntegrityError):
         insert(tables, STATE, ROWS[2][1] | {"id": 2})

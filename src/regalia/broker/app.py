@@ -101,7 +101,7 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
         limits: bounds on concurrent and waiting requests, and on the time that a body may take.
     """
     edge = _Edge(broker, metrics, limits, _Gate(limits))
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/challenge", edge.challenge, methods=["POST"]),
             Route("/v1/release", edge.release, methods=["POST"]),
@@ -116,6 +116,9 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
             Exception: _refuse_bug,
         },
     )
+    # A redirect would repeat the Host field, which is untrusted.
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Gate:

@@ -91,6 +91,11 @@ def show(
     help="Checkpoint of your last verification: checked to be a prefix, then replaced.",
 )
 @click.option(
+    "--first",
+    is_flag=True,
+    help="With --remember: there is no checkpoint yet, begin with this one.",
+)
+@click.option(
     "--proof", type=_FILE, metavar="FILE", help="Verify this one proof offline, and nothing else."
 )
 @_json
@@ -100,6 +105,7 @@ def verify(
     database: str | None,
     log_key: str,
     remember: Path | None,
+    first: bool,
     proof: Path | None,
     as_json: bool,
 ) -> None:
@@ -109,6 +115,7 @@ def verify(
             raise UsageError(CoreCode.BAD_USAGE, "--proof stands alone with --log-key")
         _verify_proof_file(proof, log_key, as_json=as_json)
         return
+    _check_remembered(remember, first=first)
     releases: list[tuple[int, ReleaseRecord]] = []
 
     def visit(index: int, record: ReleaseRecord) -> None:
@@ -131,6 +138,16 @@ def verify(
             )
         )
     _print_summary(audit)
+
+
+def _check_remembered(remember: Path | None, *, first: bool) -> None:
+    """A file that was lost must not pass for one that was never there: history could go with it."""
+    if first and remember is None:
+        raise UsageError(CoreCode.BAD_USAGE, "--first goes with --remember FILE")
+    if remember is None or first != remember.exists():
+        return
+    what = "exists: leave out --first" if first else "is missing: give --first if it never was"
+    raise UsageError(CoreCode.BAD_USAGE, f"--remember {remember} {what}")
 
 
 @log.command("prove")

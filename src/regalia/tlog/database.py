@@ -6,7 +6,8 @@ SQLAlchemy Core.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy as sa
@@ -62,11 +63,14 @@ def open_engine(url: str) -> Engine:
     valid when it commits. Every commit is synced to disk (synchronous=FULL).
 
     Raises:
-        UsageError: BAD_CONFIG, the URL is malformed, has an invalid option, or its driver is not
-            installed.
+        UsageError: BAD_CONFIG, the URL is malformed, has an invalid option, names no file, or its
+            driver is not installed.
     """
     try:
-        engine = sa.create_engine(url)
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            _prepare_file(parsed)
+        engine = sa.create_engine(parsed)
     except (ArgumentError, ImportError, ValueError) as exc:
         # The URL may contain a password, so the message does not repeat it.
         raise UsageError(CoreCode.BAD_CONFIG, f"database URL: {type(exc).__name__}") from exc
@@ -74,6 +78,18 @@ def open_engine(url: str) -> Engine:
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _prepare_file(url: sa.URL) -> None:
+    """Create SQLite's file for its owner only; the files that SQLite puts beside it follow."""
+    if url.database in {None, "", ":memory:"} or url.query.get("mode") == "memory":
+        raise UsageError(
+            CoreCode.BAD_CONFIG, "database URL: sqlite:///PATH, a file that outlives the process"
+        )
+    if str(url.database).startswith("file:"):  # an address with options, for what exists
+        return
+    with suppress(OSError):  # SQLite will meet it too, and say so
+        Path(str(url.database)).touch(mode=0o600)
 
 
 def _sqlite_connect(connection: _DBAPIConnection, _record: object) -> None:
