@@ -1,6 +1,9 @@
 """Prometheus metrics of the runtime. They hold totals only, and nothing about a single request.
 
-No metric carries a client's name, text or the length of a single prompt.
+No metric carries a client's name or text. Tokens are not counted: whoever reads an exact counter
+before and after a request of somebody else learns how long prompt and answer were, and rounding
+does not help against somebody who can send requests of known length in between. Clients learn
+the counts of their own requests inside the sealed channel.
 """
 
 from __future__ import annotations
@@ -24,12 +27,6 @@ class Metrics:
             "Requests that were refused before the inner service saw them.",
             ["code"],
             registry=self.registry,
-        )
-        self.prompt_tokens = Counter(
-            "regalia_prompt_tokens", "Tokens read.", registry=self.registry
-        )
-        self.completion_tokens = Counter(
-            "regalia_completion_tokens", "Tokens written.", registry=self.registry
         )
         self.evidence = Counter("regalia_evidence", "Challenges answered.", registry=self.registry)
         self.waiting = Gauge(

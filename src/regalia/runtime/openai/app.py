@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-    from regalia.engines.base import Engine, TextDelta, Usage
+    from regalia.engines.base import Engine, TextDelta
     from regalia.runtime.generation import Generations
     from regalia.runtime.metrics import Metrics
     from regalia.runtime.openai.answers import Shape
@@ -138,15 +138,9 @@ async def _answer(service: Service, request: Common, generation: GenerationReque
         async for delta in deltas:
             pieces.append(delta.text)
             if delta.finish is not None and delta.usage is not None:
-                _count(service, delta.usage)
                 body = shape.whole("".join(pieces), delta.finish, delta.usage)
                 return Response(body, media_type=_JSON)
     raise ApiError(RequestCode.GENERATION_FAILED, "The engine stopped before the end.")
-
-
-def _count(service: Service, usage: Usage) -> None:
-    service.metrics.prompt_tokens.inc(usage.prompt_tokens)
-    service.metrics.completion_tokens.inc(usage.completion_tokens)
 
 
 async def _events(
@@ -157,7 +151,7 @@ async def _events(
             yield pad_event(shape.opening(), service.padding)
         async with aclosing(service.generations.run(generation)) as deltas:
             async for delta in deltas:
-                for event in _delta_events(service, shape, delta):
+                for event in _delta_events(shape, delta):
                     yield pad_event(event, service.padding)
         yield pad_event(DONE, service.padding)
     # The status line is already out, so errors become events of the stream, without [DONE].
@@ -167,12 +161,11 @@ async def _events(
         yield pad_event(b"data: " + from_regalia(error).encode() + b"\n\n", service.padding)
 
 
-def _delta_events(service: Service, shape: Shape, delta: TextDelta) -> list[bytes]:
+def _delta_events(shape: Shape, delta: TextDelta) -> list[bytes]:
     events: list[bytes] = []
     if delta.text:
         events.append(shape.piece(delta.text, None))
     if delta.finish is not None and delta.usage is not None:
-        _count(service, delta.usage)
         events.append(shape.piece("", delta.finish))
         if shape.with_usage:
             events.append(shape.counts(delta.usage))
