@@ -166,7 +166,7 @@ def test_a_store_that_nobody_serves(tmp_path: Path, shared: Shared) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_store(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(b"{}")
     args = command("store", "serve", tmp_path, "--listen", "127.0.0.1:0", "--json")

@@ -18,7 +18,8 @@ class Detokenizer:
 
     A byte-level token may end inside a UTF-8 sequence, so text that ends with U+FFFD is held back
     until the next token may have completed the character. For byte-level vocabularies, the
-    concatenation of all pieces and of ``flush`` equals the decoding of all tokens at once.
+    concatenation of all pieces and of ``flush`` equals the decoding of all tokens at once, but for
+    an incomplete character at the very end.
     """
 
     def __init__(self, decode: Callable[[list[int]], str], prompt: Sequence[int]) -> None:
@@ -44,8 +45,8 @@ class Detokenizer:
         return text
 
     def flush(self) -> str:
-        """Return the rest of the text. An incomplete character is shown as U+FFFD."""
-        return self._pending()
+        """Return the rest of the text, without a character that was begun and not completed."""
+        return self._pending().rstrip(_REPLACEMENT)
 
 
 class StopScanner:

@@ -81,7 +81,7 @@ def serve(
     on_ready: Callable[[Callable[[], None]], None],
     limits: ConnectionLimits | None = None,
 ) -> None:
-    """Serve HTTP/1.1 until SIGINT, SIGTERM or a call of the stop function.
+    """Serve HTTP/1.1 until SIGINT, SIGTERM, SIGHUP or a call of the stop function.
 
     There is no access log and no log of uvicorn's: what is logged, the application logs.
 
@@ -133,7 +133,7 @@ def _make_server(
             loop = asyncio.get_running_loop()
             # Signal handlers can be installed only from the main thread.
             with suppress(ValueError, RuntimeError):
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     loop.add_signal_handler(number, self.handle_exit, number, None)
             yield
 
