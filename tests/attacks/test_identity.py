@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 P384 = int("f" * 48 + "c7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16)
 SNP_S = slice(0x2E8, 0x2E8 + 48)  # little endian; SEV-SNP firmware ABI, ATTESTATION_REPORT
+KEY = b"k" * 1216
 CPU_TEES = ("snp", "tdx", "sgx", "nitro", "azure_snp_vm", "azure_tdx_vm", "tpm")
 
 
@@ -81,7 +82,7 @@ def test_ecdsa_malleability(request: pytest.FixtureRequest, tee: str) -> None:
     assert twin.digest() != evidence.digest()
     claims, other = relying_party.claims(evidence), relying_party.claims(twin)
     assert same_but_for_the_digest(claims, other)
-    assert holder_of(claims) == holder_of(other)
+    assert holder_of(claims, KEY) == holder_of(other, KEY)
 
 
 def test_ecdsa_malleability_of_a_device(device_testbed: NvidiaTestbed) -> None:
@@ -91,6 +92,18 @@ def test_ecdsa_malleability_of_a_device(device_testbed: NvidiaTestbed) -> None:
     assert claims.evidence_digest != other.evidence_digest
     assert same_but_for_the_digest(claims, other)  # type: ignore[arg-type] # a device's claims
     assert claims.identity == other.identity
+
+
+@pytest.mark.parametrize("tee", CPU_TEES)
+def test_two_guests_are_two_holders(request: pytest.FixtureRequest, tee: str) -> None:
+    """Where evidence names no guest, the attested key tells them apart; the same key renews."""
+    relying_party: RelyingParty = request.getfixturevalue(tee)
+    claims = relying_party.claims(relying_party.make())
+    again = relying_party.claims(relying_party.make())
+    assert holder_of(claims, KEY) == holder_of(again, KEY)
+    named = bool(claims.guest)
+    assert named is (tee not in {"tdx", "sgx"})
+    assert (holder_of(claims, KEY) == holder_of(claims, b"another")) is named
 
 
 def test_a_challenge_is_spent_and_not_an_evidence() -> None:
@@ -124,7 +137,7 @@ def test_trailing_bytes_of_a_quote(request: pytest.FixtureRequest, tee: str) -> 
     claims, other = relying_party.claims(evidence), relying_party.claims(padded)
     assert claims.evidence_digest != other.evidence_digest
     assert same_but_for_the_digest(claims, other)
-    assert holder_of(claims) == holder_of(other)
+    assert holder_of(claims, KEY) == holder_of(other, KEY)
 
 
 def test_trailing_bytes_of_a_device(device_testbed: NvidiaTestbed) -> None:

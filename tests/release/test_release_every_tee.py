@@ -104,6 +104,18 @@ def test_the_policy_accepts_this_kind_of_machine_and_no_other(
     assert sum(entry.count for entry in platform.devices) == len(deployment.claims.devices)
 
 
+@pytest.mark.parametrize("deployment", ["tdx", "sgx"], indirect=True)
+def test_where_no_guest_is_named_its_key_is_the_holder(deployment: MachineDeployment) -> None:
+    """The policy allows two holders; the key of a guest that asks again counts once."""
+    assert not deployment.known_good().guest
+    keys = generate_keys()
+    for each in (keys, keys, generate_keys(), keys):
+        deployment.release(deployment.attester(keys=each))
+    with pytest.raises(PolicyDenied) as caught:
+        deployment.release(deployment.attester(keys=generate_keys()))
+    assert "HOLDERS_EXHAUSTED" in str(caught.value)
+
+
 def test_a_lease_is_renewed_by_attesting_again(deployment: MachineDeployment) -> None:
     attester = deployment.attester()
     first = deployment.release(attester)

@@ -1,9 +1,9 @@
 """Leases: they limit how many holders may have a model's key, and for how long.
 
 A *holder* is one TEE instance that runs one image with one configuration. The cap counts holders
-and not leases: a runtime that restarts in the same guest is the same holder, so it does not have
-to wait until the lease that it can no longer renew expires. A lease is taken before the release
-is logged, and given back if the release does not happen.
+and not leases: a runtime that restarts in the same guest is the same holder, where evidence tells
+guests apart, so it does not have to wait until the lease that it can no longer renew expires. A
+lease is taken before the release is logged, and given back if the release does not happen.
 """
 
 from __future__ import annotations
@@ -33,15 +33,25 @@ _HOLDER_DOMAIN = b"regalia/lease-holder/v1"
 _ID_SIZE = 16  # bytes
 
 
-def holder_of(claims: Claims) -> str:
+def holder_of(claims: Claims, hpke_public_key: bytes) -> str:
     """Identifier of the TEE instance: SHA-256 over chip, guest, measurement and configuration.
 
     On SNP the guest is the REPORT_ID, which the firmware chooses at launch and keeps for the
     guest's lifetime, so a lease cannot be renewed from another guest, even on the same chip. The
     configuration is HOST_DATA there.
+
+    Evidence of SGX, and of TDX before body type 4, tells two guests of one image on one machine
+    apart by nothing but the key that it attests. There the key is a part of the holder: otherwise
+    any number of guests would count as one.
+
+    Args:
+        claims: verified, and bound to the request.
+        hpke_public_key: the key that the request's evidence attests.
     """
     # Length prefixes keep the concatenation unambiguous: no two sets of parts hash alike.
     parts = lp(claims.instance, claims.guest, claims.measurement, claims.config_binding)
+    if not claims.guest:
+        parts += lp(hpke_public_key)
     return hashlib.sha256(_HOLDER_DOMAIN + parts).hexdigest()
 
 

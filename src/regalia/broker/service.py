@@ -240,9 +240,8 @@ class Broker:
             with self._stage("verify"):
                 claims, config = self.appraiser.claims(asked, challenge, model, attempt.now)  # (2)
             with self._stage("holders"):
-                active = self.leases.active(
-                    str(model.model_id), attempt.now, besides=holder_of(claims)
-                )
+                holder = holder_of(claims, asked.hpke_public_key)
+                active = self.leases.active(str(model.model_id), attempt.now, besides=holder)
             with self._stage("policy"):
                 verdict = verdict_of(  # (3)
                     claims,
@@ -262,7 +261,7 @@ class Broker:
                 return Denial(attempt, claims, wildcards, tuple(reasons))
             self.floors.require_current(model.versions)
             with self._stage("lease"):
-                lease = self._lease(asked, model, claims, attempt.now)  # (4)
+                lease = self._lease(asked, model, holder, attempt.now)  # (4)
         except (ParseError, AttestationError, IntegrityError, PolicyDenied) as exc:
             each = exc.reasons if isinstance(exc, PolicyDenied) else ((exc.code, exc.what),)
             return Denial(attempt, claims, wildcards, tuple(each))
@@ -286,11 +285,11 @@ class Broker:
         return model
 
     def _lease(
-        self, asked: DecodedRequest, model: ServedModel, claims: Claims, now: datetime
+        self, asked: DecodedRequest, model: ServedModel, holder: str, now: datetime
     ) -> Lease:
         return self.leases.take(
             model_id=str(model.model_id),
-            holder=holder_of(claims),
+            holder=holder,
             policy_name=model.policy.name,
             holders_max=model.policy.holders_max,
             lease_s=model.policy.lease_s,
