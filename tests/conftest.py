@@ -1,4 +1,4 @@
-"""Fixtures that every test may use. Simulated platforms are made once: their RSA keys take time."""
+"""Fixtures that every test may use. Simulated platforms are made once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia_testing import rsa_keys
 from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.nvidia.authority import NvidiaKeys
 from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
@@ -20,10 +21,18 @@ from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.snp.testbed import SnpTestbed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 _DEFAULT_VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_rsa_keys() -> Iterator[None]:
+    """Give simulated authorities distinct keys out of few primes: fresh ones are slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rsa_keys, "new_rsa_key", rsa_keys.RelatedRsaKeys().key)
+        yield
 
 
 @pytest.fixture(scope="session")
