@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from regalia.tees.intel.evidence import IntelAnchors
+    from regalia.tees.snp.evidence import SnpAnchors
     from regalia.verifier.verifier import Verifier
     from regalia_testing.tees.azure.defects import AzureDefects
     from regalia_testing.tees.snp.authority import SnpKeys
@@ -126,12 +128,21 @@ class AzureSimulator:
         """What a verifier is given."""
         return self.directory / "hardware" / COLLATERAL
 
+    @property
+    def hardware(self) -> SnpSimulator | IntelSimulator:
+        """The platform below."""
+        found = self.snp or self.intel
+        if found is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        return found
+
+    def anchors(self) -> SnpAnchors | IntelAnchors:
+        """The hardware's root as the only anchor."""
+        return self.hardware.anchors()
+
     def verifier(self) -> Verifier:
         """A verifier that trusts this VM's hardware and nothing else."""
-        hardware = self.snp or self.intel
-        if hardware is None:
-            raise TypeError("a VM runs on one kind of hardware")
-        return hardware.verifier()
+        return self.hardware.verifier()
 
     def evidence(
         self,
