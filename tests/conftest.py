@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,20 @@ def quick_rsa_keys() -> Iterator[None]:
     """Give simulated authorities distinct keys out of few primes: fresh ones are slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rsa_keys, "new_rsa_key", rsa_keys.RelatedRsaKeys().key)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bytecode_of_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let processes that tests start keep bytecode, where none may be written beside the sources.
+
+    Otherwise each of them compiles the whole package, which takes longer than what it does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode:
+            folder = tmp_path_factory.getbasetemp().parent / "bytecode"
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(folder))
         yield
 
 
