@@ -136,6 +136,11 @@ class AzureSimulator:
             raise TypeError("a VM runs on one kind of hardware")
         return found
 
+    @property
+    def root(self) -> bytes:
+        """The hardware's root, DER."""
+        return self.hardware.root
+
     def anchors(self) -> SnpAnchors | IntelAnchors:
         """The hardware's root as the only anchor."""
         return self.hardware.anchors()
