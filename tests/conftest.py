@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from regalia_testing import rsa_keys
 from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.nvidia.authority import NvidiaKeys
 from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
@@ -20,6 +20,7 @@ from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.snp.testbed import SnpTestbed
+from tests.rsa_keys import RelatedRsaKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +31,12 @@ _DEFAULT_VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_rsa_keys() -> Iterator[None]:
-    """Give simulated authorities distinct keys out of few primes: fresh ones are slow."""
+    """Have keys made of few primes: fresh ones took most of the time of all tests.
+
+    Keys of one process are distinct. Processes that tests start make fresh ones.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rsa_keys, "new_rsa_key", rsa_keys.RelatedRsaKeys().key)
+        patch.setattr(rsa, "generate_private_key", RelatedRsaKeys().generate)
         yield
 
 

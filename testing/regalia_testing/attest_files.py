@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.clock import rfc3339
 from regalia.wire.evidence import Tee
 from regalia_testing.accepted_evidence import NOW
-from regalia_testing.relying_party import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.relying_party import REPORT_DATA, issuing
 from regalia_testing.tees.azure.defects import AzureDefects
 from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
@@ -116,12 +116,5 @@ def make(folder: Path, tee: str) -> dict[str, Evidence]:
     platform = _CREATE[tee](folder / "platform")
     shutil.copytree(platform.collateral_directory, folder / "collateral")
     issue: Callable[..., Evidence] = getattr(platform, f"{tee}_evidence", platform.evidence)
-    return {
-        name: issue(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(_HEALTHY[tee], debug=name == "debug"),
-        )
-        for name in ("healthy", "debug")
-    }
+    state = issuing(issue, _HEALTHY[tee])
+    return {"healthy": state(), "debug": state(debug=True)}

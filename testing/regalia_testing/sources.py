@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -78,21 +79,23 @@ class SimulatedSource(Generic[K_contra]):
         return ()
 
 
+@cache
+def launch_measurement() -> bytes:
+    """What a simulated platform "measures": the code that this process was started with, once."""
+    return measure_code(Path(regalia.__file__).parent)
+
+
 def _source(
     name: str,
     open_platform: Callable[[Path], P],
     healthy: D,
     issue: Callable[[P], Issue[D]],
 ) -> Callable[[dict[str, object]], EvidenceSource]:
-    """The plug-in of a name, for the platform in the folder that the configuration names.
-
-    The platform "measures" the code that this process runs.
-    """
+    """The plug-in of a name, for the platform in the folder that the configuration names."""
 
     def open_source(options: dict[str, object]) -> EvidenceSource:
         directory, defects = platform_options(options, healthy, source=name)
-        measurement = measure_code(Path(regalia.__file__).parent)
-        return SimulatedSource(issue(open_platform(directory)), defects, measurement)
+        return SimulatedSource(issue(open_platform(directory)), defects, launch_measurement())
 
     return open_source
 

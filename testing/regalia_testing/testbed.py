@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -15,7 +15,10 @@ from regalia.appraisal.pki import Cache
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
+
+    from _typeshed import DataclassInstance
 
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.evidence_plugin import EvidencePlugin
@@ -37,6 +40,10 @@ K = TypeVar("K")
 class Trusted(Protocol):
     """A simulator whose own root can be trusted."""
 
+    @property
+    def evidence(self) -> Callable[..., Any]:
+        """A method that makes evidence, of the arguments of its TEE."""
+
     def anchors(self) -> Any:  # noqa: ANN401 - the anchors of its TEE
         """This platform's root as the only anchor."""
 
@@ -56,6 +63,7 @@ class PlatformTestbed(ABC, Generic[P, R, C, A, K]):
     rule: CollateralRule = REQUIRED
 
     PLUGIN: ClassVar[EvidencePlugin[Any, Any, Any, Any, Any]]
+    HEALTHY: ClassVar[DataclassInstance]
 
     def plugin(self, _evidence: R) -> EvidencePlugin[R, Any, C, A, K]:
         """What appraises the evidence."""
@@ -64,6 +72,15 @@ class PlatformTestbed(ABC, Generic[P, R, C, A, K]):
     @abstractmethod
     def collateral_under(self, _anchors: A) -> K:
         """What the platform's evidence needs, prepared for these anchors."""
+
+    def evidence(self, **defects: Any) -> Any:  # noqa: ANN401 - fields of the platform's defects
+        """Evidence of a platform that is healthy but for ``defects``."""
+        return self.platform.evidence(
+            REPORT_DATA,
+            measurement=MEASUREMENT,
+            runtime_config=RUNTIME_CONFIG,
+            defects=replace(self.HEALTHY, **defects),
+        )
 
     @cached_property
     def anchors(self) -> A:

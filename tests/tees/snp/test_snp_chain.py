@@ -7,13 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind
-from regalia_testing import rsa_keys
 from regalia_testing.anchors import simulated_snp_anchors
 from regalia_testing.der import SignatureScheme
 from regalia_testing.tees.snp.authority import basic_constraints, key_usage
@@ -44,7 +43,7 @@ def test_the_chain_that_every_defect_starts_from(chain: SnpChain) -> None:
 
 
 def test_another_root_of_the_same_name(chain: SnpChain) -> None:
-    stranger = rsa_keys.new_rsa_key(4096)
+    stranger = rsa.generate_private_key(65537, 4096)
     forged = replace(chain, ark=replace(chain.ark, key=stranger.public_key()))
     refused("ROOT_UNTRUSTED", forged.verify, ark_signer=stranger, ask_signer=stranger)
 
@@ -129,7 +128,7 @@ def test_an_intermediate_that_names_another_issuer(chain: SnpChain) -> None:
 
 
 def test_a_small_intermediate_key(chain: SnpChain) -> None:
-    small = rsa_keys.new_rsa_key(2048)
+    small = rsa.generate_private_key(65537, 2048)
     weak = replace(chain, ask=replace(chain.ask, key=small.public_key()))
     refused("CHAIN_INVALID", weak.verify, leaf_signer=small)
 
@@ -168,7 +167,7 @@ def test_a_self_signed_leaf(chain: SnpChain) -> None:
         refused(
             "CHAIN_INVALID",
             replace(chain, leaf=leaf).verify,
-            leaf_signer=rsa_keys.new_rsa_key(2048),
+            leaf_signer=rsa.generate_private_key(65537, 2048),
         )
 
 
@@ -176,7 +175,7 @@ LEAVES = {
     "a CA": {"extensions": lambda e: (*e, basic_constraints(ca=True, path_length=None))},
     "unknown critical extension": {"extensions": lambda e: (*e, (UNKNOWN_OID, True, b"\x05\x00"))},
     "P-256 key": {"key": lambda _: ec.generate_private_key(ec.SECP256R1()).public_key()},
-    "RSA key": {"key": lambda _: rsa_keys.new_rsa_key(2048).public_key()},
+    "RSA key": {"key": lambda _: rsa.generate_private_key(65537, 2048).public_key()},
     "version 1": {"version": lambda _: 1, "extensions": lambda _: ()},
     "PKCS #1 v1.5": {"scheme": lambda _: SignatureScheme(padding="pkcs1v15")},
     "SHA-256": {"scheme": lambda _: SignatureScheme(digest="sha256", salt=32)},

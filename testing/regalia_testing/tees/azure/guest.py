@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from regalia.appraisal.config_binding import TPM_PCR, expected_slot
 from regalia.tees.azure.evidence.hcl import HclReport, encode_hcl
@@ -20,12 +20,9 @@ from regalia.tees.tpm.evidence import ALL_PCRS, qualifying_data
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
 from regalia.tees.tpm.evidence.wire import PcrSelection, Quote, RsaSignature
 from regalia.wire.evidence import Tee
-from regalia_testing import rsa_keys
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
     from regalia.tees.azure.evidence.hcl import ReportType
     from regalia.tees.boot.evidence.log import EventLog
     from regalia_testing.tees.azure.defects import AzureDefects
@@ -162,7 +159,7 @@ class AzureGuest:
         return quoted, self._sign(quoted, defects)
 
     def _sign(self, quoted: bytes, defects: AzureDefects) -> bytes:
-        key = rsa_keys.new_rsa_key(AK_BITS) if defects.other_signer else self.ak
+        key = rsa.generate_private_key(65537, AK_BITS) if defects.other_signer else self.ak
         digest = hashes.SHA256()
         alg = SignatureAlg.RSASSA
         value = key.sign(quoted, padding.PKCS1v15(), digest)

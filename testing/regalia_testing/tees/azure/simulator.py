@@ -15,6 +15,8 @@ import uuid
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, ParseError
 from regalia.host.clock import system_clock
@@ -22,7 +24,6 @@ from regalia.tees.azure.evidence.hcl import HARDWARE_REPORT_SIZE, ReportType
 from regalia.tees.azure.evidence.wire import AzureDocument
 from regalia.tees.intel.evidence.td_report import LocalTdReport, encode_local_td_report
 from regalia.wire.evidence import Evidence, Tee
-from regalia_testing import rsa_keys
 from regalia_testing.folder import (
     COLLATERAL,
     State,
@@ -89,7 +90,7 @@ class AzureSimulator:
             LocalError: the directory is not empty, or cannot be written.
         """
         make_folder(directory, what="a simulated Azure confidential VM")
-        ak = rsa_keys.new_rsa_key(AK_BITS)
+        ak = rsa.generate_private_key(65537, AK_BITS)
         vm_unique_id = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)).upper()
         since = (now or system_clock()).replace(microsecond=0)
         state = _State(format=FORMAT, tee=tee, vm_unique_id=vm_unique_id, since=rfc3339(since))

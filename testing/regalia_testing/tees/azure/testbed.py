@@ -14,7 +14,7 @@ from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.wire.evidence import Evidence
 from regalia_testing.tees.azure.defects import HEALTHY
 from regalia_testing.tees.azure.simulator import AzureSimulator
-from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, PlatformTestbed
+from regalia_testing.testbed import PlatformTestbed
 
 if TYPE_CHECKING:
     from regalia.appraisal.evidence_plugin import EvidencePlugin
@@ -29,6 +29,7 @@ class AzureTestbed(
     """Make evidence with chosen defects, and have it appraised."""
 
     PLUGIN = AZURE_SNP
+    HEALTHY = HEALTHY
 
     cache: Cache = field(default_factory=Cache)
 
@@ -42,15 +43,6 @@ class AzureTestbed(
             return self.platform.snp.collateral()
         raw = collateral_of(self.platform.verifier().collateral)
         return prepare(raw, anchors=anchors, cache=self.cache)
-
-    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of AzureDefects
-        """Evidence of a VM that is healthy but for ``defects``."""
-        return self.platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(HEALTHY, **defects),
-        )
 
 
 def altered_document(evidence: Evidence, **parts: Any) -> Evidence:  # noqa: ANN401 - fields of a document

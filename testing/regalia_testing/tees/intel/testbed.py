@@ -35,6 +35,7 @@ class IntelTestbed(
     """Makes evidence and verifies it; every argument left out is right."""
 
     PLUGIN = TDX
+    HEALTHY = IntelDefects()
 
     files: dict[str, bytes] = field(default_factory=dict)  # collateral; empty: the platform's
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from regalia.appraisal.pki import Cache
 from regalia.tees.nitro.claims import NitroClaims
@@ -27,6 +27,7 @@ class NitroTestbed(
     """Make evidence with chosen defects, and have it appraised."""
 
     PLUGIN = NITRO
+    HEALTHY = HEALTHY
 
     cache: Cache = field(default_factory=Cache)
     rule: CollateralRule = ANY
@@ -34,15 +35,6 @@ class NitroTestbed(
     def collateral_under(self, _anchors: NitroAnchors) -> NitroCollateral:
         """None: AWS publishes no lists that an air-gapped verifier could have."""
         return NitroCollateral()
-
-    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of NitroDefects
-        """Evidence of an enclave that is healthy but for ``defects``."""
-        return self.platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(HEALTHY, **defects),
-        )
 
     def fields(self) -> dict[Key, Cbor]:
         """Of a healthy document, for ``signed`` to sign after an alteration."""

@@ -29,6 +29,7 @@ class NvidiaTestbed(
     """Make evidence with chosen defects, and have it appraised."""
 
     PLUGIN = GPU
+    HEALTHY = HEALTHY_DEVICE
 
     cache: Cache = field(default_factory=Cache)
 
@@ -49,7 +50,7 @@ class NvidiaTestbed(
     def evidence(self, device: SimulatedDevice | None = None, **defects: Any) -> DeviceEvidence:  # noqa: ANN401 - fields of NvidiaDefects
         """Evidence of a device that is healthy but for ``defects``; of the first GPU."""
         return self.platform.evidence_of(
-            device or self.gpu, NONCE, replace(HEALTHY_DEVICE, **defects)
+            device or self.gpu, NONCE, replace(self.HEALTHY, **defects)
         )
 
     def verify(

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from regalia.tees.snp.evidence.leaf import (
@@ -19,13 +20,12 @@ from regalia.tees.snp.evidence.leaf import (
 )
 from regalia.tees.snp.evidence.products import intermediate_name, leaf_name, root_name
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product, tcb_layout
-from regalia_testing import rsa_keys
 from regalia_testing.der import IA5_STRING, CertificateSpec, CrlSpec, integer, tlv
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec
 
     from regalia.tees.snp.claims import Tcb
     from regalia_testing.der import Extension
@@ -54,7 +54,7 @@ class SnpKeys:
     @classmethod
     def generate(cls) -> SnpKeys:
         """Fresh RSA-4096 keys; takes a second or a few."""
-        return cls(*(rsa_keys.new_rsa_key(RSA_BITS) for _ in range(3)))
+        return cls(*(rsa.generate_private_key(65537, RSA_BITS) for _ in range(3)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regalia.core.errors import RegaliaError
 from regalia.tees.snp.claims import SnpClaims
@@ -15,7 +15,7 @@ from regalia_testing.tees.snp.authority import LeafFor
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb
 from regalia_testing.tees.snp.simulator import CSP_ID, SnpSimulator
-from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, PlatformTestbed
+from regalia_testing.testbed import PlatformTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,19 +30,11 @@ class SnpTestbed(PlatformTestbed[SnpSimulator, Evidence, SnpClaims, SnpAnchors, 
     """Make evidence with chosen defects, and have it appraised."""
 
     PLUGIN = SNP
+    HEALTHY = HEALTHY
 
     def collateral_under(self, _anchors: SnpAnchors) -> SnpCollateral:
         """Certificates and list, as they are."""
         return self.platform.collateral()
-
-    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of SnpDefects
-        """Evidence of a platform that is healthy but for ``defects``."""
-        return self.platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(HEALTHY, **defects),
-        )
 
 
 @dataclass(frozen=True, slots=True)
