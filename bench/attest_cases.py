@@ -32,9 +32,8 @@ from regalia_testing.accepted_evidence import (
     GPUS,
     NO_LISTS,
     NOW,
-    accepted_nitro,
+    accepted_of,
     accepted_snp,
-    accepted_tdx,
     accepted_tpm,
 )
 from regalia_testing.tees.intel.simulator import IntelSimulator
@@ -226,14 +225,13 @@ def _snp_pair(folder: Path) -> tuple[AcceptedEvidence, Evidence]:
 def _tdx_pair(folder: Path) -> tuple[AcceptedEvidence, Evidence]:
     platform = IntelSimulator.create(folder, now=NOW)
     other = replace(platform, ppid=secrets.token_bytes(16))
-    return accepted_tdx(platform), _without_log(accepted_tdx(other).evidence)
+    return accepted_of(platform), _without_log(accepted_of(other).evidence)
 
 
 def _nitro_pair(folder: Path) -> tuple[AcceptedEvidence, Evidence]:
     platform = NitroSimulator.create(folder, clock=lambda: NOW)
-    return accepted_nitro(platform), accepted_nitro(
-        platform
-    ).evidence  # enclaves have keys of their own
+    one, other = (accepted_of(platform, rule=NO_LISTS) for _ in range(2))
+    return one, other.evidence  # enclaves have keys of their own
 
 
 def _tpm_pair(_: Path) -> tuple[AcceptedEvidence, Evidence]:

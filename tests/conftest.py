@@ -1,15 +1,17 @@
-"""Fixtures that every test may use. Simulated platforms are made once: their RSA keys take time."""
+"""Fixtures that every test may use. Simulated platforms are made once."""
 
 from __future__ import annotations
 
 import base64
 import os
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.nvidia.authority import NvidiaKeys
@@ -18,12 +20,38 @@ from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
 from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.snp.testbed import SnpTestbed
+from tests.rsa_keys import RelatedRsaKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 _DEFAULT_VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_rsa_keys() -> Iterator[None]:
+    """Have keys made of few primes: fresh ones took most of the time of all tests.
+
+    Keys of one process are distinct. Processes that tests start make fresh ones.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rsa, "generate_private_key", RelatedRsaKeys().generate)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bytecode_of_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let processes that tests start keep bytecode, where none may be written beside the sources.
+
+    Otherwise each of them compiles the whole package, which takes longer than what it does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode:
+            folder = tmp_path_factory.getbasetemp().parent / "bytecode"
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

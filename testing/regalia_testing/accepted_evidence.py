@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.core.types import Digest, ModelId, PolicyId
@@ -29,7 +29,7 @@ from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.nitro.simulator import NitroSimulator
-from regalia_testing.tees.snp.defects import HEALTHY, SnpDefects
+from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import TpmSimulator
@@ -84,64 +84,53 @@ class AcceptedEvidence:
 Make = Callable[[Path], AcceptedEvidence]  # from an absent or empty directory
 
 
-def accepted_snp(platform: SnpSimulator, defects: SnpDefects = HEALTHY) -> AcceptedEvidence:
+class Simulated(Protocol):
+    """What a simulator needs for ``accepted_of``."""
+
+    @property
+    def root(self) -> bytes:
+        """DER."""
+
+    @property
+    def collateral_directory(self) -> Path:
+        """What a verifier is given."""
+
+    def evidence(
+        self, report_data: bytes, *, measurement: bytes, runtime_config: bytes
+    ) -> Evidence:
+        """Healthy evidence, all of whose report is signed."""
+
+
+def accepted_of(
+    platform: Simulated,
+    *,
+    make: Callable[..., Evidence] | None = None,
+    signed: Sequence[int] | None = None,
+    rule: CollateralRule = STRICT,
+    **state: Any,  # noqa: ANN401 - the defects of its kind
+) -> AcceptedEvidence:
+    """Of a simulator whose collateral lies in files.
+
+    Args:
+        platform: the simulator.
+        make: its method, if it makes evidence of more than one kind.
+        signed: where in the report the bytes stand that count; None: all of them.
+        rule: what its collateral can meet.
+        state: ``defects``, for a choice among what is accepted.
+    """
+    evidence = (make or platform.evidence)(
+        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, **state
+    )
+    files = {path.name: path.read_bytes() for path in platform.collateral_directory.iterdir()}
+    verifier = Verifier(simulated_anchors([platform.root]), parse_collateral(files))
+    return AcceptedEvidence(
+        evidence, verifier, range(len(evidence.report)) if signed is None else signed, rule
+    )
+
+
+def accepted_snp(platform: SnpSimulator, **state: Any) -> AcceptedEvidence:  # noqa: ANN401 - its defects
     """Of a simulated SEV-SNP platform."""
-    evidence = platform.evidence(
-        BINDING.report_data(),
-        measurement=MEASUREMENT,
-        runtime_config=RUNTIME_CONFIG,
-        defects=defects,
-    )
-    return AcceptedEvidence(evidence, platform.verifier(), _SNP_SIGNED)
-
-
-def _snp_vcek(folder: Path) -> AcceptedEvidence:
-    return accepted_snp(SnpSimulator.create(folder, Product.GENOA, now=NOW))
-
-
-def _snp_vlek(folder: Path) -> AcceptedEvidence:
-    platform = SnpSimulator.create(folder, Product.TURIN, now=NOW)
-    return accepted_snp(platform, SnpDefects(signing_key="vlek"))
-
-
-def _tdx(folder: Path) -> AcceptedEvidence:
-    return accepted_tdx(IntelSimulator.create(folder, now=NOW))
-
-
-def accepted_tdx(platform: IntelSimulator) -> AcceptedEvidence:
-    """Of a TD on a simulated Intel platform."""
-    evidence = platform.tdx_evidence(
-        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
-    )
-    return AcceptedEvidence(evidence, platform.verifier(), range(len(evidence.report)))
-
-
-def _sgx(folder: Path) -> AcceptedEvidence:
-    platform = IntelSimulator.create(folder, now=NOW)
-    evidence = platform.sgx_evidence(
-        BINDING.report_data(),
-        measurement=MEASUREMENT,
-        runtime_config=RUNTIME_CONFIG,
-        defects=IntelDefects(version=3),
-    )
-    return AcceptedEvidence(evidence, platform.verifier(), range(len(evidence.report)))
-
-
-def _nitro(folder: Path) -> AcceptedEvidence:
-    return accepted_nitro(NitroSimulator.create(folder, clock=lambda: NOW))
-
-
-def accepted_nitro(platform: NitroSimulator) -> AcceptedEvidence:
-    """Of an enclave on a simulated instance: each has a key of its own."""
-    evidence = platform.evidence(
-        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
-    )
-    verifier = Verifier(TrustAnchors(nitro=platform.anchors()), CollateralSet((), ()))
-    return AcceptedEvidence(evidence, verifier, range(len(evidence.report)), NO_LISTS)
-
-
-def _tpm(_: Path) -> AcceptedEvidence:
-    return accepted_tpm(TpmSimulator.create(TpmAuthority.create(now=NOW)))
+    return accepted_of(platform, signed=_SNP_SIGNED, **state)
 
 
 def accepted_tpm(tpm: TpmSimulator, *also_enrolled: TpmSimulator) -> AcceptedEvidence:
@@ -162,12 +151,14 @@ def accepted_tpm(tpm: TpmSimulator, *also_enrolled: TpmSimulator) -> AcceptedEvi
     return AcceptedEvidence(evidence, verifier, range(len(evidence.report)))
 
 
+def _sgx(folder: Path) -> AcceptedEvidence:
+    platform = IntelSimulator.create(folder, now=NOW)
+    return accepted_of(platform, make=platform.sgx_evidence, defects=IntelDefects(version=3))
+
+
 def _azure(folder: Path, tee: Tee) -> AcceptedEvidence:
-    vm = AzureSimulator.create(folder, tee, now=NOW)
-    evidence = vm.evidence(
-        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
-    )
-    return AcceptedEvidence(evidence, vm.verifier(), _azure_signed(evidence.report, tee))
+    found = accepted_of(AzureSimulator.create(folder, tee, now=NOW))
+    return replace(found, signed=_azure_signed(found.evidence.report, tee))
 
 
 def _azure_signed(document: bytes, tee: Tee) -> Sequence[int]:
@@ -181,22 +172,6 @@ def _azure_signed(document: bytes, tee: Tee) -> Sequence[int]:
     return [at for at in range(len(document)) if at not in unseen]
 
 
-def _azure_snp(folder: Path) -> AcceptedEvidence:
-    return _azure(folder, Tee.AZURE_SNP)
-
-
-def _azure_tdx(folder: Path) -> AcceptedEvidence:
-    return _azure(folder, Tee.AZURE_TDX)
-
-
-def _composite(folder: Path) -> AcceptedEvidence:
-    return _machine(folder, GPUS, 0)
-
-
-def _linked(folder: Path) -> AcceptedEvidence:
-    return _machine(folder, 1, 1)
-
-
 def _machine(folder: Path, gpus: int, switches: int) -> AcceptedEvidence:
     cpu = SnpSimulator.create(folder / "cpu", Product.GENOA, now=NOW)
     machine = composite_testbed(cpu, gpus, switches, now=NOW)
@@ -205,46 +180,22 @@ def _machine(folder: Path, gpus: int, switches: int) -> AcceptedEvidence:
     return AcceptedEvidence(evidence, machine.verifier, _SNP_SIGNED)
 
 
-class Simulated(Protocol):
-    """What a simulator needs for ``accepted_of``."""
-
-    @property
-    def root(self) -> bytes:
-        """DER."""
-
-    @property
-    def collateral_directory(self) -> Path:
-        """What a verifier is given."""
-
-    def evidence(
-        self, report_data: bytes, *, measurement: bytes, runtime_config: bytes
-    ) -> Evidence:
-        """Healthy evidence, all of whose report is signed."""
-
-
-def accepted_of(platform: Simulated) -> AcceptedEvidence:
-    """Of a simulator whose collateral lies in files, with lists of every authority."""
-    evidence = platform.evidence(
-        BINDING.report_data(), measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG
-    )
-    files = {path.name: path.read_bytes() for path in platform.collateral_directory.iterdir()}
-    anchors = simulated_anchors([platform.root])
-    return AcceptedEvidence(
-        evidence, Verifier(anchors, parse_collateral(files)), range(len(evidence.report))
-    )
-
-
 ACCEPTED_EVIDENCE: Mapping[str, Make] = MappingProxyType(
     {
-        "SEV-SNP, VCEK": _snp_vcek,
-        "SEV-SNP, VLEK": _snp_vlek,
-        "TDX": _tdx,
+        "SEV-SNP, VCEK": lambda folder: accepted_snp(SnpSimulator.create(folder, now=NOW)),
+        "SEV-SNP, VLEK": lambda folder: accepted_snp(
+            SnpSimulator.create(folder, Product.TURIN, now=NOW),
+            defects=SnpDefects(signing_key="vlek"),
+        ),
+        "TDX": lambda folder: accepted_of(IntelSimulator.create(folder, now=NOW)),
         "SGX": _sgx,
-        "Nitro": _nitro,
-        "TPM": _tpm,
-        "Azure, SEV-SNP": _azure_snp,
-        "Azure, TDX": _azure_tdx,
-        f"SEV-SNP with {GPUS} GPUs": _composite,
-        "SEV-SNP with a GPU and a switch": _linked,
+        "Nitro": lambda folder: accepted_of(
+            NitroSimulator.create(folder, clock=lambda: NOW), rule=NO_LISTS
+        ),
+        "TPM": lambda _: accepted_tpm(TpmSimulator.create(TpmAuthority.create(now=NOW))),
+        "Azure, SEV-SNP": lambda folder: _azure(folder, Tee.AZURE_SNP),
+        "Azure, TDX": lambda folder: _azure(folder, Tee.AZURE_TDX),
+        f"SEV-SNP with {GPUS} GPUs": lambda folder: _machine(folder, GPUS, 0),
+        "SEV-SNP with a GPU and a switch": lambda folder: _machine(folder, 1, 1),
     }
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from regalia.core.clock import rfc3339
 from regalia.wire.evidence import Tee
 from regalia_testing.accepted_evidence import NOW
-from regalia_testing.relying_party import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.relying_party import REPORT_DATA, issuing
+from regalia_testing.tees.azure.defects import AzureDefects
 from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import IntelSimulator
@@ -22,9 +24,11 @@ from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import TpmSimulator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from regalia.wire.evidence import Evidence
+    from regalia_testing.accepted_evidence import Simulated
 
 CHALLENGE = REPORT_DATA.hex()
 WHEN = rfc3339(NOW)
@@ -70,52 +74,26 @@ KINDS = {
 }
 
 
-def _snp(folder: Path) -> dict[str, Evidence]:
-    platform = SnpSimulator.create(folder / "platform", "Genoa", now=NOW)
-    shutil.copytree(platform.collateral_directory, folder / "collateral")
-    return {
-        name: platform.evidence(
-            REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG, defects=defects
-        )
-        for name, defects in (("healthy", SnpDefects()), ("debug", SnpDefects(debug=True)))
+_CREATE: Mapping[str, Callable[[Path], Simulated]] = MappingProxyType(
+    {
+        "sev-snp": lambda folder: SnpSimulator.create(folder, now=NOW),
+        "tdx": lambda folder: IntelSimulator.create(folder, now=NOW),
+        "sgx": lambda folder: IntelSimulator.create(folder, now=NOW),
+        "aws-nitro": lambda folder: NitroSimulator.create(folder, clock=lambda: NOW),
+        "az-snp-vtpm": lambda folder: AzureSimulator.create(folder, Tee.AZURE_SNP, now=NOW),
+        "az-tdx-vtpm": lambda folder: AzureSimulator.create(folder, Tee.AZURE_TDX, now=NOW),
     }
-
-
-def _intel(folder: Path, tee: str) -> dict[str, Evidence]:
-    platform = IntelSimulator.create(folder / "platform", now=NOW)
-    shutil.copytree(folder / "platform" / "collateral", folder / "collateral")
-    make = platform.tdx_evidence if tee == "tdx" else platform.sgx_evidence
-    version = 5 if tee == "tdx" else 3
-    return {
-        name: make(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=IntelDefects(version=version, debug=name == "debug"),
-        )
-        for name in ("healthy", "debug")
+)
+_HEALTHY: Mapping[str, Any] = MappingProxyType(
+    {
+        "sev-snp": SnpDefects(),
+        "tdx": IntelDefects(),
+        "sgx": IntelDefects(version=3),
+        "aws-nitro": NitroDefects(),
+        "az-snp-vtpm": AzureDefects(),
+        "az-tdx-vtpm": AzureDefects(),
     }
-
-
-def _nitro(folder: Path) -> dict[str, Evidence]:
-    platform = NitroSimulator.create(folder / "platform", clock=lambda: NOW)
-    shutil.copytree(platform.collateral_directory, folder / "collateral")
-    return {
-        name: platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=NitroDefects(debug=name == "debug"),
-        )
-        for name in ("healthy", "debug")
-    }
-
-
-def _azure(folder: Path, tee: str) -> dict[str, Evidence]:
-    vm = AzureSimulator.create(folder / "platform", Tee(tee), now=NOW)
-    shutil.copytree(vm.collateral_directory, folder / "collateral")
-    evidence = vm.evidence(REPORT_DATA, measurement=MEASUREMENT, runtime_config=RUNTIME_CONFIG)
-    return {"healthy": evidence}
+)
 
 
 def _tpm(folder: Path) -> dict[str, Evidence]:
@@ -133,10 +111,10 @@ def _tpm(folder: Path) -> dict[str, Evidence]:
 
 def make(folder: Path, tee: str) -> dict[str, Evidence]:
     """Evidence by name; what verifies it lies in ``folder/collateral``."""
-    if tee == "sev-snp":
-        return _snp(folder)
-    if tee in {"tdx", "sgx"}:
-        return _intel(folder, tee)
-    if tee == "aws-nitro":
-        return _nitro(folder)
-    return _tpm(folder) if tee == "tpm" else _azure(folder, tee)
+    if tee == "tpm":
+        return _tpm(folder)
+    platform = _CREATE[tee](folder / "platform")
+    shutil.copytree(platform.collateral_directory, folder / "collateral")
+    issue: Callable[..., Evidence] = getattr(platform, f"{tee}_evidence", platform.evidence)
+    state = issuing(issue, _HEALTHY[tee])
+    return {"healthy": state(), "debug": state(debug=True)}

@@ -14,8 +14,7 @@ from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devic
 from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
-from regalia_testing.tees.nvidia.testbed import STRICT
-from regalia_testing.tees.snp.testbed import MEASUREMENT, RUNTIME_CONFIG
+from regalia_testing.testbed import MEASUREMENT, REQUIRED, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -73,7 +72,7 @@ class CompositeTestbed:
 
     def verify(self, evidence: Evidence, binding: Binding = BINDING) -> Claims:
         """Appraise."""
-        return self.verifier.verify(evidence, expected=binding, rule=STRICT, now=self.now)
+        return self.verifier.verify(evidence, expected=binding, rule=REQUIRED, now=self.now)
 
 
 def composite_testbed(

@@ -8,6 +8,7 @@ collateral/                      what a verifier is given, root included
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -25,10 +26,11 @@ from regalia.core.errors import CoreCode, LocalError, ParseError
 from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
+    from _typeshed import DataclassInstance
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 FILE_MAX = 64 * 1024  # bytes
@@ -64,6 +66,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 _State = TypeVar("_State", bound=State)
+Keys = TypeVar("Keys", bound="DataclassInstance")
 
 
 def make_folder(directory: Path, *, what: str) -> None:
@@ -156,6 +159,33 @@ def _read_key(path: Path) -> PrivateKeyTypes:
         )
     except (ValueError, TypeError) as exc:
         raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
+
+
+def new_ec_keys(kind: type[Keys], curve: ec.EllipticCurve) -> Keys:
+    """Fresh keys for every field of a dataclass of keys."""
+    return kind(*(ec.generate_private_key(curve) for _ in fields(kind)))
+
+
+def named_keys(keys: DataclassInstance) -> dict[str, PrivateKey]:
+    """The keys of a dataclass of keys, by the names of its fields."""
+    return {each.name: getattr(keys, each.name) for each in fields(keys)}
+
+
+def read_keys(
+    directory: Path, kind: type[Keys], read: Callable[[Path, str], PrivateKey] = read_ec_key
+) -> Keys:
+    """Read what ``write_folder`` wrote of ``named_keys``.
+
+    Args:
+        directory: the simulator's.
+        kind: a dataclass of keys.
+        read: reads one of them.
+
+    Raises:
+        LocalError: one is missing, unreadable, or readable by others.
+        ParseError: MALFORMED, one is not such a key.
+    """
+    return kind(*(read(directory, each.name) for each in fields(kind)))
 
 
 def read_collateral(directory: Path, *names: str) -> tuple[bytes, ...]:

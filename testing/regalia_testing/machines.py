@@ -7,7 +7,7 @@ a new kind of evidence is one more entry.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -121,59 +121,24 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def _workload(config: str) -> dict[str, Defects]:
-    """Simulated platforms differ in what they call a wrong configuration."""
-    return {
-        "debug": {"debug": True},
-        "measurement": {"wrong_measurement": True},
-        "config": {config: True},
-        "stale": {"stale_nonce": True},
-    }
-
-
-def snp_machine(folder: Path) -> SimulatedMachine:
-    """SEV-SNP."""
-    platform = SnpSimulator.create(folder)
-    return SimulatedMachine(
-        tee=Tee.SEV_SNP,
-        source="simulated-snp",
-        options={"platform": str(folder)},
-        roots=(platform.ark,),
-        collateral=_files(platform.collateral_directory),
-        defects=_workload("wrong_host_data"),
-    )
-
-
-def _intel(folder: Path, tee: Tee) -> SimulatedMachine:
-    platform = IntelSimulator.create(folder)
-    return SimulatedMachine(
-        tee=tee,
-        source=f"simulated-{tee}",
-        options={"platform": str(folder)},
-        roots=(platform.authority.root(),),
-        collateral=platform.files(),
-        defects=_workload("wrong_config"),
-    )
-
-
-def tdx_machine(folder: Path) -> SimulatedMachine:
-    """TDX."""
-    return _intel(folder, Tee.TDX)
-
-
-def sgx_machine(folder: Path) -> SimulatedMachine:
-    """SGX."""
-    return _intel(folder, Tee.SGX)
-
-
-def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> SimulatedMachine:
-    """A machine of a simulator that lies in a folder, with lists of every authority.
+def machine_of(  # noqa: PLR0913 - what tells one kind from another
+    folder: Path,
+    platform: Simulated,
+    tee: Tee,
+    source: str,
+    *,
+    config: str = "wrong_config",
+    revocation: Literal["required", "any"] = "required",
+) -> SimulatedMachine:
+    """A machine of a simulator that lies in a folder.
 
     Args:
         folder: where the simulator lies.
         platform: that simulator.
         tee: its kind.
         source: the plug-in that opens it.
+        config: what its defects call a wrong configuration.
+        revocation: "any" if its authorities publish no lists that a verifier could have.
     """
     return SimulatedMachine(
         tee=tee,
@@ -181,42 +146,27 @@ def machine_of(folder: Path, platform: Simulated, tee: Tee, source: str) -> Simu
         options={"platform": str(folder)},
         roots=(platform.root,),
         collateral=_files(platform.collateral_directory),
-        defects=_workload("wrong_config"),
+        revocation=revocation,
+        defects={
+            "debug": {"debug": True},
+            "measurement": {"wrong_measurement": True},
+            "config": {config: True},
+            "stale": {"stale_nonce": True},
+        },
     )
 
 
-def nitro_machine(folder: Path) -> SimulatedMachine:
-    """An AWS Nitro enclave. AWS's lists are seldom at hand: certificates live for hours."""
-    found = machine_of(folder, NitroSimulator.create(folder), Tee.NITRO, "simulated-nitro")
-    return replace(found, revocation="any")
+def _snp_machine(folder: Path) -> SimulatedMachine:
+    platform = SnpSimulator.create(folder)
+    return machine_of(folder, platform, Tee.SEV_SNP, "simulated-snp", config="wrong_host_data")
 
 
-def _azure(folder: Path, tee: Tee, source: str) -> SimulatedMachine:
-    platform = AzureSimulator.create(folder, tee)
-    root = platform.snp.ark if platform.snp is not None else b""
-    root = platform.intel.authority.root() if platform.intel is not None else root
-    return SimulatedMachine(
-        tee=tee,
-        source=source,
-        options={"platform": str(folder)},
-        roots=(root,),
-        collateral=_files(platform.collateral_directory),
-        defects=_workload("wrong_config"),
-    )
-
-
-def azure_snp_machine(folder: Path) -> SimulatedMachine:
-    """An Azure confidential VM on SEV-SNP."""
-    return _azure(folder, Tee.AZURE_SNP, "simulated-az-snp")
-
-
-def azure_tdx_machine(folder: Path) -> SimulatedMachine:
-    """An Azure confidential VM on TDX."""
-    return _azure(folder, Tee.AZURE_TDX, "simulated-az-tdx")
+def _azure_machine(folder: Path, tee: Tee, source: str) -> SimulatedMachine:
+    return machine_of(folder, AzureSimulator.create(folder, tee), tee, source)
 
 
 def _composite(folder: Path, *, gpus: int, switches: int, defects: Defects) -> SimulatedMachine:
-    cpu = snp_machine(folder / "cpu")
+    cpu = _snp_machine(folder / "cpu")
     devices = NvidiaSimulator.create(folder / "devices", gpus, switches)
     return SimulatedMachine(
         tee=cpu.tee,
@@ -227,16 +177,6 @@ def _composite(folder: Path, *, gpus: int, switches: int, defects: Defects) -> S
         devices=devices,
         defects=cpu.defects,
     )
-
-
-def gpu_machine(folder: Path) -> SimulatedMachine:
-    """SEV-SNP with two NVIDIA GPUs."""
-    return _composite(folder, gpus=2, switches=0, defects={})
-
-
-def protected_pcie_machine(folder: Path) -> SimulatedMachine:
-    """SEV-SNP with eight NVIDIA GPUs and four switches, in Protected PCIe mode."""
-    return _composite(folder, gpus=8, switches=4, defects={"feature": PPCIE})
 
 
 def tpm_machine(tpm: SoftwareTpm, maker: TpmMaker, *, now: datetime) -> SimulatedMachine:
@@ -259,13 +199,22 @@ def tpm_machine(tpm: SoftwareTpm, maker: TpmMaker, *, now: datetime) -> Simulate
 
 MACHINES: Mapping[str, Make] = MappingProxyType(
     {
-        "sev-snp": snp_machine,
-        "tdx": tdx_machine,
-        "sgx": sgx_machine,
-        "aws-nitro": nitro_machine,
-        "az-snp-vtpm": azure_snp_machine,
-        "az-tdx-vtpm": azure_tdx_machine,
-        "sev-snp+gpus": gpu_machine,
-        "sev-snp+gpus+switches": protected_pcie_machine,
+        "sev-snp": _snp_machine,
+        "tdx": lambda folder: machine_of(
+            folder, IntelSimulator.create(folder), Tee.TDX, "simulated-tdx"
+        ),
+        "sgx": lambda folder: machine_of(
+            folder, IntelSimulator.create(folder), Tee.SGX, "simulated-sgx"
+        ),
+        "aws-nitro": lambda folder: machine_of(
+            folder, NitroSimulator.create(folder), Tee.NITRO, "simulated-nitro", revocation="any"
+        ),
+        "az-snp-vtpm": lambda folder: _azure_machine(folder, Tee.AZURE_SNP, "simulated-az-snp"),
+        "az-tdx-vtpm": lambda folder: _azure_machine(folder, Tee.AZURE_TDX, "simulated-az-tdx"),
+        "sev-snp+gpus": lambda folder: _composite(folder, gpus=2, switches=0, defects={}),
+        # In Protected PCIe mode.
+        "sev-snp+gpus+switches": lambda folder: _composite(
+            folder, gpus=8, switches=4, defects={"feature": PPCIE}
+        ),
     }
 )

@@ -12,15 +12,11 @@ from msgspec import structs
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.tees.snp.claims import Firmware
 from regalia.tees.snp.policy.section import IdBlock, TcbMinimum
-from regalia_testing.policy_scenario import ID_BLOCK
+from regalia_testing.policy_scenario import ID_BLOCK, ask, attest, configure, demand, steps
 from regalia_testing.tees.nvidia.policy import gpu_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from regalia_testing.policy_scenario import PolicyScenario
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Break, Breaks
 
 SNP = "platform.snp"
 NO_ID_BLOCK = IdBlock(
@@ -38,102 +34,94 @@ def clear_bit(index: int) -> Break:
     return lambda scenario: scenario.attest(policy=scenario.claims.policy & ~(1 << index))
 
 
-DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+DEFECTS: Breaks = MappingProxyType(
     {
-        "simulated": ("SIMULATED_HARDWARE", lambda s: s.attest(hardware=Hardware.SIMULATED)),
+        "simulated": ("SIMULATED_HARDWARE", attest(hardware=Hardware.SIMULATED)),
         "trial_policy": (
             "HARDWARE_NOT_SIMULATED",
-            lambda s: s.demand("platform.hardware", "dangerous_simulated"),
+            demand("platform.hardware", "dangerous_simulated"),
         ),
         "debug": ("DEBUG_ENABLED", lambda s: s.attest(policy=s.claims.policy | 1 << 19)),
         "migration": ("MIGRATION_ALLOWED", lambda s: s.attest(policy=s.claims.policy | 1 << 18)),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(SNP, None)),
-        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
+        "no_section": ("TEE_NOT_ACCEPTED", demand(SNP, None)),
+        "late": ("COLLATERAL_LATE", attest(revocation=Revocation.GRACE)),
         "bit_17": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy & ~(1 << 17))),
         "bit_26": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy | 1 << 26)),
         "bit_63": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy | 1 << 63)),
         "abi_minor": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy - 1)),
         "abi_major": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy - 256)),
-        "smt": ("POLICY_BIT", lambda s: s.demand(f"{SNP}.guest_policy.smt", "deny")),
+        "smt": ("POLICY_BIT", demand(f"{SNP}.guest_policy.smt", "deny")),
         "sockets": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy & ~(1 << 20))),
         "cxl": ("POLICY_BIT", lambda s: s.attest(policy=s.claims.policy | 1 << 21)),
         "mem_aes_256_xts": ("POLICY_BIT", clear_bit(22)),
         "rapl_dis": ("POLICY_BIT", clear_bit(23)),
         "ciphertext_hiding": ("POLICY_BIT", clear_bit(24)),
         "page_swap_disable": ("POLICY_BIT", clear_bit(25)),
-        "product": ("PRODUCT_DENIED", lambda s: s.demand(f"{SNP}.products", ["Turin"])),
+        "product": ("PRODUCT_DENIED", demand(f"{SNP}.products", ["Turin"])),
         "milan_any_chip": (
             "PRODUCT_DENIED",
-            lambda s: (
-                s.attest(product="Milan")
-                .demand(f"{SNP}.products", ["Milan"])
-                .demand(
+            steps(
+                attest(product="Milan"),
+                demand(f"{SNP}.products", ["Milan"]),
+                demand(
                     f"{SNP}.tcb_minimum",
                     {"Milan": TcbMinimum(fmc=0, bootloader=0, tee=0, snp=0, microcode=0)},
-                )
-                .demand(f"{SNP}.chip_ids", "any")
+                ),
+                demand(f"{SNP}.chip_ids", "any"),
             ),
         ),
-        "report_version": ("REPORT_VERSION_TOO_OLD", lambda s: s.attest(report_version=2)),
-        "vcek": ("SIGNING_KEY_DENIED", lambda s: s.demand(f"{SNP}.signing_keys", ["vlek"])),
-        "csp": (
-            "CSP_NOT_ALLOWED",
-            lambda s: s.attest(signing_key="vlek", csp_id="cloud-2"),
-        ),
-        "csp_absent": ("CSP_NOT_ALLOWED", lambda s: s.attest(signing_key="vlek", csp_id=None)),
-        "revocation": ("REVOCATION_UNKNOWN", lambda s: s.attest(revocation=Revocation.UNKNOWN)),
-        "chip": ("INSTANCE_NOT_ALLOWED", lambda s: s.attest(chip_id=b"\x45" * 64)),
-        "chip_masked": ("INSTANCE_NOT_ALLOWED", lambda s: s.attest(chip_id=bytes(64))),
+        "report_version": ("REPORT_VERSION_TOO_OLD", attest(report_version=2)),
+        "vcek": ("SIGNING_KEY_DENIED", demand(f"{SNP}.signing_keys", ["vlek"])),
+        "csp": ("CSP_NOT_ALLOWED", attest(signing_key="vlek", csp_id="cloud-2")),
+        "csp_absent": ("CSP_NOT_ALLOWED", attest(signing_key="vlek", csp_id=None)),
+        "revocation": ("REVOCATION_UNKNOWN", attest(revocation=Revocation.UNKNOWN)),
+        "chip": ("INSTANCE_NOT_ALLOWED", attest(chip_id=b"\x45" * 64)),
+        "chip_masked": ("INSTANCE_NOT_ALLOWED", attest(chip_id=bytes(64))),
         "chip_zero_listed_by_hand": (
             "INSTANCE_NOT_ALLOWED",
-            lambda s: s.attest(chip_id=bytes(64)).demand(f"{SNP}.chip_ids", ["00" * 64]),
+            steps(attest(chip_id=bytes(64)), demand(f"{SNP}.chip_ids", ["00" * 64])),
         ),
-        "tcb_no_minimum": ("TCB_NO_MINIMUM", lambda s: s.attest(product="Turin")),
-        "tcb_empty": ("TCB_NO_MINIMUM", lambda s: s.demand(f"{SNP}.tcb_minimum", {})),
+        "tcb_no_minimum": ("TCB_NO_MINIMUM", attest(product="Turin")),
+        "tcb_empty": ("TCB_NO_MINIMUM", demand(f"{SNP}.tcb_minimum", {})),
         "tcb_reported": ("TCB_BELOW_MINIMUM", lower_tcb("reported_tcb", snp=20)),
         "tcb_launch": ("TCB_BELOW_MINIMUM", lower_tcb("launch_tcb", microcode=71)),
         "firmware": (
             "FIRMWARE_BELOW_MINIMUM",
-            lambda s: (
-                s.demand(f"{SNP}.firmware_minimum.build", 41)
-                .attest(
+            steps(
+                demand(f"{SNP}.firmware_minimum.build", 41),
+                attest(
                     current_firmware=Firmware(1, 55, 41), committed_firmware=Firmware(1, 55, 40)
-                )
-                .demand(f"{SNP}.provisional_firmware", "allow")
+                ),
+                demand(f"{SNP}.provisional_firmware", "allow"),
             ),
         ),
         "provisional_tcb": ("TCB_PROVISIONAL", lower_tcb("current_tcb", microcode=206)),
-        "provisional_firmware": (
-            "TCB_PROVISIONAL",
-            lambda s: s.attest(current_firmware=Firmware(1, 58, 1)),
-        ),
-        "mitigation_launch": ("MITIGATION_MISSING", lambda s: s.attest(launch_mit_vector=0b011)),
-        "mitigation_current": ("MITIGATION_MISSING", lambda s: s.attest(current_mit_vector=0b100)),
-        "alias_check": ("PLATFORM_FLAG_MISSING", lambda s: s.attest(platform_info=0b101)),
+        "provisional_firmware": ("TCB_PROVISIONAL", attest(current_firmware=Firmware(1, 58, 1))),
+        "mitigation_launch": ("MITIGATION_MISSING", attest(launch_mit_vector=0b011)),
+        "mitigation_current": ("MITIGATION_MISSING", attest(current_mit_vector=0b100)),
+        "alias_check": ("PLATFORM_FLAG_MISSING", attest(platform_info=0b101)),
         "unknown_flag_by_hand": (
             "PLATFORM_FLAG_MISSING",
-            lambda s: s.demand(f"{SNP}.platform_info_required", ["NO_SUCH_BIT"]),
+            demand(f"{SNP}.platform_info_required", ["NO_SUCH_BIT"]),
         ),
-        "vmpl": ("VMPL_MISMATCH", lambda s: s.attest(vmpl=1)),
-        "measurement": ("MEASUREMENT_UNKNOWN", lambda s: s.attest(measurement=b"\x13" * 48)),
+        "vmpl": ("VMPL_MISMATCH", attest(vmpl=1)),
+        "measurement": ("MEASUREMENT_UNKNOWN", attest(measurement=b"\x13" * 48)),
         "measurement_upper_case_by_hand": (
             "MEASUREMENT_UNKNOWN",
-            lambda s: s.attest(measurement=b"\xab" * 48).demand(f"{SNP}.measurements", ["AB" * 48]),
+            steps(attest(measurement=b"\xab" * 48), demand(f"{SNP}.measurements", ["AB" * 48])),
         ),
-        "id_key": ("ID_KEY_UNKNOWN", lambda s: s.attest(id_key_digest=b"\x23" * 48)),
-        "author_key": ("ID_BLOCK_DENIED", lambda s: s.attest(author_key_digest=b"\x24" * 48)),
-        "author_key_absent": ("ID_BLOCK_DENIED", lambda s: s.attest(author_key_digest=bytes(48))),
-        "family_id": ("ID_BLOCK_DENIED", lambda s: s.attest(family_id=b"\x78" * 16)),
-        "image_id": ("ID_BLOCK_DENIED", lambda s: s.attest(image_id=bytes(16))),
+        "id_key": ("ID_KEY_UNKNOWN", attest(id_key_digest=b"\x23" * 48)),
+        "author_key": ("ID_BLOCK_DENIED", attest(author_key_digest=b"\x24" * 48)),
+        "author_key_absent": ("ID_BLOCK_DENIED", attest(author_key_digest=bytes(48))),
+        "family_id": ("ID_BLOCK_DENIED", attest(family_id=b"\x78" * 16)),
+        "image_id": ("ID_BLOCK_DENIED", attest(image_id=bytes(16))),
         "guest_svn": (
             "ID_BLOCK_DENIED",
-            lambda s: s.demand(
-                f"{SNP}.id_blocks", [structs.replace(ID_BLOCK, guest_svn_minimum=4)]
-            ),
+            demand(f"{SNP}.id_blocks", [structs.replace(ID_BLOCK, guest_svn_minimum=4)]),
         ),
         "id_blocks_mixed": (
             "ID_BLOCK_DENIED",
-            lambda s: s.demand(
+            demand(
                 f"{SNP}.id_blocks",
                 [
                     structs.replace(ID_BLOCK, family_id="00" * 16),
@@ -143,23 +131,23 @@ DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         ),
         "workload_open": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{SNP}.measurements", "any").demand(f"{SNP}.id_blocks", "any"),
+            steps(demand(f"{SNP}.measurements", "any"), demand(f"{SNP}.id_blocks", "any")),
         ),
         "workload_no_id_block": (
             "WORKLOAD_UNPINNED",
-            lambda s: (
-                s.attest(
+            steps(
+                attest(
                     id_key_digest=bytes(48),
                     author_key_digest=bytes(48),
                     family_id=bytes(16),
                     image_id=bytes(16),
-                )
-                .demand(f"{SNP}.measurements", "any")
-                .demand(f"{SNP}.id_blocks", [NO_ID_BLOCK])
+                ),
+                demand(f"{SNP}.measurements", "any"),
+                demand(f"{SNP}.id_blocks", [NO_ID_BLOCK]),
             ),
         ),
-        "host_data": ("HOST_DATA_UNKNOWN", lambda s: s.demand(f"{SNP}.host_data", ["99" * 32])),
-        "devices": ("DEVICE_SET_MISMATCH", lambda s: s.demand("platform.devices", [gpu_entry()])),
+        "host_data": ("HOST_DATA_UNKNOWN", demand(f"{SNP}.host_data", ["99" * 32])),
+        "devices": ("DEVICE_SET_MISMATCH", demand("platform.devices", [gpu_entry()])),
         "config_other_than_measured": (
             "CONFIG_MISMATCH",
             lambda s: replace(s, config=s.configure("egress", []).config),
@@ -170,50 +158,35 @@ DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         ),
         "configured_for_other_model": (
             "MODEL_MISMATCH",
-            lambda s: s.configure("model_id", "model:" + "00" * 32),
+            configure("model_id", "model:" + "00" * 32),
         ),
-        "older_model": ("MODEL_VERSION_TOO_OLD", lambda s: s.ask(model_version=6)),
-        "other_owner": (
-            "OWNER_KEY_MISMATCH",
-            lambda s: s.configure("owner_key", "key:" + "00" * 32),
-        ),
-        "other_log": ("LOG_KEY_MISMATCH", lambda s: s.configure("log_key", "evil+00000000+AQID")),
-        "egress": (
-            "EGRESS_DENIED",
-            lambda s: s.configure("egress", ["store.example:443", "evil.example:443"]),
-        ),
-        "egress_none_accepted": ("EGRESS_DENIED", lambda s: s.demand("runtime.egress", [])),
+        "older_model": ("MODEL_VERSION_TOO_OLD", ask(model_version=6)),
+        "other_owner": ("OWNER_KEY_MISMATCH", configure("owner_key", "key:" + "00" * 32)),
+        "other_log": ("LOG_KEY_MISMATCH", configure("log_key", "evil+00000000+AQID")),
+        "egress": ("EGRESS_DENIED", configure("egress", ["store.example:443", "evil.example:443"])),
+        "egress_none_accepted": ("EGRESS_DENIED", demand("runtime.egress", [])),
         "egress_endless": (
             "EGRESS_DENIED",
-            lambda s: s.configure("egress", [f"h:{n}" for n in range(257)]).demand(
-                "runtime.egress", "any"
+            steps(
+                configure("egress", [f"h:{n}" for n in range(257)]), demand("runtime.egress", "any")
             ),
         ),
-        "region": ("PLACEMENT_DENIED", lambda s: s.configure("placement.region", "us-east")),
-        "site": ("PLACEMENT_DENIED", lambda s: s.configure("placement.site", "hall-2")),
-        "tier": ("PLACEMENT_DENIED", lambda s: s.configure("placement.tier", "reseller")),
-        "stale": ("EVIDENCE_TOO_OLD", lambda s: s.ask(age_s=60.5)),
-        "from_the_future": ("EVIDENCE_TOO_OLD", lambda s: s.ask(age_s=-0.5)),
-        "age_not_a_number": ("EVIDENCE_TOO_OLD", lambda s: s.ask(age_s=math.nan)),
-        "age_infinite": ("EVIDENCE_TOO_OLD", lambda s: s.ask(age_s=math.inf)),
-        "holders": ("HOLDERS_EXHAUSTED", lambda s: s.ask(holders=3)),
-        "custody": ("CUSTODY_DENIED", lambda s: s.demand("custody", ["hsm"])),
-        "custody_unknown": ("CUSTODY_DENIED", lambda s: s.ask(custody="")),
-        "approvals": (
-            "APPROVALS_MISSING",
-            lambda s: s.ask(approvals=frozenset(["key:" + "01" * 32])),
-        ),
+        "region": ("PLACEMENT_DENIED", configure("placement.region", "us-east")),
+        "site": ("PLACEMENT_DENIED", configure("placement.site", "hall-2")),
+        "tier": ("PLACEMENT_DENIED", configure("placement.tier", "reseller")),
+        "stale": ("EVIDENCE_TOO_OLD", ask(age_s=60.5)),
+        "from_the_future": ("EVIDENCE_TOO_OLD", ask(age_s=-0.5)),
+        "age_not_a_number": ("EVIDENCE_TOO_OLD", ask(age_s=math.nan)),
+        "age_infinite": ("EVIDENCE_TOO_OLD", ask(age_s=math.inf)),
+        "holders": ("HOLDERS_EXHAUSTED", ask(holders=3)),
+        "custody": ("CUSTODY_DENIED", demand("custody", ["hsm"])),
+        "custody_unknown": ("CUSTODY_DENIED", ask(custody="")),
+        "approvals": ("APPROVALS_MISSING", ask(approvals=frozenset(["key:" + "01" * 32]))),
         "approvals_by_strangers": (
             "APPROVALS_MISSING",
-            lambda s: s.ask(approvals=frozenset("key:" + f"{n:02x}" * 32 for n in range(8, 16))),
+            ask(approvals=frozenset("key:" + f"{n:02x}" * 32 for n in range(8, 16))),
         ),
-        "condition_false": (
-            "CONDITION_FALSE",
-            lambda s: s.demand("conditions", ["claims.guest_svn > 3"]),
-        ),
-        "condition_error": (
-            "CONDITION_ERROR",
-            lambda s: s.demand("conditions", ["claims.nothing == 1"]),
-        ),
+        "condition_false": ("CONDITION_FALSE", demand("conditions", ["claims.guest_svn > 3"])),
+        "condition_error": ("CONDITION_ERROR", demand("conditions", ["claims.nothing == 1"])),
     }
 )

@@ -6,8 +6,10 @@ builds on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -240,3 +242,55 @@ class PolicyScenario:
         """Names of the codes of the reasons; empty for Allow."""
         verdict = self.verdict()
         return [each.code.name for each in verdict.reasons] if isinstance(verdict, Deny) else []
+
+
+Break = Callable[[PolicyScenario], PolicyScenario]
+Breaks = Mapping[str, tuple[str, Break]]  # by name: the code that it deserves, and how it is made
+
+
+def steps(*breaks: Break) -> Break:
+    """One after the other."""
+    return lambda scenario: reduce(lambda so_far, each: each(so_far), breaks, scenario)
+
+
+def demand(path: str, value: Any) -> Break:  # noqa: ANN401 - any field
+    """Change the policy."""
+    return lambda scenario: scenario.demand(path, value)
+
+
+def attest(**claims: Any) -> Break:  # noqa: ANN401 - any claim
+    """Change claims."""
+    return lambda scenario: scenario.attest(**claims)
+
+
+def configure(path: str, value: Any) -> Break:  # noqa: ANN401 - any field
+    """Change the runtime configuration, and launch with it."""
+    return lambda scenario: scenario.configure(path, value)
+
+
+def ask(**facts: Any) -> Break:  # noqa: ANN401 - any fact
+    """Change the context."""
+    return lambda scenario: scenario.ask(**facts)
+
+
+def other_section(scenario: PolicyScenario, name: str, section: Any) -> PolicyScenario:  # noqa: ANN401 - any TEE's
+    """With a policy whose only section is this one, without conditions.
+
+    Args:
+        scenario: on SEV-SNP.
+        name: of the section.
+        section: its words.
+    """
+    platform = f"platform.{name}"
+    only = scenario.demand("platform.snp", None).demand(platform, section)
+    return only.demand("conditions", [])
+
+
+def common_breaks(section: str) -> dict[str, tuple[str, Break]]:
+    """What is wrong with a platform of any TEE; ``section`` is the path of its section."""
+    return {
+        "simulated": ("SIMULATED_HARDWARE", attest(hardware=Hardware.SIMULATED)),
+        "no_section": ("TEE_NOT_ACCEPTED", demand(section, None)),
+        "late": ("COLLATERAL_LATE", attest(revocation=Revocation.GRACE)),
+        "revocation": ("REVOCATION_UNKNOWN", attest(revocation=Revocation.UNKNOWN)),
+    }

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from _typeshed import DataclassInstance
+
     from regalia.appraisal.claims import Claims
     from regalia.policy.documents import ClientPolicy
     from regalia.verifier.verifier import Verifier
@@ -91,6 +93,21 @@ class RelyingParty:
     def against(self, **defects: Any) -> list[str]:  # noqa: ANN401 - fields of the platform's defects
         """The answer to a platform with these defects."""
         return self.codes(self.make(**defects))
+
+
+def issuing(evidence: Make, healthy: DataclassInstance) -> Make:
+    """How to make evidence of a platform that is healthy but for some fields of its defects.
+
+    Args:
+        evidence: a simulator's method.
+        healthy: the defects of one without any.
+    """
+    return lambda **defects: evidence(
+        REPORT_DATA,
+        measurement=MEASUREMENT,
+        runtime_config=RUNTIME_CONFIG,
+        defects=replace(healthy, **defects),
+    )
 
 
 def relying_party_for(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -29,10 +30,17 @@ from regalia_testing.tees.snp import defects as snp_defects
 from regalia_testing.tees.snp.simulator import SnpSimulator, measure_code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import DataclassInstance
+
     from regalia.wire.evidence import DeviceEvidence, Evidence, EvidenceSource
+
+    D = TypeVar("D", bound=DataclassInstance)
 
 SGX_VERSION = 3
 K_contra = TypeVar("K_contra", contravariant=True)
+P = TypeVar("P")
 
 
 class Issue(Protocol[K_contra]):
@@ -71,58 +79,54 @@ class SimulatedSource(Generic[K_contra]):
         return ()
 
 
-def open_snp(options: dict[str, object]) -> EvidenceSource:
-    """A guest on the ``SnpSimulator`` that the configuration names."""
-    directory, defects = platform_options(options, snp_defects.HEALTHY, source="simulated-snp")
-    # REPORT_ID is drawn at the launch of a guest.
-    platform = replace(SnpSimulator.open(directory), report_id=secrets.token_bytes(32))
-    return SimulatedSource(platform.evidence, defects, _measurement())
-
-
-def open_tdx(options: dict[str, object]) -> EvidenceSource:
-    """A TD on the ``IntelSimulator`` that the configuration names."""
-    platform, defects = _intel(options, intel_defects.HEALTHY, Tee.TDX)
-    return SimulatedSource(platform.tdx_evidence, defects, _measurement())
-
-
-def open_sgx(options: dict[str, object]) -> EvidenceSource:
-    """An enclave on the ``IntelSimulator`` that the configuration names."""
-    healthy = replace(intel_defects.HEALTHY, version=SGX_VERSION)
-    platform, defects = _intel(options, healthy, Tee.SGX)
-    return SimulatedSource(platform.sgx_evidence, defects, _measurement())
-
-
-def open_nitro(options: dict[str, object]) -> EvidenceSource:
-    """An enclave on the ``NitroSimulator`` that the configuration names."""
-    directory, defects = platform_options(options, nitro_defects.HEALTHY, source="simulated-nitro")
-    return SimulatedSource(NitroSimulator.open(directory).evidence, defects, _measurement())
-
-
-def open_azure_snp(options: dict[str, object]) -> EvidenceSource:
-    """The ``AzureSimulator`` that the configuration names, on SNP."""
-    return _azure(options, Tee.AZURE_SNP, "simulated-az-snp")
-
-
-def open_azure_tdx(options: dict[str, object]) -> EvidenceSource:
-    """The ``AzureSimulator`` that the configuration names, on TDX."""
-    return _azure(options, Tee.AZURE_TDX, "simulated-az-tdx")
-
-
-def _intel(
-    options: dict[str, object], healthy: intel_defects.IntelDefects, tee: Tee
-) -> tuple[IntelSimulator, intel_defects.IntelDefects]:
-    directory, defects = platform_options(options, healthy, source=f"simulated-{tee}")
-    return IntelSimulator.open(directory), defects
-
-
-def _azure(options: dict[str, object], tee: Tee, source: str) -> EvidenceSource:
-    """The paravisor "measures" the code that this process runs."""
-    directory, defects = platform_options(options, azure_defects.HEALTHY, source=source)
-    platform = AzureSimulator.open(directory)
-    if platform.tee is not tee:
-        raise UsageError(CoreCode.BAD_CONFIG, f"{source}: {directory} is a VM of {platform.tee}")
-    return SimulatedSource(platform.evidence, defects, _measurement())
-
-
-def _measurement() -> bytes:
+@cache
+def launch_measurement() -> bytes:
+    """What a simulated platform "measures": the code that this process was started with, once."""
     return measure_code(Path(regalia.__file__).parent)
+
+
+def _source(
+    name: str,
+    open_platform: Callable[[Path], P],
+    healthy: D,
+    issue: Callable[[P], Issue[D]],
+) -> Callable[[dict[str, object]], EvidenceSource]:
+    """The plug-in of a name, for the platform in the folder that the configuration names."""
+
+    def open_source(options: dict[str, object]) -> EvidenceSource:
+        directory, defects = platform_options(options, healthy, source=name)
+        return SimulatedSource(issue(open_platform(directory)), defects, launch_measurement())
+
+    return open_source
+
+
+def _new_guest(directory: Path) -> SnpSimulator:
+    """REPORT_ID is drawn at the launch of a guest."""
+    return replace(SnpSimulator.open(directory), report_id=secrets.token_bytes(32))
+
+
+def _azure(tee: Tee, name: str) -> Callable[[dict[str, object]], EvidenceSource]:
+    def open_platform(directory: Path) -> AzureSimulator:
+        platform = AzureSimulator.open(directory)
+        if platform.tee is not tee:
+            raise UsageError(CoreCode.BAD_CONFIG, f"{name}: {directory} is a VM of {platform.tee}")
+        return platform
+
+    return _source(name, open_platform, azure_defects.HEALTHY, lambda vm: vm.evidence)
+
+
+open_snp = _source("simulated-snp", _new_guest, snp_defects.HEALTHY, lambda guest: guest.evidence)
+open_tdx = _source(
+    "simulated-tdx", IntelSimulator.open, intel_defects.HEALTHY, lambda td: td.tdx_evidence
+)
+open_sgx = _source(
+    "simulated-sgx",
+    IntelSimulator.open,
+    replace(intel_defects.HEALTHY, version=SGX_VERSION),
+    lambda enclave: enclave.sgx_evidence,
+)
+open_nitro = _source(
+    "simulated-nitro", NitroSimulator.open, nitro_defects.HEALTHY, lambda enclave: enclave.evidence
+)
+open_azure_snp = _azure(Tee.AZURE_SNP, "simulated-az-snp")
+open_azure_tdx = _azure(Tee.AZURE_TDX, "simulated-az-tdx")

@@ -16,8 +16,8 @@ from regalia.appraisal.pki import Cache
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.wire.collateral import CollateralKind
 from regalia_testing.composite_testbed import BINDING, composite_testbed
-from regalia_testing.tees.nvidia.testbed import STRICT
-from regalia_testing.tees.snp.testbed import REPORT_DATA, refused
+from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import REPORT_DATA, REQUIRED
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,24 +43,24 @@ def test_the_moment_has_a_time_zone(machine: CompositeTestbed) -> None:
     naive, verifier = machine.now.replace(tzinfo=None), machine.verifier
     spoiled = replace(machine.evidence(machine.all()), report=b"no report")
     for call in (
-        lambda: AppraisalContext(now=naive, rule=STRICT, cache=Cache()),
-        lambda: verifier.verify(spoiled, expected=BINDING, rule=STRICT, now=naive),
-        lambda: verifier.verify_cpu(spoiled, report_data=REPORT_DATA, rule=STRICT, now=naive),
+        lambda: AppraisalContext(now=naive, rule=REQUIRED, cache=Cache()),
+        lambda: verifier.verify(spoiled, expected=BINDING, rule=REQUIRED, now=naive),
+        lambda: verifier.verify_cpu(spoiled, report_data=REPORT_DATA, rule=REQUIRED, now=naive),
         lambda: verifier.verify_device(
-            spoiled.devices[0], nonce=machine.nonce(), rule=STRICT, now=naive
+            spoiled.devices[0], nonce=machine.nonce(), rule=REQUIRED, now=naive
         ),
-        lambda: verifier.unbound(spoiled, rule=STRICT, now=naive),
-        lambda: verifier.unbound_device(spoiled.devices[0], rule=STRICT, now=naive),
+        lambda: verifier.unbound(spoiled, rule=REQUIRED, now=naive),
+        lambda: verifier.unbound_device(spoiled.devices[0], rule=REQUIRED, now=naive),
     ):
         with pytest.raises(ValueError, match="time zone"):
             call()
 
 
 def test_they_do_not_change_on_the_way(machine: CompositeTestbed) -> None:
-    at = AppraisalContext(now=machine.now, rule=STRICT, cache=Cache())
+    at = AppraisalContext(now=machine.now, rule=REQUIRED, cache=Cache())
     assert at.check_log is NO_LOG
     with pytest.raises(FrozenInstanceError):
-        at.rule = STRICT.for_devices()  # type: ignore[misc]  # the defect
+        at.rule = REQUIRED.for_devices()  # type: ignore[misc]  # the defect
 
 
 @pytest.mark.parametrize("revocation", RevocationRule)
@@ -96,13 +96,13 @@ def denials(now: datetime) -> bytes:
 def test_revocation_of_devices_is_left_to_policy(machine: CompositeTestbed) -> None:
     """Also where the rule for the CPU, which has its list, is the strict one."""
     evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
-    assert STRICT.revocation is RevocationRule.REQUIRED
-    three_days = replace(STRICT, grace=3 * DAY)
+    assert REQUIRED.revocation is RevocationRule.REQUIRED
+    three_days = replace(REQUIRED, grace=3 * DAY)
     for rule, lists, known in (
-        (STRICT, (denials(machine.now),), Revocation.CHECKED),
-        (STRICT, (denials(machine.now - 2 * DAY),), Revocation.UNKNOWN),
+        (REQUIRED, (denials(machine.now),), Revocation.CHECKED),
+        (REQUIRED, (denials(machine.now - 2 * DAY),), Revocation.UNKNOWN),
         (three_days, (denials(machine.now - 2 * DAY),), Revocation.GRACE),
-        (STRICT, (), Revocation.UNKNOWN),
+        (REQUIRED, (), Revocation.UNKNOWN),
     ):
         documents = {**given.documents, CollateralKind.KEY_DENIALS: lists}
         verifier = replace(machine.verifier, collateral=replace(given, documents=documents))
@@ -114,4 +114,4 @@ def test_of_the_cpu_it_is_not(machine: CompositeTestbed) -> None:
     evidence, given = machine.evidence(machine.all()), machine.verifier.collateral
     bare = replace(machine.verifier, collateral=replace(given, crls=()))
     refused("CRL_MISSING", replace(machine, verifier=bare).verify, evidence=evidence)
-    refused("CRL_MISSING", bare.unbound, evidence=evidence, rule=STRICT, now=machine.now)
+    refused("CRL_MISSING", bare.unbound, evidence=evidence, rule=REQUIRED, now=machine.now)

@@ -16,20 +16,19 @@ from regalia.wire.evidence import Tee
 from regalia_testing.collateral import tpm_set
 from regalia_testing.composite_testbed import composite_testbed
 from regalia_testing.relying_party import (
-    MEASUREMENT,
     NO_LISTS,
     REPORT_DATA,
     RUNTIME_CONFIG,
+    issuing,
     relying_party_for,
 )
 from regalia_testing.tees.azure.defects import AzureDefects
 from regalia_testing.tees.azure.simulator import AzureSimulator
-from regalia_testing.tees.intel import defects as intel_defects
 from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.nitro.defects import NitroDefects
 from regalia_testing.tees.nitro.simulator import NitroSimulator
-from regalia_testing.tees.snp import defects as snp_defects
+from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import TpmSimulator, registers
@@ -46,18 +45,6 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def snp_make(platform: SnpSimulator) -> Callable[..., Evidence]:
-    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of Defects
-        return platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(snp_defects.HEALTHY, **defects),
-        )
-
-    return make
-
-
 @pytest.fixture(scope="session")
 def snp_of(
     authority_keys: SnpKeys, tmp_path_factory: pytest.TempPathFactory
@@ -70,7 +57,10 @@ def snp_of(
             folder = tmp_path_factory.mktemp("attacked") / product
             platform = SnpSimulator.create(folder, product, now=NOW, keys=authority_keys)
             made[product] = relying_party_for(
-                snp_make(platform), platform.verifier(), NOW, pin_machine=product == "Milan"
+                issuing(platform.evidence, SnpDefects()),
+                platform.verifier(),
+                NOW,
+                pin_machine=product == "Milan",
             )
         return made[product]
 
@@ -87,33 +77,14 @@ def intel(tmp_path_factory: pytest.TempPathFactory) -> IntelSimulator:
     return IntelSimulator.create(tmp_path_factory.mktemp("attacked") / "intel", now=NOW)
 
 
-def tdx_make(platform: IntelSimulator) -> Callable[..., Evidence]:
-    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of IntelDefects
-        return platform.tdx_evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=IntelDefects(**defects),
-        )
-
-    return make
-
-
 @pytest.fixture(scope="session")
 def tdx(intel: IntelSimulator) -> RelyingParty:
-    return relying_party_for(tdx_make(intel), intel.verifier(), NOW)
+    return relying_party_for(issuing(intel.tdx_evidence, IntelDefects()), intel.verifier(), NOW)
 
 
 @pytest.fixture(scope="session")
 def sgx(intel: IntelSimulator) -> RelyingParty:
-    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of IntelDefects
-        return intel.sgx_evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(intel_defects.HEALTHY, version=3, **defects),
-        )
-
+    make = issuing(intel.sgx_evidence, IntelDefects(version=3))
     return relying_party_for(make, intel.verifier(), NOW)
 
 
@@ -158,33 +129,20 @@ def gpu_machine(
     return composite_testbed(platform, 2, 0, now=NOW, keys=device_keys)
 
 
-def azure_relying_party(vm: AzureSimulator, verifier: Verifier) -> RelyingParty:
-    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of AzureDefects
-        return vm.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=AzureDefects(**defects),
-        )
-
-    return relying_party_for(make, verifier, NOW)
+def azure_relying_party(vm: AzureSimulator) -> RelyingParty:
+    return relying_party_for(issuing(vm.evidence, AzureDefects()), vm.verifier(), NOW)
 
 
 @pytest.fixture(scope="session")
 def azure_snp_vm(authority_keys: SnpKeys, tmp_path_factory: pytest.TempPathFactory) -> RelyingParty:
     folder = tmp_path_factory.mktemp("attacked") / "azure-snp"
-    vm = AzureSimulator.create(folder, now=NOW, keys=authority_keys)
-    assert vm.snp is not None
-    return azure_relying_party(vm, vm.snp.verifier())
+    return azure_relying_party(AzureSimulator.create(folder, now=NOW, keys=authority_keys))
 
 
 @pytest.fixture(scope="session")
 def azure_tdx_vm(tmp_path_factory: pytest.TempPathFactory) -> RelyingParty:
-    vm = AzureSimulator.create(
-        tmp_path_factory.mktemp("attacked") / "azure-tdx", Tee.AZURE_TDX, now=NOW
-    )
-    assert vm.intel is not None
-    return azure_relying_party(vm, vm.intel.verifier())
+    folder = tmp_path_factory.mktemp("attacked") / "azure-tdx"
+    return azure_relying_party(AzureSimulator.create(folder, Tee.AZURE_TDX, now=NOW))
 
 
 @pytest.fixture(params=["azure_snp_vm", "azure_tdx_vm"])
@@ -199,13 +157,6 @@ def nitro(tmp_path_factory: pytest.TempPathFactory) -> RelyingParty:
     folder = tmp_path_factory.mktemp("attacked") / "nitro"
     platform = NitroSimulator.create(folder, clock=lambda: NOW)
 
-    def make(**defects: Any) -> Evidence:  # noqa: ANN401 - fields of NitroDefects
-        return platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=NitroDefects(**defects),
-        )
-
+    make = issuing(platform.evidence, NitroDefects())
     verifier = Verifier(TrustAnchors(nitro=platform.anchors()), CollateralSet((), ()))
     return relying_party_for(make, verifier, NOW, rule=NO_LISTS)

@@ -73,7 +73,7 @@ from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.simulator import SnpSimulator
-from regalia_testing.tees.snp.testbed import REQUIRED
+from regalia_testing.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

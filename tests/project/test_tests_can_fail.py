@@ -181,6 +181,11 @@ def library() -> Library:
     return Library(tests, named("src", ROOT / "src"))
 
 
+@cache
+def known_of(tree: ast.Module) -> Known:
+    return library().of(tree)
+
+
 def all_tests(tree: ast.Module) -> Iterator[Function]:
     for node in ast.walk(tree):
         if isinstance(node, Function) and node.name.startswith("test_"):
@@ -380,7 +385,7 @@ def test_no_test_breaks_the_rule(rule: Rule) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path, tree in parsed("tests").items()
-        for node in rule(tree, library().of(tree))
+        for node in rule(tree, known_of(tree))
     ]
     assert found == []
 

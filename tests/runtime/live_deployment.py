@@ -27,7 +27,7 @@ from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.writer import SealOptions, seal_model
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia_testing.tees.snp.simulator import measure_code
-from regalia_testing.tees.snp.testbed import REQUIRED
+from regalia_testing.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
 from tests.broker.harness import KEK, Deployment
 

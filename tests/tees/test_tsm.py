@@ -31,12 +31,11 @@ from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.tees.snp.source import SnpSource
 from regalia.tees.snp.source import open_source as open_snp_source
-from regalia_testing.tees.azure.testbed import REQUIRED
 from regalia_testing.tees.intel.quotes import Workload
 from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SnpSimulator
-from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
 from regalia_testing.tsm import FakeTsm
 from regalia_testing.verify import verify_fresh
 

@@ -38,7 +38,8 @@ from regalia_testing.collateral import SITE
 from regalia_testing.tees.azure.simulator import AzureSimulator
 from regalia_testing.tees.azure.testbed import AzureTestbed
 from regalia_testing.tees.intel.simulator import IntelSimulator
-from regalia_testing.tees.snp.testbed import REPORT_DATA, refused
+from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import REPORT_DATA
 
 if TYPE_CHECKING:
     from regalia.verifier.collateral import CollateralSet

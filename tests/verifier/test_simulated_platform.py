@@ -25,7 +25,8 @@ from regalia_testing.tees.snp.simulator import (
     SnpSimulator,
     measure_code,
 )
-from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, SnpTestbed
+from regalia_testing.tees.snp.testbed import SnpTestbed
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

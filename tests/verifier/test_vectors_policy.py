@@ -25,7 +25,7 @@ from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.policy_scenario import MODEL, NOW, PolicyScenario
 from regalia_testing.relying_party import CHOICES
 from regalia_testing.tees.snp.defects import SnpDefects
-from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

@@ -31,14 +31,9 @@ from regalia.tees.tpm.evidence import qualifying_data
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.azure.defects import HEALTHY, AzureDefects
 from regalia_testing.tees.azure.simulator import AzureSimulator
-from regalia_testing.tees.azure.testbed import (
-    MEASUREMENT,
-    REPORT_DATA,
-    REQUIRED,
-    RUNTIME_CONFIG,
-    altered_document,
-)
+from regalia_testing.tees.azure.testbed import altered_document
 from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ from regalia.core.errors import UsageError
 from regalia.wire.evidence import parse_evidence
 from regalia_testing.sources import open_azure_snp, open_azure_tdx
 from regalia_testing.tees.azure.simulator import AzureSimulator
-from regalia_testing.tees.azure.testbed import REPORT_DATA, RUNTIME_CONFIG, AzureTestbed
+from regalia_testing.tees.azure.testbed import AzureTestbed
+from regalia_testing.testbed import REPORT_DATA, RUNTIME_CONFIG
 
 
 def test_open_is_create(azure: AzureTestbed) -> None:

@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 @pytest.fixture(scope="session")
 def testbed(tmp_path_factory: pytest.TempPathFactory) -> IntelTestbed:
     platform = IntelSimulator.create(tmp_path_factory.mktemp("intel") / "platform", now=NOW)
-    return IntelTestbed(platform, NOW, platform.files())
+    return IntelTestbed(platform, NOW, files=platform.files())
 
 
 @pytest.fixture(scope="session")

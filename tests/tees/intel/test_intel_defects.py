@@ -36,7 +36,7 @@ from regalia.tees.intel.evidence.wire import parse_quote
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, FMSPC
 from regalia_testing.tees.intel.quotes import Workload
-from regalia_testing.tees.intel.testbed import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, REQUIRED, RUNTIME_CONFIG
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

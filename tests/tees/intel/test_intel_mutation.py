@@ -16,9 +16,10 @@ from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
 from regalia_testing.tees.intel.quotes import Workload, pem_chain, sign_quote, td_report
+from regalia_testing.testbed import REPORT_DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from regalia_testing.tees.intel.testbed import IntelTestbed
 
@@ -35,7 +36,7 @@ def evidences(
 )
 def test_every_byte_of_a_quote(testbed: IntelTestbed, tee: Tee, version: int) -> None:
     """Signed part, signatures, keys, lengths, PEM text and the zeros behind: one bit of each."""
-    verify = testbed.with_prepared()
+    verify = testbed.warm().verify
     evidence = testbed.evidence(tee, version=version, trailing_zeros=8)
     verify(evidence)
     codes = none_accepted(verify, evidences(evidence, every_flip(evidence.report)))
@@ -44,7 +45,7 @@ def test_every_byte_of_a_quote(testbed: IntelTestbed, tee: Tee, version: int) ->
 
 @pytest.mark.parametrize("tee", [Tee.TDX, Tee.SGX])
 def test_certificates_left_out_doubled_and_swapped(testbed: IntelTestbed, tee: Tee) -> None:
-    verify = testbed.with_prepared()
+    verify = testbed.warm().verify
     evidence = testbed.evidence(tee)
     quote = parse_quote(evidence.report)
     blocks = re.findall(rb"-----BEGIN.+?-----END CERTIFICATE-----\n", quote.qe.pck_chain, re.DOTALL)
@@ -62,7 +63,7 @@ def test_certificates_left_out_doubled_and_swapped(testbed: IntelTestbed, tee: T
 
 def test_parts_of_two_good_quotes(testbed: IntelTestbed) -> None:
     """Each part is genuine; together they are nobody's."""
-    verify = testbed.with_prepared()
+    verify = testbed.warm().verify
     one, other = testbed.evidence(), testbed.evidence(wrong_measurement=True)
     first, second = parse_quote(one.report), parse_quote(other.report)
     for part in ("signature", "body"):
@@ -87,8 +88,8 @@ def test_a_chain_under_another_root(testbed: IntelTestbed) -> None:
     platform = testbed.platform
     attacker = type(platform).make(now=testbed.now)
     defects = testbed.defects()
-    workload = Workload(bytes(range(64)), bytes(48), bytes(48))
-    verify = testbed.with_prepared()
+    workload = Workload(REPORT_DATA, bytes(48), bytes(48))
+    verify = testbed.warm().verify
     mine, theirs = attacker.authority, platform.authority
     facts = attacker.facts()
     chains = {
@@ -112,9 +113,9 @@ def test_a_chain_under_another_root(testbed: IntelTestbed) -> None:
 def test_every_byte_of_signed_collateral(testbed: IntelTestbed, name: str) -> None:
     evidence = testbed.evidence()
     data = testbed.files[name]
-    codes = none_accepted(
-        lambda altered: testbed.with_file(name, altered).verify(evidence), every_flip(data)
-    )
+    verify = testbed.verify_with(name, evidence)
+    verify(data)
+    codes = none_accepted(verify, every_flip(data))
     assert "COLLATERAL_SIG_INVALID" in codes
 
 
@@ -143,7 +144,9 @@ def test_every_byte_of_lists_and_issuer_chains(testbed: IntelTestbed, name: str)
                 pass
             yield what, altered
 
-    none_accepted(lambda altered: testbed.with_file(name, altered).verify(evidence), mutants())
+    verify = testbed.verify_with(name, evidence)
+    verify(data)
+    none_accepted(verify, mutants())
 
 
 @pytest.fixture(scope="module")
@@ -151,20 +154,27 @@ def one_quote(testbed: IntelTestbed) -> Evidence:
     return testbed.evidence(trailing_zeros=4)
 
 
+@pytest.fixture(scope="module")
+def verify(testbed: IntelTestbed, one_quote: Evidence) -> Callable[[Evidence], object]:
+    made = testbed.warm().verify
+    made(one_quote)
+    return made
+
+
 @given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 @settings(max_examples=300, deadline=None)
 def test_any_byte_of_a_quote(
-    testbed: IntelTestbed, one_quote: Evidence, where: float, change: int
+    verify: Callable[[Evidence], object], one_quote: Evidence, where: float, change: int
 ) -> None:
     altered = bytearray(one_quote.report)
     altered[int(where * len(altered))] ^= change
     with pytest.raises((ParseError, AttestationError)):
-        testbed.verify(replace(one_quote, report=bytes(altered)))
+        verify(replace(one_quote, report=bytes(altered)))
 
 
 @given(report=st.binary(max_size=600))
 @settings(deadline=None)
-def test_hostile_reports(testbed: IntelTestbed, report: bytes) -> None:
+def test_hostile_reports(verify: Callable[[Evidence], object], report: bytes) -> None:
     for tee in (Tee.TDX, Tee.SGX):
         with pytest.raises(ParseError):
-            testbed.verify(Evidence(tee, report, (), b""))
+            verify(Evidence(tee, report, (), b""))

@@ -23,7 +23,7 @@ from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.tees.intel.defects import IsvLevel, Level
 from regalia_testing.tees.intel.quotes import pem_chain
-from regalia_testing.tees.intel.testbed import REQUIRED
+from regalia_testing.testbed import REQUIRED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,6 +22,7 @@ from regalia_testing.tees.intel.quotes import (
     sign_quote,
     td_report,
 )
+from regalia_testing.testbed import REPORT_DATA
 
 if TYPE_CHECKING:
     from regalia_testing.tees.intel.testbed import IntelTestbed
@@ -140,7 +141,7 @@ def quote_of(testbed: IntelTestbed, case: Case) -> bytes:
     )
     authority = platform.authority
     chain = pem_chain(authority.pck(facts), authority.pck_ca(), authority.root())
-    workload = Workload(bytes(range(64)), bytes(48), bytes(48))
+    workload = Workload(REPORT_DATA, bytes(48), bytes(48))
     body: Any
     defects = HEALTHY
     if case.tee is Tee.TDX:
@@ -150,7 +151,7 @@ def quote_of(testbed: IntelTestbed, case: Case) -> bytes:
         body = replace(report, tee_tcb_svn=case.tee_tcb_svn, later=later)
     else:
         defects = replace(defects, version=3)
-        enclave = Workload(bytes(range(64)), bytes(32), bytes(64))
+        enclave = Workload(REPORT_DATA, bytes(32), bytes(64))
         body = enclave_report(enclave, defects, facts.cpu_svn)
     return sign_quote(
         body,

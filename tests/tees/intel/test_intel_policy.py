@@ -33,7 +33,7 @@ from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing import relying_party
 from regalia_testing.policy_scenario import MODEL, NOW, PolicyScenario
-from regalia_testing.tees.intel.testbed import MEASUREMENT, REPORT_DATA
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from regalia.wire.evidence import Tee, parse_evidence
 from regalia_testing.anchors import simulated_anchors
 from regalia_testing.sources import open_sgx, open_tdx
 from regalia_testing.tees.intel.simulator import IntelSimulator
-from regalia_testing.tees.intel.testbed import REPORT_DATA, RUNTIME_CONFIG, IntelTestbed
+from regalia_testing.tees.intel.testbed import IntelTestbed
+from regalia_testing.testbed import REPORT_DATA, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

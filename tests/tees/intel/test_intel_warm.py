@@ -18,7 +18,7 @@ from regalia.tees.intel.evidence.plugin import TDX
 from regalia.tees.intel.evidence.wire import VERSION_SGX, parse_quote, split_quote
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.intel.simulator import IntelSimulator
-from regalia_testing.tees.intel.testbed import REPORT_DATA, REQUIRED
+from regalia_testing.testbed import REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

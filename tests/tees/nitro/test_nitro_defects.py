@@ -19,8 +19,8 @@ from regalia.tees.nitro.evidence.chain import TrustedSigner
 from regalia.tees.nitro.evidence.verify import GenuineDocument
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.nitro.defects import HEALTHY, NitroDefects
-from regalia_testing.tees.nitro.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable

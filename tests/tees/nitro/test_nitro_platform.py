@@ -12,13 +12,9 @@ from regalia.core.errors import ParseError
 from regalia.wire.evidence import Tee, parse_evidence
 from regalia_testing.sources import open_nitro
 from regalia_testing.tees.nitro.simulator import NitroSimulator
-from regalia_testing.tees.nitro.testbed import (
-    MEASUREMENT,
-    REPORT_DATA,
-    RUNTIME_CONFIG,
-    NitroTestbed,
-)
+from regalia_testing.tees.nitro.testbed import NitroTestbed
 from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 
 if TYPE_CHECKING:
     from pathlib import Path

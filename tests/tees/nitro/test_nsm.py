@@ -18,7 +18,7 @@ from regalia.tees.nitro.source import NitroSource, Nsm, collect, open_source, re
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.nitro.nsm import FakeNsm
 from regalia_testing.tees.nitro.simulator import NitroSimulator
-from regalia_testing.tees.nitro.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
+from regalia_testing.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
 from regalia_testing.verify import verify_fresh
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

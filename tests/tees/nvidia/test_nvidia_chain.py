@@ -28,8 +28,9 @@ from regalia_testing.tees.nvidia.authority import (
     tcb_info,
 )
 from regalia_testing.tees.nvidia.simulator import NvidiaSimulator
-from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.nvidia.testbed import NONCE
 from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import ANY, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -292,16 +293,16 @@ def test_crls_of_all_authorities_are_enough(
 ) -> None:
     evidence = device_testbed.evidence()
 
-    def verify(lists: tuple[bytes, ...], rule: CollateralRule = STRICT) -> NvidiaClaims:
+    def verify(lists: tuple[bytes, ...], rule: CollateralRule = REQUIRED) -> NvidiaClaims:
         return device_testbed.verify(evidence, collateral=NvidiaCollateral(crls=lists), rule=rule)
 
     assert verify(crls()).revocation is Revocation.CHECKED
     for missing in range(3):
         rest = tuple(crl for i, crl in enumerate(crls()) if i != missing)
         refused("CRL_MISSING", verify, lists=rest)
-        assert verify(rest, rule=LENIENT).revocation is Revocation.UNKNOWN
+        assert verify(rest, rule=ANY).revocation is Revocation.UNKNOWN
     refused("CRL_STALE", verify, lists=crls(days=-31))
-    grace = replace(STRICT, grace=timedelta(days=2))
+    grace = replace(REQUIRED, grace=timedelta(days=2))
     assert verify(crls(days=-31), rule=grace).revocation is Revocation.GRACE
     mixed = (*crls()[:1], *crls(days=-31)[1:])
     assert verify(mixed, rule=grace).revocation is Revocation.GRACE
@@ -321,7 +322,7 @@ def test_lists_are_remembered_without_their_dates_and_refusals_not_at_all(
             anchors=device_testbed.machine.anchors(),
             collateral=prepared,
             report_data=NONCE,
-            at=AppraisalContext(now=moment, rule=STRICT, cache=device_testbed.cache),
+            at=AppraisalContext(now=moment, rule=REQUIRED, cache=device_testbed.cache),
         )
 
     prepared = prepare(NvidiaCollateral(crls=crls()))
@@ -350,7 +351,7 @@ def test_crls_that_list_a_certificate(
                 device_testbed.verify,
                 evidence=evidence,
                 collateral=NvidiaCollateral(crls=lists),
-                rule=LENIENT,
+                rule=ANY,
             )
 
 
@@ -361,7 +362,7 @@ def test_crls_by_somebody_else(chain: Chain, device_testbed: NvidiaTestbed) -> N
         device_testbed.verify,
         evidence=device_testbed.evidence(),
         collateral=NvidiaCollateral(crls=(forged,)),
-        rule=LENIENT,
+        rule=ANY,
     )
 
 

@@ -24,8 +24,9 @@ from regalia.wire.evidence import DeviceKind
 from regalia_testing.tees.nvidia.authority import spki
 from regalia_testing.tees.nvidia.reports import DRIVER_INDICES
 from regalia_testing.tees.nvidia.simulator import YEAR
-from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.nvidia.testbed import NONCE
 from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import ANY, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def test_a_denied_key_is_refused_whatever_the_dates(device_testbed: NvidiaTestbe
     for key in (gpu.leaf_key, gpu.key, keys.provisioner, keys.identity, keys.root):
         for days in (0, -1000, 1000):
             collateral = denying(device_testbed, spki(key.public_key()), days=days)
-            for rule in (STRICT, LENIENT):
+            for rule in (REQUIRED, ANY):
                 refused(
                     "CERT_REVOKED",
                     device_testbed.verify,
@@ -241,9 +242,9 @@ def test_denials_out_of_date(device_testbed: NvidiaTestbed, days: int) -> None:
     collateral = denying(device_testbed, days=days)
     evidence = device_testbed.evidence()
     refused("CRL_STALE", device_testbed.verify, evidence=evidence, collateral=collateral)
-    claims = device_testbed.verify(evidence, collateral=collateral, rule=LENIENT)
+    claims = device_testbed.verify(evidence, collateral=collateral, rule=ANY)
     assert claims.revocation is Revocation.UNKNOWN
-    grace = replace(STRICT, grace=timedelta(days=2))
+    grace = replace(REQUIRED, grace=timedelta(days=2))
     if days < 0:
         claims = device_testbed.verify(evidence, collateral=collateral, rule=grace)
         assert claims.revocation is Revocation.GRACE
@@ -275,7 +276,7 @@ def test_the_trail_names_every_check(device_testbed: NvidiaTestbed) -> None:
         "collateral": prepare(device_testbed.machine.collateral()),
     }
     at = AppraisalContext(
-        now=device_testbed.now, rule=STRICT, cache=device_testbed.cache, check_log=check_log
+        now=device_testbed.now, rule=REQUIRED, cache=device_testbed.cache, check_log=check_log
     )
     evidence = device_testbed.evidence()
     verify_fresh(GPU, evidence, report_data=NONCE, at=at, **arguments)

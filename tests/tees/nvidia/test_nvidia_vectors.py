@@ -41,8 +41,9 @@ from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
-from regalia_testing.tees.nvidia.testbed import LENIENT, NONCE, STRICT
+from regalia_testing.tees.nvidia.testbed import NONCE
 from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import ANY, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def genuine(
     evidence: DeviceEvidence,
     collateral: NvidiaCollateral | None = None,
     *,
-    rule: CollateralRule = LENIENT,
+    rule: CollateralRule = ANY,
 ) -> GenuineDevice:
     return verify_genuine(
         parse(evidence),
@@ -106,7 +107,7 @@ def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) 
         anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
         report_data=parse_report(evidence.report).nonce,
-        at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=ANY, cache=Cache()),
     )
 
 
@@ -239,14 +240,14 @@ def test_a_certificate_on_hold(folder: Path) -> None:
         (folder / "sdk/hopper_evidence_cert_hold.json").read_bytes()
     )
     assert genuine(evidence).revocation is Revocation.UNKNOWN
-    refused("CRL_MISSING", genuine, evidence=evidence, rule=STRICT)
+    refused("CRL_MISSING", genuine, evidence=evidence, rule=REQUIRED)
     for der in evidence.endorsements:
         key = KeyFingerprint.of(parse_certificate(der, what="certificate").spki)
         denials = KeyDenials(NOW - timedelta(days=9), NOW - timedelta(days=8), (key,))
         held = NvidiaCollateral(denials=(denials.encode(),))
         refused("CERT_REVOKED", genuine, evidence=evidence, collateral=held)
     clean = KeyDenials(NOW, NOW + timedelta(days=1), ()).encode()
-    listed = genuine(evidence, NvidiaCollateral(denials=(clean,)), rule=STRICT)
+    listed = genuine(evidence, NvidiaCollateral(denials=(clean,)), rule=REQUIRED)
     assert listed.revocation is Revocation.CHECKED
 
 
@@ -357,7 +358,7 @@ def test_another_kind_or_nonce_is_refused(folder: Path) -> None:
         anchors=NvidiaAnchors.production(),
         collateral=prepare(NvidiaCollateral()),
         report_data=NONCE,
-        at=AppraisalContext(now=NOW, rule=LENIENT, cache=Cache()),
+        at=AppraisalContext(now=NOW, rule=ANY, cache=Cache()),
     )
     with pytest.raises(AttestationError, match="ROOT_UNTRUSTED"):
         genuine(replace(evidence, endorsements=evidence.endorsements[:-1]))

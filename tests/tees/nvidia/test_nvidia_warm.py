@@ -15,7 +15,8 @@ from regalia.tees.nvidia.evidence.collateral import READINGS_MAX
 from regalia.tees.nvidia.evidence.models import MODELS
 from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia.tees.nvidia.evidence.spdm import split_report
-from regalia_testing.tees.nvidia.testbed import NONCE, STRICT
+from regalia_testing.tees.nvidia.testbed import NONCE
+from regalia_testing.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def appraise(
         anchors=testbed.machine.anchors(),
         collateral=prepared,
         report_data=NONCE,
-        at=AppraisalContext(now=testbed.now, rule=STRICT, cache=testbed.cache),
+        at=AppraisalContext(now=testbed.now, rule=REQUIRED, cache=testbed.cache),
     )
 
 

@@ -14,7 +14,7 @@ from regalia.tees.snp.evidence.wire import FIELDS, parse_report
 from regalia.tees.snp.names import GuestPolicyBit
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb, sign_report
-from regalia_testing.tees.snp.testbed import REPORT_DATA
+from regalia_testing.testbed import REPORT_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from regalia.tees.snp.evidence.chain import TrustedLeaf
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.verify import GenuineReport
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
-from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA, REQUIRED
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from regalia.policy.wildcards import wildcards
 from regalia.tees.snp.policy.plugin import SNP as SNP_POLICY
 from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.snp.defects import HEALTHY
-from regalia_testing.tees.snp.testbed import MEASUREMENT, REPORT_DATA
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,8 @@ from regalia.tees.snp.evidence import SnpCollateral
 from regalia.tees.snp.evidence.checks import CHECKS
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia_testing.mutation import dropped, duplicated, every_flip, none_accepted, reordered
-from regalia_testing.tees.snp.testbed import REPORT_DATA, REQUIRED, refused
+from regalia_testing.tees.snp.testbed import refused
+from regalia_testing.testbed import REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:

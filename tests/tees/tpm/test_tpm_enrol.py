@@ -20,7 +20,7 @@ from regalia.tees.tpm.evidence.layout import HashAlg
 from regalia.tees.tpm.evidence.public import Attribute
 from regalia_testing.tees.tpm.authority import LeafSpec, TpmAuthority
 from regalia_testing.tees.tpm.simulator import TpmSimulator
-from regalia_testing.tees.tpm.testbed import REQUIRED
+from regalia_testing.testbed import REQUIRED
 
 if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.enrol_steps import EnrolmentRequest

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DYNAMIC_PCRS = range(17, 23)  # all ones until a dynamic launch
 _STALE = hashlib.sha512(b"an old exchange").digest()
 _SIZES_AT = (8, 0x4C0, 0x4D0)  # offsets of the three sizes in an HCL report
+AK_BITS = 2048
 _AK_SIZE, _SMALL_SIZE = 256, 128  # bytes of a modulus
 
 
@@ -158,7 +159,7 @@ class AzureGuest:
         return quoted, self._sign(quoted, defects)
 
     def _sign(self, quoted: bytes, defects: AzureDefects) -> bytes:
-        key = rsa.generate_private_key(65537, 2048) if defects.other_signer else self.ak
+        key = rsa.generate_private_key(65537, AK_BITS) if defects.other_signer else self.ak
         digest = hashes.SHA256()
         alg = SignatureAlg.RSASSA
         value = key.sign(quoted, padding.PKCS1v15(), digest)

@@ -18,13 +18,19 @@ from regalia.tees.boot.policy.section import Boot
 from regalia.tees.intel.claims import TdxClaims
 from regalia.tees.intel.names import SgxType, TcbStatus, TdAttributeBit
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scenario import NOW, PolicyScenario, changed, snp_section
+from regalia_testing.policy_scenario import (
+    NOW,
+    PolicyScenario,
+    changed,
+    demand,
+    other_section,
+    snp_section,
+    steps,
+)
 from regalia_testing.tees.tpm.policy import COMMAND_LINE, FACTS, INITRD, KERNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Break, Breaks
 
 AZURE_SNP = "platform.azure_snp"
 AZURE_TDX = "platform.azure_tdx"
@@ -91,9 +97,7 @@ def azure_snp_scenario() -> PolicyScenario:
             ),
         ),
     )
-    platform = changed(changed(scenario.policy.platform, "snp", None), "azure_snp", section)
-    policy = changed(changed(scenario.policy, "platform", platform), "conditions", [])
-    return replace(scenario, claims=claims, policy=policy)
+    return replace(other_section(scenario, "azure_snp", section), claims=claims)
 
 
 def azure_tdx_scenario() -> PolicyScenario:
@@ -191,12 +195,12 @@ def register(index: int, value: bytes) -> Break:
 _ELSE = b"\xee" * 32
 _PARAVISOR, _VM = f"{AZURE_SNP}.paravisor", f"{AZURE_SNP}.vm"
 
-AZURE_TDX_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+AZURE_TDX_DEFECTS: Breaks = MappingProxyType(
     {
         "debug": ("DEBUG_ENABLED", td_below(td_attributes=1 << 28 | 1)),
         "migration": ("MIGRATION_ALLOWED", td_below(td_attributes=1 << 28 | 1 << 29)),
         "sept_ve_disable": ("POLICY_BIT", td_below(td_attributes=0)),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(AZURE_TDX, None)),
+        "no_section": ("TEE_NOT_ACCEPTED", demand(AZURE_TDX, None)),
         "paravisor": ("MEASUREMENT_UNKNOWN", td_below(mr_td=b"\xee" * 48)),
         "out_of_date": ("TCB_OUT_OF_DATE", td_below(tcb_status=TcbStatus.OUT_OF_DATE)),
         "machine": ("INSTANCE_NOT_ALLOWED", td_below(ppid=bytes(16))),
@@ -206,7 +210,7 @@ AZURE_TDX_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         "other_vm": ("INSTANCE_NOT_ALLOWED", vm(vm_unique_id="another")),
     }
 )
-AZURE_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+AZURE_DEFECTS: Breaks = MappingProxyType(
     {
         "simulated": ("SIMULATED_HARDWARE", below(hardware=Hardware.SIMULATED)),
         "debug": ("DEBUG_ENABLED", lambda s: below(policy=s.claims.snp.policy | 1 << 19)(s)),
@@ -214,7 +218,7 @@ AZURE_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
             "MIGRATION_ALLOWED",
             lambda s: below(policy=s.claims.snp.policy | 1 << 18)(s),
         ),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(AZURE_SNP, None)),
+        "no_section": ("TEE_NOT_ACCEPTED", demand(AZURE_SNP, None)),
         "late": ("COLLATERAL_LATE", below(revocation=Revocation.GRACE)),
         "revocation": ("REVOCATION_UNKNOWN", below(revocation=Revocation.UNKNOWN)),
         "paravisor": ("MEASUREMENT_UNKNOWN", below(measurement=b"\x13" * 48)),
@@ -228,11 +232,11 @@ AZURE_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         "secure_boot_state": ("PCR_UNKNOWN", register(7, _ELSE)),
         "register_by_hand": (
             "PCR_UNKNOWN",
-            lambda s: s.demand(f"{_VM}.pcrs", {"4": ["04" * 32], "x": ["00" * 32]}),
+            demand(f"{_VM}.pcrs", {"4": ["04" * 32], "x": ["00" * 32]}),
         ),
         "registers_open": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{_VM}.pcrs", "any").demand(f"{_VM}.boot.boot_images", "any"),
+            steps(demand(f"{_VM}.pcrs", "any"), demand(f"{_VM}.boot.boot_images", "any")),
         ),
         "no_log": ("EVENT_LOG_INSUFFICIENT", no_log),
         "insecure_by_the_log": ("SECURE_BOOT_OFF", boot(secure_boot=False)),
@@ -241,8 +245,8 @@ AZURE_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         "firmware_debugger": ("BOOT_DENIED", boot(firmware_debugger=True)),
         "no_workload_register": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{_VM}.pcrs", {"7": ["07" * 32]}).demand(
-                f"{_VM}.boot.boot_images", "any"
+            steps(
+                demand(f"{_VM}.pcrs", {"7": ["07" * 32]}), demand(f"{_VM}.boot.boot_images", "any")
             ),
         ),
         "config_other_than_measured": (

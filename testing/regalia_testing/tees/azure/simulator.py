@@ -33,7 +33,7 @@ from regalia_testing.folder import (
     write_folder,
 )
 from regalia_testing.tees.azure.defects import HEALTHY
-from regalia_testing.tees.azure.guest import AzureGuest
+from regalia_testing.tees.azure.guest import AK_BITS, AzureGuest
 from regalia_testing.tees.intel import defects as intel_defects
 from regalia_testing.tees.intel.quotes import Workload, td_report
 from regalia_testing.tees.intel.simulator import IntelSimulator
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from regalia.tees.intel.evidence import IntelAnchors
+    from regalia.tees.snp.evidence import SnpAnchors
     from regalia.verifier.verifier import Verifier
     from regalia_testing.tees.azure.defects import AzureDefects
     from regalia_testing.tees.snp.authority import SnpKeys
@@ -88,7 +90,7 @@ class AzureSimulator:
             LocalError: the directory is not empty, or cannot be written.
         """
         make_folder(directory, what="a simulated Azure confidential VM")
-        ak = rsa.generate_private_key(65537, 2048)
+        ak = rsa.generate_private_key(65537, AK_BITS)
         vm_unique_id = str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)).upper()
         since = (now or system_clock()).replace(microsecond=0)
         state = _State(format=FORMAT, tee=tee, vm_unique_id=vm_unique_id, since=rfc3339(since))
@@ -127,12 +129,26 @@ class AzureSimulator:
         """What a verifier is given."""
         return self.directory / "hardware" / COLLATERAL
 
+    @property
+    def hardware(self) -> SnpSimulator | IntelSimulator:
+        """The platform below."""
+        found = self.snp or self.intel
+        if found is None:
+            raise TypeError("a VM runs on one kind of hardware")
+        return found
+
+    @property
+    def root(self) -> bytes:
+        """The hardware's root, DER."""
+        return self.hardware.root
+
+    def anchors(self) -> SnpAnchors | IntelAnchors:
+        """The hardware's root as the only anchor."""
+        return self.hardware.anchors()
+
     def verifier(self) -> Verifier:
         """A verifier that trusts this VM's hardware and nothing else."""
-        hardware = self.snp or self.intel
-        if hardware is None:
-            raise TypeError("a VM runs on one kind of hardware")
-        return hardware.verifier()
+        return self.hardware.verifier()
 
     def evidence(
         self,

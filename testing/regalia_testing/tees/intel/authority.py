@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from regalia.tees.intel.evidence.chain import PCK_CA_NAMES, PCK_NAME, TCB_SIGNIN
 from regalia.tees.intel.evidence.pck import OID_SGX
 from regalia_testing.certificates import AUTHORITY_USAGE, BACKDATED, CertificatePlan, CrlPlan
 from regalia_testing.der import BOOLEAN, OCTET_STRING, SEQUENCE, integer, oid, tlv
+from regalia_testing.folder import new_ec_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class IntelKeys:
     @classmethod
     def generate(cls) -> IntelKeys:
         """Fresh keys."""
-        return cls(*(ec.generate_private_key(ec.SECP256R1()) for _ in fields(cls)))
+        return new_ec_keys(cls, ec.SECP256R1())
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,10 @@ from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
 from regalia.tees.intel.names import SgxAttributeBit, SgxType, TcbStatus, TdAttributeBit
 from regalia.tees.intel.policy.section import Rtmrs, Sgx, TdAttributes, Tdx
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scenario import PolicyScenario
+from regalia_testing.policy_scenario import PolicyScenario, attest, common_breaks, demand, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Break, Breaks
 
 TDX = "platform.tdx"
 SGX = "platform.sgx"
@@ -177,46 +175,25 @@ def set_bit(index: int) -> Break:
 def _common(section: str) -> dict[str, tuple[str, Break]]:
     """Defects of what TDX and SGX share."""
     return {
-        "simulated": ("SIMULATED_HARDWARE", lambda s: s.attest(hardware=Hardware.SIMULATED)),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(section, None)),
-        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
-        "revocation": ("REVOCATION_UNKNOWN", lambda s: s.attest(revocation=Revocation.UNKNOWN)),
-        "quote_version": ("REPORT_VERSION_TOO_OLD", lambda s: s.attest(quote_version=2)),
-        "ppid": ("INSTANCE_NOT_ALLOWED", lambda s: s.attest(ppid=b"\x46" * 16)),
-        "out_of_date": (
-            "TCB_OUT_OF_DATE",
-            lambda s: s.attest(tcb_status=TcbStatus.OUT_OF_DATE),
-        ),
+        **common_breaks(section),
+        "quote_version": ("REPORT_VERSION_TOO_OLD", attest(quote_version=2)),
+        "ppid": ("INSTANCE_NOT_ALLOWED", attest(ppid=b"\x46" * 16)),
+        "out_of_date": ("TCB_OUT_OF_DATE", attest(tcb_status=TcbStatus.OUT_OF_DATE)),
         "out_of_date_configuration": (
             "TCB_OUT_OF_DATE",
-            lambda s: s.attest(tcb_status=TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED),
+            attest(tcb_status=TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED),
         ),
-        "relaunch": (
-            "TCB_OUT_OF_DATE",
-            lambda s: s.attest(tcb_status=TcbStatus.TD_RELAUNCH_ADVISED),
-        ),
-        "configuration": (
-            "TCB_STATUS_DENIED",
-            lambda s: s.attest(tcb_status=TcbStatus.CONFIGURATION_NEEDED),
-        ),
-        "out_of_date_now": (
-            "TCB_OUT_OF_DATE",
-            lambda s: s.attest(current_tcb_status=TcbStatus.OUT_OF_DATE),
-        ),
-        "not_listed": (
-            "TCB_STATUS_DENIED",
-            lambda s: s.demand(f"{section}.tcb_statuses", ["OutOfDate"]),
-        ),
-        "revoked_by_hand": (
-            "TCB_STATUS_DENIED",
-            lambda s: s.attest(tcb_status=TcbStatus.REVOKED),
-        ),
-        "advisory": ("ADVISORY_DENIED", lambda s: s.attest(advisory_ids=("INTEL-SA-00960",))),
-        "evaluation": ("TCB_EVALUATION_TOO_OLD", lambda s: s.attest(tcb_evaluation_data_number=16)),
-        "dynamic": ("PLATFORM_FLAG_MISSING", lambda s: s.attest(dynamic_platform=True)),
-        "dynamic_unknown": ("PLATFORM_FLAG_MISSING", lambda s: s.attest(dynamic_platform=None)),
-        "cached_keys": ("PLATFORM_FLAG_MISSING", lambda s: s.attest(cached_keys=True)),
-        "smt": ("PLATFORM_FLAG_MISSING", lambda s: s.demand(f"{section}.smt", "deny")),
+        "relaunch": ("TCB_OUT_OF_DATE", attest(tcb_status=TcbStatus.TD_RELAUNCH_ADVISED)),
+        "configuration": ("TCB_STATUS_DENIED", attest(tcb_status=TcbStatus.CONFIGURATION_NEEDED)),
+        "out_of_date_now": ("TCB_OUT_OF_DATE", attest(current_tcb_status=TcbStatus.OUT_OF_DATE)),
+        "not_listed": ("TCB_STATUS_DENIED", demand(f"{section}.tcb_statuses", ["OutOfDate"])),
+        "revoked_by_hand": ("TCB_STATUS_DENIED", attest(tcb_status=TcbStatus.REVOKED)),
+        "advisory": ("ADVISORY_DENIED", attest(advisory_ids=("INTEL-SA-00960",))),
+        "evaluation": ("TCB_EVALUATION_TOO_OLD", attest(tcb_evaluation_data_number=16)),
+        "dynamic": ("PLATFORM_FLAG_MISSING", attest(dynamic_platform=True)),
+        "dynamic_unknown": ("PLATFORM_FLAG_MISSING", attest(dynamic_platform=None)),
+        "cached_keys": ("PLATFORM_FLAG_MISSING", attest(cached_keys=True)),
+        "smt": ("PLATFORM_FLAG_MISSING", demand(f"{section}.smt", "deny")),
     }
 
 
@@ -225,20 +202,20 @@ def _other(name: str, code: str) -> tuple[str, Break]:
     return code, lambda s: s.attest(**{name: b"\x77" * len(getattr(s.claims, name))})
 
 
-TDX_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+TDX_DEFECTS: Breaks = MappingProxyType(
     {
         **_common(TDX),
         "debug": ("DEBUG_ENABLED", set_bit(TdAttributeBit.DEBUG)),
         "profiling": ("DEBUG_ENABLED", set_bit(TdAttributeBit.PMT_PROF)),
         "migration": ("MIGRATION_ALLOWED", set_bit(TdAttributeBit.MIGRATABLE)),
-        "sept_ve_disable": ("POLICY_BIT", lambda s: s.attest(td_attributes=0)),
+        "sept_ve_disable": ("POLICY_BIT", attest(td_attributes=0)),
         "perfmon": ("POLICY_BIT", set_bit(TdAttributeBit.PERFMON)),
         "pks": ("POLICY_BIT", set_bit(TdAttributeBit.PKS)),
         "kl": ("POLICY_BIT", set_bit(TdAttributeBit.KL)),
         "lass": ("POLICY_BIT", set_bit(TdAttributeBit.LASS)),
         "icssd": ("POLICY_BIT", set_bit(TdAttributeBit.ICSSD)),
         "tpa": ("POLICY_BIT", set_bit(TdAttributeBit.TPA)),
-        "xfam": ("POLICY_BIT", lambda s: s.attest(xfam=3)),
+        "xfam": ("POLICY_BIT", attest(xfam=3)),
         "service_td": _other("mr_service_td", "SERVICE_TD_DENIED"),
         "module": _other("mr_seam", "TDX_MODULE_DENIED"),
         "module_signer": _other("mr_signer_seam", "TDX_MODULE_DENIED"),
@@ -249,54 +226,49 @@ TDX_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
         "rtmr3": _other("rtmr3", "MEASUREMENT_UNKNOWN"),
         "mrtd_upper_case_by_hand": (
             "MEASUREMENT_UNKNOWN",
-            lambda s: s.attest(mr_td=b"\xab" * 48).demand(f"{TDX}.mrtd", ["AB" * 48]),
+            steps(attest(mr_td=b"\xab" * 48), demand(f"{TDX}.mrtd", ["AB" * 48])),
         ),
-        "mrtd_open": ("WORKLOAD_UNPINNED", lambda s: s.demand(f"{TDX}.mrtd", "any")),
-        "kernel_open": ("WORKLOAD_UNPINNED", lambda s: s.demand(f"{TDX}.rtmrs.rtmr1", "any")),
-        "initrd_open": ("WORKLOAD_UNPINNED", lambda s: s.demand(f"{TDX}.rtmrs.rtmr2", "any")),
+        "mrtd_open": ("WORKLOAD_UNPINNED", demand(f"{TDX}.mrtd", "any")),
+        "kernel_open": ("WORKLOAD_UNPINNED", demand(f"{TDX}.rtmrs.rtmr1", "any")),
+        "initrd_open": ("WORKLOAD_UNPINNED", demand(f"{TDX}.rtmrs.rtmr2", "any")),
         "owner": _other("mr_owner", "TD_OWNER_UNKNOWN"),
         "owner_config": _other("mr_owner_config", "TD_OWNER_UNKNOWN"),
-        "no_event_log": ("EVENT_LOG_INSUFFICIENT", lambda s: s.attest(event_log=None)),
+        "no_event_log": ("EVENT_LOG_INSUFFICIENT", attest(event_log=None)),
         "unknown_event": (
             "EVENT_LOG_INSUFFICIENT",
             lambda s: s.attest(event_log=replace(cast("Any", s.claims).event_log, unknown=1)),
         ),
-        "config": (
-            "HOST_DATA_UNKNOWN",
-            lambda s: s.demand(f"{TDX}.mr_config_id", ["99" * 48]),
-        ),
+        "config": ("HOST_DATA_UNKNOWN", demand(f"{TDX}.mr_config_id", ["99" * 48])),
         "config_other_than_measured": (
             "CONFIG_MISMATCH",
-            lambda s: s.demand(f"{TDX}.mr_config_id", ["77" * 48]).attest(
-                mr_config_id=b"\x77" * 48
-            ),
+            steps(demand(f"{TDX}.mr_config_id", ["77" * 48]), attest(mr_config_id=b"\x77" * 48)),
         ),
     }
 )
 
-SGX_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+SGX_DEFECTS: Breaks = MappingProxyType(
     {
         **_common(SGX),
-        "debug": ("DEBUG_ENABLED", lambda s: s.attest(attributes=0b111)),
-        "provision_key": ("POLICY_BIT", lambda s: s.attest(attributes=0b10101)),
-        "xfrm": ("POLICY_BIT", lambda s: s.attest(xfrm=7)),
+        "debug": ("DEBUG_ENABLED", attest(attributes=0b111)),
+        "provision_key": ("POLICY_BIT", attest(attributes=0b10101)),
+        "xfrm": ("POLICY_BIT", attest(xfrm=7)),
         "mrenclave": _other("mr_enclave", "MEASUREMENT_UNKNOWN"),
         "mrsigner": _other("mr_signer", "ID_KEY_UNKNOWN"),
-        "prod_id": ("ENCLAVE_VERSION_DENIED", lambda s: s.attest(isv_prod_id=8)),
-        "isv_svn": ("ENCLAVE_VERSION_DENIED", lambda s: s.attest(isv_svn=2)),
-        "config_svn": ("ENCLAVE_VERSION_DENIED", lambda s: s.attest(config_svn=1)),
+        "prod_id": ("ENCLAVE_VERSION_DENIED", attest(isv_prod_id=8)),
+        "isv_svn": ("ENCLAVE_VERSION_DENIED", attest(isv_svn=2)),
+        "config_svn": ("ENCLAVE_VERSION_DENIED", attest(config_svn=1)),
         "enclave_and_signer_open": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{SGX}.mrenclaves", "any").demand(f"{SGX}.mrsigners", "any"),
+            steps(demand(f"{SGX}.mrenclaves", "any"), demand(f"{SGX}.mrsigners", "any")),
         ),
         "enclave_and_product_open": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{SGX}.mrenclaves", "any").demand(f"{SGX}.isv_prod_ids", "any"),
+            steps(demand(f"{SGX}.mrenclaves", "any"), demand(f"{SGX}.isv_prod_ids", "any")),
         ),
-        "config": ("HOST_DATA_UNKNOWN", lambda s: s.demand(f"{SGX}.config_ids", ["99" * 64])),
+        "config": ("HOST_DATA_UNKNOWN", demand(f"{SGX}.config_ids", ["99" * 64])),
         "config_other_than_measured": (
             "CONFIG_MISMATCH",
-            lambda s: s.demand(f"{SGX}.config_ids", ["77" * 64]).attest(config_id=b"\x77" * 64),
+            steps(demand(f"{SGX}.config_ids", ["77" * 64]), attest(config_id=b"\x77" * 64)),
         ),
     }
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regalia.core.clock import rfc3339
@@ -27,7 +27,15 @@ from regalia.verifier.collateral import parse_collateral
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.anchors import simulated_anchors, simulated_pin
-from regalia_testing.folder import State, make_folder, read_ec_key, read_state, write_folder
+from regalia_testing.folder import (
+    COLLATERAL,
+    State,
+    make_folder,
+    named_keys,
+    read_keys,
+    read_state,
+    write_folder,
+)
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.intel.authority import IntelAuthority, IntelKeys
 from regalia_testing.tees.intel.defects import HEALTHY, PLATFORM_SVN
@@ -97,9 +105,8 @@ class IntelSimulator:
             ParseError: a file is not what ``create`` wrote.
         """
         state = read_state(directory, _State, expected=FORMAT)
-        keys = (read_ec_key(directory, f.name) for f in fields(IntelKeys))
         return cls(
-            IntelAuthority(IntelKeys(*keys), state.date()),
+            IntelAuthority(read_keys(directory, IntelKeys), state.date()),
             unhex(state.ppid, what="ppid", size=_PPID_SIZE),
             unhex(state.platform_instance_id, what="platform_instance_id", size=_PPID_SIZE),
             directory,
@@ -110,9 +117,21 @@ class IntelSimulator:
         """What the simulated PCS answers."""
         return Documents(self.authority.keys.tcb_signing, self.authority.since)
 
+    @property
+    def root(self) -> bytes:
+        """The throw-away root, DER."""
+        return self.authority.root()
+
+    @property
+    def collateral_directory(self) -> Path:
+        """What a verifier is given, if the platform lies in a folder."""
+        if self.directory is None:
+            raise TypeError("this platform lies in no folder")
+        return self.directory / COLLATERAL
+
     def anchors(self) -> IntelAnchors:
         """This platform's root as the only anchor."""
-        return simulated_pin(IntelAnchors, self.authority.root())
+        return simulated_pin(IntelAnchors, self.root)
 
     def files(self) -> dict[str, bytes]:
         """Collateral as files by name."""
@@ -136,7 +155,7 @@ class IntelSimulator:
 
     def verifier(self) -> Verifier:
         """A verifier that trusts this platform and nothing else."""
-        anchors = simulated_anchors((self.authority.root(),))
+        anchors = simulated_anchors((self.root,))
         return Verifier(anchors, parse_collateral(self.files()))
 
     def facts(self, defects: IntelDefects = HEALTHY) -> PckFacts:
@@ -196,6 +215,8 @@ class IntelSimulator:
         quote = self.td_quote(workload, defects)
         return Evidence(Tee.TDX, quote, (), runtime_config, event_log=log.encode())
 
+    evidence = tdx_evidence
+
     def sgx_evidence(
         self,
         report_data: bytes,
@@ -228,5 +249,4 @@ class IntelSimulator:
             platform_instance_id=self.platform_instance_id.hex(),
             since=rfc3339(self.authority.since),
         )
-        keys = {each.name: getattr(self.authority.keys, each.name) for each in fields(IntelKeys)}
-        write_folder(directory, state, keys, self.files())
+        write_folder(directory, state, named_keys(self.authority.keys), self.files())

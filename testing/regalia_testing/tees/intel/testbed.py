@@ -5,44 +5,47 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.appraisal_context import AppraisalContext
-from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
-from regalia.tees.intel.evidence import prepare
+from regalia.tees.intel.claims import SgxClaims, TdxClaims
+from regalia.tees.intel.evidence import IntelAnchors, PreparedCollateral, prepare
 from regalia.tees.intel.evidence.plugin import SGX, TDX
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
-from regalia.wire.evidence import Tee
+from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.tees.intel.defects import IntelDefects
-from regalia_testing.verify import verify_fresh
+from regalia_testing.tees.intel.simulator import IntelSimulator
+from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG, PlatformTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
-    from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.evidence_plugin import EvidencePlugin
-    from regalia.tees.intel.claims import SgxClaims, TdxClaims
-    from regalia.tees.intel.evidence import IntelAnchors, IntelCollateral, PreparedCollateral
-    from regalia.tees.intel.evidence.wire import QuoteParts
-    from regalia.wire.evidence import Evidence
-    from regalia_testing.tees.intel.simulator import IntelSimulator
+    from regalia.tees.intel.evidence import IntelCollateral
 
-REPORT_DATA = bytes(range(64))
-MEASUREMENT = b"\x3d" * 48
-RUNTIME_CONFIG = b'{"format":"test"}'
-REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+    Plugin = EvidencePlugin[Any, Any, Any, IntelAnchors, PreparedCollateral]
+
 SGX_VERSION = 3
+Claims = TdxClaims | SgxClaims
 
 
-@dataclass(frozen=True, slots=True)
-class IntelTestbed:
+@dataclass(frozen=True)
+class IntelTestbed(
+    PlatformTestbed[IntelSimulator, Evidence, Claims, IntelAnchors, PreparedCollateral]
+):
     """Makes evidence and verifies it; every argument left out is right."""
 
-    platform: IntelSimulator
-    now: datetime
+    PLUGIN = TDX
+    HEALTHY = IntelDefects()
+
     files: dict[str, bytes] = field(default_factory=dict)  # collateral; empty: the platform's
+
+    def plugin(self, evidence: Evidence) -> Plugin:
+        """Of the evidence's kind."""
+        return self.PLUGIN if evidence.tee is Tee.TDX else SGX
+
+    def collateral_under(self, anchors: IntelAnchors) -> PreparedCollateral:
+        """The files, verified. Raises RegaliaError."""
+        return prepare(self.raw(), anchors=anchors, cache=self.cache or Cache())
 
     def defects(self, tee: Tee = Tee.TDX, **defects: object) -> IntelDefects:
         """Healthy but for these."""
@@ -61,62 +64,35 @@ class IntelTestbed:
 
     def with_file(self, name: str, data: bytes | None) -> IntelTestbed:
         """Collateral with one file more, other, or (None) not there."""
-        files = dict(self.files or self.platform.files())
+        files = dict(self._files())
         files.pop(name, None)
         if data is not None:
             files[name] = data
         return replace(self, files=files)
 
-    def with_prepared(self) -> Callable[[Evidence], TdxClaims | SgxClaims]:
-        """A verification with warm collateral, for many mutants."""
-        cache = Cache()
-        anchors = self.platform.anchors()
-        collateral = prepare(self.raw(), anchors=anchors, cache=cache)
-        at = AppraisalContext(now=self.now, rule=REQUIRED, cache=cache)
+    def warm(self) -> IntelTestbed:
+        """One that keeps its cache, for many mutants of evidence."""
+        return replace(self, cache=Cache())
 
-        def verify(evidence: Evidence) -> TdxClaims | SgxClaims:
-            claims: TdxClaims | SgxClaims = verify_fresh(
-                _plugin(evidence),
-                evidence,
-                anchors=anchors,
-                collateral=collateral,
-                report_data=REPORT_DATA,
-                at=at,
-            )
-            return claims
+    def verify_with(self, name: str, evidence: Evidence) -> Callable[[bytes], Claims]:
+        """A verification of ``evidence`` for many mutants of one collateral file.
+
+        What the other files hold is parsed and verified once.
+        """
+        warm = self.warm()
+        files = {each: data for each, data in self._files().items() if each != name}
+        others = parse_collateral(files)
+
+        def verify(altered: bytes) -> Claims:
+            raw = collateral_of(others.with_loose(parse_collateral({name: altered})))
+            collateral = prepare(raw, anchors=warm.anchors, cache=warm.cache or Cache())
+            return warm.verify(evidence, collateral=collateral)
 
         return verify
 
     def raw(self) -> IntelCollateral:
         """The collateral, not verified."""
-        return collateral_of(parse_collateral(self.files or self.platform.files()))
+        return collateral_of(parse_collateral(self._files()))
 
-    def verify(  # noqa: PLR0913 - each is one thing to get wrong
-        self,
-        evidence: Evidence,
-        *,
-        anchors: IntelAnchors | None = None,
-        rule: CollateralRule = REQUIRED,
-        report_data: bytes = REPORT_DATA,
-        now: datetime | None = None,
-        check_log: CheckLog = NO_LOG,
-    ) -> TdxClaims | SgxClaims:
-        """Claims, or a refusal."""
-        cache = Cache()
-        chosen = anchors or self.platform.anchors()
-        collateral = prepare(self.raw(), anchors=chosen, cache=cache)
-        claims: TdxClaims | SgxClaims = verify_fresh(
-            _plugin(evidence),
-            evidence,
-            anchors=chosen,
-            collateral=collateral,
-            report_data=report_data,
-            at=AppraisalContext(now=now or self.now, rule=rule, cache=cache, check_log=check_log),
-        )
-        return claims
-
-
-def _plugin(
-    evidence: Evidence,
-) -> EvidencePlugin[Evidence, QuoteParts, Any, IntelAnchors, PreparedCollateral]:
-    return TDX if evidence.tee is Tee.TDX else SGX
+    def _files(self) -> dict[str, bytes]:
+        return self.files or self.platform.files()

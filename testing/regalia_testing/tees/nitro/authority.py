@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from regalia_testing.certificates import BACKDATED, CertificatePlan, CrlPlan
+from regalia_testing.folder import new_ec_keys
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,7 +37,7 @@ class NitroKeys:
     @classmethod
     def generate(cls) -> NitroKeys:
         """Fresh P-384 keys."""
-        return cls(*(ec.generate_private_key(ec.SECP384R1()) for _ in range(4)))
+        return new_ec_keys(cls, ec.SECP384R1())
 
     def all(self) -> tuple[ec.EllipticCurvePrivateKey, ...]:
         """In the order of the chain."""

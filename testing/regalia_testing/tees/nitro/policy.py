@@ -12,12 +12,17 @@ from regalia.core.types import Digest
 from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nitro.policy.section import Nitro
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scenario import PolicyScenario, changed
+from regalia_testing.policy_scenario import (
+    PolicyScenario,
+    attest,
+    common_breaks,
+    demand,
+    other_section,
+    steps,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Break, Breaks
 
 NITRO = "platform.nitro"
 INSTANCE = "i-00112233445566778"
@@ -53,9 +58,7 @@ def nitro_scenario() -> PolicyScenario:
         document_max_age_s=60,
         revocation="required",
     )
-    platform = changed(changed(scenario.policy.platform, "snp", None), "nitro", section)
-    policy = changed(changed(scenario.policy, "platform", platform), "conditions", [])
-    return replace(scenario, claims=claims, policy=policy)
+    return replace(other_section(scenario, "nitro", section), claims=claims)
 
 
 def register(index: int, value: bytes | None) -> Break:
@@ -70,21 +73,18 @@ def register(index: int, value: bytes | None) -> Break:
 
 _ELSE = b"\xee" * 48
 
-NITRO_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+NITRO_DEFECTS: Breaks = MappingProxyType(
     {
-        "simulated": ("SIMULATED_HARDWARE", lambda s: s.attest(hardware=Hardware.SIMULATED)),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(NITRO, None)),
-        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
-        "revocation": ("REVOCATION_UNKNOWN", lambda s: s.attest(revocation=Revocation.UNKNOWN)),
-        "old": ("EVIDENCE_TOO_OLD", lambda s: s.attest(age_ms=60_001)),
-        "future_by_hand": ("EVIDENCE_TOO_OLD", lambda s: s.attest(age_ms=-1)),
+        **common_breaks(NITRO),
+        "old": ("EVIDENCE_TOO_OLD", attest(age_ms=60_001)),
+        "future_by_hand": ("EVIDENCE_TOO_OLD", attest(age_ms=-1)),
         "instance": (
             "INSTANCE_NOT_ALLOWED",
-            lambda s: s.attest(module_id="i-0ffffffffffffffff-enc0123456789abcdef"),
+            attest(module_id="i-0ffffffffffffffff-enc0123456789abcdef"),
         ),
         "workload_open": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{NITRO}.pcr0", "any").demand(f"{NITRO}.pcr8", "any"),
+            steps(demand(f"{NITRO}.pcr0", "any"), demand(f"{NITRO}.pcr8", "any")),
         ),
         "image": ("MEASUREMENT_UNKNOWN", register(0, _ELSE)),
         "kernel": ("MEASUREMENT_UNKNOWN", register(1, _ELSE)),
@@ -103,7 +103,7 @@ NITRO_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
             "IMAGE_SIGNER_UNKNOWN",
             lambda s: register(8, bytes(48))(s.demand(f"{NITRO}.pcr8", ["00" * 48])),
         ),
-        "config": ("HOST_DATA_UNKNOWN", lambda s: s.demand(f"{NITRO}.pcr16", ["99" * 48])),
+        "config": ("HOST_DATA_UNKNOWN", demand(f"{NITRO}.pcr16", ["99" * 48])),
         "config_other_than_measured": (
             "CONFIG_MISMATCH",
             lambda s: register(NITRO_PCR, _ELSE)(s.demand(f"{NITRO}.pcr16", ["ee" * 48])),

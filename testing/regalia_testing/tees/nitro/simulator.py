@@ -33,8 +33,9 @@ from regalia_testing.folder import (
     COLLATERAL,
     State,
     make_folder,
+    named_keys,
     read_collateral,
-    read_ec_key,
+    read_keys,
     read_state,
     write_folder,
 )
@@ -53,7 +54,6 @@ FORMAT = "regalia/simulated-nitro/v1"
 PCR_SIZE = 48  # bytes, SHA-384
 PCRS_AT_LAUNCH = 16
 ROLE = b"arn:aws:iam::000000000000:role/simulated"
-_KEY_NAMES = ("root", "regional", "zonal", "instance")
 _COSE_SIGN1_TAG = b"\xd2"
 
 
@@ -88,8 +88,7 @@ class NitroSimulator:
         authority = NitroAuthority(keys, f"i-{secrets.token_hex(8)}0", since)
         root = authority.plans()[0].sign(keys.root)
         state = _State(format=FORMAT, instance_id=authority.instance_id, since=rfc3339(since))
-        named = dict(zip(_KEY_NAMES, keys.all(), strict=True))
-        write_folder(directory, state, named, {"root.der": root})
+        write_folder(directory, state, named_keys(keys), {"root.der": root})
         return cls._started(directory, authority, root, clock)
 
     @classmethod
@@ -101,7 +100,7 @@ class NitroSimulator:
             ParseError: a file is not what ``create`` wrote.
         """
         state = read_state(directory, _State, expected=FORMAT)
-        keys = NitroKeys(*(read_ec_key(directory, name) for name in _KEY_NAMES))
+        keys = read_keys(directory, NitroKeys)
         authority = NitroAuthority(keys, state.instance_id, clock().replace(microsecond=0))
         (root,) = read_collateral(directory, "root.der")
         return cls._started(directory, authority, root, clock)

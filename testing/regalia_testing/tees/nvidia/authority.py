@@ -14,6 +14,7 @@ from regalia.tees.nvidia.evidence.anchors import DEVICE_ROOT_NAME
 from regalia.tees.nvidia.evidence.dice import OID_COMPOSITE_DEVICE_ID, OID_TCB_INFO
 from regalia_testing.certificates import BACKDATED, CertificatePlan
 from regalia_testing.der import OCTET_STRING, SEQUENCE, integer, oid, tlv
+from regalia_testing.folder import new_ec_keys
 
 FOREVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SHA384 = "2.16.840.1.101.3.4.2.2"
@@ -31,7 +32,7 @@ class NvidiaKeys:
     @classmethod
     def generate(cls) -> NvidiaKeys:
         """Fresh keys."""
-        return cls(*(ec.generate_private_key(ec.SECP384R1()) for _ in range(3)))
+        return new_ec_keys(cls, ec.SECP384R1())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,10 @@ from regalia.tees.nvidia.claims import NvidiaClaims, RimFact
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.tees.nvidia.policy.section import Device
 from regalia.wire.evidence import DeviceKind
+from regalia_testing.policy_scenario import attest, demand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from regalia_testing.policy_scenario import PolicyScenario
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Break, Breaks, PolicyScenario
 
 GPUS = 8
 
@@ -94,14 +91,11 @@ def _entry(**fields: Any) -> Break:  # noqa: ANN401 - any field
 
 
 # Each starts from ``with_gpus``.
-DEVICE_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+DEVICE_DEFECTS: Breaks = MappingProxyType(
     {
-        "none_wanted": ("DEVICE_SET_MISMATCH", lambda s: s.demand("platform.devices", [])),
-        "none_there": ("DEVICE_SET_MISMATCH", lambda s: s.attest(devices=())),
-        "one_less": (
-            "DEVICE_SET_MISMATCH",
-            lambda s: s.attest(devices=s.claims.devices[:-1]),
-        ),
+        "none_wanted": ("DEVICE_SET_MISMATCH", demand("platform.devices", [])),
+        "none_there": ("DEVICE_SET_MISMATCH", attest(devices=())),
+        "one_less": ("DEVICE_SET_MISMATCH", lambda s: s.attest(devices=s.claims.devices[:-1])),
         "one_more": ("DEVICE_SET_MISMATCH", _entry(count=GPUS - 1)),
         "other_model": ("DEVICE_SET_MISMATCH", _entry(models=["GB100"], count=GPUS)),
         "other_kind": ("DEVICE_SET_MISMATCH", _entry(kind="nvidia-switch")),

@@ -31,7 +31,15 @@ from regalia.tees.nvidia.evidence.rims import Rim, RimSigner
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceEvidence, DeviceKind
 from regalia_testing.anchors import simulated_pin
-from regalia_testing.folder import State, make_folder, read_ec_key, read_state, write_folder
+from regalia_testing.folder import (
+    State,
+    make_folder,
+    named_keys,
+    read_ec_key,
+    read_keys,
+    read_state,
+    write_folder,
+)
 from regalia_testing.tees.nvidia.authority import NvidiaAuthority, NvidiaKeys, spki
 from regalia_testing.tees.nvidia.defects import HEALTHY_DEVICE
 from regalia_testing.tees.nvidia.reports import (
@@ -53,7 +61,6 @@ if TYPE_CHECKING:
 FORMAT = "regalia/simulated-devices/v1"
 GPU_MODEL, SWITCH_MODEL = "GH100", "LS_10"
 YEAR = timedelta(days=365)
-_AUTHORITIES = ("root", "identity", "provisioner")
 _SERIAL_PREFIX = {DeviceKind.NVIDIA_GPU: b"\x41", DeviceKind.NVIDIA_SWITCH: b"\x50"}
 _FOREIGN = hashlib.sha256(b"a switch of another machine").digest()[:8]
 
@@ -134,8 +141,7 @@ class NvidiaSimulator:
             ParseError: a file is not what ``create`` wrote.
         """
         state = read_state(directory, _State, expected=FORMAT)
-        keys = (read_ec_key(directory, name) for name in _AUTHORITIES)
-        authority = NvidiaAuthority(NvidiaKeys(*keys), state.date())
+        authority = NvidiaAuthority(read_keys(directory, NvidiaKeys), state.date())
         devices = tuple(
             _device(
                 authority,
@@ -150,9 +156,7 @@ class NvidiaSimulator:
 
     def keys(self) -> dict[str, PrivateKey]:
         """All private keys by the name of their files."""
-        keys: dict[str, PrivateKey] = {
-            name: getattr(self.authority.keys, name) for name in _AUTHORITIES
-        }
+        keys = named_keys(self.authority.keys)
         for index, device in enumerate(self.devices):
             keys |= {f"device-{index}": device.key, f"leaf-{index}": device.leaf_key}
         return keys

@@ -41,7 +41,9 @@ from regalia_testing.folder import (
     FILE_MAX,
     State,
     make_folder,
+    named_keys,
     read_collateral,
+    read_keys,
     read_rsa_key,
     read_state,
     write_folder,
@@ -145,7 +147,7 @@ class SnpSimulator:
         state = read_state(directory, _State, expected=FORMAT)
         if state.product not in set(Product):
             raise ParseError(CoreCode.MALFORMED, f"{directory} is no simulated SNP platform")
-        keys = SnpKeys(*(read_rsa_key(directory, n) for n in _AUTHORITIES))
+        keys = read_keys(directory, SnpKeys, read_rsa_key)
         return cls(
             directory,
             SnpAuthority(keys, Product(state.product), state.date()),
@@ -163,6 +165,11 @@ class SnpSimulator:
     def product(self) -> Product:
         """The product line."""
         return self.authority.product
+
+    @property
+    def root(self) -> bytes:
+        """The throw-away root, DER."""
+        return self.ark
 
     @property
     def collateral_directory(self) -> Path:
@@ -274,10 +281,9 @@ class SnpSimulator:
             report_id=self.report_id.hex(),
             since=rfc3339(self.authority.since),
         )
-        keys = {name: getattr(self.authority.keys, name) for name in _AUTHORITIES}
         files = {f"{name}.der": getattr(self, name) for name in (*_AUTHORITIES, "crl")}
         write_new(self.directory / "chip.secret", self.secret, mode=0o600)
-        write_folder(self.directory, state, keys, files)
+        write_folder(self.directory, state, named_keys(self.authority.keys), files)
 
 
 def measure_code(package_dir: Path) -> bytes:

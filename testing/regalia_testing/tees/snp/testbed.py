@@ -2,76 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from regalia.appraisal.appraisal_context import AppraisalContext
-from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
-from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.snp.evidence import SnpCollateral
+from regalia.tees.snp.claims import SnpClaims
+from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind
+from regalia.wire.evidence import Evidence
 from regalia_testing.tees.snp.authority import LeafFor
 from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.reports import reported_tcb
-from regalia_testing.tees.snp.simulator import CSP_ID
-from regalia_testing.verify import verify_fresh
+from regalia_testing.tees.snp.simulator import CSP_ID, SnpSimulator
+from regalia_testing.testbed import PlatformTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-    from regalia.tees.snp.claims import SnpClaims
-    from regalia.tees.snp.evidence import SnpAnchors
-    from regalia.wire.evidence import Evidence
     from regalia_testing.der import CertificateSpec
-    from regalia_testing.tees.snp.simulator import SnpSimulator
-
-REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
-MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()
-RUNTIME_CONFIG = b"the measured configuration"
-REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
 
-@dataclass(frozen=True, slots=True)
-class SnpTestbed:
+@dataclass(frozen=True)
+class SnpTestbed(PlatformTestbed[SnpSimulator, Evidence, SnpClaims, SnpAnchors, SnpCollateral]):
     """Make evidence with chosen defects, and have it appraised."""
 
-    platform: SnpSimulator
-    now: datetime
-    rule: CollateralRule = REQUIRED
+    PLUGIN = SNP
+    HEALTHY = HEALTHY
 
-    def evidence(self, **defects: Any) -> Evidence:  # noqa: ANN401 - fields of SnpDefects
-        """Evidence of a platform that is healthy but for ``defects``."""
-        return self.platform.evidence(
-            REPORT_DATA,
-            measurement=MEASUREMENT,
-            runtime_config=RUNTIME_CONFIG,
-            defects=replace(HEALTHY, **defects),
-        )
-
-    def verify(
-        self,
-        evidence: Evidence,
-        *,
-        anchors: SnpAnchors | None = None,
-        collateral: SnpCollateral | None = None,
-        report_data: bytes = REPORT_DATA,
-        now: datetime | None = None,
-    ) -> SnpClaims:
-        """Appraise; whatever is not given is right."""
-        return verify_fresh(
-            SNP,
-            evidence,
-            anchors=anchors or self.platform.anchors(),
-            collateral=collateral or self.platform.collateral(),
-            report_data=report_data,
-            at=AppraisalContext(now=now or self.now, rule=self.rule, cache=Cache()),
-        )
+    def collateral_under(self, _anchors: SnpAnchors) -> SnpCollateral:
+        """Certificates and list, as they are."""
+        return self.platform.collateral()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.appraisal.config_binding import TPM_PCR, expected_slot
@@ -14,14 +14,10 @@ from regalia.tees.boot.policy.section import Boot
 from regalia.tees.tpm.claims import AkBinding, TpmClaims
 from regalia.tees.tpm.policy.section import Tpm
 from regalia.wire.evidence import Tee
-from regalia_testing.policy_scenario import changed
+from regalia_testing.policy_scenario import attest, demand, other_section, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from regalia_testing.policy_scenario import PolicyScenario
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Break, Breaks, PolicyScenario
 
 TPM = "platform.tpm"
 MAKER = "id:58595A00"
@@ -106,12 +102,9 @@ def tpm_section() -> Tpm:
 
 def tpm_scenario(scenario: PolicyScenario) -> PolicyScenario:
     """The same release, asked for by a machine with a TPM."""
-    platform = changed(scenario.policy, "platform.snp", None)
-    policy = changed(platform, TPM, tpm_section())
-    policy = changed(policy, "conditions", ["claims.tpm.reset_count >= 7"])
-    return replace(
-        scenario, policy=policy, claims=cast("Any", tpm_claims(scenario.config.encode()))
-    )
+    only = other_section(scenario, "tpm", tpm_section())
+    demanding = only.demand("conditions", ["claims.tpm.reset_count >= 7"])
+    return replace(demanding, claims=tpm_claims(scenario.config.encode()))
 
 
 def boot(**facts: object) -> Break:
@@ -119,39 +112,30 @@ def boot(**facts: object) -> Break:
     return lambda scenario: scenario.attest(boot=replace(FACTS, **facts))  # type: ignore[arg-type]  # names of fields
 
 
-TPM_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+TPM_DEFECTS: Breaks = MappingProxyType(
     {
-        "simulated": ("SIMULATED_HARDWARE", lambda s: s.attest(hardware=Hardware.SIMULATED)),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(TPM, None)),
-        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
-        "binding": (
-            "AK_BINDING_DENIED",
-            lambda s: s.attest(binding=AkBinding.AK_CERTIFICATE),
-        ),
-        "unrevoked": ("REVOCATION_UNKNOWN", lambda s: s.attest(revocation=Revocation.UNKNOWN)),
-        "machine": ("INSTANCE_NOT_ALLOWED", lambda s: s.attest(ek=b"\x45" * 32)),
+        "simulated": ("SIMULATED_HARDWARE", attest(hardware=Hardware.SIMULATED)),
+        "no_section": ("TEE_NOT_ACCEPTED", demand(TPM, None)),
+        "late": ("COLLATERAL_LATE", attest(revocation=Revocation.GRACE)),
+        "binding": ("AK_BINDING_DENIED", attest(binding=AkBinding.AK_CERTIFICATE)),
+        "unrevoked": ("REVOCATION_UNKNOWN", attest(revocation=Revocation.UNKNOWN)),
+        "machine": ("INSTANCE_NOT_ALLOWED", attest(ek=b"\x45" * 32)),
         "maker": (
             "PRODUCT_DENIED",
-            lambda s: s.attest(manufacturer="id:0").demand(f"{TPM}.firmware_minimum", "any"),
+            steps(attest(manufacturer="id:0"), demand(f"{TPM}.firmware_minimum", "any")),
         ),
-        "no_minimum": ("TCB_NO_MINIMUM", lambda s: s.demand(f"{TPM}.firmware_minimum", {})),
-        "firmware": ("FIRMWARE_BELOW_MINIMUM", lambda s: s.attest(firmware_version=7 << 48)),
-        "rebooted": ("REBOOTED_SINCE_ENROLMENT", lambda s: s.attest(reset_count=8)),
-        "enrolment_unknown": (
-            "REBOOTED_SINCE_ENROLMENT",
-            lambda s: s.attest(enrolled_reset_count=None),
-        ),
+        "no_minimum": ("TCB_NO_MINIMUM", demand(f"{TPM}.firmware_minimum", {})),
+        "firmware": ("FIRMWARE_BELOW_MINIMUM", attest(firmware_version=7 << 48)),
+        "rebooted": ("REBOOTED_SINCE_ENROLMENT", attest(reset_count=8)),
+        "enrolment_unknown": ("REBOOTED_SINCE_ENROLMENT", attest(enrolled_reset_count=None)),
         "unpinned": (
             "WORKLOAD_UNPINNED",
-            lambda s: s.demand(f"{TPM}.pcrs", {"0": ["00" * 32]}).demand(
-                f"{TPM}.boot.boot_images", "any"
+            steps(
+                demand(f"{TPM}.pcrs", {"0": ["00" * 32]}), demand(f"{TPM}.boot.boot_images", "any")
             ),
         ),
-        "register": (
-            "PCR_UNKNOWN",
-            lambda s: s.attest(pcrs={**s.claims.pcrs, 11: b"\x0c" * 32}),
-        ),
-        "no_log": ("EVENT_LOG_INSUFFICIENT", lambda s: s.attest(boot=None)),
+        "register": ("PCR_UNKNOWN", lambda s: s.attest(pcrs={**s.claims.pcrs, 11: b"\x0c" * 32})),
+        "no_log": ("EVENT_LOG_INSUFFICIENT", attest(boot=None)),
         "insecure": ("SECURE_BOOT_OFF", boot(secure_boot=False)),
         "secure_boot_unknown": ("SECURE_BOOT_OFF", boot(secure_boot=None)),
         "debugger": ("BOOT_DENIED", boot(firmware_debugger=True)),

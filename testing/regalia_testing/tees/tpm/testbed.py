@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
 from regalia.tees.tpm.evidence import TpmAnchors, TpmCollateral
 from regalia.tees.tpm.evidence.plugin import TPM
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.simulator import REPORT_DATA, TpmSimulator
+from regalia_testing.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.appraisal.check_log import CheckLog
+    from regalia.appraisal.collateral_rule import CollateralRule
     from regalia.tees.tpm.claims import TpmClaims
+    from regalia.tees.tpm.evidence import PreparedCollateral
     from regalia.wire.evidence import Evidence
 
-REQUIRED = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TpmTestbed:
     """Evidence, collateral and expectations that fit; ``dataclasses.replace`` breaks one."""
 
@@ -59,6 +60,11 @@ class TpmTestbed:
         """With other collateral."""
         return replace(self, collateral=replace(self.collateral, **changes))
 
+    @cached_property
+    def prepared(self) -> PreparedCollateral:
+        """The collateral, read once."""
+        return self.collateral.prepare()
+
     def verify(self, cache: Cache | None = None, check_log: CheckLog = NO_LOG) -> TpmClaims:
         """Have it appraised."""
         remembered = Cache() if cache is None else cache
@@ -66,7 +72,7 @@ class TpmTestbed:
             TPM,
             self.evidence,
             anchors=self.anchors,
-            collateral=self.collateral.prepare(),
+            collateral=self.prepared,
             report_data=self.report_data,
             at=AppraisalContext(
                 now=self.now, rule=self.rule, cache=remembered, check_log=check_log

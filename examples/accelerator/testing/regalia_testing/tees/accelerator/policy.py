@@ -11,12 +11,17 @@ from regalia.core.types import Digest
 from regalia.tees.accelerator.claims import AcceleratorClaims
 from regalia.tees.accelerator.names import CONFIG_BINDING
 from regalia.tees.accelerator.policy.section import Accelerator
-from regalia_testing.policy_scenario import PolicyScenario, changed
+from regalia_testing.policy_scenario import (
+    PolicyScenario,
+    attest,
+    common_breaks,
+    demand,
+    other_section,
+    steps,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Break = Callable[[PolicyScenario], PolicyScenario]
+    from regalia_testing.policy_scenario import Breaks
 
 ACCELERATOR = "platform.accelerator"
 
@@ -44,26 +49,21 @@ def accelerator_scenario() -> PolicyScenario:
         chip_ids=["44" * 32],
         revocation="required",
     )
-    platform = changed(changed(scenario.policy.platform, "snp", None), "accelerator", section)
-    policy = changed(changed(scenario.policy, "platform", platform), "conditions", [])
-    return replace(scenario, claims=claims, policy=policy)
+    return replace(other_section(scenario, "accelerator", section), claims=claims)
 
 
-ACCELERATOR_DEFECTS: Mapping[str, tuple[str, Break]] = MappingProxyType(
+ACCELERATOR_DEFECTS: Breaks = MappingProxyType(
     {
-        "simulated": ("SIMULATED_HARDWARE", lambda s: s.attest(hardware=Hardware.SIMULATED)),
-        "no_section": ("TEE_NOT_ACCEPTED", lambda s: s.demand(ACCELERATOR, None)),
-        "debug": ("DEBUG_ENABLED", lambda s: s.attest(debug=True)),
-        "late": ("COLLATERAL_LATE", lambda s: s.attest(revocation=Revocation.GRACE)),
-        "revocation": ("REVOCATION_UNKNOWN", lambda s: s.attest(revocation=Revocation.UNKNOWN)),
-        "program": ("MEASUREMENT_UNKNOWN", lambda s: s.attest(measurement=b"\xee" * 48)),
-        "open": ("WORKLOAD_UNPINNED", lambda s: s.demand(f"{ACCELERATOR}.measurements", "any")),
-        "firmware": ("FIRMWARE_BELOW_MINIMUM", lambda s: s.attest(firmware=6)),
-        "chip": ("INSTANCE_NOT_ALLOWED", lambda s: s.attest(chip_id=b"\x45" * 32)),
-        "config": ("HOST_DATA_UNKNOWN", lambda s: s.demand(f"{ACCELERATOR}.configs", ["99" * 48])),
+        **common_breaks(ACCELERATOR),
+        "debug": ("DEBUG_ENABLED", attest(debug=True)),
+        "program": ("MEASUREMENT_UNKNOWN", attest(measurement=b"\xee" * 48)),
+        "open": ("WORKLOAD_UNPINNED", demand(f"{ACCELERATOR}.measurements", "any")),
+        "firmware": ("FIRMWARE_BELOW_MINIMUM", attest(firmware=6)),
+        "chip": ("INSTANCE_NOT_ALLOWED", attest(chip_id=b"\x45" * 32)),
+        "config": ("HOST_DATA_UNKNOWN", demand(f"{ACCELERATOR}.configs", ["99" * 48])),
         "config_other_than_measured": (
             "CONFIG_MISMATCH",
-            lambda s: s.attest(config=b"\xee" * 48).demand(f"{ACCELERATOR}.configs", ["ee" * 48]),
+            steps(attest(config=b"\xee" * 48), demand(f"{ACCELERATOR}.configs", ["ee" * 48])),
         ),
     }
 )

@@ -3,9 +3,9 @@
 A platform is a directory that holds its own throw-away vendor: whoever can read it forges evidence
 at will.
 
+    platform.json                    since when its certificates hold
     root.key, issuer.key, chip.key   P-384, PKCS #8 in DER, mode 600
     collateral/                      what a verifier is given: root.der, root.crl, issuer.crl
-    chain/                           issuer.der and chip.der, which come with the evidence
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-)
 
-from regalia.appraisal.pki import parse_certificate
+from regalia.core.clock import rfc3339
 from regalia.core.codec import exact
-from regalia.core.errors import CoreCode, LocalError, ParseError
 from regalia.host.clock import system_clock
-from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
 from regalia.tees.accelerator.evidence.wire import FORMAT
 from regalia.tees.accelerator.names import CHIP_ID_SIZE, CONFIG_BINDING, MEASUREMENT_SIZE
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.cose import ALG, Sign1
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
-from regalia_testing.tees.accelerator.authority import AcceleratorAuthority
+from regalia_testing.certificates import AUTHORITY_USAGE
+from regalia_testing.folder import (
+    COLLATERAL,
+    State,
+    make_folder,
+    named_keys,
+    read_keys,
+    read_state,
+    write_folder,
+)
+from regalia_testing.tees.accelerator.authority import (
+    AcceleratorAuthority,
+    AcceleratorKeys,
+    as_leaf,
+)
 from regalia_testing.tees.accelerator.defects import HEALTHY
 
 if TYPE_CHECKING:
@@ -43,11 +49,10 @@ if TYPE_CHECKING:
 
     from regalia.host.clock import Clock
     from regalia.wire.cbor import Cbor, Key
-    from regalia_testing.tees.accelerator.authority import CertificatePlan
+    from regalia_testing.certificates import CertificatePlan
     from regalia_testing.tees.accelerator.defects import AcceleratorDefects
 
-_FILE_MAX = 16 * 1024
-_KEYS = ("root", "issuer", "chip")
+PLATFORM_FORMAT = "regalia/simulated-accelerator/v1"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -56,7 +61,6 @@ class AcceleratorSimulator:
 
     directory: Path
     authority: AcceleratorAuthority
-    chip_key: ec.EllipticCurvePrivateKey
     chain: tuple[bytes, ...]  # DER, root first
 
     @classmethod
@@ -70,29 +74,18 @@ class AcceleratorSimulator:
         Raises:
             LocalError: the directory is not empty, or cannot be written.
         """
-        with os_errors(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if any(directory.iterdir()):
-                raise LocalError(CoreCode.FILE_EXISTS, f"{directory} is not empty")
-            for name in ("collateral", "chain"):
-                (directory / name).mkdir()
-        keys = [ec.generate_private_key(ec.SECP384R1()) for _ in _KEYS]
-        for name, key in zip(_KEYS, keys, strict=True):
-            der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-            write_new(directory / f"{name}.key", der, mode=0o600)
-        root_key, issuer_key, chip_key = keys
-        authority = AcceleratorAuthority(root_key, issuer_key, clock().replace(microsecond=0))
-        chip = authority.chip(_chip_id(chip_key), chip_key.public_key())
-        lists = authority.lists()
-        for path, data in {
-            "collateral/root.der": authority.root().sign(root_key),
-            "collateral/root.crl": lists[0],
-            "collateral/issuer.crl": lists[1],
-            "chain/issuer.der": authority.issuer().sign(root_key),
-            "chain/chip.der": chip.sign(issuer_key),
-        }.items():
-            write_new(directory / path, data)
-        return cls.open(directory)
+        make_folder(directory, what="a simulated example accelerator")
+        keys = AcceleratorKeys.generate()
+        authority = AcceleratorAuthority(keys, clock().replace(microsecond=0))
+        state = State(format=PLATFORM_FORMAT, since=rfc3339(authority.since))
+        root_list, issuer_list = authority.lists()
+        collateral = {
+            "root.der": authority.root().sign(keys.root),
+            "root.crl": root_list,
+            "issuer.crl": issuer_list,
+        }
+        write_folder(directory, state, named_keys(keys), collateral)
+        return cls._of(directory, authority)
 
     @classmethod
     def open(cls, directory: Path) -> AcceleratorSimulator:
@@ -102,12 +95,20 @@ class AcceleratorSimulator:
             LocalError: a file is missing or unreadable.
             ParseError: a file is not what ``create`` wrote.
         """
-        root_key, issuer_key, chip_key = (_load_key(directory / f"{name}.key") for name in _KEYS)
-        names = ("collateral/root.der", "chain/issuer.der", "chain/chip.der")
-        chain = tuple(read_file(directory / name, limit=_FILE_MAX) for name in names)
-        since = parse_certificate(chain[-1], what=names[-1]).not_before
-        authority = AcceleratorAuthority(root_key, issuer_key, since)
-        return cls(directory, authority, chip_key, chain)
+        state = read_state(directory, State, expected=PLATFORM_FORMAT)
+        keys = read_keys(directory, AcceleratorKeys)
+        return cls._of(directory, AcceleratorAuthority(keys, state.date()))
+
+    @classmethod
+    def _of(cls, directory: Path, authority: AcceleratorAuthority) -> AcceleratorSimulator:
+        """Signatures are deterministic, so a platform that was written has the same chain again."""
+        keys = authority.keys
+        chain = (
+            authority.root().sign(keys.root),
+            authority.issuer().sign(keys.root),
+            authority.chip(_chip_id(keys.chip)).sign(keys.issuer),
+        )
+        return cls(directory, authority, chain)
 
     @property
     def root(self) -> bytes:
@@ -117,12 +118,12 @@ class AcceleratorSimulator:
     @property
     def chip_id(self) -> bytes:
         """The chip's id, 32 bytes."""
-        return _chip_id(self.chip_key)
+        return _chip_id(self.authority.keys.chip)
 
     @property
     def collateral_directory(self) -> Path:
         """What a verifier is given; ``root.der`` in it is the anchor."""
-        return self.directory / "collateral"
+        return self.directory / COLLATERAL
 
     def evidence(
         self,
@@ -182,7 +183,7 @@ class AcceleratorSimulator:
     def signed(self, payload: bytes, defects: AcceleratorDefects = HEALTHY) -> bytes:
         """A message around any payload."""
         other = defects.other_signer
-        key = ec.generate_private_key(ec.SECP384R1()) if other else self.chip_key
+        key = ec.generate_private_key(ec.SECP384R1()) if other else self.authority.keys.chip
         protected = encode_cbor({ALG: defects.algorithm})
         to_sign = Sign1(protected, defects.algorithm, payload, b"").signed_bytes()
         r, s = decode_dss_signature(key.sign(to_sign, ec.ECDSA(hashes.SHA384())))
@@ -197,29 +198,30 @@ class AcceleratorSimulator:
     def _chain(self, defects: AcceleratorDefects) -> tuple[bytes, ...]:
         if defects == HEALTHY:
             return self.chain
-        root_key, issuer_key = self.authority.root_key, self.authority.issuer_key
+        keys = self.authority.keys
         if defects.stranger_root:  # the same names, signed below a root of somebody else's
-            root_key = ec.generate_private_key(ec.SECP384R1())
-            strange = replace(self.authority, root_key=root_key)
-            return strange.root().sign(root_key), strange.issuer().sign(root_key), self.chain[2]
+            strange = replace(keys, root=ec.generate_private_key(ec.SECP384R1()))
+            return *self._of(self.directory, replace(self.authority, keys=strange)).chain[
+                :2
+            ], self.chain[2]
         root, issuer, leaf = self.chain
         if defects.authority_is_leaf:
-            issuer = replace(self.authority.issuer(), path_length=None).sign(root_key)
+            issuer = as_leaf(self.authority.issuer()).sign(keys.root)
         plan = self._leaf(defects)
         if plan != self._leaf(HEALTHY):
-            leaf = plan.sign(issuer_key)
+            leaf = plan.sign(keys.issuer)
         return (root,) if defects.chain_of_one else (root, issuer, leaf)
 
     def _leaf(self, defects: AcceleratorDefects) -> CertificatePlan:
-        plan = self.authority.chip(self.chip_id, self.chip_key.public_key())
+        plan = self.authority.chip(self.chip_id)
         if defects.leaf_expired:
             plan = replace(plan, not_after=plan.not_before + timedelta(seconds=1))
         if defects.leaf_not_yet_valid:
             plan = replace(plan, not_before=plan.not_after - timedelta(seconds=1))
         if defects.leaf_is_ca:
-            plan = replace(plan, path_length=0)
+            plan = replace(plan, ca=True, path_length=0, usage=AUTHORITY_USAGE)
         if defects.leaf_may_not_sign:
-            plan = replace(plan, may_sign=False)
+            plan = replace(plan, usage=("key_agreement",))
         if defects.leaf_of_p256:
             plan = replace(plan, key=ec.generate_private_key(ec.SECP256R1()).public_key())
         return plan
@@ -228,13 +230,3 @@ class AcceleratorSimulator:
 def _chip_id(key: ec.EllipticCurvePrivateKey) -> bytes:
     number = key.public_key().public_numbers().x
     return hashlib.sha256(number.to_bytes(48, "big")).digest()
-
-
-def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_der_private_key(read_private_file(path, limit=_FILE_MAX), None)
-    except (ValueError, TypeError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a private key") from exc
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not an EC key")
-    return key

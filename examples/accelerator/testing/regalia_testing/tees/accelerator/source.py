@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import regalia
 from regalia_testing.options import platform_options
-from regalia_testing.sources import SimulatedSource
+from regalia_testing.sources import SimulatedSource, launch_measurement
 from regalia_testing.tees.accelerator.defects import HEALTHY
 from regalia_testing.tees.accelerator.simulator import AcceleratorSimulator
-from regalia_testing.tees.snp.simulator import measure_code
 
 if TYPE_CHECKING:
     from regalia.wire.evidence import EvidenceSource
@@ -25,5 +22,5 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
         ParseError: the platform is damaged.
     """
     directory, defects = platform_options(options, HEALTHY, source="simulated-accelerator")
-    measurement = measure_code(Path(regalia.__file__).parent)
-    return SimulatedSource(AcceleratorSimulator.open(directory).evidence, defects, measurement)
+    platform = AcceleratorSimulator.open(directory)
+    return SimulatedSource(platform.evidence, defects, launch_measurement())
