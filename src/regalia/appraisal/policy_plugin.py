@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.condition_types import Reading
     from regalia.appraisal.config_binding import ConfigBinding
-    from regalia.appraisal.explanation import Explanation
     from regalia.appraisal.finding import Finding
-    from regalia.appraisal.policy_field import BaselineWords, Field
+    from regalia.appraisal.policy_field import BaselineWords, Explanation, Field
     from regalia.wire.evidence import DeviceKind, Tee
 
 # Members of an entry of the device set that say which devices it is about.
@@ -24,8 +23,6 @@ IDENTIFYING = ("kind", "count", "models")
 
 S = TypeVar("S", bound=Doc)  # the section's struct
 C = TypeVar("C")  # claims
-P = TypeVar("P", bound=Doc)
-D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,7 @@ class Section(Generic[S, C]):
             itself.
         order: every field's comparison by the field's name, and the rules of the TEE's own.
         cross_check: raises ParseError MALFORMED where fields do not fit together.
+        parts: sections within this one, whose fields and rules stand in ``fields`` and ``order``.
 
     Raises:
         TypeError: ``order`` names what is no field, or a field that compares nothing.
@@ -84,6 +82,7 @@ class Section(Generic[S, C]):
     fields: tuple[Field[C, Any], ...]
     order: tuple[str | Rule[S, C], ...]
     cross_check: Callable[[S, str], None] = lambda _section, _path: None
+    parts: tuple[Part[C], ...] = ()
     compiled: tuple[Rule[S, C], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -108,7 +107,13 @@ class Section(Generic[S, C]):
         """
         for each in self.fields:
             each.check(each.value(section), f"{path}.{each.name}")
+        self.check_together(section, path)
+
+    def check_together(self, section: S, path: str) -> None:
+        """The part of ``check`` that looks at several fields at once. Args as ``check``."""
         self.cross_check(section, path)
+        for part in self.parts:
+            part.section.check_together(getattr(section, part.name), f"{path}.{part.name}")
 
     def pin(self, claims: C, choices: PinChoices) -> S:
         """The section that these claims meet.
@@ -132,34 +137,61 @@ class Section(Generic[S, C]):
 
 def _comparison(found: Field[C, Any] | None, name: str) -> Rule[S, C]:
     compare = None if found is None else found.compare
-    if found is None or compare is None:
+    if compare is None:
         raise TypeError(f"{name} is no field that compares a claim by itself")
+    value = attrgetter(name)
 
     def find(given: RuleInput[S, C]) -> Iterator[Finding]:
-        return compare(found.value(given.section), given.claims, f"{given.path}.{name}")
+        return compare(value(given.section), given.claims, f"{given.path}.{name}")
 
     return Rule((name,), find, (name,))
 
 
-def rules_within(
-    name: str, part: Section[P, D], section: Callable[[S], P], claims: Callable[[C], D]
-) -> Rule[S, C]:
-    """The rules of a part of a section, as one rule of the whole.
+@dataclass(frozen=True, slots=True)
+class Part(Generic[C]):
+    """A section that stands within another one, as the other one sees it.
 
-    Args:
-        name: of the part in the section.
-        part: its fields and rules.
-        section: from the whole section to the part.
-        claims: from the section's claims to those that the part is about.
+    Attributes:
+        name: of the member that it is.
+        section: the struct, its fields and rules.
+        claims: from the whole section's claims to those that the part is about.
+        choose: from the owner's choices to those by which the part is pinned.
     """
 
-    def find(given: RuleInput[S, C]) -> Iterator[Finding]:
-        path = f"{given.path}.{name}"
-        return part.rules(RuleInput(section(given.section), claims(given.claims), path))
+    name: str
+    section: Section[Any, Any]
+    claims: Callable[[C], Any]
+    choose: Callable[[PinChoices], PinChoices] = lambda choices: choices
 
-    judged = tuple(f"{name}.{each}" for rule in part.compiled for each in rule.judges)
-    compared = tuple(f"{name}.{each}" for rule in part.compiled for each in rule.compares)
-    return Rule(judged, find, compared)
+    @property
+    def fields(self) -> tuple[Field[C, Any], ...]:
+        """Those of the part, under their names in the whole."""
+        return tuple(self._within(each) for each in self.section.fields)
+
+    def _within(self, each: Field[Any, Any]) -> Field[C, Any]:
+        compare = each.compare
+        return replace(
+            each,
+            name=f"{self.name}.{each.name}",
+            pin=lambda claims, choices: each.pin(self.claims(claims), self.choose(choices)),
+            compare=compare
+            and (lambda value, claims, path: compare(value, self.claims(claims), path)),
+        )
+
+    @property
+    def rule(self) -> Rule[Any, C]:
+        """All rules of the part, as one of the whole."""
+
+        def find(given: RuleInput[Any, C]) -> Iterator[Finding]:
+            section, path = getattr(given.section, self.name), f"{given.path}.{self.name}"
+            return self.section.rules(RuleInput(section, self.claims(given.claims), path))
+
+        compiled = self.section.compiled
+        return Rule(
+            tuple(f"{self.name}.{name}" for rule in compiled for name in rule.judges),
+            find,
+            tuple(f"{self.name}.{name}" for rule in compiled for name in rule.compares),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from regalia.policy.wildcards import wildcards
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regalia.appraisal.explanation import Explanation
+    from regalia.appraisal.policy_field import Explanation
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.verdict import Verdict
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.explanation import Explanation, accepted
 from regalia.appraisal.finding import in_full
+from regalia.appraisal.policy_field import Explanation, accepted
 from regalia.policy.device_set import device_set_words
 from regalia.policy.registry import DEVICES_PATH, POLICY_PLUGINS
 
