@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from regalia.appraisal.claims import Revocation
+from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.core.errors import ParseError
-from regalia.policy.documents import collateral_words, parse_release_policy
+from regalia.policy.documents import collateral_rule, parse_release_policy
 from regalia.policy.explain import explain_policy, statements
 from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow
@@ -93,9 +94,13 @@ def test_another_sections_word_is_nothing(scenario: PolicyScenario) -> None:
 
 
 def test_words_for_collateral(scenario: PolicyScenario) -> None:
-    assert collateral_words(scenario.policy.platform, Tee.AZURE_SNP) == ("required", 0)
+    assert collateral_rule(scenario.policy.platform, Tee.AZURE_SNP) == CollateralRule.of_words(
+        "required", 0
+    )
     opened = scenario.demand(f"{PARAVISOR}.revocation", "any")
-    assert collateral_words(opened.policy.platform, Tee.AZURE_SNP) == ("any", 0)
+    assert collateral_rule(opened.policy.platform, Tee.AZURE_SNP) == CollateralRule.of_words(
+        "any", 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +183,7 @@ def test_a_pinned_policy_accepts_what_it_was_pinned_from(
 
 def test_words_for_collateral_on_tdx() -> None:
     platform = azure_tdx_scenario().policy.platform
-    assert collateral_words(platform, Tee.AZURE_TDX) == ("required", 0)
+    assert collateral_rule(platform, Tee.AZURE_TDX) == CollateralRule.of_words("required", 0)
 
 
 def test_sections_of_the_two_kinds_are_apart(scenario: PolicyScenario) -> None:

@@ -12,11 +12,10 @@ from regalia.appraisal.claims import Revocation
 from regalia.core.errors import ParseError
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.condition_fields import RELEASE_FIELDS, release_values
-from regalia.policy.documents import parse_release_policy
+from regalia.policy.documents import parse_release_policy, wildcards
 from regalia.policy.explain import explain_policy, statements
 from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.platform import PlatformRules
-from regalia.policy.wildcards import wildcards
 from regalia.tees.intel.names import TcbStatus
 from regalia.tees.intel.policy.fields import ACCEPTABLE_STATUSES
 from regalia_testing.tees.intel.policy import (

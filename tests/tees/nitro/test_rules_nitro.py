@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from regalia.appraisal.claims import MINT, Revocation
+from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.core.errors import ParseError
-from regalia.policy.documents import collateral_words, parse_release_policy
+from regalia.policy.documents import collateral_rule, parse_release_policy
 from regalia.policy.explain import explain_policy, statements
 from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow
@@ -62,9 +63,11 @@ def test_the_section_of_another_tee_accepts_nothing(scenario: PolicyScenario) ->
 
 
 def test_words_for_collateral(scenario: PolicyScenario) -> None:
-    assert collateral_words(scenario.policy.platform, Tee.NITRO) == ("required", 0)
+    assert collateral_rule(scenario.policy.platform, Tee.NITRO) == CollateralRule.of_words(
+        "required", 0
+    )
     opened = scenario.demand(f"{NITRO}.revocation", "any")
-    assert collateral_words(opened.policy.platform, Tee.NITRO) == ("any", 0)
+    assert collateral_rule(opened.policy.platform, Tee.NITRO) == CollateralRule.of_words("any", 0)
     assert opened.attest(revocation=Revocation.UNKNOWN).codes() == []
 
 

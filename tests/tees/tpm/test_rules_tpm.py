@@ -11,10 +11,9 @@ import pytest
 from regalia.appraisal.policy_field import PinChoices
 from regalia.core.errors import ParseError
 from regalia.policy.baseline import BaselineWords, baseline
-from regalia.policy.documents import parse_release_policy
+from regalia.policy.documents import parse_release_policy, wildcards
 from regalia.policy.explain import explain_policy
 from regalia.policy.platform import PlatformRules
-from regalia.policy.wildcards import wildcards
 from regalia.tees.tpm.claims import AkBinding
 from regalia.tees.tpm.policy.plugin import TPM as TPM_POLICY
 from regalia.tees.tpm.policy.section import Tpm
