@@ -88,9 +88,9 @@ class OneOf(Generic[C]):
     def digests(  # noqa: PLR0913, D417 - as above
         cls,
         name: str,
-        size: int,
         have: Callable[[C], bytes],
         code: Code,
+        size: int,
         *,
         noun: str = "{}",
         pinned: Pinned = "always",
@@ -156,9 +156,11 @@ class OneOf(Generic[C]):
         Args:
             content: what the list is about, for the table of the specification.
             noun: the accepted values in the plural, or the explanation of a list.
-            unrestricted: the explanation of ``any``.
-            risk: of ``any``. Both are empty if the list cannot be left open.
+            unrestricted: the explanation of ``any``, in place of one that follows from ``noun``.
+            risk: of ``any``; empty if the list cannot be left open.
         """
+        if risk and not unrestricted:
+            unrestricted = f"Any {noun} are accepted."
         return Field(
             name=self.name,
             type=f"list of {self.entry.type}{', or any' if risk else ''}",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
-from regalia.appraisal.policy_doc import Count, Doc, Unrestricted, Version
+from regalia.appraisal.policy_doc import Count, Doc, Listed, Unrestricted, Version
 from regalia.appraisal.policy_words import WORD_MAX, bad, each, typed, word
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
@@ -102,9 +102,9 @@ def collateral_rule(platform: Platform, tee: Tee) -> CollateralRule:
 class PlacementRule(Doc, frozen=True, kw_only=True):
     """Accepted operator-asserted (and measured) placements."""
 
-    regions: list[str] | Unrestricted
-    sites: list[str] | Unrestricted
-    tiers: list[str] | Unrestricted
+    regions: Listed
+    sites: Listed
+    tiers: Listed
 
 
 class RuntimeRule(Doc, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class RuntimeRule(Doc, frozen=True, kw_only=True):
 
     owner_key: str | Unrestricted  # fingerprint of the key that signs model and policy
     log_key: str | Unrestricted  # signed-note verifier key of the log
-    egress: list[str] | Unrestricted  # host:port that may be listed there; [] = none may
+    egress: Listed  # host:port that may be listed there; [] = none may
 
 
 class ModelRule(Doc, frozen=True, kw_only=True):

@@ -29,7 +29,6 @@ from regalia.tees.intel.names import SgxAttributeBit, TcbStatus, TdAttributeBit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from regalia.appraisal.field_kinds import Pinned
     from regalia.appraisal.finding import Finding
     from regalia.appraisal.policy_doc import Unrestricted
     from regalia.appraisal.policy_field import PinChoices
@@ -207,28 +206,15 @@ def _platform(noun: str) -> tuple[Field[IntelClaims, Any], ...]:
 
 # -- TDX ------------------------------------------------------------------------------------------
 
-_td_digests = partial(OneOf[TdxClaims].digests, noun="of {}")
+_register = partial(OneOf[TdxClaims].digests, size=48, noun="of {}")
 _td_demand, _td_switch = Demand[TdxClaims], Switch[TdxClaims]
-
-
-def _register(
-    name: str, have: Callable[[TdxClaims], bytes], code: PolicyCode, pinned: Pinned = "always"
-) -> Callable[[str, str, str], Field[TdxClaims, Any]]:
-    """A register of 48 bytes that must hold an accepted value; content, noun and risk follow."""
-    draft = _td_digests(name, 48, have, code, pinned=pinned)
-    return lambda content, noun, risk: draft.words(content, noun, f"Any {noun} are accepted.", risk)
 
 
 def _rtmr(
     number: int, noun: str, pin: Callable[[TdxClaims, PinChoices], Any] | None = None
 ) -> Field[TdxClaims, Any]:
-    return _td_digests(
-        f"rtmrs.rtmr{number}",
-        48,
-        lambda td: td.rtmrs[number],
-        PolicyCode.MEASUREMENT_UNKNOWN,
-        pin=pin,
-    ).words(
+    name, code = f"rtmrs.rtmr{number}", PolicyCode.MEASUREMENT_UNKNOWN
+    return _register(name, lambda td: td.rtmrs[number], code, pin=pin).words(
         noun,
         f"values of RTMR{number} ({noun})",
         f"Any value of RTMR{number} is accepted.",
@@ -271,44 +257,40 @@ def _event_log_missing(claims: TdxClaims) -> str:
 
 
 REGISTERS: tuple[Field[TdxClaims, Any], ...] = (
-    _register("mrtd", lambda td: td.mr_td, PolicyCode.MEASUREMENT_UNKNOWN)(
+    _register("mrtd", lambda td: td.mr_td, PolicyCode.MEASUREMENT_UNKNOWN).words(
         "MRTD: the TD's firmware",
         "TD measurements (MRTD)",
-        "other firmware than yours may start, with any kernel.",
+        risk="other firmware than yours may start, with any kernel.",
     ),
     _rtmr(0, "firmware configuration"),
     _rtmr(1, "boot loader and kernel"),
     _rtmr(2, "command line and initrd"),
     _rtmr(3, "what runs after the boot", _pin_rtmr3),
-    _td_digests(
-        "mr_config_id",
-        48,
-        lambda td: td.mr_config_id,
-        PolicyCode.HOST_DATA_UNKNOWN,
-        pinned="config",
+    _register(
+        "mr_config_id", lambda td: td.mr_config_id, PolicyCode.HOST_DATA_UNKNOWN, pinned="config"
     ).words(
         "MRCONFIGID: SHA-384 of accepted runtime configurations",
         "runtime configurations of TDs (SHA-384)",
         any_config(" of a TD"),
         CONFIG_RISK,
     ),
-    _register("mr_owner", lambda td: td.mr_owner, PolicyCode.TD_OWNER_UNKNOWN)(
-        "MROWNER", "TD owners (MROWNER)", "whoever launched the TD is not checked."
+    _register("mr_owner", lambda td: td.mr_owner, PolicyCode.TD_OWNER_UNKNOWN).words(
+        "MROWNER", "TD owners (MROWNER)", risk="whoever launched the TD is not checked."
     ),
-    _register("mr_owner_config", lambda td: td.mr_owner_config, PolicyCode.TD_OWNER_UNKNOWN)(
+    _register("mr_owner_config", lambda td: td.mr_owner_config, PolicyCode.TD_OWNER_UNKNOWN).words(
         "MROWNERCONFIG",
         "owner configurations (MROWNERCONFIG)",
-        "what the TD's owner configured is not checked.",
+        risk="what the TD's owner configured is not checked.",
     ),
-    _register("mr_seam", lambda td: td.mr_seam, PolicyCode.TDX_MODULE_DENIED, "never")(
+    _register("mr_seam", lambda td: td.mr_seam, PolicyCode.TDX_MODULE_DENIED, pinned="never").words(
         "MRSEAM: the TDX module, beyond what Intel's own list says",
         "TDX modules (MRSEAM)",
-        "any module that Intel lists is accepted, as far as the statuses let it.",
+        risk="any module that Intel lists is accepted, as far as the statuses let it.",
     ),
-    _register("mr_signer_seam", lambda td: td.mr_signer_seam, PolicyCode.TDX_MODULE_DENIED)(
+    _register("mr_signer_seam", lambda td: td.mr_signer_seam, PolicyCode.TDX_MODULE_DENIED).words(
         "MRSIGNERSEAM, likewise",
         "TDX module signers (MRSIGNERSEAM)",
-        "the signer is held against Intel's own list only.",
+        risk="the signer is held against Intel's own list only.",
     ),
 )
 
@@ -339,7 +321,9 @@ ATTRIBUTES: tuple[Field[TdxClaims, Any], ...] = (
 TDX_FIELDS: tuple[Field[TdxClaims, Any], ...] = (
     *_platform("TDs"),
     *REGISTERS,
-    _td_digests("xfam", 8, lambda td: td.xfam.to_bytes(8, "little"), PolicyCode.POLICY_BIT).words(
+    _register(
+        "xfam", lambda td: td.xfam.to_bytes(8, "little"), PolicyCode.POLICY_BIT, size=8
+    ).words(
         "extended features that the TD may use",
         "sets of extended features (XFAM)",
         "Any set of extended features is accepted.",
@@ -379,14 +363,14 @@ _enclave_minimum = Minimum[SgxClaims]
 SGX_FIELDS: tuple[Field[SgxClaims, Any], ...] = (
     *_platform("enclaves"),
     _enclave_digests(
-        "mrenclaves", 32, lambda it: it.mr_enclave, PolicyCode.MEASUREMENT_UNKNOWN
+        "mrenclaves", lambda it: it.mr_enclave, PolicyCode.MEASUREMENT_UNKNOWN, 32
     ).words(
         "MRENCLAVE",
         "enclave measurements (MRENCLAVE)",
         "Any enclave measurement is accepted.",
         "whatever an accepted signer signs gets the key, as far as mrsigners lets it.",
     ),
-    _enclave_digests("mrsigners", 32, lambda it: it.mr_signer, PolicyCode.ID_KEY_UNKNOWN).words(
+    _enclave_digests("mrsigners", lambda it: it.mr_signer, PolicyCode.ID_KEY_UNKNOWN, 32).words(
         "MRSIGNER",
         "enclave signers (MRSIGNER)",
         "Any enclave signer is accepted.",
@@ -412,11 +396,7 @@ SGX_FIELDS: tuple[Field[SgxClaims, Any], ...] = (
         "ISVSVN {} is below {}",
     ),
     _enclave_digests(
-        "config_ids",
-        64,
-        lambda it: it.config_id,
-        PolicyCode.HOST_DATA_UNKNOWN,
-        pinned="config",
+        "config_ids", lambda it: it.config_id, PolicyCode.HOST_DATA_UNKNOWN, 64, pinned="config"
     ).words(
         "CONFIGID: SHA-512 of accepted runtime configurations",
         "runtime configurations of enclaves (SHA-512)",
@@ -431,7 +411,7 @@ SGX_FIELDS: tuple[Field[SgxClaims, Any], ...] = (
         "CONFIGSVN {} is below {}",
     ),
     _enclave_digests(
-        "xfrm", 8, lambda it: it.xfrm.to_bytes(8, "little"), PolicyCode.POLICY_BIT
+        "xfrm", lambda it: it.xfrm.to_bytes(8, "little"), PolicyCode.POLICY_BIT, 8
     ).words(
         "extended features that the enclave may use",
         "sets of extended features (XFRM)",

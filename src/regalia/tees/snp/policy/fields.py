@@ -350,14 +350,14 @@ FIELDS: tuple[Field[SnpClaims, Any], ...] = (
         pin=lambda claims, _: [claims.product],
         baseline=lambda _: list(PRODUCTS),
     ),
-    _digests("measurements", 48, lambda snp: snp.measurement, PolicyCode.MEASUREMENT_UNKNOWN).words(
+    _digests("measurements", lambda snp: snp.measurement, PolicyCode.MEASUREMENT_UNKNOWN, 48).words(
         "MEASUREMENT",
         "launch measurements",
         "Any launch measurement is accepted.",
         "other software than yours may get the key, as far as id_blocks lets it.",
     ),
     _digests(
-        "host_data", 32, lambda snp: snp.host_data, PolicyCode.HOST_DATA_UNKNOWN, pinned="config"
+        "host_data", lambda snp: snp.host_data, PolicyCode.HOST_DATA_UNKNOWN, 32, pinned="config"
     ).words(
         "HOST_DATA: SHA-256 of accepted runtime configurations",
         "runtime configurations (SHA-256)",

@@ -25,9 +25,9 @@ _one_of = OneOf[AcceleratorClaims]
 FIELDS: tuple[Field[AcceleratorClaims, Any], ...] = (
     _one_of.digests(
         "measurements",
-        MEASUREMENT_SIZE,
         lambda claims: claims.measurement,
         PolicyCode.MEASUREMENT_UNKNOWN,
+        MEASUREMENT_SIZE,
     ).words(
         "the loaded program",
         "programs",
@@ -36,9 +36,9 @@ FIELDS: tuple[Field[AcceleratorClaims, Any], ...] = (
     ),
     _one_of.digests(
         "configs",
-        MEASUREMENT_SIZE,
         lambda claims: claims.config,
         PolicyCode.HOST_DATA_UNKNOWN,
+        MEASUREMENT_SIZE,
         pinned="config",
     ).words(
         "accepted runtime configurations, as SHA-384",
