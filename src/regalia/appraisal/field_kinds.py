@@ -53,7 +53,8 @@ def seen(text: str) -> What:
     )
 
 
-# No slots: ``OneOf[SnpClaims](...)`` would like to note the type on a frozen object, and fails.
+# No slots: ``OneOf[SnpClaims](...)`` sets an attribute on the new object, which typing expects to
+# fail with AttributeError only; frozen classes with slots fail with TypeError.
 @dataclass(frozen=True)
 class OneOf(Generic[C]):
     """A list of accepted values of one claim.
@@ -85,7 +86,7 @@ class OneOf(Generic[C]):
     baseline: Callable[[BaselineWords], Accepted] | None = None
 
     @classmethod
-    def digests(  # noqa: PLR0913, D417 - as above
+    def digests(  # noqa: PLR0913, D417 - a field has so many sides; ``OneOf`` describes the others
         cls,
         name: str,
         have: Callable[[C], bytes],
@@ -159,7 +160,7 @@ class OneOf(Generic[C]):
             unrestricted: the explanation of ``any``, in place of one that follows from ``noun``.
             risk: of ``any``; empty if the list cannot be left open.
         """
-        if risk and not unrestricted:
+        if risk and not unrestricted and isinstance(noun, str):
             unrestricted = f"Any {noun} are accepted."
         return Field(
             name=self.name,
@@ -204,7 +205,7 @@ def is_pinned(pinned: Pinned, choices: PinChoices) -> bool:
 
 @dataclass(frozen=True)
 class Minimum(Generic[C]):
-    """The lowest accepted number. Name, claim and code of the finding as in ``OneOf``."""
+    """The lowest accepted number. Attributes as those of ``OneOf``."""
 
     name: str
     have: Callable[[C], int]

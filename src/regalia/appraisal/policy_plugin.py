@@ -70,9 +70,8 @@ class Section(Generic[S, C]):
         section: the struct.
         fields: one for every member of the struct, in its order; those of a nested struct each by
             itself.
-        order: every field's comparison by the field's name, and the rules of the TEE's own.
+        order: every field's comparison by the field's name, the rules of the TEE's own, and parts.
         cross_check: raises ParseError MALFORMED where fields do not fit together.
-        parts: sections within this one, whose fields and rules stand in ``fields`` and ``order``.
 
     Raises:
         TypeError: ``order`` names what is no field, or a field that compares nothing.
@@ -80,18 +79,19 @@ class Section(Generic[S, C]):
 
     section: type[S]
     fields: tuple[Field[C, Any], ...]
-    order: tuple[str | Rule[S, C], ...]
+    order: tuple[str | Rule[S, C] | Part[C], ...]
     cross_check: Callable[[S, str], None] = lambda _section, _path: None
-    parts: tuple[Part[C], ...] = ()
     compiled: tuple[Rule[S, C], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         by_name = {each.name: each for each in self.fields}
-        compiled = tuple(
-            _comparison(by_name.get(each), each) if isinstance(each, str) else each
-            for each in self.order
-        )
-        object.__setattr__(self, "compiled", compiled)
+
+        def rule(each: str | Rule[S, C] | Part[C]) -> Rule[S, C]:
+            if isinstance(each, str):
+                return _comparison(by_name.get(each), each)
+            return each.rule if isinstance(each, Part) else each
+
+        object.__setattr__(self, "compiled", tuple(rule(each) for each in self.order))
 
     def rules(self, given: RuleInput[S, C]) -> Iterator[Finding]:
         """All findings about the claims, in the order of evaluation."""
@@ -112,8 +112,9 @@ class Section(Generic[S, C]):
     def check_together(self, section: S, path: str) -> None:
         """The part of ``check`` that looks at several fields at once. Args as ``check``."""
         self.cross_check(section, path)
-        for part in self.parts:
-            part.section.check_together(getattr(section, part.name), f"{path}.{part.name}")
+        for each in self.order:
+            if isinstance(each, Part):
+                each.section.check_together(getattr(section, each.name), f"{path}.{each.name}")
 
     def pin(self, claims: C, choices: PinChoices) -> S:
         """The section that these claims meet.

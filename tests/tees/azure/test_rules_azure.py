@@ -1,4 +1,4 @@
-"""The Azure section: pinning, sentences, conditions."""
+"""The Azure section: what its rules accept, pinning, conditions."""
 
 from __future__ import annotations
 

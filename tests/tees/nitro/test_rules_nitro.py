@@ -1,4 +1,4 @@
-"""The Nitro section: pinning, sentences, conditions."""
+"""The Nitro section: what its rules accept, pinning, conditions."""
 
 from __future__ import annotations
 

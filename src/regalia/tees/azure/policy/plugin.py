@@ -52,8 +52,7 @@ VM: Part[Any] = Part(
     Section(
         section=AzureVm,
         fields=VM_FIELDS,
-        order=("secure_boot", "tpm", "console", "vm_ids", workload, "pcrs", BOOT.rule),
-        parts=(BOOT,),
+        order=("secure_boot", "tpm", "console", "vm_ids", workload, "pcrs", BOOT),
     ),
     lambda claims: claims,
 )
@@ -94,8 +93,7 @@ AZURE_SNP: PolicyPlugin[AzureSnp, AzureSnpClaims] = PolicyPlugin(
     section=AzureSnp,
     claims=AzureSnpClaims,
     fields=(*SNP_PARAVISOR.fields, *VM.fields),
-    order=(SNP_PARAVISOR.rule, VM.rule),
-    parts=(SNP_PARAVISOR, VM),
+    order=(SNP_PARAVISOR, VM),
     conditions={
         **{name: each.of(lambda claims: claims.snp) for name, each in SNP.conditions.items()},
         "azure": _AZURE,
@@ -112,8 +110,7 @@ AZURE_TDX: PolicyPlugin[AzureTdx, AzureTdxClaims] = PolicyPlugin(
     section=AzureTdx,
     claims=AzureTdxClaims,
     fields=(*TDX_PARAVISOR.fields, *VM.fields),
-    order=(TDX_PARAVISOR.rule, VM.rule),
-    parts=(TDX_PARAVISOR, VM),
+    order=(TDX_PARAVISOR, VM),
     conditions={
         **{name: each.of(lambda claims: claims.tdx) for name, each in TDX.conditions.items()},
         "azure": _AZURE,

@@ -65,9 +65,8 @@ TPM = PolicyPlugin(
     order=(
         *("bindings", "revocation", "eks", "manufacturers", "firmware_minimum", "same_boot"),
         workload,
-        *("pcrs", BOOT.rule),
+        *("pcrs", BOOT),
     ),
-    parts=(BOOT,),
     conditions={"tpm": record_of(_CONDITIONS)},
     left_out=LEFT_OUT,
     machines="eks",
