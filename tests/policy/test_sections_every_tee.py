@@ -76,6 +76,22 @@ def _json(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
+CLOSED = [
+    pytest.param(plugin.tee, field.name, id=f"{plugin.name}.{field.name}")
+    for plugin in POLICY_PLUGINS
+    for field in plugin.fields
+    if field.type.startswith("list of ") and not field.unrestricted
+]
+
+
+@pytest.mark.parametrize(("tee", "name"), CLOSED)
+def test_a_list_that_cannot_be_left_open_is_not_left_open_by_hand(tee: Tee, name: str) -> None:
+    opened = POLICY_SCENARIOS[tee]().demand(f"{plugin_for(tee).path}.{name}", "any")
+    assert opened.codes() != []
+    with pytest.raises(ParseError):
+        parse_release_policy(opened.policy.encode())
+
+
 @EVERY_TEE
 def test_the_section_of_another_tee_accepts_nothing(tee: Tee) -> None:
     """An owner who accepts SNP alone, say, has said nothing of paravisors or of TPMs."""
