@@ -96,10 +96,9 @@ def test_a_list_that_cannot_be_left_open_is_not_left_open_by_hand(tee: Tee, name
 def test_the_section_of_another_tee_accepts_nothing(tee: Tee) -> None:
     """An owner who accepts SNP alone, say, has said nothing of paravisors or of TPMs."""
     scenario = POLICY_SCENARIOS[tee]().demand(plugin_for(tee).path, None)
-    for other in POLICY_PLUGINS:
-        if other.tee is not tee:
-            theirs = getattr(POLICY_SCENARIOS[other.tee]().policy.platform, other.name)
-            assert scenario.demand(other.path, theirs).codes() == ["TEE_NOT_ACCEPTED"]
+    for other in [each for each in POLICY_PLUGINS if each.tee is not tee]:
+        theirs = getattr(POLICY_SCENARIOS[other.tee]().policy.platform, other.name)
+        assert scenario.demand(other.path, theirs).codes() == ["TEE_NOT_ACCEPTED"]
 
 
 @EVERY_TEE
