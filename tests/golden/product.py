@@ -15,12 +15,11 @@ from regalia.core.errors import RegaliaError
 from regalia.core.types import ModelId
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.condition_fields import CLIENT_FIELDS, RELEASE_FIELDS, release_values
-from regalia.policy.documents import parse_release_policy
+from regalia.policy.documents import parse_release_policy, platform_wildcards, wildcards
 from regalia.policy.ear import device_submod, refused_submod, submod
 from regalia.policy.explain import explain_verdict, platform_statements, statements
 from regalia.policy.pin import OwnerChoices, pin_client, pin_lone_devices, pin_release
 from regalia.policy.platform import PlatformRules
-from regalia.policy.wildcards import platform_wildcards, wildcards
 from regalia.wire.evidence import Evidence, Tee, device_nonce, devices_digest
 from regalia.wire.serving import HPKE_KEY_SIZE, ServingEvidence
 from regalia_testing.policy_defects import DEFECTS as SNP_DEFECTS

@@ -25,7 +25,7 @@ from regalia.policy.condition_grammar import (
     check_condition,
 )
 from regalia.policy.conditions import TEXT_MAX, check_conditions
-from regalia.policy.document_checks import EXPRESSION_MAX
+from regalia.policy.documents import EXPRESSION_MAX
 from regalia.policy.verdict import Allow
 from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 

@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 from regalia.appraisal.claims import Hardware
-from regalia.policy.explain import explain_policy, explain_verdict, statements
-from regalia.policy.explanations import EXPLANATIONS
-from regalia.policy.wildcards import wildcards
+from regalia.policy.documents import wildcards
+from regalia.policy.explain import EXPLANATIONS, explain_policy, explain_verdict, statements
 from regalia.tees.snp.policy.section import FirmwareMinimum, GuestPolicy
 from regalia_testing.policy_defects import NO_ID_BLOCK
 from regalia_testing.policy_scenario import ID_BLOCK

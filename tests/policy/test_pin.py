@@ -10,10 +10,9 @@ import pytest
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import ParseError, PolicyDenied
 from regalia.core.types import KeyFingerprint
-from regalia.policy.documents import parse_client_policy, parse_release_policy
+from regalia.policy.documents import parse_client_policy, parse_release_policy, wildcards
 from regalia.policy.pin import pin_client, pin_release
 from regalia.policy.verdict import Allow, Deny
-from regalia.policy.wildcards import wildcards
 from regalia.tees.snp.claims import Firmware
 from regalia.tees.snp.policy.section import FirmwareMinimum
 from tests.policy.choices import owner_choices

@@ -15,11 +15,10 @@ from regalia.appraisal.finding import _LISTED_MAX, _SHOWN_MAX
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.codec import canonical_json
 from regalia.policy import condition_grammar as grammar
-from regalia.policy import document_checks as checks
 from regalia.policy import documents
 from regalia.policy.condition_fields import RELEASE_FIELDS
 from regalia.policy.conditions import TEXT_MAX
-from regalia.policy.rules_use import EGRESS_MAX
+from regalia.policy.rules import EGRESS_MAX
 from regalia.tees.azure.policy import section as policy_azure
 from regalia.tees.boot.policy import section as policy_boot
 from regalia.tees.intel.policy import section as policy_intel
@@ -101,8 +100,8 @@ def test_limits_are_those_of_the_code() -> None:
         f"payload {documents.LIMIT:,} bytes",
         f"at most {policy_words.ENTRIES_MAX:,} entries",
         f"1 to\n{policy_words.WORD_MAX} printable",
-        f"at most {checks.CONDITIONS_MAX}, section 5",
-        f"{checks.EXPRESSION_MAX:,} characters, {grammar.TOKENS_MAX} tokens",
+        f"at most {documents.CONDITIONS_MAX}, section 5",
+        f"{documents.EXPRESSION_MAX:,} characters, {grammar.TOKENS_MAX} tokens",
         f"and `!` | {grammar.DEPTH_MAX} |",
         f"together | {grammar.LOOPS_MAX},",
         f"`matches` | {grammar.PATTERNS_MAX} |",

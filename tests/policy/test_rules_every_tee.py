@@ -12,6 +12,7 @@ from regalia.appraisal.policy_codes import PolicyCode
 from regalia.policy.documents import parse_client_policy, parse_release_policy
 from regalia.policy.explain import explain_verdict
 from regalia.policy.pin import pin_client, pin_release
+from regalia.policy.registry import POLICY_PLUGINS
 from regalia.policy.verdict import Allow, Deny
 from regalia.wire.evidence import Tee
 from regalia_testing.policy_defects import DEFECTS, SNP
@@ -205,6 +206,10 @@ def test_a_pinned_policy_accepts_what_it_was_pinned_from(
 ) -> None:
     scenario = pinned(tee, pin_chip=pin_chip, pin_host_data=pin_host_data)
     assert scenario.codes() == []
+    platform = scenario.policy.platform
+    (plugin,) = [each for each in POLICY_PLUGINS if getattr(platform, each.name) is not None]
+    assert plugin.tee is tee
+    assert plugin.lists_machines(getattr(platform, plugin.name)) is pin_chip
     assert parse_release_policy(scenario.policy.encode()) == scenario.policy
 
 

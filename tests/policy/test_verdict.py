@@ -12,8 +12,8 @@ import pytest
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.finding import Finding
 from regalia.core.types import PolicyId
+from regalia.policy.documents import wildcards
 from regalia.policy.verdict import MINT, Allow, Deny
-from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
     from regalia_testing.policy_scenario import PolicyScenario

@@ -78,7 +78,7 @@ EVIDENCE_SEES_NO_POLICY = [
     ("verifier", "policy.evaluate"),
     ("verifier", "tees.nitro.policy.section"),
     ("tees.tpm.evidence", "policy.documents"),
-    ("tees.tpm.evidence", "tees.tpm.policy.rules"),
+    ("tees.tpm.evidence", "tees.tpm.policy.plugin"),
     ("tees.snp.claims", "tees.snp.policy.section"),
     ("tees.example.evidence", "tees.example.policy.planted_as_well"),
 ]
@@ -93,10 +93,10 @@ TEES = [
     ("tees.azure", "tees.nvidia.claims"),
     ("tees.snp.evidence", "tees.azure.evidence.hcl"),
     ("tees.tpm.evidence", "tees.azure.evidence.guest"),
-    ("tees.intel.policy", "tees.azure.policy.rules"),
+    ("tees.intel.policy", "tees.azure.policy.plugin"),
     ("tees.boot.evidence", "tees.tpm.evidence.quote"),
     ("tees.boot.policy", "tees.tpm.claims"),
-    ("tees.boot.policy", "tees.intel.policy.rules"),
+    ("tees.boot.policy", "tees.intel.policy.plugin"),
     ("tees.boot.evidence", "tees.azure.evidence.hcl"),
     ("tees.example.evidence", "tees.snp.evidence.wire"),  # nobody has to list a new TEE
     ("tees.nvidia.policy", "tees.example.claims.planted_as_well"),

@@ -13,8 +13,7 @@ import pytest
 
 from regalia.core.codec import b64
 from regalia.core.errors import AttestationError, LogError, PolicyDenied
-from regalia.policy.documents import SECTIONS
-from regalia.policy.wildcards import wildcards
+from regalia.policy.documents import SECTIONS, wildcards
 from regalia.runtime.keys import generate_keys
 from regalia.wire.evidence import DeviceKind, Tee
 from regalia.wire.release import device_names

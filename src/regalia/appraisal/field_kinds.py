@@ -1,15 +1,18 @@
-"""Kinds of policy fields: what follows from how a field is compared with its one claim."""
+"""Kinds of policy fields: what follows from how a field is compared with its one claim.
+
+A field is made in two steps: the first says what is compared, and ``words`` what people read.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from regalia.appraisal.claims import Revocation
-from regalia.appraisal.explanation import accepted
-from regalia.appraisal.finding import empty, finding
+from regalia.appraisal.finding import empty, finding, listing, shown
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.appraisal.policy_field import Field
-from regalia.appraisal.policy_words import each, typed
+from regalia.appraisal.policy_field import Field, accepted
+from regalia.appraisal.policy_words import each, hex_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,81 +22,175 @@ if TYPE_CHECKING:
     from regalia.appraisal.policy_words import Entry
     from regalia.core.errors import Code
 
-C = TypeVar("C")  # claims
-T = TypeVar("T", str, int)  # an entry of a list
+    # Any: the entries of one list are all texts or all numbers, as its document's type says.
+    Accepted = Sequence[Any] | Literal["any"]
+    What = Callable[[Any, Sequence[Any], Any], str]
 
-Requirement = Literal["required", "any"]
-Switch = Literal["allow", "deny"]
+C = TypeVar("C")  # claims
+
 # When a list is pinned to the one value that was measured: always, or as the owner chooses.
 Pinned = Literal["always", "machine", "config", "never"]
 
 _UNRESTRICTED: tuple[object, ...] = ("any",)
 NUMBERS = "0 … 2⁵³\N{MINUS SIGN}1"
+CONFIG_RISK = "the operator may change placement and egress as far as the other rules let them."
 
 
-def one_of(  # noqa: PLR0913 - one field has so many sides; all are named
-    name: str,
-    *,
-    entry: Entry[T],
-    have: Callable[[C], T],
-    code: Code,
-    what: Callable[[T, Sequence[T], C], str],
-    content: str,
-    noun: str,
-    unrestricted: str = "",
-    risk: str = "",
-    pinned: Pinned = "always",
-    fix: Callable[[T], str] | None = None,
-    can_match: Callable[[T], bool] = lambda _: True,
-    required: Callable[[list[T]], str] | None = None,
-    pin: Callable[[C, PinChoices], list[T] | Literal["any"]] | None = None,
-    baseline: Callable[[BaselineWords], list[T] | Literal["any"]] | None = None,
-) -> Field[C, Any]:
+def any_config(whose: str = "") -> str:
+    """The sentence for ``any`` in place of runtime configurations, such as those of `` a TD``."""
+    return f"Any runtime configuration{whose} is accepted that meets the rules below."
+
+
+def among(noun: str) -> What:
+    """A finding's sentence about a list that is too long to be shown."""
+    return lambda have, values, _: f"{have} is not among the {len(values)} accepted {noun}"
+
+
+def seen(text: str) -> What:
+    """A finding's sentence that shows the list; ``text`` has ``{}`` for the claim."""
+    return lambda have, values, _: (
+        f"{text.format(shown(str(have)))}; accepted: {listing([str(each) for each in values])}"
+    )
+
+
+# No slots: ``OneOf[SnpClaims](...)`` sets an attribute on the new object, which typing expects to
+# fail with AttributeError only; frozen classes with slots fail with TypeError.
+@dataclass(frozen=True)
+class OneOf(Generic[C]):
     """A list of accepted values of one claim.
 
-    Args:
+    Attributes:
         name: of the field in its section, dotted inside a part.
         entry: what stands in the list.
         have: the claim, in the form that entries have.
         code: of the finding.
         what: the finding's sentence, from the claim, the accepted values and all claims.
-        content: what the list is about, for the table of the specification.
-        noun: the accepted values in the plural, for the explanation.
-        unrestricted: the explanation of ``any``; empty if the field cannot be left open.
-        risk: of ``any``.
-        pinned: when a pinned policy has the measured value; otherwise it leaves the field open.
         fix: for the finding, from the claim.
         can_match: false for a claim that says nothing, and never matches an entry.
-        required: the explanation of a list, in place of the usual one.
+        every: all values there are, for a list that cannot be left open: the baseline has them.
+        pinned: when a pinned policy has the measured value; otherwise it leaves the field open.
         pin: in place of what follows from ``pinned``.
         baseline: in place of ``any``, or of the machines that a person names.
     """
 
-    def compare(values: Sequence[T], claims: C, path: str) -> Iterator[Finding]:
-        if unrestricted and values in _UNRESTRICTED:
-            return
-        value = have(claims)
+    name: str
+    entry: Entry[Any]
+    have: Callable[[C], str | int]
+    code: Code
+    what: What
+    fix: Callable[[Any], str | None] = lambda _: None
+    can_match: Callable[[Any], bool] = lambda _: True
+    every: Sequence[object] = ()
+    pinned: Pinned = "always"
+    pin: Callable[[C, PinChoices], Accepted] | None = None
+    baseline: Callable[[BaselineWords], Accepted] | None = None
+
+    @classmethod
+    def digests(  # noqa: PLR0913, D417 - a field has so many sides; ``OneOf`` describes the others
+        cls,
+        name: str,
+        have: Callable[[C], bytes],
+        code: Code,
+        size: int,
+        *,
+        noun: str = "{}",
+        pinned: Pinned = "always",
+        pin: Callable[[C, PinChoices], Accepted] | None = None,
+    ) -> Self:
+        """Accepted values of a measured claim. Other arguments as ``OneOf``.
+
+        Args:
+            size: of the claim in bytes.
+            noun: how a finding names the list, with ``{}`` for the field's name.
+        """
+        what = among(noun.format(name.rpartition(".")[2]))
+        return cls(
+            name,
+            hex_entry(size),
+            lambda claims: have(claims).hex(),
+            code,
+            what,
+            pinned=pinned,
+            pin=pin,
+        )
+
+    @classmethod
+    def machines(  # noqa: PLR0913, D417 - as above
+        cls,
+        name: str,
+        entry: Entry[str],
+        have: Callable[[C], str],
+        what: What,
+        *,
+        run: str = "on an enrolled machine",
+        check: str = "where it stands",
+        can_match: Callable[[str], bool] = lambda _: True,
+        baseline: Callable[[BaselineWords], Accepted] | None = None,
+    ) -> Self:
+        """Accepted chips or machines, which an owner may pin. Other arguments as ``OneOf``.
+
+        Args:
+            run: where to run instead.
+            check: what to look at before the machine is added to the list.
+        """
+        return cls(
+            name,
+            entry,
+            have,
+            PolicyCode.INSTANCE_NOT_ALLOWED,
+            what,
+            lambda value: f"Run {run}, or add {shown(value)} to {name} after checking {check}.",
+            can_match,
+            pinned="machine",
+            baseline=baseline,
+        )
+
+    def words(
+        self,
+        content: str,
+        noun: str | Callable[[list[Any]], str],
+        unrestricted: str = "",
+        risk: str = "",
+    ) -> Field[C, Any]:
+        """The field with its words.
+
+        Args:
+            content: what the list is about, for the table of the specification.
+            noun: the accepted values in the plural, or the explanation of a list.
+            unrestricted: the explanation of ``any``, in place of one that follows from ``noun``.
+            risk: of ``any``; empty if the list cannot be left open.
+        """
+        if risk and not unrestricted and isinstance(noun, str):
+            unrestricted = f"Any {noun} are accepted."
+        return Field(
+            name=self.name,
+            type=f"list of {self.entry.type}{', or any' if risk else ''}",
+            content=content,
+            required=accepted(noun) if isinstance(noun, str) else noun,
+            unrestricted=unrestricted,
+            risk=risk,
+            check=lambda values, path: each(values, path, self.entry.check),
+            pin=self.pin or self._measured,
+            baseline=self.baseline or self._machines_or_every,
+            compare=self._find_if_closed if risk else self._find,
+        )
+
+    def _find_if_closed(self, values: Accepted, claims: C, path: str) -> Iterator[Finding]:
+        return iter(()) if values in _UNRESTRICTED else self._find(values, claims, path)
+
+    def _find(self, values: Accepted, claims: C, path: str) -> Iterator[Finding]:
+        value = self.have(claims)
         if not values:
             yield empty(path)
         # Built by hand it may be a text, which as a list of letters matches nothing.
-        elif not can_match(value) or value not in list(values):
-            yield finding(code, what(value, values, claims), None if fix is None else fix(value))
+        elif not self.can_match(value) or value not in list(values):
+            yield finding(self.code, self.what(value, values, claims), self.fix(value))
 
-    def measured(claims: C, choices: PinChoices) -> list[T] | Literal["any"]:
-        return [have(claims)] if is_pinned(pinned, choices) else "any"
+    def _measured(self, claims: C, choices: PinChoices) -> Accepted:
+        return [self.have(claims)] if is_pinned(self.pinned, choices) else "any"
 
-    return Field(
-        name=name,
-        type=f"list of {entry.type}{', or any' if unrestricted else ''}",
-        content=content,
-        required=accepted(noun) if required is None else required,
-        unrestricted=unrestricted,
-        risk=risk,
-        check=lambda values, path: each(values, path, entry.check),
-        pin=measured if pin is None else pin,
-        baseline=_machines_or_any(pinned) if baseline is None else baseline,
-        compare=compare,
-    )
+    def _machines_or_every(self, words: BaselineWords) -> Accepted:
+        return list(words.machines if self.pinned == "machine" else self.every) or "any"
 
 
 def is_pinned(pinned: Pinned, choices: PinChoices) -> bool:
@@ -103,172 +200,125 @@ def is_pinned(pinned: Pinned, choices: PinChoices) -> bool:
         pinned: when the field is pinned.
         choices: the owner's.
     """
-    fixed = {
-        "always": True,
-        "machine": choices.machine,
-        "config": choices.config,
-        "never": False,
-    }
-    return fixed[pinned]
+    return pinned == "always" or (pinned != "never" and bool(getattr(choices, pinned)))
 
 
-def _machines_or_any(pinned: Pinned) -> Callable[[BaselineWords], Any]:
-    if pinned != "machine":
-        return lambda _: "any"
-    return lambda words: list(words.machines) or "any"
+@dataclass(frozen=True)
+class Minimum(Generic[C]):
+    """The lowest accepted number. Attributes as those of ``OneOf``."""
+
+    name: str
+    have: Callable[[C], int]
+    code: Code
+
+    def words(  # noqa: PLR0913 - as above
+        self,
+        content: str,
+        required: str,
+        what: str,
+        *,
+        fix: str | None = None,
+        unrestricted: str = "",
+        risk: str = "",
+    ) -> Field[C, int]:
+        """The field with its words.
+
+        Args:
+            content: what the number is, for the table of the specification.
+            required: the explanation, with ``{}`` for the minimum.
+            what: the finding's sentence, with ``{}`` for the claim and for the minimum.
+            fix: for the finding.
+            unrestricted: the explanation of 0, if 0 counts as left open.
+            risk: of 0, if it does.
+        """
+
+        def compare(least: int, claims: C, _: str) -> Iterator[Finding]:
+            value = self.have(claims)
+            if value < least:
+                yield finding(self.code, what.format(value, least), fix)
+
+        return Field(
+            name=self.name,
+            type=NUMBERS,
+            content=content,
+            required=required.format,
+            unrestricted=unrestricted,
+            risk=risk,
+            open_value=0 if risk else None,
+            pin=lambda claims, _: self.have(claims),
+            baseline=lambda _: 0,
+            compare=compare,
+        )
 
 
-def not_among(noun: str) -> Callable[[str, Sequence[str], object], str]:
-    """The usual sentence of a finding about a list that is too long to be shown."""
-    return lambda have, values, _: f"{have} is not among the {len(values)} accepted {noun}"
-
-
-def minimum(  # noqa: PLR0913 - as above
-    name: str,
-    *,
-    have: Callable[[C], int],
-    code: Code,
-    what: Callable[[int, int], str],
-    required: str,
-    content: str,
-    fix: str | None = None,
-    unrestricted: str = "",
-    risk: str = "",
-) -> Field[C, int]:
-    """The lowest accepted number.
-
-    Args:
-        name: of the field in its section.
-        have: the claim.
-        code: of the finding.
-        what: the finding's sentence, from the claim and the minimum.
-        required: the explanation, with ``{}`` for the minimum.
-        content: what the number is, for the table of the specification.
-        fix: for the finding.
-        unrestricted: the explanation of 0, if 0 counts as left open.
-        risk: of 0, if it does.
-    """
-
-    def compare(least: int, claims: C, path: str) -> Iterator[Finding]:  # noqa: ARG001 - one shape
-        value = have(claims)
-        if value < least:
-            yield finding(code, what(value, least), fix)
-
-    return Field(
-        name=name,
-        type=NUMBERS,
-        content=content,
-        required=required.format,
-        unrestricted=unrestricted,
-        risk=risk,
-        open_value=0 if risk else None,
-        check=typed,
-        pin=lambda claims, _: have(claims),
-        baseline=lambda _: 0,
-        compare=compare,
-    )
-
-
-def required_or_any(  # noqa: PLR0913 - as above
-    name: str,
-    *,
-    met: Callable[[C], bool],
-    code: Code,
-    what: str | Callable[[C], str],
-    required: str,
-    unrestricted: str,
-    risk: str,
-    content: str,
-    fix: str | None = None,
-    pin: Callable[[C, PinChoices], Requirement] | None = None,
-    baseline: Callable[[BaselineWords], Requirement] = lambda _: "any",
-) -> Field[C, Requirement]:
+@dataclass(frozen=True)
+class Demand(Generic[C]):
     """A thing that must hold, unless the policy leaves it open.
 
-    Args:
+    Attributes:
         name: of the field in its section, dotted inside a part.
-        met: whether it holds.
+        holds: whether it does, by the claims.
         code: of the finding.
-        what: the finding's sentence.
-        required: the explanation of ``required``.
-        unrestricted: the explanation of ``any``.
-        risk: of ``any``.
-        content: what it is, for the table of the specification.
-        fix: for the finding.
-        pin: in place of ``required`` where it holds and ``any`` elsewhere.
-        baseline: in place of ``any``.
+        pin: in place of the strict word where it holds, and the lenient one elsewhere.
+        baseline: in place of the lenient word.
     """
 
-    def compare(value: Requirement, claims: C, path: str) -> Iterator[Finding]:  # noqa: ARG001 - one shape
-        if value != "any" and not met(claims):
-            yield finding(code, _said(what, claims), fix)
+    strict: ClassVar[str] = "required"
+    lenient: ClassVar[str] = "any"
+    type: ClassVar[str] = "`required`, or any"
 
-    def seen(claims: C, _: PinChoices) -> Requirement:
-        return "required" if met(claims) else "any"
+    name: str
+    holds: Callable[[C], bool]
+    code: Code
+    pin: Callable[[C, PinChoices], str] | None = None
+    baseline: Callable[[BaselineWords], str] | None = None
 
-    return Field(
-        name=name,
-        type="`required`, or any",
-        content=content,
-        required=lambda _: required,
-        unrestricted=unrestricted,
-        risk=risk,
-        check=typed,
-        pin=seen if pin is None else pin,
-        baseline=baseline,
-        compare=compare,
-    )
+    def words(  # noqa: PLR0913 - as above
+        self,
+        content: str,
+        what: str | Callable[[C], str],
+        required: str,
+        unrestricted: str,
+        risk: str = "",
+        *,
+        fix: str | None = None,
+    ) -> Field[C, Any]:
+        """The field with its words.
 
+        Args:
+            content: what it is, for the table of the specification.
+            what: the finding's sentence.
+            required: the explanation of the strict word.
+            unrestricted: the explanation of the lenient word.
+            risk: of the lenient word; empty if it does not count as left open.
+            fix: for the finding.
+        """
+        strict, lenient = self.strict, self.lenient
 
-def allow_or_deny(  # noqa: PLR0913 - as above
-    name: str,
-    *,
-    absent: Callable[[C], bool],
-    code: Code,
-    what: str | Callable[[C], str],
-    allowed: str,
-    denied: str,
-    risk: str = "",
-    content: str,
-    fix: str | None = None,
-    baseline: Callable[[BaselineWords], Switch] = lambda _: "allow",
-) -> Field[C, Switch]:
-    """A thing that must not be, unless the policy allows it.
+        def compare(value: str, claims: C, _: str) -> Iterator[Finding]:
+            if value != lenient and not self.holds(claims):
+                yield finding(self.code, what if isinstance(what, str) else what(claims), fix)
 
-    Args:
-        name: of the field in its section, dotted inside a part.
-        absent: whether it is known not to be.
-        code: of the finding.
-        what: the finding's sentence.
-        allowed: the explanation of ``allow``.
-        denied: the explanation of ``deny``.
-        risk: of ``allow``, if that counts as left open.
-        content: what it is, for the table of the specification.
-        fix: for the finding.
-        baseline: in place of ``allow``.
-    """
-
-    def compare(value: Switch, claims: C, path: str) -> Iterator[Finding]:  # noqa: ARG001 - one shape
-        if value != "allow" and not absent(claims):
-            yield finding(code, _said(what, claims), fix)
-
-    return Field(
-        name=name,
-        type="`allow`, `deny`",
-        content=content,
-        required=lambda value: allowed if value == "allow" else denied,
-        unrestricted=allowed if risk else "",
-        risk=risk,
-        open_value="allow" if risk else None,
-        check=typed,
-        pin=lambda claims, _: "deny" if absent(claims) else "allow",
-        baseline=baseline,
-        compare=compare,
-    )
+        return Field(
+            name=self.name,
+            type=self.type,
+            content=content,
+            required=lambda value: unrestricted if value == lenient else required,
+            unrestricted=unrestricted if risk else "",
+            risk=risk,
+            open_value=lenient if risk and lenient != "any" else None,
+            pin=self.pin or (lambda claims, _: strict if self.holds(claims) else lenient),
+            baseline=self.baseline or (lambda _: lenient),
+            compare=compare,
+        )
 
 
-def _said(what: str | Callable[[C], str], claims: C) -> str:
-    return what if isinstance(what, str) else what(claims)
+class Switch(Demand[C]):
+    """A thing that must not be, unless the policy allows it: ``holds`` says that it is not."""
+
+    strict = "deny"
+    lenient = "allow"
+    type = "`allow`, `deny`"
 
 
 class Revocable(Protocol):
@@ -279,20 +329,20 @@ class Revocable(Protocol):
         """Of the certificates."""
 
 
-def _if_checked(claims: Revocable, _: PinChoices) -> Requirement:
+def _if_checked(claims: Revocable, _: PinChoices) -> str:
     """Late lists are no standard for the next evidence, so only a complete check is pinned."""
     return "required" if claims.revocation is Revocation.CHECKED else "any"
 
 
 def revocation_known(  # noqa: PLR0913 - as above
-    *,
     what: str,
     risk: str,
+    *,
     about: str = "",
     content: str = "whether all certificates are known not to be revoked",
-    pin: Callable[[Revocable, PinChoices], Requirement] = _if_checked,
-    baseline: Callable[[BaselineWords], Requirement] = lambda words: words.revocation,
-) -> Field[Revocable, Requirement]:
+    pin: Callable[[Revocable, PinChoices], str] = _if_checked,
+    baseline: Callable[[BaselineWords], str] = lambda words: words.revocation,
+) -> Field[Revocable, Any]:
     """The field ``revocation``, which every section has.
 
     Args:
@@ -303,15 +353,17 @@ def revocation_known(  # noqa: PLR0913 - as above
         pin: in place of ``required`` after a complete check.
         baseline: in place of the word that a person chose.
     """
-    return required_or_any(
+    known: Demand[Revocable] = Demand(
         "revocation",
-        met=lambda claims: claims.revocation is not Revocation.UNKNOWN,
-        code=PolicyCode.REVOCATION_UNKNOWN,
-        what=what,
-        required=f"It must be known that no certificate{about} is revoked.",
-        unrestricted=f"Certificates{about} need not be checked for revocation.",
-        risk=risk,
-        content=content,
-        pin=pin,
-        baseline=baseline,
+        lambda claims: claims.revocation is not Revocation.UNKNOWN,
+        PolicyCode.REVOCATION_UNKNOWN,
+        pin,
+        baseline,
+    )
+    return known.words(
+        content,
+        what,
+        f"It must be known that no certificate{about} is revoked.",
+        f"Certificates{about} need not be checked for revocation.",
+        risk,
     )

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 
 Unrestricted = Literal["any"]
+Listed = list[str] | Unrestricted  # accepted values; an empty list accepts none
+Requirement = Literal["required", "any"]
+Switch = Literal["allow", "deny"]
 
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-Vmpl = Annotated[int, msgspec.Meta(ge=0, le=3)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Version = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 

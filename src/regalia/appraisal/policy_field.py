@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from regalia.appraisal.explanation import Explanation
+from regalia.appraisal.finding import in_full
+from regalia.appraisal.policy_words import typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +18,36 @@ if TYPE_CHECKING:
 
 C_contra = TypeVar("C_contra", contravariant=True)  # claims
 V = TypeVar("V")  # the field's value in a policy
-C = TypeVar("C")
-D = TypeVar("D")
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How one field reads to a person.
+
+    Attributes:
+        path: the field.
+        required: from the field's value to a sentence.
+        unrestricted: the sentence when the field demands nothing.
+        risk: what that risks. Both are empty for fields that cannot be left open.
+    """
+
+    path: str
+    # Any: each function knows the type of its own field; the test calls all of them.
+    required: Callable[[Any], str]
+    unrestricted: str = ""
+    risk: str = ""
+
+
+def accepted(noun: str) -> Callable[[list[Any]], str]:
+    """A sentence for a list of accepted values; an empty one denies everything."""
+
+    def say(values: list[Any]) -> str:
+        if not values:
+            return f"No {noun} is accepted: this policy denies everything."
+        return f"Accepted {noun}: {in_full([str(value) for value in values])}."
+
+    return say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +81,11 @@ class BaselineWords:
     grace_days: int
 
 
+def left_open(*_: object) -> Any:  # noqa: ANN401 - a value of every field that can be left open
+    """The value ``any``, whatever the claims or the choices."""
+    return "any"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field(Generic[C_contra, V]):
     """Everything that is known of one field of a section.
@@ -82,9 +115,9 @@ class Field(Generic[C_contra, V]):
     risk: str = ""
     open_value: object = None
     entries: tuple[Explanation, ...] = ()
-    check: Callable[[V, str], None]
+    check: Callable[[V, str], None] = typed
     pin: Callable[[C_contra, PinChoices], V]
-    baseline: Callable[[BaselineWords], V]
+    baseline: Callable[[BaselineWords], V] = left_open
     compare: Callable[[V, C_contra, str], Iterator[Finding]] | None = None
 
     def value(self, section: msgspec.Struct) -> V:
@@ -100,57 +133,6 @@ class Field(Generic[C_contra, V]):
         """Those about members of the field's entries, with ``[]`` for any index."""
         for each in self.entries:
             yield replace(each, path=f"{path}.{self.name}[].{each.path}")
-
-
-def fields_within(
-    name: str, part: Callable[[C], D], fields: Sequence[Field[D, Any]]
-) -> tuple[Field[C, Any], ...]:
-    """The fields of a part, as fields of the section that the part stands in.
-
-    Args:
-        name: of the part in the section; empty if the fields stand in the section itself.
-        part: from the section's claims to those that the part is about.
-        fields: of the part.
-    """
-    return tuple(_within(name, part, field) for field in fields)
-
-
-def _within(name: str, part: Callable[[C], D], field: Field[D, V]) -> Field[C, V]:
-    compare = field.compare
-    return Field(
-        name=f"{name}.{field.name}" if name else field.name,
-        type=field.type,
-        content=field.content,
-        required=field.required,
-        unrestricted=field.unrestricted,
-        risk=field.risk,
-        open_value=field.open_value,
-        entries=field.entries,
-        check=field.check,
-        pin=lambda claims, choices: field.pin(part(claims), choices),
-        baseline=field.baseline,
-        compare=(
-            None
-            if compare is None
-            else lambda value, claims, path: compare(value, part(claims), path)
-        ),
-    )
-
-
-def with_choices(
-    fields: Sequence[Field[C, Any]], choose: Callable[[PinChoices], PinChoices]
-) -> tuple[Field[C, Any], ...]:
-    """The same fields, pinned by other choices than the owner made for the whole section.
-
-    Args:
-        fields: of a section.
-        choose: from the owner's choices to those for these fields.
-    """
-
-    def changed(field: Field[C, V]) -> Field[C, V]:
-        return replace(field, pin=lambda claims, choices: field.pin(claims, choose(choices)))
-
-    return tuple(changed(field) for field in fields)
 
 
 def assemble(kind: type[S], values: Mapping[str, object], within: str = "") -> S:

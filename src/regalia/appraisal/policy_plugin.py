@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.condition_types import Reading
     from regalia.appraisal.config_binding import ConfigBinding
-    from regalia.appraisal.explanation import Explanation
     from regalia.appraisal.finding import Finding
-    from regalia.appraisal.policy_field import BaselineWords, Field
+    from regalia.appraisal.policy_field import BaselineWords, Explanation, Field
     from regalia.wire.evidence import DeviceKind, Tee
 
 # Members of an entry of the device set that say which devices it is about.
@@ -24,8 +23,6 @@ IDENTIFYING = ("kind", "count", "models")
 
 S = TypeVar("S", bound=Doc)  # the section's struct
 C = TypeVar("C")  # claims
-P = TypeVar("P", bound=Doc)
-D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class Section(Generic[S, C]):
         section: the struct.
         fields: one for every member of the struct, in its order; those of a nested struct each by
             itself.
-        order: every field's comparison by the field's name, and the rules of the TEE's own.
+        order: every field's comparison by the field's name, the rules of the TEE's own, and parts.
         cross_check: raises ParseError MALFORMED where fields do not fit together.
 
     Raises:
@@ -82,17 +79,19 @@ class Section(Generic[S, C]):
 
     section: type[S]
     fields: tuple[Field[C, Any], ...]
-    order: tuple[str | Rule[S, C], ...]
+    order: tuple[str | Rule[S, C] | Part[C], ...]
     cross_check: Callable[[S, str], None] = lambda _section, _path: None
     compiled: tuple[Rule[S, C], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         by_name = {each.name: each for each in self.fields}
-        compiled = tuple(
-            _comparison(by_name.get(each), each) if isinstance(each, str) else each
-            for each in self.order
-        )
-        object.__setattr__(self, "compiled", compiled)
+
+        def rule(each: str | Rule[S, C] | Part[C]) -> Rule[S, C]:
+            if isinstance(each, str):
+                return _comparison(by_name.get(each), each)
+            return each.rule if isinstance(each, Part) else each
+
+        object.__setattr__(self, "compiled", tuple(rule(each) for each in self.order))
 
     def rules(self, given: RuleInput[S, C]) -> Iterator[Finding]:
         """All findings about the claims, in the order of evaluation."""
@@ -108,7 +107,14 @@ class Section(Generic[S, C]):
         """
         for each in self.fields:
             each.check(each.value(section), f"{path}.{each.name}")
+        self.check_together(section, path)
+
+    def check_together(self, section: S, path: str) -> None:
+        """The part of ``check`` that looks at several fields at once. Args as ``check``."""
         self.cross_check(section, path)
+        for each in self.order:
+            if isinstance(each, Part):
+                each.section.check_together(getattr(section, each.name), f"{path}.{each.name}")
 
     def pin(self, claims: C, choices: PinChoices) -> S:
         """The section that these claims meet.
@@ -132,34 +138,61 @@ class Section(Generic[S, C]):
 
 def _comparison(found: Field[C, Any] | None, name: str) -> Rule[S, C]:
     compare = None if found is None else found.compare
-    if found is None or compare is None:
+    if compare is None:
         raise TypeError(f"{name} is no field that compares a claim by itself")
+    value = attrgetter(name)
 
     def find(given: RuleInput[S, C]) -> Iterator[Finding]:
-        return compare(found.value(given.section), given.claims, f"{given.path}.{name}")
+        return compare(value(given.section), given.claims, f"{given.path}.{name}")
 
     return Rule((name,), find, (name,))
 
 
-def rules_within(
-    name: str, part: Section[P, D], section: Callable[[S], P], claims: Callable[[C], D]
-) -> Rule[S, C]:
-    """The rules of a part of a section, as one rule of the whole.
+@dataclass(frozen=True, slots=True)
+class Part(Generic[C]):
+    """A section that stands within another one, as the other one sees it.
 
-    Args:
-        name: of the part in the section.
-        part: its fields and rules.
-        section: from the whole section to the part.
-        claims: from the section's claims to those that the part is about.
+    Attributes:
+        name: of the member that it is.
+        section: the struct, its fields and rules.
+        claims: from the whole section's claims to those that the part is about.
+        choose: from the owner's choices to those by which the part is pinned.
     """
 
-    def find(given: RuleInput[S, C]) -> Iterator[Finding]:
-        path = f"{given.path}.{name}"
-        return part.rules(RuleInput(section(given.section), claims(given.claims), path))
+    name: str
+    section: Section[Any, Any]
+    claims: Callable[[C], Any]
+    choose: Callable[[PinChoices], PinChoices] = lambda choices: choices
 
-    judged = tuple(f"{name}.{each}" for rule in part.compiled for each in rule.judges)
-    compared = tuple(f"{name}.{each}" for rule in part.compiled for each in rule.compares)
-    return Rule(judged, find, compared)
+    @property
+    def fields(self) -> tuple[Field[C, Any], ...]:
+        """Those of the part, under their names in the whole."""
+        return tuple(self._within(each) for each in self.section.fields)
+
+    def _within(self, each: Field[Any, Any]) -> Field[C, Any]:
+        compare = each.compare
+        return replace(
+            each,
+            name=f"{self.name}.{each.name}",
+            pin=lambda claims, choices: each.pin(self.claims(claims), self.choose(choices)),
+            compare=compare
+            and (lambda value, claims, path: compare(value, self.claims(claims), path)),
+        )
+
+    @property
+    def rule(self) -> Rule[Any, C]:
+        """All rules of the part, as one of the whole."""
+
+        def find(given: RuleInput[Any, C]) -> Iterator[Finding]:
+            section, path = getattr(given.section, self.name), f"{given.path}.{self.name}"
+            return self.section.rules(RuleInput(section, self.claims(given.claims), path))
+
+        compiled = self.section.compiled
+        return Rule(
+            tuple(f"{self.name}.{name}" for rule in compiled for name in rule.judges),
+            find,
+            tuple(f"{self.name}.{name}" for rule in compiled for name in rule.compares),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

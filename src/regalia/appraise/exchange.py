@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.policy.context import ClientContext
-from regalia.policy.documents import ReleasePolicy, collateral_words
+from regalia.policy.documents import ReleasePolicy, collateral_rule
 from regalia.policy.evaluate import evaluate_client, evaluate_release
 from regalia.wire.runtime_config import parse_runtime_config
 
@@ -19,19 +18,9 @@ if TYPE_CHECKING:
     from regalia.policy.documents import ClientPolicy, Platform
     from regalia.policy.verdict import Verdict
     from regalia.verifier.verifier import Verifier
-    from regalia.wire.evidence import Binding, Evidence, Tee
+    from regalia.wire.evidence import Binding, Evidence
     from regalia.wire.runtime_config import RuntimeConfig
     from regalia.wire.serving import ServingEvidence
-
-
-def collateral_rule(platform: Platform, tee: Tee) -> CollateralRule:
-    """What a policy demands of the collateral for this kind of TEE.
-
-    Args:
-        platform: the policy's demands.
-        tee: whose section counts.
-    """
-    return CollateralRule.of_words(*collateral_words(platform, tee))
 
 
 def verify_exchange(

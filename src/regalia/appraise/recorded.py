@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from regalia.appraisal.check_log import NO_LOG, CheckLog
 from regalia.appraisal.unbound import FRESHNESS
-from regalia.appraise.exchange import collateral_rule
 from regalia.core.errors import AttestationError, ParseError
+from regalia.policy.documents import collateral_rule
 from regalia.policy.platform import NOTHING_JUDGED
 from regalia.tees.tpm.evidence import TpmCode
 from regalia.tees.tpm.evidence.checks import AK_BOUND

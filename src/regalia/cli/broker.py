@@ -216,7 +216,7 @@ def _ask(what: str, path: Path | None) -> SecretBytes:
 
 
 def _models(found: Documents) -> list[dict[str, object]]:
-    from regalia.policy.wildcards import wildcards
+    from regalia.policy.documents import wildcards
 
     return [
         {

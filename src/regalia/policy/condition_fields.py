@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from regalia.appraisal.condition_types import Reading, record, record_of
 from regalia.policy.registry import DEVICE_PLUGINS, POLICY_PLUGINS, plugin_of
-from regalia.policy.rules_use import EGRESS_MAX
+from regalia.policy.rules import EGRESS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

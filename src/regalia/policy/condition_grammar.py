@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NoReturn
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import ParseError
-from regalia.policy.document_checks import EXPRESSION_MAX
+from regalia.policy.documents import EXPRESSION_MAX
 
 if TYPE_CHECKING:
     from regalia.appraisal.condition_types import Fields, Kind

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.explanation import Explanation
 from regalia.appraisal.finding import empty, finding, listing
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.appraisal.policy_field import PinChoices
+from regalia.appraisal.policy_field import Explanation, PinChoices
 from regalia.appraisal.policy_plugin import RuleInput
 from regalia.appraisal.policy_words import bad
 from regalia.policy.registry import DEVICES_PATH, device_plugin_for, device_plugin_of

@@ -3,23 +3,27 @@
 Every field is required; leaving a thing open is written ``"any"``, and that word shows in
 ``explain``, in the verdict and in the log. Bytes are lower-case hex.
 
-Building one of these structs checks nothing; parsing checks types, ranges and the rules of
-``regalia.policy.document_checks``. Whatever is built by hand and not well-formed matches no
-claims, so it denies.
+Building one of these structs checks nothing; parsing checks types, ranges and what stands at the
+end of this file. A list of accepted values may be empty: such a policy is well-formed and denies
+everything. Whatever is built by hand and not well-formed matches no claims, so it denies.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from regalia.appraisal.policy_doc import Count, Doc, Unrestricted, Version
+from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
+from regalia.appraisal.policy_doc import Count, Doc, Listed, Unrestricted, Version
+from regalia.appraisal.policy_words import WORD_MAX, bad, each, typed, word
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
-from regalia.core.types import PolicyId
-from regalia.policy.document_checks import check_client, check_platform, check_release
+from regalia.core.types import KeyFingerprint, ModelId, PolicyId
+from regalia.policy.device_set import check_devices
 from regalia.policy.registry import POLICY_PLUGINS, plugin_for
 from regalia.tees.azure.policy.section import AzureSnp, AzureTdx
 from regalia.tees.intel.policy.section import Sgx, Tdx
@@ -29,7 +33,7 @@ from regalia.tees.snp.policy.section import Snp
 from regalia.tees.tpm.policy.section import Tpm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from regalia.wire.evidence import Tee
 
@@ -38,6 +42,12 @@ CLIENT_FORMAT = "regalia/client-policy/v1"
 PAYLOAD_TYPE = "application/vnd.regalia.policy.v1+json"
 LIMIT = 256 * 1024  # bytes
 COLLATERAL_GRACE_MAX_DAYS = 90
+CONDITIONS_MAX = 32
+EXPRESSION_MAX = 1024  # characters
+
+_LOG_KEY = re.compile(r"[\x21-\x2a\x2c-\x7e]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2}")
+_HOST_PORT = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-f:.]+\]):([0-9]{1,5})")
+_PORT_MAX = 65535
 
 
 class Platform(Doc, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,8 +80,8 @@ SECTIONS: Mapping[Tee, str] = MappingProxyType(
 )
 
 
-def collateral_words(platform: Platform, tee: Tee) -> tuple[Literal["required", "any"], int]:
-    """What the section of ``tee`` says of revocation, and the days of grace for collateral.
+def collateral_rule(platform: Platform, tee: Tee) -> CollateralRule:
+    """What a policy demands of the collateral for one kind of TEE.
 
     Without a section nothing is asked: evaluation refuses such a TEE whatever else is true, and
     that is then the reason that is given, not a list that happens to be missing.
@@ -83,15 +93,18 @@ def collateral_words(platform: Platform, tee: Tee) -> tuple[Literal["required", 
     plugin = plugin_for(tee)
     section = getattr(platform, plugin.name)
     required = section is not None and plugin.needs_revocation(section)
-    return "required" if required else "any", platform.dangerous_collateral_grace_days
+    return CollateralRule(
+        RevocationRule.REQUIRED if required else RevocationRule.ANY,
+        timedelta(days=platform.dangerous_collateral_grace_days),
+    )
 
 
 class PlacementRule(Doc, frozen=True, kw_only=True):
     """Accepted operator-asserted (and measured) placements."""
 
-    regions: list[str] | Unrestricted
-    sites: list[str] | Unrestricted
-    tiers: list[str] | Unrestricted
+    regions: Listed
+    sites: Listed
+    tiers: Listed
 
 
 class RuntimeRule(Doc, frozen=True, kw_only=True):
@@ -99,7 +112,7 @@ class RuntimeRule(Doc, frozen=True, kw_only=True):
 
     owner_key: str | Unrestricted  # fingerprint of the key that signs model and policy
     log_key: str | Unrestricted  # signed-note verifier key of the log
-    egress: list[str] | Unrestricted  # host:port that may be listed there; [] = none may
+    egress: Listed  # host:port that may be listed there; [] = none may
 
 
 class ModelRule(Doc, frozen=True, kw_only=True):
@@ -168,7 +181,7 @@ class ClientPolicy(Doc, frozen=True, kw_only=True):
 def parse_platform(data: bytes) -> Platform:
     """Inverse of ``Platform.encode``. Raises ParseError."""
     platform = parse_json(data, Platform, limit=LIMIT, what="platform section")
-    check_platform(platform)
+    _check_platform(platform)
     return platform
 
 
@@ -177,7 +190,9 @@ def parse_release_policy(payload: bytes) -> ReleasePolicy:
     policy = parse_json(payload, ReleasePolicy, limit=LIMIT, what="release policy")
     if policy.format != RELEASE_FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"release policy: format {policy.format[:80]!r}")
-    check_release(policy)
+    _check_common(policy)
+    each(policy.custody, "custody", typed)
+    _check_approvals(policy.approvals)
     return policy
 
 
@@ -186,5 +201,121 @@ def parse_client_policy(data: bytes) -> ClientPolicy:
     policy = parse_json(data, ClientPolicy, limit=LIMIT, what="client policy")
     if policy.format != CLIENT_FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"client policy: format {policy.format[:80]!r}")
-    check_client(policy)
+    _check_common(policy)
     return policy
+
+
+# -- what is left open; found by walking the document, so no rule is forgotten ---------------------
+
+_GRACE = "platform.dangerous_collateral_grace_days"
+
+# Values other than "any" by which a field demands nothing, by path.
+_OPEN_VALUES: Mapping[str, object] = MappingProxyType(
+    {
+        "platform.hardware": "dangerous_simulated",
+        **{
+            f"{plugin.path}.{field.name}": field.open_value
+            for plugin in POLICY_PLUGINS
+            for field in plugin.fields
+            if field.open_value is not None
+        },
+    }
+)
+
+
+def wildcards(policy: msgspec.Struct) -> tuple[str, ...]:
+    """Paths of the rules that a policy of either kind leaves open, in document order.
+
+    ``path`` alone means that the rule says ``"any"``; ``path=value`` is another value that
+    demands nothing. A document's name is free text and no rule.
+    """
+    return tuple(_walk("", policy))
+
+
+def platform_wildcards(platform: Platform) -> tuple[str, ...]:
+    """The same for the platform's rules alone."""
+    return tuple(_walk("platform.", platform))
+
+
+def _walk(prefix: str, document: msgspec.Struct) -> Iterator[str]:
+    for name in document.__struct_fields__:
+        path = f"{prefix}{name}"
+        value: object = getattr(document, name)
+        if isinstance(value, msgspec.Struct):
+            yield from _walk(f"{path}.", value)
+        elif isinstance(value, list):
+            for index, entry in enumerate(value):
+                if isinstance(entry, msgspec.Struct):
+                    yield from _walk(f"{path}[{index}].", entry)
+        elif value == "any" and path != "name":
+            yield path
+        if path == _GRACE and value:
+            yield f"{path}={_text(value)}"
+        if path in _OPEN_VALUES and value == _OPEN_VALUES[path]:
+            yield f"{path}={_text(value)}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+# -- what is well-formed beyond types and ranges; every refusal names the field by its path --------
+
+
+def _check_common(policy: ReleasePolicy | ClientPolicy) -> None:
+    word(policy.name, "name")
+    _digest(ModelId, policy.model.id, "model.id")
+    _check_platform(policy.platform)
+    for name in ("regions", "sites", "tiers"):
+        each(getattr(policy.placement, name), f"placement.{name}", word)
+    _check_runtime(policy.runtime)
+    if len(policy.conditions) > CONDITIONS_MAX:
+        raise bad("conditions", f"{len(policy.conditions)} entries, at most {CONDITIONS_MAX}")
+    each(policy.conditions, "conditions", _expression)
+
+
+def _check_platform(platform: Platform) -> None:
+    check_devices(platform.devices)
+    for plugin in POLICY_PLUGINS:
+        section = getattr(platform, plugin.name)
+        if section is not None:
+            plugin.check(section, plugin.path)
+
+
+def _check_runtime(rule: RuntimeRule) -> None:
+    if rule.owner_key != "any":
+        _fingerprint(rule.owner_key, "runtime.owner_key")
+    if rule.log_key != "any" and _LOG_KEY.fullmatch(rule.log_key) is None:
+        raise bad("runtime.log_key", "want a signed-note key, <origin>+<8 hex>+<base64>")
+    each(rule.egress, "runtime.egress", _host_port)
+
+
+def _check_approvals(approvals: Approvals) -> None:
+    each(approvals.approvers, "approvals.approvers", _fingerprint)
+    if approvals.threshold > len(approvals.approvers):
+        raise bad(
+            "approvals.threshold",
+            f"{approvals.threshold} of {len(approvals.approvers)} approvers can never be reached",
+        )
+
+
+def _expression(value: str, path: str) -> None:
+    if not 0 < len(value) <= EXPRESSION_MAX:
+        raise bad(path, f"want 1 to {EXPRESSION_MAX} characters, got {len(value)}")
+
+
+def _digest(kind: type[ModelId | KeyFingerprint], value: str, path: str) -> None:
+    try:
+        kind.parse(value)
+    except ParseError as exc:
+        raise bad(path, exc.what) from exc
+
+
+def _fingerprint(value: str, path: str) -> None:
+    _digest(KeyFingerprint, value, path)
+
+
+def _host_port(value: str, path: str) -> None:
+    match = _HOST_PORT.fullmatch(value)
+    if match is None or not 0 < int(match[1]) <= _PORT_MAX:
+        raise bad(path, f"want host:port, got {value[:WORD_MAX]!r}")

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.finding import Finding
 from regalia.core.types import PolicyId
-from regalia.policy.case import Case, ReleaseCase
 from regalia.policy.condition_fields import client_values, release_values
 from regalia.policy.conditions import unmet_conditions
 from regalia.policy.context import ClientContext, ReleaseContext
-from regalia.policy.rules_platform import platform_findings
-from regalia.policy.rules_use import COMMON_RULES, RELEASE_RULES
+from regalia.policy.documents import wildcards
+from regalia.policy.rules import COMMON_RULES, RELEASE_RULES, Case, ReleaseCase
 from regalia.policy.verdict import MINT, Allow, Deny, Subject, Verdict
-from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
     from regalia.appraisal.claims import Claims
@@ -47,11 +45,8 @@ def evaluate_release(policy: ReleasePolicy, claims: Claims, context: ReleaseCont
     Returns:
         Allow, or Deny with every finding in the order of the rules.
     """
-    case = Case(policy, claims, context)
-    release = ReleaseCase(policy, context)
-    found = list(platform_findings(policy.platform, claims))
-    found += [each for rule in COMMON_RULES for each in rule(case)]
-    found += [each for rule in RELEASE_RULES for each in rule(release)]
+    case = ReleaseCase(policy, claims, context)
+    found = [each for rule in RELEASE_RULES for each in rule(case)]
     if policy.conditions:
         found += unmet_conditions(policy, release_values(claims, context))
     return _verdict(case, found)
@@ -60,8 +55,7 @@ def evaluate_release(policy: ReleasePolicy, claims: Claims, context: ReleaseCont
 def evaluate_client(policy: ClientPolicy, claims: Claims, context: ClientContext) -> Verdict:
     """Decide whether a client may send prompts to a runtime. As ``evaluate_release``."""
     case = Case(policy, claims, context)
-    found = list(platform_findings(policy.platform, claims))
-    found += [each for rule in COMMON_RULES for each in rule(case)]
+    found = [each for rule in COMMON_RULES for each in rule(case)]
     if policy.conditions:
         found += unmet_conditions(policy, client_values(claims, context))
     return _verdict(case, found)

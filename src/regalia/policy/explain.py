@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.finding import in_full
-from regalia.policy.device_set import device_explanations
-from regalia.policy.documents import Platform
-from regalia.policy.explanations import ENTRY_EXPLANATIONS, EXPLANATIONS
-from regalia.policy.registry import DEVICES_PATH
+from regalia.appraisal.policy_field import Explanation, accepted
+from regalia.policy.device_set import device_explanations, device_set_words
+from regalia.policy.documents import Platform, wildcards
+from regalia.policy.registry import DEVICES_PATH, POLICY_PLUGINS
 from regalia.policy.verdict import Allow
-from regalia.policy.wildcards import wildcards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from regalia.appraisal.explanation import Explanation
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.verdict import Verdict
 
@@ -65,7 +64,7 @@ def statements(policy: ReleasePolicy | ClientPolicy | _Alone) -> tuple[Statement
         says = each.unrestricted if is_open else each.required(value)
         out.append(Statement(each.path, _value(value), says, each.risk if is_open else None))
     for path in open_paths:
-        within = ENTRY_EXPLANATIONS.get(_INDEX.sub("[]", path))
+        within = _ENTRY_EXPLANATIONS.get(_INDEX.sub("[]", path))
         if within is not None:
             out.append(Statement(path, "any", f"{path}: {within.unrestricted}", within.risk))
     return tuple(out)
@@ -138,3 +137,102 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return in_full([_entry(item) for item in value]) if value else "[]"
     return in_full([str(value)])
+
+
+# -- how fields read that are not a TEE's ---------------------------------------------------------
+
+
+def _grace(value: int) -> str:
+    if value == 0:
+        return "Collateral out of date is not accepted."
+    return f"Collateral may be out of date by {value} days; the verdict is then a warning."
+
+
+def _listed(text: str, empty: str) -> Callable[[list[str]], str]:
+    """A sentence with ``{}`` for the entries of a list, and another for an empty one."""
+    return lambda values: text.format(in_full(values)) if values else empty
+
+
+# For fields of the entries of lists, by path with ``[]`` for any index.
+_ENTRY_EXPLANATIONS: Mapping[str, Explanation] = MappingProxyType(
+    {
+        each.path: each
+        for plugin in POLICY_PLUGINS
+        for field in plugin.fields
+        for each in field.entry_explanations(plugin.path)
+    }
+)
+
+# One for every other field, in the order of the document. A test compares with the document.
+EXPLANATIONS: tuple[Explanation, ...] = (
+    Explanation("format", "The document's format is {}.".format),
+    Explanation("name", "The policy is called {}.".format),
+    Explanation("version", "It is version {}; a broker never goes back to an older one.".format),
+    Explanation("model.id", "It is about {}.".format),
+    Explanation("model.version_minimum", "The model's version must be at least {}.".format),
+    Explanation(
+        "platform.hardware",
+        "The evidence must come from {} hardware.".format,
+        "Only SIMULATED evidence is accepted.",
+        "anybody with the throw-away root's key can forge it, and the host can read the weights.",
+    ),
+    *(each for plugin in POLICY_PLUGINS for each in plugin.explanations(plugin.path)),
+    Explanation(DEVICES_PATH, device_set_words),
+    Explanation("platform.dangerous_collateral_grace_days", _grace),
+    Explanation("freshness.challenge_max_age_s", "The challenge must be at most {} s old.".format),
+    Explanation(
+        "placement.regions",
+        accepted("regions"),
+        "Any region is accepted.",
+        "the model may run in any country.",
+    ),
+    Explanation(
+        "placement.sites",
+        accepted("sites"),
+        "Any site is accepted.",
+        "the model may run in a building that nobody has looked at.",
+    ),
+    Explanation(
+        "placement.tiers",
+        accepted("tiers"),
+        "Any tier is accepted.",
+        "the model may run with any provider in the chain.",
+    ),
+    Explanation(
+        "runtime.owner_key",
+        "The runtime must trust exactly this owner: {}.".format,
+        "The runtime may trust any owner's key.",
+        "a runtime set up for another owner's policies and models passes.",
+    ),
+    Explanation(
+        "runtime.log_key",
+        "The runtime must trust exactly this transparency log: {}.".format,
+        "The runtime may trust any transparency log.",
+        "releases may be logged where you do not look.",
+    ),
+    Explanation(
+        "runtime.egress",
+        _listed(
+            "The workload's configuration may list only these addresses: {}.",
+            "The workload's configuration may list no outbound address.",
+        ),
+        "The workload's configuration may list any outbound address.",
+        "every address is a way out for weights and prompts.",
+    ),
+    Explanation("holders_max", "At most {} runtimes hold the key at the same time.".format),
+    Explanation("lease_s", "A lease lasts {} s; then the runtime attests again or wipes.".format),
+    Explanation("custody", accepted("custody of the model key during a release")),
+    Explanation(
+        "approvals.threshold",
+        lambda least: (
+            f"A release needs {least} approvers' signatures."
+            if least
+            else "A release needs no person's approval."
+        ),
+    ),
+    Explanation("approvals.approvers", _listed("Approvers: {}.", "There are no approvers.")),
+    Explanation(
+        "conditions",
+        _listed("All of these must be true: {}.", "There are no further conditions."),
+    ),
+)

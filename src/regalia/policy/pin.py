@@ -10,7 +10,7 @@ import msgspec
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.policy_field import PinChoices
 from regalia.core.errors import PolicyDenied
-from regalia.policy.context import ClientContext, ReleaseContext
+from regalia.policy.context import ReleaseContext
 from regalia.policy.device_set import pin_devices
 from regalia.policy.documents import (
     CLIENT_FORMAT,
@@ -29,7 +29,7 @@ from regalia.policy.documents import (
 )
 from regalia.policy.evaluate import evaluate_client, evaluate_release
 from regalia.policy.registry import plugin_of
-from regalia.policy.rules_platform import lone_device_findings, platform_findings
+from regalia.policy.rules import lone_device_findings, platform_findings
 from regalia.policy.verdict import Deny
 
 if TYPE_CHECKING:
@@ -67,11 +67,6 @@ class OwnerChoices:
     pin_chip: bool
     pin_host_data: bool
 
-    @property
-    def of_the_platform(self) -> PinChoices:
-        """Those about the platform section."""
-        return PinChoices(machine=self.pin_chip, config=self.pin_host_data)
-
 
 def pin_release(
     claims: Claims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
@@ -89,15 +84,46 @@ def pin_release(
         PolicyDenied: no such policy exists, e.g. for a debug guest, for a Milan chip that is
             not pinned, or for a configuration of another owner or model.
     """
-    policy = ReleasePolicy(
+    policy = parse_release_policy(_policy(claims, config, choices).encode())
+    _must_allow(evaluate_release(policy, claims, _context(config, choices, now)))
+    return policy
+
+
+def pin_client(
+    claims: Claims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
+) -> ClientPolicy:
+    """A client policy that these claims meet. As ``pin_release``."""
+    release = _policy(claims, config, choices)
+    policy = ClientPolicy(
+        format=CLIENT_FORMAT,
+        name=release.name,
+        model=release.model,
+        platform=release.platform,
+        freshness=release.freshness,
+        placement=release.placement,
+        runtime=release.runtime,
+        conditions=[],
+    )
+    policy = parse_client_policy(policy.encode())
+    _must_allow(evaluate_client(policy, claims, _context(config, choices, now)))
+    return policy
+
+
+def _policy(claims: Claims, config: RuntimeConfig, choices: OwnerChoices) -> ReleasePolicy:
+    where = config.placement
+    return ReleasePolicy(
         format=RELEASE_FORMAT,
         name=choices.name,
         version=choices.version,
-        model=_model(choices),
-        platform=_platform(claims, choices.of_the_platform),
+        model=ModelRule(id=str(choices.model_id), version_minimum=choices.model_version_minimum),
+        platform=_platform(
+            claims, PinChoices(machine=choices.pin_chip, config=choices.pin_host_data)
+        ),
         freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
-        placement=_placement(config),
-        runtime=_runtime(config, choices),
+        placement=PlacementRule(regions=[where.region], sites=[where.site], tiers=[where.tier]),
+        runtime=RuntimeRule(
+            owner_key=str(choices.owner_key), log_key=config.log_key, egress=list(config.egress)
+        ),
         holders_max=choices.holders_max,
         lease_s=choices.lease_s,
         custody=list(choices.custody),
@@ -107,45 +133,20 @@ def pin_release(
         ),
         conditions=[],
     )
-    policy = parse_release_policy(policy.encode())
-    context = ReleaseContext(
+
+
+def _context(config: RuntimeConfig, choices: OwnerChoices, now: datetime) -> ReleaseContext:
+    """The facts with which a pinned policy must allow what it was pinned from."""
+    return ReleaseContext(
         now=now,
         challenge_age_s=0,
         runtime_config=config,
         model_id=choices.model_id,
         model_version=choices.model_version_minimum,
         active_holders=0,
-        approvals=frozenset(policy.approvals.approvers),
+        approvals=frozenset(str(approver) for approver in choices.approvers),
         custody=next(iter(choices.custody), ""),
     )
-    _must_allow(evaluate_release(policy, claims, context))
-    return policy
-
-
-def pin_client(
-    claims: Claims, config: RuntimeConfig, choices: OwnerChoices, *, now: datetime
-) -> ClientPolicy:
-    """A client policy that these claims meet. As ``pin_release``."""
-    policy = ClientPolicy(
-        format=CLIENT_FORMAT,
-        name=choices.name,
-        model=_model(choices),
-        platform=_platform(claims, choices.of_the_platform),
-        freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
-        placement=_placement(config),
-        runtime=_runtime(config, choices),
-        conditions=[],
-    )
-    policy = parse_client_policy(policy.encode())
-    context = ClientContext(
-        now=now,
-        challenge_age_s=0,
-        runtime_config=config,
-        model_id=choices.model_id,
-        model_version=choices.model_version_minimum,
-    )
-    _must_allow(evaluate_client(policy, claims, context))
-    return policy
 
 
 def pin_platform(claims: Claims, *, pin_machine: bool, pin_config: bool) -> Platform:
@@ -192,21 +193,6 @@ def _must_meet(findings: Iterable[Finding]) -> None:
 def _must_allow(verdict: Verdict) -> None:
     if isinstance(verdict, Deny):
         raise verdict.error()
-
-
-def _model(choices: OwnerChoices) -> ModelRule:
-    return ModelRule(id=str(choices.model_id), version_minimum=choices.model_version_minimum)
-
-
-def _placement(config: RuntimeConfig) -> PlacementRule:
-    where = config.placement
-    return PlacementRule(regions=[where.region], sites=[where.site], tiers=[where.tier])
-
-
-def _runtime(config: RuntimeConfig, choices: OwnerChoices) -> RuntimeRule:
-    return RuntimeRule(
-        owner_key=str(choices.owner_key), log_key=config.log_key, egress=list(config.egress)
-    )
 
 
 def _platform(claims: Claims, choices: PinChoices) -> Platform:

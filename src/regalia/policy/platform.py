@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regalia.appraisal.collateral_rule import RevocationRule
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_field import BaselineWords
 from regalia.policy.device_set import baseline_devices
-from regalia.policy.documents import collateral_words
-from regalia.policy.rules_platform import lone_device_findings, platform_findings
+from regalia.policy.documents import collateral_rule
+from regalia.policy.rules import lone_device_findings, platform_findings
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ class PlatformRules:
         if not self.built_in:
             return self.platform
         # The baseline has one word for revocation, which stands in every section that it can.
-        revocation, grace_days = collateral_words(self.platform, Tee.SEV_SNP)
+        rule = collateral_rule(self.platform, Tee.SEV_SNP)
         words = BaselineWords(
             hardware=self.platform.hardware,
-            revocation=revocation,
+            revocation="any" if rule.revocation is RevocationRule.ANY else "required",
             machines=(),
-            grace_days=grace_days,
+            grace_days=rule.grace.days,
         )
         entries = baseline_devices(devices, words)
         return msgspec.structs.replace(self.platform, devices=entries)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regalia.tees.azure.policy.plugin import AZURE_SNP, AZURE_TDX
 from regalia.tees.intel.policy.plugin import SGX, TDX
@@ -33,6 +33,8 @@ DEVICE_PLUGINS: tuple[DevicePolicyPlugin[Any, Any], ...] = (NVIDIA,)
 
 DEVICES_PATH = "platform.devices"
 
+P = TypeVar("P", "PolicyPlugin[Any, Any]", "DevicePolicyPlugin[Any, Any]")
+
 
 def plugin_for(tee: Tee) -> PolicyPlugin[Any, Any]:
     """The policy half of a TEE.
@@ -47,16 +49,8 @@ def plugin_for(tee: Tee) -> PolicyPlugin[Any, Any]:
 
 
 def plugin_of(claims: Claims) -> PolicyPlugin[Any, Any]:
-    """The policy half for these claims.
-
-    Raises:
-        LookupError: there is none.
-        TypeError: the claims are not of the class that the TEE's verifier makes.
-    """
-    plugin = plugin_for(claims.tee)
-    if not isinstance(claims, plugin.claims):
-        raise TypeError(f"{type(claims).__name__} are no claims of {claims.tee}")
-    return plugin
+    """The policy half for these claims. Raises as ``plugin_for``, and as ``_require_made_by``."""
+    return _require_made_by(plugin_for(claims.tee), claims)
 
 
 def device_plugin_for(kind: DeviceKind | str) -> DevicePolicyPlugin[Any, Any]:
@@ -72,13 +66,12 @@ def device_plugin_for(kind: DeviceKind | str) -> DevicePolicyPlugin[Any, Any]:
 
 
 def device_plugin_of(claims: DeviceClaims) -> DevicePolicyPlugin[Any, Any]:
-    """The policy half for these claims about a device.
+    """The policy half for these claims about a device. Raises as ``plugin_of``."""
+    return _require_made_by(device_plugin_for(claims.kind), claims)
 
-    Raises:
-        LookupError: there is none.
-        TypeError: the claims are not of the class that the kind's verifier makes.
-    """
-    plugin = device_plugin_for(claims.kind)
+
+def _require_made_by(plugin: P, claims: Claims | DeviceClaims) -> P:
+    """Raise TypeError for claims that are not of the class that the plug-in's verifier makes."""
     if not isinstance(claims, plugin.claims):
-        raise TypeError(f"{type(claims).__name__} are no claims of {claims.kind}")
+        raise TypeError(f"{type(claims).__name__} are no {plugin.claims.__name__}")
     return plugin

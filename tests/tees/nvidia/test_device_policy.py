@@ -10,11 +10,10 @@ import pytest
 from regalia.appraisal.claims import Revocation
 from regalia.core.errors import ParseError
 from regalia.policy.device_set import pin_devices
-from regalia.policy.documents import parse_release_policy
+from regalia.policy.documents import parse_release_policy, wildcards
 from regalia.policy.explain import explain_policy, statements
 from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
-from regalia.policy.wildcards import wildcards
 from regalia.wire.evidence import DeviceKind
 from regalia_testing.tees.nvidia.policy import (
     DEVICE_DEFECTS,

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from regalia.appraisal.policy_field import PinChoices
-from regalia.policy.wildcards import wildcards
+from regalia.policy.documents import wildcards
 from regalia.tees.snp.policy.plugin import SNP as SNP_POLICY
 from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.snp.defects import HEALTHY

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia import __version__
+from regalia.policy.documents import platform_wildcards
 from regalia.policy.ear import device_submod, refused_submod, submod, with_unbound_devices
 from regalia.policy.ear_document import PROFILE, Ear, Status
-from regalia.policy.wildcards import platform_wildcards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.appraise.exchange import collateral_rule, judge
+from regalia.appraise.exchange import judge
 from regalia.cli.output import show_json
 from regalia.cli.policy.evidence import ANY, make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
@@ -15,6 +15,7 @@ from regalia.cli.policy.output import policy_facts, show_headline
 from regalia.core.types import ModelId
 from regalia.host.clock import system_clock
 from regalia.policy.context import ReleaseContext
+from regalia.policy.documents import collateral_rule
 from regalia.policy.explain import explain_policy, explain_verdict, statements
 from regalia.policy.verdict import Allow, Deny
 

@@ -36,7 +36,7 @@ def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
         path: of the file.
         found: what it holds.
     """
-    from regalia.policy.wildcards import wildcards
+    from regalia.policy.documents import wildcards
 
     return {
         "ok": True,

@@ -14,10 +14,10 @@ from regalia.cli.policy.input import key_fingerprint, must_be_new, read_model, s
 from regalia.cli.policy.output import policy_id, show_open, show_statements
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import write_new
+from regalia.policy.documents import wildcards
 from regalia.policy.explain import platform_statements
 from regalia.policy.pin import OwnerChoices, pin_client, pin_lone_devices, pin_platform, pin_release
 from regalia.policy.signed import sign_release_policy, write_draft
-from regalia.policy.wildcards import wildcards
 from regalia.wire.release import device_names
 
 if TYPE_CHECKING:

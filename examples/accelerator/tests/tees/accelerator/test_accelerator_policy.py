@@ -1,4 +1,4 @@
-"""The accelerator's section: one defect for each rule, pinning, sentences, conditions."""
+"""The accelerator's section: one defect for each rule, pinning, conditions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from regalia.core.errors import ParseError
 from regalia.core.types import KeyFingerprint
 from regalia.policy.documents import parse_release_policy
-from regalia.policy.explain import explain_policy, statements
 from regalia.policy.pin import OwnerChoices, pin_client, pin_release
 from regalia.policy.verdict import Allow, Deny
 from regalia_testing.tees.accelerator.policy import (
@@ -47,16 +46,6 @@ def test_an_empty_list_denies(scenario: PolicyScenario, field: str) -> None:
     assert scenario.demand(f"{ACCELERATOR}.{field}", []).codes() == ["EMPTY_RULE"]
 
 
-@pytest.mark.parametrize("field", ["configs", "chip_ids", "revocation"])
-def test_any_is_a_wildcard_that_shows(scenario: PolicyScenario, field: str) -> None:
-    opened = scenario.demand(f"{ACCELERATOR}.{field}", "any")
-    verdict = opened.verdict()
-    assert isinstance(verdict, Allow)
-    assert verdict.wildcards == (f"{ACCELERATOR}.{field}",)
-    said = explain_policy(opened.policy)
-    assert any(line.startswith(f"OPEN {ACCELERATOR}.{field} ") for line in said)
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -74,13 +63,6 @@ def test_documents_that_are_not_well_formed(
     parse_release_policy(scenario.policy.encode())
     with pytest.raises(ParseError):
         parse_release_policy(scenario.demand(f"{ACCELERATOR}.{field}", value).policy.encode())
-
-
-def test_every_field_has_a_sentence(scenario: PolicyScenario) -> None:
-    section = scenario.policy.platform.accelerator
-    assert section is not None
-    said = {each.path for each in statements(scenario.policy)}
-    assert {f"{ACCELERATOR}.{name}" for name in section.__struct_fields__} <= said
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from regalia.appraisal.policy_doc import Doc, Unrestricted
+from regalia.appraisal.policy_doc import Doc, Listed, Requirement, Switch
 from regalia.tees.boot.policy.section import Boot, Pcrs
 from regalia.tees.intel.policy.section import Tdx
 from regalia.tees.snp.policy.section import Snp
@@ -13,10 +11,10 @@ from regalia.tees.snp.policy.section import Snp
 class AzureVm(Doc, frozen=True, kw_only=True):
     """What the VM above the paravisor must be."""
 
-    secure_boot: Literal["required", "any"]
-    tpm: Literal["required", "any"]
-    console: Literal["deny", "allow"]  # the host's serial console into the VM
-    vm_ids: list[str] | Unrestricted  # vmUniqueId, as Azure writes it
+    secure_boot: Requirement
+    tpm: Requirement
+    console: Switch  # the host's serial console into the VM
+    vm_ids: Listed  # vmUniqueId, as Azure writes it
     pcrs: Pcrs
     boot: Boot  # what the vTPM's event log shows
 

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regalia.appraisal.config_binding import TPM_PCR
-from regalia.appraisal.explanation import accepted
-from regalia.appraisal.field_kinds import allow_or_deny, required_or_any
-from regalia.appraisal.finding import in_full
+from regalia.appraisal.field_kinds import Demand, Switch
+from regalia.appraisal.finding import empty, finding, in_full, shown
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.appraisal.policy_field import Field
+from regalia.appraisal.policy_field import Field, accepted
 from regalia.appraisal.policy_words import Entry, bad, each, hex_bytes
 from regalia.core.codec import unhex
-from regalia.tees.boot.policy.rules import all_listed, register_findings
+from regalia.tees.boot.claims import BootFacts
 from regalia.tees.boot.policy.section import DIGEST_SIZES, PCR_COUNT, PCR_SIZE, REGISTERS, TEXT_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from regalia.appraisal.finding import Finding
     from regalia.appraisal.policy_doc import Unrestricted
     from regalia.appraisal.policy_field import PinChoices
-    from regalia.tees.boot.claims import BootFacts
     from regalia.tees.boot.policy.section import Pcrs
+
+C = TypeVar("C")  # claims
+
+_SHOWN_MAX = 8  # of values that are not accepted; one is enough to deny
 
 # Firmware, loaders, Secure Boot's state, GRUB, kernel and its parts (TCG PC Client profile; UAPI
 # Linux TPM PCR Registry). The others change between boots of one image, or nobody extends them.
@@ -52,19 +55,30 @@ def _only(noun: str) -> Callable[[list[str]], str]:
     return sentence
 
 
-def _all_of(  # noqa: PLR0913 - all are named
+def _all_listed(listed: Sequence[str] | str, seen: Iterable[str], path: str) -> Iterator[Finding]:
+    """Every value is accepted; a list that is empty accepts none. Built by hand, so a str too."""
+    if listed == "any":
+        return
+    strangers = [value for value in dict.fromkeys(seen) if value not in listed]
+    if strangers and not listed:
+        yield empty(path)
+        return
+    for value in strangers[:_SHOWN_MAX]:
+        yield finding(
+            PolicyCode.BOOT_STEP_UNKNOWN,
+            f"{shown(value)} was measured, which is not in {path}",
+            f"Boot without it, or add it to {path} after checking what it is.",
+        )
+
+
+def _all_of(
     name: str,
-    *,
     entry: Entry[str],
     seen: Callable[[BootFacts], Sequence[str]],
     pin: Callable[[BootFacts], list[str] | Unrestricted],
-    content: str,
-    noun: str,
-    unrestricted: str,
-    risk: str,
-) -> Field[BootFacts | None, Any]:
-    """A list that holds everything of one kind that the log shows."""
-    return Field(
+) -> Callable[[str, str, str, str], Field[BootFacts | None, Any]]:
+    """A list that holds everything of one kind that the log shows; its words follow."""
+    return lambda content, noun, unrestricted, risk: Field(
         name=name,
         type=f"list of {entry.type}, or any",
         content=content,
@@ -73,9 +87,8 @@ def _all_of(  # noqa: PLR0913 - all are named
         risk=risk,
         check=lambda values, path: each(values, path, entry.check),
         pin=lambda facts, _: "any" if facts is None else pin(facts),
-        baseline=lambda _: "any",
         compare=lambda values, facts, path: (
-            iter(()) if facts is None else all_listed(values, seen(facts), path)
+            iter(()) if facts is None else _all_listed(values, seen(facts), path)
         ),
     )
 
@@ -107,64 +120,65 @@ FIELDS: tuple[Field[BootFacts | None, Any], ...] = (
         required="An event log that leads to the quoted registers must come along.".format,
         unrestricted="An event log need not come along.",
         risk="without one only register values say what booted, as far as pcrs lists them.",
-        check=lambda _value, _path: None,
         pin=lambda facts, _: "any" if facts is None else "required",
-        baseline=lambda _: "any",
     ),
-    required_or_any(
+    Demand[BootFacts | None](
         "secure_boot",
-        met=lambda facts: facts is None or bool(facts.secure_boot),
+        lambda facts: facts is None or bool(facts.secure_boot),
+        PolicyCode.SECURE_BOOT_OFF,
         pin=lambda facts, _: "required" if facts is not None and facts.secure_boot else "any",
-        code=PolicyCode.SECURE_BOOT_OFF,
-        what=_secure_boot_state,
-        required="UEFI Secure Boot must have been on.",
-        unrestricted="UEFI Secure Boot may have been off.",
-        risk="whoever writes the disk chooses what boots, as far as the other rules let it.",
-        content="UEFI Secure Boot was on",
+    ).words(
+        "UEFI Secure Boot was on",
+        _secure_boot_state,
+        "UEFI Secure Boot must have been on.",
+        "UEFI Secure Boot may have been off.",
+        "whoever writes the disk chooses what boots, as far as the other rules let it.",
     ),
     _all_of(
         "boot_images",
-        entry=_DIGESTS,
-        seen=_images,
-        pin=lambda facts: sorted(set(_images(facts))) or "any",
-        content="all programs that were started: loaders, kernels",
-        noun="programs of the boot (digest)",
-        unrestricted="Any programs may have been started.",
-        risk="other loaders and kernels than yours may boot, as far as pcrs lets them.",
+        _DIGESTS,
+        _images,
+        lambda facts: sorted(set(_images(facts))) or "any",
+    )(
+        "all programs that were started: loaders, kernels",
+        "programs of the boot (digest)",
+        "Any programs may have been started.",
+        "other loaders and kernels than yours may boot, as far as pcrs lets them.",
     ),
     _all_of(
         "loader_texts",
-        entry=_TEXTS,
-        seen=lambda facts: facts.loader_texts,
-        pin=lambda facts: (
-            list(dict.fromkeys(facts.loader_texts)) if _loader_spoke(facts) else "any"
-        ),
-        content="all texts that boot loaders measured: command lines, commands",
-        noun="texts of boot loaders",
-        unrestricted="Boot loaders may have measured any text.",
-        risk="a kernel command line such as init=/bin/sh passes, as far as pcrs lets it.",
+        _TEXTS,
+        lambda facts: facts.loader_texts,
+        lambda facts: list(dict.fromkeys(facts.loader_texts)) if _loader_spoke(facts) else "any",
+    )(
+        "all texts that boot loaders measured: command lines, commands",
+        "texts of boot loaders",
+        "Boot loaders may have measured any text.",
+        "a kernel command line such as init=/bin/sh passes, as far as pcrs lets it.",
     ),
     _all_of(
         "loader_digests",
-        entry=_DIGESTS,
-        seen=_loader_digests,
-        pin=lambda facts: sorted(set(_loader_digests(facts))) if _loader_spoke(facts) else "any",
-        content="all else that they measured: kernels, initrds, sections. Any if and only if"
+        _DIGESTS,
+        _loader_digests,
+        lambda facts: sorted(set(_loader_digests(facts))) if _loader_spoke(facts) else "any",
+    )(
+        "all else that they measured: kernels, initrds, sections. Any if and only if"
         " `loader_texts` is: a log can show a text as a digest alone",
-        noun="files of boot loaders (digest)",
-        unrestricted="Boot loaders may have measured any files.",
-        risk="another kernel or initrd may have been loaded, as far as pcrs lets it.",
+        "files of boot loaders (digest)",
+        "Boot loaders may have measured any files.",
+        "another kernel or initrd may have been loaded, as far as pcrs lets it.",
     ),
-    allow_or_deny(
+    Switch[BootFacts | None](
         "unknown_events",
-        absent=lambda facts: facts is None or not facts.unknown_events,
-        code=PolicyCode.EVENT_LOG_INSUFFICIENT,
-        what=lambda facts: (
+        lambda facts: facts is None or not facts.unknown_events,
+        PolicyCode.EVENT_LOG_INSUFFICIENT,
+    ).words(
+        "events of types without a known meaning",
+        lambda facts: (
             f"{0 if facts is None else facts.unknown_events} events are of a type that is not known"
         ),
-        allowed="The event log may hold events of unknown types.",
-        denied="The event log must not hold events of unknown types.",
-        content="events of types without a known meaning",
+        "The event log must not hold events of unknown types.",
+        "The event log may hold events of unknown types.",
     ),
 )
 
@@ -188,12 +202,32 @@ def _pin_pcrs(seen: Mapping[int, bytes], choices: PinChoices) -> Pcrs:
     return registers or "any"
 
 
-def pcrs_field(quoted_by: str, risk: str) -> Field[Mapping[int, bytes], Pcrs]:
+def _register_findings(pcrs: Pcrs, seen: Mapping[int, bytes], path: str) -> Iterator[Finding]:
+    """Every listed register has an accepted value."""
+    if isinstance(pcrs, str):  # "any"
+        return
+    if not pcrs:
+        yield empty(path)
+    for register, values in pcrs.items():
+        value = seen.get(int(register), b"").hex() if register.isdecimal() else ""
+        if not values:
+            yield empty(f"{path}.{register}")
+        elif value not in values:
+            yield finding(
+                PolicyCode.PCR_UNKNOWN,
+                f"PCR{register} is {value}, which is none of the {len(values)} accepted",
+            )
+
+
+def pcrs_field(
+    quoted_by: str, risk: str, quoted: Callable[[C], Mapping[int, bytes]]
+) -> Field[C, Pcrs]:
     """Accepted values of the registers that a TPM quoted.
 
     Args:
         quoted_by: the TPM, at the beginning of a sentence.
         risk: of leaving the registers open.
+        quoted: registers by number.
     """
 
     def say(values: dict[str, list[str]]) -> str:
@@ -213,7 +247,6 @@ def pcrs_field(quoted_by: str, risk: str) -> Field[Mapping[int, bytes], Pcrs]:
         unrestricted="Any register values are accepted.",
         risk=risk,
         check=_check_pcrs,
-        pin=_pin_pcrs,
-        baseline=lambda _: "any",
-        compare=register_findings,
+        pin=lambda claims, choices: _pin_pcrs(quoted(claims), choices),
+        compare=lambda pcrs, claims, path: _register_findings(pcrs, quoted(claims), path),
     )

@@ -5,9 +5,7 @@ Spec: docs/spec/policy.md, section "boot". What a log proves is in docs/spec/eve
 
 from __future__ import annotations
 
-from typing import Literal
-
-from regalia.appraisal.policy_doc import Doc, Unrestricted
+from regalia.appraisal.policy_doc import Doc, Listed, Requirement, Switch, Unrestricted
 
 TEXT_MAX = 4096  # characters of one text of a boot loader, such as a kernel command line
 DIGEST_SIZES = (32, 48)  # bytes; of the quoted bank
@@ -25,15 +23,9 @@ class Boot(Doc, frozen=True, kw_only=True):
     so a list of texts means something only beside a list of digests.
     """
 
-    event_log: Literal["required", "any"]
-    secure_boot: Literal["required", "any"]
-    boot_images: (
-        list[str] | Unrestricted
-    )  # digests of loaders, kernels and whatever else was started
-    loader_texts: (
-        list[str] | Unrestricted
-    )  # all that loaders measured as text: command lines, commands
-    loader_digests: (
-        list[str] | Unrestricted
-    )  # all else that they measured: kernels, initrds, sections
-    unknown_events: Literal["deny", "allow"]
+    event_log: Requirement
+    secure_boot: Requirement
+    boot_images: Listed  # digests of loaders, kernels and whatever else was started
+    loader_texts: Listed  # all that loaders measured as text: command lines, commands
+    loader_digests: Listed  # all else that they measured: kernels, initrds, sections
+    unknown_events: Switch

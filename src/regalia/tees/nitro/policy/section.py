@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
-from regalia.appraisal.policy_doc import Doc, Unrestricted
+from regalia.appraisal.policy_doc import Doc, Listed, Requirement
 
 
 class Nitro(Doc, frozen=True, kw_only=True):
@@ -15,12 +15,12 @@ class Nitro(Doc, frozen=True, kw_only=True):
     PCRs are 48 bytes each.
     """
 
-    pcr0: list[str] | Unrestricted  # the enclave image file
-    pcr1: list[str] | Unrestricted  # kernel and boot ramdisk
-    pcr2: list[str] | Unrestricted  # application
-    pcr3: list[str] | Unrestricted  # the IAM role of the parent instance
-    pcr8: list[str] | Unrestricted  # the certificate that signed the image
-    pcr16: list[str] | Unrestricted  # the runtime configuration
-    instances: list[str] | Unrestricted  # ids of parent instances
+    pcr0: Listed  # the enclave image file
+    pcr1: Listed  # kernel and boot ramdisk
+    pcr2: Listed  # application
+    pcr3: Listed  # the IAM role of the parent instance
+    pcr8: Listed  # the certificate that signed the image
+    pcr16: Listed  # the runtime configuration
+    instances: Listed  # ids of parent instances
     document_max_age_s: Annotated[int, msgspec.Meta(ge=1, le=3 * 3600)]
-    revocation: Literal["required", "any"]
+    revocation: Requirement

@@ -9,12 +9,13 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regalia.appraisal.claims import Revocation
-from regalia.appraisal.field_kinds import one_of, required_or_any
+from regalia.appraisal.field_kinds import Demand, OneOf
 from regalia.appraisal.finding import finding, in_full, listing, shown
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.appraisal.policy_field import Field
-from regalia.appraisal.policy_words import WORDS, Entry, bad, each, literals, typed, word
+from regalia.appraisal.policy_field import Field, left_open
+from regalia.appraisal.policy_words import WORDS, Entry, bad, each, literals, word
 from regalia.core.codec import unhex
+from regalia.tees.nvidia.claims import NvidiaClaims
 from regalia.tees.nvidia.names import Feature
 from regalia.wire.evidence import DeviceKind
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from regalia.appraisal.finding import Finding
     from regalia.appraisal.policy_doc import Unrestricted
     from regalia.appraisal.policy_field import BaselineWords, PinChoices
-    from regalia.tees.nvidia.claims import NvidiaClaims
 
 IDENTITY_MAX = 20  # bytes of a certificate's serial number (RFC 5280 4.1.2.2)
 
@@ -66,34 +66,23 @@ def _from_the_devices(_: BaselineWords) -> NoReturn:
     raise TypeError("the baseline takes kind, count and models from the devices at hand")
 
 
-def _listed(  # noqa: PLR0913 - all are named
+def _listed(
     name: str,
-    *,
     entry: Entry[str],
     have: Callable[[NvidiaClaims], str],
     code: PolicyCode,
-    content: str,
-    noun: str,
-    unrestricted: str,
-    risk: str,
     pin: Callable[[NvidiaClaims, PinChoices], list[str] | Unrestricted],
-) -> Field[NvidiaClaims, Any]:
+) -> OneOf[NvidiaClaims]:
     """A list that every device of the entry is held against."""
-    return one_of(
+    return OneOf(
         name,
-        entry=entry,
-        have=have,
-        code=code,
-        what=lambda seen, accepted, device: (
-            f"{name_of(device)}: {name} {shown(seen)}; accepted: {listing(accepted)}"
+        entry,
+        have,
+        code,
+        lambda value, accepted, device: (
+            f"{name_of(device)}: {name} {shown(value)}; accepted: {listing(accepted)}"
         ),
-        content=content,
-        noun=noun,
-        required=_accepted(noun),
-        unrestricted=unrestricted,
-        risk=risk,
         pin=pin,
-        baseline=lambda _: "any",
     )
 
 
@@ -135,7 +124,6 @@ IDENTIFYING_FIELDS: tuple[Field[NvidiaClaims, Any], ...] = (
         type="`nvidia-gpu`, `nvidia-switch`",
         content="of device",
         required=" is about devices of kind {}.".format,
-        check=typed,
         pin=lambda device, _: device.kind.value,
         baseline=_from_the_devices,
     ),
@@ -144,7 +132,6 @@ IDENTIFYING_FIELDS: tuple[Field[NvidiaClaims, Any], ...] = (
         type="1 … 64",
         content="exactly so many",
         required=": exactly {} of them must be there.".format,
-        check=typed,
         pin=lambda _device, _choices: 1,
         baseline=_from_the_devices,
     ),
@@ -163,29 +150,31 @@ FIELDS: tuple[Field[NvidiaClaims, Any], ...] = (
     *IDENTIFYING_FIELDS,
     _listed(
         "features",
-        entry=literals("SPT", "MPT", "PPCIE"),
-        have=lambda device: device.feature.value,
-        code=PolicyCode.DEVICE_FEATURE_DENIED,
-        content="FEATURE_FLAG; old drivers state none, which only any accepts",
-        noun="modes of confidential computing",
-        unrestricted=": any mode of confidential computing is accepted.",
-        risk="in some modes links between GPUs, or to switches, are not protected.",
-        pin=lambda device, _: (
+        literals("SPT", "MPT", "PPCIE"),
+        lambda device: device.feature.value,
+        PolicyCode.DEVICE_FEATURE_DENIED,
+        lambda device, _: (
             [device.feature.value]
             if _is_gpu(device) and device.feature is not Feature.UNSTATED
             else "any"
         ),
+    ).words(
+        "FEATURE_FLAG; old drivers state none, which only any accepts",
+        _accepted("modes of confidential computing"),
+        ": any mode of confidential computing is accepted.",
+        "in some modes links between GPUs, or to switches, are not protected.",
     ),
     _listed(
         "driver_versions",
-        entry=WORDS,
-        have=lambda device: device.driver_version,
-        code=PolicyCode.DEVICE_FIRMWARE_DENIED,
-        content="of a GPU",
-        noun="driver versions",
-        unrestricted=": any driver version is accepted that meets the minimum.",
-        risk="drivers with published attacks are accepted as far as the minimum lets them.",
-        pin=lambda device, _: [device.driver_version] if _is_gpu(device) else "any",
+        WORDS,
+        lambda device: device.driver_version,
+        PolicyCode.DEVICE_FIRMWARE_DENIED,
+        lambda device, _: [device.driver_version] if _is_gpu(device) else "any",
+    ).words(
+        "of a GPU",
+        _accepted("driver versions"),
+        ": any driver version is accepted that meets the minimum.",
+        "drivers with published attacks are accepted as far as the minimum lets them.",
     ),
     Field(
         name="driver_minimum",
@@ -195,31 +184,32 @@ FIELDS: tuple[Field[NvidiaClaims, Any], ...] = (
         unrestricted=": no driver version is too old.",
         risk="drivers with published attacks are accepted as far as the list lets them.",
         check=_check_minimum,
-        pin=lambda _device, _choices: "any",
-        baseline=lambda _: "any",
+        pin=left_open,
         compare=_too_old,
     ),
     _listed(
         "vbios_versions",
-        entry=WORDS,
-        have=lambda device: device.vbios_version,
-        code=PolicyCode.DEVICE_FIRMWARE_DENIED,
-        content="e.g. 96.00.A5.00.01",
-        noun="VBIOS versions",
-        unrestricted=": any VBIOS version is accepted.",
-        risk="firmware with published attacks is accepted.",
-        pin=lambda device, _: [device.vbios_version],
+        WORDS,
+        lambda device: device.vbios_version,
+        PolicyCode.DEVICE_FIRMWARE_DENIED,
+        lambda device, _: [device.vbios_version],
+    ).words(
+        "e.g. 96.00.A5.00.01",
+        _accepted("VBIOS versions"),
+        ": any VBIOS version is accepted.",
+        "firmware with published attacks is accepted.",
     ),
     _listed(
         "identities",
-        entry=Entry("hex", _identity),
-        have=lambda device: device.identity.hex(),
-        code=PolicyCode.INSTANCE_NOT_ALLOWED,
-        content="serial numbers of the devices' own (BROM) certificates",
-        noun="devices",
-        unrestricted=": any device of the accepted models is accepted.",
-        risk="a genuine GPU in an attacker's machine passes if its report is relayed.",
-        pin=lambda device, choices: [device.identity.hex()] if choices.machine else "any",
+        Entry("hex", _identity),
+        lambda device: device.identity.hex(),
+        PolicyCode.INSTANCE_NOT_ALLOWED,
+        lambda device, choices: [device.identity.hex()] if choices.machine else "any",
+    ).words(
+        "serial numbers of the devices' own (BROM) certificates",
+        _accepted("devices"),
+        ": any device of the accepted models is accepted.",
+        "a genuine GPU in an attacker's machine passes if its report is relayed.",
     ),
     Field(
         name="rim",
@@ -230,24 +220,21 @@ FIELDS: tuple[Field[NvidiaClaims, Any], ...] = (
         required=lambda _: ": measurements must match NVIDIA's reference values.",
         unrestricted=": measurements need not match reference values.",
         risk="firmware that somebody changed is accepted under its version number.",
-        check=typed,
         pin=lambda device, _: "required" if _matched(device) else "any",
-        baseline=lambda _: "any",
         compare=_no_reference_values,
     ),
-    required_or_any(
+    Demand[NvidiaClaims](
         "revocation",
-        met=lambda device: device.revocation is not Revocation.UNKNOWN,
-        code=PolicyCode.REVOCATION_UNKNOWN,
-        what=lambda device: (
-            f"{name_of(device)}: it is not known whether its certificates are revoked"
-        ),
+        lambda device: device.revocation is not Revocation.UNKNOWN,
+        PolicyCode.REVOCATION_UNKNOWN,
+        lambda device, _: "required" if device.revocation is Revocation.CHECKED else "any",
+        lambda words: words.revocation,
+    ).words(
+        "whether all certificates are known not to be revoked",
+        lambda device: f"{name_of(device)}: it is not known whether its certificates are revoked",
+        ": it must be known that no certificate is revoked.",
+        ": certificates need not be checked for revocation.",
+        "a device that NVIDIA has revoked after a leak still passes.",
         fix="Give the verifier current CRLs of NVIDIA's authorities, or a list of denied keys.",
-        required=": it must be known that no certificate is revoked.",
-        unrestricted=": certificates need not be checked for revocation.",
-        risk="a device that NVIDIA has revoked after a leak still passes.",
-        content="whether all certificates are known not to be revoked",
-        pin=lambda device, _: "required" if device.revocation is Revocation.CHECKED else "any",
-        baseline=lambda words: words.revocation,
     ),
 )

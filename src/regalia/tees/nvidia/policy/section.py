@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from regalia.appraisal.policy_doc import Doc, Unrestricted
+from regalia.appraisal.policy_doc import Doc, Listed, Requirement, Unrestricted
 
 COUNT_MAX = 64
 
@@ -18,9 +18,9 @@ class Device(Doc, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=COUNT_MAX)]  # exactly
     models: list[str]  # e.g. GH100, GB100, LS_10; a model stands in one entry only
     features: list[Literal["SPT", "MPT", "PPCIE"]] | Unrestricted  # FEATURE_FLAG of a GPU
-    driver_versions: list[str] | Unrestricted  # of a GPU
+    driver_versions: Listed  # of a GPU
     driver_minimum: str | Unrestricted  # of a GPU, compared number by number
-    vbios_versions: list[str] | Unrestricted
-    identities: list[str] | Unrestricted  # serial numbers of the devices' own certificates, hex
-    rim: Literal["required", "any"]  # whether measurements must match reference values
-    revocation: Literal["required", "any"]
+    vbios_versions: Listed
+    identities: Listed  # serial numbers of the devices' own certificates, hex
+    rim: Requirement  # whether measurements must match reference values
+    revocation: Requirement

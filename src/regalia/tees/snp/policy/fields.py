@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.explanation import Explanation, accepted
 from regalia.appraisal.field_kinds import (
+    CONFIG_RISK,
     NUMBERS,
-    allow_or_deny,
-    minimum,
-    not_among,
-    one_of,
-    required_or_any,
+    Demand,
+    Minimum,
+    OneOf,
+    Switch,
+    any_config,
     revocation_known,
+    seen,
 )
 from regalia.appraisal.finding import in_full
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.appraisal.policy_field import Field
+from regalia.appraisal.policy_field import Explanation, Field, accepted
 from regalia.appraisal.policy_words import (
     WORD_MAX,
     Entry,
     bad,
     each,
     hex_bytes,
-    hex_entry,
     literals,
     numbers,
-    typed,
     word,
 )
 from regalia.core.bits import bit
 from regalia.core.codec import unhex
+from regalia.tees.snp.claims import SnpClaims
 from regalia.tees.snp.names import (
     ABI_MAJOR_SHIFT,
     ABI_MINOR_MASK,
@@ -44,9 +44,8 @@ from regalia.tees.snp.policy.section import FirmwareMinimum, IdBlock, TcbMinimum
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.appraisal.field_kinds import Requirement
     from regalia.appraisal.policy_doc import Unrestricted
-    from regalia.tees.snp.claims import Firmware, SnpClaims
+    from regalia.tees.snp.claims import Firmware
 
 # Bits of PLATFORM_INFO that protect the guest; those that the known-good platform sets are pinned.
 _PROTECTIVE = (
@@ -56,6 +55,9 @@ _PROTECTIVE = (
     PlatformInfoBit.CIPHERTEXT_HIDING_EN,
     PlatformInfoBit.ALIAS_CHECK_COMPLETE,
 )
+
+_one_of = OneOf[SnpClaims]
+_digests = _one_of.digests
 
 
 def abi(claims: SnpClaims) -> tuple[int, int]:
@@ -155,18 +157,16 @@ ID_BLOCKS: Field[SnpClaims, list[IdBlock] | Unrestricted] = Field(
     ),
     check=lambda blocks, path: each(blocks, path, _check_id_block),
     pin=lambda claims, _: [_pin_id_block(claims)],
-    baseline=lambda _: "any",
 )
 
 
-def _abi_minimum(name: str, index: int, required: str, content: str) -> Field[SnpClaims, int]:
+def _abi_minimum(name: str, index: int, content: str, required: str) -> Field[SnpClaims, int]:
     """One half of a version; a rule compares both as a pair."""
     return Field(
         name=f"guest_policy.{name}",
         type="0 … 255",
         content=content,
         required=required.format,
-        check=typed,
         pin=lambda claims, _: abi(claims)[index],
         baseline=lambda _: 0,
     )
@@ -177,33 +177,33 @@ def _guest_policy(wrong: str) -> Callable[[SnpClaims], str]:
 
 
 def _denied_bit(
-    name: str, index: GuestPolicyBit, what: str, allowed: str, denied: str
+    index: GuestPolicyBit, what: str, denied: str, allowed: str
 ) -> Field[SnpClaims, Any]:
     """A bit by which the guest allows its platform something."""
-    return allow_or_deny(
-        f"guest_policy.{name}",
-        absent=lambda claims: not bit(claims.policy, index),
-        code=PolicyCode.POLICY_BIT,
-        what=_guest_policy(f"{what} is allowed (bit {index.value})"),
-        allowed=allowed,
-        denied=denied,
-        content=f"bit {index.value}, {index.name}",
+    return Switch[SnpClaims](
+        f"guest_policy.{what.lower()}",
+        lambda claims: not bit(claims.policy, index),
+        PolicyCode.POLICY_BIT,
+    ).words(
+        f"bit {index.value}, {index.name}",
+        _guest_policy(f"{what} is allowed (bit {index.value})"),
+        denied,
+        allowed,
     )
 
 
-def _demanded_bit(
-    name: str, index: GuestPolicyBit, protection: str, risk: str
-) -> Field[SnpClaims, Requirement]:
+def _demanded_bit(name: str, index: GuestPolicyBit) -> Demand[SnpClaims]:
     """A bit by which the guest refuses to run without a protection."""
-    return required_or_any(
-        f"guest_policy.{name}",
-        met=lambda claims: bit(claims.policy, index),
-        code=PolicyCode.POLICY_BIT,
-        what=_guest_policy(f"{index.name} is not demanded (bit {index.value})"),
-        required=f"The guest must refuse to run without {protection}.",
-        unrestricted=f"The guest may run without {protection}.",
-        risk=risk,
-        content=f"bit {index.value}, {index.name}",
+    return Demand(name, lambda claims: bit(claims.policy, index), PolicyCode.POLICY_BIT)
+
+
+def _protected(name: str, index: GuestPolicyBit, what: str, risk: str) -> Field[SnpClaims, Any]:
+    return _demanded_bit(f"guest_policy.{name}", index).words(
+        f"bit {index.value}, {index.name}",
+        _guest_policy(f"{index.name} is not demanded (bit {index.value})"),
+        f"The guest must refuse to run without {what}.",
+        f"The guest may run without {what}.",
+        risk,
     )
 
 
@@ -211,53 +211,48 @@ GUEST_POLICY: tuple[Field[SnpClaims, Any], ...] = (
     _abi_minimum(
         "abi_major_min",
         0,
-        "The guest must insist on SEV ABI major {} or more.",
         "bits 15 to 8, compared with the minor version as a pair",
+        "The guest must insist on SEV ABI major {} or more.",
     ),
-    _abi_minimum("abi_minor_min", 1, "With it, on ABI minor {} or more.", "bits 7 to 0"),
+    _abi_minimum("abi_minor_min", 1, "bits 7 to 0", "With it, on ABI minor {} or more."),
     _denied_bit(
-        "smt",
         GuestPolicyBit.SMT,
         "SMT",
-        "The guest may run with SMT; another guest's thread may share a core.",
         "The guest must refuse to run with SMT.",
+        "The guest may run with SMT; another guest's thread may share a core.",
     ),
-    required_or_any(
-        "guest_policy.single_socket",
-        met=lambda claims: bit(claims.policy, GuestPolicyBit.SINGLE_SOCKET),
-        code=PolicyCode.POLICY_BIT,
-        what=_guest_policy("a single socket is not required (bit 20)"),
-        required="The guest must run on a single socket.",
-        unrestricted="The guest may span sockets.",
-        risk="memory traffic crosses the link between sockets, which can be tapped.",
-        content="bit 20, SINGLE_SOCKET",
+    _demanded_bit("guest_policy.single_socket", GuestPolicyBit.SINGLE_SOCKET).words(
+        "bit 20, SINGLE_SOCKET",
+        _guest_policy("a single socket is not required (bit 20)"),
+        "The guest must run on a single socket.",
+        "The guest may span sockets.",
+        "memory traffic crosses the link between sockets, which can be tapped.",
     ),
     _denied_bit(
-        "cxl",
         GuestPolicyBit.CXL_ALLOW,
         "CXL",
-        "CXL memory may be attached.",
         "CXL memory must not be attached.",
+        "CXL memory may be attached.",
     ),
-    _demanded_bit(
+    _protected(
         "mem_aes_256_xts",
         GuestPolicyBit.MEM_AES_256_XTS,
         "AES-256-XTS for memory",
         "memory is encrypted with 128-bit keys on some platforms.",
     ),
-    _demanded_bit(
+    _protected(
         "rapl_dis",
         GuestPolicyBit.RAPL_DIS,
         "RAPL switched off",
         "the host can read secrets off the power meter.",
     ),
-    _demanded_bit(
+    _protected(
         "ciphertext_hiding",
         GuestPolicyBit.CIPHERTEXT_HIDING_DRAM,
         "ciphertext hiding",
         "the host sees when encrypted memory changes, and learns from it.",
     ),
-    _demanded_bit(
+    _protected(
         "page_swap_disable",
         GuestPolicyBit.PAGE_SWAP_DISABLE,
         "page swapping switched off",
@@ -308,7 +303,6 @@ TCB_MINIMUM: Field[SnpClaims, dict[str, TcbMinimum] | Unrestricted] = Field(
     risk="firmware with published attacks is accepted.",
     check=_check_tcb,
     pin=lambda claims, _: _pin_tcb(claims),
-    baseline=lambda _: "any",
 )
 
 
@@ -326,9 +320,7 @@ FIRMWARE_MINIMUM: Field[SnpClaims, FirmwareMinimum | Unrestricted] = Field(
     ),
     unrestricted="Any SEV firmware version is accepted.",
     risk="firmware with published attacks is accepted as far as the TCB minimum lets it.",
-    check=typed,
     pin=lambda claims, _: _pin_firmware(claims),
-    baseline=lambda _: "any",
 )
 
 
@@ -358,40 +350,29 @@ FIELDS: tuple[Field[SnpClaims, Any], ...] = (
         pin=lambda claims, _: [claims.product],
         baseline=lambda _: list(PRODUCTS),
     ),
-    one_of(
-        "measurements",
-        entry=hex_entry(48),
-        have=lambda claims: claims.measurement.hex(),
-        code=PolicyCode.MEASUREMENT_UNKNOWN,
-        what=not_among("measurements"),
-        content="MEASUREMENT",
-        noun="launch measurements",
-        unrestricted="Any launch measurement is accepted.",
-        risk="other software than yours may get the key, as far as id_blocks lets it.",
+    _digests("measurements", lambda snp: snp.measurement, PolicyCode.MEASUREMENT_UNKNOWN, 48).words(
+        "MEASUREMENT",
+        "launch measurements",
+        "Any launch measurement is accepted.",
+        "other software than yours may get the key, as far as id_blocks lets it.",
     ),
-    one_of(
-        "host_data",
-        entry=hex_entry(32),
-        have=lambda claims: claims.host_data.hex(),
-        code=PolicyCode.HOST_DATA_UNKNOWN,
-        what=not_among("host_data"),
-        content="HOST_DATA: SHA-256 of accepted runtime configurations",
-        noun="runtime configurations (SHA-256)",
-        unrestricted="Any runtime configuration is accepted that meets the rules below.",
-        risk="the operator may change placement and egress as far as the other rules let them.",
-        pinned="config",
+    _digests(
+        "host_data", lambda snp: snp.host_data, PolicyCode.HOST_DATA_UNKNOWN, 32, pinned="config"
+    ).words(
+        "HOST_DATA: SHA-256 of accepted runtime configurations",
+        "runtime configurations (SHA-256)",
+        any_config(),
+        CONFIG_RISK,
     ),
     ID_BLOCKS,
-    one_of(
+    _one_of(
         "vmpl",
-        entry=numbers("0 … 3"),
-        have=lambda claims: claims.vmpl,
-        code=PolicyCode.VMPL_MISMATCH,
-        what=lambda have, levels, _: f"VMPL {have}; accepted: {', '.join(map(str, levels))}",
-        content="VMPL that asked for the report",
-        noun="privilege levels (VMPL)",
-        baseline=lambda _: [0, 1, 2, 3],
-    ),
+        numbers("0 … 3"),
+        lambda snp: snp.vmpl,
+        PolicyCode.VMPL_MISMATCH,
+        seen("VMPL {}"),
+        every=(0, 1, 2, 3),
+    ).words("VMPL that asked for the report", "privilege levels (VMPL)"),
     *GUEST_POLICY,
     Field(
         name="platform_info_required",
@@ -411,15 +392,16 @@ FIELDS: tuple[Field[SnpClaims, Any], ...] = (
     ),
     TCB_MINIMUM,
     FIRMWARE_MINIMUM,
-    allow_or_deny(
+    Switch[SnpClaims](
         "provisional_firmware",
-        absent=lambda claims: not uncommitted(claims),
-        code=PolicyCode.TCB_PROVISIONAL,
-        what=lambda claims: f"current firmware is not committed: {', '.join(uncommitted(claims))}",
-        allowed="Firmware that is not committed is accepted; the host can roll it back.",
-        denied="Current firmware must be committed, so that it cannot be rolled back.",
-        content="whether current firmware may differ from the committed one",
+        lambda snp: not uncommitted(snp),
+        PolicyCode.TCB_PROVISIONAL,
         baseline=lambda _: "deny",
+    ).words(
+        "whether current firmware may differ from the committed one",
+        lambda snp: f"current firmware is not committed: {', '.join(uncommitted(snp))}",
+        "Current firmware must be committed, so that it cannot be rolled back.",
+        "Firmware that is not committed is accepted; the host can roll it back.",
     ),
     Field(
         name="mitigations_required",
@@ -429,28 +411,25 @@ FIELDS: tuple[Field[SnpClaims, Any], ...] = (
         unrestricted="No firmware mitigation is demanded.",
         risk="fixes that no TCB number shows may be missing.",
         open_value=0,
-        check=typed,
         pin=lambda claims, _: (claims.launch_mit_vector & claims.current_mit_vector) or "any",
-        baseline=lambda _: "any",
     ),
-    minimum(
+    Minimum[SnpClaims](
         "report_version_minimum",
-        have=lambda claims: claims.report_version,
-        code=PolicyCode.REPORT_VERSION_TOO_OLD,
-        what=lambda have, least: f"report version {have}; at least {least}",
-        required="Reports must be of version {} or later.",
-        content="of the attestation report",
+        lambda snp: snp.report_version,
+        PolicyCode.REPORT_VERSION_TOO_OLD,
+    ).words(
+        "of the attestation report",
+        "Reports must be of version {} or later.",
+        "report version {}; at least {}",
     ),
-    one_of(
+    _one_of(
         "signing_keys",
-        entry=literals("vcek", "vlek"),
-        have=lambda claims: claims.signing_key,
-        code=PolicyCode.SIGNING_KEY_DENIED,
-        what=lambda have, kinds, _: f"signed with a {have.upper()}; accepted: {', '.join(kinds)}",
-        content="a VCEK belongs to one chip, a VLEK to a cloud provider",
-        noun="kinds of signing key",
-        baseline=lambda _: ["vcek", "vlek"],
-    ),
+        literals("vcek", "vlek"),
+        lambda snp: snp.signing_key,
+        PolicyCode.SIGNING_KEY_DENIED,
+        lambda have, kinds, _: f"signed with a {have.upper()}; accepted: {', '.join(kinds)}",
+        every=("vcek", "vlek"),
+    ).words("a VCEK belongs to one chip, a VLEK to a cloud provider", "kinds of signing key"),
     Field(
         name="csp_ids",
         type="list of words, or any",
@@ -464,27 +443,22 @@ FIELDS: tuple[Field[SnpClaims, Any], ...] = (
         risk="a provider that you have no contract with may vouch for its machines.",
         check=lambda values, path: each(values, path, word),
         pin=lambda claims, _: [] if claims.csp_id is None else [claims.csp_id],
-        baseline=lambda _: "any",
     ),
-    one_of(
+    _one_of.machines(
         "chip_ids",
-        entry=Entry("hex64", _chip_id),
-        have=lambda claims: claims.chip_id.hex(),
+        Entry("hex64", _chip_id),
+        lambda snp: snp.chip_id.hex(),
+        lambda have, values, _: f"chip {have[:16]}... is not among {len(values)} enrolled",
         # A masked or VLEK-signed report names no chip and never matches a list.
         can_match=lambda have: bool(have.strip("0")),
-        code=PolicyCode.INSTANCE_NOT_ALLOWED,
-        what=lambda have, values, _: f"chip {have[:16]}... is not among {len(values)} enrolled",
-        fix=lambda have: (
-            f"Run on an enrolled machine, or add {have} to chip_ids after checking where it stands."
-        ),
-        content="CHIP_ID; 64 zeros are refused, since every VLEK report says so",
-        noun="chips",
-        unrestricted="Any chip of the accepted lines is accepted.",
-        risk="a genuine chip in an attacker's hands, with an interposer on its memory bus, passes.",
-        pinned="machine",
+    ).words(
+        "CHIP_ID; 64 zeros are refused, since every VLEK report says so",
+        "chips",
+        "Any chip of the accepted lines is accepted.",
+        "a genuine chip in an attacker's hands, with an interposer on its memory bus, passes.",
     ),
     revocation_known(
-        what="the certificates were not checked against a CRL",
-        risk="a key that AMD has revoked after a leak still passes.",
+        "the certificates were not checked against a CRL",
+        "a key that AMD has revoked after a leak still passes.",
     ),
 )

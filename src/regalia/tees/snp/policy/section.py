@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from regalia.appraisal.policy_doc import Byte, Count, Doc, Unrestricted, Vmpl
+import msgspec
+
+from regalia.appraisal.policy_doc import Byte, Count, Doc, Listed, Requirement, Switch, Unrestricted
 
 
 class TcbMinimum(Doc, frozen=True, kw_only=True):
@@ -30,13 +32,13 @@ class GuestPolicy(Doc, frozen=True, kw_only=True):
 
     abi_major_min: Byte
     abi_minor_min: Byte
-    smt: Literal["allow", "deny"]
-    single_socket: Literal["required", "any"]
-    cxl: Literal["allow", "deny"]
-    mem_aes_256_xts: Literal["required", "any"]
-    rapl_dis: Literal["required", "any"]
-    ciphertext_hiding: Literal["required", "any"]  # CIPHERTEXT_HIDING_DRAM
-    page_swap_disable: Literal["required", "any"]
+    smt: Switch
+    single_socket: Requirement
+    cxl: Switch
+    mem_aes_256_xts: Requirement
+    rapl_dis: Requirement
+    ciphertext_hiding: Requirement  # CIPHERTEXT_HIDING_DRAM
+    page_swap_disable: Requirement
 
 
 class IdBlock(Doc, frozen=True, kw_only=True):
@@ -47,9 +49,7 @@ class IdBlock(Doc, frozen=True, kw_only=True):
     """
 
     id_key: str  # ID_KEY_DIGEST, 48 bytes
-    author_key: (
-        str | Unrestricted
-    )  # AUTHOR_KEY_DIGEST, 48 bytes; zeros: the ID key stands for itself
+    author_key: str | Unrestricted  # AUTHOR_KEY_DIGEST, 48 bytes; zeros: no author key
     family_id: str | Unrestricted  # 16 bytes
     image_id: str | Unrestricted  # 16 bytes
     guest_svn_minimum: Count
@@ -59,20 +59,18 @@ class Snp(Doc, frozen=True, kw_only=True):
     """What an SEV-SNP platform must be. A list of accepted values that is empty denies."""
 
     products: list[str]  # Milan needs its chip named in chip_ids, see docs/limitations.md
-    measurements: list[str] | Unrestricted  # 48 bytes each
-    host_data: (
-        list[str] | Unrestricted
-    )  # 32 bytes each; SHA-256 of the accepted runtime configurations
+    measurements: Listed  # 48 bytes each
+    host_data: Listed  # 32 bytes each; SHA-256 of the accepted runtime configurations
     id_blocks: list[IdBlock] | Unrestricted
-    vmpl: list[Vmpl]
+    vmpl: list[Annotated[int, msgspec.Meta(ge=0, le=3)]]
     guest_policy: GuestPolicy
     platform_info_required: list[str]  # names of PLATFORM_INFO bits, e.g. ALIAS_CHECK_COMPLETE
     tcb_minimum: dict[str, TcbMinimum] | Unrestricted  # by product
     firmware_minimum: FirmwareMinimum | Unrestricted
-    provisional_firmware: Literal["deny", "allow"]  # current TCB above the committed one
+    provisional_firmware: Switch  # current TCB above the committed one
     mitigations_required: Count | Unrestricted  # bits of LAUNCH and CURRENT_MIT_VECTOR (report v5)
     report_version_minimum: Count
     signing_keys: list[Literal["vcek", "vlek"]]
-    csp_ids: list[str] | Unrestricted  # for VLEK
-    chip_ids: list[str] | Unrestricted  # 64 bytes each
-    revocation: Literal["required", "any"]
+    csp_ids: Listed  # for VLEK
+    chip_ids: Listed  # 64 bytes each
+    revocation: Requirement

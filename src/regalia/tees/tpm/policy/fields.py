@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal.field_kinds import one_of, required_or_any, revocation_known
+from regalia.appraisal.field_kinds import Demand, OneOf, revocation_known, seen
 from regalia.appraisal.finding import finding, listing, shown
 from regalia.appraisal.policy_codes import PolicyCode
-from regalia.appraisal.policy_field import Field, fields_within
+from regalia.appraisal.policy_field import Field, left_open
+from regalia.appraisal.policy_plugin import Part
 from regalia.appraisal.policy_words import WORDS, hex_bytes, hex_entry, literals, word
-from regalia.tees.boot.policy.fields import FIELDS as BOOT_FIELDS
 from regalia.tees.boot.policy.fields import pcrs_field
+from regalia.tees.boot.policy.plugin import BOOT as BOOT_SECTION
+from regalia.tees.tpm.claims import TpmClaims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.appraisal.finding import Finding
     from regalia.appraisal.policy_doc import Unrestricted
-    from regalia.tees.tpm.claims import TpmClaims
 
 FIRMWARE_SIZE = 8  # bytes of firmwareVersion
 
@@ -72,7 +73,6 @@ FIRMWARE_MINIMUM: Field[TpmClaims, dict[str, str] | Unrestricted] = Field(
     risk="firmware with published attacks on its keys is accepted.",
     check=_check_firmware,
     pin=lambda claims, _: {claims.manufacturer: _version(claims)} if claims.manufacturer else "any",
-    baseline=lambda _: "any",
     compare=_firmware,
 )
 
@@ -83,76 +83,65 @@ def _rebooted(claims: TpmClaims) -> str:
     return f"resetCount is {claims.reset_count}; when the AK was enrolled it {since}"
 
 
-PCRS: tuple[Field[TpmClaims, Any], ...] = fields_within(
-    "",
-    lambda claims: claims.pcrs,
-    [pcrs_field("The TPM", "other software than yours may have booted, as far as boot lets it.")],
-)
-BOOT: tuple[Field[TpmClaims, Any], ...] = fields_within(
-    "boot", lambda claims: claims.boot, BOOT_FIELDS
-)
+BOOT: Part[TpmClaims] = Part("boot", BOOT_SECTION, lambda claims: claims.boot)
+_one_of = OneOf[TpmClaims]
 
 FIELDS: tuple[Field[TpmClaims, Any], ...] = (
-    one_of(
+    _one_of(
         "bindings",
-        entry=literals("enrolment", "ak-certificate"),
-        have=lambda claims: claims.binding.value,
-        code=PolicyCode.AK_BINDING_DENIED,
-        what=lambda have, kinds, _: (
-            f"the attestation key is bound by {have}; accepted: {listing(kinds)}"
-        ),
-        content="who may vouch for the attestation key",
-        noun="ways to bind an attestation key",
-        baseline=lambda _: ["enrolment", "ak-certificate"],
-    ),
-    one_of(
+        literals("enrolment", "ak-certificate"),
+        lambda claims: claims.binding.value,
+        PolicyCode.AK_BINDING_DENIED,
+        seen("the attestation key is bound by {}"),
+        every=("enrolment", "ak-certificate"),
+    ).words("who may vouch for the attestation key", "ways to bind an attestation key"),
+    _one_of.machines(
         "eks",
-        entry=hex_entry(32),
-        have=lambda claims: claims.ek.hex(),
-        code=PolicyCode.INSTANCE_NOT_ALLOWED,
-        what=lambda have, values, _: f"TPM {have[:16]}... is not among {len(values)} listed",
-        fix=lambda have: (
-            f"Run on a listed machine, or add {have} to eks after checking where it stands."
-        ),
-        content="machines: SHA-256 of the EK's SubjectPublicKeyInfo",
-        noun="TPMs (digest of the EK)",
-        unrestricted="Any enrolled TPM is accepted.",
-        risk="whoever may enrol machines decides alone which ones get the key.",
-        pinned="machine",
+        hex_entry(32),
+        lambda claims: claims.ek.hex(),
+        lambda have, values, _: f"TPM {have[:16]}... is not among {len(values)} listed",
+        run="on a listed machine",
+    ).words(
+        "machines: SHA-256 of the EK's SubjectPublicKeyInfo",
+        "TPMs (digest of the EK)",
+        "Any enrolled TPM is accepted.",
+        "whoever may enrol machines decides alone which ones get the key.",
     ),
-    one_of(
+    _one_of(
         "manufacturers",
-        entry=WORDS,
-        have=lambda claims: claims.manufacturer,
-        code=PolicyCode.PRODUCT_DENIED,
-        what=lambda have, values, _: (
-            f"a TPM of {shown(have) or 'nobody'}; accepted: {listing(values)}"
-        ),
-        fix=lambda _: "Use a machine whose TPM is of an accepted make.",
-        content="of the certificate, such as `id:49465800`",
-        noun="TPM makers",
-        unrestricted="A TPM of any maker is accepted.",
-        risk="a make with a known weakness passes, as far as the roots for EKs let it.",
+        WORDS,
+        lambda claims: claims.manufacturer,
+        PolicyCode.PRODUCT_DENIED,
+        lambda have, values, _: f"a TPM of {shown(have) or 'nobody'}; accepted: {listing(values)}",
+        lambda _: "Use a machine whose TPM is of an accepted make.",
         pin=lambda claims, _: [claims.manufacturer] if claims.manufacturer else "any",
+    ).words(
+        "of the certificate, such as `id:49465800`",
+        "TPM makers",
+        "A TPM of any maker is accepted.",
+        "a make with a known weakness passes, as far as the roots for EKs let it.",
     ),
     FIRMWARE_MINIMUM,
-    *PCRS,
-    *BOOT,
-    required_or_any(
+    pcrs_field(
+        "The TPM",
+        "other software than yours may have booted, as far as boot lets it.",
+        lambda claims: claims.pcrs,
+    ),
+    *BOOT.fields,
+    Demand[TpmClaims](
         "same_boot",
-        met=lambda claims: claims.same_boot,
-        code=PolicyCode.REBOOTED_SINCE_ENROLMENT,
-        what=_rebooted,
-        required="The machine must not have rebooted since it was enrolled.",
-        unrestricted="The machine may have rebooted since it was enrolled.",
-        risk="whoever has it may have started it again; what booted is still held to the other"
-        " rules.",
-        content="not rebooted since it was enrolled",
-        # A reboot is no defect; an owner who thinks otherwise writes it.
-        pin=lambda _claims, _choices: "any",
+        lambda claims: claims.same_boot,
+        PolicyCode.REBOOTED_SINCE_ENROLMENT,
+        pin=left_open,  # a reboot is no defect; an owner who thinks otherwise writes it
+    ).words(
+        "not rebooted since it was enrolled",
+        _rebooted,
+        "The machine must not have rebooted since it was enrolled.",
+        "The machine may have rebooted since it was enrolled.",
+        "whoever has it may have started it again; what booted is still held to the other rules.",
     ),
     revocation_known(
-        what="the TPM's certificates were not checked against CRLs",
-        risk="a TPM whose maker revoked it still passes, until it is taken from the enrolments.",
+        "the TPM's certificates were not checked against CRLs",
+        "a TPM whose maker revoked it still passes, until it is taken from the enrolments.",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from regalia.appraisal.policy_doc import Doc, Unrestricted
+from regalia.appraisal.policy_doc import Doc, Listed, Requirement, Unrestricted
 from regalia.tees.boot.policy.section import Boot, Pcrs
 
 
@@ -15,10 +15,10 @@ class Tpm(Doc, frozen=True, kw_only=True):
     """
 
     bindings: list[Literal["enrolment", "ak-certificate"]]  # who vouches for the AK
-    eks: list[str] | Unrestricted  # SHA-256 of the EK's SubjectPublicKeyInfo: the machines
-    manufacturers: list[str] | Unrestricted  # of the EK certificate, such as id:49465800
+    eks: Listed  # SHA-256 of the EK's SubjectPublicKeyInfo: the machines
+    manufacturers: Listed  # of the EK certificate, such as id:49465800
     firmware_minimum: dict[str, str] | Unrestricted  # by manufacturer: firmwareVersion, 8 bytes
     pcrs: Pcrs
     boot: Boot
-    same_boot: Literal["required", "any"]  # not rebooted since the AK was enrolled
-    revocation: Literal["required", "any"]
+    same_boot: Requirement  # not rebooted since the AK was enrolled
+    revocation: Requirement

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from regalia.appraisal.policy_doc import Count, Doc, Unrestricted
+from regalia.appraisal.policy_doc import Count, Doc, Listed, Requirement
 
 
 class Accelerator(Doc, frozen=True, kw_only=True):
     """What a chip must be. A list of accepted values that is empty denies."""
 
-    measurements: list[str] | Unrestricted  # digests of accepted programs
-    configs: list[str] | Unrestricted  # digests of accepted runtime configurations
+    measurements: Listed  # digests of accepted programs
+    configs: Listed  # digests of accepted runtime configurations
     firmware_minimum: Count
-    chip_ids: list[str] | Unrestricted
-    revocation: Literal["required", "any"]
+    chip_ids: Listed
+    revocation: Requirement
