@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.anchor_option import simulated_anchor_option
 from regalia.cli.collateral.options import collateral_options
+from regalia.cli.options import file_option, flag, number_option, option, simulated_anchor_option
 from regalia.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from regalia.client.chat import ChatClient, Message
     from regalia.client.collateral import BundleSource
     from regalia.client.verify import VerifiedRuntime
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _PROMPT_MAX = 1 << 20  # bytes read from standard input
 _QUIT = ("/quit", "/exit")
 
@@ -30,27 +29,20 @@ SIMULATED_BANNER = (
 
 
 @click.command(short_help="Verify a runtime, then chat with it.")
-@click.option("--url", required=True, help="Address of the runtime or relay, without /v1.")
-@click.option("--policy", required=True, type=_FILE, help="Your client policy.")
+@option("--url", "Address of the runtime or relay, without /v1.", required=True)
+@file_option("--policy", "Your client policy.", required=True)
 @collateral_options
 @simulated_anchor_option
-@click.option("--model", help="Model name; by default the first that the runtime serves.")
-@click.option(
+@option("--model", "Model name; by default the first that the runtime serves.")
+@option(
     "--temperature",
+    "0 gives the likeliest answer, more gives more varied ones.",
     type=click.FloatRange(0, 2),
     default=0.0,
-    show_default=True,
-    help="0 gives the likeliest answer, more gives more varied ones.",
 )
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1),
-    default=512,
-    show_default=True,
-    help="Longest answer, in tokens.",
-)
-@click.option("--once", metavar="PROMPT", help="Ask one question and exit.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; needs --once.")
+@number_option("--max-tokens", "Longest answer, in tokens.", 1, default=512)
+@option("--once PROMPT", "Ask one question and exit.")
+@flag("--json", "Print one JSON document; needs --once.", into="as_json")
 def chat(
     *,
     url: str,

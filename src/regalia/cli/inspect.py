@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import show_facts, show_table, size_text
-from regalia.cli.output import show_json
+from regalia.cli.options import PATH, json_option
+from regalia.cli.output import show_facts, show_json, show_table, size_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("sealed", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.argument("sealed", type=PATH)
+@json_option
 def inspect(*, sealed: Path, as_json: bool) -> None:
     """Show what anybody can see of a sealed model.
 

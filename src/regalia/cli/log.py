@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regalia.cli.options import file_option, json_option, number_option, option
 from regalia.cli.output import show_json
 from regalia.core.codec import parse_json
 from regalia.core.errors import CoreCode, UsageError
@@ -21,23 +22,18 @@ if TYPE_CHECKING:
     from regalia.tlog.source import LogSource
     from regalia.wire.release import LogProof, ReleaseRecord
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
 _PIPE_WIDTH = 200  # columns
 _SHORT = 12  # characters of a digest that a person compares
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_url = click.option("--url", metavar="URL", help="Address of the broker that publishes the log.")
-_database = click.option(
-    "--database", metavar="URL", help="The log's own database, for example sqlite:///log.db."
-)
-_log_key = click.option(
-    "--log-key",
-    "log_key",
+_url = option("--url URL", "Address of the broker that publishes the log.")
+_database = option("--database URL", "The log's own database, for example sqlite:///log.db.")
+_log_key = option(
+    "--log-key VKEY",
+    "The log's verifier key, or the .vkey file that `regalia keygen log` wrote.",
+    into="log_key",
     required=True,
-    metavar="VKEY",
-    help="The log's verifier key, or the .vkey file that `regalia keygen log` wrote.",
 )
 
 
@@ -54,18 +50,9 @@ def log() -> None:
 @_url
 @_database
 @_log_key
-@click.option(
-    "--last", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many."
-)
-@_json
-def show(
-    *,
-    url: str | None,
-    database: str | None,
-    log_key: str,
-    last: int,
-    as_json: bool,
-) -> None:
+@number_option("--last", "How many.", 1, 100_000, default=50)
+@json_option
+def show(*, url: str | None, database: str | None, log_key: str, last: int, as_json: bool) -> None:
     """Verify the whole log, then show its latest decisions."""
     from collections import deque
 
@@ -84,16 +71,12 @@ def show(
 @_url
 @_database
 @_log_key
-@click.option(
-    "--remember",
-    type=_FILE,
-    metavar="FILE",
-    help="Checkpoint of your last verification: checked to be a prefix, then replaced.",
+@file_option(
+    "--remember FILE",
+    "Checkpoint of your last verification: checked to be a prefix, then replaced.",
 )
-@click.option(
-    "--proof", type=_FILE, metavar="FILE", help="Verify this one proof offline, and nothing else."
-)
-@_json
+@file_option("--proof FILE", "Verify this one proof offline, and nothing else.")
+@json_option
 def verify(
     *,
     url: str | None,
@@ -135,9 +118,9 @@ def verify(
 
 @log.command("prove")
 @click.argument("index", type=click.IntRange(min=0))
-@click.option("--database", required=True, metavar="URL", help="The log's own database.")
+@option("--database URL", "The log's own database.", required=True)
 @_log_key
-@click.option("--out", type=_FILE, metavar="FILE", help="Write the proof there, as one JSON line.")
+@file_option("--out FILE", "Write the proof there, as one JSON line.")
 def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
     from regalia.core.codec import canonical_json

@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import progress_bar, show_facts, size_text, termination_interrupts, warn
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_signing_key
+from regalia.cli.options import (
+    PATH,
+    VERSION_MAX,
+    file_option,
+    json_option,
+    number_option,
+    option,
+    path_option,
+    store_passphrase_option,
+)
+from regalia.cli.output import show_facts, show_json, size_text, warn
+from regalia.cli.progress import progress_bar, termination_interrupts
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("model_dir", type=_FOLDER)
-@click.option(
-    "--out",
+@click.argument("model_dir", type=PATH)
+@path_option(
+    "--out SEALED",
+    "New directory for the sealed model. It appears whole, at the end, or not at all.",
     required=True,
-    type=_FOLDER,
-    metavar="SEALED",
-    help="New directory for the sealed model. It appears whole, at the end, or not at all.",
 )
-@click.option(
-    "--key",
-    "reference",
+@option(
+    "--key REF",
+    "Key-encryption key that wraps the model key: dev-file:PATH#NAME.",
+    into="reference",
     required=True,
-    metavar="REF",
-    help="Key-encryption key that wraps the model key: dev-file:PATH#NAME.",
 )
-@click.option(
-    "--version",
+@number_option(
+    "--version N",
+    "Version of the model; higher than that of every version sealed before.",
+    1,
+    VERSION_MAX,
     required=True,
-    type=click.IntRange(1, (1 << 53) - 1),
-    metavar="N",
-    help="Version of the model; higher than that of every version sealed before.",
 )
-@click.option(
-    "--sign",
-    "signing_key_file",
-    type=_FILE,
-    metavar="KEY",
-    help="Your signing key (NAME.key from `regalia keygen sign`).",
+@file_option(
+    "--sign KEY", "Your signing key (NAME.key from `regalia keygen sign`).", into="signing_key_file"
 )
-@click.option(
-    "--passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Passphrase of the key store: a file of mode 600, instead of asking.",
+@store_passphrase_option
+@file_option(
+    "--sign-passphrase-file FILE",
+    "Passphrase of the signing key: a file of mode 600, instead of asking.",
 )
-@click.option(
-    "--sign-passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Passphrase of the signing key: a file of mode 600, instead of asking.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def seal(
     *,
     model_dir: Path,
@@ -73,7 +70,7 @@ def seal(
     single files and tensor shapes are encrypted too. A fresh model key is made in each run and
     leaves this process only wrapped under the key that --key names.
     """
-    from regalia.cli.sealing import manifest_facts, manifest_json, open_key_store, read_signing_key
+    from regalia.cli.sealing import manifest_facts, manifest_json, open_key_store
     from regalia.seal.writer import SealOptions, available_threads, seal_model
 
     signing_key = None

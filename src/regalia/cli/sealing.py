@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regalia.cli.facts import size_text, warn
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import size_text, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
-from regalia.host.localfs import read_file, read_private_file
+from regalia.host.localfs import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.core.secret import SecretBytes
-    from regalia.crypto.sign import SigningKey, VerifyKey
     from regalia.keys.devfile import DevFileKeyStore
     from regalia.seal.format.manifest import Manifest, SealedFile
     from regalia.seal.format.sealed import WrappedKey
     from regalia.seal.manifest import Trusted, VerifiedManifest
 
-_PEM_LIMIT = 64 * 1024  # bytes
 _ANY = "any"
 
 
@@ -69,17 +68,13 @@ def read_signers(words: tuple[str, ...]) -> Trusted:
         UsageError: ``any`` beside a key.
         LocalError, ParseError: a file is missing or no public key.
     """
-    from regalia.crypto.sign import VerifyKey
     from regalia.seal.manifest import ANY_SIGNER
 
     if words in {(), (_ANY,)}:
         return ANY_SIGNER
     if _ANY in words:
         raise UsageError(CoreCode.BAD_USAGE, "--signer any contradicts a named signer")
-    keys: list[VerifyKey] = [
-        VerifyKey.from_pem(read_file(Path(word), limit=_PEM_LIMIT)) for word in words
-    ]
-    return tuple(keys)
+    return read_public_keys(Path(word) for word in words)
 
 
 def signer_text(manifest: VerifiedManifest) -> str:
@@ -154,26 +149,6 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
             for name, file in manifest_files(manifest).items()
         },
     }
-
-
-def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
-    """A private signing key; asks for its passphrase only if it has one.
-
-    Args:
-        path: of the key.
-        passphrase_file: of the key; None to ask for it.
-
-    Raises:
-        LocalError: the file is missing, or others may read it.
-        KeyAccessError: SIGNING_KEY_UNUSABLE.
-    """
-    from regalia.crypto.sign import SigningKey
-
-    pem = read_private_file(path, limit=_PEM_LIMIT)
-    if b"ENCRYPTED" not in pem:
-        return SigningKey.from_pem(pem, None)
-    with read_passphrase(passphrase_file, confirm=False) as passphrase:
-        return SigningKey.from_pem(pem, passphrase)
 
 
 @contextmanager

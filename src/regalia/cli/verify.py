@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import progress_bar, show_facts
-from regalia.cli.output import show_json
+from regalia.cli.options import PATH, json_option, minimum_version_option, signers_option
+from regalia.cli.output import show_facts, show_json
+from regalia.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("sealed", type=click.Path(path_type=Path))
-@click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    metavar="PUB",
-    help="Public key that may have signed (NAME.pub), or the word any. Repeat it for several.",
-)
-@click.option(
-    "--minimum-version",
-    type=click.IntRange(1, (1 << 53) - 1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Refuse an older version.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def verify(
-    *,
-    sealed: Path,
-    signers: tuple[str, ...],
-    minimum_version: int,
-    as_json: bool,
-) -> None:
+@click.argument("sealed", type=PATH)
+@signers_option
+@minimum_version_option
+@json_option
+def verify(*, sealed: Path, signers: tuple[str, ...], minimum_version: int, as_json: bool) -> None:
     """Check a sealed model without any key.
 
     Signature, version, structure and the SHA-256 of every file. Without --signer any signer is

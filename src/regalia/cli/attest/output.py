@@ -9,8 +9,8 @@ import click
 from regalia.appraisal.check import Outcome
 from regalia.appraisal.claims import Hardware
 from regalia.cli.attest.words import GENERAL, STANDING
-from regalia.cli.facts import show_facts
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_signing_keys
+from regalia.cli.output import show_facts, show_json
 from regalia.core.clock import rfc3339
 from regalia.host.localfs import write_new
 from regalia.policy.ear_document import MEDIA_TYPE, Status
@@ -107,10 +107,9 @@ def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Pat
     if key is None:
         write_new(path, result.ear.encode())
         return
-    from regalia.cli.policy.input import signing_keys
     from regalia.crypto.jws import sign_compact
 
-    (signer,) = signing_keys((key,), passphrase_file)
+    (signer,) = read_signing_keys((key,), passphrase_file)
     write_new(path, sign_compact(result.ear.encode(), signer, typ=MEDIA_TYPE).encode("ascii"))
 
 

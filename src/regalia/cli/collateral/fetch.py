@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.collateral.input import read_evidence_file
 from regalia.cli.collateral.vendors import Trust
-from regalia.cli.facts import show_table
-from regalia.cli.output import show_json
+from regalia.cli.output import show_json, show_table
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, UsageError
 from regalia.host.clock import system_clock

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.cli.collateral.input import INSTALLED
-from regalia.cli.collateral.options import read_keys
-from regalia.cli.facts import show_facts, show_table, warn
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import show_facts, show_json, show_table, warn
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
 from regalia.host.clock import system_clock
@@ -65,18 +64,18 @@ class Expected:
 
 
 def import_bundle(
-    path: Path,
+    *,
+    bundle: Path,
     into: Path,
     signers: tuple[Path, ...],
     threshold: int,
     name: str | None,
-    *,
     as_json: bool,
 ) -> None:
     """Verify and install.
 
     Args:
-        path: of the bundle.
+        bundle: its path.
         into: the folder to install into.
         signers: public keys of those who may have signed it.
         threshold: how many of them must have.
@@ -92,7 +91,7 @@ def import_bundle(
 
     if not signers:
         raise UsageError(CoreCode.BAD_USAGE, "name a public key that may sign it with --signer")
-    data, keys = read_file(path, limit=LIMIT), read_keys(signers)
+    data, keys = read_file(bundle, limit=LIMIT), read_public_keys(signers)
     with os_errors(into):
         into.mkdir(parents=True, exist_ok=True)
     with FloorFile.locked(into) as floors:
@@ -102,25 +101,25 @@ def import_bundle(
         expected = Expected(keys, threshold, site)
         before = _installed(into, expected)
         try:
-            bundle = expected.verify(data, floors.read(site), system_clock())
+            verified = expected.verify(data, floors.read(site), system_clock())
             if before is not None:
-                before.floor.require(bundle.document, bundle.digest)
+                before.floor.require(verified.document, verified.digest)
         except RegaliaError as exc:
-            emit(ServiceEvent.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
+            emit(ServiceEvent.COLLATERAL_REFUSED, name=site, file=str(bundle), code=exc.code.name)
             raise
         _install(into, data)
-        floors.raise_to(bundle)
+        floors.raise_to(verified)
     emit(
         ServiceEvent.COLLATERAL_INSTALLED,
         name=site,
-        serial=bundle.document.serial,
+        serial=verified.document.serial,
         previous_serial=None if before is None else before.document.serial,
-        digest=str(bundle.digest),
-        next_update=bundle.document.next_update,
-        entries=len(bundle.items),
-        signed_by=list(bundle.signed_by),
+        digest=str(verified.digest),
+        next_update=verified.document.next_update,
+        entries=len(verified.items),
+        signed_by=list(verified.signed_by),
     )
-    _report(into, bundle, before, as_json=as_json)
+    _report(into, verified, before, as_json=as_json)
 
 
 def _installed(into: Path, expected: Expected) -> VerifiedBundle | None:
@@ -176,14 +175,7 @@ def _report(
         body = [dict(zip(names, change, strict=True)) for change in changes]
         show_json({"ok": True, **facts, "changes": body})
         return
-    show_facts(
-        "Installed",
-        [
-            (name, ", ".join(value) if isinstance(value, list) else str(value))
-            for name, value in facts.items()
-            if value is not None
-        ],
-    )
+    show_facts("Installed", [(name, value) for name, value in facts.items() if value is not None])
     if changes:
         show_table(("kind", "name", "old", "new"), changes)
 

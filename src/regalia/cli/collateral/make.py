@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.cli.collateral.options import read_keys
-from regalia.cli.facts import show_facts, warn
-from regalia.cli.output import show_json
-from regalia.cli.policy.input import must_be_new, signing_keys
+from regalia.cli.key_files import read_public_keys, read_signing_keys
+from regalia.cli.new_files import must_be_new
+from regalia.cli.output import report, show_facts, show_json, warn
 from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.clock import system_clock
@@ -57,9 +56,9 @@ def export_folder(options: ExportOptions) -> None:
     if options.next_update <= now:
         raise UsageError(CoreCode.BAD_USAGE, "--next-update has passed already")
     items = read_items(options.folder, now=now)
-    keys = signing_keys(options.sign_with, options.passphrase_file)
+    keys = read_signing_keys(options.sign_with, options.passphrase_file)
     mine = tuple(key.verify_key for key in keys)
-    before = _before(options, read_keys(options.signers) or mine)
+    before = _before(options, read_public_keys(options.signers) or mine)
     data = make_bundle(
         items,
         name=_name(options, before),
@@ -85,14 +84,7 @@ def export_folder(options: ExportOptions) -> None:
         "digest": str(made.digest),
         "signed_by": list(made.signers),
     }
-    if options.as_json:
-        show_json({"ok": True, **facts})
-        return
-    show_facts("Made a bundle", [(name, _text(value)) for name, value in facts.items()])
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    report("Made a bundle", facts, as_json=options.as_json)
 
 
 def _before(options: ExportOptions, signers: tuple[VerifyKey, ...]) -> VerifiedBundle | None:
@@ -151,11 +143,11 @@ def _tcb_floor(
 
 
 def sign_bundle(
+    *,
     bundle: Path,
     sign_with: tuple[Path, ...],
     passphrase_file: Path | None,
     out: Path,
-    *,
     as_json: bool,
 ) -> None:
     """Add signatures.
@@ -176,11 +168,13 @@ def sign_bundle(
     if not sign_with:
         raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
     must_be_new(out)
-    data = add_signatures(read_file(bundle, limit=LIMIT), signing_keys(sign_with, passphrase_file))
+    data = add_signatures(
+        read_file(bundle, limit=LIMIT), read_signing_keys(sign_with, passphrase_file)
+    )
     write_new(out, data)
     found = peek_bundle(data)
     if as_json:
         show_json({"ok": True, "out": str(out), "signed_by": list(found.signers)})
         return
-    names = _text([*found.signers])
-    show_facts(f"{out} holds", [("digest", str(found.digest)), ("signed by", names)])
+    signers = list(found.signers)
+    show_facts(f"{out} holds", [("digest", found.digest), ("signed by", signers)])

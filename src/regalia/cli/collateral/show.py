@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regalia.cli.collateral.input import installed_bundle
-from regalia.cli.collateral.options import read_keys
-from regalia.cli.facts import show_facts, show_table, warn
-from regalia.cli.output import show_error, show_json
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import show_error, show_facts, show_json, show_table, warn
 from regalia.core.clock import rfc3339
 from regalia.core.errors import EXIT_OK, AttestationError, CoreCode, UsageError
 from regalia.host.clock import system_clock
@@ -28,12 +27,7 @@ SOONEST = 5  # entries that `check` lists
 
 
 def show_bundle(
-    *,
-    bundle: Path,
-    signers: tuple[Path, ...],
-    threshold: int,
-    now: datetime | None,
-    as_json: bool,
+    *, bundle: Path, signers: tuple[Path, ...], threshold: int, now: datetime | None, as_json: bool
 ) -> None:
     """Show a bundle, stale or not; its signatures are checked if signers are named.
 
@@ -61,7 +55,7 @@ def show_bundle(
         verify_bundle(
             data,
             name=document.name,
-            signers=read_keys(signers),
+            signers=read_public_keys(signers),
             threshold=threshold,
             floor=NO_FLOOR,
             now=parse_rfc3339(document.issued),  # what it says now is shown, not judged
@@ -268,7 +262,7 @@ def _load(options: CheckOptions, now: datetime) -> tuple[tuple[Item, ...], Colla
     bundle = verify_bundle(
         data,
         name=options.name,
-        signers=read_keys(options.signers),
+        signers=read_public_keys(options.signers),
         threshold=options.threshold,
         floor=floor,
         now=now,

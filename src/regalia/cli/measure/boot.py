@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from regalia.cli.facts import show_facts, warn
-from regalia.cli.output import show_json
+from regalia.cli.output import show_facts, show_json, warn
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.host.localfs import read_file
 from regalia.measure.images.ovmf import LIMIT as FIRMWARE_LIMIT

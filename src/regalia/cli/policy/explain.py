@@ -77,10 +77,7 @@ def _verdicts(
 
 
 def _verdict(
-    options: ExplainOptions,
-    policy: ReleasePolicy | ClientPolicy,
-    appraiser: Appraiser,
-    path: Path,
+    options: ExplainOptions, policy: ReleasePolicy | ClientPolicy, appraiser: Appraiser, path: Path
 ) -> Verdict:
     # Nothing is released here, so report data may stay unknown; reading it warns.
     unknown = options.report_data is None and options.challenge is None

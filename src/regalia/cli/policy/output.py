@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import show_facts, warn
+from regalia.cli.output import show_facts, warn
 from regalia.core.types import PolicyId
 
 if TYPE_CHECKING:
