@@ -43,6 +43,8 @@ _QE_VENDOR_AT = slice(12, 28)
 _TEE_TYPES = MappingProxyType({TEE_TYPE_SGX: Tee.SGX, TEE_TYPE_TDX: Tee.TDX})
 # COSE_Sign1 with the protected header {1: -35}, bare or with its tag.
 _SIGN1_STARTS = (bytes.fromhex("8444a1013822"), bytes.fromhex("d28444a1013822"))
+# Keys of its payload, as CBOR writes them: a message of this form may hold anybody's document.
+_NITRO_KEYS = (b"\x69module_id", b"\x66digest", b"\x64pcrs")
 _SPDM_STARTS = (bytes.fromhex("11e0"), bytes.fromhex("12e0"))  # GET_MEASUREMENTS, SPDM 1.1 or 1.2
 _GO_TPM_START = 0x0A  # field 1, ak_pub
 _JWT_START = b"eyJ"
@@ -111,7 +113,8 @@ def _intel(data: bytes, suffix: str) -> Recognized | None:
 
 
 def _nitro(data: bytes, suffix: str) -> Recognized | None:
-    if not data.startswith(_SIGN1_STARTS):
+    """By beginning and keys alone: what is wrong with a damaged one, the verifier says."""
+    if not data.startswith(_SIGN1_STARTS) or not all(key in data for key in _NITRO_KEYS):
         return None
     return Recognized(
         form=f"AWS Nitro attestation document{suffix}", evidence=Evidence(Tee.NITRO, data, (), b"")
