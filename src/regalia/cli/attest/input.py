@@ -24,7 +24,6 @@ ANY = "any"
 # TCG_PCClientPCREvent of a crypto-agile log: after register, type, a SHA-1 digest and a size.
 _SPEC_ID_AT = slice(32, 48)
 _SPEC_ID = b"Spec ID Event"
-_MACHINE = re.compile(r"(?:[0-9a-fA-F]{2})+|i-[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,7 @@ def read_endorsements(
     """Loose endorsements as collateral.
 
     An event log becomes part of the evidence, and so do chips' certificates and those of devices
-    that came without any: a device's are a chain in the order of the file, as NVIDIA's tools
-    write it.
+    that came without any: a device's are a chain in the order of the file.
 
     Args:
         paths: of loose files.
@@ -82,38 +80,48 @@ def read_endorsements(
 
     Raises:
         LocalError: a file cannot be read. ParseError: its content is nothing that is known.
-        AttestationError: a RIM is not NVIDIA's, or its signer's certificate is not valid at
-            ``now``.
-        UsageError: the extra that reads a RIM is not installed, or a file does not fit the
-            evidence.
+        AttestationError: the vendor has not signed a file that it should have, or not in time.
+        UsageError: the extra that reads a file is not installed, or there are several event logs.
     """
-    from regalia.cli.attest.rims import ingest_for, is_rim
-    from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
-    from regalia.wire.evidence import ENDORSEMENTS_MAX, Tee
+    from regalia.verifier.collateral import parse_collateral
+    from regalia.verifier.registry import plugin_for
+    from regalia.wire.evidence import ENDORSEMENTS_MAX
+
+    logs, files = _read_loose(paths, found, now)
+    given = parse_collateral(files)
+    if found.evidence is not None and logs:
+        found = replace(found, evidence=replace(found.evidence, event_log=logs[0]))
+    evidence = found.evidence
+    if evidence is not None and plugin_for(evidence.tee).vendor.leaf_name is not None:
+        came = evidence.endorsements or given.leaves[:ENDORSEMENTS_MAX]
+        found = replace(found, evidence=replace(evidence, endorsements=came))
+    if found.devices and not any(device.endorsements for device in found.devices):
+        found = replace(found, devices=tuple(_with_chain(d, given) for d in found.devices))
+    return found, given
+
+
+def _read_loose(
+    paths: Sequence[Path], found: Recognized, now: datetime
+) -> tuple[list[bytes], dict[str, bytes]]:
+    """Event logs, and files of collateral by their paths."""
+    from regalia.cli.collateral.input import signed_files
+    from regalia.verifier.collateral import COLLATERAL_FILE_MAX
 
     logs: list[bytes] = []
     files: dict[str, bytes] = {}
     for path in paths:
         data = read_file(path, limit=COLLATERAL_FILE_MAX)
+        form = next((form for form in signed_files() if form.recognizes(data)), None)
         if _is_event_log(data):
             logs.append(data)
-        elif is_rim(data):
-            files[f"{path} (ingested)"] = ingest_for(found.devices, data, path=path, now=now)
+        elif form is not None:
+            content = form.ingest(data, devices=found.devices, name=path.stem, now=now)
+            files[f"{path} (ingested)"] = content
         else:
             files[str(path)] = data
     if len(logs) > 1:
         raise UsageError(CoreCode.BAD_USAGE, f"{len(logs)} event logs: want one at most")
-    given = parse_collateral(files)
-    if found.evidence is not None and logs:
-        found = replace(found, evidence=replace(found.evidence, event_log=logs[0]))
-    evidence = found.evidence
-    if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
-        leaves = given.leaves[:ENDORSEMENTS_MAX]
-        came = evidence.endorsements or leaves
-        found = replace(found, evidence=replace(evidence, endorsements=came))
-    if found.devices and not any(device.endorsements for device in found.devices):
-        found = replace(found, devices=tuple(_with_chain(d, given) for d in found.devices))
-    return found, given
+    return logs, files
 
 
 def _is_event_log(data: bytes) -> bool:
@@ -123,10 +131,11 @@ def _is_event_log(data: bytes) -> bool:
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
     """The kind follows from the chain: a bare report does not say whether it is a switch's."""
-    from regalia.tees.nvidia.evidence.models import kind_of_chain
+    from regalia.verifier.registry import plugin_for
 
-    kind = kind_of_chain(given.certificates) or device.kind
-    return replace(device, kind=kind, endorsements=given.certificates)
+    tell = plugin_for(device.kind).vendor.kind_of_chain
+    kind = None if tell is None else tell(given.certificates)
+    return replace(device, kind=kind or device.kind, endorsements=given.certificates)
 
 
 def read_rules(
@@ -185,13 +194,13 @@ def read_rules(
 
 def _require_machine_ids(machines: Sequence[str]) -> None:
     """Refuse what no evidence can name: a slip of the pen would otherwise just never match."""
+    from regalia.verifier.registry import PLUGINS
+
+    every = dict.fromkeys(plugin.machine_names for plugin in PLUGINS)
     for machine in machines:
-        if _MACHINE.fullmatch(machine) is None:
-            raise UsageError(
-                CoreCode.BAD_USAGE,
-                f"--machine {machine[:80]!r}: want hex digits, two for each byte, or the i-... of"
-                " an AWS instance",
-            )
+        if not any(re.fullmatch(names.pattern, machine) for names in every):
+            wanted = ", or ".join(names.meant for names in every)
+            raise UsageError(CoreCode.BAD_USAGE, f"--machine {machine[:80]!r}: want {wanted}")
 
 
 def read_challenge(text: str) -> bytes | None:

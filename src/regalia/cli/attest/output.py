@@ -137,11 +137,10 @@ def _show_headline(result: Result) -> None:
 
 
 def _machine(claims: Claims) -> str:
-    """AWS names instances in words, all others in bytes."""
     name = claims.instance
-    if claims.tee is Tee.NITRO:
-        return name.decode("ascii", "replace")
-    return name.hex() if any(name) else "the evidence names none"
+    if not any(name):
+        return "the evidence names none"
+    return plugin_for(claims.tee).machine_names.show(name)
 
 
 def _show_words(subject: str) -> None:

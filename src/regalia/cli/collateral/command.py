@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from regalia.cli.options import (
     signing_passphrase_option,
     simulated_anchor_option,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _sign_with = path_option("--sign-with KEY...", "Sign with this private key (NAME.key).")
 _signers = path_option(
@@ -165,7 +169,31 @@ def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - 
     context.exit(check_collateral(CheckOptions(**options)))
 
 
-@collateral.command("fetch")
+class _FetchCommand(click.Command):
+    """It has an option for the address of each service that a TEE's plug-in names.
+
+    They are looked up when this command is used: no other one needs to import the plug-ins.
+    """
+
+    @cached_property
+    def _addresses(self) -> list[click.Parameter]:
+        from regalia.cli.collateral.fetch import collateral_services
+
+        return [
+            click.Option(
+                [f"--{service.option}"], metavar="URL", help=f"{service.about} ({service.public})."
+            )
+            for service in collateral_services()
+        ]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Addresses come after --into."""
+        own = super().get_params(ctx)
+        at = 1 + next(i for i, each in enumerate(own) if each.name == "into")
+        return [*own[:at], *self._addresses, *own[at:]]
+
+
+@collateral.command("fetch", cls=_FetchCommand)
 @path_option(
     "--for EVIDENCE...",
     "Fetch what is needed to verify this evidence.",
@@ -173,19 +201,16 @@ def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - 
     required=True,
 )
 @path_option("--into FOLDER", "Where the files are written.", required=True)
-@option("--kds URL", "AMD's key distribution service (https://kdsintf.amd.com).")
-@option(
-    "--pcs URL",
-    "Intel's provisioning certification service (https://api.trustedservices.intel.com).",
-)
-@option(
-    "--intel-certificates URL",
-    "Where Intel's root publishes its list (https://certificates.trustedservices.intel.com).",
-)
-@option("--rims URL", "NVIDIA's service for reference values (https://rim.attestation.nvidia.com).")
 @simulated_anchor_option
 @json_option
-def fetch(**options: Any) -> None:  # noqa: ANN401 - see FetchOptions
+def fetch(
+    *,
+    evidence: tuple[Path, ...],
+    into: Path,
+    dangerous_simulated_anchor: Path | None,
+    as_json: bool,
+    **addresses: str | None,
+) -> None:
     """Fetch collateral from its vendors, on a machine that has a network.
 
     Nothing is asked of an address that you do not give, and nothing is written before it was
@@ -193,4 +218,12 @@ def fetch(**options: Any) -> None:  # noqa: ANN401 - see FetchOptions
     """
     from regalia.cli.collateral.fetch import FetchOptions, fetch_for
 
-    fetch_for(FetchOptions(**options))
+    fetch_for(
+        FetchOptions(
+            evidence=evidence,
+            into=into,
+            addresses={name.replace("_", "-"): address for name, address in addresses.items()},
+            dangerous_simulated_anchor=dangerous_simulated_anchor,
+            as_json=as_json,
+        )
+    )
