@@ -15,6 +15,7 @@ from regalia.appraisal.online_collateral import CollateralService, OnlineCollate
 from regalia.appraisal.policy_field import PinChoices
 from regalia.cli.attest.input import read_rules
 from regalia.cli.collateral import fetch
+from regalia.cli.collateral.input import collateral_services
 from regalia.cli.main import run
 from regalia.core.errors import UsageError
 from regalia.policy import registry as policies
@@ -77,7 +78,7 @@ def test_every_module_that_fetches_is_named_by_a_plug_in() -> None:
 def test_each_service_has_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["collateral", "fetch", "--help"]) == 0
     shown = "".join(capsys.readouterr().out.split())
-    services = fetch.collateral_services()
+    services = collateral_services()
     assert len({service.option for service in services}) == len(services)
     for service in services:
         line = f"--{service.option} URL {service.about} ({service.public})."
@@ -99,7 +100,7 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Evidence of a TEE whose plug-in has just got a service."""
     online = OnlineCollateral((EXAMPLE,), fetch=f"{__name__}:fetch_example")
     plugin = replace(NITRO, online=online)
-    monkeypatch.setattr(fetch, "PLUGINS", (plugin,))
+    monkeypatch.setattr("regalia.verifier.registry.PLUGINS", (plugin,))
     monkeypatch.setattr(fetch, "plugin_for", {Tee.NITRO: plugin}.__getitem__)
     path = tmp_path / "evidence.json"
     path.write_bytes(Evidence(Tee.NITRO, b"document", (), b"").encode())
@@ -117,7 +118,7 @@ def options_for(evidence: Path, address: str | None) -> fetch.FetchOptions:
 
 
 def test_a_new_service_is_asked(added: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fetch.collateral_services() == (EXAMPLE,)
+    assert collateral_services() == (EXAMPLE,)
     fetch.fetch_for(options_for(added, "http://127.0.0.1:1"))
     assert json.loads(capsys.readouterr().out)["ok"]
 

@@ -10,7 +10,6 @@ import click
 
 from regalia.cli.options import file_option, json_option, number_option, option
 from regalia.cli.output import show_json
-from regalia.core.codec import parse_json
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, replace_file, write_new
 
@@ -193,6 +192,7 @@ def _read_log_key(text: str) -> LogKey:
 
 
 def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
+    from regalia.core.codec import parse_json
     from regalia.tlog.verify import verify_with_key
     from regalia.wire.release import LogProof
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import entry_points
 
 import click
 
 from regalia import __version__
 from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
-from regalia.host.plugins import ADDED_COMMANDS, load
+from regalia.host.plugins import ADDED_COMMANDS, announced, load
 
 # name: (module, attribute, one line of help). The help stands here so that `regalia --help`
 # imports none of the commands; a test compares it with each command's own.
@@ -91,7 +90,7 @@ def added_commands() -> dict[str, str]:
     """Commands of other installed distributions by name, with the distribution's summary."""
     return {
         point.name: point.dist.metadata["Summary"] if point.dist else ""
-        for point in entry_points(group=ADDED_COMMANDS)
+        for point in announced(ADDED_COMMANDS)
     }
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -64,10 +60,14 @@ def show_bug(error: Exception, *, as_json: bool) -> None:
         error: what nobody expected.
         as_json: print for programs.
     """
+    import os
+    import tempfile
+    import traceback
+
     fd, name = tempfile.mkstemp(prefix="regalia-bug-", suffix=".txt")
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
-    what = f"{type(error).__name__} inside Regalia; the traceback is in {Path(name)}"
+    what = f"{type(error).__name__} inside Regalia; the traceback is in {name}"
     if as_json:
         click.echo(json.dumps({"ok": False, "error": {"code": "BUG", "what": what}}, indent=2))
     else:

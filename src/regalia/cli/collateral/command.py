@@ -177,7 +177,7 @@ class _FetchCommand(click.Command):
 
     @cached_property
     def _addresses(self) -> list[click.Parameter]:
-        from regalia.cli.collateral.fetch import collateral_services
+        from regalia.cli.collateral.input import collateral_services
 
         return [
             click.Option(

@@ -22,7 +22,7 @@ from regalia.verifier.collateral import (
     parse_collateral,
     sort_files,
 )
-from regalia.verifier.registry import PLUGINS, plugin_for
+from regalia.verifier.registry import plugin_for
 from regalia.wire.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -51,12 +51,6 @@ class FetchOptions:
     addresses: Mapping[str, str | None]
     dangerous_simulated_anchor: Path | None
     as_json: bool
-
-
-def collateral_services() -> tuple[CollateralService, ...]:
-    """Every service that a plug-in names, each once."""
-    named = (service for plugin in PLUGINS if plugin.online for service in plugin.online.services)
-    return tuple(dict.fromkeys(named))
 
 
 def fetch_for(options: FetchOptions) -> None:

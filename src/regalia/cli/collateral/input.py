@@ -11,6 +11,7 @@ from regalia.host.localfs import os_errors, read_file, read_folder
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.appraisal.online_collateral import CollateralService
     from regalia.appraisal.vendor import SignedFiles
     from regalia.verifier.collateral import Item
     from regalia.wire.evidence import Evidence
@@ -59,6 +60,14 @@ def signed_files() -> tuple[SignedFiles, ...]:
     from regalia.verifier.registry import VENDORS
 
     return tuple(vendor.signed_files for vendor in VENDORS if vendor.signed_files is not None)
+
+
+def collateral_services() -> tuple[CollateralService, ...]:
+    """Services that the plug-ins name, each once."""
+    from regalia.verifier.registry import PLUGINS
+
+    named = (service for plugin in PLUGINS if plugin.online for service in plugin.online.services)
+    return tuple(dict.fromkeys(named))
 
 
 def read_evidence_file(path: Path) -> Evidence:

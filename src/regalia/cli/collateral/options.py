@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from regalia.cli.key_files import read_public_keys
 from regalia.cli.options import number_option, option, path_option, together
 from regalia.core.errors import CoreCode, UsageError
 
@@ -81,10 +80,11 @@ def source_of(
         UsageError: some of a bundle's options are given and others are not.
         ParseError, LocalError: a key cannot be read.
     """
-    from regalia.client.collateral import BundleSource
-
     if not signers and name is None and state is None:
         return path
+    from regalia.cli.key_files import read_public_keys
+    from regalia.client.collateral import BundleSource
+
     if path is None or not signers or name is None or state is None:
         raise UsageError(
             CoreCode.BAD_USAGE,
