@@ -100,7 +100,7 @@ def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Evidence of a TEE whose plug-in has just got a service."""
     online = OnlineCollateral((EXAMPLE,), fetch=f"{__name__}:fetch_example")
     plugin = replace(NITRO, online=online)
-    monkeypatch.setattr("regalia.verifier.registry.PLUGINS", (plugin,))
+    monkeypatch.setattr("regalia.cli.collateral.input.PLUGINS", (plugin,))
     monkeypatch.setattr(fetch, "plugin_for", {Tee.NITRO: plugin}.__getitem__)
     path = tmp_path / "evidence.json"
     path.write_bytes(Evidence(Tee.NITRO, b"document", (), b"").encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,8 @@ from regalia.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from regalia.client.chat import ChatClient, Message
-    from regalia.client.collateral import BundleSource
     from regalia.client.verify import VerifiedRuntime
 
 _PROMPT_MAX = 1 << 20  # bytes read from standard input
@@ -46,14 +44,12 @@ SIMULATED_BANNER = (
 def chat(
     *,
     url: str,
-    policy: Path,
-    collateral: Path | BundleSource | None,
-    dangerous_simulated_anchor: Path | None,
     model: str | None,
     temperature: float,
     max_tokens: int,
     once: str | None,
     as_json: bool,
+    **trusted: Any,  # noqa: ANN401 - see load_trust
 ) -> int:
     """Verify a runtime, then chat with it.
 
@@ -72,13 +68,9 @@ def chat(
     interactive = once is None and sys.stdin.isatty()
     if as_json and interactive:
         raise click.UsageError("--json needs --once, or a question on standard input")
-    if dangerous_simulated_anchor is not None:
+    if trusted["dangerous_simulated_anchor"] is not None:
         click.secho(SIMULATED_BANNER, fg="red", bold=True, err=True)
-    trust = load_trust(
-        policy,
-        collateral=collateral,
-        dangerous_simulated_anchor=dangerous_simulated_anchor,
-    )
+    trust = load_trust(**trusted)
     prompt = once if once is not None or interactive else _read_question()
     if prompt is not None and not prompt.strip():
         raise click.UsageError("the question is empty")

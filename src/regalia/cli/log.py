@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.options import file_option, json_option, number_option, option
+from regalia.cli.options import file_option, json_option, number_option, option, together
 from regalia.cli.output import show_json
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, replace_file, write_new
@@ -26,13 +26,16 @@ _KEY_LIMIT = 4096  # bytes
 _PIPE_WIDTH = 200  # columns
 _SHORT = 12  # characters of a digest that a person compares
 
-_url = option("--url URL", "Address of the broker that publishes the log.")
-_database = option("--database URL", "The log's own database, for example sqlite:///log.db.")
 _log_key = option(
     "--log-key VKEY",
     "The log's verifier key, or the .vkey file that `regalia keygen log` wrote.",
     into="log_key",
     required=True,
+)
+_which_log = together(
+    option("--url URL", "Address of the broker that publishes the log."),
+    option("--database URL", "The log's own database, for example sqlite:///log.db."),
+    _log_key,
 )
 
 
@@ -46,9 +49,7 @@ def log() -> None:
 
 
 @log.command("show")
-@_url
-@_database
-@_log_key
+@_which_log
 @number_option("--last", "How many.", 1, 100_000, default=50)
 @json_option
 def show(*, url: str | None, database: str | None, log_key: str, last: int, as_json: bool) -> None:
@@ -67,9 +68,7 @@ def show(*, url: str | None, database: str | None, log_key: str, last: int, as_j
 
 
 @log.command("verify")
-@_url
-@_database
-@_log_key
+@_which_log
 @file_option(
     "--remember FILE",
     "Checkpoint of your last verification: checked to be a prefix, then replaced.",

@@ -63,26 +63,24 @@ def open_(
     Needs the key-encryption key. Every file's digest and the model id are checked before the
     directory appears.
     """
-    from regalia.cli.sealing import (
-        open_key_store,
-        read_manifest_file,
-        read_signers,
-        warn_of_any_signer,
-    )
+    from regalia.cli import sealing
     from regalia.core.errors import CoreCode, UsageError
     from regalia.seal.manifest import DANGEROUS_UNSIGNED, verify_manifest
 
     if dangerous_unsigned and signers:
         raise UsageError(CoreCode.BAD_USAGE, "--dangerous-unsigned contradicts --signer")
     manifest = verify_manifest(
-        read_manifest_file(sealed),
-        signers=DANGEROUS_UNSIGNED if dangerous_unsigned else read_signers(signers),
+        sealing.read_manifest_file(sealed),
+        signers=DANGEROUS_UNSIGNED if dangerous_unsigned else sealing.read_signers(signers),
         minimum_version=minimum_version,
     )
-    warn_of_any_signer(manifest)
+    sealing.warn_of_any_signer(manifest)
     if manifest.signer is None:
         warn("DANGEROUS: nobody signed this sealed model; only its key says whose it is")
-    with open_key_store(reference, passphrase_file) as owner, owner.unwrap(manifest) as model_key:
+    with (
+        sealing.open_key_store(reference, passphrase_file) as owner,
+        owner.unwrap(manifest) as model_key,
+    ):
         warn(f"This writes the model's weights in clear to {out}. Whoever reads them has them.")
         if not yes:
             if not sys.stdin.isatty():

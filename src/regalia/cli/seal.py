@@ -23,6 +23,8 @@ from regalia.cli.progress import progress_bar, termination_interrupts
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regalia.seal.writer import SealResult
+
 
 @click.command()
 @click.argument("model_dir", type=PATH)
@@ -70,7 +72,7 @@ def seal(
     single files and tensor shapes are encrypted too. A fresh model key is made in each run and
     leaves this process only wrapped under the key that --key names.
     """
-    from regalia.cli.sealing import manifest_facts, manifest_json, open_key_store
+    from regalia.cli.sealing import open_key_store
     from regalia.seal.writer import SealOptions, available_threads, seal_model
 
     signing_key = None
@@ -93,12 +95,16 @@ def seal(
         warn(f"removed {name}, which an interrupted run had left behind")
     if signing_key is None:
         warn("UNSIGNED: `regalia verify` and every runtime will refuse this; seal with --sign KEY")
+    _show(result, model_dir, out, as_json=as_json)
+
+
+def _show(result: SealResult, model_dir: Path, out: Path, *, as_json: bool) -> None:
+    from regalia.cli.sealing import manifest_facts, manifest_json
+
+    body = manifest_json(result.manifest)
     if as_json:
-        body = manifest_json(result.manifest)
         show_json({"ok": True, "sealed": str(out), "files_sealed": result.files, **body})
         return
-    facts = manifest_facts(result.manifest)
-    facts.insert(0, ("files", f"{result.files}, {size_text(result.plaintext_size)}"))
-    signer = "nobody" if signing_key is None else str(signing_key.verify_key.fingerprint)
-    facts.append(("signed by", signer))
-    show_facts(f"sealed {model_dir} into {out}", facts)
+    files = ("files", f"{result.files}, {size_text(result.plaintext_size)}")
+    signer = ("signed by", str(body["signer"] or "nobody"))
+    show_facts(f"sealed {model_dir} into {out}", [files, *manifest_facts(result.manifest), signer])

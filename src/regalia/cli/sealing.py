@@ -11,7 +11,12 @@ from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import size_text, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
+from regalia.crypto.dsse import LIMIT
+from regalia.crypto.sign import VerifyKey
 from regalia.host.localfs import read_file
+from regalia.seal.format.manifest import SUITE_NAME
+from regalia.seal.format.sealed import INDEX_NAME, MANIFEST_NAME, WrappedKey, shard_name
+from regalia.seal.manifest import ANY_SIGNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +24,6 @@ if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.keys.devfile import DevFileKeyStore
     from regalia.seal.format.manifest import Manifest, SealedFile
-    from regalia.seal.format.sealed import WrappedKey
     from regalia.seal.manifest import Trusted, VerifiedManifest
 
 _ANY = "any"
@@ -40,7 +44,6 @@ class OwnerKey:
             context: what the wrapped key is bound to.
         """
         from regalia.keys.devfile import WRAP_ALGORITHM
-        from regalia.seal.format.sealed import WrappedKey
 
         blob = self.store.wrap(self.name, model_key, context)
         return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
@@ -55,9 +58,6 @@ class OwnerKey:
 
 def read_manifest_file(folder: Path) -> bytes:
     """The manifest's bytes, raw and untrusted. Raises LocalError."""
-    from regalia.crypto.dsse import LIMIT
-    from regalia.seal.format.sealed import MANIFEST_NAME
-
     return read_file(folder / MANIFEST_NAME, limit=LIMIT)
 
 
@@ -68,8 +68,6 @@ def read_signers(words: tuple[str, ...]) -> Trusted:
         UsageError: ``any`` beside a key.
         LocalError, ParseError: a file is missing or no public key.
     """
-    from regalia.seal.manifest import ANY_SIGNER
-
     if words in {(), (_ANY,)}:
         return ANY_SIGNER
     if _ANY in words:
@@ -97,8 +95,6 @@ def warn_of_any_signer(manifest: VerifiedManifest) -> None:
 
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     """What a manifest says, for people."""
-    from regalia.seal.format.manifest import SUITE_NAME
-
     geometry = manifest.geometry
     shards = "1 shard" if geometry.shard_count == 1 else f"{geometry.shard_count} shards"
     layout = f"1 index, {shards}; chunks of {geometry.stride // 1024} KiB"
@@ -116,17 +112,12 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
     """The encrypted files by name."""
-    from regalia.seal.format.sealed import INDEX_NAME, shard_name
-
     files = {INDEX_NAME: manifest.index}
     return files | {shard_name(number): shard for number, shard in enumerate(manifest.shards)}
 
 
 def manifest_json(manifest: Manifest) -> dict[str, object]:
     """What a manifest says, for programs."""
-    from regalia.crypto.sign import VerifyKey
-    from regalia.seal.format.manifest import SUITE_NAME
-
     signer = None if manifest.signer is None else VerifyKey(manifest.signer).fingerprint
     return {
         "model_id": str(manifest.model_id),

@@ -9,6 +9,7 @@ import click
 
 from regalia.cli.options import FILE, file_option, json_option, option, together
 from regalia.cli.output import show_columns, show_json
+from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,6 @@ _trust_options = together(
 @json_option
 def request(*, tcti: str, ak: str, files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """On the machine: write down its keys and certificates."""
-    from regalia.host.localfs import read_file, write_new
     from regalia.tees.tpm.device import TpmDevice
     from regalia.tees.tpm.evidence.enrol_steps import EnrolmentRequest
     from regalia.tees.tpm.key_templates import AK_TEMPLATES
@@ -98,7 +98,6 @@ def request(*, tcti: str, ak: str, files: tuple[Path, ...], out: Path, as_json: 
 @json_option
 def challenge(*, request: Path, state: Path, out: Path, as_json: bool, **trust: Any) -> None:  # noqa: ANN401 - of _trust_options
     """On the verifier: check the EK certificate, and make the challenge for REQUEST."""
-    from regalia.host.localfs import read_file, write_new
     from regalia.tees.tpm.evidence import begin_enrolment
     from regalia.tees.tpm.evidence.enrol_steps import SECRET_SIZE, PendingEnrolment, parse_request
 
@@ -117,7 +116,6 @@ def challenge(*, request: Path, state: Path, out: Path, as_json: bool, **trust: 
 @json_option
 def activate(*, challenge: Path, tcti: str, ak: str, out: Path, as_json: bool) -> None:
     """On the machine: let its TPM open CHALLENGE, and quote over what was in it."""
-    from regalia.host.localfs import read_file, write_new
     from regalia.tees.tpm.device import TpmDevice
     from regalia.tees.tpm.evidence.enrol_steps import answer_data, parse_challenge
     from regalia.tees.tpm.key_templates import AK_TEMPLATES
@@ -142,7 +140,6 @@ def activate(*, challenge: Path, tcti: str, ak: str, out: Path, as_json: bool) -
 @json_option
 def finish(*, answer: Path, state: Path, out: Path, as_json: bool, **trust: Any) -> None:  # noqa: ANN401 - of _trust_options
     """On the verifier: check ANSWER, and write the enrolment for the signed collateral."""
-    from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
     from regalia.tees.tpm.evidence import finish_enrolment
     from regalia.tees.tpm.evidence.document import parse_tpm_quote
     from regalia.tees.tpm.evidence.enrol_steps import parse_pending, parse_request
@@ -178,7 +175,6 @@ def _authorities(
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
     from regalia.appraisal.pki import Cache
     from regalia.host.clock import system_clock
-    from regalia.host.localfs import read_file
     from regalia.tees.tpm.evidence import Authorities
     from regalia.verifier.collateral import parse_collateral, parse_roots
 

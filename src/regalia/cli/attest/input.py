@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regalia.cli.collateral.input import signed_files
+from regalia.cli.policy.input import read_policy
+from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import CoreCode, UsageError
+from regalia.core.types import PolicyId
+from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
+from regalia.inspect.recognize import LIMIT, recognize
+from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
+from regalia.policy.platform import PlatformRules
+from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
+from regalia.verifier.registry import PLUGINS, plugin_for
+from regalia.wire.evidence import ENDORSEMENTS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from regalia.inspect.recognized import Recognized
-    from regalia.policy.platform import PlatformRules
     from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import DeviceEvidence
 
@@ -45,9 +55,6 @@ class Rules:
 
 def read_time(text: str) -> datetime:
     """``now`` or RFC 3339. Raises UsageError."""
-    from regalia.core.clock import parse_rfc3339
-    from regalia.host.clock import system_clock
-
     if text == "now":
         return system_clock()
     try:
@@ -60,8 +67,6 @@ def read_time(text: str) -> datetime:
 
 def read_evidence_file(path: Path) -> Recognized:
     """Raises LocalError or ParseError."""
-    from regalia.inspect.recognize import LIMIT, recognize
-
     return recognize(read_file(path, limit=LIMIT))
 
 
@@ -83,10 +88,6 @@ def read_endorsements(
         AttestationError: the vendor has not signed a file that it should have, or not in time.
         UsageError: the extra that reads a file is not installed, or there are several event logs.
     """
-    from regalia.verifier.collateral import parse_collateral
-    from regalia.verifier.registry import plugin_for
-    from regalia.wire.evidence import ENDORSEMENTS_MAX
-
     logs, files = _read_loose(paths, found, now)
     given = parse_collateral(files)
     if found.evidence is not None and logs:
@@ -104,9 +105,6 @@ def _read_loose(
     paths: Sequence[Path], found: Recognized, now: datetime
 ) -> tuple[list[bytes], dict[str, bytes]]:
     """Event logs, and files of collateral by their paths."""
-    from regalia.cli.collateral.input import signed_files
-    from regalia.verifier.collateral import COLLATERAL_FILE_MAX
-
     logs: list[bytes] = []
     files: dict[str, bytes] = {}
     for path in paths:
@@ -131,8 +129,6 @@ def _is_event_log(data: bytes) -> bool:
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
     """The kind follows from the chain: a bare report does not say whether it is a switch's."""
-    from regalia.verifier.registry import plugin_for
-
     tell = plugin_for(device.kind).vendor.kind_of_chain
     kind = None if tell is None else tell(given.certificates)
     return replace(device, kind=kind or device.kind, endorsements=given.certificates)
@@ -159,25 +155,10 @@ def read_rules(
         UsageError: words of the baseline beside a policy file.
         RegaliaError: the policy is not usable.
     """
-    from pathlib import Path
-
-    from regalia.cli.policy.input import read_policy
-    from regalia.core.types import PolicyId
-    from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
-    from regalia.policy.platform import PlatformRules
-
     if word == NAME:
         if signers:
             raise UsageError(CoreCode.BAD_USAGE, "--signer: nobody has signed the baseline")
-        _require_machine_ids(machines)
-        words = BaselineWords(
-            hardware="dangerous_simulated" if simulated else "genuine",
-            revocation="any" if revocation == ANY else "required",
-            machines=tuple(machine.lower() for machine in machines),
-            grace_days=0,
-        )
-        applied = PlatformRules(baseline(words), built_in=True)
-        return Rules(NAME, POLICY_ID, applied, signature="built in")
+        return _baseline(revocation, machines, simulated=simulated)
     if revocation is not None or machines:
         raise UsageError(
             CoreCode.BAD_USAGE,
@@ -192,10 +173,20 @@ def read_rules(
     )
 
 
+def _baseline(revocation: str | None, machines: Sequence[str], *, simulated: bool) -> Rules:
+    _require_machine_ids(machines)
+    words = BaselineWords(
+        hardware="dangerous_simulated" if simulated else "genuine",
+        revocation="any" if revocation == ANY else "required",
+        machines=tuple(machine.lower() for machine in machines),
+        grace_days=0,
+    )
+    applied = PlatformRules(baseline(words), built_in=True)
+    return Rules(NAME, POLICY_ID, applied, signature="built in")
+
+
 def _require_machine_ids(machines: Sequence[str]) -> None:
     """Refuse what no evidence can name: a slip of the pen would otherwise just never match."""
-    from regalia.verifier.registry import PLUGINS
-
     every = dict.fromkeys(plugin.machine_names for plugin in PLUGINS)
     for machine in machines:
         if not any(re.fullmatch(names.pattern, machine) for names in every):

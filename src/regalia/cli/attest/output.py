@@ -11,7 +11,9 @@ from regalia.appraisal.claims import Hardware
 from regalia.cli.attest.words import GENERAL, STANDING
 from regalia.cli.key_files import read_signing_keys
 from regalia.cli.output import show_facts, show_json
+from regalia.cli.policy.output import finding_json
 from regalia.core.clock import rfc3339
+from regalia.crypto.jws import sign_compact
 from regalia.host.localfs import write_new
 from regalia.policy.ear_document import MEDIA_TYPE, Status
 from regalia.verifier.registry import plugin_for
@@ -70,10 +72,7 @@ def result_json(result: Result) -> dict[str, object]:
         "now": rfc3339(question.now),
         "codes": codes if refusal is None else [refusal.code.name],
         "refusal": None if refusal is None else refusal.as_dict(),
-        "findings": [
-            {"code": each.code.name, "what": each.what, "why": each.code.why, "fix": each.fix}
-            for each in result.found.judged.findings
-        ],
+        "findings": [finding_json(each) for each in result.found.judged.findings],
         "not_judged": list(result.found.judged.not_judged),
         "unbound_devices": question.unbound_devices,
         "wildcards": list(question.wildcards),
@@ -107,8 +106,6 @@ def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Pat
     if key is None:
         write_new(path, result.ear.encode())
         return
-    from regalia.crypto.jws import sign_compact
-
     (signer,) = read_signing_keys((key,), passphrase_file)
     write_new(path, sign_compact(result.ear.encode(), signer, typ=MEDIA_TYPE).encode("ascii"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,9 +18,6 @@ from regalia.cli.options import (
     signing_passphrase_option,
     simulated_anchor_option,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _sign_with = path_option("--sign-with KEY...", "Sign with this private key (NAME.key).")
 _signers = path_option(
@@ -203,27 +200,15 @@ class _FetchCommand(click.Command):
 @path_option("--into FOLDER", "Where the files are written.", required=True)
 @simulated_anchor_option
 @json_option
-def fetch(
-    *,
-    evidence: tuple[Path, ...],
-    into: Path,
-    dangerous_simulated_anchor: Path | None,
-    as_json: bool,
-    **addresses: str | None,
-) -> None:
+def fetch(**options: Any) -> None:  # noqa: ANN401 - see FetchOptions
     """Fetch collateral from its vendors, on a machine that has a network.
 
     Nothing is asked of an address that you do not give, and nothing is written before it was
     verified. Carry the folder, or a bundle made of it with `regalia collateral export`.
     """
     from regalia.cli.collateral.fetch import FetchOptions, fetch_for
+    from regalia.cli.collateral.input import collateral_services
 
-    fetch_for(
-        FetchOptions(
-            evidence=evidence,
-            into=into,
-            addresses={name.replace("_", "-"): address for name, address in addresses.items()},
-            dangerous_simulated_anchor=dangerous_simulated_anchor,
-            as_json=as_json,
-        )
-    )
+    services = [service.option for service in collateral_services()]
+    addresses = {name: options.pop(name.replace("-", "_")) for name in services}
+    fetch_for(FetchOptions(addresses=addresses, **options))

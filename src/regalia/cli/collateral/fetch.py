@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.online_collateral import FetchContext
 from regalia.cli.collateral.input import read_evidence_file
 from regalia.cli.output import show_json, show_table
@@ -155,8 +156,6 @@ def _write(into: Path, files: dict[str, bytes]) -> None:
 
 
 def _require_not_older(name: str, old: bytes, new: bytes) -> None:
-    from regalia.appraisal.codes import AttestCode
-
     before = {item.name: item.valid_from for item in sort_files({name: old})}
     for item in sort_files({name: new}):
         then = before.get(item.name)

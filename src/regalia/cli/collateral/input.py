@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regalia.appraisal.collateral_rule import NO_GRACE
+from regalia.client.collateral import read_loose
+from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import CoreCode, ParseError
 from regalia.host.localfs import os_errors, read_file, read_folder
+from regalia.inspect.recognize import LIMIT, recognize
+from regalia.verifier.collateral import (
+    COLLATERAL_FILE_MAX,
+    COLLATERAL_FILES_MAX,
+    NO_FLOOR,
+    peek_bundle,
+    sort_files,
+    verify_bundle,
+)
+from regalia.verifier.registry import PLUGINS, VENDORS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.appraisal.online_collateral import CollateralService
     from regalia.appraisal.vendor import SignedFiles
-    from regalia.verifier.collateral import Item
+    from regalia.crypto.sign import VerifyKey
+    from regalia.verifier.collateral import Floor, Item, VerifiedBundle
     from regalia.wire.evidence import Evidence
 
 INSTALLED = "collateral.bundle"  # in a folder that `collateral import` keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who may have signed a bundle, and how many of them must have."""
+
+    keys: tuple[VerifyKey, ...]
+    threshold: int
+
+    def verify(self, data: bytes, *, site: str, floor: Floor, now: datetime) -> VerifiedBundle:
+        """``verify_bundle`` without grace. Args and Raises as ``verify_bundle``."""
+        return verify_bundle(
+            data,
+            name=site,
+            signers=self.keys,
+            threshold=self.threshold,
+            floor=floor,
+            now=now,
+            grace=NO_GRACE,
+        )
+
+    def verify_as_issued(self, data: bytes, site: str | None = None) -> VerifiedBundle:
+        """Verify a bundle as of the moment when it was issued: it may be over by now.
+
+        Args:
+            data: a bundle, raw, untrusted.
+            site: that it must be for; None for the one that it names.
+
+        Raises as ``verify_bundle``.
+        """
+        document = peek_bundle(data).document
+        site = document.name if site is None else site
+        return self.verify(data, site=site, floor=NO_FLOOR, now=parse_rfc3339(document.issued))
 
 
 def installed_bundle(path: Path) -> Path:
@@ -42,9 +90,6 @@ def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
         ParseError, AttestationError: a file is no collateral, or does not verify.
         LocalError: a file cannot be read.
     """
-    from regalia.client.collateral import read_loose
-    from regalia.verifier.collateral import COLLATERAL_FILE_MAX, COLLATERAL_FILES_MAX, sort_files
-
     files = read_loose(folder)
     for form in signed_files():
         found = read_folder(
@@ -57,15 +102,11 @@ def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
 
 def signed_files() -> tuple[SignedFiles, ...]:
     """Forms of their own in which vendors sign collateral."""
-    from regalia.verifier.registry import VENDORS
-
     return tuple(vendor.signed_files for vendor in VENDORS if vendor.signed_files is not None)
 
 
 def collateral_services() -> tuple[CollateralService, ...]:
     """Services that the plug-ins name, each once."""
-    from regalia.verifier.registry import PLUGINS
-
     named = (service for plugin in PLUGINS if plugin.online for service in plugin.online.services)
     return tuple(dict.fromkeys(named))
 
@@ -76,8 +117,6 @@ def read_evidence_file(path: Path) -> Evidence:
     Raises:
         ParseError, LocalError: it cannot be read.
     """
-    from regalia.inspect.recognize import LIMIT, recognize
-
     found = recognize(read_file(path, limit=LIMIT))
     if found.evidence is None:
         raise ParseError(CoreCode.MALFORMED, f"{path}: {found.form}, without the CPU's evidence")

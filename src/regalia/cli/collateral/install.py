@@ -11,56 +11,26 @@ whoever reads the bundle before that raises it as well.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.cli.collateral.input import INSTALLED
+from regalia.cli.collateral.input import INSTALLED, Signers
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import show_facts, show_json, show_table, warn
-from regalia.core.clock import parse_rfc3339, rfc3339
+from regalia.client.collateral import FloorFile
+from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.core.types import Digest
+from regalia.crypto.dsse import LIMIT
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, replace_file
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
-    from regalia.crypto.sign import VerifyKey
-    from regalia.verifier.collateral import Floor, Item, VerifiedBundle
+    from regalia.verifier.collateral import Item, VerifiedBundle
 
 PREVIOUS = "collateral.previous"
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Whose a bundle must be."""
-
-    signers: tuple[VerifyKey, ...]
-    threshold: int
-    site: str
-
-    def verify(self, data: bytes, floor: Floor, now: datetime) -> VerifiedBundle:
-        """``verify_bundle`` without grace. Raises RegaliaError.
-
-        Args:
-            data: a bundle, raw, untrusted.
-            floor: the serial number that is installed.
-            now: aware.
-        """
-        from regalia.appraisal.collateral_rule import NO_GRACE
-        from regalia.verifier.collateral import verify_bundle
-
-        return verify_bundle(
-            data,
-            name=self.site,
-            signers=self.signers,
-            threshold=self.threshold,
-            floor=floor,
-            now=now,
-            grace=NO_GRACE,
-        )
 
 
 def import_bundle(
@@ -86,9 +56,6 @@ def import_bundle(
         UsageError: nobody is named who may have signed it, or no site.
         RegaliaError: it does not verify, or cannot be installed; nothing has changed then.
     """
-    from regalia.client.collateral import FloorFile
-    from regalia.crypto.dsse import LIMIT
-
     if not signers:
         raise UsageError(CoreCode.BAD_USAGE, "name a public key that may sign it with --signer")
     data, keys = read_file(bundle, limit=LIMIT), read_public_keys(signers)
@@ -98,10 +65,10 @@ def import_bundle(
         site = name or floors.name()
         if site is None:
             raise UsageError(CoreCode.BAD_USAGE, f"{into} is new: say for which site with --name")
-        expected = Expected(keys, threshold, site)
-        before = _installed(into, expected)
+        expected = Signers(keys, threshold)
+        before = _installed(into, expected, site)
         try:
-            verified = expected.verify(data, floors.read(site), system_clock())
+            verified = expected.verify(data, site=site, floor=floors.read(site), now=system_clock())
             if before is not None:
                 before.floor.require(verified.document, verified.digest)
         except RegaliaError as exc:
@@ -109,9 +76,14 @@ def import_bundle(
             raise
         _install(into, data)
         floors.raise_to(verified)
+    _tell(verified, before)
+    _report(into, verified, before, as_json=as_json)
+
+
+def _tell(verified: VerifiedBundle, before: VerifiedBundle | None) -> None:
     emit(
         ServiceEvent.COLLATERAL_INSTALLED,
-        name=site,
+        name=verified.document.name,
         serial=verified.document.serial,
         previous_serial=None if before is None else before.document.serial,
         digest=str(verified.digest),
@@ -119,22 +91,17 @@ def import_bundle(
         entries=len(verified.items),
         signed_by=list(verified.signed_by),
     )
-    _report(into, verified, before, as_json=as_json)
 
 
-def _installed(into: Path, expected: Expected) -> VerifiedBundle | None:
+def _installed(into: Path, expected: Signers, site: str) -> VerifiedBundle | None:
     """What is there now, by the same signers, whatever its dates."""
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import NO_FLOOR, peek_bundle
-
     path = into / INSTALLED
     with os_errors(path):
         if not path.exists():
             return None
     data = read_file(path, limit=LIMIT)
     try:
-        then = parse_rfc3339(peek_bundle(data).document.issued)
-        return expected.verify(data, NO_FLOOR, then)
+        return expected.verify_as_issued(data, site)
     except RegaliaError as exc:
         warn(f"{path} does not verify and is replaced: {exc}")
         return None
@@ -202,8 +169,6 @@ def _content(item: Item | None) -> bytes | None:
 
 def _told(item: Item | None) -> str:
     """A piece of collateral in a few words: until when, and the beginning of its digest."""
-    from regalia.core.types import Digest
-
     if item is None:
         return "-"
     until = "" if item.valid_until is None else f"until {rfc3339(item.valid_until)} "

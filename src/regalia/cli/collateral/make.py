@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.cli.collateral.input import Signers, read_items
 from regalia.cli.key_files import read_public_keys, read_signing_keys
 from regalia.cli.new_files import must_be_new
 from regalia.cli.output import report, show_facts, show_json, warn
 from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, UsageError
+from regalia.crypto.dsse import LIMIT
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file, write_new
+from regalia.verifier.collateral import (
+    add_signatures,
+    make_bundle,
+    peek_bundle,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,9 +53,6 @@ def export_folder(options: ExportOptions) -> None:
         ParseError, LocalError: a file cannot be read as collateral.
         AttestationError: COLLATERAL_ROLLBACK, it would go back behind --after.
     """
-    from regalia.cli.collateral.input import read_items
-    from regalia.verifier.collateral import make_bundle, peek_bundle
-
     if not options.sign_with:
         raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
     must_be_new(options.out)
@@ -89,24 +93,9 @@ def export_folder(options: ExportOptions) -> None:
 
 def _before(options: ExportOptions, signers: tuple[VerifyKey, ...]) -> VerifiedBundle | None:
     """The bundle that the new one follows; its dates do not matter any more."""
-    from regalia.appraisal.collateral_rule import NO_GRACE
-    from regalia.core.clock import parse_rfc3339
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import NO_FLOOR, peek_bundle, verify_bundle
-
     if options.after is None:
         return None
-    data = read_file(options.after, limit=LIMIT)
-    document = peek_bundle(data).document
-    return verify_bundle(
-        data,
-        name=document.name if options.name is None else options.name,
-        signers=signers,
-        threshold=1,
-        floor=NO_FLOOR,
-        now=parse_rfc3339(document.issued),
-        grace=NO_GRACE,
-    )
+    return Signers(signers, 1).verify_as_issued(read_file(options.after, limit=LIMIT), options.name)
 
 
 def _name(options: ExportOptions, before: VerifiedBundle | None) -> str:
@@ -162,9 +151,6 @@ def sign_bundle(
     Raises:
         UsageError, ParseError, LocalError, KeyAccessError.
     """
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import add_signatures, peek_bundle
-
     if not sign_with:
         raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
     must_be_new(out)

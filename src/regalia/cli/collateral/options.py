@@ -46,7 +46,7 @@ def collateral_options(command: F) -> F:
 
     @functools.wraps(command)
     def with_source(*args: object, **kwargs: Any) -> object:  # noqa: ANN401 - whatever the command takes
-        kwargs["collateral"] = source_of(
+        kwargs["collateral"] = _source_of(
             kwargs["collateral"],
             signers=kwargs.pop("collateral_signers"),
             threshold=kwargs.pop("collateral_threshold"),
@@ -59,7 +59,7 @@ def collateral_options(command: F) -> F:
     return wrapped  # type: ignore[no-any-return]  # click's decorators keep the type of what they get
 
 
-def source_of(
+def _source_of(
     path: Path | None,
     *,
     signers: tuple[Path, ...],
@@ -67,19 +67,7 @@ def source_of(
     name: str | None,
     state: Path | None,
 ) -> Path | BundleSource | None:
-    """What the options say.
-
-    Args:
-        path: a folder or a bundle; None for no collateral.
-        signers: public keys of those who may have signed a bundle.
-        threshold: how many of them must have.
-        name: of the site that it must be for.
-        state: the folder that remembers serial numbers.
-
-    Raises:
-        UsageError: some of a bundle's options are given and others are not.
-        ParseError, LocalError: a key cannot be read.
-    """
+    """What the options say; a bundle needs all of its own."""
     if not signers and name is None and state is None:
         return path
     from regalia.cli.key_files import read_public_keys

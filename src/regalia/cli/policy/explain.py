@@ -11,7 +11,7 @@ from regalia.appraise.exchange import collateral_rule, judge
 from regalia.cli.output import show_json
 from regalia.cli.policy.evidence import ANY, make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
-from regalia.cli.policy.output import policy_facts, show_headline
+from regalia.cli.policy.output import finding_json, policy_facts, show_headline
 from regalia.core.types import ModelId
 from regalia.host.clock import system_clock
 from regalia.policy.context import ReleaseContext
@@ -120,8 +120,5 @@ def _verdict_json(path: Path, verdict: Verdict) -> dict[str, object]:
         "decision": "deny" if reasons else "allow",
         "hardware": str(verdict.hardware),
         "wildcards": list(verdict.wildcards),
-        "reasons": [
-            {"code": each.code.name, "what": each.what, "why": each.code.why, "fix": each.fix}
-            for each in reasons
-        ],
+        "reasons": [finding_json(each) for each in reasons],
     }

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import warn
+from regalia.client import trust
 from regalia.core.errors import CoreCode, IntegrityError, UsageError
+from regalia.core.types import KeyFingerprint, ModelId
+from regalia.crypto import dsse
+from regalia.crypto.dsse import LIMIT
 from regalia.host.localfs import read_file
+from regalia.policy.signed import load_release_policy, read_draft, read_unverified
 
 if TYPE_CHECKING:
-    from regalia.core.types import KeyFingerprint, ModelId
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.verifier.anchors import TrustAnchors
 
@@ -52,9 +56,6 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
         ParseError: malformed. LocalError: not readable.
         IntegrityError: signers were named, and the file is unsigned or signed by others.
     """
-    from regalia.crypto import dsse
-    from regalia.policy.signed import load_release_policy, read_draft, read_unverified
-
     data = read_file(path, limit=dsse.LIMIT)
     keys = read_public_keys(Path(word) for word in signers)
     if not data.startswith(_ENVELOPE_START):
@@ -72,8 +73,6 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
 
 def key_fingerprint(word: str) -> KeyFingerprint:
     """``key:<64 hex>``, or the path of a public key."""
-    from regalia.core.types import KeyFingerprint
-
     if word.startswith(f"{KeyFingerprint.PREFIX}:"):
         return KeyFingerprint.parse(word)
     (key,) = read_public_keys([Path(word)])
@@ -95,8 +94,6 @@ def read_model(
         ParseError, IntegrityError, LocalError: the manifest is not usable.
     """
     from regalia.cli.sealing import read_manifest_file
-    from regalia.core.types import ModelId
-    from regalia.crypto.dsse import LIMIT
     from regalia.seal.manifest import verify_manifest
 
     if word.startswith(f"{ModelId.PREFIX}:"):
@@ -114,8 +111,6 @@ def read_model(
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
     """The vendors' roots; or simulated ones, loudly."""
-    from regalia.client import trust
-
     if dangerous_simulated_anchor is not None:
         warn("DANGEROUS: a simulated root is trusted. Its key's holder can forge any evidence.")
     return trust.read_anchors(dangerous_simulated_anchor)

@@ -66,7 +66,7 @@ class PinOptions:
 def pin_files(options: PinOptions) -> None:
     """Verify the evidence, write the policies, and say what they leave open."""
     if options.platform_only:
-        pin_platform_file(options)
+        _pin_platform(options)
         return
     outputs = [path for path in (options.out, options.client_out) if path is not None]
     must_be_new(*outputs)
@@ -93,13 +93,8 @@ def _given(options: PinOptions) -> tuple[Given, Appraiser]:
     return replace(given, found=found), appraiser
 
 
-def pin_platform_file(options: PinOptions) -> None:
-    """Write the platform section that the evidence meets, and say what it leaves open.
-
-    Raises:
-        UsageError: options that are about a whole policy.
-        RegaliaError: the evidence is not genuine, or no policy accepts it.
-    """
+def _pin_platform(options: PinOptions) -> None:
+    """Write the platform section that the evidence meets, and say what it leaves open."""
     if options.client_out is not None or options.sign_with:
         raise UsageError(
             CoreCode.BAD_USAGE,
