@@ -112,7 +112,7 @@ def check(*, config_file: Path, as_json: bool) -> None:
 
 
 def _bundle(found: Documents) -> dict[str, object] | None:
-    """The signed collateral; None for loose files."""
+    """Describe the signed collateral; None if the collateral is loose files."""
     if found.bundle is None:
         return None
     document = found.bundle.document

@@ -109,7 +109,7 @@ def _ask_once(
 
 
 def _talk(client: ChatClient, model: str) -> int:
-    """The terminal chat. A damaged answer is reported and forgotten; the chat goes on."""
+    """Chat on the terminal. A damaged answer is reported and left out of the history."""
     import readline  # noqa: F401 - gives input() line editing and history
 
     from regalia.cli.output import show_error

@@ -1,4 +1,4 @@
-"""Keys that lie in files: public ones, and private ones with their passphrases."""
+"""Reads key files: public keys, and private keys with their passphrases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PEM_LIMIT = 64 * 1024  # bytes
 
 
 def read_public_keys(paths: Iterable[Path]) -> tuple[VerifyKey, ...]:
-    """Public keys, PEM. Raises ParseError or LocalError."""
+    """Read public keys in PEM form. Raises ParseError or LocalError."""
     from regalia.crypto.sign import VerifyKey
 
     return tuple(VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT)) for path in paths)
@@ -26,12 +26,12 @@ def read_public_keys(paths: Iterable[Path]) -> tuple[VerifyKey, ...]:
 def read_signing_keys(
     paths: Iterable[Path], passphrase_file: Path | None
 ) -> tuple[SigningKey, ...]:
-    """Private keys. Args and Raises as ``read_signing_key``."""
+    """Read private keys. Args and Raises as ``read_signing_key``."""
     return tuple(read_signing_key(path, passphrase_file) for path in paths)
 
 
 def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
-    """A private signing key; asks for its passphrase only if it has one.
+    """Read a private signing key; ask for its passphrase only if it is encrypted.
 
     Args:
         path: of the key.

@@ -253,16 +253,16 @@ def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
             f"{_short(record.model_id)} v{record.model_version}",
             f"until {record.lease_until}" if released else why,
         )
-        # Text, not str: what stands in a record is never taken for markup.
+        # Text, not str, so that nothing in a record is read as markup.
         table.add_row(*(Text(_printable(cell)) for cell in row), style=None if released else "red")
     console = Console()
-    # A pipe has no width: rows stay whole for grep.
+    # A pipe has no width; keep each row on one line for grep.
     console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
     console.print(table)
 
 
 def _machine(record: ReleaseRecord) -> str:
-    """What it was, e.g. "genuine Genoa, 8 devices"."""
+    """Describe the hardware, e.g. "genuine Genoa, 8 devices"."""
     cpu = f"{record.hardware} {record.product}".strip()
     return f"{cpu}, {len(record.devices)} devices" if record.devices else cpu
 
@@ -272,5 +272,5 @@ def _short(name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """What stands in a record must not steer the terminal."""
+    """Replace unprintable characters: a record must not be able to control the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,4 +1,4 @@
-"""Files that a command is going to write: refused before anything is read, asked or written."""
+"""Checks output paths before a command reads, asks or writes anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def must_be_new(*paths: Path) -> None:
-    """Refuse before anything is read, asked or written. Raises LocalError."""
+    """Refuse a path that exists, or whose folder does not. Raises LocalError."""
     for path in paths:
         if path.exists():
             raise LocalError(CoreCode.FILE_EXISTS, f"{path} exists")

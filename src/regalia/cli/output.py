@@ -1,4 +1,4 @@
-"""What people and programs read: facts, tables, refusals. Rich is imported only when needed."""
+"""Output for people and programs: facts, tables, refusals. Rich is imported only when needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import RegaliaError
 
-_WIDTH_OF_A_PIPE = 200  # columns: no id is broken when the output is searched
+_WIDTH_OF_A_PIPE = 200  # columns; wide enough that no id is broken across lines
 
 
 def show_error(error: RegaliaError, *, as_json: bool) -> None:
@@ -54,10 +54,10 @@ def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def show_bug(error: Exception, *, as_json: bool) -> None:
-    """Say that this is Regalia's fault, and where the traceback lies (it may hold paths).
+    """Report a bug of Regalia. The traceback goes to a file, because it may contain paths.
 
     Args:
-        error: what nobody expected.
+        error: the unexpected exception.
         as_json: print for programs.
     """
     import os
@@ -107,7 +107,7 @@ def show_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
 
 
 def fact_text(value: object) -> str:
-    """One value in words; a list with commas."""
+    """Format one value; the items of a list are separated by commas."""
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Long work: a progress bar, and an end on SIGTERM that leaves nothing half-written."""
+"""For long work: a progress bar, and clean termination on SIGTERM."""
 
 from __future__ import annotations
 

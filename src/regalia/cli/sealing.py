@@ -1,4 +1,4 @@
-"""What the commands around sealed models read: manifests, signers, keys."""
+"""Input of the commands that work on sealed models: manifests, signers, keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OwnerKey:
     name: str
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
-        """What ``seal_model`` calls at its end.
+        """Wrap the model key; ``seal_model`` calls this last.
 
         Args:
             model_key: secret.
@@ -62,7 +62,7 @@ def read_manifest_file(folder: Path) -> bytes:
 
 
 def read_signers(words: tuple[str, ...]) -> Trusted:
-    """Public key files, or the one word ``any``, which is also what no word means.
+    """Read public key files. The single word ``any``, or no word at all, trusts every signer.
 
     Raises:
         UsageError: ``any`` beside a key.
@@ -76,7 +76,7 @@ def read_signers(words: tuple[str, ...]) -> Trusted:
 
 
 def signer_text(manifest: VerifiedManifest) -> str:
-    """Who signed, and how far that was checked."""
+    """Describe who signed, and how far that was checked."""
     if manifest.signer is None:
         return "nobody — UNSIGNED, accepted because you asked for it"
     if manifest.trusted == "named":
@@ -85,7 +85,7 @@ def signer_text(manifest: VerifiedManifest) -> str:
 
 
 def warn_of_any_signer(manifest: VerifiedManifest) -> None:
-    """Say loudly that nobody in particular signed."""
+    """Warn that the signer was not compared with any trusted key."""
     if manifest.trusted == _ANY:
         warn(
             f"signer: any — {manifest.signer} signed, and was not compared with a key you trust; "
@@ -165,6 +165,6 @@ def open_key_store(reference: str, passphrase_file: Path | None) -> Iterator[Own
     with read_passphrase(passphrase_file, confirm=False) as passphrase:
         store = open_store(Path(parsed.location), passphrase)
     with store:
-        store.kek_id(parsed.name)  # a wrong name is refused before the work, not behind it
+        store.kek_id(parsed.name)  # refuse a wrong name before the long work begins
         warn(store.banner)
         yield OwnerKey(store, parsed.name)

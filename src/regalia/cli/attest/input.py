@@ -1,4 +1,4 @@
-"""What the attest commands read: evidence, endorsements, times, policies, challenges."""
+"""Input of the attest commands: evidence, endorsements, times, policies, challenges."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def read_endorsements(
 def _read_loose(
     paths: Sequence[Path], found: Recognized, now: datetime
 ) -> tuple[list[bytes], dict[str, bytes]]:
-    """Event logs, and files of collateral by their paths."""
+    """Read event logs, and collateral by path."""
     logs: list[bytes] = []
     files: dict[str, bytes] = {}
     for path in paths:
@@ -123,7 +123,7 @@ def _read_loose(
 
 
 def _is_event_log(data: bytes) -> bool:
-    """By its first event, which names the format."""
+    """Whether the first event names the format of a TCG event log."""
     return data[_SPEC_ID_AT].startswith(_SPEC_ID)
 
 
@@ -186,7 +186,7 @@ def _baseline(revocation: str | None, machines: Sequence[str], *, simulated: boo
 
 
 def _require_machine_ids(machines: Sequence[str]) -> None:
-    """Refuse what no evidence can name: a slip of the pen would otherwise just never match."""
+    """Refuse names that no evidence can have: a typing error would otherwise never match."""
     every = dict.fromkeys(plugin.machine_names for plugin in PLUGINS)
     for machine in machines:
         if not any(re.fullmatch(names.pattern, machine) for names in every):

@@ -172,7 +172,7 @@ def _show_steps(steps: tuple[Step, ...], *, explain: bool) -> None:
 
 
 def _mark(step: Step) -> str:
-    """A check that nobody could make, and that a word left open, did not pass."""
+    """A check that could not be made, and that the policy left open, is not shown as passed."""
     color = {Outcome.FAIL: "red", Outcome.OPEN: "yellow", Outcome.PASS: "green"}[step.outcome]
     word = "FAIL" if step.outcome is Outcome.FAIL else step.outcome.value
     return click.style(word, fg=color)

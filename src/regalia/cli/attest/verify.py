@@ -107,7 +107,7 @@ def appraise(question: Question, verifier: Verifier) -> Result:
 
 
 def _expected(question: Question) -> Expected:
-    """A runtime's whole answer says what it binds beside the challenge."""
+    """What the evidence must be bound to. A runtime's answer also says which keys it binds."""
     serving, challenge = question.found.serving, question.challenge
     if serving is None or challenge is None:
         return challenge

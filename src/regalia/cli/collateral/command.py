@@ -167,7 +167,7 @@ def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - 
 
 
 class _FetchCommand(click.Command):
-    """It has an option for the address of each service that a TEE's plug-in names.
+    """A command with one option for the address of each service that a plug-in names.
 
     They are looked up when this command is used: no other one needs to import the plug-ins.
     """
@@ -184,7 +184,7 @@ class _FetchCommand(click.Command):
         ]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Addresses come after --into."""
+        """Put the addresses after --into."""
         own = super().get_params(ctx)
         at = 1 + next(i for i, each in enumerate(own) if each.name == "into")
         return [*own[:at], *self._addresses, *own[at:]]

@@ -1,4 +1,4 @@
-"""``regalia collateral fetch``: for a machine with a network. Verified before it is written."""
+"""``regalia collateral fetch``: asks vendors, and verifies what they send before writing it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _fetch(
     anchors: TrustAnchors,
     now: datetime,
 ) -> dict[str, bytes]:
-    """What one vendor's services have, by file name: verified, and in date."""
+    """Fetch files of one vendor, by name; they are verified and not out of date."""
     fetch = load_fetch(plugin)
     context = FetchContext(ask, anchors.of(plugin.vendor.anchors), parse_collateral, now)
     files = fetch(parts, context)
@@ -118,7 +118,7 @@ def _fetch(
 
 
 def load_fetch(plugin: Plugin) -> Callable[[Any, FetchContext[Any]], dict[str, bytes]]:
-    """The function that a plug-in names, imported here and nowhere else."""
+    """Import the function that a plug-in names. Only the command line does this."""
     module, _, name = plugin.online.fetch.partition(":") if plugin.online else ("", "", "")
     found: Callable[[Any, FetchContext[Any]], dict[str, bytes]]
     found = getattr(importlib.import_module(module), name)
@@ -128,7 +128,7 @@ def load_fetch(plugin: Plugin) -> Callable[[Any, FetchContext[Any]], dict[str, b
 def _service(
     addresses: Mapping[str, str | None], client: httpx.Client, service: CollateralService
 ) -> VendorService:
-    """No address is built in: what is asked, and of whom, is the operator's decision."""
+    """Only services whose address the operator gave are asked: no address is built in."""
     address = addresses[service.option]
     if address is None:
         raise UsageError(
@@ -139,7 +139,7 @@ def _service(
 
 
 def _write(into: Path, files: dict[str, bytes]) -> None:
-    """Put the files in place, each whole; refuse first if one is older than what is there.
+    """Replace the files, unless one of them is older than the one that is there.
 
     Raises:
         AttestationError: COLLATERAL_ROLLBACK.

@@ -1,4 +1,4 @@
-"""What the collateral commands read: folders of loose files, and evidence files."""
+"""Input of the collateral commands: bundles, folders of loose files, evidence files."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def installed_bundle(path: Path) -> Path:
 
 
 def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
-    """The loose files of a folder; what vendors sign in forms of their own is verified.
+    """Read the loose files of a folder; verify those in a vendor's own signed form.
 
     Args:
         folder: of loose files.
@@ -101,7 +101,7 @@ def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
 
 
 def signed_files() -> tuple[SignedFiles, ...]:
-    """Forms of their own in which vendors sign collateral."""
+    """The vendors' own signed forms of collateral."""
     return tuple(vendor.signed_files for vendor in VENDORS if vendor.signed_files is not None)
 
 
@@ -112,7 +112,7 @@ def collateral_services() -> tuple[CollateralService, ...]:
 
 
 def read_evidence_file(path: Path) -> Evidence:
-    """Evidence of a CPU in any form that is known. Raw, untrusted.
+    """Read evidence of a CPU in any known form. It is raw and untrusted.
 
     Raises:
         ParseError, LocalError: it cannot be read.

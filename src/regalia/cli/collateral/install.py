@@ -94,7 +94,7 @@ def _tell(verified: VerifiedBundle, before: VerifiedBundle | None) -> None:
 
 
 def _installed(into: Path, expected: Signers, site: str) -> VerifiedBundle | None:
-    """What is there now, by the same signers, whatever its dates."""
+    """The installed bundle, if the same signers signed it. It may have expired."""
     path = into / INSTALLED
     with os_errors(path):
         if not path.exists():
@@ -111,14 +111,14 @@ def _install(into: Path, data: bytes) -> None:
     """Keep the current bundle as the previous one, then put the new one in its place."""
     current, previous = into / INSTALLED, into / PREVIOUS
     with os_errors(into):
-        for left in (*into.glob(".collateral*"), *into.glob("..collateral*")):  # of a killed run
+        for left in (*into.glob(".collateral*"), *into.glob("..collateral*")):  # by a killed run
             left.unlink(missing_ok=True)
         same = current.exists() and current.read_bytes() == data
         if current.exists() and not same:
             link = into / f".{PREVIOUS}.{secrets.token_hex(8)}"
             link.hardlink_to(current)
             link.replace(previous)
-            link.unlink(missing_ok=True)  # renaming one name of a file over another does nothing
+            link.unlink(missing_ok=True)  # rename() does nothing if both names are the same file
     if not same:
         replace_file(current, data)
 
@@ -168,7 +168,7 @@ def _content(item: Item | None) -> bytes | None:
 
 
 def _told(item: Item | None) -> str:
-    """A piece of collateral in a few words: until when, and the beginning of its digest."""
+    """Describe an item in a few words: its end, and the beginning of its digest."""
     if item is None:
         return "-"
     until = "" if item.valid_until is None else f"until {rfc3339(item.valid_until)} "

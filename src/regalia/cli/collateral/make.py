@@ -92,7 +92,7 @@ def export_folder(options: ExportOptions) -> None:
 
 
 def _before(options: ExportOptions, signers: tuple[VerifyKey, ...]) -> VerifiedBundle | None:
-    """The bundle that the new one follows; its dates do not matter any more."""
+    """The bundle given with --after. It may have expired, so it is verified as of its issue."""
     if options.after is None:
         return None
     return Signers(signers, 1).verify_as_issued(read_file(options.after, limit=LIMIT), options.name)
@@ -119,7 +119,7 @@ def _serial(options: ExportOptions, before: VerifiedBundle | None) -> int:
 def _tcb_floor(
     options: ExportOptions, items: tuple[Item, ...], before: VerifiedBundle | None
 ) -> int:
-    """What is asked for; or the lowest number in it, and never less than before."""
+    """The number given, or else the lowest one in the items, but never less than the last floor."""
     if options.tcb_floor is not None:
         return options.tcb_floor
     numbers = [

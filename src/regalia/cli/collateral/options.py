@@ -67,7 +67,7 @@ def _source_of(
     name: str | None,
     state: Path | None,
 ) -> Path | BundleSource | None:
-    """What the options say; a bundle needs all of its own."""
+    """Combine the options. A signed bundle needs all of the options for bundles."""
     if not signers and name is None and state is None:
         return path
     from regalia.cli.key_files import read_public_keys

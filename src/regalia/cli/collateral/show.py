@@ -59,7 +59,7 @@ def show_bundle(
     found = peek_bundle(data)
     document = found.document
     if signers:
-        # What it says now is shown, not judged.
+        # An expired bundle is shown too, so only its signatures are checked.
         Signers(read_public_keys(signers), threshold).verify_as_issued(data)
     if as_json:
         show_json({"ok": True, **_bundle_json(found, moment), "checked": bool(signers)})
@@ -83,7 +83,7 @@ def show_bundle(
 
 
 def _bundle_json(found: PeekedBundle, now: datetime) -> dict[str, object]:
-    """What a bundle says, for programs."""
+    """The content of a bundle, for programs."""
     document = found.document
     return {
         "name": document.name,
@@ -112,7 +112,7 @@ def _item_json(item: Item, now: datetime) -> dict[str, object]:
 
 
 def _show_items(items: Sequence[Item], now: datetime) -> None:
-    """A table, with dates that are over in red and those that are soon in yellow."""
+    """Print a table; items that have expired are red, those that soon will are yellow."""
     rows = []
     for item in items:
         dates = dates_of(item, now)
@@ -230,7 +230,7 @@ def _load(options: CheckOptions, now: datetime) -> tuple[tuple[Item, ...], Colla
 def _wrong(
     items: Sequence[Item], needs: dict[str, tuple[Need, ...]], now: datetime
 ) -> AttestationError | None:
-    """The first thing that a verifier would refuse."""
+    """What a verifier would refuse first; None if there is nothing."""
     stale = [item for item in items if dates_of(item, now).is_stale]
     if stale:
         names = ", ".join(f"{item.kind} {item.name}" for item in stale)

@@ -79,7 +79,7 @@ def _verdicts(
 def _verdict(
     options: ExplainOptions, policy: ReleasePolicy | ClientPolicy, appraiser: Appraiser, path: Path
 ) -> Verdict:
-    # Nothing is released here, so report data may stay unknown; reading it warns.
+    # Nothing is released here, so report data may be unknown; read_given warns of it.
     unknown = options.report_data is None and options.challenge is None
     given = read_given(
         path, report_data=ANY if unknown else options.report_data, challenge=options.challenge
@@ -89,7 +89,7 @@ def _verdict(
     version = options.model_version
     context = ReleaseContext(
         now=appraiser.now,
-        challenge_age_s=0,  # recorded evidence has no age; the output says what was supposed
+        challenge_age_s=0,  # recorded evidence has no age, so assume zero, as the help says
         runtime_config=config,
         model_id=ModelId.parse(policy.model.id),
         model_version=policy.model.version_minimum if version is None else version,

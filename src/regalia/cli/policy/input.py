@@ -1,4 +1,4 @@
-"""What the policy commands read: policies with their signatures, models, keys, roots."""
+"""Input of the policy commands: policies with their signatures, models, keys, roots."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PolicyFile:
     checked: bool
 
     def signature(self) -> str:
-        """For a person."""
+        """Describe the signature for people."""
         if not self.signed_by:
             return "unsigned"
         names = ", ".join(self.signed_by)
@@ -110,7 +110,7 @@ def read_model(
 
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
-    """The vendors' roots; or simulated ones, loudly."""
+    """Return the vendors' roots, or simulated ones with a warning."""
     if dangerous_simulated_anchor is not None:
         warn("DANGEROUS: a simulated root is trusted. Its key's holder can forge any evidence.")
     return trust.read_anchors(dangerous_simulated_anchor)

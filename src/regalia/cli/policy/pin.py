@@ -109,7 +109,7 @@ def _pin_platform(options: PinOptions) -> None:
     else:
         claims = appraiser.claims(given, rule)
         devices = claims.devices
-        # What the field of a configuration holds without one is nothing to compare with.
+        # Without a runtime configuration, the evidence has no digest of one to pin.
         config = bool(given.evidence.runtime_config) and not options.any_host_data
         platform = pin_platform(claims, pin_machine=options.pin_chip, pin_config=config)
     write_new(options.out, platform.encode())
