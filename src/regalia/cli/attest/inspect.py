@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.attest.input import read_evidence_file
 from regalia.cli.output import show_json
+from regalia.host.localfs import read_file
 from regalia.inspect.decoded_fields import decoded_fields
+from regalia.inspect.recognize import LIMIT, recognize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ def inspect_file(path: Path, *, as_json: bool) -> None:
         path: of the evidence.
         as_json: print for programs.
     """
-    found = read_evidence_file(path)
+    found = recognize(read_file(path, limit=LIMIT))
     parts = decoded_fields(found)
     if as_json:
         show_json(

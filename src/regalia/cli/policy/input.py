@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import warn
-from regalia.client import trust
 from regalia.core.errors import CoreCode, IntegrityError, UsageError
 from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto import dsse
@@ -111,6 +110,8 @@ def read_model(
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
     """Return the vendors' roots, or simulated ones with a warning."""
+    from regalia.client import trust  # imports the verifier, which most policy commands do not need
+
     if dangerous_simulated_anchor is not None:
         warn("DANGEROUS: a simulated root is trusted. Its key's holder can forge any evidence.")
     return trust.read_anchors(dangerous_simulated_anchor)
