@@ -188,6 +188,8 @@ def test_the_example_passes_the_tests_over_every_tee(tree: Tree) -> None:
     assert status == 0, said
     status, said = tree.test("tests/cli/test_attest_words.py", "tests/policy/test_conditions.py")
     assert status == 0, said
+    status, said = tree.test("tests/cli/test_every_tee.py")
+    assert status == 0, said
 
 
 @pytest.mark.slow

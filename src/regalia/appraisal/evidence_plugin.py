@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Claims
     from regalia.appraisal.collateral import GivenCollateral, Need
+    from regalia.appraisal.online_collateral import OnlineCollateral
     from regalia.appraisal.unbound import NonceField, Unbound
     from regalia.appraisal.vendor import Anchors, Vendor
     from regalia.wire.evidence import DeviceKind
@@ -83,6 +84,24 @@ def known_late(claims: C) -> C:
     return weaker
 
 
+@dataclass(frozen=True, slots=True)
+class MachineNames:
+    """How people write the names of machines; policies list them so.
+
+    Attributes:
+        show: the words for ``Claims.instance``.
+        pattern: a regular expression for a whole name, as a person may write it.
+        meant: what is wanted, for messages.
+    """
+
+    show: Callable[[bytes], str]
+    pattern: str
+    meant: str
+
+
+IN_HEX = MachineNames(bytes.hex, r"(?:[0-9a-fA-F]{2})+", "hex digits, two for each byte")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidencePlugin(Generic[R, T, C, A, K]):
     """One kind of evidence.
@@ -100,6 +119,8 @@ class EvidencePlugin(Generic[R, T, C, A, K]):
             raises ParseError or AttestationError if the evidence does not tell.
         identities: what a site's deny-list may call the machine or device: kind and identity.
         weaken: the same claims, of which revocation is known from late collateral only.
+        machine_names: how people write the name of a machine.
+        online: where its collateral can be fetched; None if nothing has to be, or nobody has it.
     """
 
     kind: Tee | DeviceKind
@@ -113,6 +134,8 @@ class EvidencePlugin(Generic[R, T, C, A, K]):
     needs: Callable[[Parsed[R, T], GivenCollateral], Iterator[Need]]
     identities: Callable[[C], tuple[tuple[str, bytes], ...]]
     weaken: Callable[[C], C] = known_late
+    machine_names: MachineNames = IN_HEX
+    online: OnlineCollateral | None = None
 
     def expected(self, value: bytes) -> bytes:
         """The nonce that fresh evidence carries.

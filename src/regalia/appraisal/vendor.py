@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from regalia.appraisal.collateral import GivenCollateral, Item, LeafName
     from regalia.appraisal.pki import Cache, Certificate
     from regalia.wire.collateral import CollateralKind
+    from regalia.wire.evidence import DeviceEvidence, DeviceKind
 
     ReadItem = Callable[[CollateralKind, bytes, str], Item]
 
@@ -30,6 +32,41 @@ class Anchors(Protocol):
 
 
 A = TypeVar("A", bound=Anchors)
+
+
+class Ingest(Protocol):
+    """Reads a file that a vendor signed in a form of its own."""
+
+    def __call__(
+        self, data: bytes, *, devices: Sequence[DeviceEvidence], name: str, now: datetime
+    ) -> bytes:
+        """Our document of what the file says, after it was verified.
+
+        Args:
+            data: raw, untrusted.
+            devices: that it may be for, untrusted; there may be none.
+            name: of the file, without its ending.
+            now: at which its signature must be valid, aware.
+
+        Raises:
+            UsageError: an extra that reads it is not installed.
+            ParseError, AttestationError: it does not verify.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedFiles:
+    """Files that a vendor signs in a form of its own. They are verified when they are taken in.
+
+    Attributes:
+        endings: of their names, with the dots.
+        recognizes: whether content is meant to be such a file.
+        ingest: verifies one, and gives our document.
+    """
+
+    endings: tuple[str, ...]
+    recognizes: Callable[[bytes], bool]
+    ingest: Ingest
 
 
 def ready(collateral: V) -> Callable[[object, Cache], V]:
@@ -53,6 +90,8 @@ class Vendor(Generic[A, K]):
         leaf_name: what it calls a certificate; None if that is not one of its leaves.
         check_links: whether all its devices of one machine, by their claims, are linked to each
             other and to nothing else; raises AttestationError COMPOSITE_MISMATCH.
+        signed_files: its collateral in a form that only this vendor has.
+        kind_of_chain: the kind of device that a certificate chain is of; None if it is of none.
     """
 
     name: str
@@ -64,3 +103,5 @@ class Vendor(Generic[A, K]):
     read_json: Callable[[bytes, str], Iterator[tuple[CollateralKind, bytes]]] | None = None
     leaf_name: Callable[[Certificate], LeafName | None] | None = None
     check_links: Callable[[Sequence[Any]], None] | None = None
+    signed_files: SignedFiles | None = None
+    kind_of_chain: Callable[[Sequence[bytes]], DeviceKind | None] | None = None

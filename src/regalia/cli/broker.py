@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import show_facts, warn
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_public_keys, read_signing_key
+from regalia.cli.new_files import must_be_new
+from regalia.cli.options import file_option, flag, option
+from regalia.cli.output import report, show_facts, show_json, show_serving, warn
 from regalia.cli.passphrase import read_passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from regalia.broker.assemble import Assembler, Documents
     from regalia.broker.config import BrokerConfig
     from regalia.core.secret import SecretBytes
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _DRAIN_S = 10  # seconds that running requests get at the end
-_PEM_LIMIT = 16 * 1024  # bytes
 
-_config = click.option(
-    "--config",
-    "config_file",
+_config = file_option(
+    "--config FILE",
+    "The broker's settings, TOML; see docs/reference/configuration-broker.md.",
+    into="config_file",
     required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="The broker's settings, TOML; see docs/reference/configuration-broker.md.",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+_json = flag("--json", "Print facts as JSON.", into="as_json")
+
+
+_json = flag("--json", "Print facts as JSON.", into="as_json")
 
 
 @click.group()
@@ -47,7 +47,7 @@ def broker() -> None:
 
 @broker.command("serve")
 @_config
-@click.option("--listen", metavar="HOST:PORT", help="Address to serve on, in place of the file's.")
+@option("--listen HOST:PORT", "Address to serve on, in place of the file's.")
 @_json
 def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
     """Run the broker until it is stopped with Ctrl-C or SIGTERM."""
@@ -75,11 +75,7 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
                 "models": list(ready.broker.models),
                 "hardening": list(hardening),
             }
-            if as_json:
-                # One line, so that a program which started this one knows where the facts end.
-                click.echo(json.dumps({"ok": True, "serving": facts}, sort_keys=True))
-            else:
-                show_facts("Broker", [(name, _text(value)) for name, value in facts.items()])
+            show_serving("Broker", facts, as_json=as_json)
 
         try:
             app = create_app(ready.broker, ready.metrics, config.limits)
@@ -110,13 +106,13 @@ def check(*, config_file: Path, as_json: bool) -> None:
         return
     show_facts("broker", [("log_key", found.log_key)])
     if bundle is not None:
-        show_facts("collateral", [(name, _text(value)) for name, value in bundle.items()])
+        show_facts("collateral", list(bundle.items()))
     for model in _models(found):
-        show_facts("model", [(name, _text(value)) for name, value in model.items()])
+        show_facts("model", list(model.items()))
 
 
 def _bundle(found: Documents) -> dict[str, object] | None:
-    """The signed collateral; None for loose files."""
+    """Describe the signed collateral; None if the collateral is loose files."""
     if found.bundle is None:
         return None
     document = found.bundle.document
@@ -130,30 +126,23 @@ def _bundle(found: Documents) -> dict[str, object] | None:
 
 
 @broker.command("approve")
-@click.option(
-    "--policy", "policy_file", required=True, type=_FILE, help="The signed policy to approve."
-)
-@click.option(
-    "--owner-key",
-    "owner_keys",
+@file_option("--policy", "The signed policy to approve.", into="policy_file", required=True)
+@file_option(
+    "--owner-key FILE.pub",
+    "Public key of the policy's owner; may be repeated.",
+    into="owner_keys",
     required=True,
     multiple=True,
-    type=_FILE,
-    metavar="FILE.pub",
-    help="Public key of the policy's owner; may be repeated.",
 )
-@click.option(
-    "--sign", "key_file", required=True, type=_FILE, metavar="FILE.key", help="Your signing key."
-)
-@click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Passphrase of your key.")
-@click.option(
-    "--not-after",
+@file_option("--sign FILE.key", "Your signing key.", into="key_file", required=True)
+@file_option("--passphrase-file FILE", "Passphrase of your key.")
+@option(
+    "--not-after TIME",
+    "When your approval ends, UTC: 2026-12-31T00:00:00Z.",
     required=True,
     type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ"]),
-    metavar="TIME",
-    help="When your approval ends, UTC: 2026-12-31T00:00:00Z.",
 )
-@click.option("--out", required=True, type=_FILE, metavar="FILE", help="The signed approval.")
+@file_option("--out FILE", "The signed approval.", required=True)
 @_json
 def approve(
     *,
@@ -166,17 +155,14 @@ def approve(
     as_json: bool,
 ) -> None:
     """Approve releases under one policy, as one of its approvers."""
-    from regalia.cli.policy.input import must_be_new
-    from regalia.cli.sealing import read_signing_key
     from regalia.core.clock import rfc3339
     from regalia.crypto import dsse
-    from regalia.crypto.sign import VerifyKey
     from regalia.host.localfs import read_file, write_new
     from regalia.policy.signed import load_release_policy
     from regalia.wire import approval
 
     must_be_new(out)
-    owners = tuple(VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT)) for path in owner_keys)
+    owners = read_public_keys(owner_keys)
     policy = load_release_policy(read_file(policy_file, limit=dsse.LIMIT), owners, 1)
     statement = approval.Approval(
         format=approval.FORMAT,
@@ -197,10 +183,7 @@ def approve(
         "model_id": statement.model_id,
         "not_after": statement.not_after,
     }
-    if as_json:
-        show_json({"ok": True, **facts})
-    else:
-        show_facts("approved", list(facts.items()))
+    report("approved", facts, as_json=as_json)
 
 
 def _assembler(config: BrokerConfig, config_file: Path) -> Assembler:
@@ -232,7 +215,3 @@ def _models(found: Documents) -> list[dict[str, object]]:
         }
         for name, model in found.models.items()
     ]
-
-
-def _text(value: object) -> str:
-    return ", ".join(value) or "none" if isinstance(value, list) else str(value)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from regalia.cli.anchor_option import simulated_anchor_option
 from regalia.cli.collateral.options import collateral_options
+from regalia.cli.options import file_option, flag, number_option, option, simulated_anchor_option
 from regalia.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.client.chat import ChatClient, Message
-    from regalia.client.collateral import BundleSource
     from regalia.client.verify import VerifiedRuntime
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _PROMPT_MAX = 1 << 20  # bytes read from standard input
 _QUIT = ("/quit", "/exit")
 
@@ -30,38 +27,29 @@ SIMULATED_BANNER = (
 
 
 @click.command(short_help="Verify a runtime, then chat with it.")
-@click.option("--url", required=True, help="Address of the runtime or relay, without /v1.")
-@click.option("--policy", required=True, type=_FILE, help="Your client policy.")
+@option("--url", "Address of the runtime or relay, without /v1.", required=True)
+@file_option("--policy", "Your client policy.", required=True)
 @collateral_options
 @simulated_anchor_option
-@click.option("--model", help="Model name; by default the first that the runtime serves.")
-@click.option(
+@option("--model", "Model name; by default the first that the runtime serves.")
+@option(
     "--temperature",
+    "0 gives the likeliest answer, more gives more varied ones.",
     type=click.FloatRange(0, 2),
     default=0.0,
-    show_default=True,
-    help="0 gives the likeliest answer, more gives more varied ones.",
 )
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1),
-    default=512,
-    show_default=True,
-    help="Longest answer, in tokens.",
-)
-@click.option("--once", metavar="PROMPT", help="Ask one question and exit.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; needs --once.")
+@number_option("--max-tokens", "Longest answer, in tokens.", 1, default=512)
+@option("--once PROMPT", "Ask one question and exit.")
+@flag("--json", "Print one JSON document; needs --once.", into="as_json")
 def chat(
     *,
     url: str,
-    policy: Path,
-    collateral: Path | BundleSource | None,
-    dangerous_simulated_anchor: Path | None,
     model: str | None,
     temperature: float,
     max_tokens: int,
     once: str | None,
     as_json: bool,
+    **trusted: Any,  # noqa: ANN401 - see load_trust
 ) -> int:
     """Verify a runtime, then chat with it.
 
@@ -80,13 +68,9 @@ def chat(
     interactive = once is None and sys.stdin.isatty()
     if as_json and interactive:
         raise click.UsageError("--json needs --once, or a question on standard input")
-    if dangerous_simulated_anchor is not None:
+    if trusted["dangerous_simulated_anchor"] is not None:
         click.secho(SIMULATED_BANNER, fg="red", bold=True, err=True)
-    trust = load_trust(
-        policy,
-        collateral=collateral,
-        dangerous_simulated_anchor=dangerous_simulated_anchor,
-    )
+    trust = load_trust(**trusted)
     prompt = once if once is not None or interactive else _read_question()
     if prompt is not None and not prompt.strip():
         raise click.UsageError("the question is empty")
@@ -125,7 +109,7 @@ def _ask_once(
 
 
 def _talk(client: ChatClient, model: str) -> int:
-    """The terminal chat. A damaged answer is reported and forgotten; the chat goes on."""
+    """Chat on the terminal. A damaged answer is reported and left out of the history."""
     import readline  # noqa: F401 - gives input() line editing and history
 
     from regalia.cli.output import show_error

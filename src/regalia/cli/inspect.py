@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import show_facts, show_table, size_text
-from regalia.cli.output import show_json
+from regalia.cli.options import PATH, json_option
+from regalia.cli.output import show_facts, show_json, show_table, size_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("sealed", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.argument("sealed", type=PATH)
+@json_option
 def inspect(*, sealed: Path, as_json: bool) -> None:
     """Show what anybody can see of a sealed model.
 
     No key is needed, and nothing is checked: `regalia verify` does that. File names, tensor
     names and shapes are encrypted, so they are not here.
     """
-    from regalia.cli.sealing import (
-        manifest_facts,
-        manifest_files,
-        manifest_json,
-        read_manifest_file,
-    )
+    from regalia.cli import sealing
     from regalia.seal.manifest import peek_manifest
 
-    manifest = peek_manifest(read_manifest_file(sealed))
-    body = manifest_json(manifest)
+    manifest = peek_manifest(sealing.read_manifest_file(sealed))
+    body = sealing.manifest_json(manifest)
     if as_json:
         show_json({"ok": True, "sealed": str(sealed), "verified": False, **body})
         return
     signer = body["signer"]
     claim = "nobody" if signer is None else f"{signer}, as it says of itself — not checked here"
-    show_facts(f"{sealed}", [*manifest_facts(manifest), ("signed by", claim)])
+    show_facts(f"{sealed}", [*sealing.manifest_facts(manifest), ("signed by", claim)])
     rows = [
         (name, size_text(f.size), f.digest.raw.hex())
-        for name, f in manifest_files(manifest).items()
+        for name, f in sealing.manifest_files(manifest).items()
     ]
     show_table(("file", "size", "SHA-256"), rows)
     click.echo("Nothing was verified. Next: regalia verify")

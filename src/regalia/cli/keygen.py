@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from regalia.cli.output import show_json
+from regalia.cli.new_files import must_be_new
+from regalia.cli.options import file_option, flag, json_option, option, together
+from regalia.cli.output import show_columns, show_json, warn
 from regalia.cli.passphrase import read_passphrase
-from regalia.core.errors import CoreCode, LocalError, UsageError
+from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import write_new
 
 if TYPE_CHECKING:
-    from regalia.core.secret import SecretBytes
     from regalia.crypto.sign import SigningKey
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
-_out = click.option(
-    "--out",
-    "name",
+_passphrase_file = file_option(
+    "--passphrase-file FILE", "Read the passphrase from FILE (mode 600) instead of asking for it."
+)
+_protection = together(
+    _passphrase_file,
+    flag(
+        "--dangerous-no-passphrase",
+        "Write the private key unencrypted: whoever reads the file has the key.",
+    ),
+)
+_out = file_option(
+    "--out NAME",
+    "Path without ending: NAME.key gets the private key (mode 600).",
+    into="name",
     required=True,
-    type=_FILE,
-    metavar="NAME",
-    help="Path without ending: NAME.key gets the private key (mode 600).",
 )
-_passphrase_file = click.option(
-    "--passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Read the passphrase from FILE (mode 600) instead of asking for it.",
-)
-_no_passphrase = click.option(
-    "--dangerous-no-passphrase",
-    is_flag=True,
-    help="Write the private key unencrypted: whoever reads the file has the key.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.group()
@@ -50,53 +47,32 @@ def keygen() -> None:
 
 @keygen.command("sign")
 @_out
-@click.option(
-    "--algorithm",
-    type=click.Choice(["ed25519", "p384"]),
-    default="ed25519",
-    show_default=True,
-    help="Ed25519, or ECDSA P-384 with SHA-384.",
-)
-@_passphrase_file
-@_no_passphrase
-@_json
-def sign(
-    *,
-    name: Path,
-    algorithm: str,
-    passphrase_file: Path | None,
-    dangerous_no_passphrase: bool,
-    as_json: bool,
-) -> None:
+@option("--algorithm [ed25519|p384]", "Ed25519, or ECDSA P-384 with SHA-384.", default="ed25519")
+@_protection
+@json_option
+def sign(*, name: Path, algorithm: str, as_json: bool, **protection: Any) -> None:  # noqa: ANN401 - of _protection
     """Make a key that signs sealed models, policies and approvals.
 
     Writes NAME.key (PKCS #8 PEM) and NAME.pub (SubjectPublicKeyInfo PEM).
     """
     from regalia.crypto.sign import SigningKey
 
-    private, public = _with_ending(name, ".key"), _with_ending(name, ".pub")
-    _must_be_new(private, public)
     make = SigningKey.generate_p384 if algorithm == "p384" else SigningKey.generate_ed25519
     key = make()
-    _write_private(private, key, passphrase_file, no_passphrase=dangerous_no_passphrase)
-    write_new(public, key.verify_key.to_pem())
-    fingerprint = str(key.verify_key.fingerprint)
-    if as_json:
-        show_json({"private": str(private), "public": str(public), "fingerprint": fingerprint})
-        return
-    click.echo(f"private key  {private}\npublic key   {public}\nfingerprint  {fingerprint}")
+    pair = _Pair(key, f"{name}.key", f"{name}.pub")
+    pair.write(key.verify_key.to_pem(), **protection)
+    pair.show("fingerprint", str(key.verify_key.fingerprint), as_json=as_json)
 
 
 @keygen.command("kek")
-@click.option(
-    "--key",
-    "reference",
+@option(
+    "--key REF",
+    "Which key to make: dev-file:PATH#NAME. The key store is created if it is absent.",
+    into="reference",
     required=True,
-    metavar="REF",
-    help="Which key to make: dev-file:PATH#NAME. The key store is created if it is absent.",
 )
 @_passphrase_file
-@_json
+@json_option
 def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a key-encryption key (KEK), which wraps model keys."""
     from regalia.keys.devfile import SCHEME, create_store, open_store
@@ -117,29 +93,20 @@ def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     if as_json:
         show_json({"store": str(path), "name": ref.name, "id": str(identity), "created": is_new})
         return
-    click.echo(f"key store  {path}{' (new)' if is_new else ''}\nname       {ref.name}")
-    click.echo(f"id         {identity}\nreference  {ref}")
+    where = f"{path}{' (new)' if is_new else ''}"
+    show_columns({"key store": where, "name": ref.name, "id": identity, "reference": ref})
 
 
 @keygen.command("log")
-@click.option(
-    "--origin",
+@option(
+    "--origin NAME",
+    "The log's name, for example log.example.org/regalia. It is in every checkpoint.",
     required=True,
-    metavar="NAME",
-    help="The log's name, for example log.example.org/regalia. It is in every checkpoint.",
 )
 @_out
-@_passphrase_file
-@_no_passphrase
-@_json
-def log(
-    *,
-    origin: str,
-    name: Path,
-    passphrase_file: Path | None,
-    dangerous_no_passphrase: bool,
-    as_json: bool,
-) -> None:
+@_protection
+@json_option
+def log(*, origin: str, name: Path, as_json: bool, **protection: Any) -> None:  # noqa: ANN401 - of _protection
     """Make the key with which a transparency log signs its checkpoints.
 
     Writes NAME.key (PKCS #8 PEM, Ed25519) and NAME.vkey (C2SP signed-note verifier key), which
@@ -148,45 +115,43 @@ def log(
     from regalia.crypto.sign import SigningKey
     from regalia.tlog.note import verifier_key_text
 
-    private, public = _with_ending(name, ".key"), _with_ending(name, ".vkey")
-    _must_be_new(private, public)
     key = SigningKey.generate_ed25519()
     text = verifier_key_text(origin, key.verify_key)
-    _write_private(private, key, passphrase_file, no_passphrase=dangerous_no_passphrase)
-    write_new(public, text.encode() + b"\n")
-    if as_json:
-        show_json({"private": str(private), "public": str(public), "log_key": text})
-        return
-    click.echo(f"private key  {private}\npublic key   {public}\nlog key      {text}")
+    pair = _Pair(key, f"{name}.key", f"{name}.vkey")
+    pair.write(text.encode() + b"\n", **protection)
+    pair.show("log_key", text, as_json=as_json)
 
 
-def _with_ending(name: Path, ending: str) -> Path:
-    return name.with_name(name.name + ending)
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A new key, and the files of its two halves."""
 
+    key: SigningKey
+    private: str
+    public: str
 
-def _must_be_new(*paths: Path) -> None:
-    """Refuse before anything is written or asked."""
-    for path in paths:
-        if path.exists():
-            raise LocalError(CoreCode.FILE_EXISTS, f"{path} exists")
+    def write(
+        self, public: bytes, *, passphrase_file: Path | None, dangerous_no_passphrase: bool
+    ) -> None:
+        """Write both files, neither over another."""
+        private_path, public_path = Path(self.private), Path(self.public)
+        must_be_new(private_path, public_path)
+        if dangerous_no_passphrase:
+            if passphrase_file is not None:
+                raise UsageError(
+                    CoreCode.BAD_USAGE, "--passphrase-file contradicts --dangerous-no-passphrase"
+                )
+            warn(f"DANGEROUS: {private_path} is not encrypted.")
+            write_new(private_path, self.key.to_pem(None), mode=0o600)
+        else:
+            with read_passphrase(passphrase_file, confirm=True) as passphrase:
+                write_new(private_path, self.key.to_pem(passphrase), mode=0o600)
+        write_new(public_path, public)
 
-
-def _write_private(
-    path: Path, key: SigningKey, passphrase_file: Path | None, *, no_passphrase: bool
-) -> None:
-    passphrase: SecretBytes | None = None
-    if no_passphrase:
-        if passphrase_file is not None:
-            raise UsageError(
-                CoreCode.BAD_USAGE, "--passphrase-file contradicts --dangerous-no-passphrase"
-            )
-        click.echo(
-            click.style(f"DANGEROUS: {path} is not encrypted.", fg="yellow", bold=True), err=True
-        )
-    else:
-        passphrase = read_passphrase(passphrase_file, confirm=True)
-    try:
-        write_new(path, key.to_pem(passphrase), mode=0o600)
-    finally:
-        if passphrase is not None:
-            passphrase.close()
+    def show(self, name: str, value: str, *, as_json: bool) -> None:
+        """Say where the files are, and what others need to know of the key."""
+        if as_json:
+            show_json({"private": self.private, "public": self.public, name: value})
+            return
+        facts = {"private key": self.private, "public key": self.public}
+        show_columns({**facts, name.replace("_", " "): value})

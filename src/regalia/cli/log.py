@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from regalia.cli.options import file_option, flag, json_option, number_option, option, together
 from regalia.cli.output import show_json
-from regalia.core.codec import parse_json
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, replace_file, write_new
 
@@ -21,23 +21,21 @@ if TYPE_CHECKING:
     from regalia.tlog.source import LogSource
     from regalia.wire.release import LogProof, ReleaseRecord
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
 _PIPE_WIDTH = 200  # columns
 _SHORT = 12  # characters of a digest that a person compares
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_url = click.option("--url", metavar="URL", help="Address of the broker that publishes the log.")
-_database = click.option(
-    "--database", metavar="URL", help="The log's own database, for example sqlite:///log.db."
-)
-_log_key = click.option(
-    "--log-key",
-    "log_key",
+_log_key = option(
+    "--log-key VKEY",
+    "The log's verifier key, or the .vkey file that `regalia keygen log` wrote.",
+    into="log_key",
     required=True,
-    metavar="VKEY",
-    help="The log's verifier key, or the .vkey file that `regalia keygen log` wrote.",
+)
+_which_log = together(
+    option("--url URL", "Address of the broker that publishes the log."),
+    option("--database URL", "The log's own database, for example sqlite:///log.db."),
+    _log_key,
 )
 
 
@@ -51,21 +49,10 @@ def log() -> None:
 
 
 @log.command("show")
-@_url
-@_database
-@_log_key
-@click.option(
-    "--last", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many."
-)
-@_json
-def show(
-    *,
-    url: str | None,
-    database: str | None,
-    log_key: str,
-    last: int,
-    as_json: bool,
-) -> None:
+@_which_log
+@number_option("--last", "How many.", 1, 100_000, default=50)
+@json_option
+def show(*, url: str | None, database: str | None, log_key: str, last: int, as_json: bool) -> None:
     """Verify the whole log, then show its latest decisions."""
     from collections import deque
 
@@ -81,24 +68,14 @@ def show(
 
 
 @log.command("verify")
-@_url
-@_database
-@_log_key
-@click.option(
-    "--remember",
-    type=_FILE,
-    metavar="FILE",
-    help="Checkpoint of your last verification: checked to be a prefix, then replaced.",
+@_which_log
+@file_option(
+    "--remember FILE",
+    "Checkpoint of your last verification: checked to be a prefix, then replaced.",
 )
-@click.option(
-    "--first",
-    is_flag=True,
-    help="With --remember: there is no checkpoint yet, begin with this one.",
-)
-@click.option(
-    "--proof", type=_FILE, metavar="FILE", help="Verify this one proof offline, and nothing else."
-)
-@_json
+@flag("--first", "With --remember: there is no checkpoint yet, begin with this one.")
+@file_option("--proof FILE", "Verify this one proof offline, and nothing else.")
+@json_option
 def verify(
     *,
     url: str | None,
@@ -152,9 +129,9 @@ def _check_remembered(remember: Path | None, *, first: bool) -> None:
 
 @log.command("prove")
 @click.argument("index", type=click.IntRange(min=0))
-@click.option("--database", required=True, metavar="URL", help="The log's own database.")
+@option("--database URL", "The log's own database.", required=True)
 @_log_key
-@click.option("--out", type=_FILE, metavar="FILE", help="Write the proof there, as one JSON line.")
+@file_option("--out FILE", "Write the proof there, as one JSON line.")
 def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
     from regalia.core.codec import canonical_json
@@ -227,6 +204,7 @@ def _read_log_key(text: str) -> LogKey:
 
 
 def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
+    from regalia.core.codec import parse_json
     from regalia.tlog.verify import verify_with_key
     from regalia.wire.release import LogProof
 
@@ -288,16 +266,16 @@ def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
             f"{_short(record.model_id)} v{record.model_version}",
             f"until {record.lease_until}" if released else why,
         )
-        # Text, not str: what stands in a record is never taken for markup.
+        # Text, not str, so that nothing in a record is read as markup.
         table.add_row(*(Text(_printable(cell)) for cell in row), style=None if released else "red")
     console = Console()
-    # A pipe has no width: rows stay whole for grep.
+    # A pipe has no width; keep each row on one line for grep.
     console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
     console.print(table)
 
 
 def _machine(record: ReleaseRecord) -> str:
-    """What it was, e.g. "genuine Genoa, 8 devices"."""
+    """Describe the hardware, e.g. "genuine Genoa, 8 devices"."""
     cpu = f"{record.hardware} {record.product}".strip()
     return f"{cpu}, {len(record.devices)} devices" if record.devices else cpu
 
@@ -307,5 +285,5 @@ def _short(name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """What stands in a record must not steer the terminal."""
+    """Replace unprintable characters: a record must not be able to control the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

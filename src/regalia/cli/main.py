@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import entry_points
 
 import click
 
 from regalia import __version__
 from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
-from regalia.host.plugins import ADDED_COMMANDS, load
+from regalia.host.plugins import ADDED_COMMANDS, announced, load
 
-# name: (module, attribute, one line of help). The help stands here so that `regalia --help`
-# imports none of the commands; a test compares it with each command's own.
+# name: (module, attribute, one line of help). The help is repeated here so that
+# `regalia --help` imports no command; a test compares it with each command's own.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "keygen": ("regalia.cli.keygen", "keygen", "Make signing keys and key-encryption keys."),
     "seal": ("regalia.cli.seal", "seal", "Encrypt a model directory into a sealed model."),
@@ -51,7 +50,7 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """In the order of the table, which is the order of use; others come last."""
+        """List commands in the order of use, which is the table's; added ones come last."""
         return [*COMMANDS, *added_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -91,7 +90,7 @@ def added_commands() -> dict[str, str]:
     """Commands of other installed distributions by name, with the distribution's summary."""
     return {
         point.name: point.dist.metadata["Summary"] if point.dist else ""
-        for point in entry_points(group=ADDED_COMMANDS)
+        for point in announced(ADDED_COMMANDS)
     }
 
 
@@ -131,7 +130,7 @@ def run(args: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the rim: a bug is reported as one, without a traceback
+    except Exception as error:  # noqa: BLE001 - nothing above catches it, and no user should see a traceback
         show_bug(error, as_json=wants_json)
         return EXIT_BUG
     return status if isinstance(status, int) else 0

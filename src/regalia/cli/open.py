@@ -3,67 +3,49 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import progress_bar, show_facts, size_text, termination_interrupts, warn
-from regalia.cli.output import show_json
+from regalia.cli.options import (
+    PATH,
+    flag,
+    json_option,
+    minimum_version_option,
+    option,
+    path_option,
+    signers_option,
+    store_passphrase_option,
+)
+from regalia.cli.output import show_facts, show_json, size_text, warn
+from regalia.cli.progress import progress_bar, termination_interrupts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from regalia.core.secret import SecretBytes
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.recover import RecoverResult
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(path_type=Path)
-
 
 @click.command("open")
-@click.argument("sealed", type=_FOLDER)
-@click.option(
-    "--out",
+@click.argument("sealed", type=PATH)
+@path_option("--out DIR", "New directory (mode 700) for the files in clear.", required=True)
+@option(
+    "--key REF",
+    "Key-encryption key that the model was sealed with: dev-file:PATH#NAME.",
+    into="reference",
     required=True,
-    type=_FOLDER,
-    metavar="DIR",
-    help="New directory (mode 700) for the files in clear.",
 )
-@click.option(
-    "--key",
-    "reference",
-    required=True,
-    metavar="REF",
-    help="Key-encryption key that the model was sealed with: dev-file:PATH#NAME.",
-)
-@click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    metavar="PUB",
-    help="Public key that may have signed (NAME.pub), or the word any. Repeat it for several.",
-)
-@click.option(
+@signers_option
+@flag(
     "--dangerous-unsigned",
-    is_flag=True,
-    help="Open a model that was sealed without --sign: only the key says whose it is.",
+    "Open a model that was sealed without --sign: only the key says whose it is.",
 )
-@click.option(
-    "--minimum-version",
-    type=click.IntRange(1, (1 << 53) - 1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Refuse an older version.",
-)
-@click.option(
-    "--passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Passphrase of the key store: a file of mode 600, instead of asking.",
-)
-@click.option("--yes", is_flag=True, help="Do not ask before writing plaintext.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@minimum_version_option
+@store_passphrase_option
+@flag("--yes", "Do not ask before writing plaintext.")
+@json_option
 def open_(
     *,
     sealed: Path,
@@ -81,26 +63,24 @@ def open_(
     Needs the key-encryption key. Every file's digest and the model id are checked before the
     directory appears.
     """
-    from regalia.cli.sealing import (
-        open_key_store,
-        read_manifest_file,
-        read_signers,
-        warn_of_any_signer,
-    )
+    from regalia.cli import sealing
     from regalia.core.errors import CoreCode, UsageError
     from regalia.seal.manifest import DANGEROUS_UNSIGNED, verify_manifest
 
     if dangerous_unsigned and signers:
         raise UsageError(CoreCode.BAD_USAGE, "--dangerous-unsigned contradicts --signer")
     manifest = verify_manifest(
-        read_manifest_file(sealed),
-        signers=DANGEROUS_UNSIGNED if dangerous_unsigned else read_signers(signers),
+        sealing.read_manifest_file(sealed),
+        signers=DANGEROUS_UNSIGNED if dangerous_unsigned else sealing.read_signers(signers),
         minimum_version=minimum_version,
     )
-    warn_of_any_signer(manifest)
+    sealing.warn_of_any_signer(manifest)
     if manifest.signer is None:
         warn("DANGEROUS: nobody signed this sealed model; only its key says whose it is")
-    with open_key_store(reference, passphrase_file) as owner, owner.unwrap(manifest) as model_key:
+    with (
+        sealing.open_key_store(reference, passphrase_file) as owner,
+        owner.unwrap(manifest) as model_key,
+    ):
         warn(f"This writes the model's weights in clear to {out}. Whoever reads them has them.")
         if not yes:
             if not sys.stdin.isatty():

@@ -1,12 +1,8 @@
-"""What people and programs read: errors, tables, progress. Rich is imported only when needed."""
+"""Output for people and programs: facts, tables, refusals. Rich is imported only when needed."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +10,11 @@ import click
 from regalia.core.errors import CoreCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from regalia.core.errors import RegaliaError
+
+_WIDTH_OF_A_PIPE = 200  # columns; wide enough that no id is broken across lines
 
 
 def show_error(error: RegaliaError, *, as_json: bool) -> None:
@@ -54,22 +54,115 @@ def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def show_bug(error: Exception, *, as_json: bool) -> None:
-    """Say that this is Regalia's fault, and where the traceback lies (it may hold paths).
+    """Report a bug of Regalia. The traceback goes to a file, because it may contain paths.
 
     Args:
-        error: what nobody expected.
+        error: the unexpected exception.
         as_json: print for programs.
     """
+    import os
+    import tempfile
+    import traceback
+
     fd, name = tempfile.mkstemp(prefix="regalia-bug-", suffix=".txt")
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
-    what = f"{type(error).__name__} inside Regalia; the traceback is in {Path(name)}"
+    what = f"{type(error).__name__} inside Regalia; the traceback is in {name}"
     if as_json:
         click.echo(json.dumps({"ok": False, "error": {"code": "BUG", "what": what}}, indent=2))
     else:
         click.echo(f"bug: {what}. Please report it.", err=True)
 
 
+def show_serving(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Say that a service is ready.
+
+    Args:
+        title: the heading, for people.
+        facts: where it listens, and what it serves.
+        as_json: print for programs: one line, so that whoever started the service knows its end.
+    """
+    if as_json:
+        click.echo(json.dumps({"ok": True, "serving": facts}, sort_keys=True))
+    else:
+        show_facts(title, list(facts.items()))
+
+
 def show_json(value: object) -> None:
     """Print a result for programs."""
     click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def show_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
+    """Print a heading and aligned pairs, unbroken, so that every id can be copied and searched.
+
+    Args:
+        title: the heading.
+        facts: name and value of each.
+    """
+    width = max(len(name) for name, _ in facts)
+    click.echo(click.style(title, bold=True))
+    for name, value in facts:
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {fact_text(value)}")
+
+
+def fact_text(value: object) -> str:
+    """Format one value; the items of a list are separated by commas."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+
+
+def show_columns(facts: Mapping[str, object]) -> None:
+    """Print aligned pairs without a heading or styles."""
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def report(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Print a result that has the same facts for people and for programs.
+
+    Args:
+        title: the heading, for people.
+        facts: name and value of each.
+        as_json: print for programs.
+    """
+    if as_json:
+        show_json({"ok": True, **facts})
+    else:
+        show_facts(title, list(facts.items()))
+
+
+def show_table(
+    headings: tuple[str, ...], rows: Sequence[tuple[str | tuple[str, str], ...]]
+) -> None:
+    """Print a table of text, or of (text, style). Text is shown as it is, never as markup.
+
+    Args:
+        headings: one for each column.
+        rows: cells; text, or text with a style.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH_OF_A_PIPE)
+    table = Table(*headings, box=SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(Text(c) if isinstance(c, str) else Text(c[0], style=c[1]) for c in row))
+    console.print(table)
+
+
+def size_text(size: int) -> str:
+    """``536.9 MB (536871424 bytes)``: readable and exact."""
+    from rich.filesize import decimal
+
+    short = decimal(size)
+    return short if short.endswith("bytes") else f"{short} ({size} bytes)"
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    click.echo(click.style(text, fg="yellow", bold=True), err=True)

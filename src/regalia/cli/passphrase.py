@@ -1,5 +1,5 @@
-"""Where a passphrase comes from: a terminal, or a private file. Never argv or the environment,
-which other processes of the machine can read.
+"""Reads passphrases from a terminal or a private file, never from arguments or the environment:
+other processes on the machine can read those.
 """
 
 from __future__ import annotations

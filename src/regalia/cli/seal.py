@@ -2,67 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import progress_bar, show_facts, size_text, termination_interrupts, warn
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_signing_key
+from regalia.cli.options import (
+    PATH,
+    VERSION_MAX,
+    file_option,
+    json_option,
+    number_option,
+    option,
+    path_option,
+    store_passphrase_option,
+)
+from regalia.cli.output import show_facts, show_json, size_text, warn
+from regalia.cli.progress import progress_bar, termination_interrupts
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from regalia.seal.writer import SealResult
 
 
 @click.command()
-@click.argument("model_dir", type=_FOLDER)
-@click.option(
-    "--out",
+@click.argument("model_dir", type=PATH)
+@path_option(
+    "--out SEALED",
+    "New directory for the sealed model. It appears whole, at the end, or not at all.",
     required=True,
-    type=_FOLDER,
-    metavar="SEALED",
-    help="New directory for the sealed model. It appears whole, at the end, or not at all.",
 )
-@click.option(
-    "--key",
-    "reference",
+@option(
+    "--key REF",
+    "Key-encryption key that wraps the model key: dev-file:PATH#NAME.",
+    into="reference",
     required=True,
-    metavar="REF",
-    help="Key-encryption key that wraps the model key: dev-file:PATH#NAME.",
 )
-@click.option(
-    "--version",
+@number_option(
+    "--version N",
+    "Version of the model; higher than that of every version sealed before.",
+    1,
+    VERSION_MAX,
     required=True,
-    type=click.IntRange(1, (1 << 53) - 1),
-    metavar="N",
-    help="Version of the model; higher than that of every version sealed before.",
 )
-@click.option(
-    "--sign",
-    "signing_key_file",
-    type=_FILE,
-    metavar="KEY",
-    help="Your signing key (NAME.key from `regalia keygen sign`).",
+@file_option(
+    "--sign KEY", "Your signing key (NAME.key from `regalia keygen sign`).", into="signing_key_file"
 )
-@click.option(
-    "--passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Passphrase of the key store: a file of mode 600, instead of asking.",
+@store_passphrase_option
+@file_option(
+    "--sign-passphrase-file FILE",
+    "Passphrase of the signing key: a file of mode 600, instead of asking.",
 )
-@click.option(
-    "--sign-passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Passphrase of the signing key: a file of mode 600, instead of asking.",
+@path_option(
+    "--follow-links-into FOLDER",
+    "Follow links to files in FOLDER; a hub cache keeps a snapshot's files in ../../blobs.",
+    into="links_into",
 )
-@click.option(
-    "--follow-links-into",
-    "links_into",
-    type=_FOLDER,
-    metavar="FOLDER",
-    help="Follow links to files in FOLDER; a hub cache keeps a snapshot's files in ../../blobs.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def seal(
     *,
     model_dir: Path,
@@ -82,7 +79,7 @@ def seal(
     single files and tensor shapes are encrypted too. A fresh model key is made in each run and
     leaves this process only wrapped under the key that --key names.
     """
-    from regalia.cli.sealing import manifest_facts, manifest_json, open_key_store, read_signing_key
+    from regalia.cli.sealing import open_key_store
     from regalia.seal.writer import SealOptions, available_threads, seal_model
 
     signing_key = None
@@ -107,13 +104,17 @@ def seal(
         warn(f"left out, as not part of a model: {', '.join(result.left_out)}")
     if signing_key is None:
         warn("UNSIGNED: `regalia verify` and every runtime will refuse this; seal with --sign KEY")
+    _show(result, model_dir, out, as_json=as_json)
+
+
+def _show(result: SealResult, model_dir: Path, out: Path, *, as_json: bool) -> None:
+    from regalia.cli.sealing import manifest_facts, manifest_json
+
+    body = manifest_json(result.manifest)
     if as_json:
-        body = manifest_json(result.manifest)
         counts = {"files_sealed": result.files, "left_out": list(result.left_out)}
         show_json({"ok": True, "sealed": str(out), **counts, **body})
         return
-    facts = manifest_facts(result.manifest)
-    facts.insert(0, ("files", f"{result.files}, {size_text(result.plaintext_size)}"))
-    signer = "nobody" if signing_key is None else str(signing_key.verify_key.fingerprint)
-    facts.append(("signed by", signer))
-    show_facts(f"sealed {model_dir} into {out}", facts)
+    files = ("files", f"{result.files}, {size_text(result.plaintext_size)}")
+    signer = ("signed by", str(body["signer"] or "nobody"))
+    show_facts(f"sealed {model_dir} into {out}", [files, *manifest_facts(result.manifest), signer])

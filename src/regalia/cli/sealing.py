@@ -1,4 +1,4 @@
-"""What the commands around sealed models read: manifests, signers, keys."""
+"""Input of the commands that work on sealed models: manifests, signers, keys."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regalia.cli.facts import size_text, warn
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import size_text, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
-from regalia.host.localfs import read_file, read_private_file
+from regalia.crypto.dsse import LIMIT
+from regalia.crypto.sign import VerifyKey
+from regalia.host.localfs import read_file
+from regalia.seal.format.manifest import SUITE_NAME
+from regalia.seal.format.sealed import INDEX_NAME, MANIFEST_NAME, WrappedKey, shard_name
+from regalia.seal.manifest import ANY_SIGNER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.core.secret import SecretBytes
-    from regalia.crypto.sign import SigningKey, VerifyKey
     from regalia.keys.devfile import DevFileKeyStore
     from regalia.seal.format.manifest import Manifest, SealedFile
-    from regalia.seal.format.sealed import WrappedKey
     from regalia.seal.manifest import Trusted, VerifiedManifest
 
-_PEM_LIMIT = 64 * 1024  # bytes
 _ANY = "any"
 
 
@@ -34,14 +37,13 @@ class OwnerKey:
     name: str
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
-        """What ``seal_model`` calls at its end.
+        """Wrap the model key; ``seal_model`` calls this last.
 
         Args:
             model_key: secret.
             context: what the wrapped key is bound to.
         """
         from regalia.keys.devfile import WRAP_ALGORITHM
-        from regalia.seal.format.sealed import WrappedKey
 
         blob = self.store.wrap(self.name, model_key, context)
         return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
@@ -56,34 +58,25 @@ class OwnerKey:
 
 def read_manifest_file(folder: Path) -> bytes:
     """The manifest's bytes, raw and untrusted. Raises LocalError."""
-    from regalia.crypto.dsse import LIMIT
-    from regalia.seal.format.sealed import MANIFEST_NAME
-
     return read_file(folder / MANIFEST_NAME, limit=LIMIT)
 
 
 def read_signers(words: tuple[str, ...]) -> Trusted:
-    """Public key files, or the one word ``any``, which is also what no word means.
+    """Read public key files. The single word ``any``, or no word at all, trusts every signer.
 
     Raises:
         UsageError: ``any`` beside a key.
         LocalError, ParseError: a file is missing or no public key.
     """
-    from regalia.crypto.sign import VerifyKey
-    from regalia.seal.manifest import ANY_SIGNER
-
     if words in {(), (_ANY,)}:
         return ANY_SIGNER
     if _ANY in words:
         raise UsageError(CoreCode.BAD_USAGE, "--signer any contradicts a named signer")
-    keys: list[VerifyKey] = [
-        VerifyKey.from_pem(read_file(Path(word), limit=_PEM_LIMIT)) for word in words
-    ]
-    return tuple(keys)
+    return read_public_keys(Path(word) for word in words)
 
 
 def signer_text(manifest: VerifiedManifest) -> str:
-    """Who signed, and how far that was checked."""
+    """Describe who signed, and how far that was checked."""
     if manifest.signer is None:
         return "nobody — UNSIGNED, accepted because you asked for it"
     if manifest.trusted == "named":
@@ -92,7 +85,7 @@ def signer_text(manifest: VerifiedManifest) -> str:
 
 
 def warn_of_any_signer(manifest: VerifiedManifest) -> None:
-    """Say loudly that nobody in particular signed."""
+    """Warn that the signer was not compared with any trusted key."""
     if manifest.trusted == _ANY:
         warn(
             f"signer: any — {manifest.signer} signed, and was not compared with a key you trust; "
@@ -102,8 +95,6 @@ def warn_of_any_signer(manifest: VerifiedManifest) -> None:
 
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     """What a manifest says, for people."""
-    from regalia.seal.format.manifest import SUITE_NAME
-
     geometry = manifest.geometry
     shards = "1 shard" if geometry.shard_count == 1 else f"{geometry.shard_count} shards"
     layout = f"1 index, {shards}; chunks of {geometry.stride // 1024} KiB"
@@ -121,17 +112,12 @@ def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 def manifest_files(manifest: Manifest) -> dict[str, SealedFile]:
     """The encrypted files by name."""
-    from regalia.seal.format.sealed import INDEX_NAME, shard_name
-
     files = {INDEX_NAME: manifest.index}
     return files | {shard_name(number): shard for number, shard in enumerate(manifest.shards)}
 
 
 def manifest_json(manifest: Manifest) -> dict[str, object]:
     """What a manifest says, for programs."""
-    from regalia.crypto.sign import VerifyKey
-    from regalia.seal.format.manifest import SUITE_NAME
-
     signer = None if manifest.signer is None else VerifyKey(manifest.signer).fingerprint
     return {
         "model_id": str(manifest.model_id),
@@ -154,26 +140,6 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
             for name, file in manifest_files(manifest).items()
         },
     }
-
-
-def read_signing_key(path: Path, passphrase_file: Path | None) -> SigningKey:
-    """A private signing key; asks for its passphrase only if it has one.
-
-    Args:
-        path: of the key.
-        passphrase_file: of the key; None to ask for it.
-
-    Raises:
-        LocalError: the file is missing, or others may read it.
-        KeyAccessError: SIGNING_KEY_UNUSABLE.
-    """
-    from regalia.crypto.sign import SigningKey
-
-    pem = read_private_file(path, limit=_PEM_LIMIT)
-    if b"ENCRYPTED" not in pem:
-        return SigningKey.from_pem(pem, None)
-    with read_passphrase(passphrase_file, confirm=False) as passphrase:
-        return SigningKey.from_pem(pem, passphrase)
 
 
 @contextmanager
@@ -199,6 +165,6 @@ def open_key_store(reference: str, passphrase_file: Path | None) -> Iterator[Own
     with read_passphrase(passphrase_file, confirm=False) as passphrase:
         store = open_store(Path(parsed.location), passphrase)
     with store:
-        store.kek_id(parsed.name)  # a wrong name is refused before the work, not behind it
+        store.kek_id(parsed.name)  # refuse a wrong name before the long work begins
         warn(store.banner)
         yield OwnerKey(store, parsed.name)

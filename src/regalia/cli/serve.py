@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from regalia.cli.facts import show_facts, show_table, termination_interrupts, warn
-from regalia.cli.output import show_json
+from regalia.cli.options import file_option, flag, option
+from regalia.cli.output import show_facts, show_json, show_serving, show_table, warn
+from regalia.cli.progress import termination_interrupts
 
 if TYPE_CHECKING:
-    from regalia.runtime.config import ServeConfig
+    from pathlib import Path
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+    from regalia.runtime.config import ServeConfig
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_file",
+@file_option(
+    "--config FILE",
+    "The runtime's settings, TOML; see docs/reference/configuration-runtime.md.",
+    into="config_file",
     required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="The runtime's settings, TOML; see docs/reference/configuration-runtime.md.",
 )
-@click.option("--listen", metavar="HOST:PORT", help="Address to serve on, in place of the file's.")
-@click.option(
-    "--evidence-only",
-    "evidence_out",
-    type=_FILE,
-    metavar="OUT.json",
-    help="Write this workload's evidence for `regalia policy pin`, and end. No broker is asked.",
+@option("--listen HOST:PORT", "Address to serve on, in place of the file's.")
+@file_option(
+    "--evidence-only OUT.json",
+    "Write this workload's evidence for `regalia policy pin`, and end. No broker is asked.",
+    into="evidence_out",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print facts as one line of JSON.")
+@flag("--json", "Print facts as one line of JSON.", into="as_json")
 def serve(
     *, config_file: Path, listen: str | None, evidence_out: Path | None, as_json: bool
 ) -> None:
@@ -79,26 +74,19 @@ def _write_evidence(config: ServeConfig, folder: Path, out: Path, *, as_json: bo
     if as_json:
         show_json(facts)
     else:
-        show_facts("Evidence of this workload", [(name, str(item)) for name, item in facts.items()])
+        show_facts("Evidence of this workload", list(facts.items()))
 
 
 def _run(config: ServeConfig, folder: Path, *, as_json: bool) -> None:
     from regalia.runtime.service import Runtime
 
     def on_serving(facts: dict[str, object]) -> None:
-        if as_json:
-            # One line, so that a program which started this one knows where the facts end.
-            click.echo(json.dumps({"ok": True, "serving": facts}, sort_keys=True))
-        else:
-            _show(facts)
+        told = dict(facts)
+        if not as_json:
+            rows = cast("list[dict[str, str]]", told.pop("hardening"))
+            names = ("name", "state", "why")
+            cells = [tuple(row[name] for name in names) for row in rows]
+            show_table(("protection", "state", "why"), cells)
+        show_serving("Serving, sealed requests only", told, as_json=as_json)
 
     Runtime(config, folder, show=warn).run(on_serving)
-
-
-def _show(facts: dict[str, object]) -> None:
-    rows = cast("list[dict[str, str]]", facts["hardening"])
-    show_table(
-        ("protection", "state", "why"), [(row["name"], row["state"], row["why"]) for row in rows]
-    )
-    shown = [(name, str(value)) for name, value in facts.items() if name != "hardening"]
-    show_facts("Serving, sealed requests only", shown)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import show_facts
+from regalia.cli.options import PATH, flag, option
+from regalia.cli.output import show_serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @click.group()
@@ -20,11 +20,9 @@ def store() -> None:
 
 
 @store.command("serve")
-@click.argument("sealed", type=click.Path(path_type=Path))
-@click.option(
-    "--listen", default="127.0.0.1:8480", show_default=True, metavar="HOST:PORT", help="Address."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print facts as one line of JSON.")
+@click.argument("sealed", type=PATH)
+@option("--listen HOST:PORT", "Address.", default="127.0.0.1:8480")
+@flag("--json", "Print facts as one line of JSON.", into="as_json")
 def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
     """Serve one sealed model, read-only.
 
@@ -42,10 +40,7 @@ def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
 
     def on_ready(_stop: Callable[[], None]) -> None:
         emit(ServiceEvent.SERVICE_STARTED, service="store", listen=facts["listen"])
-        if as_json:
-            click.echo(json.dumps({"ok": True, "serving": facts}, sort_keys=True))
-        else:
-            show_facts("Serving ciphertext", list(facts.items()))
+        show_serving("Serving ciphertext", facts, as_json=as_json)
 
     serve_app(app, sock, drain_s=5, on_ready=on_ready)
     emit(ServiceEvent.SERVICE_STOPPED, service="store")

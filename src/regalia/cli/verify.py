@@ -2,69 +2,44 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import progress_bar, show_facts
-from regalia.cli.output import show_json
+from regalia.cli.options import PATH, json_option, minimum_version_option, signers_option
+from regalia.cli.output import show_facts, show_json
+from regalia.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("sealed", type=click.Path(path_type=Path))
-@click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    metavar="PUB",
-    help="Public key that may have signed (NAME.pub), or the word any. Repeat it for several.",
-)
-@click.option(
-    "--minimum-version",
-    type=click.IntRange(1, (1 << 53) - 1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Refuse an older version.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def verify(
-    *,
-    sealed: Path,
-    signers: tuple[str, ...],
-    minimum_version: int,
-    as_json: bool,
-) -> None:
+@click.argument("sealed", type=PATH)
+@signers_option
+@minimum_version_option
+@json_option
+def verify(*, sealed: Path, signers: tuple[str, ...], minimum_version: int, as_json: bool) -> None:
     """Check a sealed model without any key.
 
     Signature, version, structure and the SHA-256 of every file. Without --signer any signer is
     accepted, and the output says so.
     """
-    from regalia.cli.sealing import (
-        manifest_facts,
-        manifest_json,
-        read_manifest_file,
-        read_signers,
-        signer_text,
-        warn_of_any_signer,
-    )
+    from regalia.cli import sealing
     from regalia.seal.check import verify_ciphertext
     from regalia.seal.manifest import verify_manifest
     from regalia.seal.writer import available_threads
     from regalia.store.local import LocalBlobs
 
     manifest = verify_manifest(
-        read_manifest_file(sealed), signers=read_signers(signers), minimum_version=minimum_version
+        sealing.read_manifest_file(sealed),
+        signers=sealing.read_signers(signers),
+        minimum_version=minimum_version,
     )
-    warn_of_any_signer(manifest)
+    sealing.warn_of_any_signer(manifest)
     with LocalBlobs(sealed) as blobs, progress_bar("verifying", quiet=as_json) as progress:
-        verify_ciphertext(
-            blobs,
-            manifest,
-            names=blobs.names(),
-            threads=available_threads(),
-            progress=progress,
-        )
+        threads = available_threads()
+        verify_ciphertext(blobs, manifest, names=blobs.names(), threads=threads, progress=progress)
     if as_json:
         show_json(
             {
@@ -73,10 +48,13 @@ def verify(
                 "verified": True,
                 "signer_check": manifest.trusted,
                 "minimum_version": minimum_version,
-                **manifest_json(manifest.content),
+                **sealing.manifest_json(manifest.content),
             }
         )
         return
-    facts = manifest_facts(manifest.content)
-    facts += [("signed by", signer_text(manifest)), ("checked", "signature, structure, all bytes")]
+    facts = sealing.manifest_facts(manifest.content)
+    facts += [
+        ("signed by", sealing.signer_text(manifest)),
+        ("checked", "signature, structure, all bytes"),
+    ]
     show_facts(f"{sealed} holds", facts)

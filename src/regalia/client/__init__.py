@@ -11,10 +11,14 @@ No part of a request leaves the process until the runtime's evidence was verifie
 the policy. The request is then sealed to the key in that evidence.
 """
 
-from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError
-from regalia.client.transport import AsyncRegaliaTransport, RegaliaTransport
-from regalia.client.trust import ClientTrust, load_trust
-from regalia.client.verify import VerifiedRuntime, verify_runtime
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError
+    from regalia.client.transport import AsyncRegaliaTransport, RegaliaTransport
+    from regalia.client.trust import ClientTrust, load_trust
+    from regalia.client.verify import VerifiedRuntime, verify_runtime
 
 __all__ = [
     "AsyncRegaliaTransport",
@@ -27,3 +31,18 @@ __all__ = [
     "load_trust",
     "verify_runtime",
 ]
+
+_MODULES = {
+    "errors": ("ClientCode", "RuntimeNotVerifiedError", "SealedChannelError"),
+    "transport": ("AsyncRegaliaTransport", "RegaliaTransport"),
+    "trust": ("ClientTrust", "load_trust"),
+    "verify": ("VerifiedRuntime", "verify_runtime"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is used: whoever only reads collateral needs no HTTP client."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

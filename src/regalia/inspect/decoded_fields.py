@@ -1,4 +1,4 @@
-"""Every field of recognized evidence, by the vendors' names, as plain values. Nothing verified."""
+"""Decodes recognized evidence into plain values under the vendors' names. Verifies nothing."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Parts = dict[str, "Plain"]
 _ABI_BITS = 16  # of the guest POLICY
 
 
-def anatomy(found: Recognized) -> Parts:
-    """By the name of the part. Raises ParseError if a part is malformed."""
+def decoded_fields(found: Recognized) -> Parts:
+    """All parts of the evidence, by name. Raises ParseError if one is malformed."""
     parts: Parts = {}
     if found.serving is not None:
         parts["serving"] = {
@@ -73,7 +73,7 @@ def _report(tee: Tee, report: bytes) -> Parts:
 
 
 def _bytes(report: bytes) -> Parts:
-    """Of a TEE that nobody wrote a reader for. No release depends on one."""
+    """The report in hex, for a TEE without a reader. No release depends on readers."""
     return {"report": report.hex()}
 
 
@@ -98,14 +98,14 @@ def _snp(report: bytes) -> Parts:
 
 
 def _names(bits: type[IntEnum], value: int) -> list[Plain]:
-    """Of the bits that are one; those without a name by their number."""
+    """Names of the bits that are set; a bit without a name is shown by its number."""
     known = {each.value: each.name for each in bits}
     ones = (index for index in range(value.bit_length()) if value >> index & 1)
     return [known.get(index, f"bit {index}") for index in ones]
 
 
 def _quote(report: bytes) -> Parts:
-    """Also one with bytes behind it, which a verifier refuses unless they are zero."""
+    """Bytes after the quote are shown too; a verifier refuses them unless they are zero."""
     size = quote_size(report)
     quote = parse_quote(report[:size])
     parts: Parts = {"quote": plain_fields(quote)}

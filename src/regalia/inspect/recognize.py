@@ -1,4 +1,4 @@
-"""What a file of evidence is, told by its content: names and endings are nobody's promise.
+"""Recognizes evidence by its content, since file names and endings prove nothing.
 
 Raw bytes, or the same as hex or base64 text, or a document that wraps them. Nothing is verified
 here, and nothing is guessed: content that fits no form is refused.
@@ -43,6 +43,8 @@ _QE_VENDOR_AT = slice(12, 28)
 _TEE_TYPES = MappingProxyType({TEE_TYPE_SGX: Tee.SGX, TEE_TYPE_TDX: Tee.TDX})
 # COSE_Sign1 with the protected header {1: -35}, bare or with its tag.
 _SIGN1_STARTS = (bytes.fromhex("8444a1013822"), bytes.fromhex("d28444a1013822"))
+# Keys of its payload, as CBOR writes them: a message of this form may hold anybody's document.
+_NITRO_KEYS = (b"\x69module_id", b"\x66digest", b"\x64pcrs")
 _SPDM_STARTS = (bytes.fromhex("11e0"), bytes.fromhex("12e0"))  # GET_MEASUREMENTS, SPDM 1.1 or 1.2
 _GO_TPM_START = 0x0A  # field 1, ak_pub
 _JWT_START = b"eyJ"
@@ -80,7 +82,7 @@ def recognize(data: bytes) -> Recognized:
 
 
 def _raw(data: bytes, suffix: str) -> Recognized | None:
-    """The first form that fits."""
+    """Try each form; the first that fits is taken."""
     for recognizer in _RAW:
         found = recognizer(data, suffix)
         if found is not None:
@@ -89,14 +91,14 @@ def _raw(data: bytes, suffix: str) -> Recognized | None:
 
 
 def _snp(data: bytes, suffix: str) -> Recognized | None:
-    """By its size: a report has no magic number."""
+    """Recognize a report by its size, since it has no magic number."""
     if len(data) != REPORT_SIZE:
         return None
     return Recognized(form=f"SEV-SNP report{suffix}", evidence=Evidence(Tee.SEV_SNP, data, (), b""))
 
 
 def _intel(data: bytes, suffix: str) -> Recognized | None:
-    """By version, kind of TEE and the quoting enclave's vendor. The verifier parses the rest."""
+    """Recognize a quote by version, kind of TEE and vendor. The verifier parses the rest."""
     if (
         len(data) < _QUOTE_HEADER_SIZE
         or int.from_bytes(data[:2], "little") not in VERSIONS
@@ -111,7 +113,8 @@ def _intel(data: bytes, suffix: str) -> Recognized | None:
 
 
 def _nitro(data: bytes, suffix: str) -> Recognized | None:
-    if not data.startswith(_SIGN1_STARTS):
+    """Recognize a document by its keys. The verifier says what is wrong with a damaged one."""
+    if not data.startswith(_SIGN1_STARTS) or not all(key in data for key in _NITRO_KEYS):
         return None
     return Recognized(
         form=f"AWS Nitro attestation document{suffix}", evidence=Evidence(Tee.NITRO, data, (), b"")
@@ -119,7 +122,7 @@ def _nitro(data: bytes, suffix: str) -> Recognized | None:
 
 
 def _nvidia(data: bytes, suffix: str) -> Recognized | None:
-    """A GPU's or a switch's; which of them, its certificates tell."""
+    """Recognize the report of a GPU or a switch; only its certificates tell which."""
     if not data.startswith(_SPDM_STARTS):
         return None
     parse_report(data)
@@ -128,7 +131,7 @@ def _nvidia(data: bytes, suffix: str) -> Recognized | None:
 
 
 def _go_tpm_tools(data: bytes, suffix: str) -> Recognized | None:
-    """By parsing: a protocol buffers message has no magic number."""
+    """Recognize a message by parsing it: protocol buffers have no magic number."""
     if not data or data[0] != _GO_TPM_START:
         return None
     try:
@@ -159,7 +162,7 @@ def _hex(data: bytes) -> bytes | None:
 
 
 def _base64(data: bytes) -> bytes | None:
-    """Either alphabet, with or without padding and line ends: a transport, nobody signs it."""
+    """Accept either alphabet, with or without padding: nobody signs this encoding."""
     text = b"".join(data.split())
     if not text or not _BASE64.issuperset(text):
         return None

@@ -6,7 +6,7 @@
     CoCo Trustee, TPM          {"ak_public", "tpm_quote"}
     Keylime                    {"ak_public_pem", "tpms_attest_b64", "tpmt_signature_b64", …}
 
-They are wrappers: nobody signs them, so members that are not needed are not looked at.
+Nobody signs these wrappers, so members that are not needed are ignored.
 """
 
 from __future__ import annotations

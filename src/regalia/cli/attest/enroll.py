@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from regalia.cli.output import show_json
+from regalia.cli.options import FILE, file_option, json_option, option, together
+from regalia.cli.output import show_columns, show_json
+from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from regalia.tees.tpm.evidence import Authorities
 
-F = TypeVar("F", bound="Callable[..., None]")
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _DOCUMENT_MAX = 128 * 1024  # bytes
 _CERTIFICATES_MAX = 1 << 20  # bytes of one file
 
-_out = click.option("--out", required=True, type=_FILE, metavar="FILE", help="Write it there.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_out = file_option("--out FILE", "Write it there.", required=True)
 
 
 @click.group()
@@ -40,75 +37,46 @@ def enroll() -> None:
     """  # noqa: D301 - click's own mark, which keeps the lines below it
 
 
-def _tpm_options(command: F) -> F:
-    """Which TPM, and which key of it."""
-    for option in (
-        click.option(
-            "--ak",
-            default="ecdsa-p256",
-            show_default=True,
-            type=click.Choice(["ecdsa-p256", "rsa-2048"]),
-            help="Kind of attestation key; the runtime's configuration must name the same.",
-        ),
-        click.option(
-            "--tcti",
-            default="device:/dev/tpmrm0",
-            show_default=True,
-            metavar="TCTI",
-            help="Where the TPM is, as the TPM Software Stack writes it.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _trust_options(command: F) -> F:
-    """Whom the verifier trusts to certify TPMs."""
-    for option in (
-        click.option(
-            "--revocation",
-            default="required",
-            show_default=True,
-            type=click.Choice(["required", "any"]),
-            help="any: the EK certificate may be unchecked against a revocation list.",
-        ),
-        click.option(
-            "--collateral",
-            "collateral",
-            multiple=True,
-            type=_FILE,
-            metavar="FILE",
-            help="Authorities between root and EK certificate, and CRLs. Repeat it for several.",
-        ),
-        click.option(
-            "--ek-root",
-            "ek_roots",
-            required=True,
-            multiple=True,
-            type=_FILE,
-            metavar="FILE",
-            help="A TPM maker's root certificate, PEM or DER. Repeat it for several.",
-        ),
-    ):
-        command = option(command)
-    return command
+_tpm_options = together(
+    option(
+        "--tcti TCTI",
+        "Where the TPM is, as the TPM Software Stack writes it.",
+        default="device:/dev/tpmrm0",
+    ),
+    option(
+        "--ak [ecdsa-p256|rsa-2048]",
+        "Kind of attestation key; the runtime's configuration must name the same.",
+        default="ecdsa-p256",
+    ),
+)
+_trust_options = together(
+    file_option(
+        "--ek-root FILE...",
+        "A TPM maker's root certificate, PEM or DER.",
+        into="ek_roots",
+        required=True,
+    ),
+    file_option("--collateral FILE...", "Authorities between root and EK certificate, and CRLs."),
+    option(
+        "--revocation [required|any]",
+        "any: the EK certificate may be unchecked against a revocation list.",
+        default="required",
+    ),
+)
 
 
 @enroll.command("request")
 @_tpm_options
-@click.option(
-    "--certificate",
-    "files",
+@file_option(
+    "--certificate FILE",
+    "The EK certificate (DER), then its issuers, in place of those that the TPM holds.",
+    into="files",
     multiple=True,
-    type=_FILE,
-    metavar="FILE",
-    help="The EK certificate (DER), then its issuers, in place of those that the TPM holds.",
 )
 @_out
-@_json
+@json_option
 def request(*, tcti: str, ak: str, files: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """On the machine: write down its keys and certificates."""
-    from regalia.host.localfs import read_file, write_new
     from regalia.tees.tpm.device import TpmDevice
     from regalia.tees.tpm.evidence.enrol_steps import EnrolmentRequest
     from regalia.tees.tpm.key_templates import AK_TEMPLATES
@@ -123,20 +91,13 @@ def request(*, tcti: str, ak: str, files: tuple[Path, ...], out: Path, as_json: 
 
 
 @enroll.command("challenge")
-@click.argument("request", type=_FILE)
+@click.argument("request", type=FILE)
 @_trust_options
-@click.option(
-    "--state",
-    required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="Keep the secret there (mode 600) until `finish`.",
-)
+@file_option("--state FILE", "Keep the secret there (mode 600) until `finish`.", required=True)
 @_out
-@_json
+@json_option
 def challenge(*, request: Path, state: Path, out: Path, as_json: bool, **trust: Any) -> None:  # noqa: ANN401 - of _trust_options
     """On the verifier: check the EK certificate, and make the challenge for REQUEST."""
-    from regalia.host.localfs import read_file, write_new
     from regalia.tees.tpm.evidence import begin_enrolment
     from regalia.tees.tpm.evidence.enrol_steps import SECRET_SIZE, PendingEnrolment, parse_request
 
@@ -149,13 +110,12 @@ def challenge(*, request: Path, state: Path, out: Path, as_json: bool, **trust: 
 
 
 @enroll.command("activate")
-@click.argument("challenge", type=_FILE)
+@click.argument("challenge", type=FILE)
 @_tpm_options
 @_out
-@_json
+@json_option
 def activate(*, challenge: Path, tcti: str, ak: str, out: Path, as_json: bool) -> None:
     """On the machine: let its TPM open CHALLENGE, and quote over what was in it."""
-    from regalia.host.localfs import read_file, write_new
     from regalia.tees.tpm.device import TpmDevice
     from regalia.tees.tpm.evidence.enrol_steps import answer_data, parse_challenge
     from regalia.tees.tpm.key_templates import AK_TEMPLATES
@@ -171,20 +131,15 @@ def activate(*, challenge: Path, tcti: str, ak: str, out: Path, as_json: bool) -
 
 
 @enroll.command("finish")
-@click.argument("answer", type=_FILE)
+@click.argument("answer", type=FILE)
 @_trust_options
-@click.option(
-    "--state",
-    required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="What `challenge` kept; removed when the enrolment is written.",
+@file_option(
+    "--state FILE", "What `challenge` kept; removed when the enrolment is written.", required=True
 )
 @_out
-@_json
+@json_option
 def finish(*, answer: Path, state: Path, out: Path, as_json: bool, **trust: Any) -> None:  # noqa: ANN401 - of _trust_options
     """On the verifier: check ANSWER, and write the enrolment for the signed collateral."""
-    from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
     from regalia.tees.tpm.evidence import finish_enrolment
     from regalia.tees.tpm.evidence.document import parse_tpm_quote
     from regalia.tees.tpm.evidence.enrol_steps import parse_pending, parse_request
@@ -220,7 +175,6 @@ def _authorities(
     from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
     from regalia.appraisal.pki import Cache
     from regalia.host.clock import system_clock
-    from regalia.host.localfs import read_file
     from regalia.tees.tpm.evidence import Authorities
     from regalia.verifier.collateral import parse_collateral, parse_roots
 
@@ -247,7 +201,5 @@ def _authorities(
 def _show(result: dict[str, object], *, as_json: bool) -> None:
     if as_json:
         show_json(result)
-        return
-    width = max(len(name) for name in result)
-    for name, value in result.items():
-        click.echo(f"{name:<{width}}  {value}")
+    else:
+        show_columns(result)

@@ -1,21 +1,31 @@
-"""What the attest commands read: evidence, endorsements, times, policies, challenges."""
+"""Input of the attest commands: evidence, endorsements, times, policies, challenges."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regalia.cli.collateral.input import signed_files
+from regalia.cli.policy.input import read_policy
+from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import CoreCode, UsageError
+from regalia.core.types import PolicyId
+from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
+from regalia.inspect.recognize import LIMIT, recognize
+from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
+from regalia.policy.platform import PlatformRules
+from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
+from regalia.verifier.registry import PLUGINS, plugin_for
+from regalia.wire.evidence import ENDORSEMENTS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from regalia.inspect.recognized import Recognized
-    from regalia.policy.platform import PlatformRules
     from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import DeviceEvidence
 
@@ -24,7 +34,6 @@ ANY = "any"
 # TCG_PCClientPCREvent of a crypto-agile log: after register, type, a SHA-1 digest and a size.
 _SPEC_ID_AT = slice(32, 48)
 _SPEC_ID = b"Spec ID Event"
-_MACHINE = re.compile(r"(?:[0-9a-fA-F]{2})+|i-[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +55,6 @@ class Rules:
 
 def read_time(text: str) -> datetime:
     """``now`` or RFC 3339. Raises UsageError."""
-    from regalia.core.clock import parse_rfc3339
-    from regalia.host.clock import system_clock
-
     if text == "now":
         return system_clock()
     try:
@@ -61,8 +67,6 @@ def read_time(text: str) -> datetime:
 
 def read_evidence_file(path: Path) -> Recognized:
     """Raises LocalError or ParseError."""
-    from regalia.inspect.recognize import LIMIT, recognize
-
     return recognize(read_file(path, limit=LIMIT))
 
 
@@ -72,8 +76,7 @@ def read_endorsements(
     """Loose endorsements as collateral.
 
     An event log becomes part of the evidence, and so do chips' certificates and those of devices
-    that came without any: a device's are a chain in the order of the file, as NVIDIA's tools
-    write it.
+    that came without any: a device's are a chain in the order of the file.
 
     Args:
         paths: of loose files.
@@ -82,51 +85,53 @@ def read_endorsements(
 
     Raises:
         LocalError: a file cannot be read. ParseError: its content is nothing that is known.
-        AttestationError: a RIM is not NVIDIA's, or its signer's certificate is not valid at
-            ``now``.
-        UsageError: the extra that reads a RIM is not installed, or a file does not fit the
-            evidence.
+        AttestationError: the vendor has not signed a file that it should have, or not in time.
+        UsageError: the extra that reads a file is not installed, or there are several event logs.
     """
-    from regalia.cli.attest.rims import ingest_for, is_rim
-    from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
-    from regalia.wire.evidence import ENDORSEMENTS_MAX, Tee
-
-    logs: list[bytes] = []
-    files: dict[str, bytes] = {}
-    for path in paths:
-        data = read_file(path, limit=COLLATERAL_FILE_MAX)
-        if _is_event_log(data):
-            logs.append(data)
-        elif is_rim(data):
-            files[f"{path} (ingested)"] = ingest_for(found.devices, data, path=path, now=now)
-        else:
-            files[str(path)] = data
-    if len(logs) > 1:
-        raise UsageError(CoreCode.BAD_USAGE, f"{len(logs)} event logs: want one at most")
+    logs, files = _read_loose(paths, found, now)
     given = parse_collateral(files)
     if found.evidence is not None and logs:
         found = replace(found, evidence=replace(found.evidence, event_log=logs[0]))
     evidence = found.evidence
-    if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
-        leaves = given.leaves[:ENDORSEMENTS_MAX]
-        came = evidence.endorsements or leaves
+    if evidence is not None and plugin_for(evidence.tee).vendor.leaf_name is not None:
+        came = evidence.endorsements or given.leaves[:ENDORSEMENTS_MAX]
         found = replace(found, evidence=replace(evidence, endorsements=came))
     if found.devices and not any(device.endorsements for device in found.devices):
         found = replace(found, devices=tuple(_with_chain(d, given) for d in found.devices))
     return found, given
 
 
+def _read_loose(
+    paths: Sequence[Path], found: Recognized, now: datetime
+) -> tuple[list[bytes], dict[str, bytes]]:
+    """Read event logs, and collateral by path."""
+    logs: list[bytes] = []
+    files: dict[str, bytes] = {}
+    for path in paths:
+        data = read_file(path, limit=COLLATERAL_FILE_MAX)
+        form = next((form for form in signed_files() if form.recognizes(data)), None)
+        if _is_event_log(data):
+            logs.append(data)
+        elif form is not None:
+            content = form.ingest(data, devices=found.devices, name=path.stem, now=now)
+            files[f"{path} (ingested)"] = content
+        else:
+            files[str(path)] = data
+    if len(logs) > 1:
+        raise UsageError(CoreCode.BAD_USAGE, f"{len(logs)} event logs: want one at most")
+    return logs, files
+
+
 def _is_event_log(data: bytes) -> bool:
-    """By its first event, which names the format."""
+    """Whether the first event names the format of a TCG event log."""
     return data[_SPEC_ID_AT].startswith(_SPEC_ID)
 
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
     """The kind follows from the chain: a bare report does not say whether it is a switch's."""
-    from regalia.tees.nvidia.evidence.models import kind_of_chain
-
-    kind = kind_of_chain(given.certificates) or device.kind
-    return replace(device, kind=kind, endorsements=given.certificates)
+    tell = plugin_for(device.kind).vendor.kind_of_chain
+    kind = None if tell is None else tell(given.certificates)
+    return replace(device, kind=kind or device.kind, endorsements=given.certificates)
 
 
 def read_rules(
@@ -150,25 +155,10 @@ def read_rules(
         UsageError: words of the baseline beside a policy file.
         RegaliaError: the policy is not usable.
     """
-    from pathlib import Path
-
-    from regalia.cli.policy.input import read_policy
-    from regalia.core.types import PolicyId
-    from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
-    from regalia.policy.platform import PlatformRules
-
     if word == NAME:
         if signers:
             raise UsageError(CoreCode.BAD_USAGE, "--signer: nobody has signed the baseline")
-        _require_machine_ids(machines)
-        words = BaselineWords(
-            hardware="dangerous_simulated" if simulated else "genuine",
-            revocation="any" if revocation == ANY else "required",
-            machines=tuple(machine.lower() for machine in machines),
-            grace_days=0,
-        )
-        applied = PlatformRules(baseline(words), built_in=True)
-        return Rules(NAME, POLICY_ID, applied, signature="built in")
+        return _baseline(revocation, machines, simulated=simulated)
     if revocation is not None or machines:
         raise UsageError(
             CoreCode.BAD_USAGE,
@@ -183,15 +173,25 @@ def read_rules(
     )
 
 
+def _baseline(revocation: str | None, machines: Sequence[str], *, simulated: bool) -> Rules:
+    _require_machine_ids(machines)
+    words = BaselineWords(
+        hardware="dangerous_simulated" if simulated else "genuine",
+        revocation="any" if revocation == ANY else "required",
+        machines=tuple(machine.lower() for machine in machines),
+        grace_days=0,
+    )
+    applied = PlatformRules(baseline(words), built_in=True)
+    return Rules(NAME, POLICY_ID, applied, signature="built in")
+
+
 def _require_machine_ids(machines: Sequence[str]) -> None:
-    """Refuse what no evidence can name: a slip of the pen would otherwise just never match."""
+    """Refuse names that no evidence can have: a typing error would otherwise never match."""
+    every = dict.fromkeys(plugin.machine_names for plugin in PLUGINS)
     for machine in machines:
-        if _MACHINE.fullmatch(machine) is None:
-            raise UsageError(
-                CoreCode.BAD_USAGE,
-                f"--machine {machine[:80]!r}: want hex digits, two for each byte, or the i-... of"
-                " an AWS instance",
-            )
+        if not any(re.fullmatch(names.pattern, machine) for names in every):
+            wanted = ", or ".join(names.meant for names in every)
+            raise UsageError(CoreCode.BAD_USAGE, f"--machine {machine[:80]!r}: want {wanted}")
 
 
 def read_challenge(text: str) -> bytes | None:

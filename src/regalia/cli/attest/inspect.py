@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.attest.input import read_evidence_file
 from regalia.cli.output import show_json
-from regalia.inspect.decoded_fields import anatomy
+from regalia.host.localfs import read_file
+from regalia.inspect.decoded_fields import decoded_fields
+from regalia.inspect.recognize import LIMIT, recognize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
     from regalia.core.plain import Plain
 
 WARNING = "UNTRUSTED: nothing was verified. Anybody can write every byte of this."
-_HEX_FROM = 10  # larger numbers may be bits, so they are shown as such too
+_HEX_FROM = 10  # larger numbers may be bit fields, so show them in hex as well
 _FOLD = 96  # characters of a value in one line
 
 
 def inspect_file(path: Path, *, as_json: bool) -> None:
-    """Show what stands in the evidence.
+    """Show every field of the evidence.
 
     Args:
         path: of the evidence.
         as_json: print for programs.
     """
-    found = read_evidence_file(path)
-    parts = anatomy(found)
+    found = recognize(read_file(path, limit=LIMIT))
+    parts = decoded_fields(found)
     if as_json:
         show_json(
             {
@@ -65,7 +66,7 @@ def _lines(value: Plain, indent: str) -> Iterator[str]:
 
 
 def _in_order(value: dict[str, Plain]) -> list[tuple[str, Plain]]:
-    """As it stands; registers by their numbers."""
+    """Keep the order of the document, but sort registers by number."""
     if value and all(name.isdecimal() for name in value):
         return sorted(value.items(), key=lambda member: int(member[0]))
     return list(value.items())

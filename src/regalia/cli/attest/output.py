@@ -9,9 +9,11 @@ import click
 from regalia.appraisal.check import Outcome
 from regalia.appraisal.claims import Hardware
 from regalia.cli.attest.words import GENERAL, STANDING
-from regalia.cli.facts import show_facts
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_signing_keys
+from regalia.cli.output import show_facts, show_json
+from regalia.cli.policy.output import finding_json
 from regalia.core.clock import rfc3339
+from regalia.crypto.jws import sign_compact
 from regalia.host.localfs import write_new
 from regalia.policy.ear_document import MEDIA_TYPE, Status
 from regalia.verifier.registry import plugin_for
@@ -70,10 +72,7 @@ def result_json(result: Result) -> dict[str, object]:
         "now": rfc3339(question.now),
         "codes": codes if refusal is None else [refusal.code.name],
         "refusal": None if refusal is None else refusal.as_dict(),
-        "findings": [
-            {"code": each.code.name, "what": each.what, "why": each.code.why, "fix": each.fix}
-            for each in result.found.judged.findings
-        ],
+        "findings": [finding_json(each) for each in result.found.judged.findings],
         "not_judged": list(result.found.judged.not_judged),
         "unbound_devices": question.unbound_devices,
         "wildcards": list(question.wildcards),
@@ -107,10 +106,7 @@ def write_ear(path: Path, result: Result, key: Path | None, passphrase_file: Pat
     if key is None:
         write_new(path, result.ear.encode())
         return
-    from regalia.cli.policy.input import signing_keys
-    from regalia.crypto.jws import sign_compact
-
-    (signer,) = signing_keys((key,), passphrase_file)
+    (signer,) = read_signing_keys((key,), passphrase_file)
     write_new(path, sign_compact(result.ear.encode(), signer, typ=MEDIA_TYPE).encode("ascii"))
 
 
@@ -138,11 +134,10 @@ def _show_headline(result: Result) -> None:
 
 
 def _machine(claims: Claims) -> str:
-    """AWS names instances in words, all others in bytes."""
     name = claims.instance
-    if claims.tee is Tee.NITRO:
-        return name.decode("ascii", "replace")
-    return name.hex() if any(name) else "the evidence names none"
+    if not any(name):
+        return "the evidence names none"
+    return plugin_for(claims.tee).machine_names.show(name)
 
 
 def _show_words(subject: str) -> None:
@@ -177,7 +172,7 @@ def _show_steps(steps: tuple[Step, ...], *, explain: bool) -> None:
 
 
 def _mark(step: Step) -> str:
-    """A check that nobody could make, and that a word left open, did not pass."""
+    """A check that could not be made, and that the policy left open, is not shown as passed."""
     color = {Outcome.FAIL: "red", Outcome.OPEN: "yellow", Outcome.PASS: "green"}[step.outcome]
     word = "FAIL" if step.outcome is Outcome.FAIL else step.outcome.value
     return click.style(word, fg=color)

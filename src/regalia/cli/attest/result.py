@@ -49,7 +49,7 @@ class Question:
         return Result(question=self, found=found, ear=self._ear(submods))
 
     def _cpu_submod(self, found: FileAppraisal) -> Submod | None:
-        """Of the CPU, or of whatever a verifier refused."""
+        """Describe the CPU, or else what the verifier refused."""
         policy_ids = [self.rules.policy_id]
         if found.refusal is not None:
             return refused_submod(found.refusal.code.name, policy_ids=policy_ids, steps=found.steps)
@@ -83,7 +83,7 @@ class Question:
         return len(found.evidence.devices)
 
     def _device_submods(self, found: FileAppraisal) -> dict[str, Submod]:
-        """Beside a CPU the steps are told with the CPU's."""
+        """Describe the devices. If there is a CPU, its part already lists all steps."""
         steps = found.steps if found.claims is None else ()
         return {
             f"{device.kind}-{index}": device_submod(

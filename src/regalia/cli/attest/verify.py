@@ -15,7 +15,8 @@ from regalia.cli.attest.input import (
 )
 from regalia.cli.attest.output import show_result, write_ear
 from regalia.cli.attest.result import Question
-from regalia.cli.policy.input import must_be_new, read_anchors
+from regalia.cli.new_files import must_be_new
+from regalia.cli.policy.input import read_anchors
 from regalia.client.collateral import load_collateral
 from regalia.core.errors import CoreCode, UsageError
 from regalia.verifier.verifier import Verifier
@@ -106,7 +107,7 @@ def appraise(question: Question, verifier: Verifier) -> Result:
 
 
 def _expected(question: Question) -> Expected:
-    """A runtime's whole answer says what it binds beside the challenge."""
+    """What the evidence must be bound to. A runtime's answer also says which keys it binds."""
     serving, challenge = question.found.serving, question.challenge
     if serving is None or challenge is None:
         return challenge

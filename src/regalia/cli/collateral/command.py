@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 import click
 
-from regalia.cli.anchor_option import simulated_anchor_option
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-F = TypeVar("F", bound="Callable[..., None]")
-
-_PATH = click.Path(path_type=Path)
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_passphrase_file = click.option(
-    "--passphrase-file",
-    type=_PATH,
-    metavar="FILE",
-    help="Read the signing key's passphrase from FILE (mode 600) instead of asking for it.",
+from regalia.cli.options import (
+    PATH,
+    VERSION_MAX,
+    json_option,
+    number_option,
+    option,
+    path_option,
+    signers_threshold_option,
+    signing_passphrase_option,
+    simulated_anchor_option,
 )
-_sign_with = click.option(
-    "--sign-with",
-    multiple=True,
-    type=_PATH,
-    metavar="KEY",
-    help="Sign with this private key (NAME.key). Repeat it for several.",
-)
-_signers = click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    type=_PATH,
-    metavar="PUB",
-    help="Public key (NAME.pub) that may sign the bundle. Repeat it for several.",
-)
-_threshold = click.option(
-    "--threshold",
-    type=click.IntRange(1, 16),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="How many of the named signers must have signed.",
+
+_sign_with = path_option("--sign-with KEY...", "Sign with this private key (NAME.key).")
+_signers = path_option(
+    "--signer PUB...", "Public key (NAME.pub) that may sign the bundle.", into="signers"
 )
 
 
@@ -61,11 +38,10 @@ def _time(context: click.Context, parameter: click.Parameter, value: str | None)
         ) from exc
 
 
-_now = click.option(
-    "--now",
+_now = option(
+    "--now TIME",
+    "Judge dates as of this moment (2026-12-31T00:00:00Z) instead of now.",
     callback=_time,
-    metavar="TIME",
-    help="Judge dates as of this moment (2026-12-31T00:00:00Z) instead of now.",
 )
 
 
@@ -80,39 +56,34 @@ def collateral() -> None:
 
 
 @collateral.command("export")
-@click.argument("folder", type=_PATH)
-@click.option("--out", required=True, type=_PATH, metavar="FILE", help="The new bundle.")
-@click.option("--name", metavar="SITE", help="The site or fleet that it is for.")
-@click.option(
-    "--serial",
-    type=click.IntRange(1, 2**53 - 1),
-    metavar="N",
-    help="Its serial number. With --after, by default one more than that bundle's.",
+@click.argument("folder", type=PATH)
+@path_option("--out FILE", "The new bundle.", required=True)
+@option("--name SITE", "The site or fleet that it is for.")
+@number_option(
+    "--serial N",
+    "Its serial number. With --after, by default one more than that bundle's.",
+    1,
+    VERSION_MAX,
 )
-@click.option(
-    "--next-update",
+@option(
+    "--next-update TIME",
+    "Until when it may be used, such as 2026-12-31T00:00:00Z.",
     required=True,
     callback=_time,
-    metavar="TIME",
-    help="Until when it may be used, such as 2026-12-31T00:00:00Z.",
 )
-@click.option(
-    "--after",
-    type=_PATH,
-    metavar="BUNDLE",
-    help="The bundle that it follows: same site, higher serial number, no lower floor.",
+@path_option(
+    "--after BUNDLE", "The bundle that it follows: same site, higher serial number, no lower floor."
 )
-@click.option(
-    "--tcb-floor",
-    type=click.IntRange(0, 2**31 - 1),
-    metavar="N",
-    help="Lowest tcbEvaluationDataNumber from now on. By default the lowest of Intel's documents"
-    " in it.",
+@number_option(
+    "--tcb-floor N",
+    "Lowest tcbEvaluationDataNumber from now on. By default the lowest of Intel's documents in it.",
+    0,
+    2**31 - 1,
 )
 @_sign_with
-@_passphrase_file
+@signing_passphrase_option
 @_signers
-@_json
+@json_option
 def export(**options: Any) -> None:  # noqa: ANN401 - every option above, named in ExportOptions
     """Make a signed bundle from a folder of loose files.
 
@@ -127,64 +98,45 @@ def export(**options: Any) -> None:  # noqa: ANN401 - every option above, named 
 
 
 @collateral.command("sign")
-@click.argument("bundle", type=_PATH)
+@click.argument("bundle", type=PATH)
 @_sign_with
-@_passphrase_file
-@click.option("--out", required=True, type=_PATH, metavar="FILE", help="The bundle, signed.")
-@_json
-def sign(
-    *,
-    bundle: Path,
-    sign_with: tuple[Path, ...],
-    passphrase_file: Path | None,
-    out: Path,
-    as_json: bool,
-) -> None:
+@signing_passphrase_option
+@path_option("--out FILE", "The bundle, signed.", required=True)
+@json_option
+def sign(**options: Any) -> None:  # noqa: ANN401 - see sign_bundle
     """Add a signature to a bundle, where several people must sign."""
     from regalia.cli.collateral.make import sign_bundle
 
-    sign_bundle(bundle, sign_with, passphrase_file, out, as_json=as_json)
+    sign_bundle(**options)
 
 
 @collateral.command("import")
-@click.argument("bundle", type=_PATH)
-@click.option(
-    "--into",
+@click.argument("bundle", type=PATH)
+@path_option(
+    "--into DIR",
+    "Where it is installed, as collateral.bundle. The one before stays beside it.",
     required=True,
-    type=_PATH,
-    metavar="DIR",
-    help="Where it is installed, as collateral.bundle. The one before stays beside it.",
 )
 @_signers
-@_threshold
-@click.option(
-    "--name", metavar="SITE", help="The site that it must be for. Needed the first time only."
-)
-@_json
-def import_(
-    *,
-    bundle: Path,
-    into: Path,
-    signers: tuple[Path, ...],
-    threshold: int,
-    name: str | None,
-    as_json: bool,
-) -> None:
+@signers_threshold_option
+@option("--name SITE", "The site that it must be for. Needed the first time only.")
+@json_option
+def import_(**options: Any) -> None:  # noqa: ANN401 - see import_bundle
     """Verify a bundle and install it, whole or not at all.
 
     Refused if it is unsigned, stale, for another site, or older than what is or was there.
     """
     from regalia.cli.collateral.install import import_bundle
 
-    import_bundle(bundle, into, signers, threshold, name, as_json=as_json)
+    import_bundle(**options)
 
 
 @collateral.command("show")
-@click.argument("bundle", type=_PATH)
+@click.argument("bundle", type=PATH)
 @_signers
-@_threshold
+@signers_threshold_option
 @_now
-@_json
+@json_option
 def show(**options: Any) -> None:  # noqa: ANN401 - see show_bundle
     """Show what a bundle holds, with its dates. It may be a stale one, or the folder of a site."""
     from regalia.cli.collateral.show import show_bundle
@@ -193,26 +145,14 @@ def show(**options: Any) -> None:  # noqa: ANN401 - see show_bundle
 
 
 @collateral.command("check")
-@click.argument("path", type=_PATH)
+@click.argument("path", type=PATH)
 @_signers
-@_threshold
-@click.option("--name", metavar="SITE", help="The site that the bundle must be for.")
-@click.option(
-    "--state",
-    type=_PATH,
-    metavar="DIR",
-    help="Folder that remembers the newest bundle; it is read and not changed.",
-)
+@signers_threshold_option
+@option("--name SITE", "The site that the bundle must be for.")
+@path_option("--state DIR", "Folder that remembers the newest bundle; it is read and not changed.")
 @_now
-@click.option(
-    "--for",
-    "evidence",
-    multiple=True,
-    type=_PATH,
-    metavar="EVIDENCE",
-    help="Say what is missing to verify this evidence. Repeat it for several.",
-)
-@_json
+@path_option("--for EVIDENCE...", "Say what is missing to verify this evidence.", into="evidence")
+@json_option
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - see CheckOptions
     """Check that collateral is in date, and that nothing is missing.
@@ -226,39 +166,40 @@ def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - 
     context.exit(check_collateral(CheckOptions(**options)))
 
 
-@collateral.command("fetch")
-@click.option(
-    "--for",
-    "evidence",
+class _FetchCommand(click.Command):
+    """A command with one option for the address of each service that a plug-in names.
+
+    They are looked up when this command is used: no other one needs to import the plug-ins.
+    """
+
+    @cached_property
+    def _addresses(self) -> list[click.Parameter]:
+        from regalia.cli.collateral.input import collateral_services
+
+        return [
+            click.Option(
+                [f"--{service.option}"], metavar="URL", help=f"{service.about} ({service.public})."
+            )
+            for service in collateral_services()
+        ]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Put the addresses after --into."""
+        own = super().get_params(ctx)
+        at = 1 + next(i for i, each in enumerate(own) if each.name == "into")
+        return [*own[:at], *self._addresses, *own[at:]]
+
+
+@collateral.command("fetch", cls=_FetchCommand)
+@path_option(
+    "--for EVIDENCE...",
+    "Fetch what is needed to verify this evidence.",
+    into="evidence",
     required=True,
-    multiple=True,
-    type=_PATH,
-    metavar="EVIDENCE",
-    help="Fetch what is needed to verify this evidence. Repeat it for several.",
 )
-@click.option(
-    "--into", required=True, type=_PATH, metavar="FOLDER", help="Where the files are written."
-)
-@click.option(
-    "--kds", metavar="URL", help="AMD's key distribution service (https://kdsintf.amd.com)."
-)
-@click.option(
-    "--pcs",
-    metavar="URL",
-    help="Intel's provisioning certification service (https://api.trustedservices.intel.com).",
-)
-@click.option(
-    "--intel-certificates",
-    metavar="URL",
-    help="Where Intel's root publishes its list (https://certificates.trustedservices.intel.com).",
-)
-@click.option(
-    "--rims",
-    metavar="URL",
-    help="NVIDIA's service for reference values (https://rim.attestation.nvidia.com).",
-)
+@path_option("--into FOLDER", "Where the files are written.", required=True)
 @simulated_anchor_option
-@_json
+@json_option
 def fetch(**options: Any) -> None:  # noqa: ANN401 - see FetchOptions
     """Fetch collateral from its vendors, on a machine that has a network.
 
@@ -266,5 +207,8 @@ def fetch(**options: Any) -> None:  # noqa: ANN401 - see FetchOptions
     verified. Carry the folder, or a bundle made of it with `regalia collateral export`.
     """
     from regalia.cli.collateral.fetch import FetchOptions, fetch_for
+    from regalia.cli.collateral.input import collateral_services
 
-    fetch_for(FetchOptions(**options))
+    services = [service.option for service in collateral_services()]
+    addresses = {name: options.pop(name.replace("-", "_")) for name in services}
+    fetch_for(FetchOptions(addresses=addresses, **options))

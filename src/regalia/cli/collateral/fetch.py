@@ -1,50 +1,57 @@
-"""``regalia collateral fetch``: for a machine with a network. Verified before it is written."""
+"""``regalia collateral fetch``: asks vendors, and verifies what they send before writing it."""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.online_collateral import FetchContext
 from regalia.cli.collateral.input import read_evidence_file
-from regalia.cli.collateral.vendors import Trust
-from regalia.cli.facts import show_table
-from regalia.cli.output import show_json
+from regalia.cli.output import show_json, show_table
+from regalia.cli.policy.input import read_anchors
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, UsageError
 from regalia.host.clock import system_clock
+from regalia.host.fetch import VendorService, open_client
 from regalia.host.localfs import os_errors, read_file, replace_file
+from regalia.verifier.collateral import (
+    COLLATERAL_FILE_MAX,
+    dates_of,
+    parse_collateral,
+    sort_files,
+)
+from regalia.verifier.registry import plugin_for
+from regalia.wire.evidence import Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     import httpx
 
-    from regalia.host.fetch import VendorService
-    from regalia.wire.evidence import Evidence
+    from regalia.appraisal.online_collateral import CollateralService
+    from regalia.verifier.anchors import TrustAnchors
+    from regalia.verifier.registry import Plugin
+    from regalia.wire.evidence import DeviceEvidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOptions:
-    """The command's options."""
+    """The command's options.
+
+    Attributes:
+        addresses: of services, by the names of their options; None may not be asked.
+    """
 
     evidence: tuple[Path, ...]
     into: Path
-    kds: str | None
-    pcs: str | None
-    intel_certificates: str | None
-    rims: str | None
+    addresses: Mapping[str, str | None]
     dangerous_simulated_anchor: Path | None
     as_json: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """What may be asked; None may not."""
-
-    kds: str | None
-    pcs: str | None
-    intel_certificates: str | None
-    rims: str | None
 
 
 def fetch_for(options: FetchOptions) -> None:
@@ -55,16 +62,14 @@ def fetch_for(options: FetchOptions) -> None:
         UnavailableError: a service does not answer.
         ParseError, AttestationError: what it answered does not verify; nothing was written.
     """
-    from regalia.cli.policy.input import read_anchors
-    from regalia.host.fetch import open_client
-
     evidence = [read_evidence_file(path) for path in options.evidence]
-    trust = Trust(read_anchors(options.dangerous_simulated_anchor), system_clock())
-    addresses = Addresses(options.kds, options.pcs, options.intel_certificates, options.rims)
+    anchors, now = read_anchors(options.dangerous_simulated_anchor), system_clock()
     files: dict[str, bytes] = {}
     with open_client() as client:
+        ask = partial(_service, options.addresses, client)
         for each in evidence:
-            files |= _fetch(each, addresses, trust, client)
+            for plugin, parts in _fetched(each):
+                files |= _fetch(plugin, parts, ask, anchors, now)
     _write(options.into, files)
     rows = [(name, str(len(data))) for name, data in sorted(files.items())]
     if options.as_json:
@@ -73,57 +78,73 @@ def fetch_for(options: FetchOptions) -> None:
     show_table(("file", "bytes"), rows)
 
 
-def _fetch(
-    evidence: Evidence, addresses: Addresses, trust: Trust, client: httpx.Client
-) -> dict[str, bytes]:
-    """Everything for one piece of evidence, by file name."""
-    from regalia.cli.collateral.vendors import fetch_intel, fetch_rims, fetch_snp
-    from regalia.tees.intel import fetch as pcs
-    from regalia.tees.nvidia import fetch as rims
-    from regalia.tees.snp import fetch as kds
-    from regalia.wire.evidence import Tee
+def _fetched(evidence: Evidence) -> list[tuple[Plugin, list[Evidence | DeviceEvidence]]]:
+    """Parts of the evidence whose vendors have collateral online; those of one function together.
 
-    files: dict[str, bytes] = {}
-    if evidence.tee is Tee.SEV_SNP:
-        service = _service("--kds", addresses.kds, kds.PUBLIC_ADDRESS, client)
-        files = fetch_snp(evidence, kds.Kds(service), trust)
-    elif evidence.tee in (Tee.TDX, Tee.SGX):
-        service = _service("--pcs", addresses.pcs, pcs.PUBLIC_ADDRESS, client)
-        certificates = _service(
-            "--intel-certificates",
-            addresses.intel_certificates,
-            pcs.PUBLIC_CERTIFICATES,
-            client,
-        )
-        files = fetch_intel(evidence, pcs.Pcs(service), certificates, trust)
-    elif not evidence.devices:
+    Raises:
+        UsageError: there is no such part.
+    """
+    found: dict[str, tuple[Plugin, list[Evidence | DeviceEvidence]]] = {}
+    parts: list[Evidence | DeviceEvidence] = [evidence, *evidence.devices]
+    for part in parts:
+        plugin = plugin_for(part.tee if isinstance(part, Evidence) else part.kind)
+        if plugin.online is not None:
+            found.setdefault(plugin.online.fetch, (plugin, []))[1].append(part)
+    if not found:
         raise UsageError(CoreCode.BAD_USAGE, f"there is nothing to fetch for {evidence.tee}")
-    if evidence.devices:
-        service = _service("--rims", addresses.rims, rims.PUBLIC_ADDRESS, client)
-        files |= fetch_rims(evidence.devices, service, trust)
+    return list(found.values())
+
+
+def _fetch(
+    plugin: Plugin,
+    parts: list[Evidence | DeviceEvidence],
+    ask: Callable[[CollateralService], VendorService],
+    anchors: TrustAnchors,
+    now: datetime,
+) -> dict[str, bytes]:
+    """Fetch files of one vendor, by name; they are verified and not out of date."""
+    fetch = load_fetch(plugin)
+    context = FetchContext(ask, anchors.of(plugin.vendor.anchors), parse_collateral, now)
+    files = fetch(parts, context)
+    stale = [item for item in sort_files(files) if dates_of(item, now).is_stale]
+    if stale:
+        from regalia.appraisal.codes import AttestCode
+
+        names = ", ".join(f"{item.kind} {item.name}" for item in stale)
+        raise AttestationError(
+            AttestCode.COLLATERAL_STALE, f"served out of date at {rfc3339(now)}: {names}"
+        )
     return files
 
 
-def _service(option: str, address: str | None, public: str, client: httpx.Client) -> VendorService:
-    """No address is built in: what is asked, and of whom, is the operator's decision."""
-    from regalia.host.fetch import VendorService
+def load_fetch(plugin: Plugin) -> Callable[[Any, FetchContext[Any]], dict[str, bytes]]:
+    """Import the function that a plug-in names. Only the command line does this."""
+    module, _, name = plugin.online.fetch.partition(":") if plugin.online else ("", "", "")
+    found: Callable[[Any, FetchContext[Any]], dict[str, bytes]]
+    found = getattr(importlib.import_module(module), name)
+    return found
 
+
+def _service(
+    addresses: Mapping[str, str | None], client: httpx.Client, service: CollateralService
+) -> VendorService:
+    """Only services whose address the operator gave are asked: no address is built in."""
+    address = addresses[service.option]
     if address is None:
         raise UsageError(
-            CoreCode.BAD_USAGE, f"give an address to fetch from: {option} {public}, or a mirror"
+            CoreCode.BAD_USAGE,
+            f"give an address to fetch from: --{service.option} {service.public}, or a mirror",
         )
     return VendorService(address, client)
 
 
 def _write(into: Path, files: dict[str, bytes]) -> None:
-    """Put the files in place, each whole; refuse first if one is older than what is there.
+    """Replace the files, unless one of them is older than the one that is there.
 
     Raises:
         AttestationError: COLLATERAL_ROLLBACK.
         LocalError: they cannot be written.
     """
-    from regalia.verifier.collateral import COLLATERAL_FILE_MAX
-
     with os_errors(into):
         into.mkdir(parents=True, exist_ok=True)
         present = [name for name in files if (into / name).exists()]
@@ -135,9 +156,6 @@ def _write(into: Path, files: dict[str, bytes]) -> None:
 
 
 def _require_not_older(name: str, old: bytes, new: bytes) -> None:
-    from regalia.appraisal.codes import AttestCode
-    from regalia.verifier.collateral import sort_files
-
     before = {item.name: item.valid_from for item in sort_files({name: old})}
     for item in sort_files({name: new}):
         then = before.get(item.name)

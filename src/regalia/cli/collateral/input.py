@@ -1,21 +1,70 @@
-"""What the collateral commands read: folders of loose files, and evidence files."""
+"""Input of the collateral commands: bundles, folders of loose files, evidence files."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.appraisal.collateral_rule import NO_GRACE
+from regalia.client.collateral import read_loose
+from regalia.core.clock import parse_rfc3339
+from regalia.core.errors import CoreCode, ParseError
 from regalia.host.localfs import os_errors, read_file, read_folder
+from regalia.inspect.recognize import LIMIT, recognize
+from regalia.verifier.collateral import (
+    COLLATERAL_FILE_MAX,
+    COLLATERAL_FILES_MAX,
+    NO_FLOOR,
+    peek_bundle,
+    sort_files,
+    verify_bundle,
+)
+from regalia.verifier.registry import PLUGINS, VENDORS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from regalia.verifier.collateral import Item
+    from regalia.appraisal.online_collateral import CollateralService
+    from regalia.appraisal.vendor import SignedFiles
+    from regalia.crypto.sign import VerifyKey
+    from regalia.verifier.collateral import Floor, Item, VerifiedBundle
     from regalia.wire.evidence import Evidence
 
 INSTALLED = "collateral.bundle"  # in a folder that `collateral import` keeps
-XML_ENDINGS = (".xml", ".swidtag")  # of NVIDIA's reference integrity manifests
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who may have signed a bundle, and how many of them must have."""
+
+    keys: tuple[VerifyKey, ...]
+    threshold: int
+
+    def verify(self, data: bytes, *, site: str, floor: Floor, now: datetime) -> VerifiedBundle:
+        """``verify_bundle`` without grace. Args and Raises as ``verify_bundle``."""
+        return verify_bundle(
+            data,
+            name=site,
+            signers=self.keys,
+            threshold=self.threshold,
+            floor=floor,
+            now=now,
+            grace=NO_GRACE,
+        )
+
+    def verify_as_issued(self, data: bytes, site: str | None = None) -> VerifiedBundle:
+        """Verify a bundle as of the moment when it was issued: it may be over by now.
+
+        Args:
+            data: a bundle, raw, untrusted.
+            site: that it must be for; None for the one that it names.
+
+        Raises as ``verify_bundle``.
+        """
+        document = peek_bundle(data).document
+        site = document.name if site is None else site
+        return self.verify(data, site=site, floor=NO_FLOOR, now=parse_rfc3339(document.issued))
 
 
 def installed_bundle(path: Path) -> Path:
@@ -30,61 +79,44 @@ def installed_bundle(path: Path) -> Path:
 
 
 def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
-    """The loose files of a folder; NVIDIA's XML is verified and taken in as reference values.
+    """Read the loose files of a folder; verify those in a vendor's own signed form.
 
     Args:
         folder: of loose files.
         now: at which signatures must hold, aware.
 
     Raises:
-        UsageError: there is XML, and the extra that reads it is not installed.
-        ParseError, AttestationError: a file is no collateral, or its XML does not verify.
+        UsageError: an extra that reads a vendor's form is not installed.
+        ParseError, AttestationError: a file is no collateral, or does not verify.
         LocalError: a file cannot be read.
     """
-    from regalia.client.collateral import read_loose
-    from regalia.verifier.collateral import COLLATERAL_FILE_MAX, COLLATERAL_FILES_MAX, sort_files
-
     files = read_loose(folder)
-    manifests = read_folder(
-        folder, endings=XML_ENDINGS, limit=COLLATERAL_FILE_MAX, most=COLLATERAL_FILES_MAX
-    )
-    for path, data in manifests.items():
-        rim_id = Path(path).stem
-        files[f"{path}.json"] = ingest_xml(data, rim_id=rim_id, now=now)
+    for form in signed_files():
+        found = read_folder(
+            folder, endings=form.endings, limit=COLLATERAL_FILE_MAX, most=COLLATERAL_FILES_MAX
+        )
+        for path, data in found.items():
+            files[f"{path}.json"] = form.ingest(data, devices=(), name=Path(path).stem, now=now)
     return sort_files(files)
 
 
-def ingest_xml(data: bytes, *, rim_id: str, now: datetime) -> bytes:
-    """NVIDIA's signed XML as a document of reference values, ``regalia/rim/v1``.
+def signed_files() -> tuple[SignedFiles, ...]:
+    """The vendors' own signed forms of collateral."""
+    return tuple(vendor.signed_files for vendor in VENDORS if vendor.signed_files is not None)
 
-    Args:
-        data: raw, untrusted.
-        rim_id: its identifier at NVIDIA's service, which a file has for its name.
-        now: the signer's certificate must be valid then.
 
-    Raises:
-        UsageError: PLUGIN_UNKNOWN, the extra ``ingest`` is not installed.
-        ParseError, AttestationError: it does not verify.
-    """
-    try:
-        from regalia.tees.nvidia.evidence.anchors import RimAnchors
-        from regalia.tees.nvidia.evidence.rim_xml import ingest_rim
-    except ImportError as exc:
-        raise UsageError(
-            CoreCode.PLUGIN_UNKNOWN,
-            f"{rim_id}: to read NVIDIA's XML, install the extra `ingest` (lxml, signxml)",
-        ) from exc
-    return ingest_rim(data, rim_id=rim_id, anchors=RimAnchors.production(), now=now).encode()
+def collateral_services() -> tuple[CollateralService, ...]:
+    """Services that the plug-ins name, each once."""
+    named = (service for plugin in PLUGINS if plugin.online for service in plugin.online.services)
+    return tuple(dict.fromkeys(named))
 
 
 def read_evidence_file(path: Path) -> Evidence:
-    """Evidence of a CPU in any form that is known. Raw, untrusted.
+    """Read evidence of a CPU in any known form. It is raw and untrusted.
 
     Raises:
         ParseError, LocalError: it cannot be read.
     """
-    from regalia.inspect.recognize import LIMIT, recognize
-
     found = recognize(read_file(path, limit=LIMIT))
     if found.evidence is None:
         raise ParseError(CoreCode.MALFORMED, f"{path}: {found.form}, without the CPU's evidence")

@@ -11,72 +11,41 @@ whoever reads the bundle before that raises it as well.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.cli.collateral.input import INSTALLED
-from regalia.cli.collateral.options import read_keys
-from regalia.cli.facts import show_facts, show_table, warn
-from regalia.cli.output import show_json
-from regalia.core.clock import parse_rfc3339, rfc3339
+from regalia.cli.collateral.input import INSTALLED, Signers
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import show_facts, show_json, show_table, warn
+from regalia.client.collateral import FloorFile
+from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.core.types import Digest
+from regalia.crypto.dsse import LIMIT
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, replace_file
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
-    from regalia.crypto.sign import VerifyKey
-    from regalia.verifier.collateral import Floor, Item, VerifiedBundle
+    from regalia.verifier.collateral import Item, VerifiedBundle
 
 PREVIOUS = "collateral.previous"
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Whose a bundle must be."""
-
-    signers: tuple[VerifyKey, ...]
-    threshold: int
-    site: str
-
-    def verify(self, data: bytes, floor: Floor, now: datetime) -> VerifiedBundle:
-        """``verify_bundle`` without grace. Raises RegaliaError.
-
-        Args:
-            data: a bundle, raw, untrusted.
-            floor: the serial number that is installed.
-            now: aware.
-        """
-        from regalia.appraisal.collateral_rule import NO_GRACE
-        from regalia.verifier.collateral import verify_bundle
-
-        return verify_bundle(
-            data,
-            name=self.site,
-            signers=self.signers,
-            threshold=self.threshold,
-            floor=floor,
-            now=now,
-            grace=NO_GRACE,
-        )
-
-
 def import_bundle(
-    path: Path,
+    *,
+    bundle: Path,
     into: Path,
     signers: tuple[Path, ...],
     threshold: int,
     name: str | None,
-    *,
     as_json: bool,
 ) -> None:
     """Verify and install.
 
     Args:
-        path: of the bundle.
+        bundle: its path.
         into: the folder to install into.
         signers: public keys of those who may have signed it.
         threshold: how many of them must have.
@@ -87,55 +56,52 @@ def import_bundle(
         UsageError: nobody is named who may have signed it, or no site.
         RegaliaError: it does not verify, or cannot be installed; nothing has changed then.
     """
-    from regalia.client.collateral import FloorFile
-    from regalia.crypto.dsse import LIMIT
-
     if not signers:
         raise UsageError(CoreCode.BAD_USAGE, "name a public key that may sign it with --signer")
-    data, keys = read_file(path, limit=LIMIT), read_keys(signers)
+    data, keys = read_file(bundle, limit=LIMIT), read_public_keys(signers)
     with os_errors(into):
         into.mkdir(parents=True, exist_ok=True)
     with FloorFile.locked(into) as floors:
         site = name or floors.name()
         if site is None:
             raise UsageError(CoreCode.BAD_USAGE, f"{into} is new: say for which site with --name")
-        expected = Expected(keys, threshold, site)
-        before = _installed(into, expected)
+        expected = Signers(keys, threshold)
+        before = _installed(into, expected, site)
         try:
-            bundle = expected.verify(data, floors.read(site), system_clock())
+            verified = expected.verify(data, site=site, floor=floors.read(site), now=system_clock())
             if before is not None:
-                before.floor.require(bundle.document, bundle.digest)
+                before.floor.require(verified.document, verified.digest)
         except RegaliaError as exc:
-            emit(ServiceEvent.COLLATERAL_REFUSED, name=site, file=str(path), code=exc.code.name)
+            emit(ServiceEvent.COLLATERAL_REFUSED, name=site, file=str(bundle), code=exc.code.name)
             raise
         _install(into, data)
-        floors.raise_to(bundle)
+        floors.raise_to(verified)
+    _tell(verified, before)
+    _report(into, verified, before, as_json=as_json)
+
+
+def _tell(verified: VerifiedBundle, before: VerifiedBundle | None) -> None:
     emit(
         ServiceEvent.COLLATERAL_INSTALLED,
-        name=site,
-        serial=bundle.document.serial,
+        name=verified.document.name,
+        serial=verified.document.serial,
         previous_serial=None if before is None else before.document.serial,
-        digest=str(bundle.digest),
-        next_update=bundle.document.next_update,
-        entries=len(bundle.items),
-        signed_by=list(bundle.signed_by),
+        digest=str(verified.digest),
+        next_update=verified.document.next_update,
+        entries=len(verified.items),
+        signed_by=list(verified.signed_by),
     )
-    _report(into, bundle, before, as_json=as_json)
 
 
-def _installed(into: Path, expected: Expected) -> VerifiedBundle | None:
-    """What is there now, by the same signers, whatever its dates."""
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import NO_FLOOR, peek_bundle
-
+def _installed(into: Path, expected: Signers, site: str) -> VerifiedBundle | None:
+    """The installed bundle, if the same signers signed it. It may have expired."""
     path = into / INSTALLED
     with os_errors(path):
         if not path.exists():
             return None
     data = read_file(path, limit=LIMIT)
     try:
-        then = parse_rfc3339(peek_bundle(data).document.issued)
-        return expected.verify(data, NO_FLOOR, then)
+        return expected.verify_as_issued(data, site)
     except RegaliaError as exc:
         warn(f"{path} does not verify and is replaced: {exc}")
         return None
@@ -145,14 +111,14 @@ def _install(into: Path, data: bytes) -> None:
     """Keep the current bundle as the previous one, then put the new one in its place."""
     current, previous = into / INSTALLED, into / PREVIOUS
     with os_errors(into):
-        for left in (*into.glob(".collateral*"), *into.glob("..collateral*")):  # of a killed run
+        for left in (*into.glob(".collateral*"), *into.glob("..collateral*")):  # by a killed run
             left.unlink(missing_ok=True)
         same = current.exists() and current.read_bytes() == data
         if current.exists() and not same:
             link = into / f".{PREVIOUS}.{secrets.token_hex(8)}"
             link.hardlink_to(current)
             link.replace(previous)
-            link.unlink(missing_ok=True)  # renaming one name of a file over another does nothing
+            link.unlink(missing_ok=True)  # rename() does nothing if both names are the same file
     if not same:
         replace_file(current, data)
 
@@ -176,14 +142,7 @@ def _report(
         body = [dict(zip(names, change, strict=True)) for change in changes]
         show_json({"ok": True, **facts, "changes": body})
         return
-    show_facts(
-        "Installed",
-        [
-            (name, ", ".join(value) if isinstance(value, list) else str(value))
-            for name, value in facts.items()
-            if value is not None
-        ],
-    )
+    show_facts("Installed", [(name, value) for name, value in facts.items() if value is not None])
     if changes:
         show_table(("kind", "name", "old", "new"), changes)
 
@@ -209,9 +168,7 @@ def _content(item: Item | None) -> bytes | None:
 
 
 def _told(item: Item | None) -> str:
-    """A piece of collateral in a few words: until when, and the beginning of its digest."""
-    from regalia.core.types import Digest
-
+    """Describe an item in a few words: its end, and the beginning of its digest."""
     if item is None:
         return "-"
     until = "" if item.valid_until is None else f"until {rfc3339(item.valid_until)} "

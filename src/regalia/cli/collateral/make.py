@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.cli.collateral.options import read_keys
-from regalia.cli.facts import show_facts, warn
-from regalia.cli.output import show_json
-from regalia.cli.policy.input import must_be_new, signing_keys
+from regalia.cli.collateral.input import Signers, read_items
+from regalia.cli.key_files import read_public_keys, read_signing_keys
+from regalia.cli.new_files import must_be_new
+from regalia.cli.output import report, show_facts, show_json, warn
 from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, UsageError
+from regalia.crypto.dsse import LIMIT
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file, write_new
+from regalia.verifier.collateral import (
+    add_signatures,
+    make_bundle,
+    peek_bundle,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -47,9 +53,6 @@ def export_folder(options: ExportOptions) -> None:
         ParseError, LocalError: a file cannot be read as collateral.
         AttestationError: COLLATERAL_ROLLBACK, it would go back behind --after.
     """
-    from regalia.cli.collateral.input import read_items
-    from regalia.verifier.collateral import make_bundle, peek_bundle
-
     if not options.sign_with:
         raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
     must_be_new(options.out)
@@ -57,9 +60,9 @@ def export_folder(options: ExportOptions) -> None:
     if options.next_update <= now:
         raise UsageError(CoreCode.BAD_USAGE, "--next-update has passed already")
     items = read_items(options.folder, now=now)
-    keys = signing_keys(options.sign_with, options.passphrase_file)
+    keys = read_signing_keys(options.sign_with, options.passphrase_file)
     mine = tuple(key.verify_key for key in keys)
-    before = _before(options, read_keys(options.signers) or mine)
+    before = _before(options, read_public_keys(options.signers) or mine)
     data = make_bundle(
         items,
         name=_name(options, before),
@@ -85,36 +88,14 @@ def export_folder(options: ExportOptions) -> None:
         "digest": str(made.digest),
         "signed_by": list(made.signers),
     }
-    if options.as_json:
-        show_json({"ok": True, **facts})
-        return
-    show_facts("Made a bundle", [(name, _text(value)) for name, value in facts.items()])
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    report("Made a bundle", facts, as_json=options.as_json)
 
 
 def _before(options: ExportOptions, signers: tuple[VerifyKey, ...]) -> VerifiedBundle | None:
-    """The bundle that the new one follows; its dates do not matter any more."""
-    from regalia.appraisal.collateral_rule import NO_GRACE
-    from regalia.core.clock import parse_rfc3339
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import NO_FLOOR, peek_bundle, verify_bundle
-
+    """The bundle given with --after. It may have expired, so it is verified as of its issue."""
     if options.after is None:
         return None
-    data = read_file(options.after, limit=LIMIT)
-    document = peek_bundle(data).document
-    return verify_bundle(
-        data,
-        name=document.name if options.name is None else options.name,
-        signers=signers,
-        threshold=1,
-        floor=NO_FLOOR,
-        now=parse_rfc3339(document.issued),
-        grace=NO_GRACE,
-    )
+    return Signers(signers, 1).verify_as_issued(read_file(options.after, limit=LIMIT), options.name)
 
 
 def _name(options: ExportOptions, before: VerifiedBundle | None) -> str:
@@ -138,7 +119,7 @@ def _serial(options: ExportOptions, before: VerifiedBundle | None) -> int:
 def _tcb_floor(
     options: ExportOptions, items: tuple[Item, ...], before: VerifiedBundle | None
 ) -> int:
-    """What is asked for; or the lowest number in it, and never less than before."""
+    """The number given, or else the lowest one in the items, but never less than the last floor."""
     if options.tcb_floor is not None:
         return options.tcb_floor
     numbers = [
@@ -151,11 +132,11 @@ def _tcb_floor(
 
 
 def sign_bundle(
+    *,
     bundle: Path,
     sign_with: tuple[Path, ...],
     passphrase_file: Path | None,
     out: Path,
-    *,
     as_json: bool,
 ) -> None:
     """Add signatures.
@@ -170,17 +151,16 @@ def sign_bundle(
     Raises:
         UsageError, ParseError, LocalError, KeyAccessError.
     """
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import add_signatures, peek_bundle
-
     if not sign_with:
         raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
     must_be_new(out)
-    data = add_signatures(read_file(bundle, limit=LIMIT), signing_keys(sign_with, passphrase_file))
+    data = add_signatures(
+        read_file(bundle, limit=LIMIT), read_signing_keys(sign_with, passphrase_file)
+    )
     write_new(out, data)
     found = peek_bundle(data)
     if as_json:
         show_json({"ok": True, "out": str(out), "signed_by": list(found.signers)})
         return
-    names = _text([*found.signers])
-    show_facts(f"{out} holds", [("digest", str(found.digest)), ("signed by", names)])
+    signers = list(found.signers)
+    show_facts(f"{out} holds", [("digest", found.digest), ("signed by", signers)])

@@ -7,33 +7,39 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regalia.cli.collateral.input import installed_bundle
-from regalia.cli.collateral.options import read_keys
-from regalia.cli.facts import show_facts, show_table, warn
-from regalia.cli.output import show_error, show_json
-from regalia.core.clock import rfc3339
+from regalia.appraisal.codes import AttestCode
+from regalia.cli.collateral.input import Signers, installed_bundle, read_evidence_file, read_items
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import show_error, show_facts, show_json, show_table, warn
+from regalia.client.collateral import FloorFile
+from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import EXIT_OK, AttestationError, CoreCode, UsageError
+from regalia.core.types import Digest
+from regalia.crypto.dsse import LIMIT
 from regalia.host.clock import system_clock
 from regalia.host.localfs import os_errors, read_file
+from regalia.verifier.collateral import (
+    NO_FLOOR,
+    Dates,
+    collect,
+    dates_of,
+    needs_of,
+    peek_bundle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from regalia.verifier.collateral import Dates, Item, Need, PeekedBundle
+    from regalia.verifier.collateral import Item, Need, PeekedBundle
     from regalia.verifier.collateral.collection import CollateralSet
 
 SOONEST = 5  # entries that `check` lists
 
 
 def show_bundle(
-    *,
-    bundle: Path,
-    signers: tuple[Path, ...],
-    threshold: int,
-    now: datetime | None,
-    as_json: bool,
+    *, bundle: Path, signers: tuple[Path, ...], threshold: int, now: datetime | None, as_json: bool
 ) -> None:
     """Show a bundle, stale or not; its signatures are checked if signers are named.
 
@@ -47,28 +53,16 @@ def show_bundle(
     Raises:
         ParseError, IntegrityError, AttestationError, LocalError.
     """
-    from regalia.appraisal.collateral_rule import NO_GRACE
-    from regalia.core.clock import parse_rfc3339
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import NO_FLOOR, peek_bundle, verify_bundle
-
     moment = now or system_clock()
     path = installed_bundle(bundle)
     data = read_file(path, limit=LIMIT)
     found = peek_bundle(data)
     document = found.document
     if signers:
-        verify_bundle(
-            data,
-            name=document.name,
-            signers=read_keys(signers),
-            threshold=threshold,
-            floor=NO_FLOOR,
-            now=parse_rfc3339(document.issued),  # what it says now is shown, not judged
-            grace=NO_GRACE,
-        )
+        # An expired bundle is shown too, so only its signatures are checked.
+        Signers(read_public_keys(signers), threshold).verify_as_issued(data)
     if as_json:
-        show_json({"ok": True, **bundle_json(found, moment), "checked": bool(signers)})
+        show_json({"ok": True, **_bundle_json(found, moment), "checked": bool(signers)})
         return
     names = ", ".join(found.signers) or "nobody"
     show_facts(
@@ -83,18 +77,13 @@ def show_bundle(
             ("signed by", names if signers else f"NOT CHECKED (give --signer): {names}"),
         ],
     )
-    show_items(found.items, moment)
+    _show_items(found.items, moment)
     if moment > parse_rfc3339(document.next_update):
         warn(f"This bundle was to be replaced by {document.next_update}.")
 
 
-def bundle_json(found: PeekedBundle, now: datetime) -> dict[str, object]:
-    """What a bundle says, for programs.
-
-    Args:
-        found: the bundle, whose signatures may be unchecked.
-        now: to show dates against, aware.
-    """
+def _bundle_json(found: PeekedBundle, now: datetime) -> dict[str, object]:
+    """The content of a bundle, for programs."""
     document = found.document
     return {
         "name": document.name,
@@ -104,20 +93,12 @@ def bundle_json(found: PeekedBundle, now: datetime) -> dict[str, object]:
         "floors": {"tcb_evaluation_data_number": document.floors.tcb_evaluation_data_number},
         "digest": str(found.digest),
         "signed_by": list(found.signers),
-        "entries": [item_json(item, now) for item in found.items],
+        "entries": [_item_json(item, now) for item in found.items],
     }
 
 
-def item_json(item: Item, now: datetime) -> dict[str, object]:
-    """One entry, for programs.
-
-    Args:
-        item: the entry.
-        now: to show dates against, aware.
-    """
-    from regalia.core.types import Digest
-    from regalia.verifier.collateral import dates_of
-
+def _item_json(item: Item, now: datetime) -> dict[str, object]:
+    """One entry, for programs."""
     return {
         "kind": item.kind.value,
         "name": item.name,
@@ -130,15 +111,8 @@ def item_json(item: Item, now: datetime) -> dict[str, object]:
     }
 
 
-def show_items(items: Sequence[Item], now: datetime) -> None:
-    """A table, with dates that are over in red and those that are soon in yellow.
-
-    Args:
-        items: entries.
-        now: to show dates against, aware.
-    """
-    from regalia.verifier.collateral import dates_of
-
+def _show_items(items: Sequence[Item], now: datetime) -> None:
+    """Print a table; items that have expired are red, those that soon will are yellow."""
     rows = []
     for item in items:
         dates = dates_of(item, now)
@@ -164,8 +138,6 @@ def _left(item: Item, dates: Dates, now: datetime) -> str:
 
 
 def _style(dates: Dates) -> str:
-    from regalia.verifier.collateral import Dates
-
     if dates.is_stale:
         return "bold red"
     return {Dates.SOON: "yellow", Dates.IN_DATE: "green"}.get(dates, "")
@@ -194,7 +166,7 @@ def check_collateral(options: CheckOptions) -> int:
     """
     now = options.now or system_clock()
     items, collateral = _load(options, now)
-    needs = {str(path): _needs(path, collateral) for path in options.evidence}
+    needs = {str(path): needs_of(read_evidence_file(path), collateral) for path in options.evidence}
     wrong = _wrong(items, needs, now)
     soonest = sorted(
         (item for item in items if item.valid_until is not None),
@@ -205,16 +177,22 @@ def check_collateral(options: CheckOptions) -> int:
             "ok": wrong is None,
             "now": rfc3339(now),
             "entries": len(items),
-            "soonest": [item_json(item, now) for item in soonest],
-            "needs": {path: [_need_json(need) for need in each] for path, each in needs.items()},
+            "soonest": [_item_json(item, now) for item in soonest],
+            "needs": {
+                path: [
+                    {"kind": n.kind.value, "what": n.what, "where": n.where or None} for n in each
+                ]
+                for path, each in needs.items()
+            },
         }
         show_json(body if wrong is None else {**body, "error": wrong.as_dict()})
         return EXIT_OK if wrong is None else wrong.exit_status
     click.secho(f"{len(items)} entries at {rfc3339(now)}; the first to end:", bold=True)
-    show_items(soonest, now)
+    _show_items(soonest, now)
     for path, each in needs.items():
         click.secho(f"Needed for {path}", bold=True)
-        rows = [(n.kind.value, n.what, (n.where or "MISSING", _found_style(n))) for n in each]
+        where = [(n.where, "green") if n.where else ("MISSING", "bold red") for n in each]
+        rows = [(n.kind.value, n.what, found) for n, found in zip(each, where, strict=True)]
         show_table(("kind", "what", "where"), rows)
     if wrong is not None:
         show_error(wrong, as_json=False)
@@ -225,29 +203,8 @@ def check_collateral(options: CheckOptions) -> int:
     return EXIT_OK
 
 
-def _found_style(need: Need) -> str:
-    return "green" if need.where else "bold red"
-
-
-def _need_json(need: Need) -> dict[str, object]:
-    return {"kind": need.kind.value, "what": need.what, "where": need.where or None}
-
-
-def _needs(path: Path, collateral: CollateralSet) -> tuple[Need, ...]:
-    from regalia.cli.collateral.input import read_evidence_file
-    from regalia.verifier.collateral import needs_of
-
-    return needs_of(read_evidence_file(path), collateral)
-
-
 def _load(options: CheckOptions, now: datetime) -> tuple[tuple[Item, ...], CollateralSet]:
     """Entries of a verified bundle, or of a folder of loose files."""
-    from regalia.appraisal.collateral_rule import NO_GRACE
-    from regalia.cli.collateral.input import read_items
-    from regalia.client.collateral import FloorFile
-    from regalia.crypto.dsse import LIMIT
-    from regalia.verifier.collateral import NO_FLOOR, collect, verify_bundle
-
     path = installed_bundle(options.path)
     with os_errors(path):
         folder = path.is_dir()
@@ -265,25 +222,15 @@ def _load(options: CheckOptions, now: datetime) -> tuple[tuple[Item, ...], Colla
     if options.state is not None:
         with FloorFile.locked(options.state) as floors:
             floor = floors.read(options.name)
-    bundle = verify_bundle(
-        data,
-        name=options.name,
-        signers=read_keys(options.signers),
-        threshold=options.threshold,
-        floor=floor,
-        now=now,
-        grace=NO_GRACE,
-    )
+    signers = Signers(read_public_keys(options.signers), options.threshold)
+    bundle = signers.verify(data, site=options.name, floor=floor, now=now)
     return bundle.items, bundle.collateral
 
 
 def _wrong(
     items: Sequence[Item], needs: dict[str, tuple[Need, ...]], now: datetime
 ) -> AttestationError | None:
-    """The first thing that a verifier would refuse."""
-    from regalia.appraisal.codes import AttestCode
-    from regalia.verifier.collateral import dates_of
-
+    """What a verifier would refuse first; None if there is nothing."""
     stale = [item for item in items if dates_of(item, now).is_stale]
     if stale:
         names = ", ".join(f"{item.kind} {item.name}" for item in stale)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from regalia.cli.facts import show_facts, warn
-from regalia.cli.output import show_json
+from regalia.cli.output import show_facts, show_json, warn
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.host.localfs import read_file
 from regalia.measure.images.ovmf import LIMIT as FIRMWARE_LIMIT
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.measure.images.pe import PeImage
+    from regalia.measure.uki import UkiMeasurement
 
 _UKI_COVERS = {
     4: "every image that the firmware starts: the whole image, and the kernel inside it",
@@ -85,17 +85,20 @@ def measure_uki_file(options: UkiOptions) -> None:
                 "notes": list(result.notes),
             }
         )
-        return
+    else:
+        _show_uki(options, boot, result)
+
+
+def _show_uki(options: UkiOptions, boot: UkiBoot, result: UkiMeasurement) -> None:
     _show_pcrs(f"TPM, bank {options.bank}", result.pcrs, _UKI_COVERS)
     if options.show_events:
         events = [(f"PCR {e.pcr}", f"{e.digest.hex()}  {e.what}") for e in result.events]
         show_facts("Events", events)
-    reached = options.phases or "none"
     show_facts(
         "Assuming",
         [
-            ("systemd stub", str(version)),
-            ("boot phases", reached),
+            ("systemd stub", boot.systemd),
+            ("boot phases", options.phases or "none"),
             ("started by", str(boot.start)),
             ("kernel inside", "measured" if boot.inner_kernel else "not measured"),
         ],

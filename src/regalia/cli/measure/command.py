@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-_FILE = click.Path(path_type=Path)
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+from regalia.cli.options import PATH, flag, json_option, number_option, option, path_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.group()
@@ -21,56 +22,25 @@ def measure() -> None:
 
 
 @measure.command()
-@click.argument("firmware", type=_FILE)
-@click.option(
-    "--vcpus",
-    type=click.IntRange(1, 1024),
-    required=True,
-    metavar="N",
-    help="How many vCPUs the machine has.",
-)
-@click.option(
-    "--vcpu-type",
-    metavar="NAME",
-    help="QEMU's name of the CPU type, such as EPYC-v4 or EPYC-Genoa. With --vmm qemu, give this"
+@click.argument("firmware", type=PATH)
+@number_option("--vcpus N", "How many vCPUs the machine has.", 1, 1024, required=True)
+@option(
+    "--vcpu-type NAME",
+    "QEMU's name of the CPU type, such as EPYC-v4 or EPYC-Genoa. With --vmm qemu, give this"
     " or --vcpu-cpuid.",
 )
-@click.option(
-    "--vcpu-cpuid",
-    metavar="F,M,S",
-    help="In place of a name: family, model and stepping, in decimal.",
-)
-@click.option(
-    "--vmm",
-    type=click.Choice(["qemu", "ec2", "gce"]),
-    default="qemu",
-    show_default=True,
-    help="Hypervisor, which decides the vCPUs' first state.",
-)
-@click.option(
-    "--guest-features",
+@option("--vcpu-cpuid F,M,S", "In place of a name: family, model and stepping, in decimal.")
+@option("--vmm [qemu|ec2|gce]", "Hypervisor, which decides the vCPUs' first state.", default="qemu")
+@option(
+    "--guest-features HEX",
+    "SEV_FEATURES of the vCPUs. Hosts with Linux 6.6 or later may set debug swap: 0x21.",
     default="0x1",
-    show_default=True,
-    metavar="HEX",
-    help="SEV_FEATURES of the vCPUs. Hosts with Linux 6.6 or later may set debug swap: 0x21.",
 )
-@click.option("--kernel", type=_FILE, metavar="FILE", help="Kernel of a direct, measured boot.")
-@click.option("--initrd", type=_FILE, metavar="FILE", help="Its initrd.")
-@click.option("--cmdline", metavar="TEXT", help="Its command line.")
-@_json
-def snp(
-    *,
-    firmware: Path,
-    vcpus: int,
-    vcpu_type: str | None,
-    vcpu_cpuid: str | None,
-    vmm: Literal["qemu", "ec2", "gce"],
-    guest_features: str,
-    kernel: Path | None,
-    initrd: Path | None,
-    cmdline: str | None,
-    as_json: bool,
-) -> None:
+@path_option("--kernel FILE", "Kernel of a direct, measured boot.")
+@path_option("--initrd FILE", "Its initrd.")
+@option("--cmdline TEXT", "Its command line.")
+@json_option
+def snp(**options: Any) -> None:  # noqa: ANN401 - see SnpOptions
     """MEASUREMENT of a SEV-SNP machine.
 
     FIRMWARE is the whole OVMF image. With --kernel, which needs OVMF built from AmdSev and QEMU's
@@ -88,86 +58,49 @@ def snp(
             MeasureCode.MEASURE_EXTRA_MISSING, "sev-snp-measure is not installed"
         ) from exc
 
-    measure_snp(
-        SnpOptions(
-            firmware=firmware,
-            vcpus=vcpus,
-            vcpu_type=vcpu_type,
-            vcpu_cpuid=vcpu_cpuid,
-            vmm=vmm,
-            guest_features=guest_features,
-            kernel=kernel,
-            initrd=initrd,
-            cmdline=cmdline,
-            as_json=as_json,
-        )
-    )
+    measure_snp(SnpOptions(**options))
 
 
 @measure.command()
-@click.argument("image", type=_FILE)
-@click.option(
-    "--bank",
-    type=click.Choice(["sha256", "sha384"]),
-    default="sha256",
-    show_default=True,
-    help="Bank of the TPM's registers.",
+@click.argument("image", type=PATH)
+@option("--bank [sha256|sha384]", "Bank of the TPM's registers.", default="sha256")
+@number_option(
+    "--systemd VERSION",
+    "Version of the systemd stub in the image. Default: what the stub says of itself.",
+    1,
+    9999,
 )
-@click.option(
-    "--systemd",
-    type=click.IntRange(1, 9999),
-    metavar="VERSION",
-    help="Version of the systemd stub in the image. Default: what the stub says of itself.",
-)
-@click.option(
-    "--phases",
-    default="",
-    metavar="PATH",
-    help="Boot phases that were reached when PCR 11 is read, such as"
+@option(
+    "--phases PATH",
+    "Boot phases that were reached when PCR 11 is read, such as"
     " enter-initrd:leave-initrd:sysinit:ready. Default: none.",
+    default="",
+    show_default=False,
 )
-@click.option(
-    "--start",
-    type=click.Choice(["boot-option", "qemu-kernel"]),
-    default="boot-option",
-    show_default=True,
-    help="How the firmware starts the first image: from a disk or the network, or OVMF with"
+@option(
+    "--start [boot-option|qemu-kernel]",
+    "How the firmware starts the first image: from a disk or the network, or OVMF with"
     " QEMU's -kernel.",
+    default="boot-option",
 )
-@click.option(
-    "--earlier",
-    type=_FILE,
+@path_option(
+    "--earlier FILE",
+    "Image that runs before this one: shim, a boot loader. Repeat it, first one first.",
     multiple=True,
-    metavar="FILE",
-    help="Image that runs before this one: shim, a boot loader. Repeat it, first one first.",
 )
-@click.option(
-    "--secure-boot",
-    type=click.Choice(["on", "off"]),
-    help="Whether Secure Boot is on. Needed for stubs up to systemd 257: if it is off, the firmware"
+@option(
+    "--secure-boot [on|off]",
+    "Whether Secure Boot is on. Needed for stubs up to systemd 257: if it is off, the firmware"
     " measures the kernel inside the image as well.",
 )
-@click.option(
-    "--inner-kernel",
-    type=click.Choice(["measured", "unmeasured"]),
-    help="For firmware that does not follow this rule: whether it measures the kernel inside. The"
+@option(
+    "--inner-kernel [measured|unmeasured]",
+    "For firmware that does not follow this rule: whether it measures the kernel inside. The"
     " event log of one such machine shows it.",
 )
-@click.option("--events", "show_events", is_flag=True, help="List every measured event as well.")
-@_json
-def uki(
-    *,
-    image: Path,
-    bank: Literal["sha256", "sha384"],
-    systemd: int | None,
-    phases: str,
-    start: Literal["boot-option", "qemu-kernel"],
-    earlier: tuple[Path, ...],
-    secure_boot: Literal["on", "off"] | None,
-    inner_kernel: Literal["measured", "unmeasured"] | None,
-    show_events: bool,
-    as_json: bool,
-) -> None:
+@flag("--events", "List every measured event as well.", into="show_events")
+@json_option
+def uki(**options: Any) -> None:  # noqa: ANN401 - see UkiOptions
     """PCR 4, 9 and 11 of a machine that boots a unified kernel image.
 
     IMAGE is the file as the firmware starts it: if it is signed, the signed one. A policy that
@@ -176,25 +109,12 @@ def uki(
     """
     from regalia.cli.measure.boot import UkiOptions, measure_uki_file
 
-    measure_uki_file(
-        UkiOptions(
-            image=image,
-            bank=bank,
-            systemd=systemd,
-            phases=phases,
-            start=start,
-            earlier=earlier,
-            secure_boot=secure_boot,
-            inner_kernel=inner_kernel,
-            show_events=show_events,
-            as_json=as_json,
-        )
-    )
+    measure_uki_file(UkiOptions(**options))
 
 
 @measure.command()
-@click.argument("image", type=_FILE)
-@_json
+@click.argument("image", type=PATH)
+@json_option
 def eif(*, image: Path, as_json: bool) -> None:
     """PCR 0, 1, 2 and, if it is signed, 8 of an AWS Nitro Enclave.
 
@@ -207,16 +127,14 @@ def eif(*, image: Path, as_json: bool) -> None:
 
 
 @measure.command()
-@click.argument("firmware", type=_FILE)
-@click.option(
-    "--order",
-    type=click.Choice(["interleaved", "two-steps"]),
-    default="interleaved",
-    show_default=True,
-    help="How the host launches: each page added, then measured (Linux 6.16 and later), or all"
+@click.argument("firmware", type=PATH)
+@option(
+    "--order [interleaved|two-steps]",
+    "How the host launches: each page added, then measured (Linux 6.16 and later), or all"
     " added, then all measured (Intel's kernels before that).",
+    default="interleaved",
 )
-@_json
+@json_option
 def tdvf(*, firmware: Path, order: Literal["interleaved", "two-steps"], as_json: bool) -> None:
     """MRTD of a TDX machine, from its firmware.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from regalia.cli.facts import show_facts
-from regalia.cli.output import show_json
+from regalia.cli.output import show_facts, show_json
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file

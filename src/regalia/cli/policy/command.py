@@ -2,155 +2,98 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from regalia.cli.anchor_option import simulated_anchor_option
 from regalia.cli.collateral.options import collateral_options
-from regalia.cli.facts import show_facts, show_table
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_signing_keys
+from regalia.cli.new_files import must_be_new
+from regalia.cli.options import (
+    PATH,
+    flag,
+    json_option,
+    option,
+    path_option,
+    signers_threshold_option,
+    signing_passphrase_option,
+    simulated_anchor_option,
+    together,
+)
+from regalia.cli.output import show_facts, show_json, show_table
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, write_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-F = TypeVar("F", bound="Callable[..., None]")
+    from pathlib import Path
 
 EXIT_DENIED = 6
-_FILE = click.Path(path_type=Path)
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_policy_file = click.argument("file", type=_FILE)
-_passphrase_file = click.option(
-    "--passphrase-file",
-    type=_FILE,
-    metavar="FILE",
-    help="Read the signing key's passphrase from FILE (mode 600) instead of asking for it.",
+_policy_file = click.argument("file", type=PATH)
+_sign_with = path_option(
+    "--sign KEY...", "Sign with this private key (NAME.key).", into="sign_with"
 )
-_sign_with = click.option(
-    "--sign",
-    "sign_with",
-    multiple=True,
-    type=_FILE,
-    metavar="KEY",
-    help="Sign with this private key (NAME.key). Repeat it for several.",
+_signature_options = together(
+    option("--signer PUB...", "Check that this public key (NAME.pub) has signed.", into="signers"),
+    signers_threshold_option,
 )
-
-
-def _signature_options(command: F) -> F:
-    """How the signature of a policy file is checked."""
-    signer = click.option(
-        "--signer",
-        "signers",
-        multiple=True,
-        metavar="PUB",
-        help="Check that this public key (NAME.pub) has signed. Repeat it for several.",
-    )
-    threshold = click.option(
-        "--threshold",
-        type=click.IntRange(1, 16),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="How many of the named signers must have signed.",
-    )
-    return signer(threshold(command))
-
-
-def _evidence_options(command: F) -> F:
-    """How evidence is verified."""
-    report_data = click.option(
-        "--report-data",
-        metavar="HEX",
-        help="The 64 bytes of report data that the evidence must carry, or the word any. For a"
+_evidence_options = together(
+    option(
+        "--report-data HEX",
+        "The 64 bytes of report data that the evidence must carry, or the word any. For a"
         " vendor's own evidence: its report data or nonce, in full.",
-    )
-    challenge = click.option(
-        "--challenge",
-        metavar="HEX",
-        help="In place of --report-data, if the file is what a runtime answered: the 32 bytes"
-        " that it was asked with.",
-    )
-    return report_data(challenge(collateral_options(simulated_anchor_option(command))))
-
-
+    ),
+    option(
+        "--challenge HEX",
+        "In place of --report-data, if the file is what a runtime answered: the 32 bytes that it"
+        " was asked with.",
+    ),
+    collateral_options,
+    simulated_anchor_option,
+)
 # What an owner decides and no evidence tells.
-_CHOICES = (
-    click.option("--name", default="pinned", show_default=True, help="A name for people."),
-    click.option(
-        "--version",
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="The policy's version; a broker never goes back to an older one.",
+_choice_options = together(
+    option("--name", "A name for people.", default="pinned"),
+    option(
+        "--version N", "The policy's version; a broker never goes back to an older one.", default=1
     ),
-    click.option(
-        "--minimum-version",
+    option(
+        "--minimum-version N",
+        "Lowest accepted version of the model. By default the manifest's.",
         type=int,
-        metavar="N",
-        help="Lowest accepted version of the model. By default the manifest's.",
     ),
-    click.option(
-        "--lease",
-        "lease_s",
+    option(
+        "--lease SECONDS",
+        "How long a runtime keeps the key before it must attest again.",
+        into="lease_s",
         default=900,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long a runtime keeps the key before it must attest again.",
     ),
-    click.option(
-        "--holders",
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="How many runtimes may hold the key at the same time.",
-    ),
-    click.option(
-        "--max-age",
-        "max_age_s",
+    option("--holders N", "How many runtimes may hold the key at the same time.", default=1),
+    option(
+        "--max-age SECONDS",
+        "How old a challenge may be when its evidence arrives.",
+        into="max_age_s",
         default=60,
-        show_default=True,
-        metavar="SECONDS",
-        help="How old a challenge may be when its evidence arrives.",
     ),
-    click.option(
-        "--custody",
+    option(
+        "--custody [broker|hsm]",
+        "Where the model key may be in clear during a release. Repeat it for both.",
         multiple=True,
         default=("broker",),
-        show_default=True,
-        type=click.Choice(["broker", "hsm"]),
-        help="Where the model key may be in clear during a release. Repeat it for both.",
     ),
-    click.option(
-        "--approver",
-        "approvers",
+    option(
+        "--approver PUB",
+        "Public key (NAME.pub or key:<64 hex>) of somebody who may approve releases.",
+        into="approvers",
         multiple=True,
-        metavar="PUB",
-        help="Public key (NAME.pub or key:<64 hex>) of somebody who may approve releases.",
     ),
-    click.option(
-        "--approvals",
-        default=0,
-        show_default=True,
-        metavar="N",
-        help="How many approvers must approve a release.",
-    ),
-    click.option("--pin-chip", is_flag=True, help="Accept this chip only. Milan needs it."),
-    click.option(
+    option("--approvals N", "How many approvers must approve a release.", default=0),
+    flag("--pin-chip", "Accept this chip only. Milan needs it."),
+    flag(
         "--any-host-data",
-        is_flag=True,
-        help="Accept other runtime configurations with the same placement, egress and keys.",
+        "Accept other runtime configurations with the same placement, egress and keys.",
     ),
 )
-
-
-def _choice_options(command: F) -> F:
-    for option in reversed(_CHOICES):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -163,70 +106,49 @@ def policy() -> None:
 
 
 @policy.command("pin")
-@click.option(
-    "--from",
-    "source",
-    required=True,
-    type=_FILE,
-    metavar="EVIDENCE",
-    help="Evidence of a known-good runtime: an envelope, or what a runtime answered. With"
+@path_option(
+    "--from EVIDENCE",
+    "Evidence of a known-good runtime: an envelope, or what a runtime answered. With"
     " --platform-only also a vendor's own evidence, of any TEE or of NVIDIA devices.",
+    into="source",
+    required=True,
 )
-@click.option(
+@flag(
     "--platform-only",
-    is_flag=True,
-    help="Write no policy but its platform section: the reference values of this evidence, to be"
+    "Write no policy but its platform section: the reference values of this evidence, to be"
     " put into one. The only way for a vendor's own evidence, which holds no configuration of a"
     " runtime.",
 )
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="A sealed model (its directory or manifest), or model:<64 hex>.",
-)
-@click.option(
-    "--signer",
-    "owner",
-    metavar="PUB",
-    help="The owner's public key: NAME.pub or key:<64 hex>.",
-)
-@click.option(
-    "--out",
-    required=True,
-    type=_FILE,
-    metavar="FILE",
-    help="The release policy: signed with --sign, otherwise a draft to read and edit. Or, with"
+@option("--model MODEL", "A sealed model (its directory or manifest), or model:<64 hex>.")
+@option("--signer PUB", "The owner's public key: NAME.pub or key:<64 hex>.", into="owner")
+@path_option(
+    "--out FILE",
+    "The release policy: signed with --sign, otherwise a draft to read and edit. Or, with"
     " --platform-only, the platform section.",
+    required=True,
 )
-@click.option("--client-out", type=_FILE, metavar="FILE", help="Write a client policy as well.")
+@path_option("--client-out FILE", "Write a client policy as well.")
 @_sign_with
-@_passphrase_file
+@signing_passphrase_option
 @_evidence_options
-@click.option(
-    "--now",
-    metavar="TIME",
+@option(
+    "--now TIME",
+    "The moment of the check, RFC 3339: when the evidence was made, if it is a recording.",
     default="now",
-    show_default=True,
-    help="The moment of the check, RFC 3339: when the evidence was made, if it is a recording.",
 )
-@click.option(
-    "--endorsement",
-    "endorsements",
-    multiple=True,
-    type=_FILE,
-    metavar="FILE",
-    help="A certificate, CRL, Intel collateral, RIM or event log that belongs to the evidence;"
-    " recognized by content. Repeat it for several.",
+@path_option(
+    "--endorsement FILE...",
+    "A certificate, CRL, Intel collateral, RIM or event log that belongs to the evidence;"
+    " recognized by content.",
+    into="endorsements",
 )
-@click.option(
-    "--revocation",
-    type=click.Choice(["required", "any"]),
+@option(
+    "--revocation [required|any]",
+    "Whether a current CRL must be in --collateral.",
     default="required",
-    show_default=True,
-    help="Whether a current CRL must be in --collateral.",
 )
 @_choice_options
-@_json
+@json_option
 def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in PinOptions
     """Write a policy from the evidence of a known-good runtime.
 
@@ -242,7 +164,7 @@ def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in 
 @policy.command("show")
 @_policy_file
 @_signature_options
-@_json
+@json_option
 def show(*, file: Path, signers: tuple[str, ...], threshold: int, as_json: bool) -> None:
     """Show every field of a policy and whether it is left open."""
     from regalia.cli.policy.input import read_policy
@@ -264,13 +186,10 @@ def show(*, file: Path, signers: tuple[str, ...], threshold: int, as_json: bool)
 @policy.command("check")
 @_policy_file
 @_signature_options
-@click.option(
-    "--out",
-    type=_FILE,
-    metavar="FILE",
-    help="Write the policy in canonical form, the only one in which clients read theirs.",
+@path_option(
+    "--out FILE", "Write the policy in canonical form, the only one in which clients read theirs."
 )
-@_json
+@json_option
 def check(
     *, file: Path, signers: tuple[str, ...], threshold: int, out: Path | None, as_json: bool
 ) -> None:
@@ -291,9 +210,9 @@ def check(
 @policy.command("sign")
 @_policy_file
 @_sign_with
-@_passphrase_file
-@click.option("--out", required=True, type=_FILE, metavar="FILE", help="The signed policy.")
-@_json
+@signing_passphrase_option
+@path_option("--out FILE", "The signed policy.", required=True)
+@json_option
 def sign(
     *,
     file: Path,
@@ -306,7 +225,7 @@ def sign(
 
     Signing brings a draft into canonical form. What the policy leaves open is printed first.
     """
-    from regalia.cli.policy.input import must_be_new, read_policy, signing_keys
+    from regalia.cli.policy.input import read_policy
     from regalia.cli.policy.output import policy_id, show_open
     from regalia.crypto.dsse import LIMIT
     from regalia.policy.documents import ReleasePolicy
@@ -319,7 +238,7 @@ def sign(
     if not isinstance(found.policy, ReleasePolicy):
         raise UsageError(CoreCode.BAD_USAGE, f"{file} is a client policy, which is not signed")
     show_open(found.policy)
-    keys = signing_keys(sign_with, passphrase_file)
+    keys = read_signing_keys(sign_with, passphrase_file)
     signed = (
         add_signatures(read_file(file, limit=LIMIT), keys)
         if found.signed_by
@@ -337,42 +256,17 @@ def sign(
 @policy.command("explain")
 @_policy_file
 @_signature_options
-@click.option(
-    "--evidence",
-    multiple=True,
-    type=_FILE,
-    metavar="EVIDENCE",
-    help="Say what the policy makes of this evidence. Repeat it for several.",
-)
+@path_option("--evidence EVIDENCE...", "Say what the policy makes of this evidence.")
 @_evidence_options
-@click.option(
-    "--model-version",
+@option(
+    "--model-version N",
+    "The model's version that is asked for. By default the lowest accepted one.",
     type=int,
-    metavar="N",
-    help="The model's version that is asked for. By default the lowest accepted one.",
 )
-@click.option(
-    "--holders",
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Suppose that so many runtimes hold the key already.",
-)
-@click.option(
-    "--approval",
-    "approvals",
-    multiple=True,
-    metavar="PUB",
-    help="Suppose that this approver has approved. Repeat it for several.",
-)
-@click.option(
-    "--custody",
-    default="broker",
-    show_default=True,
-    type=click.Choice(["broker", "hsm"]),
-    help="Suppose this custody of the model key.",
-)
-@_json
+@option("--holders N", "Suppose that so many runtimes hold the key already.", default=0)
+@option("--approval PUB...", "Suppose that this approver has approved.", into="approvals")
+@option("--custody [broker|hsm]", "Suppose this custody of the model key.", default="broker")
+@json_option
 @click.pass_context
 def explain(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - see ExplainOptions
     """Say in sentences what a policy demands and leaves open.

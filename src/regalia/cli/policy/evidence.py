@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraise.recorded import RecordedVerifier, require_bound_key
-from regalia.cli.facts import warn
+from regalia.cli.output import warn
 from regalia.cli.policy.input import read_anchors
 from regalia.client.collateral import load_collateral
 from regalia.core.codec import unhex

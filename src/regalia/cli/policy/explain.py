@@ -11,7 +11,7 @@ from regalia.appraise.exchange import judge
 from regalia.cli.output import show_json
 from regalia.cli.policy.evidence import ANY, make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
-from regalia.cli.policy.output import policy_facts, show_headline
+from regalia.cli.policy.output import finding_json, policy_facts, show_headline
 from regalia.core.types import ModelId
 from regalia.host.clock import system_clock
 from regalia.policy.context import ReleaseContext
@@ -78,12 +78,9 @@ def _verdicts(
 
 
 def _verdict(
-    options: ExplainOptions,
-    policy: ReleasePolicy | ClientPolicy,
-    appraiser: Appraiser,
-    path: Path,
+    options: ExplainOptions, policy: ReleasePolicy | ClientPolicy, appraiser: Appraiser, path: Path
 ) -> Verdict:
-    # Nothing is released here, so report data may stay unknown; reading it warns.
+    # Nothing is released here, so report data may be unknown; read_given warns of it.
     unknown = options.report_data is None and options.challenge is None
     given = read_given(
         path, report_data=ANY if unknown else options.report_data, challenge=options.challenge
@@ -93,7 +90,7 @@ def _verdict(
     version = options.model_version
     context = ReleaseContext(
         now=appraiser.now,
-        challenge_age_s=0,  # recorded evidence has no age; the output says what was supposed
+        challenge_age_s=0,  # recorded evidence has no age, so assume zero, as the help says
         runtime_config=config,
         model_id=ModelId.parse(policy.model.id),
         model_version=policy.model.version_minimum if version is None else version,
@@ -124,8 +121,5 @@ def _verdict_json(path: Path, verdict: Verdict) -> dict[str, object]:
         "decision": "deny" if reasons else "allow",
         "hardware": str(verdict.hardware),
         "wildcards": list(verdict.wildcards),
-        "reasons": [
-            {"code": each.code.name, "what": each.what, "why": each.code.why, "fix": each.fix}
-            for each in reasons
-        ],
+        "reasons": [finding_json(each) for each in reasons],
     }

@@ -1,4 +1,4 @@
-"""What the policy commands read: policies with their signatures, models, keys, roots."""
+"""Input of the policy commands: policies with their signatures, models, keys, roots."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regalia.cli.facts import warn
-from regalia.core.errors import CoreCode, IntegrityError, LocalError, UsageError
+from regalia.cli.key_files import read_public_keys
+from regalia.cli.output import warn
+from regalia.core.errors import CoreCode, IntegrityError, UsageError
+from regalia.core.types import KeyFingerprint, ModelId
+from regalia.crypto import dsse
+from regalia.crypto.dsse import LIMIT
 from regalia.host.localfs import read_file
+from regalia.policy.signed import load_release_policy, read_draft, read_unverified
 
 if TYPE_CHECKING:
-    from regalia.core.types import KeyFingerprint, ModelId
-    from regalia.crypto.sign import SigningKey, VerifyKey
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.verifier.anchors import TrustAnchors
 
-_PEM_LIMIT = 64 * 1024  # bytes
 _ENVELOPE_START = b'{"payload":'  # canonical DSSE begins so
 
 
@@ -34,7 +36,7 @@ class PolicyFile:
     checked: bool
 
     def signature(self) -> str:
-        """For a person."""
+        """Describe the signature for people."""
         if not self.signed_by:
             return "unsigned"
         names = ", ".join(self.signed_by)
@@ -53,11 +55,8 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
         ParseError: malformed. LocalError: not readable.
         IntegrityError: signers were named, and the file is unsigned or signed by others.
     """
-    from regalia.crypto import dsse
-    from regalia.policy.signed import load_release_policy, read_draft, read_unverified
-
     data = read_file(path, limit=dsse.LIMIT)
-    keys = tuple(_public_key(Path(word)) for word in signers)
+    keys = read_public_keys(Path(word) for word in signers)
     if not data.startswith(_ENVELOPE_START):
         policy = read_draft(data)
         if keys:
@@ -71,40 +70,12 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
     return PolicyFile(read_unverified(data), names, checked=False)
 
 
-def _public_key(path: Path) -> VerifyKey:
-    from regalia.crypto.sign import VerifyKey
-
-    return VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT))
-
-
-def signing_keys(paths: tuple[Path, ...], passphrase_file: Path | None) -> tuple[SigningKey, ...]:
-    """Private keys. Raises LocalError, UsageError or KeyAccessError.
-
-    Args:
-        paths: of the keys.
-        passphrase_file: of the keys; None to ask for it.
-    """
-    from regalia.cli.sealing import read_signing_key
-
-    return tuple(read_signing_key(path, passphrase_file) for path in paths)
-
-
-def must_be_new(*paths: Path) -> None:
-    """Refuse before anything is read, asked or written. Raises LocalError."""
-    for path in paths:
-        if path.exists():
-            raise LocalError(CoreCode.FILE_EXISTS, f"{path} exists")
-        if not path.absolute().parent.is_dir():
-            raise LocalError(CoreCode.FILE_MISSING, f"{path}: its folder does not exist")
-
-
 def key_fingerprint(word: str) -> KeyFingerprint:
     """``key:<64 hex>``, or the path of a public key."""
-    from regalia.core.types import KeyFingerprint
-
     if word.startswith(f"{KeyFingerprint.PREFIX}:"):
         return KeyFingerprint.parse(word)
-    return _public_key(Path(word)).fingerprint
+    (key,) = read_public_keys([Path(word)])
+    return key.fingerprint
 
 
 def read_model(
@@ -122,8 +93,6 @@ def read_model(
         ParseError, IntegrityError, LocalError: the manifest is not usable.
     """
     from regalia.cli.sealing import read_manifest_file
-    from regalia.core.types import ModelId
-    from regalia.crypto.dsse import LIMIT
     from regalia.seal.manifest import verify_manifest
 
     if word.startswith(f"{ModelId.PREFIX}:"):
@@ -140,8 +109,8 @@ def read_model(
 
 
 def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
-    """The vendors' roots; or simulated ones, loudly."""
-    from regalia.client import trust
+    """Return the vendors' roots, or simulated ones with a warning."""
+    from regalia.client import trust  # imports the verifier, which most policy commands do not need
 
     if dangerous_simulated_anchor is not None:
         warn("DANGEROUS: a simulated root is trusted. Its key's holder can forge any evidence.")

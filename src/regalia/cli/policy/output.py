@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.facts import show_facts, warn
+from regalia.cli.output import show_facts, warn
 from regalia.core.types import PolicyId
+from regalia.policy.documents import wildcards
+from regalia.policy.explain import statements
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regalia.appraisal.finding import Finding
     from regalia.cli.policy.input import PolicyFile
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.explain import Statement
@@ -36,8 +39,6 @@ def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
         path: of the file.
         found: what it holds.
     """
-    from regalia.policy.documents import wildcards
-
     return {
         "ok": True,
         "file": str(path),
@@ -47,6 +48,12 @@ def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
         "signature_checked": found.checked,
         "wildcards": list(wildcards(found.policy)),
     }
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    """A rule that was not met, for programs."""
+    code = finding.code
+    return {"code": code.name, "what": finding.what, "why": code.why, "fix": finding.fix}
 
 
 def show_headline(path: Path, found: PolicyFile) -> None:
@@ -67,19 +74,12 @@ def show_headline(path: Path, found: PolicyFile) -> None:
 
 def show_open(policy: ReleasePolicy | ClientPolicy) -> None:
     """Print every rule that demands nothing, with its risk. Loud, on standard error."""
-    show_statements(open_statements(policy))
+    show_statements(tuple(each for each in statements(policy) if each.risk is not None))
 
 
 def show_statements(left_open: tuple[Statement, ...]) -> None:
-    """As ``show_open``."""
+    """Print statements about rules that demand nothing. As ``show_open``."""
     if not left_open:
         click.echo("Nothing is left open.", err=True)
     for each in left_open:
         warn(f"OPEN {each.path} = {each.value}: {each.risk}")
-
-
-def open_statements(policy: ReleasePolicy | ClientPolicy) -> tuple[Statement, ...]:
-    """Statements about the rules that are left open."""
-    from regalia.policy.explain import statements
-
-    return tuple(each for each in statements(policy) if each.risk is not None)

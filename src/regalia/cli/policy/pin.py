@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.cli.attest.input import read_endorsements, read_time
-from regalia.cli.facts import show_facts
-from regalia.cli.output import show_json
+from regalia.cli.key_files import read_signing_keys
+from regalia.cli.new_files import must_be_new
+from regalia.cli.output import show_facts, show_json
 from regalia.cli.policy.evidence import make_appraiser, read_given
-from regalia.cli.policy.input import key_fingerprint, must_be_new, read_model, signing_keys
+from regalia.cli.policy.input import key_fingerprint, read_model
 from regalia.cli.policy.output import policy_id, show_open, show_statements
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import write_new
@@ -65,7 +66,7 @@ class PinOptions:
 def pin_files(options: PinOptions) -> None:
     """Verify the evidence, write the policies, and say what they leave open."""
     if options.platform_only:
-        pin_platform_file(options)
+        _pin_platform(options)
         return
     outputs = [path for path in (options.out, options.client_out) if path is not None]
     must_be_new(*outputs)
@@ -75,7 +76,7 @@ def pin_files(options: PinOptions) -> None:
     claims = appraiser.claims(given, CollateralRule.of_words(options.revocation, grace_days=0))
     release = pin_release(claims, config, choices, now=appraiser.now)
     client = pin_client(claims, config, choices, now=appraiser.now)
-    keys = signing_keys(options.sign_with, options.passphrase_file)
+    keys = read_signing_keys(options.sign_with, options.passphrase_file)
     write_new(options.out, sign_release_policy(release, keys) if keys else write_draft(release))
     if options.client_out is not None:
         write_new(options.client_out, client.encode())
@@ -92,13 +93,8 @@ def _given(options: PinOptions) -> tuple[Given, Appraiser]:
     return replace(given, found=found), appraiser
 
 
-def pin_platform_file(options: PinOptions) -> None:
-    """Write the platform section that the evidence meets, and say what it leaves open.
-
-    Raises:
-        UsageError: options that are about a whole policy.
-        RegaliaError: the evidence is not genuine, or no policy accepts it.
-    """
+def _pin_platform(options: PinOptions) -> None:
+    """Write the platform section that the evidence meets, and say what it leaves open."""
     if options.client_out is not None or options.sign_with:
         raise UsageError(
             CoreCode.BAD_USAGE,
@@ -113,7 +109,7 @@ def pin_platform_file(options: PinOptions) -> None:
     else:
         claims = appraiser.claims(given, rule)
         devices = claims.devices
-        # What the field of a configuration holds without one is nothing to compare with.
+        # Without a runtime configuration, the evidence has no digest of one to pin.
         config = bool(given.evidence.runtime_config) and not options.any_host_data
         platform = pin_platform(claims, pin_machine=options.pin_chip, pin_config=config)
     write_new(options.out, platform.encode())

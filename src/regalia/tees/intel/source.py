@@ -35,7 +35,7 @@ class TdxSource:
 
     @property
     def simulated(self) -> bool:
-        """Never: a verifier refuses a quote that Intel's hardware did not sign."""
+        """Always false: a verifier refuses a quote that Intel's hardware did not sign."""
         return False
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
@@ -66,7 +66,7 @@ class TdxSource:
         )
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
-        """None: the settings name the devices, and each kind has a source of its own."""
+        """Return nothing: devices have sources of their own, which the settings name."""
         return ()
 
     def _read_event_log(self) -> bytes:

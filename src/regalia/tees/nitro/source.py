@@ -39,7 +39,7 @@ _MESSAGE = struct.Struct("@QQQQ")
 
 @dataclass(frozen=True, slots=True)
 class Nsm:
-    """One open device. ``ioctl`` is ``fcntl.ioctl`` but in tests."""
+    """One open device. ``ioctl`` is ``fcntl.ioctl``, except in tests."""
 
     descriptor: int
     ioctl: Callable[[int, int, bytearray, bool], int] = fcntl.ioctl
@@ -76,7 +76,7 @@ class Nsm:
         self._ask("LockPCR", {"index": index})
 
     def _ask(self, name: str, members: dict[Key, Cbor]) -> dict[Key, Cbor]:
-        """One request, and the members of its answer; an answer without members is its name."""
+        """Send one request; return the members of the answer, or its name if it has none."""
         answer = self._exchange(encode_cbor({name: members}))
         if answer == name:
             return {}
@@ -100,7 +100,7 @@ class Nsm:
             self.ioctl(self.descriptor, NSM_IOCTL, message, True)  # noqa: FBT003 - fcntl's own way
         except OSError as exc:
             raise _refused(f"ioctl: {exc.strerror or exc}") from exc
-        size = _MESSAGE.unpack(message)[3]  # drivers write how much they filled
+        size = _MESSAGE.unpack(message)[3]  # the driver writes how many bytes it filled
         if size > RESPONSE_MAX:
             raise _refused(f"an answer of {size} bytes")
         try:
@@ -156,7 +156,7 @@ class NitroSource:
 
     @property
     def simulated(self) -> bool:
-        """Never: a hypervisor that is not AWS's is refused by whoever verifies."""
+        """Always false: a verifier refuses documents that AWS's hypervisor did not sign."""
         return False
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
@@ -184,7 +184,7 @@ class NitroSource:
             os.close(descriptor)
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
-        """None: enclaves have no devices."""
+        """Return nothing: enclaves have no devices."""
         return ()
 
 

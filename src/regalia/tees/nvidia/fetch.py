@@ -10,11 +10,17 @@ import msgspec
 
 from regalia.core.errors import UnavailableError
 from regalia.host.fetch_codes import FetchCode
+from regalia.tees.nvidia.evidence.needs import device_rims
+from regalia.tees.nvidia.evidence.online import RIMS
+from regalia.tees.nvidia.evidence.signed_files import ingest
 
 if TYPE_CHECKING:
-    from regalia.host.fetch import VendorService
+    from collections.abc import Sequence
 
-PUBLIC_ADDRESS = "https://rim.attestation.nvidia.com"
+    from regalia.appraisal.online_collateral import FetchContext
+    from regalia.host.fetch import VendorService
+    from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
+    from regalia.wire.evidence import DeviceEvidence
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -39,3 +45,23 @@ def fetch_rim(service: VendorService, rim_id: str) -> bytes:
         raise UnavailableError(
             FetchCode.COLLATERAL_SERVICE_FAILED, f"{rim_id}: no manifest in the answer"
         ) from exc
+
+
+def fetch(every: Sequence[DeviceEvidence], at: FetchContext[NvidiaAnchors]) -> dict[str, bytes]:
+    """Reference values of the devices' firmware: NVIDIA's XML is verified, and ours is kept.
+
+    Args:
+        every: evidence of devices, raw, untrusted; says which firmware.
+        at: whom to ask, and when. Manifests have roots of their own.
+
+    Raises:
+        UsageError: no address is given, or the extra that reads NVIDIA's XML is not installed.
+        UnavailableError: the service does not answer.
+        ParseError, AttestationError: what it answered is not signed by NVIDIA.
+    """
+    service = at.ask(RIMS)
+    wanted = dict.fromkeys(name for device in every for name in device_rims(device))
+    return {
+        f"{name}.json": ingest(fetch_rim(service, name), names=(name,), now=at.now)
+        for name in wanted
+    }

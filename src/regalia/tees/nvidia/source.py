@@ -56,7 +56,7 @@ class GpuAttestationReport(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Nvml:
-    """The library, loaded. Between ``opened`` and its end it is initialized."""
+    """The loaded library. It is initialized within ``opened``."""
 
     library: Any  # ctypes.CDLL: its functions are attributes
 
@@ -145,7 +145,7 @@ class GpuSource:
 
     @property
     def simulated(self) -> bool:
-        """Never: a verifier refuses a report that NVIDIA's hardware did not sign."""
+        """Always false: a verifier refuses a report that NVIDIA's hardware did not sign."""
         return False
 
     def collect(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:

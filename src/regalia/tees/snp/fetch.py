@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from regalia.tees.snp.evidence.wire import Product
+from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.codes import AttestCode
+from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import Cache, parse_certificate
+from regalia.core.errors import AttestationError
+from regalia.tees.snp.evidence import parse, verify_genuine
+from regalia.tees.snp.evidence.leaf import leaf_of
+from regalia.tees.snp.evidence.online import KDS
+from regalia.tees.snp.evidence.products import product_of_cpuid
+from regalia.tees.snp.evidence.vendor import collateral_of
+from regalia.tees.snp.evidence.wire import (
+    CHIP_ID_SIZE,
+    CPUID_SINCE_VERSION,
+    TURIN_CHIP_ID_SIZE,
+    EndorsementKeyKind,
+    Product,
+    decode_tcb,
+    parse_report,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regalia.appraisal.online_collateral import FetchContext
     from regalia.host.fetch import VendorService
     from regalia.tees.snp.claims import Tcb
-
-PUBLIC_ADDRESS = "https://kdsintf.amd.com"
+    from regalia.tees.snp.evidence import SnpAnchors
+    from regalia.tees.snp.evidence.wire import SnpReport
+    from regalia.wire.evidence import Evidence
 
 _SPL = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "ucodeSPL"}
 
@@ -51,3 +74,78 @@ class Kds:
             kind: ``vcek`` or ``vlek``.
         """
         return self._service.get(f"/{kind}/v1/{product}/crl").body
+
+
+def fetch(every: Sequence[Evidence], at: FetchContext[SnpAnchors]) -> dict[str, bytes]:
+    """The chain of each report's key. The report's own signature proves that it is the right one.
+
+    Args:
+        every: evidence, raw, untrusted; says which chip.
+        at: whom to ask, and what the answer must verify under.
+
+    Raises:
+        UsageError: no address is given.
+        UnavailableError: the service does not answer.
+        ParseError: an answer is malformed.
+        AttestationError: ROOT_UNTRUSTED or COLLATERAL_MISSING; or AMD did not sign the answer.
+    """
+    kds = Kds(at.ask(KDS))
+    if at.anchors is None:
+        raise AttestationError(AttestCode.ROOT_UNTRUSTED, "no root of AMD's is trusted")
+    files: dict[str, bytes] = {}
+    for evidence in every:
+        found = _chain_of(evidence, kds)
+        _require_genuine(evidence, found, at.anchors, at)
+        files |= found
+    return files
+
+
+def _chain_of(evidence: Evidence, kds: Kds) -> dict[str, bytes]:
+    report = parse_report(evidence.report)
+    product = _product(report, evidence)
+    vlek = report.signing_key == EndorsementKeyKind.VLEK
+    kind = "vlek" if vlek else "vcek"
+    files = {
+        f"amd-{product}-{kind}-chain.pem": kds.chain(product, kind),
+        f"amd-{product}-{kind}.crl": kds.crl(product, kind),
+    }
+    if not vlek:  # a VLEK is handed out by the cloud, and comes with the evidence
+        size = TURIN_CHIP_ID_SIZE if product is Product.TURIN else CHIP_ID_SIZE
+        hwid, tcb = report.chip_id[:size], decode_tcb(report.reported_tcb, product)
+        name = f"amd-{product}-vcek-{hwid[:8].hex()}-{report.reported_tcb.hex()}.der"
+        files[name] = kds.vcek(product, hwid, tcb)
+    return files
+
+
+def _require_genuine(
+    evidence: Evidence, files: dict[str, bytes], anchors: SnpAnchors, at: FetchContext[SnpAnchors]
+) -> None:
+    """Verify the report with what was fetched, and not with what came beside the evidence."""
+    if parse_report(evidence.report).signing_key != EndorsementKeyKind.VLEK:
+        evidence = replace(evidence, endorsements=())
+    rule = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
+    verify_genuine(
+        parse(evidence),
+        anchors=anchors,
+        collateral=collateral_of(at.read(files)),
+        at=AppraisalContext(now=at.now, rule=rule, cache=Cache()),
+    )
+
+
+def _product(report: SnpReport, evidence: Evidence) -> Product:
+    """The product line, as the report tells it or, before version 3, a certificate beside it.
+
+    Raises:
+        AttestationError: COLLATERAL_MISSING, nothing tells it.
+    """
+    if report.version >= CPUID_SINCE_VERSION:
+        return product_of_cpuid(report.cpuid_fam_id, report.cpuid_mod_id)
+    for der in evidence.endorsements:
+        found = leaf_of(parse_certificate(der, what="endorsement"))
+        if found is not None:
+            return found[1]
+    raise AttestationError(
+        AttestCode.COLLATERAL_MISSING,
+        f"a report of version {report.version} does not tell its product line, and no certificate "
+        "beside it does",
+    )

@@ -33,7 +33,7 @@ class SnpSource:
 
     @property
     def simulated(self) -> bool:
-        """Never: a verifier refuses a report that AMD's hardware did not sign."""
+        """Always false: a verifier refuses a report that AMD's hardware did not sign."""
         return False
 
     def collect(self, report_data: bytes, runtime_config: bytes) -> Evidence:
@@ -65,7 +65,7 @@ class SnpSource:
         )
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
-        """None: the settings name the devices, and each kind has a source of its own."""
+        """Return nothing: devices have sources of their own, which the settings name."""
         return ()
 
 

@@ -76,7 +76,7 @@ class TpmSource:
         )
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
-        """None: a TPM has no devices beside it that attest."""
+        """Return nothing: no devices attest through a TPM."""
         return ()
 
 
@@ -143,7 +143,7 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
 
 
 def _is_software(certificate: bytes) -> bool:
-    """What the EK certificate says. One that cannot be read vouches for no hardware."""
+    """Whether the EK certificate names no hardware TPM; an unreadable one names none."""
     try:
         model = read_model(x509.load_der_x509_certificate(certificate).extensions)
     except ValueError:

@@ -11,7 +11,7 @@ import pytest
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import RegaliaError
-from regalia.inspect.decoded_fields import anatomy
+from regalia.inspect.decoded_fields import decoded_fields
 from regalia.inspect.recognize import recognize
 from regalia.tees.accelerator.claims import AcceleratorClaims
 from regalia.tees.accelerator.evidence import checks
@@ -247,4 +247,4 @@ def test_it_can_be_looked_at_without_a_reader_of_its_own(chip: AcceleratorTestbe
     evidence = chip.evidence()
     found = recognize(evidence.encode())
     assert found.evidence == evidence
-    assert anatomy(found)["report"] == evidence.report.hex()
+    assert decoded_fields(found)["report"] == evidence.report.hex()

@@ -10,6 +10,7 @@ from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.intel.evidence.checks import REPORT_DATA, SGX_CHECKS, TDX_CHECKS
 from regalia.tees.intel.evidence.claims_of import sgx_claims
 from regalia.tees.intel.evidence.needs import needs
+from regalia.tees.intel.evidence.online import ONLINE
 from regalia.tees.intel.evidence.vendor import INTEL
 from regalia.tees.intel.evidence.verify import claims_of_tdx, parse, verify_genuine
 from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
@@ -66,6 +67,7 @@ TDX = EvidencePlugin(
     parse=parse,
     genuine=genuine_tdx,
     needs=needs,
+    online=ONLINE,
     identities=machine_identity,
 )
 SGX = EvidencePlugin(
@@ -81,5 +83,6 @@ SGX = EvidencePlugin(
     parse=parse,
     genuine=genuine_sgx,
     needs=needs,
+    online=ONLINE,
     identities=machine_identity,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
-from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
+from regalia.appraisal.evidence_plugin import EvidencePlugin, MachineNames, machine_identity
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.nitro.evidence import checks
 from regalia.tees.nitro.evidence.needs import needs
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 # A document may also have no nonce at all, and is then fresh for nobody.
 NONCE = NonceField(checks.NONCE, NONCE_SIZES)
+
+# AWS names instances in words, all others in bytes.
+INSTANCES = MachineNames(
+    lambda instance: instance.decode("ascii", "replace"),
+    r"i-[0-9a-f]+",
+    "the i-... of an AWS instance",
+)
 
 
 def genuine(
@@ -53,4 +60,5 @@ NITRO = EvidencePlugin(
     genuine=genuine,
     needs=needs,
     identities=machine_identity,
+    machine_names=INSTANCES,
 )

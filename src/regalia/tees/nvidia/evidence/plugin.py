@@ -9,6 +9,7 @@ from regalia.appraisal.evidence_plugin import EvidencePlugin
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.nvidia.evidence import checks
 from regalia.tees.nvidia.evidence.needs import needs
+from regalia.tees.nvidia.evidence.online import ONLINE
 from regalia.tees.nvidia.evidence.vendor import NVIDIA
 from regalia.tees.nvidia.evidence.verify import claims_of, parse, verify_genuine
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceKind
@@ -53,6 +54,7 @@ def _device(
         parse=parse,
         genuine=genuine,
         needs=needs,
+        online=ONLINE,
         identities=lambda claims: ((claims.kind.value, claims.identity),),
     )
 

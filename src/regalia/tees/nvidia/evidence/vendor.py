@@ -9,6 +9,8 @@ from regalia.appraisal.vendor import Vendor, ready
 from regalia.tees.nvidia.evidence import key_denials, rims
 from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
 from regalia.tees.nvidia.evidence.collateral import NvidiaCollateral, prepare
+from regalia.tees.nvidia.evidence.models import kind_of_chain
+from regalia.tees.nvidia.evidence.signed_files import RIM_FILES
 from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.wire.collateral import CollateralKind
 
@@ -57,4 +59,6 @@ NVIDIA = Vendor(
         key_denials.FORMAT: CollateralKind.KEY_DENIALS,
     },
     check_links=check_topology,
+    signed_files=RIM_FILES,
+    kind_of_chain=kind_of_chain,
 )

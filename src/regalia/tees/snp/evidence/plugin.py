@@ -9,6 +9,7 @@ from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
 from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.snp.evidence.checks import CHECKS, REPORT_DATA
 from regalia.tees.snp.evidence.needs import needs
+from regalia.tees.snp.evidence.online import ONLINE
 from regalia.tees.snp.evidence.vendor import AMD
 from regalia.tees.snp.evidence.verify import claims_of, parse, verify_genuine
 from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
@@ -50,5 +51,6 @@ SNP = EvidencePlugin(
     parse=parse,
     genuine=genuine,
     needs=needs,
+    online=ONLINE,
     identities=machine_identity,
 )
