@@ -11,7 +11,7 @@ from regalia.tees.nitro.evidence import checks
 from regalia.tees.nitro.evidence.needs import needs
 from regalia.tees.nitro.evidence.vendor import AWS
 from regalia.tees.nitro.evidence.verify import claims_of, parse, verify_genuine
-from regalia.tees.nitro.evidence.wire import NONCE_SIZES
+from regalia.tees.nitro.evidence.wire import NONCE_MAX
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
 
 # A document may also have no nonce at all, and is then fresh for nobody.
-NONCE = NonceField(checks.NONCE, NONCE_SIZES)
+NONCE = NonceField(checks.NONCE, range(NONCE_MAX + 1))
 
 
 def genuine(

@@ -2,7 +2,7 @@
 
 Sections are those of AWS's "Nitro Enclaves Attestation Process".
 
- (1) The message is untagged COSE_Sign1 in strict CBOR, and its payload an attestation document
+ (1) The message is COSE_Sign1 in strict CBOR, and its payload an attestation document
      with all fields in their types and limits [3.1, 3.2.2]. Nothing comes beside it.
  (2) The algorithm is ES384, and nothing else [3.1].
  (3) cabundle leads from the pinned root to the signer: order, signatures, CA flags, path
