@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace as replace_struct
 
@@ -208,7 +209,7 @@ def test_tdx_by_parts(appraiser: Appraiser) -> None:
     parts = parse_parts(evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, check_log=NO_LOG)
     body = parse_quote(parts.document.td_quote).body
     assert isinstance(body, TdReport)
-    require_same_td(parts, body)
+    require_same_td(parts.hcl.hardware_report, body)
     at = AppraisalContext(now=NOW, rule=ANY, cache=Cache())
     guest = require_vouched(parts, body.report_data, at)
     assert nonce == b"challenge"
@@ -218,7 +219,9 @@ def test_tdx_by_parts(appraiser: Appraiser) -> None:
     values = b"".join(vtpm.pcrs[index] for index in range(24))
     assert hashlib.sha256(values).digest() in parts.document.quoted
     with pytest.raises(AttestationError) as refusal:
-        require_same_td(parts, replace(body, rtmr1=b"\x01" * 48))
+        require_same_td(
+            parts.hcl.hardware_report, msgspec.structs.replace(body, rtmr1=b"\x01" * 48)
+        )
     assert refusal.value.code.name == "TD_REPORT_MISMATCH"
     with pytest.raises(AttestationError) as refusal:
         require_vouched(parts, b"\x01" + body.report_data[1:], replace(at, cache=Cache()))
@@ -245,7 +248,7 @@ def test_tdx_without_collateral_of_its_platform(appraiser: Appraiser, vectors: P
 def test_what_a_policy_says_of_real_vms(appraiser: Appraiser, name: str) -> None:
     """Every sample is a Milan with the serial console on: neither passes unless by name."""
     evidence, _ = read(appraiser.folder / "snp" / name, Tee.AZURE_SNP)
-    claims = snp_claims(evidence, appraiser.snp(evidence))
+    claims = snp_claims(appraiser.snp(evidence))
     machine = claims.instance.hex()
     words = BaselineWords(hardware="genuine", revocation="any", machines=(), grace_days=0)
     platform = baseline(words)

@@ -32,6 +32,12 @@ CERTIFICATE_MAX = 8 * 1024  # bytes; vendors' are below 3 KiB
 # `cryptography` that stops parsing them.
 SERIAL_ZERO_WARNING = "Parsed a serial number which wasn't positive"
 
+# Version 3, then the serial number; the parser warns of none but zero and negative ones.
+_SERIAL = b"\xa0\x03\x02\x01\x02\x02"
+_SERIAL_WITHIN = 16  # bytes: it follows the heads of two sequences
+_ZERO = b"\x01\x00"
+_NEGATIVE = b"\x80"
+
 # warnings.catch_warnings changes the state of the process: one thread at a time.
 _WARNINGS_LOCK = threading.Lock()
 
@@ -66,6 +72,7 @@ class Certificate:
     basic_constraints: x509.BasicConstraints | None  # None if the extension is absent
     key_usage: x509.KeyUsage | None  # likewise
     critical: tuple[x509.ObjectIdentifier, ...]  # of the extensions that are critical
+    names_crls: bool  # its issuer says where it publishes lists (cRLDistributionPoints)
     tbs: bytes
     signature: bytes
     scheme: Scheme  # of the signature on this certificate
@@ -94,6 +101,10 @@ def parse_certificate(der: bytes, *, what: str) -> Certificate:
 
 
 def _load(der: bytes) -> x509.Certificate:
+    at = der.find(_SERIAL, 0, _SERIAL_WITHIN) + len(_SERIAL)
+    serial = der[at : at + 2]
+    if at >= len(_SERIAL) and serial != _ZERO and serial[1:] < _NEGATIVE:
+        return x509.load_der_x509_certificate(der)
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=SERIAL_ZERO_WARNING, category=CryptographyDeprecationWarning
@@ -124,6 +135,7 @@ def _read(certificate: x509.Certificate, der: bytes) -> Certificate:
         basic_constraints=cast("Constraints", found.get(x509.BasicConstraints)),
         key_usage=cast("Usage", found.get(x509.KeyUsage)),
         critical=tuple(extension.oid for extension in extensions if extension.critical),
+        names_crls=x509.CRLDistributionPoints in found,
         tbs=signed.tbs,
         signature=signed.signature,
         scheme=scheme_of(certificate.signature_algorithm_oid, certificate.signature_hash_algorithm),

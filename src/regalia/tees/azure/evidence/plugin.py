@@ -43,7 +43,7 @@ def genuine_snp(
 ) -> Unbound[AzureSnpClaims]:
     """Every check but freshness. Raises as ``verify_genuine_snp``."""
     found = verify_genuine_snp(parsed, anchors=anchors, collateral=collateral, at=at)
-    return Unbound(snp_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
+    return Unbound(snp_claims(found), found.vtpm.extra_data, NONCE, MINT)
 
 
 def genuine_tdx(
@@ -55,7 +55,7 @@ def genuine_tdx(
 ) -> Unbound[AzureTdxClaims]:
     """Every check but freshness. Raises as ``verify_genuine_tdx``."""
     found = verify_genuine_tdx(parsed, anchors=anchors, collateral=collateral, at=at)
-    return Unbound(tdx_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
+    return Unbound(tdx_claims(found), found.vtpm.extra_data, NONCE, MINT)
 
 
 def _identities(

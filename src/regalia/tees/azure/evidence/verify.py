@@ -197,23 +197,28 @@ def verify_genuine_tdx(
     claims = tdx_claims_of(evidence, genuine, None)
     check_log.begin(checks.TD_REPORT)
     if isinstance(quote.report.body, TdReport):  # tdx_claims_of refuses any other
-        require_same_td(parts, quote.report.body)  # (3)
+        body, local, signed = quote.report.body, parts.hcl.hardware_report, quote.report.signed
+        at.cache.derived(  # (3)
+            "azure td report",
+            claims.report_data,
+            (local, signed),
+            lambda: require_same_td(local, body),
+        )
     guest = require_vouched(parts, claims.report_data, at)  # (4)
     return GenuineAzureTdx(claims, guest, verify_guest_quote(guest, at), _MINT)  # (5) (6)
 
 
-def require_same_td(parts: GuestParts, quoted: TdReport) -> None:
+def require_same_td(raw: bytes, quoted: TdReport) -> None:
     """(3) Every field that both have. Of the TD report only CPUSVN and MAC stay unseen.
 
     Args:
-        parts: parsed, untrusted; its hardware report is the TD report.
+        raw: of the HCL report, untrusted: the TD report.
         quoted: body of a TD quote that was verified.
 
     Raises:
         ParseError: the TD report is malformed.
         AttestationError: TD_REPORT_MISMATCH.
     """
-    raw = parts.hcl.hardware_report
     if any(raw[TD_REPORT_SIZE:]):
         raise ParseError(CoreCode.MALFORMED, "HCL report: bytes behind the TDREPORT")
     local = parse_local_td_report(raw[:TD_REPORT_SIZE])
@@ -226,15 +231,10 @@ def require_same_td(parts: GuestParts, quoted: TdReport) -> None:
             )
 
 
-def snp_claims(evidence: Evidence, genuine: GenuineAzureSnp) -> AzureSnpClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the report came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
+def snp_claims(genuine: GenuineAzureSnp) -> AzureSnpClaims:
+    """Claims of unknown age: ``plugin`` keeps them unbound."""
     return AzureSnpClaims(
-        evidence_digest=evidence.digest(),
+        evidence_digest=genuine.snp.evidence_digest,
         vm=genuine.guest.vm,
         vtpm=genuine.vtpm,
         snp=genuine.snp,
@@ -242,15 +242,10 @@ def snp_claims(evidence: Evidence, genuine: GenuineAzureSnp) -> AzureSnpClaims:
     )
 
 
-def tdx_claims(evidence: Evidence, genuine: GenuineAzureTdx) -> AzureTdxClaims:
-    """Likewise, of a TD.
-
-    Args:
-        evidence: what the quote came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
+def tdx_claims(genuine: GenuineAzureTdx) -> AzureTdxClaims:
+    """Likewise, of a TD."""
     return AzureTdxClaims(
-        evidence_digest=evidence.digest(),
+        evidence_digest=genuine.tdx.evidence_digest,
         vm=genuine.guest.vm,
         vtpm=genuine.vtpm,
         tdx=genuine.tdx,

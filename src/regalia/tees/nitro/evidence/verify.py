@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
 
 _SCALAR_SIZE = SIGNATURE_SIZE // 2
+_ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
 
 # Keeps documents from being declared genuine by hand; no wall against code in the same process.
 _MINT = object()
@@ -134,7 +135,7 @@ def _require_signature(message: Sign1, signer: TrustedSigner) -> None:
     r, s = message.signature[:_SCALAR_SIZE], message.signature[_SCALAR_SIZE:]
     signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
     try:
-        signer.key.verify(signature, message.signed_bytes(), ec.ECDSA(hashes.SHA384()))
+        signer.key.verify(signature, message.signed_bytes(), _ECDSA_SHA384)
     except InvalidSignature as exc:
         raise AttestationError(
             SignCode.SIGNATURE_INVALID, f"the key of {signer.certificate} did not sign the document"

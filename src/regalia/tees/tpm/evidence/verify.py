@@ -33,11 +33,8 @@ from regalia.tees.tpm.evidence.document import parse_tpm_quote
 from regalia.tees.tpm.evidence.keys import require_attestation_key
 from regalia.tees.tpm.evidence.path import Authorities
 from regalia.tees.tpm.evidence.public import parse_public
-from regalia.tees.tpm.evidence.quote import (
-    ALL_PCRS,
-    verify_quote_signature,
-    verify_quoted_pcrs,
-)
+from regalia.tees.tpm.evidence.quote import verify_quote_signature, verify_quoted_pcrs
+from regalia.tees.tpm.evidence.wire import ALL_PCRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,7 +121,8 @@ def verify_genuine(
         authorities_for=_authorities(anchors, collateral, at),
         check_log=check_log,
     )
-    memory.keep(memory.keys, document.ak_public, (key, name))
+    if document.ak_public not in memory.keys:
+        memory.keep(memory.keys, document.ak_public, (key, name))
     _check_reset_count(quote, ak, check_log)  # (5)
     bank = _bank(document.pcrs)
     verified = verify_quoted_pcrs(  # (6) (7)

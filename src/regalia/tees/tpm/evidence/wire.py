@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from regalia.tees.tpm.evidence.layout import HashAlg, Reader, SignatureAlg, sized
+from regalia.tees.tpm.evidence.layout import (
+    HASH_ALGS,
+    SIGNATURE_ALGS,
+    Reader,
+    SignatureAlg,
+    sized,
+)
+
+if TYPE_CHECKING:
+    from regalia.tees.tpm.evidence.layout import HashAlg
 
 TPM_GENERATED_VALUE = 0xFF544347  # "\xffTCG": what a restricted key signs only for the TPM itself
 TPM_ST_ATTEST_QUOTE = 0x8018
@@ -27,9 +36,13 @@ RSA_SIZE_MAX = 512  # bytes
 ECC_SIZE_MAX = 66  # bytes
 HANDLE_SIZE = 4  # bytes: the name of what has no public area
 _ALG_SIZE = 2  # bytes
-_ALGS = MappingProxyType({alg.to_bytes(_ALG_SIZE, "big"): alg for alg in HashAlg})
+PCR_COUNT = 24  # registers of the PC Client Platform TPM Profile
+ALL_PCRS = frozenset(range(PCR_COUNT))
+_ALL_IN_ORDER = tuple(range(PCR_COUNT))
+_ALL_BITMAP = b"\xff\xff\xff"
 _HEAD = struct.Struct(">IH")  # magic, type
 _CLOCK = struct.Struct(">QIIBQ")  # TPMS_CLOCK_INFO, firmwareVersion
+_SELECTION = struct.Struct(">HB")  # hash, size of the bitmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +66,15 @@ class PcrSelection:
     @property
     def pcrs(self) -> tuple[int, ...]:
         """Selected registers, ascending: the order in which their values are hashed."""
-        registers = range(8 * len(self.bitmap))
+        if self.bitmap == _ALL_BITMAP:  # as in every quote that is accepted
+            return _ALL_IN_ORDER
         value = int.from_bytes(self.bitmap, "little")
-        if value.bit_count() == len(registers):  # as in every quote that is accepted
-            return tuple(registers)
-        return tuple(i for i in registers if value >> i & 1)
+        return tuple(i for i in range(8 * len(self.bitmap)) if value >> i & 1)
+
+    @property
+    def pcr_set(self) -> frozenset[int]:
+        """The same, without an order."""
+        return ALL_PCRS if self.bitmap == _ALL_BITMAP else frozenset(self.pcrs)
 
     def encode(self) -> bytes:
         """TPMS_PCR_SELECTION."""
@@ -113,16 +130,14 @@ def parse_quote(data: bytes) -> Quote:
     reader = Reader(data, what="TPMS_ATTEST")
     if len(data) > ATTEST_MAX:
         raise reader.malformed(f"{len(data)} bytes, at most {ATTEST_MAX}")
-    magic, kind = _HEAD.unpack(reader.take(_HEAD.size))
+    magic, kind = reader.unpack(_HEAD)
     if magic != TPM_GENERATED_VALUE:
         raise reader.malformed(f"magic {magic:#010x} is not TPM_GENERATED_VALUE")
     if kind != TPM_ST_ATTEST_QUOTE:
         raise reader.malformed(f"type {kind:#06x} is not TPM_ST_ATTEST_QUOTE")
     signer = _name(reader)
     extra_data = reader.sized(DATA_MAX, "extraData")
-    clock, reset_count, restart_count, safe, firmware_version = _CLOCK.unpack(
-        reader.take(_CLOCK.size)
-    )
+    clock, reset_count, restart_count, safe, firmware_version = reader.unpack(_CLOCK)
     if safe > 1:
         raise reader.malformed(f"clockInfo.safe is {safe}, want 0 or 1")
     selection = _selection(reader)
@@ -146,7 +161,7 @@ def _name(reader: Reader) -> bytes:
     name = reader.sized(NAME_MAX, "qualifiedSigner")
     if len(name) in {0, HANDLE_SIZE}:
         return name
-    alg = _ALGS.get(name[:_ALG_SIZE])
+    alg = HASH_ALGS.get(int.from_bytes(name[:_ALG_SIZE], "big"))
     if alg is None or len(name) != _ALG_SIZE + alg.size:
         raise reader.malformed("qualifiedSigner is not a name")
     return name
@@ -163,8 +178,10 @@ def _selection(reader: Reader) -> tuple[PcrSelection, ...]:
         raise reader.malformed(f"{count} PCR banks, at most {BANKS_MAX}")
     banks = []
     for _ in range(count):
-        alg = reader.one_of(HashAlg, "PCR bank")
-        size = reader.u8()
+        number, size = reader.unpack(_SELECTION)
+        alg = HASH_ALGS.get(number)
+        if alg is None:
+            raise reader.malformed(f"PCR bank {number:#06x} is not known")
         if not SELECT_MIN <= size <= SELECT_MAX:
             raise reader.malformed(f"a PCR bitmap of {size} bytes")
         banks.append(PcrSelection(alg, reader.take(size)))
@@ -212,8 +229,8 @@ def parse_signature(data: bytes) -> Signature:
     reader = Reader(data, what="TPMT_SIGNATURE")
     if len(data) > SIGNATURE_MAX:
         raise reader.malformed(f"{len(data)} bytes, at most {SIGNATURE_MAX}")
-    alg = reader.one_of(SignatureAlg, "sigAlg")
-    hash_alg = reader.one_of(HashAlg, "hash")
+    alg = reader.one_of(SIGNATURE_ALGS, "sigAlg")
+    hash_alg = reader.one_of(HASH_ALGS, "hash")
     signature: Signature
     if alg is SignatureAlg.ECDSA:
         r = reader.sized(ECC_SIZE_MAX, "signatureR")
