@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.core.errors import CoreCode, ParseError
 from regalia.tees.tpm.evidence.layout import (
     HASH_ALGS,
     SIGNATURE_ALGS,
@@ -18,6 +19,7 @@ from regalia.tees.tpm.evidence.layout import (
     SignatureAlg,
     sized,
 )
+from regalia.wire.evidence_codes import EvidenceCode
 
 if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.layout import HashAlg
@@ -40,8 +42,9 @@ PCR_COUNT = 24  # registers of the PC Client Platform TPM Profile
 ALL_PCRS = frozenset(range(PCR_COUNT))
 _ALL_IN_ORDER = tuple(range(PCR_COUNT))
 _ALL_BITMAP = b"\xff\xff\xff"
-_HEAD = struct.Struct(">IH")  # magic, type
-_CLOCK = struct.Struct(">QIIBQ")  # TPMS_CLOCK_INFO, firmwareVersion
+_HEAD = struct.Struct(">IHH")  # magic, type, size of the signer's name
+_SIZE = struct.Struct(">H")  # of a TPM2B
+_CLOCK = struct.Struct(">QIIBQI")  # TPMS_CLOCK_INFO, firmwareVersion, number of banks
 _SELECTION = struct.Struct(">HB")  # hash, size of the bitmap
 
 
@@ -100,19 +103,13 @@ class Quote:
 
     def encode(self) -> bytes:
         """``parse_quote(b).encode() == b`` for every ``b`` that parses."""
+        head = (TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE, len(self.qualified_signer))
+        clock = (self.clock, self.reset_count, self.restart_count, self.safe, self.firmware_version)
         return b"".join(
             (
-                _HEAD.pack(TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE),
-                sized(self.qualified_signer),
-                sized(self.extra_data),
-                _CLOCK.pack(
-                    self.clock,
-                    self.reset_count,
-                    self.restart_count,
-                    self.safe,
-                    self.firmware_version,
-                ),
-                encode_selection(self.selection),
+                _HEAD.pack(*head) + self.qualified_signer + sized(self.extra_data),
+                _CLOCK.pack(*clock, len(self.selection)),
+                *(bank.encode() for bank in self.selection),
                 sized(self.pcr_digest),
             )
         )
@@ -127,22 +124,37 @@ def parse_quote(data: bytes) -> Quote:
     Raises:
         ParseError: MALFORMED (also for another magic or type) or TRAILING_DATA.
     """
-    reader = Reader(data, what="TPMS_ATTEST")
     if len(data) > ATTEST_MAX:
-        raise reader.malformed(f"{len(data)} bytes, at most {ATTEST_MAX}")
-    magic, kind = reader.unpack(_HEAD)
-    if magic != TPM_GENERATED_VALUE:
-        raise reader.malformed(f"magic {magic:#010x} is not TPM_GENERATED_VALUE")
-    if kind != TPM_ST_ATTEST_QUOTE:
-        raise reader.malformed(f"type {kind:#06x} is not TPM_ST_ATTEST_QUOTE")
-    signer = _name(reader)
-    extra_data = reader.sized(DATA_MAX, "extraData")
-    clock, reset_count, restart_count, safe, firmware_version = reader.unpack(_CLOCK)
+        raise _malformed(f"{len(data)} bytes, at most {ATTEST_MAX}")
+    try:
+        magic, kind, size = _HEAD.unpack_from(data)
+        if magic != TPM_GENERATED_VALUE:
+            raise _malformed(f"magic {magic:#010x} is not TPM_GENERATED_VALUE")
+        if kind != TPM_ST_ATTEST_QUOTE:
+            raise _malformed(f"type {kind:#06x} is not TPM_ST_ATTEST_QUOTE")
+        signer = data[_HEAD.size : _HEAD.size + size]
+        at = _HEAD.size + size + _SIZE.size
+        (size,) = _SIZE.unpack_from(data, at - _SIZE.size)
+        extra_data = data[at : at + size]
+        clock, reset_count, restart_count, safe, firmware_version, banks = _CLOCK.unpack_from(
+            data, at + size
+        )
+        selection, at = _selection(data, at + size + _CLOCK.size, banks)
+        (size,) = _SIZE.unpack_from(data, at)
+    except struct.error as exc:
+        raise _malformed(f"ends at byte {len(data)}, within a field") from exc
+    pcr_digest = data[at + _SIZE.size :]
+    _require_name(signer)
+    if len(extra_data) > DATA_MAX:
+        raise _malformed(f"extraData has {len(extra_data)} bytes, at most {DATA_MAX}")
     if safe > 1:
-        raise reader.malformed(f"clockInfo.safe is {safe}, want 0 or 1")
-    selection = _selection(reader)
-    pcr_digest = reader.sized(DIGEST_MAX, "pcrDigest")
-    reader.end()
+        raise _malformed(f"clockInfo.safe is {safe}, want 0 or 1")
+    if size > min(DIGEST_MAX, len(pcr_digest)):
+        raise _malformed(f"pcrDigest has {size} bytes, {len(pcr_digest)} are left")
+    if size < len(pcr_digest):
+        raise ParseError(
+            EvidenceCode.TRAILING_DATA, f"TPMS_ATTEST: {len(pcr_digest) - size} bytes too many"
+        )
     return Quote(
         qualified_signer=signer,
         extra_data=extra_data,
@@ -156,38 +168,36 @@ def parse_quote(data: bytes) -> Quote:
     )
 
 
-def _name(reader: Reader) -> bytes:
+def _require_name(name: bytes) -> None:
     """Empty, a handle, or an algorithm with a digest of its size."""
-    name = reader.sized(NAME_MAX, "qualifiedSigner")
     if len(name) in {0, HANDLE_SIZE}:
-        return name
+        return
     alg = HASH_ALGS.get(int.from_bytes(name[:_ALG_SIZE], "big"))
     if alg is None or len(name) != _ALG_SIZE + alg.size:
-        raise reader.malformed("qualifiedSigner is not a name")
-    return name
+        raise _malformed("qualifiedSigner is not a name")
 
 
-def encode_selection(selection: tuple[PcrSelection, ...]) -> bytes:
-    """TPML_PCR_SELECTION."""
-    return struct.pack(">I", len(selection)) + b"".join(bank.encode() for bank in selection)
-
-
-def _selection(reader: Reader) -> tuple[PcrSelection, ...]:
-    count = reader.u32()
+def _selection(data: bytes, at: int, count: int) -> tuple[tuple[PcrSelection, ...], int]:
+    """The banks from ``at`` on, and where they end. Raises struct.error within the first field."""
     if count > BANKS_MAX:
-        raise reader.malformed(f"{count} PCR banks, at most {BANKS_MAX}")
-    banks = []
+        raise _malformed(f"{count} PCR banks, at most {BANKS_MAX}")
+    banks: dict[HashAlg, PcrSelection] = {}
     for _ in range(count):
-        number, size = reader.unpack(_SELECTION)
+        number, size = _SELECTION.unpack_from(data, at)
+        at += _SELECTION.size + size
         alg = HASH_ALGS.get(number)
         if alg is None:
-            raise reader.malformed(f"PCR bank {number:#06x} is not known")
-        if not SELECT_MIN <= size <= SELECT_MAX:
-            raise reader.malformed(f"a PCR bitmap of {size} bytes")
-        banks.append(PcrSelection(alg, reader.take(size)))
-    if len({bank.alg for bank in banks}) != len(banks):
-        raise reader.malformed("a PCR bank is selected twice")
-    return tuple(banks)
+            raise _malformed(f"PCR bank {number:#06x} is not known")
+        if not SELECT_MIN <= size <= SELECT_MAX or at > len(data):
+            raise _malformed(f"a PCR bitmap of {size} bytes")
+        banks[alg] = PcrSelection(alg, data[at - size : at])
+    if len(banks) != count:
+        raise _malformed("a PCR bank is selected twice")
+    return tuple(banks.values()), at
+
+
+def _malformed(what: str) -> ParseError:
+    return ParseError(CoreCode.MALFORMED, f"TPMS_ATTEST: {what}")
 
 
 @dataclass(frozen=True, slots=True)
