@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from regalia.appraisal.claims import MINT
 from regalia.appraisal.unbound import Unbound
 from regalia.tees.tpm.evidence import verify_quote
-from regalia.tees.tpm.evidence.plugin import NONCE
+from regalia.tees.tpm.evidence.verify import NONCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

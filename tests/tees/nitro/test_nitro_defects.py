@@ -16,7 +16,6 @@ from regalia.core.errors import AttestationError, RegaliaError
 from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, parse, verify_genuine
 from regalia.tees.nitro.evidence.chain import TrustedSigner
-from regalia.tees.nitro.evidence.verify import GenuineDocument
 from regalia.wire.evidence import Tee
 from regalia_testing.tees.nitro.defects import HEALTHY, NitroDefects
 from regalia_testing.tees.nitro.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
@@ -153,8 +152,6 @@ def test_misuse_is_the_callers_bug(nitro: NitroTestbed) -> None:
         nitro.verify(nitro.evidence(), now=datetime(2026, 11, 22, 12, 0))  # noqa: DTZ001 - the defect
     with pytest.raises(TypeError):
         NitroClaims(*[None] * 10, mint=object())  # type: ignore[arg-type] # refused before use
-    with pytest.raises(TypeError):
-        GenuineDocument(None, None, None, 0, object())  # type: ignore[arg-type] # likewise
     with pytest.raises(TypeError):
         TrustedSigner(None, None, (), None, object())  # type: ignore[arg-type] # likewise
     with pytest.raises(TypeError):
@@ -318,7 +315,7 @@ def test_genuine_says_nothing_of_the_nonce(nitro: NitroTestbed) -> None:
         collateral=NitroCollateral(),
         at=AppraisalContext(now=nitro.now, rule=ANY, cache=nitro.cache),
     )
-    assert genuine.document.nonce != REPORT_DATA
+    assert genuine.bound_to != REPORT_DATA
     with pytest.raises(AttestationError):
         nitro.verify(evidence)
 

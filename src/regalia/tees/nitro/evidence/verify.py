@@ -19,7 +19,6 @@ the runtime configuration in PCR16, the instance, and the document's age.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
@@ -27,10 +26,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check_log import NO_LOG
+from regalia.appraisal.claims import MINT
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.evidence_plugin import Parsed
+from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.crypto.sign import SignCode
@@ -39,7 +39,7 @@ from regalia.tees.nitro.evidence import checks
 from regalia.tees.nitro.evidence.chain import verify_chain
 from regalia.tees.nitro.evidence.codes import NitroCode
 from regalia.tees.nitro.evidence.revocation import check_revocation
-from regalia.tees.nitro.evidence.wire import SIGNATURE_SIZE, parse_nitro
+from regalia.tees.nitro.evidence.wire import NONCE_MAX, SIGNATURE_SIZE, parse_nitro
 from regalia.wire.cose import ES384
 from regalia.wire.evidence import Tee
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.claims import Hardware, Revocation
     from regalia.tees.nitro.evidence.anchors import NitroAnchors, NitroCollateral
     from regalia.tees.nitro.evidence.chain import TrustedSigner
     from regalia.tees.nitro.evidence.wire import NitroDocument, NitroEvidence
@@ -58,23 +57,8 @@ if TYPE_CHECKING:
 _SCALAR_SIZE = SIGNATURE_SIZE // 2
 _ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
 
-# Keeps documents from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineDocument:
-    """A document that passed checks 1 to 6: genuine, for whatever nonce it carries."""
-
-    document: NitroDocument
-    hardware: Hardware
-    revocation: Revocation
-    age_ms: int
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine document comes from verify_genuine")
+# A document may also have no nonce at all, and is then fresh for nobody.
+NONCE = NonceField(checks.NONCE, range(NONCE_MAX + 1))
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, NitroEvidence]:
@@ -98,8 +82,8 @@ def verify_genuine(
     anchors: NitroAnchors,
     collateral: NitroCollateral,
     at: AppraisalContext,
-) -> GenuineDocument:
-    """Checks 2 to 6. It is bound to nothing: a replay passes.
+) -> Unbound[NitroClaims]:
+    """Checks 2 to 6: claims of unknown age.
 
     Args:
         parsed: untrusted.
@@ -127,7 +111,20 @@ def verify_genuine(
     _require_signature(message, signer)  # (5)
     check_log.begin(checks.TIMESTAMP, f"{document.timestamp} ms")
     age_ms = _require_past(document, signer, at.now)  # (6)
-    return GenuineDocument(document, signer.hardware, revocation, age_ms, _MINT)
+    claims = NitroClaims(
+        hardware=signer.hardware,
+        revocation=revocation,
+        evidence_digest=parsed.raw.digest(),
+        module_id=document.module_id,
+        timestamp=document.timestamp,
+        age_ms=age_ms,
+        pcrs=document.pcrs,
+        public_key=document.public_key,
+        user_data=document.user_data,
+        report_data=document.nonce or b"",
+        mint=MINT,
+    )
+    return Unbound(claims, claims.report_data, NONCE, MINT)
 
 
 def _require_signature(message: Sign1, signer: TrustedSigner) -> None:
@@ -157,26 +154,3 @@ def _require_past(document: NitroDocument, signer: TrustedSigner, now: datetime)
             f"document is dated {document.timestamp} ms",
         )
     return max(0, int(now.timestamp() * 1000) - document.timestamp)
-
-
-def claims_of(evidence: Evidence, genuine: GenuineDocument) -> NitroClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the document came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    document = genuine.document
-    return NitroClaims(
-        hardware=genuine.hardware,
-        revocation=genuine.revocation,
-        evidence_digest=evidence.digest(),
-        module_id=document.module_id,
-        timestamp=document.timestamp,
-        age_ms=genuine.age_ms,
-        pcrs=document.pcrs,
-        public_key=document.public_key,
-        user_data=document.user_data,
-        report_data=document.nonce or b"",
-        mint=claims_format.MINT,
-    )

@@ -23,7 +23,7 @@ from regalia.tees.tpm.evidence.quote import (
     verify_quote_signature,
     verify_quoted_pcrs,
 )
-from regalia.tees.tpm.evidence.verify import GenuineQuote, parse, verify_genuine
+from regalia.tees.tpm.evidence.verify import parse, verify_genuine
 from regalia.tees.tpm.evidence.wire import ALL_PCRS
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "AttestationPublicKey",
     "Authorities",
     "BoundAk",
-    "GenuineQuote",
     "PreparedCollateral",
     "TpmAnchors",
     "TpmCode",
