@@ -27,7 +27,7 @@ from regalia_testing.accepted_evidence import ACCEPTED_EVIDENCE, NO_LISTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.appraisal.unbound import Unbound
+    from regalia.appraisal.claims import Unbound
     from regalia.wire.evidence import (
         DeviceEvidence,
     )

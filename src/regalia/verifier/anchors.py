@@ -11,7 +11,7 @@ from regalia.verifier.registry import VENDORS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from regalia.appraisal.vendor import Anchors
+    from regalia.appraisal.evidence_plugin import Anchors
 
 A = TypeVar("A")
 

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.claims import Claims, DeviceClaims, Unbound
     from regalia.appraisal.collateral_rule import CollateralRule
-    from regalia.appraisal.unbound import Unbound
     from regalia.verifier.anchors import TrustAnchors
     from regalia.verifier.collateral import CollateralSet
     from regalia.verifier.registry import Plugin

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regalia.appraisal.unbound import Unbound
+    from regalia.appraisal.claims import Unbound
     from regalia.tees.intel.claims import SgxClaims, TdxClaims
     from regalia_testing.tees.intel.testbed import IntelTestbed
 

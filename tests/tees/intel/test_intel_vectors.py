@@ -46,7 +46,7 @@ from regalia_testing.verify import verify_fresh
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.appraisal.unbound import Unbound
+    from regalia.appraisal.claims import Unbound
 
 REQUIRED = CollateralRule(RevocationRule.REQUIRED, timedelta(0))
 ANCHORS = IntelAnchors.production()

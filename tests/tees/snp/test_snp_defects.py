@@ -16,9 +16,8 @@ import pytest
 
 import regalia
 from regalia.appraisal.appraisal_context import AppraisalContext
-from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.claims import Hardware, Revocation, Unbound
 from regalia.appraisal.pki import Cache
-from regalia.appraisal.unbound import Unbound
 from regalia.core.bits import bit
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.claims import Tcb

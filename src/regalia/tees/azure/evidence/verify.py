@@ -20,9 +20,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.claims import MINT
+from regalia.appraisal.claims import MINT, Unbound
 from regalia.appraisal.evidence_plugin import Parsed
-from regalia.appraisal.unbound import Unbound
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
 from regalia.tees.azure.evidence import checks

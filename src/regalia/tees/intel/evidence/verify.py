@@ -27,10 +27,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.claims import MINT
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.evidence_plugin import Parsed
-from regalia.appraisal.revocation import weakest
-from regalia.appraisal.unbound import NonceField, Unbound
+from regalia.appraisal.pki.crl import weakest
 from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, ParseError
 from regalia.crypto.sign import SignCode

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import Revocation
-from regalia.appraisal.revocation import lists_of, revocation_status, weakest
+from regalia.appraisal.pki.crl import lists_of, revocation_status, weakest
 from regalia.tees.nitro.evidence.chain import SCHEMES
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from regalia.appraisal.pki import (
     require_version_3,
     tail,
 )
+from regalia.appraisal.pki.crl import lists_of, revocation_status
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError, RegaliaError
 from regalia.tees.snp.evidence import checks
@@ -32,7 +33,6 @@ from regalia.tees.snp.evidence.products import (
     product_of_name,
     root_name,
 )
-from regalia.tees.snp.evidence.revocation import check_revocation
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 
 if TYPE_CHECKING:
@@ -350,3 +350,34 @@ def _leaf_key(
     ):
         raise chain_invalid(f"{leaf} has no P-384 key")
     return leaf.key
+
+
+def check_revocation(
+    collateral: SnpCollateral, root: Certificate, intermediate: Certificate, at: AppraisalContext
+) -> Revocation:
+    """The root's list is there, signed by it, in date, and lists neither certificate.
+
+    A list that is late by no more than the policy's grace counts, and the claims say so.
+    ``RevocationRule.ANY`` tolerates a CRL that is absent or out of date, and nothing else: a
+    certificate that a list names is refused, and so is a list with a bad signature.
+
+    Args:
+        collateral: what the verifier's operator provides.
+        root: a pinned ARK.
+        intermediate: the ASK or ASVK that it issued, as the caller has verified.
+        at: the context of the appraisal.
+
+    Raises:
+        ParseError: a CRL is not one.
+        AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
+    """
+    crls = at.cache.derived(
+        "snp lists",
+        intermediate.der,
+        (root.der, intermediate.der),
+        lambda: lists_of(
+            root, (root, intermediate), collateral.crls, schemes=SCHEMES, cache=at.cache
+        ),
+        held=collateral.crls,
+    )
+    return revocation_status(crls, root, at)

@@ -25,10 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.claims import MINT
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.evidence_plugin import Parsed
-from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.core.errors import AttestationError
 from regalia.crypto.sign import SignCode
 from regalia.tees.snp.claims import Firmware, SnpClaims

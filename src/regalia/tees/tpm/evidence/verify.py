@@ -19,9 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.claims import MINT, Hardware
+from regalia.appraisal.claims import MINT, Hardware, NonceField, Unbound
 from regalia.appraisal.evidence_plugin import Parsed
-from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.core.errors import AttestationError
 from regalia.tees.tpm.claims import AkBinding, TpmClaims
 from regalia.tees.tpm.evidence import checks
