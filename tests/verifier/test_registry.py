@@ -80,7 +80,7 @@ def test_every_kind_has_one_plug_in() -> None:
 def test_its_roots_are_pinned(kind: Kind) -> None:
     vendor = plugin_for(kind).vendor
     assert vendor in VENDORS
-    assert TrustAnchors.production().get(vendor.name) == vendor.anchors.production()
+    assert TrustAnchors.production().by_vendor[vendor.name] == vendor.anchors.production()
     assert TrustAnchors().get(vendor.name) is None
 
 

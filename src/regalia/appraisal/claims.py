@@ -199,8 +199,7 @@ class Unbound(Generic[C]):
             AttestationError: NONCE_MISMATCH; NONCE_WELL_KNOWN, ``expected`` is nobody's choice.
         """
         field = self.field
-        if check_log is not NO_LOG:
-            check_log.begin(check or field.check, self._seen(), expected.hex())
+        check_log.begin(check or field.check, self.bound_to or "nothing", expected)
         if not any(expected):
             raise AttestationError(
                 AttestCode.NONCE_WELL_KNOWN, "the expected challenge is empty or all zero"

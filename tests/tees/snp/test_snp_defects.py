@@ -22,7 +22,6 @@ from regalia.core.bits import bit
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.claims import Tcb
 from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
-from regalia.tees.snp.evidence.chain import TrustedLeaf
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.verify import NONCE
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
@@ -240,7 +239,6 @@ def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
     for make in (
         lambda: Unbound(claims, b"", NONCE, object()),
         lambda: SnpAnchors(Hardware.GENUINE, (), object()),
-        lambda: TrustedLeaf(*(object() for _ in range(7))),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError):
             make()

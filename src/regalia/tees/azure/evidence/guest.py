@@ -97,7 +97,7 @@ def require_vouched(parts: GuestParts, report_data: bytes, at: AppraisalContext)
         AttestationError: RUNTIME_DATA_UNBOUND or RUNTIME_KEY_MISSING.
     """
     expected = parts.hcl.digest().ljust(len(report_data), b"\x00")
-    at.check_log.begin(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
+    at.check_log.begin(checks.RUNTIME_DATA, report_data, expected)
     if not hmac.compare_digest(report_data, expected):
         raise AttestationError(
             AzureCode.RUNTIME_DATA_UNBOUND,

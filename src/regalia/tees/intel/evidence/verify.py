@@ -171,8 +171,7 @@ def verify_platform(
     require_current(pck, now)  # (5)
     tdx = parsed.raw.tee is Tee.TDX
     info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
-    mr_signer = identity.document.mr_signer
-    check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer.hex(), mr_signer.hex())
+    check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer, identity.document.mr_signer)
     qe = require_identity(qe_report, identity.document)  # (9)
     check_log.begin(checks.SIGNATURE)  # (10)
     require_raw_signature(
@@ -225,9 +224,9 @@ def _standing(
     """(11) (12) The TDX module is one that is listed, and the platform reaches a level."""
     td = quote.body if isinstance(quote.body, TdReport) else None
     if td is not None:
-        check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn.hex())
+        check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn)
         require_module(info, td)
-    check_log.begin(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")
+    check_log.begin(checks.TCB_LEVEL, pck.facts.cpu_svn, "a level that is listed")
     return standing(info, pck.facts, td, qe)
 
 

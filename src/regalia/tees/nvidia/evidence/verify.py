@@ -118,14 +118,12 @@ def verify_genuine(
         opaque = known.opaque
     check_log.begin(checks.REVOCATION)
     revocation = check_revocation(path, collateral, at)  # (4)
-    if check_log is not NO_LOG:
-        check_log.note(revocation, at.rule.revocation.value)
+    check_log.note(revocation, at.rule.revocation.value)
     check_log.begin(checks.FWID)
     dice = cache.derived(
         "nvidia dice", path.leaf.der, (path.leaf.der,), lambda: read_dice(path.leaf)
     )
-    if check_log is not NO_LOG:
-        check_log.note(opaque.fwid.hex(), dice.fwid.hex())
+    check_log.note(opaque.fwid, dice.fwid)
     _check_leaf_binding(opaque, path, dice)  # (5)
     check_log.begin(checks.SIGNATURE)
     _check_signature(evidence.report, parts.signature, path)  # (6)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,7 +23,6 @@ from regalia.appraisal.pki import (
     tail,
 )
 from regalia.appraisal.pki.crl import lists_of, revocation_status
-from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, CoreCode, ParseError, RegaliaError
 from regalia.tees.snp.evidence import checks
 from regalia.tees.snp.evidence.leaf import read_leaf
@@ -59,12 +58,8 @@ _ISSUERS = MappingProxyType(
     }
 )
 
-# Keeps leaves from being declared trusted by hand; no wall against code in the same process.
-_MINT = object()
 
-
-@dataclass(frozen=True, slots=True)
-class TrustedLeaf:
+class TrustedLeaf(NamedTuple):
     """A VCEK or VLEK that a pinned root vouches for at one moment. Made by ``verify_chain``."""
 
     key: ec.EllipticCurvePublicKey  # P-384
@@ -73,11 +68,6 @@ class TrustedLeaf:
     hardware: Hardware
     revocation: Revocation
     facts: LeafFacts
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a trusted leaf comes from verify_chain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +121,7 @@ def verify_chain(
     """
     now, check_log = at.now, at.check_log
     path = _known_path(evidence, report, anchors, collateral, at)
-    if check_log is not NO_LOG:
-        check_log.begin(checks.VALIDITY, rfc3339(now))
+    check_log.begin(checks.VALIDITY, now)
     if not path.not_before <= now <= path.not_after:
         for certificate in (path.root, path.intermediate, path.leaf):
             require_valid_at(certificate, now)
@@ -144,7 +133,7 @@ def verify_chain(
     facts = at.cache.derived("snp leaf", path.leaf.der, proof, lambda: _facts(path, check_log))
     check_log.note(facts.product_name, path.product)
     return TrustedLeaf(
-        path.key, path.signing_key, path.product, anchors.hardware, revocation, facts, _MINT
+        path.key, path.signing_key, path.product, anchors.hardware, revocation, facts
     )
 
 

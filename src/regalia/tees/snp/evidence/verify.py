@@ -94,7 +94,7 @@ def verify_genuine(
     _check_leaf_binding(report, leaf, check_log)  # (5)
     check_log.begin(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
     _check_signature(parsed.raw.report, report, leaf)  # (6)
-    check_log.begin(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
+    check_log.begin(checks.TCB_LAYOUT, report.current_tcb, f"as on {leaf.product}")
     claims = _claims(parsed.raw, report, leaf)  # (7)
     return Unbound(claims, report.report_data, NONCE, MINT)
 
@@ -115,7 +115,7 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, check_log: CheckLo
     )
     if report.mask_chip_key:
         raise _mismatch("MASK_CHIP_KEY is set: the host keeps the chip from vouching for reports")
-    check_log.begin(checks.TCB, report.reported_tcb.hex(), leaf.facts.tcb.hex())
+    check_log.begin(checks.TCB, report.reported_tcb, leaf.facts.tcb)
     if report.reported_tcb != leaf.facts.tcb:
         raise _mismatch(
             f"REPORTED_TCB is {report.reported_tcb.hex()}, the leaf was issued for "
@@ -123,7 +123,7 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, check_log: CheckLo
         )
     if leaf.facts.hwid is None:  # a VLEK is for a cloud's fleet, not for a chip
         return
-    check_log.begin(checks.CHIP, report.chip_id.hex(), leaf.facts.hwid.hex())
+    check_log.begin(checks.CHIP, report.chip_id, leaf.facts.hwid)
     if report.chip_id != leaf.facts.hwid.ljust(CHIP_ID_SIZE, b"\x00"):
         seen = "masked (zero)" if not any(report.chip_id) else f"{report.chip_id[:8].hex()}..."
         raise _mismatch(

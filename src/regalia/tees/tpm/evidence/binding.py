@@ -105,7 +105,7 @@ def bind_ak(
         AttestationError: AK_UNBOUND, ENROLMENT_MISMATCH, EK_UNSUITABLE, LEAF_BINDING_MISMATCH,
             ROOT_UNTRUSTED, CHAIN_INVALID, CERT_* or CRL_*.
     """
-    check_log.begin(checks.AK_BOUND, ak.name.hex(), "enrolled, or certified by an AK root")
+    check_log.begin(checks.AK_BOUND, ak.name, "enrolled, or certified by an AK root")
     enrolment = collateral.enrolments.get(ak.name)
     if enrolment is not None:
         check_log.begin(checks.EK_CHAIN)

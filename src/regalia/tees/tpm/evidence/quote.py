@@ -142,7 +142,7 @@ def verify_quoted_pcrs(
     if check_log is not NO_LOG:
         check_log.note(_banks(quote), _wanted(selection))
     _check_selection(quote, pcrs, selection)  # (4)
-    check_log.begin(checks.PCR_DIGEST, quote.pcr_digest.hex())
+    check_log.begin(checks.PCR_DIGEST, quote.pcr_digest)
     _check_sizes(pcrs)
     values = b"".join(
         chain.from_iterable(map(pcrs[bank.alg].__getitem__, bank.pcrs) for bank in quote.selection)
