@@ -81,7 +81,7 @@ def test_its_roots_are_pinned(kind: Kind) -> None:
     vendor = plugin_for(kind).vendor
     assert vendor in VENDORS
     assert TrustAnchors.production().by_vendor[vendor.name] == vendor.anchors.production()
-    assert TrustAnchors().get(vendor.name) is None
+    assert TrustAnchors().by_vendor.get(vendor.name) is None
 
 
 def test_no_two_vendors_share_a_name() -> None:
