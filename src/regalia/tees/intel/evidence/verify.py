@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from regalia.tees.intel.evidence.anchors import IntelAnchors
     from regalia.tees.intel.evidence.attestation_key import CertifiedKey
     from regalia.tees.intel.evidence.chain import PckPath
-    from regalia.tees.intel.evidence.documents import EnclaveIdentity, IsvLevel, TcbInfo
+    from regalia.tees.intel.evidence.documents import EnclaveIdentity, TcbInfo
     from regalia.tees.intel.evidence.tcb import Standing
     from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral, Verified
     from regalia.tees.intel.evidence.wire import QuoteParts
@@ -172,7 +172,7 @@ def verify_platform(
     tdx = parsed.raw.tee is Tee.TDX
     info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
     check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer, identity.document.mr_signer)
-    qe = require_identity(qe_report, identity.document)  # (9)
+    require_identity(qe_report, identity.document)  # (9)
     check_log.begin(checks.SIGNATURE)  # (10)
     require_raw_signature(
         certified.key,
@@ -181,33 +181,13 @@ def verify_platform(
         code=SignCode.SIGNATURE_INVALID,
         what="quote",
     )
-
-    def judge() -> tuple[Standing, TcbStatus]:
-        return _standing(quote, pck, info.document, qe, check_log)
-
-    if check_log is not NO_LOG:  # every step is to be recorded
-        stands, now_status = judge()  # (11) (12)
-    else:  # once for what it depends on: machine, TDX module and Intel's documents
-        key, proof = quote.certification[:POINT_SIZE], (quote.certification, *_module(quote.body))
-        stands, now_status = at.cache.derived(
-            "intel standing", key, proof, judge, held=(info.body, identity.body)
-        )
+    stands, now_status = _standing(quote, certified, info, identity, at)  # (11) (12)
     status = relaunch(stands.status, now_status)
     if check_log is not NO_LOG:
         seen = f"{status} {' '.join(stands.advisories)}".strip()
         check_log.note(seen, "a level not revoked")
-    return Platform(
-        *(
-            certified,
-            info.document,
-            identity.document,
-            stands,
-            status,
-            now_status,
-            revocation,
-            anchors.hardware,
-        )
-    )
+    documents = (info.document, identity.document)
+    return Platform(certified, *documents, stands, status, now_status, revocation, anchors.hardware)
 
 
 def _module(body: EnclaveReport | TdReport) -> tuple[bytes, ...]:
@@ -219,15 +199,28 @@ def _module(body: EnclaveReport | TdReport) -> tuple[bytes, ...]:
 
 
 def _standing(
-    quote: QuoteParts, pck: PckPath, info: TcbInfo, qe: IsvLevel, check_log: CheckLog
+    quote: QuoteParts,
+    certified: CertifiedKey,
+    info: Verified[TcbInfo],
+    identity: Verified[EnclaveIdentity],
+    at: AppraisalContext,
 ) -> tuple[Standing, TcbStatus]:
-    """(11) (12) The TDX module is one that is listed, and the platform reaches a level."""
+    """(11) (12) Once for what it depends on: machine, TDX module and Intel's documents."""
     td = quote.body if isinstance(quote.body, TdReport) else None
-    if td is not None:
-        check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn)
-        require_module(info, td)
-    check_log.begin(checks.TCB_LEVEL, pck.facts.cpu_svn, "a level that is listed")
-    return standing(info, pck.facts, td, qe)
+    facts, check_log = certified.pck.facts, at.check_log
+
+    def judge() -> tuple[Standing, TcbStatus]:
+        if td is not None:
+            check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn)
+            require_module(info.document, td)
+        check_log.begin(checks.TCB_LEVEL, facts.cpu_svn, "a level that is listed")
+        qe = require_identity(certified.qe_report, identity.document)
+        return standing(info.document, facts, td, qe)
+
+    if check_log is not NO_LOG:  # every step is to be recorded
+        return judge()
+    key, proof = quote.certification[:POINT_SIZE], (quote.certification, *_module(quote.body))
+    return at.cache.derived("intel standing", key, proof, judge, held=(info.body, identity.body))
 
 
 def _collateral(
