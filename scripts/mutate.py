@@ -63,7 +63,7 @@ TARGETS = (
     ("src/regalia/policy/evaluate.py", "tests/policy"),
     ("src/regalia/verifier/*.py", _VERIFIER_TESTS),
     ("src/regalia/verifier/collateral/*.py", _VERIFIER_TESTS),
-    ("src/regalia/appraisal/unbound.py", _VERIFIER_TESTS),
+    ("src/regalia/appraisal/claims.py", _VERIFIER_TESTS),
     ("src/regalia/appraise/*.py", f"{_VERIFIER_TESTS} tests/broker tests/client"),
     ("src/regalia/tees/{tee}/evidence/verify.py", "tests/tees/{tee} tests/attacks"),
 )

@@ -24,7 +24,7 @@ from regalia.verifier.registry import VENDORS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regalia.appraisal.vendor import Anchors
+    from regalia.appraisal.evidence_plugin import Anchors
 
 SOFTWARE_TPM_ROOT = "swtpm-localca-rootca"  # what swtpm's own CA calls its root
 

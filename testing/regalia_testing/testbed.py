@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.evidence_plugin import EvidencePlugin
-    from regalia.appraisal.vendor import Anchors
+    from regalia.appraisal.evidence_plugin import Anchors, EvidencePlugin
 
 REPORT_DATA = hashlib.sha512(b"the expected report data").digest()
 MEASUREMENT = hashlib.sha384(b"the expected measurement").digest()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from regalia.appraisal.claims import MINT
-from regalia.appraisal.unbound import Unbound
+from regalia.appraisal.claims import MINT, Unbound
 from regalia.tees.tpm.evidence import verify_quote
-from regalia.tees.tpm.evidence.plugin import NONCE
+from regalia.tees.tpm.evidence.verify import NONCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from regalia.appraisal.appraisal_context import AppraisalContext
-    from regalia.appraisal.evidence_plugin import EvidencePlugin
-    from regalia.appraisal.vendor import Anchors
+    from regalia.appraisal.evidence_plugin import Anchors, EvidencePlugin
     from regalia.tees.tpm.evidence import AttestationPublicKey, VerifiedQuote
     from regalia.tees.tpm.evidence.layout import HashAlg
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regalia.appraisal.pki import parse_certificate, parse_crl
-from regalia.appraisal.pki.der import common_name
+from regalia.appraisal.pki.certificates import common_name
 from regalia.core.errors import ParseError
 from regalia_testing.der import SEQUENCE, tlv
 

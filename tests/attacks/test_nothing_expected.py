@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from regalia.appraisal.appraisal_context import AppraisalContext
-from regalia.appraisal.unbound import Unbound
+from regalia.appraisal.claims import Unbound
 from regalia.core.errors import ParseError
 from regalia.policy.documents import SECTIONS, Platform, parse_client_policy
 from regalia.policy.evaluate import evaluate_client, evaluate_release

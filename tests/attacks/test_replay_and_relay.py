@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.core.errors import ParseError
-from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
+from regalia.tees.nvidia.evidence.verify import PUBLISHED_NONCE
 from regalia.wire.evidence import Role
 from regalia_testing.accepted_evidence import ACCEPTED_EVIDENCE
 from regalia_testing.composite_testbed import BINDING

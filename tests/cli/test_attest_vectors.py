@@ -15,7 +15,7 @@ import pytest
 
 from regalia.cli.main import run
 from regalia.core.clock import rfc3339
-from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
+from regalia.tees.nvidia.evidence.verify import PUBLISHED_NONCE
 
 if TYPE_CHECKING:
     from pathlib import Path

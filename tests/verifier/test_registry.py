@@ -27,7 +27,7 @@ from regalia_testing.accepted_evidence import ACCEPTED_EVIDENCE, NO_LISTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regalia.appraisal.unbound import Unbound
+    from regalia.appraisal.claims import Unbound
     from regalia.wire.evidence import (
         DeviceEvidence,
     )
@@ -80,8 +80,8 @@ def test_every_kind_has_one_plug_in() -> None:
 def test_its_roots_are_pinned(kind: Kind) -> None:
     vendor = plugin_for(kind).vendor
     assert vendor in VENDORS
-    assert TrustAnchors.production().get(vendor.name) == vendor.anchors.production()
-    assert TrustAnchors().get(vendor.name) is None
+    assert TrustAnchors.production().by_vendor[vendor.name] == vendor.anchors.production()
+    assert TrustAnchors().by_vendor.get(vendor.name) is None
 
 
 def test_no_two_vendors_share_a_name() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 
 import cbor2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
-from regalia.wire.cbor import DEPTH_MAX, decode_cbor, encode_cbor
+from regalia.wire.cbor import DEPTH_MAX, decode_cbor, encode_cbor, parse_cbor
 from regalia.wire.cose import ES384, parse_sign1
 
 LIMIT = 1 << 16
@@ -86,7 +87,7 @@ def test_whatever_is_read_has_one_spelling(data: bytes) -> None:
         ("1e", "a reserved head"),
         ("ff", "a break without a beginning"),
         ("c000", "a tag"),
-        ("d28440a04040", "COSE_Sign1's tag"),
+        ("d28440a04040", "COSE_Sign1's tag, which is no business of this decoder"),
         ("f97e00", "a float of two bytes"),
         ("fa00000000", "a float of four bytes"),
         ("fb0000000000000000", "a float of eight bytes"),
@@ -133,6 +134,69 @@ def test_order_of_keys_is_kept() -> None:
 def test_limits_and_ends() -> None:
     refused(b"\x00\x00", "TRAILING_DATA")
     refused(b"\x40" + bytes(LIMIT), "TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    "tag", ["c243010000", "c11a00000000", "d8236161", "d81c81d81d00", "d90100"]
+)
+def test_a_tag_means_nothing(tag: str) -> None:
+    """Not even to cbor2, which would make a number, a time or an expression of these."""
+    refused(bytes.fromhex(tag))
+    refused(b"\x81" + bytes.fromhex(tag))
+
+
+class Numbers(msgspec.Struct, forbid_unknown_fields=True):
+    a: int
+    b: dict[int, int] = {}
+
+
+def parsed(data: str) -> Numbers:
+    return parse_cbor(bytes.fromhex(data), Numbers, limit=LIMIT, what="numbers")
+
+
+@pytest.mark.parametrize("data", ["a1616105", "bf616105ff", "bf616105616 2a0ff".replace(" ", "")])
+def test_the_outermost_map_may_be_open(data: str) -> None:
+    assert parsed(data) == Numbers(5)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "why"),
+    [
+        ("bf616105", "MALFORMED", "no end"),
+        ("bf61610561 6105ff", "MALFORMED", "a key twice"),
+        ("bf6161 1805ff", "MALFORMED", "a head of two bytes for 5"),
+        ("bf616105 6162 bfff ff", "MALFORMED", "another open map in it"),
+        ("bf616105 7f6162ff a0 ff", "MALFORMED", "open text in it"),
+        ("bf616105 6163 00 ff", "MALFORMED", "an unknown field"),
+        ("bf6161f5ff", "MALFORMED", "a truth value for a number"),
+        ("bf616105 6162a1f500 ff", "MALFORMED", "a truth value as a key"),
+        ("bf6161c24105ff", "MALFORMED", "a tag"),
+        ("bf616105ff00", "TRAILING_DATA", "a byte behind the end"),
+        ("bf616105ffff", "TRAILING_DATA", "another end behind the end"),
+        ("a161610500", "TRAILING_DATA", "likewise, of definite length"),
+        ("9f05ff", "MALFORMED", "an open array"),
+        ("", "MALFORMED", "nothing"),
+    ],
+)
+def test_what_an_open_map_may_not_hold(data: str, code: str, why: str) -> None:
+    assert why
+    with pytest.raises(ParseError) as refusal:
+        parsed(data.replace(" ", ""))
+    assert refusal.value.code.name == code
+
+
+def test_an_open_map_of_many_entries() -> None:
+    """A map whose definite form has a longer head is not what anybody sends."""
+    body = b"".join(encode_cbor(number) * 2 for number in range(24))
+    with pytest.raises(ParseError, match="encoding"):
+        parse_cbor(b"\xbf" + body + b"\xff", dict, limit=LIMIT, what="numbers")
+    assert parse_cbor(b"\xb8\x18" + body, dict, limit=LIMIT, what="numbers")
+
+
+def test_the_limit_is_before_the_decoder() -> None:
+    with pytest.raises(ParseError) as refusal:
+        parse_cbor(b"\x40" + bytes(8), bytes, limit=8, what="bytes")
+    assert refusal.value.code.name == "TOO_LARGE"
 
 
 @pytest.mark.parametrize("value", [1.5, {True: 0}, {b"k": 0}, {1, 2}, [object()]])

@@ -6,9 +6,11 @@ before it is made; entering the next one, or ``steps``, says that it passed.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.check import Step
+from regalia.core.clock import rfc3339
 
 if TYPE_CHECKING:
     from regalia.appraisal.check import Check
@@ -22,20 +24,20 @@ class CheckLog:
 
     def __init__(self) -> None:
         self._made: list[Step] = []
-        self._open: tuple[Check, str, str] | None = None
+        self._open: tuple[Check, object, object] | None = None
 
-    def begin(self, check: Check, seen: str = "", wanted: str = "") -> None:
+    def begin(self, check: Check, seen: object = "", wanted: object = "") -> None:
         """The next check begins; the one before it passed.
 
         Args:
             check: that is made now.
-            seen: what the evidence says, for people.
-            wanted: what it must say, for people.
+            seen: what the evidence says, for people; bytes are shown in hex.
+            wanted: what it must say, likewise.
         """
         self._close("")
         self._open = (check, seen, wanted)
 
-    def note(self, seen: str, wanted: str = "") -> None:
+    def note(self, seen: object, wanted: object = "") -> None:
         """What the entered check sees, once it knows.
 
         Args:
@@ -58,8 +60,15 @@ class CheckLog:
     def _close(self, code: str) -> None:
         if self._open is not None:
             check, seen, wanted = self._open
-            self._made.append(Step(check, seen, wanted, code))
+            self._made.append(Step(check, _text(seen), _text(wanted), code))
             self._open = None
+
+
+def _text(value: object) -> str:
+    """Only of what somebody records: verifiers that nobody listens to format nothing."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return rfc3339(value) if isinstance(value, datetime) else str(value)
 
 
 class _NoLog(CheckLog):
@@ -67,10 +76,10 @@ class _NoLog(CheckLog):
 
     __slots__ = ()
 
-    def begin(self, check: Check, seen: str = "", wanted: str = "") -> None:
+    def begin(self, check: Check, seen: object = "", wanted: object = "") -> None:
         """Do nothing."""
 
-    def note(self, seen: str, wanted: str = "") -> None:
+    def note(self, seen: object, wanted: object = "") -> None:
         """Do nothing."""
 
 

@@ -1,38 +1,124 @@
 """What a TEE or a kind of device gives to the verifier, to tell whether evidence is genuine.
 
 One value of ``EvidencePlugin`` for each kind, in ``tees/<name>/evidence/plugin.py``;
-``verifier.registry`` lists them. The verifier knows nothing else of a TEE.
+``verifier.registry`` lists them. The verifier knows nothing else of a TEE. Several kinds of
+evidence may stand on one ``Vendor``: TDX, SGX and an Azure guest on Intel.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from regalia.appraisal.claims import MINT, Revocation
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, REPORT_DATA_SIZE, Tee
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check import Check
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.claims import Claims
-    from regalia.appraisal.collateral import GivenCollateral, Need
+    from regalia.appraisal.claims import Claims, NonceField, Unbound
+    from regalia.appraisal.collateral import GivenCollateral, Item, LeafName, Need
     from regalia.appraisal.online_collateral import OnlineCollateral
-    from regalia.appraisal.unbound import NonceField, Unbound
-    from regalia.appraisal.vendor import Anchors, Vendor
-    from regalia.wire.evidence import DeviceKind
+    from regalia.appraisal.pki import Cache, Certificate
+    from regalia.wire.collateral import CollateralKind
+    from regalia.wire.evidence import DeviceEvidence, DeviceKind
+
+    ReadItem = Callable[[CollateralKind, bytes, str], Item]
 
 R = TypeVar("R")  # Evidence or DeviceEvidence
 T = TypeVar("T")  # what its report says
 C = TypeVar("C")  # claims
 A = TypeVar("A", bound="Anchors")
 A_contra = TypeVar("A_contra", contravariant=True)
-K = TypeVar("K")  # collateral
+K = TypeVar("K")  # collateral as its vendor's verifier wants it
 K_contra = TypeVar("K_contra", contravariant=True)
 P_contra = TypeVar("P_contra", contravariant=True)
+V = TypeVar("V")
+
+
+class Anchors(Protocol):
+    """Pinned roots of one vendor."""
+
+    @classmethod
+    def production(cls) -> Self:
+        """The vendor's own roots."""
+
+
+class Ingest(Protocol):
+    """Reads a file that a vendor signed in a form of its own."""
+
+    def __call__(
+        self, data: bytes, *, devices: Sequence[DeviceEvidence], name: str, now: datetime
+    ) -> bytes:
+        """Our document of what the file says, after it was verified.
+
+        Args:
+            data: raw, untrusted.
+            devices: that it may be for, untrusted; there may be none.
+            name: of the file, without its ending.
+            now: at which its signature must be valid, aware.
+
+        Raises:
+            UsageError: an extra that reads it is not installed.
+            ParseError, AttestationError: it does not verify.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedFiles:
+    """Files that a vendor signs in a form of its own. They are verified when they are taken in.
+
+    Attributes:
+        endings: of their names, with the dots.
+        recognizes: whether content is meant to be such a file.
+        ingest: verifies one, and gives our document.
+    """
+
+    endings: tuple[str, ...]
+    recognizes: Callable[[bytes], bool]
+    ingest: Ingest
+
+
+def ready(collateral: V) -> Callable[[object, Cache], V]:
+    """For collateral that does not depend on anchors."""
+    return lambda _anchors, _cache: collateral
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor(Generic[A, K]):
+    """One vendor.
+
+    Attributes:
+        name: of its roots in ``TrustAnchors``.
+        anchors: the class of its roots.
+        prepare: called once for each collateral, and parses it; raises ParseError. What it gives
+            is called for each piece of evidence, with anchors, and may verify what it holds.
+        items: how documents of its own kinds are read; each raises ParseError.
+        formats: names that its documents state as their ``format``.
+        files: beginnings of file names that say what a certificate is trusted for.
+        read_json: its collateral in a JSON file that states no format, or nothing.
+        leaf_name: what it calls a certificate; None if that is not one of its leaves.
+        check_links: whether all its devices of one machine, by their claims, are linked to each
+            other and to nothing else; raises AttestationError COMPOSITE_MISMATCH.
+        signed_files: its collateral in a form that only this vendor has.
+        kind_of_chain: the kind of device that a certificate chain is of; None if it is of none.
+    """
+
+    name: str
+    anchors: type[A]
+    prepare: Callable[[GivenCollateral], Callable[[A, Cache], K]]
+    items: Mapping[CollateralKind, ReadItem] = field(default_factory=dict)
+    formats: Mapping[str, CollateralKind] = field(default_factory=dict)
+    files: Mapping[str, CollateralKind] = field(default_factory=dict)
+    read_json: Callable[[bytes, str], Iterator[tuple[CollateralKind, bytes]]] | None = None
+    leaf_name: Callable[[Certificate], LeafName | None] | None = None
+    check_links: Callable[[Sequence[Any]], None] | None = None
+    signed_files: SignedFiles | None = None
+    kind_of_chain: Callable[[Sequence[bytes]], DeviceKind | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

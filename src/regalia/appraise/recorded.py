@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from regalia.appraisal.check_log import NO_LOG, CheckLog
-from regalia.appraisal.unbound import FRESHNESS
+from regalia.appraisal.claims import FRESHNESS
 from regalia.core.errors import AttestationError, ParseError
 from regalia.policy.documents import collateral_rule
 from regalia.policy.platform import NOTHING_JUDGED
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.appraisal.check import Step
-    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.claims import Claims, DeviceClaims, Unbound
     from regalia.appraisal.collateral_rule import CollateralRule
-    from regalia.appraisal.unbound import Unbound
     from regalia.core.errors import RegaliaError
     from regalia.inspect.recognized import Recognized
     from regalia.policy.platform import PlatformFindings, PlatformRules

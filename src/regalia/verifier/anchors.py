@@ -11,7 +11,7 @@ from regalia.verifier.registry import VENDORS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from regalia.appraisal.vendor import Anchors
+    from regalia.appraisal.evidence_plugin import Anchors
 
 A = TypeVar("A")
 
@@ -38,12 +38,8 @@ class TrustAnchors:
             raise TypeError(f"no vendor is called {', '.join(sorted(unknown))}")
         object.__setattr__(self, "by_vendor", MappingProxyType(by_vendor))
 
-    def get(self, vendor: str) -> Anchors | None:
-        """Those of one vendor; None if it is not trusted."""
-        return self.by_vendor.get(vendor)
-
     def of(self, kind: type[A]) -> A | None:
-        """The same, by the class of its anchors."""
+        """Those of one vendor, by their class; None if it is not trusted."""
         return next((each for each in self.by_vendor.values() if isinstance(each, kind)), None)
 
     @classmethod

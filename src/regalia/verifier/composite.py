@@ -107,13 +107,12 @@ def verify_composite(
         AttestationError: some evidence is not genuine or not fresh; COMPOSITE_MISMATCH.
     """
     digest = devices_digest(evidence.devices)
-    if check_log is not NO_LOG:
-        check_log.begin(CPU, f"{len(evidence.devices)} devices", str(digest))
+    check_log.begin(CPU, f"{len(evidence.devices)} devices", digest)
     claims = verify_cpu(evidence, binding.report_data_with(digest))  # (1)
     if not evidence.devices:
         return claims
     nonce = device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
-    check_log.begin(DEVICES, wanted=nonce.hex())
+    check_log.begin(DEVICES, wanted=nonce)
     devices = tuple(verify_device(device, nonce) for device in evidence.devices)  # (2)
     return _joined(claims, devices, check_log)
 

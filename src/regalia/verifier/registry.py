@@ -16,10 +16,9 @@ from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.tpm.evidence.plugin import TPM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from regalia.appraisal.evidence_plugin import EvidencePlugin
-    from regalia.appraisal.vendor import Vendor
+    from regalia.appraisal.evidence_plugin import EvidencePlugin, Vendor
     from regalia.wire.evidence import DeviceKind, Tee
 
     Plugin = EvidencePlugin[Any, Any, Any, Any, Any]
@@ -44,6 +43,5 @@ _BY_KIND: Mapping[Tee | DeviceKind, Plugin] = MappingProxyType(
 )
 
 
-def plugin_for(kind: Tee | DeviceKind) -> Plugin:
-    """The plug-in for one kind of evidence. A kind without one is a bug that a test finds."""
-    return _BY_KIND[kind]
+# The plug-in for one kind of evidence. A kind without one is a bug that a test finds.
+plugin_for: Callable[[Tee | DeviceKind], Plugin] = _BY_KIND.__getitem__

@@ -14,7 +14,6 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import NO_LOG
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import Cache
-from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError
 from regalia.verifier.collateral import (
     Freshness,
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.claims import Claims, DeviceClaims
+    from regalia.appraisal.claims import Claims, DeviceClaims, Unbound
     from regalia.appraisal.collateral_rule import CollateralRule
-    from regalia.appraisal.unbound import Unbound
     from regalia.verifier.anchors import TrustAnchors
     from regalia.verifier.collateral import CollateralSet
     from regalia.verifier.registry import Plugin
@@ -226,7 +224,7 @@ class Verifier:
     def _genuine(
         self, plugin: Plugin, evidence: Evidence | DeviceEvidence, at: AppraisalContext
     ) -> Unbound[Any]:
-        anchors = self.anchors.get(plugin.vendor.name)
+        anchors = self.anchors.by_vendor.get(plugin.vendor.name)
         if anchors is None:
             raise AttestationError(
                 AttestCode.ROOT_UNTRUSTED, f"no root is pinned for {plugin.kind}"
@@ -244,11 +242,11 @@ class Verifier:
         """
         given = self.collateral
         if given.validity is not None:
-            at.check_log.begin(checks.BUNDLE, rfc3339(at.now), str(given.validity))
-        given.require_fresh(at.now, at.rule.grace)
+            at.check_log.begin(checks.BUNDLE, at.now, given.validity)
+            given.require_fresh(at.now, at.rule.grace)
         if given.denied:
             at.check_log.begin(checks.CERTIFICATES)
-        require_certificates_not_denied(evidence, given.denied, given.certificates)
+            require_certificates_not_denied(evidence, given.denied, given.certificates)
 
     def _apply_deny_lists(self, claims: Claims, at: AppraisalContext) -> Claims:
         """What the site's own deny-lists and the age of its bundle add to a vendor's verdict.
@@ -257,7 +255,7 @@ class Verifier:
             AttestationError: COLLATERAL_STALE or DEVICE_DENIED.
         """
         if self.collateral.denied:
-            at.check_log.begin(checks.DEVICES, claims.instance.hex())
+            at.check_log.begin(checks.DEVICES, claims.instance)
         require_not_denied(claims, self.collateral.denied)
         late = self.collateral.require_fresh(at.now, at.rule.grace) is Freshness.GRACE
         return mark_grace(claims) if late else claims

@@ -1,36 +1,50 @@
-"""Strict decoder and encoder for the subset of CBOR (RFC 8949) that evidence uses.
+"""The subset of CBOR (RFC 8949) that evidence uses: decoded by ``cbor2``, in one encoding only.
 
-It accepts only preferred serialization (section 4.1): definite lengths, and the shortest form of
-every head. Maps have no duplicate keys, and keys are integers or text. The order of keys is kept
-and not checked, because AWS's documents list their fields in the order of a structure and not in
-bytewise order. Tags, floats, undefined and other simple values are refused. Therefore
-``encode_cbor(decode_cbor(b)) == b``.
+Accepted is preferred serialization (section 4.1): definite lengths, and the shortest form of every
+head. Maps have no duplicate keys, and keys are integers or text. The order of keys is kept and not
+checked, because AWS's documents list their fields in the order of a structure and not in bytewise
+order. Tags, floats, undefined and other simple values are refused. Therefore
+``encode_cbor(decode_cbor(b)) == b``, which is how lengths, heads and duplicates are checked.
 """
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+
+import cbor2
+import msgspec
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.wire.evidence_codes import EvidenceCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Key: TypeAlias = int | str
 Cbor: TypeAlias = "int | bytes | str | bool | list[Cbor] | dict[Key, Cbor] | None"
+T = TypeVar("T")
 
 DEPTH_MAX = 8  # levels of nested arrays and maps
 
-# Major types 0 to 7 (RFC 8949, section 3.1), and simple values (section 3.3).
-_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
-_FALSE, _TRUE, _NULL = 20, 21, 22
-# Additional information -> (bytes of the argument that follow, least argument that needs them).
-_HEADS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
-_IN_HEAD = 24  # smaller arguments are encoded in the initial byte itself
-_SIMPLES: Mapping[int, bool | None] = {_FALSE: False, _TRUE: True, _NULL: None}
+_SCALARS = frozenset({int, bytes, str, bool, type(None)})
+_KEYS = frozenset({int, str})  # not bool, which is a subclass of int in Python
+_OPEN_MAP, _BREAK = 0xBF, 0xFF  # a map of indefinite length, and its end
+_SHORT_MAP_MAX = 23  # entries of a map whose head is one byte
 _U64 = 1 << 64
+_OTHER_ENCODING = "a key stands twice, or a length or number is not in its one encoding"
+
+
+class _NoTags(dict[int, "Callable[[object, bool], NoReturn]"]):
+    """For cbor2: every tag is refused before it can mean anything, whatever cbor2 knows of it."""
+
+    def __missing__(self, tag: int) -> Callable[[object, bool], NoReturn]:
+        def refuse(_value: object, _immutable: bool) -> NoReturn:  # noqa: FBT001 - cbor2's own way
+            raise ValueError(f"tag {tag} is not accepted here")
+
+        return refuse
+
+
+_NO_TAGS = _NoTags()
 
 
 def decode_cbor(data: bytes, *, limit: int, what: str) -> Cbor:
@@ -44,13 +58,9 @@ def decode_cbor(data: bytes, *, limit: int, what: str) -> Cbor:
     Raises:
         ParseError: TOO_LARGE, MALFORMED, or TRAILING_DATA for bytes after the item.
     """
-    if len(data) > limit:
-        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
+    _require_size(data, limit, what)
     value, end = decode_cbor_at_start(data, what=what)
-    if end != len(data):
-        raise ParseError(
-            EvidenceCode.TRAILING_DATA, f"{what}: {len(data) - end} bytes behind the end"
-        )
+    _require_end(data, end, what)
     return value
 
 
@@ -67,92 +77,67 @@ def decode_cbor_at_start(data: bytes, *, what: str) -> tuple[Cbor, int]:
     Raises:
         ParseError: MALFORMED.
     """
-    reader = _Reader(data, what)
-    return reader.item(DEPTH_MAX), reader.at
+    value, encoded = _decode(data, what)
+    try:
+        _require_subset(value)
+    except TypeError as exc:
+        raise _malformed(what, str(exc)) from exc
+    if not data.startswith(encoded):
+        raise _malformed(what, _OTHER_ENCODING)
+    return value, len(encoded)
 
 
-class _Reader:
-    """Decodes items from a position in the data."""
+def parse_cbor(data: bytes, kind: type[T], *, limit: int, what: str) -> T:
+    """Decode exactly one data item of a given type.
 
-    __slots__ = ("at", "data", "what")
+    The outermost map may be of indefinite length, as AWS's hypervisor writes it; everything in it
+    has its one encoding.
 
-    def __init__(self, data: bytes, what: str) -> None:
-        self.data = data
-        self.what = what
-        self.at = 0
+    Args:
+        data: raw, untrusted.
+        kind: what ``msgspec`` must be able to make of it without converting anything.
+        limit: maximum size in bytes, checked before decoding.
+        what: name of the data for error messages.
 
-    def item(self, depth: int) -> Cbor:
-        """Decode the next item, with at most ``depth`` levels of arrays and maps."""
-        major, value = self._head()
-        if major == _BYTES:
-            return self._take(value)
-        if major in (_ARRAY, _MAP):
-            return self._container(major, value, depth)
-        if major == _TEXT:
-            return self._text(value)
-        if major == _SIMPLE:
-            return _SIMPLES[value]
-        return value if major == _UNSIGNED else -1 - value  # major type 1 encodes -1 - n
+    Raises:
+        ParseError: TOO_LARGE, MALFORMED, or TRAILING_DATA for bytes after the item.
+    """
+    _require_size(data, limit, what)
+    value, encoded = _decode(data, what)
+    if data[0] == _OPEN_MAP and len(value) <= _SHORT_MAP_MAX:
+        encoded = bytes((_OPEN_MAP,)) + encoded[1:] + bytes((_BREAK,))
+    if not data.startswith(encoded):
+        raise _malformed(what, _OTHER_ENCODING)
+    _require_end(data, len(encoded), what)
+    try:
+        return msgspec.convert(value, kind, builtin_types=(bytes,))
+    except msgspec.ValidationError as exc:
+        raise _malformed(what, str(exc)) from exc
 
-    def _container(self, major: int, value: int, depth: int) -> Cbor:
-        if depth == 0:
-            raise self._malformed(f"more than {DEPTH_MAX} levels deep")
-        # Every element takes at least one byte. Without this check, a short input could announce
-        # 2^64 elements.
-        if value > len(self.data) - self.at:
-            raise self._malformed("an array or map is longer than the data")
-        if major == _ARRAY:
-            return [self.item(depth - 1) for _ in range(value)]
-        return self._map(value, depth - 1)
 
-    def _map(self, size: int, depth: int) -> dict[Key, Cbor]:
-        out: dict[Key, Cbor] = {}
-        for _ in range(size):
-            key = self.item(0)
-            # bool is a subclass of int in Python, but true is not an integer in CBOR.
-            if isinstance(key, bool) or not isinstance(key, int | str):
-                raise self._malformed("a map's key is neither an integer nor text")
-            if key in out:
-                raise self._malformed(f"the key {str(key)[:80]!r} stands twice in a map")
-            out[key] = self.item(depth)
-        return out
+def _decode(data: bytes, what: str) -> tuple[Any, bytes]:
+    """What ``data`` begins with, and how that is encoded."""
+    try:
+        value = cbor2.loads(data, semantic_decoders=_NO_TAGS, max_depth=DEPTH_MAX)
+        return value, cbor2.dumps(value)
+    except cbor2.CBORError as exc:
+        raise _malformed(what, str(exc)) from exc
 
-    def _head(self) -> tuple[int, int]:
-        """Decode a head into major type and argument (RFC 8949, section 3)."""
-        at = self.at
-        if at >= len(self.data):
-            raise self._malformed("it ends too early")
-        initial = self.data[at]
-        self.at = at + 1
-        major, value = initial >> 5, initial & 0x1F
-        if major >= _TAG and (major == _TAG or value not in _SIMPLES):
-            raise self._malformed(f"the initial byte {initial:#04x} is not accepted here")
-        if value < _IN_HEAD:
-            return major, value
-        if value not in _HEADS:
-            raise self._malformed("an indefinite length or a reserved head")
-        size, least = _HEADS[value]
-        value = int.from_bytes(self._take(size), "big")
-        if value < least:
-            raise self._malformed("a head is not in its shortest form")
-        return major, value
 
-    def _text(self, size: int) -> str:
-        try:
-            return self._take(size).decode("utf-8")
-        except UnicodeDecodeError as exc:
-            raise self._malformed("a text is not UTF-8") from exc
+def _require_size(data: bytes, limit: int, what: str) -> None:
+    if len(data) > limit:
+        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(data)} bytes, at most {limit}")
 
-    def _take(self, size: int) -> bytes:
-        end = self.at + size
-        if end > len(self.data):
-            raise self._malformed("it ends too early")
-        taken = self.data[self.at : end]
-        self.at = end
-        return taken
 
-    def _malformed(self, why: str) -> ParseError:
-        return ParseError(CoreCode.MALFORMED, f"{self.what}: byte {self.at}: {why}")
+def _require_end(data: bytes, end: int, what: str) -> None:
+    if end != len(data):
+        raise ParseError(
+            EvidenceCode.TRAILING_DATA, f"{what}: {len(data) - end} bytes behind the end"
+        )
+
+
+def _malformed(what: str, why: str) -> ParseError:
+    return ParseError(CoreCode.MALFORMED, f"{what}: {why}")
 
 
 def encode_cbor(value: Cbor | Mapping[str, Cbor] | Mapping[int, Cbor] | Sequence[Cbor]) -> bytes:
@@ -162,43 +147,21 @@ def encode_cbor(value: Cbor | Mapping[str, Cbor] | Mapping[int, Cbor] | Sequence
         TypeError: a value has no encoding here.
         ValueError: an integer needs more than 64 bits.
     """
-    out = bytearray()
-    _encode(value, out)
-    return bytes(out)
+    _require_subset(value)
+    return cbor2.dumps(value)
 
 
-def _encode(value: object, out: bytearray) -> None:
-    if value is None or isinstance(value, bool):
-        simple = _NULL if value is None else _TRUE if value else _FALSE
-        out.append(_SIMPLE << 5 | simple)
-    elif isinstance(value, int):
-        out += _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-    elif isinstance(value, bytes):
-        out += _head(_BYTES, len(value)) + value
-    elif isinstance(value, str):
-        encoded = value.encode("utf-8")
-        out += _head(_TEXT, len(encoded)) + encoded
+def _require_subset(value: object) -> None:
+    """Raise TypeError or ValueError for a value that this subset does not have."""
+    if isinstance(value, dict):
+        if not _KEYS.issuperset(map(type, value)):
+            raise TypeError("a map's key is an integer or text")
+        for each in (*value, *value.values()):
+            _require_subset(each)
     elif isinstance(value, list | tuple):
-        out += _head(_ARRAY, len(value))
         for each in value:
-            _encode(each, out)
-    elif isinstance(value, dict):
-        out += _head(_MAP, len(value))
-        for key, each in value.items():
-            if isinstance(key, bool) or not isinstance(key, int | str):
-                raise TypeError("a map's key is an integer or text")
-            _encode(key, out)
-            _encode(each, out)
-    else:
+            _require_subset(each)
+    elif type(value) not in _SCALARS:
         raise TypeError(f"{type(value).__name__} has no CBOR encoding here")
-
-
-def _head(major: int, value: int) -> bytes:
-    if value < _IN_HEAD:
-        return bytes((major << 5 | value,))
-    if value >= _U64:
+    elif isinstance(value, int) and not -_U64 <= value < _U64:
         raise ValueError("an integer of more than 64 bits")
-    for code, form, end in ((24, ">BB", 1 << 8), (25, ">BH", 1 << 16), (26, ">BI", 1 << 32)):
-        if value < end:
-            return struct.pack(form, major << 5 | code, value)
-    return struct.pack(">BQ", major << 5 | 27, value)

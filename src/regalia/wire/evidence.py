@@ -209,6 +209,17 @@ class Evidence:
             )
         )
 
+    def part(self, tee: Tee, report: bytes) -> Evidence:
+        """Evidence of a TEE that is a part of this one; it goes by the digest of the whole.
+
+        Args:
+            tee: kind of TEE.
+            report: its report or quote, untrusted.
+        """
+        part = Evidence(tee, report, self.endorsements, b"")
+        object.__setattr__(part, "_digest", self.digest())
+        return part
+
     def digest(self) -> Digest:
         """SHA-256 of ``encode()``, which identifies the evidence in release records. Cached."""
         if self._digest is None:

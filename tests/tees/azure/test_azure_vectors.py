@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace as replace_struct
 
@@ -27,7 +28,6 @@ from regalia.policy.platform import PlatformRules
 from regalia.tees.azure.evidence import (
     parse_snp,
     parse_tdx,
-    snp_claims,
     verify_genuine_snp,
     verify_genuine_tdx,
 )
@@ -40,7 +40,7 @@ from regalia.tees.azure.evidence.guest import (
 from regalia.tees.azure.evidence.hcl import ReportType, parse_hcl, parse_runtime_data
 from regalia.tees.azure.evidence.plugin import AZURE_SNP
 from regalia.tees.azure.evidence.verify import require_same_td
-from regalia.tees.azure.evidence.wire import AzureDocument
+from regalia.tees.azure.evidence.wire import AzureDocument, parse_azure
 from regalia.tees.intel.evidence import IntelAnchors, prepare
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.collateral import parse_json_collateral
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.policy.documents import Platform
-    from regalia.tees.azure.evidence import GenuineAzureSnp
+    from regalia.tees.azure.claims import AzureSnpClaims
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 ANY = CollateralRule(RevocationRule.ANY, NO_GRACE)
@@ -107,13 +107,14 @@ class Appraiser:
     collateral: SnpCollateral
     rule: CollateralRule = ANY
 
-    def snp(self, evidence: Evidence) -> GenuineAzureSnp:
-        return verify_genuine_snp(
+    def snp(self, evidence: Evidence) -> AzureSnpClaims:
+        found = verify_genuine_snp(
             parse_snp(evidence),
             anchors=SnpAnchors.production(),
             collateral=self.collateral,
             at=AppraisalContext(now=NOW, rule=self.rule, cache=Cache()),
         )
+        return found.dangerous_without_freshness()
 
 
 @pytest.fixture
@@ -132,16 +133,18 @@ def test_snp(appraiser: Appraiser, name: str, measurement: str) -> None:
     assert genuine.snp.vmpl == 0
     assert genuine.snp.measurement.hex().startswith(measurement)
     assert not genuine.snp.debug
-    vm = genuine.guest.vm
+    vm = genuine.vm
     assert (vm.secure_boot, vm.console_enabled, vm.tpm_enabled) == (True, True, True)
     assert len(vm.vm_unique_id) == 36
     assert nonce == b"challenge" or len(nonce) == 48
-    document = genuine.guest.parts.document
+    parts = parse_snp(evidence).report
+    context = AppraisalContext(now=NOW, rule=ANY, cache=Cache())
+    guest, document = require_vouched(parts, genuine.snp.report_data, context), parts.document
     verify_fresh_quote(
         document.quoted,
         document.signature,
         document.pcrs,
-        key=genuine.guest.ak,
+        key=guest.ak,
         expected_data=nonce,
         selection=SELECTION,
     )
@@ -166,7 +169,7 @@ def test_quotes_of_other_vms(appraiser: Appraiser) -> None:
     """Two genuine VMs: neither's quote goes with the other's report."""
     first, _ = read(appraiser.folder / "snp" / "evidence-v1.json", Tee.AZURE_SNP)
     second, _ = read(appraiser.folder / "snp" / "evidence-v2.json", Tee.AZURE_SNP)
-    theirs = appraiser.snp(second).guest.parts.document
+    theirs = parse_azure(second.report)
     swapped = altered_document(first, quoted=theirs.quoted, signature=theirs.signature)
     with pytest.raises(AttestationError) as refusal:
         appraiser.snp(swapped)
@@ -184,7 +187,7 @@ def test_without_a_crl_the_word_any_is_needed(appraiser: Appraiser) -> None:
 def test_the_runtime_data_as_received(appraiser: Appraiser) -> None:
     """Any byte of it, and of the headers around it."""
     evidence, _ = read(appraiser.folder / "snp" / "evidence-v1.json", Tee.AZURE_SNP)
-    raw = appraiser.snp(evidence).guest.parts.document.hcl_report
+    raw = parse_azure(evidence.report).hcl_report
 
     def verify(hcl: bytes) -> object:
         return appraiser.snp(altered_document(evidence, hcl_report=hcl))
@@ -208,7 +211,7 @@ def test_tdx_by_parts(appraiser: Appraiser) -> None:
     parts = parse_parts(evidence, tee=Tee.AZURE_TDX, report_type=ReportType.TDX, check_log=NO_LOG)
     body = parse_quote(parts.document.td_quote).body
     assert isinstance(body, TdReport)
-    require_same_td(parts, body)
+    require_same_td(parts.hcl.hardware_report, body)
     at = AppraisalContext(now=NOW, rule=ANY, cache=Cache())
     guest = require_vouched(parts, body.report_data, at)
     assert nonce == b"challenge"
@@ -218,7 +221,9 @@ def test_tdx_by_parts(appraiser: Appraiser) -> None:
     values = b"".join(vtpm.pcrs[index] for index in range(24))
     assert hashlib.sha256(values).digest() in parts.document.quoted
     with pytest.raises(AttestationError) as refusal:
-        require_same_td(parts, replace(body, rtmr1=b"\x01" * 48))
+        require_same_td(
+            parts.hcl.hardware_report, msgspec.structs.replace(body, rtmr1=b"\x01" * 48)
+        )
     assert refusal.value.code.name == "TD_REPORT_MISMATCH"
     with pytest.raises(AttestationError) as refusal:
         require_vouched(parts, b"\x01" + body.report_data[1:], replace(at, cache=Cache()))
@@ -245,7 +250,7 @@ def test_tdx_without_collateral_of_its_platform(appraiser: Appraiser, vectors: P
 def test_what_a_policy_says_of_real_vms(appraiser: Appraiser, name: str) -> None:
     """Every sample is a Milan with the serial console on: neither passes unless by name."""
     evidence, _ = read(appraiser.folder / "snp" / name, Tee.AZURE_SNP)
-    claims = snp_claims(evidence, appraiser.snp(evidence))
+    claims = appraiser.snp(evidence)
     machine = claims.instance.hex()
     words = BaselineWords(hardware="genuine", revocation="any", machines=(), grace_days=0)
     platform = baseline(words)

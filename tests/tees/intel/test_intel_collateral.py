@@ -17,7 +17,7 @@ from regalia.appraisal.collateral_rule import CollateralRule, RevocationRule
 from regalia.appraisal.pki import Cache
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, ParseError, RegaliaError
-from regalia.tees.intel.evidence import parse, parse_json_collateral, prepare, verify_genuine
+from regalia.tees.intel.evidence import parse, parse_json_collateral, prepare, verify_platform
 from regalia.tees.intel.evidence.documents import parse_identity, parse_tcb_info
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
@@ -77,7 +77,7 @@ def test_no_collateral_at_all(testbed: IntelTestbed) -> None:
     anchors = testbed.platform.anchors()
     prepared = prepare(collateral_of(parse_collateral({})), anchors=anchors, cache=cache)
     with pytest.raises(AttestationError) as refusal:
-        verify_genuine(
+        verify_platform(
             parse(testbed.evidence(), check_log),
             anchors=anchors,
             collateral=prepared,

@@ -21,12 +21,11 @@ from regalia.core.errors import AttestationError, ParseError, RegaliaError
 from regalia.core.types import Digest
 from regalia.tees.intel.claims import SgxClaims, TdxClaims
 from regalia.tees.intel.evidence import (
-    GenuineQuote,
     IntelAnchors,
     PreparedCollateral,
     parse,
     prepare,
-    verify_genuine,
+    verify_tdx,
 )
 from regalia.tees.intel.evidence.attestation_key import CertifiedKey
 from regalia.tees.intel.evidence.bodies import TdReport
@@ -270,7 +269,7 @@ def test_bugs_of_the_caller(testbed: IntelTestbed) -> None:
     collateral = prepare(testbed.raw(), anchors=testbed.platform.anchors(), cache=cache)
     at = AppraisalContext(now=testbed.now, rule=REQUIRED, cache=cache)
     with pytest.raises(ValueError, match="other anchors"):
-        verify_genuine(
+        verify_tdx(
             parse(evidence),
             anchors=IntelAnchors.production(),
             collateral=collateral,
@@ -288,7 +287,6 @@ def test_bugs_of_the_caller(testbed: IntelTestbed) -> None:
 
 def test_trusted_types_come_from_the_verifier_only(testbed: IntelTestbed) -> None:
     for make in (
-        lambda: GenuineQuote(*(object() for _ in range(10))),  # type: ignore[arg-type]
         lambda: IntelAnchors(Hardware.GENUINE, b"", object()),
         lambda: PckPath(*(object() for _ in range(8))),  # type: ignore[arg-type]
         lambda: CertifiedKey(*(object() for _ in range(4))),  # type: ignore[arg-type]

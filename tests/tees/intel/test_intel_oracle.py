@@ -16,7 +16,7 @@ import pytest
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
 from regalia.core.errors import RegaliaError
-from regalia.tees.intel.evidence import IntelAnchors, parse, prepare, verify_genuine
+from regalia.tees.intel.evidence import IntelAnchors, parse, prepare, verify_platform
 from regalia.tees.intel.evidence.bodies import TdReport
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
@@ -233,15 +233,15 @@ def test_real_evidence(tdx_vectors: Path, quote: str, collateral: str, now: int)
     )
     at = AppraisalContext(now=moment, rule=REQUIRED, cache=cache)
     try:
-        genuine = verify_genuine(parse(evidence), anchors=anchors, collateral=prepared, at=at)
+        genuine = verify_platform(parse(evidence), anchors=anchors, collateral=prepared, at=at)
     except RegaliaError:
         ours: object = REFUSED
     else:
         ours = genuine.status.value, genuine.standing.advisories
-        parsed = dcap_qvl.parse_quote(raw)
+        parsed, body = dcap_qvl.parse_quote(raw), parse(evidence).report.body
         assert genuine.certified.pck.facts.fmspc.hex().upper() == parsed.fmspc()
         assert genuine.certified.pck.facts.ppid == parsed.pck_extension().ppid
-        if isinstance(genuine.quote.body, TdReport) and genuine.quote.body.td_attributes & 1:
+        if isinstance(body, TdReport) and body.td_attributes & 1:
             ours = REFUSED  # dcap-qvl refuses debug itself
     try:
         report = dcap_qvl.verify(raw, dcap_qvl.QuoteCollateralV3.from_json(bundled.decode()), now)

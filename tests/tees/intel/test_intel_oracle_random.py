@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import dcap_qvl
+import msgspec
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -147,8 +148,8 @@ def quote_of(testbed: IntelTestbed, case: Case) -> bytes:
     if case.tee is Tee.TDX:
         report = td_report(workload, defects)
         assert report.later is not None
-        later = replace(report.later, tee_tcb_svn_2=case.tee_tcb_svn_2)
-        body = replace(report, tee_tcb_svn=case.tee_tcb_svn, later=later)
+        later = msgspec.structs.replace(report.later, tee_tcb_svn_2=case.tee_tcb_svn_2)
+        body = msgspec.structs.replace(report, tee_tcb_svn=case.tee_tcb_svn, later=later)
     else:
         defects = replace(defects, version=3)
         enclave = Workload(REPORT_DATA, bytes(32), bytes(64))

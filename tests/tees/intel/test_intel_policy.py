@@ -24,9 +24,8 @@ from regalia.tees.intel.evidence import (
     IntelAnchors,
     parse,
     prepare,
-    sgx_claims,
-    tdx_claims,
-    verify_genuine,
+    verify_sgx,
+    verify_tdx,
 )
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
@@ -36,8 +35,10 @@ from regalia_testing.policy_scenario import MODEL, NOW, PolicyScenario
 from regalia_testing.testbed import MEASUREMENT, REPORT_DATA
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from regalia.appraisal.claims import Unbound
     from regalia.tees.intel.claims import SgxClaims, TdxClaims
     from regalia_testing.tees.intel.testbed import IntelTestbed
 
@@ -153,10 +154,8 @@ def test_real_evidence_under_the_baseline(
 
     def judge(rule: CollateralRule, moment: datetime, words: BaselineWords) -> set[str]:
         at = AppraisalContext(now=moment, rule=rule, cache=cache)
-        genuine = verify_genuine(parse(evidence), at=at, **arguments)
-        claims = (
-            sgx_claims(evidence, genuine) if tee is Tee.SGX else tdx_claims(evidence, genuine, None)
-        )
+        verify: Callable[..., Unbound[Any]] = verify_sgx if tee is Tee.SGX else verify_tdx
+        claims = verify(parse(evidence), at=at, **arguments).dangerous_without_freshness()
         found = PlatformRules(baseline(words), built_in=True).judge(claims)
         return {each.code.name for each in found.findings}
 

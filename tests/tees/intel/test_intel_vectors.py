@@ -26,9 +26,9 @@ from regalia.tees.intel.evidence import (
     IntelAnchors,
     parse,
     prepare,
-    sgx_claims,
-    tdx_claims,
-    verify_genuine,
+    verify_platform,
+    verify_sgx,
+    verify_tdx,
 )
 from regalia.tees.intel.evidence.anchors import INTEL_ROOT_SPKI_SHA256
 from regalia.tees.intel.evidence.bodies import TdReport
@@ -45,6 +45,8 @@ from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from regalia.appraisal.claims import Unbound
 
 REQUIRED = CollateralRule(RevocationRule.REQUIRED, timedelta(0))
 ANCHORS = IntelAnchors.production()
@@ -102,10 +104,14 @@ def arguments(
 
 def genuine(folder: Path, vector: Vector) -> TdxClaims | SgxClaims:
     evidence = evidence_of(folder, vector)
-    found = verify_genuine(parse(evidence), **arguments(collateral_of(folder, vector), vector))
+    given = arguments(collateral_of(folder, vector), vector)
+    found: Unbound[Any]
     if vector.tee is Tee.SGX:
-        return sgx_claims(evidence, found)
-    return tdx_claims(evidence, found, None)
+        found = verify_sgx(parse(evidence), **given)
+    else:
+        found = verify_tdx(parse(evidence), **given)
+    claims: TdxClaims | SgxClaims = found.dangerous_without_freshness()
+    return claims
 
 
 def test_the_pin_is_the_root_at_hand(vectors: Path) -> None:
@@ -189,7 +195,7 @@ def test_every_date_that_counts(tdx_vectors: Path, vector: Vector) -> None:
         assert refusal.value.code.name == "COLLATERAL_STALE"
     grace = CollateralRule(RevocationRule.REQUIRED, timedelta(days=30))
     shared = arguments(collateral_of(tdx_vectors, vector), late, grace)
-    found = verify_genuine(parse(evidence_of(tdx_vectors, vector)), **shared)
+    found = verify_platform(parse(evidence_of(tdx_vectors, vector)), **shared)
     assert found.revocation is Revocation.GRACE
 
 
@@ -237,7 +243,7 @@ def test_loose_files(tdx_vectors: Path, fmspc: str) -> None:
     assert prepared.tcb_infos[0].document.evaluation_data_number == 18
     if vector is COCO_4:  # the PCK CA comes with the quote only
         shared = arguments(loose, vector)
-        assert verify_genuine(parse(evidence_of(tdx_vectors, vector)), **shared).revocation
+        assert verify_platform(parse(evidence_of(tdx_vectors, vector)), **shared).revocation
 
 
 def test_googles_loose_files(tdx_vectors: Path) -> None:

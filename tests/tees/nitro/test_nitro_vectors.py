@@ -26,7 +26,6 @@ from regalia.policy.platform import PlatformRules
 from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, parse, verify_genuine
 from regalia.tees.nitro.evidence.anchors import AWS_ROOT_SPKI_SHA256
 from regalia.tees.nitro.evidence.plugin import NITRO
-from regalia.tees.nitro.evidence.verify import claims_of
 from regalia.tees.nitro.evidence.wire import MESSAGE_MAX, parse_nitro
 from regalia.wire.cbor import decode_cbor, encode_cbor
 from regalia.wire.evidence import Evidence, Tee
@@ -36,7 +35,7 @@ from regalia_testing.verify import verify_fresh
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.tees.nitro.evidence import GenuineDocument
+    from regalia.tees.nitro.claims import NitroClaims
 
 ANY = CollateralRule(RevocationRule.ANY, NO_GRACE)
 
@@ -83,13 +82,14 @@ def read(folder: Path, vector: Vector) -> Evidence:
 
 def genuine(
     evidence: Evidence, now: datetime, rule: CollateralRule = ANY, cache: Cache | None = None
-) -> GenuineDocument:
-    return verify_genuine(
+) -> NitroClaims:
+    found = verify_genuine(
         parse(evidence),
         anchors=NitroAnchors.production(),
         collateral=NitroCollateral(),
         at=AppraisalContext(now=now, rule=rule, cache=cache or Cache()),
     )
+    return found.dangerous_without_freshness()
 
 
 @pytest.fixture(params=VECTORS, ids=lambda vector: vector.name)
@@ -103,24 +103,24 @@ def test_the_verdict(vectors: Path, vector: Vector) -> None:
     document = genuine(read(vectors, vector), vector.now)
     assert document.hardware is Hardware.GENUINE
     assert document.revocation is Revocation.UNKNOWN
-    pcrs = document.document.pcrs
+    pcrs = document.pcrs
     assert pcrs[0].hex().startswith(vector.pcr0)
     assert (not any(pcrs[0] + pcrs[1] + pcrs[2])) == vector.debug
-    assert len(document.document.nonce or b"") == vector.nonce_size
+    assert len(document.report_data) == vector.nonce_size
 
 
 def test_other_pcrs_of_the_signed_image(vectors: Path) -> None:
-    pcrs = genuine(read(vectors, VALID), VALID.now).document.pcrs
+    pcrs = genuine(read(vectors, VALID), VALID.now).pcrs
     begins = {1: "bcdf05fe", 2: "d8f114da", 3: "4a9329d6", 4: "1f442c86", 8: "8790eb3c"}
     assert {index: pcrs[index][:4].hex() for index in begins} == begins
     assert sorted(pcrs) == list(range(16))
 
 
 def test_user_data_and_key_of_the_debug_image(vectors: Path) -> None:
-    document = genuine(read(vectors, DEBUG), DEBUG.now).document
+    document = genuine(read(vectors, DEBUG), DEBUG.now)
     assert document.user_data == b"hello, world!"
     assert document.public_key == b"my super secret key"
-    assert document.nonce is None
+    assert document.report_data == b""
 
 
 def test_a_nonce_of_another_size_is_none_of_ours(vectors: Path, vector: Vector) -> None:
@@ -227,8 +227,7 @@ def test_nothing_else_is_raised(vectors: Path) -> None:
 def test_the_policy_refuses_debug_mode(vectors: Path, vector: Vector) -> None:
     """Three of four public documents with a good signature are of enclaves in debug mode."""
     evidence = read(vectors, vector)
-    document = genuine(evidence, vector.now)
-    claims = claims_of(evidence, document)
+    claims = genuine(evidence, vector.now)
     words = BaselineWords(hardware="genuine", revocation="any", machines=(), grace_days=0)
     found = PlatformRules(baseline(words), built_in=True).judge(claims).findings
     assert [each.code.name for each in found] == (["DEBUG_ENABLED"] if vector.debug else [])

@@ -13,12 +13,12 @@ from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import RegaliaError
 from regalia.core.types import KeyFingerprint
-from regalia.tees.nvidia.evidence import GenuineDevice, NvidiaAnchors, prepare
+from regalia.tees.nvidia.evidence import NvidiaAnchors, prepare
 from regalia.tees.nvidia.evidence.chain import TrustedChain
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
-from regalia.tees.nvidia.evidence.plugin import GPU, PUBLISHED_NONCE
+from regalia.tees.nvidia.evidence.plugin import GPU
 from regalia.tees.nvidia.evidence.rims import parse_rim
-from regalia.tees.nvidia.evidence.verify import parse, verify_genuine
+from regalia.tees.nvidia.evidence.verify import PUBLISHED_NONCE, parse, verify_genuine
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.wire.evidence import DeviceKind
 from regalia_testing.tees.nvidia.authority import spki
@@ -264,7 +264,7 @@ def test_callers_mistakes(device_testbed: NvidiaTestbed) -> None:
         device_testbed.verify(
             device_testbed.evidence(), now=device_testbed.now.replace(tzinfo=None)
         )
-    for made in (GenuineDevice, TrustedChain, NvidiaAnchors):
+    for made in (TrustedChain, NvidiaAnchors):
         with pytest.raises(TypeError):
             made(*[object()] * len(made.__match_args__))
 

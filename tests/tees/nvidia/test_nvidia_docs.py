@@ -9,7 +9,7 @@ from regalia.tees.nvidia.evidence import anchors, checks, key_denials, spdm
 from regalia.tees.nvidia.evidence import rims as rim
 from regalia.tees.nvidia.evidence.codes import NvidiaCode
 from regalia.tees.nvidia.evidence.models import MODELS
-from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
+from regalia.tees.nvidia.evidence.verify import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.wire import OpaqueField
 from regalia.tees.nvidia.names import Feature
 from regalia.verifier import composite

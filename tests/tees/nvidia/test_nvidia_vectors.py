@@ -32,12 +32,13 @@ from regalia.tees.nvidia.evidence.anchors import (
     NVIDIA_DEVICE_ROOT_SPKI_SHA256,
     NVIDIA_RIM_ROOT_SPKI_SHA256,
 )
+from regalia.tees.nvidia.evidence.dice import read_dice
 from regalia.tees.nvidia.evidence.key_denials import KeyDenials
 from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence, parse_pem_chain
 from regalia.tees.nvidia.evidence.plugin import GPU as GPU_PLUGIN
-from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.spdm import parse_report
 from regalia.tees.nvidia.evidence.topology import check_topology
+from regalia.tees.nvidia.evidence.verify import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.wire import decode_opaque
 from regalia.tees.nvidia.names import Feature, Status
 from regalia.wire.evidence import DeviceEvidence, DeviceKind
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.collateral_rule import CollateralRule
     from regalia.tees.nvidia.claims import NvidiaClaims
-    from regalia.tees.nvidia.evidence import GenuineDevice
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GPU, SWITCH = DeviceKind.NVIDIA_GPU, DeviceKind.NVIDIA_SWITCH
@@ -90,13 +90,14 @@ def genuine(
     collateral: NvidiaCollateral | None = None,
     *,
     rule: CollateralRule = ANY,
-) -> GenuineDevice:
-    return verify_genuine(
+) -> NvidiaClaims:
+    found = verify_genuine(
         parse(evidence),
         anchors=NvidiaAnchors.production(),
         collateral=prepare(collateral or NvidiaCollateral()),
         at=AppraisalContext(now=NOW, rule=rule, cache=Cache()),
     )
+    return found.dangerous_without_freshness()
 
 
 def fresh(evidence: DeviceEvidence, collateral: NvidiaCollateral | None = None) -> NvidiaClaims:
@@ -159,39 +160,38 @@ def test_genuine_reports_over_the_published_nonce(  # noqa: PLR0917 - one row of
 ) -> None:
     evidence = evidence_of(folder, names, kind)
     found = genuine(evidence)
-    assert found.report.nonce == PUBLISHED_NONCE
-    assert found.reading.model.name == model
-    assert (found.reading.opaque.driver_version, found.reading.opaque.vbios_version) == (
-        driver,
-        vbios,
-    )
-    assert found.reading.opaque.fwid in (b"", found.dice.fwid)
+    assert found.nonce == PUBLISHED_NONCE
+    assert found.model == model
+    assert (found.driver_version, found.vbios_version) == (driver, vbios)
+    opaque = decode_opaque(parse_report(evidence.report), switch=kind is SWITCH)
+    assert opaque.fwid in (b"", found.fwid)
     refused("NONCE_WELL_KNOWN", fresh, evidence=evidence)
-    assert found.reading.missing
+    assert found.rims_missing
 
 
 def test_blackwell_names_its_own_reference_values(folder: Path) -> None:
-    found = genuine(evidence_of(folder, BLACKWELL))
-    assert found.reading.missing == (
+    evidence = evidence_of(folder, BLACKWELL)
+    found = genuine(evidence)
+    assert found.rims_missing == (
         "NV_GPU_CC_DRIVER_GB100_575.32",
         "NV_GPU_VBIOS_G525_0220_886_970088000F",
     )
-    assert not found.dice.debug
-    assert found.dice.device_key == b""
+    assert not found.debug
+    assert read_dice(parse_certificate(evidence.endorsements[0], what="leaf")).device_key == b""
 
 
 def test_the_switch_names_itself_as_its_certificate_does(folder: Path) -> None:
     found = genuine(evidence_of(folder, LS10, SWITCH))
-    assert found.reading.opaque.pdi.hex() == "203eb31ad9ed0008"
-    assert found.chain.path.identity.hex() == "50203eb31ad9ed0008"
-    assert found.reading.missing == ("NV_SWITCH_BIOS_5612_0002_890_9610550001",)
-    assert len(found.reading.opaque.gpu_pdis) == 7
+    assert found.pdi.hex() == "203eb31ad9ed0008"
+    assert found.identity.hex() == "50203eb31ad9ed0008"
+    assert found.rims_missing == ("NV_SWITCH_BIOS_5612_0002_890_9610550001",)
+    assert len(found.gpu_pdis) == 7
 
 
 def test_a_gpu_names_its_switches_as_they_name_themselves(folder: Path) -> None:
     """From one laboratory: byte order on the two sides of a link, seen in real evidence."""
     report = parse_report(evidence_of(folder, BAD_SIGNATURE).report)
-    switch = genuine(evidence_of(folder, LS10, SWITCH)).reading.opaque.pdi
+    switch = genuine(evidence_of(folder, LS10, SWITCH)).pdi
     assert switch in decode_opaque(report, switch=False).switch_pdis
 
 
@@ -213,8 +213,8 @@ def test_evidence_lists(folder: Path, name: str) -> None:
     assert len(recognized.devices) == LISTS[name]
     for evidence in recognized.devices:
         found = genuine(evidence)
-        assert found.report.encode() == evidence.report
-        assert found.reading.model.kind is evidence.kind
+        assert parse_report(evidence.report).encode() == evidence.report
+        assert found.kind is evidence.kind
 
 
 def test_eight_gpus_in_protected_pcie(folder: Path) -> None:
@@ -231,7 +231,7 @@ def test_eight_gpus_in_protected_pcie(folder: Path) -> None:
 
 def test_one_switch_four_times_is_one_switch(folder: Path) -> None:
     devices = parse_nvidia_evidence((folder / "sdk/multi_switch_ls10.json").read_bytes())
-    assert len({genuine(evidence).chain.path.identity for evidence in devices}) == 1
+    assert len({genuine(evidence).identity for evidence in devices}) == 1
 
 
 def test_a_certificate_on_hold(folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_genuine_reference_values(folder: Path) -> None:
     # The driver of this report is another one, so the document is not even asked for.
     rim = ingested(folder, f"{driver}.xml", driver, "2026-01-01")
     found = genuine(evidence_of(folder, HOPPER_550), NvidiaCollateral(rims=(rim,)))
-    assert found.reading.rims == ()
+    assert found.rims == ()
 
 
 def _decoded(token: str) -> dict[str, object]:
@@ -329,16 +329,15 @@ def test_our_claims_are_those_of_nvidias_own_service(  # noqa: PLR0917 - one row
     """Differential: NVIDIA's attestation service appraised the same evidence. No trust source."""
     ((name, theirs),) = json.loads((folder / f"sdk/{decoded}.json").read_bytes()).items()
     found = genuine(evidence_of(folder, names, kind))
-    path = found.chain.path
-    assert theirs["ueid"] == str(path.leaf.serial)
-    assert theirs["hwmodel"] == path.device.common_name
-    assert theirs["eat_nonce"] == found.report.nonce.hex()
-    assert theirs["dbgstat"] == ("enabled" if found.dice.debug else "disabled")
+    assert theirs["ueid"] == found.ueid
+    assert theirs["hwmodel"] == found.hwmodel
+    assert theirs["eat_nonce"] == found.nonce.hex()
+    assert theirs["dbgstat"] == ("enabled" if found.debug else "disabled")
     if kind is GPU:
-        assert theirs["x-nvidia-gpu-driver-version"] == found.reading.opaque.driver_version
-        assert theirs["x-nvidia-gpu-vbios-version"] == found.reading.opaque.vbios_version
+        assert theirs["x-nvidia-gpu-driver-version"] == found.driver_version
+        assert theirs["x-nvidia-gpu-vbios-version"] == found.vbios_version
     else:
-        assert theirs["x-nvidia-switch-bios-version"] == found.reading.opaque.vbios_version
+        assert theirs["x-nvidia-switch-bios-version"] == found.vbios_version
     assert theirs[f"x-nvidia-{prefix}-attestation-report-cert-chain-fwid-match"] is True
     overall, inner = json.loads((folder / f"sdk/{token}.json").read_bytes())
     kind_word, digest = _decoded(overall[1])["submods"][name]  # type: ignore[index] # JSON

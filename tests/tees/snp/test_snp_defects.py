@@ -16,15 +16,14 @@ import pytest
 
 import regalia
 from regalia.appraisal.appraisal_context import AppraisalContext
-from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.claims import Hardware, Revocation, Unbound
 from regalia.appraisal.pki import Cache
 from regalia.core.bits import bit
 from regalia.core.errors import AttestationError, ParseError
 from regalia.tees.snp.claims import Tcb
 from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
-from regalia.tees.snp.evidence.chain import TrustedLeaf
 from regalia.tees.snp.evidence.plugin import SNP
-from regalia.tees.snp.evidence.verify import GenuineReport
+from regalia.tees.snp.evidence.verify import NONCE
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
@@ -238,15 +237,13 @@ def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
     )
     claims = testbed.verify(testbed.evidence())
     for make in (
-        lambda: GenuineReport(genuine.report, genuine.leaf, object()),
+        lambda: Unbound(claims, b"", NONCE, object()),
         lambda: SnpAnchors(Hardware.GENUINE, (), object()),
-        lambda: TrustedLeaf(*(object() for _ in range(7))),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError):
             make()
     for value, change in (
-        (genuine, {"report": genuine.report}),
-        (genuine.leaf, {"hardware": Hardware.GENUINE}),
+        (genuine, {"bound_to": b""}),
         (testbed.platform.anchors(), {"hardware": Hardware.GENUINE}),
         (claims, {"hardware": Hardware.GENUINE}),
     ):

@@ -29,16 +29,16 @@ from regalia.tees.snp.claims import Tcb
 from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral, parse, verify_genuine
 from regalia.tees.snp.evidence.anchors import AMD_ROOT_SPKI_SHA256
 from regalia.tees.snp.evidence.chain import SCHEMES
-from regalia.tees.snp.evidence.leaf import read_leaf
+from regalia.tees.snp.evidence.leaf import leaf_of, read_leaf
 from regalia.tees.snp.evidence.plugin import SNP
-from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
+from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product, encode_tcb
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
 from regalia.wire.evidence import Evidence, Tee
 from regalia_testing.anchors import simulated_snp_anchors
 from regalia_testing.verify import verify_fresh
 
 if TYPE_CHECKING:
-    from regalia.tees.snp.evidence import GenuineReport
+    from regalia.tees.snp.claims import SnpClaims
 
 Certificates = Callable[[Path], tuple[bytes, ...]]
 REPORT_DATA_AT = slice(0x50, 0x90)
@@ -88,13 +88,14 @@ class Appraiser:
     def collateral(self, vector: Vector) -> SnpCollateral:
         return SnpCollateral(self.read(self.folder / vector.chain), ())
 
-    def genuine(self, vector: Vector, rule: RevocationRule = RevocationRule.ANY) -> GenuineReport:
-        return verify_genuine(
+    def genuine(self, vector: Vector, rule: RevocationRule = RevocationRule.ANY) -> SnpClaims:
+        found = verify_genuine(
             parse(self.evidence(vector)),
             anchors=SnpAnchors.production(),
             collateral=self.collateral(vector),
             at=at(vector.moment, rule),
         )
+        return found.dangerous_without_freshness()
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ def appraiser(vectors: Path, certificates: Certificates) -> Appraiser:
 @pytest.mark.parametrize("vector", GENUINE, ids=NAMES)
 def test_genuine_reports(appraiser: Appraiser, vector: Vector) -> None:
     genuine = appraiser.genuine(vector)
-    assert genuine.leaf.hardware is Hardware.GENUINE
-    assert genuine.leaf.product.lower() == vector.report.partition("/")[0]
+    assert genuine.hardware is Hardware.GENUINE
+    assert genuine.product.lower() == vector.report.partition("/")[0]
 
 
 @pytest.mark.parametrize("vector", GENUINE, ids=NAMES)
@@ -168,11 +169,15 @@ def test_reports_without_a_nonce_are_never_fresh(
 
 def test_turin_facts(appraiser: Appraiser) -> None:
     genuine = appraiser.genuine(MS_TURIN)
-    assert genuine.leaf.facts.tcb == genuine.report.reported_tcb
-    assert genuine.leaf.facts.hwid is not None
-    assert len(genuine.leaf.facts.hwid) == 8
-    assert genuine.report.chip_id[8:] == bytes(56)
-    assert bit(genuine.report.platform_info, PlatformInfoBit.ALIAS_CHECK_COMPLETE)
+    (leaf,) = appraiser.evidence(MS_TURIN).endorsements
+    found = leaf_of(parse_certificate(leaf, what="VCEK"))
+    assert found is not None
+    _, product, facts = found
+    assert product is Product.TURIN
+    assert facts.tcb == encode_tcb(genuine.reported_tcb, product)
+    assert facts.hwid == genuine.chip_id[:8]
+    assert genuine.chip_id[8:] == bytes(56)
+    assert bit(genuine.platform_info, PlatformInfoBit.ALIAS_CHECK_COMPLETE)
 
 
 def test_a_certificate_for_a_turin_chip_alone(vectors: Path, certificates: Certificates) -> None:
@@ -269,7 +274,7 @@ def test_a_report_inside_an_azure_bundle(vectors: Path, certificates: Certificat
         collateral=collateral,
         at=at(datetime(2024, 1, 1, tzinfo=UTC)),
     )
-    assert genuine.leaf.product is Product.MILAN
+    assert genuine.dangerous_without_freshness().product == Product.MILAN
 
 
 @pytest.mark.parametrize("product", Product)

@@ -51,7 +51,10 @@ _HASHES: dict[Scheme, hashes.HashAlgorithm] = {
     Scheme.RSA_PKCS1_SHA384: hashes.SHA384(),
     Scheme.RSA_PKCS1_SHA512: hashes.SHA512(),
 }
-_ECDSA = frozenset({Scheme.ECDSA_SHA256, Scheme.ECDSA_SHA384, Scheme.ECDSA_SHA512})
+_ECDSA = {
+    scheme: ec.ECDSA(_HASHES[scheme])
+    for scheme in (Scheme.ECDSA_SHA256, Scheme.ECDSA_SHA384, Scheme.ECDSA_SHA512)
+}
 _PSS = padding.PSS(mgf=padding.MGF1(hashes.SHA384()), salt_length=PSS_SALT_SIZE)
 _PKCS1 = padding.PKCS1v15()
 
@@ -89,7 +92,7 @@ def require_signature(  # noqa: PLR0913 - one signature, and how to speak of it
         if digest is None:
             raise AttestationError(code, f"{what}: signed with {scheme.value}")
         if scheme in _ECDSA and isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, message, ec.ECDSA(digest))
+            key.verify(signature, message, _ECDSA[scheme])
         elif scheme not in _ECDSA and isinstance(key, rsa.RSAPublicKey):
             if key.key_size < RSA_BITS_MIN:
                 raise AttestationError(code, f"{what}: an RSA key of {key.key_size} bits")

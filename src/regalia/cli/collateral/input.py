@@ -25,8 +25,8 @@ from regalia.verifier.registry import PLUGINS, VENDORS
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regalia.appraisal.evidence_plugin import SignedFiles
     from regalia.appraisal.online_collateral import CollateralService
-    from regalia.appraisal.vendor import SignedFiles
     from regalia.crypto.sign import VerifyKey
     from regalia.verifier.collateral import Floor, Item, VerifiedBundle
     from regalia.wire.evidence import Evidence

@@ -19,7 +19,7 @@ from regalia.wire.deny_list import parse_deny_list
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from regalia.appraisal.vendor import ReadItem
+    from regalia.appraisal.evidence_plugin import ReadItem
 
 _SHORT = 16  # hex digits of a digest in a name
 

@@ -8,6 +8,7 @@ import textwrap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from regalia.tees.intel.evidence.bodies import EnclaveReport, TdReport, TdReport15, TdReport15Ex
@@ -137,7 +138,7 @@ def sign_quote(  # noqa: PLR0913 - the parts of a quote
     attestation = point(keys.attestation)
     report = _qe_report(body, attestation, cpu_svn, defects)
     if qe_svn is not None:
-        report = replace(report, isv_svn=qe_svn)
+        report = msgspec.structs.replace(report, isv_svn=qe_svn)
     raw_report = report.encode()
     qe_signature = raw_signature(keys.pck, raw_report)
     quote = IntelQuote(

@@ -27,11 +27,14 @@ class NitroDefects:
     short_nonce: bool = False
     age_s: int = 0  # the document was made so many seconds ago; below zero: in the future
 
+    # How a document is carried. Verifiers accept these.
+    tagged: bool = False  # tag 18 before the message
+    indefinite: bool = False  # the document is a map of indefinite length
+
     # Forgeries and accidents. They are signed by the right key unless they are about signing.
     bad_signature: bool = False
     other_signer: bool = False  # signed by a key that the certificate does not hold
     algorithm: int = -35
-    tagged: bool = False
     unprotected_header: bool = False
     trailing_byte: bool = False
     truncated: bool = False

@@ -25,6 +25,7 @@ from regalia.core.clock import rfc3339
 from regalia.core.codec import exact
 from regalia.host.clock import system_clock
 from regalia.tees.nitro.evidence import NitroAnchors
+from regalia.tees.nitro.evidence.wire import SIGN1_TAG
 from regalia.wire.cbor import encode_cbor
 from regalia.wire.cose import ALG, Sign1
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
@@ -156,6 +157,8 @@ class NitroSimulator:
         payload = encode_cbor(fields)
         if defects.duplicate_field:
             payload = bytes((payload[0] + 1,)) + payload[1:] + encode_cbor("nonce") + b"\xf6"
+        if defects.indefinite:
+            payload = b"\xbf" + payload[1:] + b"\xff"  # a map of fewer than 24 fields has one byte
         signer = ec.generate_private_key(ec.SECP384R1()) if defects.other_signer else key
         return Evidence(Tee.NITRO, _message(payload, signer, defects), (), runtime_config)
 
@@ -248,7 +251,7 @@ def _message(payload: bytes, key: ec.EllipticCurvePrivateKey, defects: NitroDefe
     unprotected: dict[Key, Cbor] = {4: b"kid"} if defects.unprotected_header else {}
     message = encode_cbor([protected, unprotected, payload, signature])
     if defects.tagged:
-        message = _COSE_SIGN1_TAG + message
+        message = SIGN1_TAG + message
     if defects.truncated:
         message = message[:-1]
     return message + b"\x00" if defects.trailing_byte else message

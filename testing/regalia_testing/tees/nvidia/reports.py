@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from regalia.tees.nvidia.evidence.plugin import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.rims import RimKind
 from regalia.tees.nvidia.evidence.spdm import SIGNATURE_SIZE, SpdmReport
+from regalia.tees.nvidia.evidence.verify import PUBLISHED_NONCE
 from regalia.tees.nvidia.evidence.wire import GPU_PDIS_SIZE, OpaqueField
 from regalia.wire.evidence import DeviceKind
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -42,9 +42,6 @@ SELECTION: Mapping[HashAlg, frozenset[int]] = MappingProxyType({HashAlg.SHA256: 
 MODULUS_SIZE = 256  # bytes: the paravisor's AK is RSA-2048
 EXPONENT = "AQAB"
 
-# Keeps guests from being declared vouched for by hand; no wall against code in this process.
-_MINT = object()
-
 
 @dataclass(frozen=True, slots=True)
 class GuestParts:
@@ -55,19 +52,13 @@ class GuestParts:
     event_log: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class VouchedGuest:
+class VouchedGuest(NamedTuple):
     """Runtime data that the hardware's report data commits to. Made by ``require_vouched``."""
 
     parts: GuestParts
     ak: AttestationPublicKey
     ak_name: KeyFingerprint
     vm: AzureVm
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a vouched guest comes from require_vouched")
 
 
 def parse_parts(
@@ -106,7 +97,7 @@ def require_vouched(parts: GuestParts, report_data: bytes, at: AppraisalContext)
         AttestationError: RUNTIME_DATA_UNBOUND or RUNTIME_KEY_MISSING.
     """
     expected = parts.hcl.digest().ljust(len(report_data), b"\x00")
-    at.check_log.begin(checks.RUNTIME_DATA, report_data.hex(), expected.hex())
+    at.check_log.begin(checks.RUNTIME_DATA, report_data, expected)
     if not hmac.compare_digest(report_data, expected):
         raise AttestationError(
             AzureCode.RUNTIME_DATA_UNBOUND,
@@ -114,7 +105,7 @@ def require_vouched(parts: GuestParts, report_data: bytes, at: AppraisalContext)
         )
     data = parts.hcl.runtime_data
     vm, ak, name = at.cache.derived("azure runtime data", report_data, (data,), lambda: _read(data))
-    return VouchedGuest(parts, ak, name, vm, _MINT)
+    return VouchedGuest(parts, ak, name, vm)
 
 
 def _read(data: bytes) -> tuple[AzureVm, AttestationPublicKey, KeyFingerprint]:

@@ -7,55 +7,22 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.claims import MINT
 from regalia.appraisal.evidence_plugin import EvidencePlugin, known_late
-from regalia.appraisal.unbound import Unbound
 from regalia.tees.azure.evidence.checks import SNP_CHECKS, TDX_CHECKS
 from regalia.tees.azure.evidence.needs import needs_snp, needs_tdx
 from regalia.tees.azure.evidence.verify import (
     parse_snp,
     parse_tdx,
-    snp_claims,
-    tdx_claims,
     verify_genuine_snp,
     verify_genuine_tdx,
 )
 from regalia.tees.intel.evidence.vendor import INTEL
 from regalia.tees.snp.evidence.vendor import AMD
 from regalia.tees.tpm.evidence.document import qualifying_data
-from regalia.tees.tpm.evidence.plugin import NONCE
+from regalia.tees.tpm.evidence.verify import NONCE
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
-    from regalia.appraisal.appraisal_context import AppraisalContext
-    from regalia.appraisal.evidence_plugin import Parsed
     from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
-    from regalia.tees.azure.evidence.guest import GuestParts
-    from regalia.tees.intel.evidence import IntelAnchors, PreparedCollateral
-    from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
-    from regalia.wire.evidence import Evidence
-
-
-def genuine_snp(
-    parsed: Parsed[Evidence, GuestParts],
-    *,
-    anchors: SnpAnchors,
-    collateral: SnpCollateral,
-    at: AppraisalContext,
-) -> Unbound[AzureSnpClaims]:
-    """Every check but freshness. Raises as ``verify_genuine_snp``."""
-    found = verify_genuine_snp(parsed, anchors=anchors, collateral=collateral, at=at)
-    return Unbound(snp_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
-
-
-def genuine_tdx(
-    parsed: Parsed[Evidence, GuestParts],
-    *,
-    anchors: IntelAnchors,
-    collateral: PreparedCollateral,
-    at: AppraisalContext,
-) -> Unbound[AzureTdxClaims]:
-    """Every check but freshness. Raises as ``verify_genuine_tdx``."""
-    found = verify_genuine_tdx(parsed, anchors=anchors, collateral=collateral, at=at)
-    return Unbound(tdx_claims(parsed.raw, found), found.vtpm.extra_data, NONCE, MINT)
 
 
 def _identities(
@@ -77,7 +44,7 @@ AZURE_SNP = EvidencePlugin(
     nonce=NONCE,
     nonce_of=qualifying_data,
     parse=parse_snp,
-    genuine=genuine_snp,
+    genuine=verify_genuine_snp,
     needs=needs_snp,
     identities=lambda claims: _identities(claims, Tee.SEV_SNP),
     weaken=lambda claims: replace(claims, snp=known_late(claims.snp), mint=MINT),
@@ -94,7 +61,7 @@ AZURE_TDX = EvidencePlugin(
     nonce=NONCE,
     nonce_of=qualifying_data,
     parse=parse_tdx,
-    genuine=genuine_tdx,
+    genuine=verify_genuine_tdx,
     needs=needs_tdx,
     identities=lambda claims: _identities(claims, Tee.TDX),
     weaken=lambda claims: replace(claims, tdx=known_late(claims.tdx), mint=MINT),

@@ -16,11 +16,11 @@ is left to ``regalia.policy`` with everything that the hardware's and the TPM's 
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check_log import NO_LOG
+from regalia.appraisal.claims import MINT, Unbound
 from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError, CoreCode, ParseError
 from regalia.tees.azure.claims import AzureSnpClaims, AzureTdxClaims
@@ -30,62 +30,29 @@ from regalia.tees.azure.evidence.guest import parse_parts, require_vouched, veri
 from regalia.tees.azure.evidence.hcl import ReportType
 from regalia.tees.intel.evidence import verify as intel
 from regalia.tees.intel.evidence.bodies import TdReport
-from regalia.tees.intel.evidence.claims_of import tdx_claims as tdx_claims_of
 from regalia.tees.intel.evidence.td_report import (
     TD_REPORT_SIZE,
     LocalTdReport,
     parse_local_td_report,
 )
 from regalia.tees.snp.evidence import verify as snp
-from regalia.wire.evidence import Evidence, Tee
+from regalia.tees.tpm.evidence.verify import NONCE
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check_log import CheckLog
-    from regalia.tees.azure.claims import AzureVtpm
-    from regalia.tees.azure.evidence.guest import GuestParts, VouchedGuest
-    from regalia.tees.intel.claims import TdxClaims
+    from regalia.tees.azure.evidence.guest import GuestParts
     from regalia.tees.intel.evidence.anchors import IntelAnchors
     from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral
     from regalia.tees.intel.evidence.wire import QuoteParts
-    from regalia.tees.snp.claims import SnpClaims
     from regalia.tees.snp.evidence import SnpAnchors, SnpCollateral
     from regalia.tees.snp.evidence.wire import SnpReport
+    from regalia.wire.evidence import Evidence
 
 PARAVISOR_VMPL = 0
 
-# Keeps guests from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
-
 _SAME = tuple(field.name for field in fields(LocalTdReport))  # in a TD report and its quote
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineAzureSnp:
-    """Passed every check but freshness: a replay passes. Made by ``verify_genuine_snp``."""
-
-    snp: SnpClaims
-    guest: VouchedGuest
-    vtpm: AzureVtpm
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine guest comes from verify_genuine_snp")
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineAzureTdx:
-    """Passed every check but freshness: a replay passes. Made by ``verify_genuine_tdx``."""
-
-    tdx: TdxClaims
-    guest: VouchedGuest
-    vtpm: AzureVtpm
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine guest comes from verify_genuine_tdx")
 
 
 def parse_snp(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, GuestParts]:
@@ -128,7 +95,7 @@ def report_below(
         check_log: records the checks.
     """
     report = parsed.report.hcl.hardware_report
-    return snp.parse(Evidence(Tee.SEV_SNP, report, parsed.raw.endorsements, b""), check_log)
+    return snp.parse(parsed.raw.part(Tee.SEV_SNP, report), check_log)
 
 
 def td_quote_below(
@@ -140,7 +107,7 @@ def td_quote_below(
         parsed: untrusted.
         check_log: records the checks.
     """
-    return intel.parse(Evidence(Tee.TDX, parsed.report.document.td_quote, (), b""), check_log)
+    return intel.parse(parsed.raw.part(Tee.TDX, parsed.report.document.td_quote), check_log)
 
 
 def verify_genuine_snp(
@@ -149,8 +116,8 @@ def verify_genuine_snp(
     anchors: SnpAnchors,
     collateral: SnpCollateral,
     at: AppraisalContext,
-) -> GenuineAzureSnp:
-    """Checks 2 to 6: a replay passes.
+) -> Unbound[AzureSnpClaims]:
+    """Checks 2 to 6: claims of unknown age.
 
     Args:
         parsed: untrusted.
@@ -162,18 +129,20 @@ def verify_genuine_snp(
         ParseError: evidence or collateral is malformed.
         AttestationError: the evidence is not genuine.
     """
-    check_log, evidence, parts = at.check_log, parsed.raw, parsed.report
-    report = report_below(parsed, check_log)
-    genuine = snp.verify_genuine(report, anchors=anchors, collateral=collateral, at=at)  # (2)
-    vmpl = report.report.vmpl
-    check_log.begin(checks.PARAVISOR_LEVEL, str(vmpl), str(PARAVISOR_VMPL))
-    if vmpl != PARAVISOR_VMPL:  # (3)
+    report = report_below(parsed, at.check_log)
+    found = snp.verify_genuine(report, anchors=anchors, collateral=collateral, at=at)  # (2)
+    below = found.dangerous_without_freshness()  # as old as the boot; the vTPM's quote is fresh
+    at.check_log.begin(checks.PARAVISOR_LEVEL, str(below.vmpl), str(PARAVISOR_VMPL))
+    if below.vmpl != PARAVISOR_VMPL:  # (3)
         raise AttestationError(
-            AzureCode.PARAVISOR_LEVEL, f"the report was asked for at VMPL {vmpl}"
+            AzureCode.PARAVISOR_LEVEL, f"the report was asked for at VMPL {below.vmpl}"
         )
-    guest = require_vouched(parts, report.report.report_data, at)  # (4)
-    claims = snp.claims_of(evidence, genuine)
-    return GenuineAzureSnp(claims, guest, verify_guest_quote(guest, at), _MINT)  # (5) (6)
+    guest = require_vouched(parsed.report, below.report_data, at)  # (4)
+    vtpm = verify_guest_quote(guest, at)  # (5) (6)
+    claims = AzureSnpClaims(
+        evidence_digest=parsed.raw.digest(), vm=guest.vm, vtpm=vtpm, snp=below, mint=MINT
+    )
+    return Unbound(claims, vtpm.extra_data, NONCE, MINT)
 
 
 def verify_genuine_tdx(
@@ -182,7 +151,7 @@ def verify_genuine_tdx(
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
     at: AppraisalContext,
-) -> GenuineAzureTdx:
+) -> Unbound[AzureTdxClaims]:
     """Like ``verify_genuine_snp``, for a TD.
 
     Args:
@@ -191,29 +160,37 @@ def verify_genuine_tdx(
         collateral: of the verifier's operator.
         at: the context of the appraisal.
     """
-    check_log, evidence, parts = at.check_log, parsed.raw, parsed.report
-    quote = td_quote_below(parsed, check_log)
-    genuine = intel.verify_genuine(quote, anchors=anchors, collateral=collateral, at=at)  # (2)
-    claims = tdx_claims_of(evidence, genuine, None)
-    check_log.begin(checks.TD_REPORT)
-    if isinstance(quote.report.body, TdReport):  # tdx_claims_of refuses any other
-        require_same_td(parts, quote.report.body)  # (3)
-    guest = require_vouched(parts, claims.report_data, at)  # (4)
-    return GenuineAzureTdx(claims, guest, verify_guest_quote(guest, at), _MINT)  # (5) (6)
+    quote = td_quote_below(parsed, at.check_log)
+    found = intel.verify_tdx(quote, anchors=anchors, collateral=collateral, at=at)  # (2)
+    below = found.dangerous_without_freshness()  # as old as the boot, likewise
+    at.check_log.begin(checks.TD_REPORT)
+    local, signed, body = parsed.report.hcl.hardware_report, quote.report.signed, quote.report.body
+    if isinstance(body, TdReport):  # verify_tdx refuses any other
+        at.cache.derived(  # (3)
+            "azure td report",
+            below.report_data,
+            (local, signed),
+            lambda: require_same_td(local, body),
+        )
+    guest = require_vouched(parsed.report, below.report_data, at)  # (4)
+    vtpm = verify_guest_quote(guest, at)  # (5) (6)
+    claims = AzureTdxClaims(
+        evidence_digest=parsed.raw.digest(), vm=guest.vm, vtpm=vtpm, tdx=below, mint=MINT
+    )
+    return Unbound(claims, vtpm.extra_data, NONCE, MINT)
 
 
-def require_same_td(parts: GuestParts, quoted: TdReport) -> None:
+def require_same_td(raw: bytes, quoted: TdReport) -> None:
     """(3) Every field that both have. Of the TD report only CPUSVN and MAC stay unseen.
 
     Args:
-        parts: parsed, untrusted; its hardware report is the TD report.
+        raw: of the HCL report, untrusted: the TD report.
         quoted: body of a TD quote that was verified.
 
     Raises:
         ParseError: the TD report is malformed.
         AttestationError: TD_REPORT_MISMATCH.
     """
-    raw = parts.hcl.hardware_report
     if any(raw[TD_REPORT_SIZE:]):
         raise ParseError(CoreCode.MALFORMED, "HCL report: bytes behind the TDREPORT")
     local = parse_local_td_report(raw[:TD_REPORT_SIZE])
@@ -224,35 +201,3 @@ def require_same_td(parts: GuestParts, quoted: TdReport) -> None:
             raise AttestationError(
                 AzureCode.TD_REPORT_MISMATCH, f"{name} of TD report and quote differ"
             )
-
-
-def snp_claims(evidence: Evidence, genuine: GenuineAzureSnp) -> AzureSnpClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the report came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    return AzureSnpClaims(
-        evidence_digest=evidence.digest(),
-        vm=genuine.guest.vm,
-        vtpm=genuine.vtpm,
-        snp=genuine.snp,
-        mint=claims_format.MINT,
-    )
-
-
-def tdx_claims(evidence: Evidence, genuine: GenuineAzureTdx) -> AzureTdxClaims:
-    """Likewise, of a TD.
-
-    Args:
-        evidence: what the quote came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    return AzureTdxClaims(
-        evidence_digest=evidence.digest(),
-        vm=genuine.guest.vm,
-        vtpm=genuine.vtpm,
-        tdx=genuine.tdx,
-        mint=claims_format.MINT,
-    )

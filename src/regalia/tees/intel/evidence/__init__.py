@@ -5,17 +5,15 @@ collateral once, so that a quote costs little more than its own three signatures
 """
 
 from regalia.tees.intel.evidence.anchors import IntelAnchors
-from regalia.tees.intel.evidence.claims_of import sgx_claims, tdx_claims
 from regalia.tees.intel.evidence.collateral import (
     IntelCollateral,
     SignedDocument,
     parse_json_collateral,
 )
 from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral, Preparer, prepare
-from regalia.tees.intel.evidence.verify import GenuineQuote, parse, verify_genuine
+from regalia.tees.intel.evidence.verify import parse, verify_platform, verify_sgx, verify_tdx
 
 __all__ = [
-    "GenuineQuote",
     "IntelAnchors",
     "IntelCollateral",
     "PreparedCollateral",
@@ -24,7 +22,7 @@ __all__ = [
     "parse",
     "parse_json_collateral",
     "prepare",
-    "sgx_claims",
-    "tdx_claims",
-    "verify_genuine",
+    "verify_platform",
+    "verify_sgx",
+    "verify_tdx",
 ]

@@ -86,7 +86,7 @@ def _certify(parts: QuoteParts, anchors: IntelAnchors, at: AppraisalContext) -> 
         code=SignCode.SIGNATURE_INVALID,
         what="QE report",
     )
-    check_log.begin(checks.ATTESTATION_KEY, qe.qe_report.report_data.hex())  # (4)
+    check_log.begin(checks.ATTESTATION_KEY, qe.qe_report.report_data)  # (4)
     require_attestation_key(qe)
     return CertifiedKey(
         p256_point(qe.attestation_key, what="attestation key"), qe.qe_report, pck, _MINT

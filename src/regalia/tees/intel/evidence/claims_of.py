@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from regalia.appraisal import claims as claims_format
+from regalia.appraisal.claims import MINT
 from regalia.core.codec import lp
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest
@@ -13,25 +13,27 @@ from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
 from regalia.tees.intel.evidence.bodies import EnclaveReport, TdReport
 
 if TYPE_CHECKING:
+    from regalia.appraisal.evidence_plugin import Parsed
     from regalia.tees.boot.evidence import VerifiedLog
-    from regalia.tees.intel.evidence.verify import GenuineQuote
+    from regalia.tees.intel.evidence.verify import Platform
+    from regalia.tees.intel.evidence.wire import QuoteParts
     from regalia.wire.evidence import Evidence
 
 
-def _platform(evidence: Evidence, genuine: GenuineQuote) -> dict[str, Any]:
+def _platform(parsed: Parsed[Evidence, QuoteParts], platform: Platform) -> dict[str, Any]:
     """What ``IntelClaims`` has."""
-    facts, info, identity = genuine.certified.pck.facts, genuine.info, genuine.identity
-    stands = genuine.standing
+    facts, info, identity = platform.certified.pck.facts, platform.info, platform.identity
+    stands = platform.standing
     return {
-        "hardware": genuine.anchors.hardware,
-        "revocation": genuine.revocation,
-        "evidence_digest": evidence.digest(),
-        "quote_version": genuine.quote.version,
-        "report_data": genuine.quote.body.report_data,
-        "tcb_status": genuine.status,
-        "current_tcb_status": genuine.current_status,
+        "hardware": platform.hardware,
+        "revocation": platform.revocation,
+        "evidence_digest": parsed.raw.digest(),
+        "quote_version": parsed.report.version,
+        "report_data": parsed.report.body.report_data,
+        "tcb_status": platform.status,
+        "current_tcb_status": platform.current_status,
         "qe_status": stands.qe.status,
-        "qe_isv_svn": genuine.certified.qe_report.isv_svn,
+        "qe_isv_svn": platform.certified.qe_report.isv_svn,
         "advisory_ids": stands.advisories,
         "tcb_date": stands.platform.date,
         "tcb_evaluation_data_number": min(
@@ -49,7 +51,7 @@ def _platform(evidence: Evidence, genuine: GenuineQuote) -> dict[str, Any]:
         "dynamic_platform": facts.dynamic_platform,
         "cached_keys": facts.cached_keys,
         "smt": facts.smt,
-        "mint": claims_format.MINT,
+        "mint": MINT,
     }
 
 
@@ -67,20 +69,22 @@ def event_log_claims(log: VerifiedLog) -> EventLogClaims:
     )
 
 
-def tdx_claims(evidence: Evidence, genuine: GenuineQuote, log: EventLogClaims | None) -> TdxClaims:
+def tdx_claims(
+    parsed: Parsed[Evidence, QuoteParts], platform: Platform, log: EventLogClaims | None
+) -> TdxClaims:
     """What a genuine TD quote says, fresh or not. Raises ParseError for a quote of SGX.
 
     Args:
-        evidence: what the quote came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
+        parsed: its signature was verified.
+        platform: what it stands on.
         log: what an event log shows that leads to the quote's RTMRs; None without one.
     """
-    td = genuine.quote.body
+    td = parsed.report.body
     if not isinstance(td, TdReport):
         raise ParseError(CoreCode.MALFORMED, "want a TD quote, got that of an SGX enclave")
-    module = genuine.standing.module
+    module = platform.standing.module
     return TdxClaims(
-        **_platform(evidence, genuine),
+        **_platform(parsed, platform),
         tee_tcb_svn=td.tee_tcb_svn,
         tee_tcb_svn_2=td.later.tee_tcb_svn_2 if td.later else None,
         module_status=module.status if module else None,
@@ -103,18 +107,18 @@ def tdx_claims(evidence: Evidence, genuine: GenuineQuote, log: EventLogClaims | 
     )
 
 
-def sgx_claims(evidence: Evidence, genuine: GenuineQuote) -> SgxClaims:
+def sgx_claims(parsed: Parsed[Evidence, QuoteParts], platform: Platform) -> SgxClaims:
     """What a genuine SGX quote says, fresh or not. Raises ParseError for a quote of a TD.
 
     Args:
-        evidence: what the quote came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
+        parsed: its signature was verified.
+        platform: what it stands on.
     """
-    enclave = genuine.quote.body
+    enclave = parsed.report.body
     if not isinstance(enclave, EnclaveReport):
         raise ParseError(CoreCode.MALFORMED, "want the quote of an SGX enclave, got a TD's")
     return SgxClaims(
-        **_platform(evidence, genuine),
+        **_platform(parsed, platform),
         enclave_cpu_svn=enclave.cpu_svn,
         misc_select=enclave.misc_select,
         attributes=enclave.attributes,

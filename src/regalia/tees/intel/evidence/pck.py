@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regalia.appraisal.pki import Certificate
 
 OID_SGX = "1.2.840.113741.1.13.1"
+_SGX = x509.ObjectIdentifier(OID_SGX)
 PPID_SIZE = 16  # bytes, like CPUSVN and the platform instance id
 PCEID_SIZE = 2
 FMSPC_SIZE = 6
@@ -34,6 +35,7 @@ _PREFIX = bytes.fromhex("2a864886f84d010d01")  # 1.2.840.113741.1.13.1, the cont
 _TRUE = b"\xff"
 _FALSE = b"\x00"
 _SVN_MAX = 0xFF
+_ONE_BYTE_MAX = 0x7F  # of an INTEGER that is not negative
 _PCE_SVN_MAX = 0xFFFF
 
 # Last arcs of the OIDs below OID_SGX.
@@ -71,7 +73,7 @@ def read_pck(certificate: Certificate) -> PckFacts:
         AttestationError: LEAF_BINDING_MISMATCH, there is none.
     """
     for extension in certificate.extensions:
-        if extension.oid.dotted_string == OID_SGX:
+        if extension.oid == _SGX:
             if not isinstance(extension.value, x509.UnrecognizedExtension):
                 raise _malformed("cannot be read")
             return _facts(extension.value.value)
@@ -133,18 +135,18 @@ def _flag(configuration: dict[int, tuple[int, bytes]], arc: int) -> bool | None:
 
 def _pairs(contents: bytes, parent: bytes) -> Iterator[tuple[int, tuple[int, bytes]]]:
     """(last arc, (tag, contents)) of each (OID, value) pair; no arc twice."""
-    prefix = _PREFIX + parent
+    # An OID below _PREFIX, up to its last arc. Its length is below 128, so there is one encoding.
+    head = bytes((_OID, len(_PREFIX + parent) + 1)) + _PREFIX + parent
     seen: set[int] = set()
     at = 0
     while at < len(contents):
         tag, pair, at = _element(contents, at)
-        oid_tag, oid, middle = _element(pair, 0)
-        value_tag, value, end = _element(pair, middle)
-        if tag != _SEQUENCE or oid_tag != _OID or end != len(pair):
+        if tag != _SEQUENCE or not pair.startswith(head) or len(pair) == len(head):
+            raise _malformed(f"holds something else than pairs of an OID below {OID_SGX} and value")
+        arc = pair[len(head)]
+        value_tag, value, end = _element(pair, len(head) + 1)
+        if end != len(pair):
             raise _malformed("holds something else than pairs of OID and value")
-        if len(oid) != len(prefix) + 1 or not oid.startswith(prefix):
-            raise _malformed(f"holds an OID that is not below {OID_SGX}")
-        arc = oid[-1]
         if arc in seen:
             raise _malformed(f"holds value {arc} twice")
         seen.add(arc)
@@ -193,6 +195,8 @@ def _octets(value: tuple[int, bytes], size: int, what: str) -> bytes:
 def _integer(value: tuple[int, bytes], tag: int, largest: int, what: str) -> int:
     """INTEGER or ENUMERATED, 0 to ``largest``, in its one canonical form."""
     contents = _contents(value, tag, what)
+    if len(contents) == 1 and contents[0] <= min(largest, _ONE_BYTE_MAX):  # as mostly
+        return contents[0]
     number = int.from_bytes(contents, "big", signed=True)
     shortest = number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
     if contents != shortest or not 0 <= number <= largest:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.pki.crl import require_complete, require_signed_by
-from regalia.appraisal.revocation import require_not_listed, revocation_status, weakest
+from regalia.appraisal.pki.crl import (
+    require_complete,
+    require_not_listed,
+    require_signed_by,
+    revocation_status,
+    weakest,
+)
 from regalia.tees.intel.evidence.chain import SCHEMES
 
 if TYPE_CHECKING:

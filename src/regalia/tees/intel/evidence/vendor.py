@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import Item
-from regalia.appraisal.vendor import Vendor
+from regalia.appraisal.evidence_plugin import Vendor
 from regalia.tees.intel.evidence.anchors import IntelAnchors
 from regalia.tees.intel.evidence.collateral import IntelCollateral, parse_json_collateral
 from regalia.tees.intel.evidence.pcs import parse_intel, pcs_body

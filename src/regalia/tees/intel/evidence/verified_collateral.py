@@ -48,9 +48,10 @@ _MINT = object()
 
 @dataclass(frozen=True, slots=True)
 class Verified(Generic[T]):
-    """A document that Intel signed, and who signed it."""
+    """A document that Intel signed, its exact bytes, and who signed it."""
 
     document: T
+    body: bytes
     signer: Certificate
 
 
@@ -96,11 +97,11 @@ def prepare(
     return PreparedCollateral(
         anchors,
         tuple(
-            Verified(parse_tcb_info(each.body), _signer(each, signers, "TCB info"))
+            Verified(parse_tcb_info(each.body), each.body, _signer(each, signers, "TCB info"))
             for each in collateral.tcb_infos
         ),
         tuple(
-            Verified(parse_identity(each.body), _signer(each, signers, "QE identity"))
+            Verified(parse_identity(each.body), each.body, _signer(each, signers, "QE identity"))
             for each in collateral.identities
         ),
         tuple(_crl(parse_crl(der), authorities) for der in collateral.crls),

@@ -24,12 +24,12 @@ measurements, MRSERVICETD, and the list of platforms.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from regalia.appraisal.check_log import NO_LOG
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.evidence_plugin import Parsed
-from regalia.appraisal.revocation import weakest
+from regalia.appraisal.pki.crl import weakest
 from regalia.core.clock import rfc3339
 from regalia.core.errors import CoreCode, ParseError
 from regalia.crypto.sign import SignCode
@@ -37,43 +37,40 @@ from regalia.tees.boot.evidence import require_rtmrs
 from regalia.tees.boot.evidence.log import parse_event_log
 from regalia.tees.intel.evidence import checks
 from regalia.tees.intel.evidence.attestation_key import certify
-from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.bodies import EnclaveReport, TdReport
 from regalia.tees.intel.evidence.chain import require_current
-from regalia.tees.intel.evidence.claims_of import event_log_claims, tdx_claims
+from regalia.tees.intel.evidence.claims_of import event_log_claims, sgx_claims, tdx_claims
 from regalia.tees.intel.evidence.documents import EnclaveId, TcbInfoId
 from regalia.tees.intel.evidence.qe import require_identity
 from regalia.tees.intel.evidence.revocation import check_revocation
 from regalia.tees.intel.evidence.select_collateral import for_platform, newest, require_dated
 from regalia.tees.intel.evidence.signatures import require_raw_signature
 from regalia.tees.intel.evidence.tcb import relaunch, require_module, standing
-from regalia.tees.intel.evidence.wire import VERSION_SGX, split_quote
-from regalia.wire.evidence import Tee
+from regalia.tees.intel.evidence.wire import POINT_SIZE, VERSION_SGX, split_quote
+from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
 from regalia.wire.evidence_codes import EvidenceCode
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.claims import Revocation
-    from regalia.tees.intel.claims import EventLogClaims, TdxClaims
+    from regalia.appraisal.claims import Hardware, Revocation
+    from regalia.tees.intel.claims import EventLogClaims, SgxClaims, TdxClaims
     from regalia.tees.intel.evidence.anchors import IntelAnchors
     from regalia.tees.intel.evidence.attestation_key import CertifiedKey
     from regalia.tees.intel.evidence.chain import PckPath
     from regalia.tees.intel.evidence.documents import EnclaveIdentity, TcbInfo
     from regalia.tees.intel.evidence.tcb import Standing
-    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral
+    from regalia.tees.intel.evidence.verified_collateral import PreparedCollateral, Verified
     from regalia.tees.intel.evidence.wire import QuoteParts
     from regalia.tees.intel.names import TcbStatus
     from regalia.wire.evidence import Evidence
 
-# Keeps quotes from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
+NONCE = NonceField(checks.REPORT_DATA, range(REPORT_DATA_SIZE, REPORT_DATA_SIZE + 1))
 
 
-@dataclass(frozen=True, slots=True)
-class GenuineQuote:
-    """A quote that passed checks 1 to 12: genuine, of unknown age. Made by ``verify_genuine``."""
+class Platform(NamedTuple):
+    """What checks 2 to 12 found: the platform of a genuine quote, of unknown age."""
 
-    quote: QuoteParts
     certified: CertifiedKey
     info: TcbInfo
     identity: EnclaveIdentity
@@ -81,12 +78,7 @@ class GenuineQuote:
     status: TcbStatus
     current_status: TcbStatus  # under the TDX module that runs now
     revocation: Revocation
-    anchors: IntelAnchors
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine quote comes from verify_genuine")
+    hardware: Hardware
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, QuoteParts]:
@@ -112,14 +104,51 @@ def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, 
     return Parsed(evidence, quote)
 
 
-def verify_genuine(
+def verify_tdx(
     parsed: Parsed[Evidence, QuoteParts],
     *,
     anchors: IntelAnchors,
     collateral: PreparedCollateral,
     at: AppraisalContext,
-) -> GenuineQuote:
-    """Checks 2 to 12. The result proves no freshness: a replay passes.
+) -> Unbound[TdxClaims]:
+    """Checks 2 to 13 of a TD's quote: claims of unknown age.
+
+    Args:
+        parsed: untrusted.
+        anchors: the pinned root; the one that ``collateral`` was prepared under.
+        collateral: of the verifier's operator.
+        at: the context of the appraisal.
+
+    Raises:
+        ParseError: the event log is malformed, or the quote is of SGX.
+        AttestationError: the evidence is not genuine.
+        ValueError: ``collateral`` was prepared under other anchors (the caller's bug).
+    """
+    platform = verify_platform(parsed, anchors=anchors, collateral=collateral, at=at)
+    log = _event_log(parsed, at)
+    return Unbound(tdx_claims(parsed, platform, log), parsed.report.body.report_data, NONCE, MINT)
+
+
+def verify_sgx(
+    parsed: Parsed[Evidence, QuoteParts],
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    at: AppraisalContext,
+) -> Unbound[SgxClaims]:
+    """Checks 2 to 12 of an enclave's quote: claims of unknown age. Raises as ``verify_tdx``."""
+    platform = verify_platform(parsed, anchors=anchors, collateral=collateral, at=at)
+    return Unbound(sgx_claims(parsed, platform), parsed.report.body.report_data, NONCE, MINT)
+
+
+def verify_platform(
+    parsed: Parsed[Evidence, QuoteParts],
+    *,
+    anchors: IntelAnchors,
+    collateral: PreparedCollateral,
+    at: AppraisalContext,
+) -> Platform:
+    """Checks 2 to 12, for both kinds of TEE. The result proves no freshness: a replay passes.
 
     Args:
         parsed: untrusted.
@@ -142,8 +171,8 @@ def verify_genuine(
     require_current(pck, now)  # (5)
     tdx = parsed.raw.tee is Tee.TDX
     info, identity, revocation = _collateral(pck, collateral, at, tdx=tdx)
-    check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer.hex(), identity.mr_signer.hex())
-    qe = require_identity(qe_report, identity)  # (9)
+    check_log.begin(checks.QE_IDENTITY, qe_report.mr_signer, identity.document.mr_signer)
+    require_identity(qe_report, identity.document)  # (9)
     check_log.begin(checks.SIGNATURE)  # (10)
     require_raw_signature(
         certified.key,
@@ -152,24 +181,51 @@ def verify_genuine(
         code=SignCode.SIGNATURE_INVALID,
         what="quote",
     )
-    td = quote.body if isinstance(quote.body, TdReport) else None
-    if td is not None:
-        check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn.hex())  # (11)
-        require_module(info, td)
-    check_log.begin(checks.TCB_LEVEL, pck.facts.cpu_svn.hex(), "a level that is listed")  # (12)
-    stands, now_status = standing(info, pck.facts, td, qe)
+    stands, now_status = _standing(quote, certified, info, identity, at)  # (11) (12)
     status = relaunch(stands.status, now_status)
     if check_log is not NO_LOG:
         seen = f"{status} {' '.join(stands.advisories)}".strip()
         check_log.note(seen, "a level not revoked")
-    return GenuineQuote(
-        quote, certified, info, identity, stands, status, now_status, revocation, anchors, _MINT
-    )
+    documents = (info.document, identity.document)
+    return Platform(certified, *documents, stands, status, now_status, revocation, anchors.hardware)
+
+
+def _module(body: EnclaveReport | TdReport) -> tuple[bytes, ...]:
+    """All that (11) and (12) read of a quote's body: nothing for SGX."""
+    if isinstance(body, EnclaveReport):
+        return ()
+    now = body.later.tee_tcb_svn_2 if body.later else b""
+    return body.tee_tcb_svn, now, body.mr_signer_seam, body.seam_attributes
+
+
+def _standing(
+    quote: QuoteParts,
+    certified: CertifiedKey,
+    info: Verified[TcbInfo],
+    identity: Verified[EnclaveIdentity],
+    at: AppraisalContext,
+) -> tuple[Standing, TcbStatus]:
+    """(11) (12) Once for what it depends on: machine, TDX module and Intel's documents."""
+    td = quote.body if isinstance(quote.body, TdReport) else None
+    facts, check_log = certified.pck.facts, at.check_log
+
+    def judge() -> tuple[Standing, TcbStatus]:
+        if td is not None:
+            check_log.begin(checks.TDX_MODULE, td.tee_tcb_svn)
+            require_module(info.document, td)
+        check_log.begin(checks.TCB_LEVEL, facts.cpu_svn, "a level that is listed")
+        qe = require_identity(certified.qe_report, identity.document)
+        return standing(info.document, facts, td, qe)
+
+    if check_log is not NO_LOG:  # every step is to be recorded
+        return judge()
+    key, proof = quote.certification[:POINT_SIZE], (quote.certification, *_module(quote.body))
+    return at.cache.derived("intel standing", key, proof, judge, held=(info.body, identity.body))
 
 
 def _collateral(
     pck: PckPath, collateral: PreparedCollateral, at: AppraisalContext, *, tdx: bool
-) -> tuple[TcbInfo, EnclaveIdentity, Revocation]:
+) -> tuple[Verified[TcbInfo], Verified[EnclaveIdentity], Revocation]:
     """(6) (7) (8) What Intel says of the platform and of its quoting enclave, and revocation."""
     now, check_log = at.now, at.check_log
     wanted = f"FMSPC {pck.facts.fmspc.hex()}, PCEID {pck.facts.pce_id.hex()}"
@@ -191,28 +247,12 @@ def _collateral(
     signers = (info.signer, identity.signer)
     revocation = check_revocation(pck, signers, collateral=collateral, at=at)
     check_log.note(revocation, "checked")
-    return info.document, identity.document, weakest(freshness, revocation)
+    return info, identity, weakest(freshness, revocation)
 
 
-def claims_of_tdx(evidence: Evidence, genuine: GenuineQuote, at: AppraisalContext) -> TdxClaims:
-    """Check 13, and claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the quote came in; its digest goes into the claims. Its event log is
-            untrusted.
-        genuine: passed every check but freshness.
-        at: the context of the appraisal.
-
-    Raises:
-        ParseError: the event log is malformed, or the quote is of SGX.
-        AttestationError: EVENTLOG_MISMATCH, the event log does not lead to the quote's RTMRs.
-    """
-    return tdx_claims(evidence, genuine, _event_log(evidence.event_log, genuine, at))
-
-
-def _event_log(log: bytes, genuine: GenuineQuote, at: AppraisalContext) -> EventLogClaims | None:
+def _event_log(parsed: Parsed[Evidence, QuoteParts], at: AppraisalContext) -> EventLogClaims | None:
     """(13) Whatever the log says is the hardware's word only if it leads to all four RTMRs."""
-    td = genuine.quote.body
+    log, td = parsed.raw.event_log, parsed.report.body
     if not log or not isinstance(td, TdReport):
         return None
     at.check_log.begin(checks.EVENT_LOG)

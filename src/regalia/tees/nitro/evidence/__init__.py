@@ -5,6 +5,6 @@ steps.
 """
 
 from regalia.tees.nitro.evidence.anchors import NitroAnchors, NitroCollateral
-from regalia.tees.nitro.evidence.verify import GenuineDocument, parse, verify_genuine
+from regalia.tees.nitro.evidence.verify import parse, verify_genuine
 
-__all__ = ["GenuineDocument", "NitroAnchors", "NitroCollateral", "parse", "verify_genuine"]
+__all__ = ["NitroAnchors", "NitroCollateral", "parse", "verify_genuine"]

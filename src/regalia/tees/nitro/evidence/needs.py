@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import Need, provided
 from regalia.appraisal.pki import issuer_names, parse_certificate
-from regalia.tees.nitro.evidence.revocation import has_distribution_point
 from regalia.wire.collateral import CollateralKind
 
 if TYPE_CHECKING:
@@ -35,6 +34,6 @@ def needs(parsed: Parsed[Evidence, NitroEvidence], have: GivenCollateral) -> Ite
     lists = {name for der in have.crls for name in issuer_names(der)}
     for issuer, child in pairwise(chain):
         yield Need(CollateralKind.CERTIFICATE, issuer.common_name, "evidence")
-        if has_distribution_point(child):
+        if child.names_crls:
             name = issuer.common_name
             yield provided(CollateralKind.CRL, f"list of {name}", have=name in lists)

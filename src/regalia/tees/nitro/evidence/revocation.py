@@ -10,15 +10,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
 from regalia.appraisal.claims import Revocation
-from regalia.appraisal.revocation import lists_of, revocation_status, weakest
+from regalia.appraisal.pki.crl import lists_of, revocation_status, weakest
 from regalia.tees.nitro.evidence.chain import SCHEMES
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
-    from regalia.appraisal.pki import Certificate
     from regalia.tees.nitro.evidence.anchors import NitroCollateral
     from regalia.tees.nitro.evidence.chain import TrustedSigner
 
@@ -43,11 +40,6 @@ def check_revocation(
     known: list[Revocation] = []
     for issuer, child in pairwise((*signer.authorities, signer.certificate)):
         own = lists_of(issuer, (child,), collateral.crls, schemes=SCHEMES, cache=at.cache)
-        if own or has_distribution_point(child):
+        if own or child.names_crls:
             known.append(revocation_status(own, issuer, at))
     return weakest(*known) if known else Revocation.UNKNOWN
-
-
-def has_distribution_point(certificate: Certificate) -> bool:
-    """Whether its issuer says where it publishes a list."""
-    return any(isinstance(e.value, x509.CRLDistributionPoints) for e in certificate.extensions)

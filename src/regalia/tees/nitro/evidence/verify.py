@@ -2,7 +2,7 @@
 
 Sections are those of AWS's "Nitro Enclaves Attestation Process".
 
- (1) The message is untagged COSE_Sign1 in strict CBOR, and its payload an attestation document
+ (1) The message is COSE_Sign1 in strict CBOR, and its payload an attestation document
      with all fields in their types and limits [3.1, 3.2.2]. Nothing comes beside it.
  (2) The algorithm is ES384, and nothing else [3.1].
  (3) cabundle leads from the pinned root to the signer: order, signatures, CA flags, path
@@ -19,7 +19,6 @@ the runtime configuration in PCR16, the instance, and the document's age.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
@@ -27,8 +26,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check_log import NO_LOG
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.clock import rfc3339
@@ -39,7 +38,7 @@ from regalia.tees.nitro.evidence import checks
 from regalia.tees.nitro.evidence.chain import verify_chain
 from regalia.tees.nitro.evidence.codes import NitroCode
 from regalia.tees.nitro.evidence.revocation import check_revocation
-from regalia.tees.nitro.evidence.wire import SIGNATURE_SIZE, parse_nitro
+from regalia.tees.nitro.evidence.wire import NONCE_MAX, SIGNATURE_SIZE, parse_nitro
 from regalia.wire.cose import ES384
 from regalia.wire.evidence import Tee
 
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check_log import CheckLog
-    from regalia.appraisal.claims import Hardware, Revocation
     from regalia.tees.nitro.evidence.anchors import NitroAnchors, NitroCollateral
     from regalia.tees.nitro.evidence.chain import TrustedSigner
     from regalia.tees.nitro.evidence.wire import NitroDocument, NitroEvidence
@@ -56,24 +54,10 @@ if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
 
 _SCALAR_SIZE = SIGNATURE_SIZE // 2
+_ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
 
-# Keeps documents from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineDocument:
-    """A document that passed checks 1 to 6: genuine, for whatever nonce it carries."""
-
-    document: NitroDocument
-    hardware: Hardware
-    revocation: Revocation
-    age_ms: int
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine document comes from verify_genuine")
+# A document may also have no nonce at all, and is then fresh for nobody.
+NONCE = NonceField(checks.NONCE, range(NONCE_MAX + 1))
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, NitroEvidence]:
@@ -97,8 +81,8 @@ def verify_genuine(
     anchors: NitroAnchors,
     collateral: NitroCollateral,
     at: AppraisalContext,
-) -> GenuineDocument:
-    """Checks 2 to 6. It is bound to nothing: a replay passes.
+) -> Unbound[NitroClaims]:
+    """Checks 2 to 6: claims of unknown age.
 
     Args:
         parsed: untrusted.
@@ -126,7 +110,20 @@ def verify_genuine(
     _require_signature(message, signer)  # (5)
     check_log.begin(checks.TIMESTAMP, f"{document.timestamp} ms")
     age_ms = _require_past(document, signer, at.now)  # (6)
-    return GenuineDocument(document, signer.hardware, revocation, age_ms, _MINT)
+    claims = NitroClaims(
+        hardware=signer.hardware,
+        revocation=revocation,
+        evidence_digest=parsed.raw.digest(),
+        module_id=document.module_id,
+        timestamp=document.timestamp,
+        age_ms=age_ms,
+        pcrs=document.pcrs,
+        public_key=document.public_key,
+        user_data=document.user_data,
+        report_data=document.nonce or b"",
+        mint=MINT,
+    )
+    return Unbound(claims, claims.report_data, NONCE, MINT)
 
 
 def _require_signature(message: Sign1, signer: TrustedSigner) -> None:
@@ -134,7 +131,7 @@ def _require_signature(message: Sign1, signer: TrustedSigner) -> None:
     r, s = message.signature[:_SCALAR_SIZE], message.signature[_SCALAR_SIZE:]
     signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
     try:
-        signer.key.verify(signature, message.signed_bytes(), ec.ECDSA(hashes.SHA384()))
+        signer.key.verify(signature, message.signed_bytes(), _ECDSA_SHA384)
     except InvalidSignature as exc:
         raise AttestationError(
             SignCode.SIGNATURE_INVALID, f"the key of {signer.certificate} did not sign the document"
@@ -156,26 +153,3 @@ def _require_past(document: NitroDocument, signer: TrustedSigner, now: datetime)
             f"document is dated {document.timestamp} ms",
         )
     return max(0, int(now.timestamp() * 1000) - document.timestamp)
-
-
-def claims_of(evidence: Evidence, genuine: GenuineDocument) -> NitroClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the document came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    document = genuine.document
-    return NitroClaims(
-        hardware=genuine.hardware,
-        revocation=genuine.revocation,
-        evidence_digest=evidence.digest(),
-        module_id=document.module_id,
-        timestamp=document.timestamp,
-        age_ms=genuine.age_ms,
-        pcrs=document.pcrs,
-        public_key=document.public_key,
-        user_data=document.user_data,
-        report_data=document.nonce or b"",
-        mint=claims_format.MINT,
-    )

@@ -8,10 +8,9 @@ verifiers.
 
 from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors, RimAnchors
 from regalia.tees.nvidia.evidence.collateral import NvidiaCollateral, PreparedNvidia, prepare
-from regalia.tees.nvidia.evidence.verify import GenuineDevice, parse, verify_genuine
+from regalia.tees.nvidia.evidence.verify import parse, verify_genuine
 
 __all__ = [
-    "GenuineDevice",
     "NvidiaAnchors",
     "NvidiaCollateral",
     "PreparedNvidia",

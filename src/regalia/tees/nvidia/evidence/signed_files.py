@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.vendor import SignedFiles
+from regalia.appraisal.evidence_plugin import SignedFiles
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.tees.nvidia.evidence.anchors import RimAnchors
 from regalia.tees.nvidia.evidence.models import rim_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import Item
-from regalia.appraisal.vendor import Vendor, ready
+from regalia.appraisal.evidence_plugin import Vendor, ready
 from regalia.tees.nvidia.evidence import key_denials, rims
 from regalia.tees.nvidia.evidence.anchors import NvidiaAnchors
 from regalia.tees.nvidia.evidence.collateral import NvidiaCollateral, prepare

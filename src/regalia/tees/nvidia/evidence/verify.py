@@ -18,7 +18,6 @@ the devices are those of this very machine's CPU, all of them, each once.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
@@ -26,9 +25,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check import UNKNOWN
 from regalia.appraisal.check_log import NO_LOG
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError
@@ -42,7 +41,7 @@ from regalia.tees.nvidia.evidence.reference import match_rims
 from regalia.tees.nvidia.evidence.revocation import check_revocation
 from regalia.tees.nvidia.evidence.spdm import SIGNATURE_SIZE, split_report
 from regalia.tees.nvidia.evidence.wire import decode_opaque
-from regalia.wire.evidence import DeviceKind
+from regalia.wire.evidence import DEVICE_NONCE_SIZE, DeviceKind
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
@@ -53,36 +52,18 @@ if TYPE_CHECKING:
     from regalia.tees.nvidia.evidence.collateral import PreparedNvidia
     from regalia.tees.nvidia.evidence.dice import Dice
     from regalia.tees.nvidia.evidence.models import Model
-    from regalia.tees.nvidia.evidence.spdm import SpdmParts, SpdmReport
+    from regalia.tees.nvidia.evidence.spdm import SpdmParts
     from regalia.tees.nvidia.evidence.wire import Opaque
     from regalia.wire.evidence import DeviceEvidence
 
 _SCALAR_SIZE = SIGNATURE_SIZE // 2
 _ECDSA = ec.ECDSA(hashes.SHA384())
 
-# Keeps reports from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineDevice:
-    """A report that passed checks 1 to 7: genuine, of unknown age. Made by ``verify_genuine``."""
-
-    parts: SpdmParts
-    reading: Reading
-    chain: TrustedChain
-    dice: Dice
-    revocation: Revocation
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine device comes from verify_genuine")
-
-    @property
-    def report(self) -> SpdmReport:
-        """The whole report. Made when somebody looks: claims need little of it."""
-        return self.parts.report(self.reading.columns)
+# The nonce that NVIDIA's tools use when nobody gives them one: reports over it are public.
+PUBLISHED_NONCE = bytes.fromhex("931d8dd0add203ac3d8b4fbde75e115278eefcdceac5b87671a748f32364dfcb")
+NONCE = NonceField(
+    checks.NONCE, range(DEVICE_NONCE_SIZE, DEVICE_NONCE_SIZE + 1), (PUBLISHED_NONCE,)
+)
 
 
 def parse(
@@ -104,8 +85,8 @@ def verify_genuine(
     anchors: NvidiaAnchors,
     collateral: PreparedNvidia,
     at: AppraisalContext,
-) -> GenuineDevice:
-    """Checks 2 to 7. The result proves no freshness: a replay passes.
+) -> Unbound[NvidiaClaims]:
+    """Checks 2 to 7: claims of unknown age.
 
     Args:
         parsed: untrusted.
@@ -137,14 +118,12 @@ def verify_genuine(
         opaque = known.opaque
     check_log.begin(checks.REVOCATION)
     revocation = check_revocation(path, collateral, at)  # (4)
-    if check_log is not NO_LOG:
-        check_log.note(revocation, at.rule.revocation.value)
+    check_log.note(revocation, at.rule.revocation.value)
     check_log.begin(checks.FWID)
     dice = cache.derived(
         "nvidia dice", path.leaf.der, (path.leaf.der,), lambda: read_dice(path.leaf)
     )
-    if check_log is not NO_LOG:
-        check_log.note(opaque.fwid.hex(), dice.fwid.hex())
+    check_log.note(opaque.fwid, dice.fwid)
     _check_leaf_binding(opaque, path, dice)  # (5)
     check_log.begin(checks.SIGNATURE)
     _check_signature(evidence.report, parts.signature, path)  # (6)
@@ -162,7 +141,8 @@ def verify_genuine(
     if check_log is not NO_LOG:
         seen = ", ".join(rim.id for rim in known.rims) or UNKNOWN
         check_log.note(seen, ", ".join(known.missing) or "a match")
-    return GenuineDevice(parts, known, chain, dice, revocation, _MINT)
+    claims = _claims(parsed, chain, known, dice, revocation)
+    return Unbound(claims, parts.nonce, NONCE, MINT)
 
 
 def _is_switch(model: Model) -> bool:
@@ -198,22 +178,21 @@ def _check_signature(raw: bytes, scalars: bytes, path: Path) -> None:
         ) from exc
 
 
-def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the report came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    path, reading = genuine.chain.path, genuine.reading
-    opaque = reading.opaque
+def _claims(
+    parsed: Parsed[DeviceEvidence, SpdmParts],
+    chain: TrustedChain,
+    reading: Reading,
+    dice: Dice,
+    revocation: Revocation,
+) -> NvidiaClaims:
+    path, opaque = chain.path, reading.opaque
     return NvidiaClaims(
-        kind=evidence.kind,
-        hardware=genuine.chain.hardware,
-        revocation=genuine.revocation,
-        evidence_digest=evidence.digest(),
+        kind=parsed.raw.kind,
+        hardware=chain.hardware,
+        revocation=revocation,
+        evidence_digest=parsed.raw.digest(),
         identity=path.identity,
-        nonce=genuine.parts.nonce,
+        nonce=parsed.report.nonce,
         model=reading.model.name,
         hwmodel=path.device.common_name,
         ueid=str(path.leaf.serial),
@@ -222,15 +201,15 @@ def claims_of(evidence: DeviceEvidence, genuine: GenuineDevice) -> NvidiaClaims:
         feature=opaque.feature,
         protected_pcie=opaque.protected_pcie,
         nvdec0=opaque.nvdec0,
-        fwid=genuine.dice.fwid,
+        fwid=dice.fwid,
         fwid_reported=bool(opaque.fwid),
-        debug=genuine.dice.debug,
+        debug=dice.debug,
         rims=reading.rims,
         rims_missing=reading.missing,
         pdi=opaque.pdi,
         switch_pdis=opaque.switch_pdis,
         gpu_pdis=opaque.gpu_pdis,
-        mint=claims_format.MINT,
+        mint=MINT,
     )
 
 

@@ -5,6 +5,6 @@
 """
 
 from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
-from regalia.tees.snp.evidence.verify import GenuineReport, parse, verify_genuine
+from regalia.tees.snp.evidence.verify import parse, verify_genuine
 
-__all__ = ["GenuineReport", "SnpAnchors", "SnpCollateral", "parse", "verify_genuine"]
+__all__ = ["SnpAnchors", "SnpCollateral", "parse", "verify_genuine"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -22,7 +22,7 @@ from regalia.appraisal.pki import (
     require_version_3,
     tail,
 )
-from regalia.core.clock import rfc3339
+from regalia.appraisal.pki.crl import lists_of, revocation_status
 from regalia.core.errors import AttestationError, CoreCode, ParseError, RegaliaError
 from regalia.tees.snp.evidence import checks
 from regalia.tees.snp.evidence.leaf import read_leaf
@@ -32,7 +32,6 @@ from regalia.tees.snp.evidence.products import (
     product_of_name,
     root_name,
 )
-from regalia.tees.snp.evidence.revocation import check_revocation
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind, Product
 
 if TYPE_CHECKING:
@@ -59,12 +58,8 @@ _ISSUERS = MappingProxyType(
     }
 )
 
-# Keeps leaves from being declared trusted by hand; no wall against code in the same process.
-_MINT = object()
 
-
-@dataclass(frozen=True, slots=True)
-class TrustedLeaf:
+class TrustedLeaf(NamedTuple):
     """A VCEK or VLEK that a pinned root vouches for at one moment. Made by ``verify_chain``."""
 
     key: ec.EllipticCurvePublicKey  # P-384
@@ -73,11 +68,6 @@ class TrustedLeaf:
     hardware: Hardware
     revocation: Revocation
     facts: LeafFacts
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a trusted leaf comes from verify_chain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +121,7 @@ def verify_chain(
     """
     now, check_log = at.now, at.check_log
     path = _known_path(evidence, report, anchors, collateral, at)
-    if check_log is not NO_LOG:
-        check_log.begin(checks.VALIDITY, rfc3339(now))
+    check_log.begin(checks.VALIDITY, now)
     if not path.not_before <= now <= path.not_after:
         for certificate in (path.root, path.intermediate, path.leaf):
             require_valid_at(certificate, now)
@@ -144,7 +133,7 @@ def verify_chain(
     facts = at.cache.derived("snp leaf", path.leaf.der, proof, lambda: _facts(path, check_log))
     check_log.note(facts.product_name, path.product)
     return TrustedLeaf(
-        path.key, path.signing_key, path.product, anchors.hardware, revocation, facts, _MINT
+        path.key, path.signing_key, path.product, anchors.hardware, revocation, facts
     )
 
 
@@ -350,3 +339,34 @@ def _leaf_key(
     ):
         raise chain_invalid(f"{leaf} has no P-384 key")
     return leaf.key
+
+
+def check_revocation(
+    collateral: SnpCollateral, root: Certificate, intermediate: Certificate, at: AppraisalContext
+) -> Revocation:
+    """The root's list is there, signed by it, in date, and lists neither certificate.
+
+    A list that is late by no more than the policy's grace counts, and the claims say so.
+    ``RevocationRule.ANY`` tolerates a CRL that is absent or out of date, and nothing else: a
+    certificate that a list names is refused, and so is a list with a bad signature.
+
+    Args:
+        collateral: what the verifier's operator provides.
+        root: a pinned ARK.
+        intermediate: the ASK or ASVK that it issued, as the caller has verified.
+        at: the context of the appraisal.
+
+    Raises:
+        ParseError: a CRL is not one.
+        AttestationError: CRL_MISSING, CRL_STALE, CRL_SIG_INVALID or CERT_REVOKED.
+    """
+    crls = at.cache.derived(
+        "snp lists",
+        intermediate.der,
+        (root.der, intermediate.der),
+        lambda: lists_of(
+            root, (root, intermediate), collateral.crls, schemes=SCHEMES, cache=at.cache
+        ),
+        held=collateral.crls,
+    )
+    return revocation_status(crls, root, at)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import LeafName
+from regalia.appraisal.evidence_plugin import Vendor, ready
 from regalia.appraisal.pki import parse_certificate
-from regalia.appraisal.vendor import Vendor, ready
 from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
 from regalia.tees.snp.evidence.leaf import leaf_of
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind

@@ -17,16 +17,15 @@ and product lists. DEBUG and MIGRATE_MA stand in ``claims.policy``.
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check_log import NO_LOG
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError
@@ -43,43 +42,19 @@ from regalia.tees.snp.evidence.wire import (
     decode_tcb,
     parse_report,
 )
+from regalia.wire.evidence import REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
     from regalia.appraisal.check_log import CheckLog
-    from regalia.tees.snp.claims import Tcb
     from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
     from regalia.tees.snp.evidence.chain import TrustedLeaf
-    from regalia.tees.snp.evidence.wire import Product, SnpReport
+    from regalia.tees.snp.evidence.wire import SnpReport
     from regalia.wire.evidence import Evidence
 
 _ECDSA_SHA384 = ec.ECDSA(hashes.SHA384())
 
-# Keeps reports from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
-
-
-class Tcbs(NamedTuple):
-    """The four TCB versions of one report."""
-
-    current: Tcb  # of the firmware that runs
-    reported: Tcb  # that the endorsement key was derived with
-    committed: Tcb  # below which the host cannot go back
-    launch: Tcb  # when the guest started
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineReport:
-    """A report that passed checks 1 to 7: genuine, of unknown age. Made by ``verify_genuine``."""
-
-    report: SnpReport
-    leaf: TrustedLeaf
-    tcbs: Tcbs
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine report comes from verify_genuine")
+NONCE = NonceField(checks.REPORT_DATA, range(REPORT_DATA_SIZE, REPORT_DATA_SIZE + 1))
 
 
 def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, SnpReport]:
@@ -99,8 +74,8 @@ def verify_genuine(
     anchors: SnpAnchors,
     collateral: SnpCollateral,
     at: AppraisalContext,
-) -> GenuineReport:
-    """Checks 2 to 7. The result proves no freshness: a replay passes.
+) -> Unbound[SnpClaims]:
+    """Checks 2 to 7: claims of unknown age.
 
     Args:
         parsed: untrusted.
@@ -119,9 +94,9 @@ def verify_genuine(
     _check_leaf_binding(report, leaf, check_log)  # (5)
     check_log.begin(checks.SIGNATURE, "ECDSA P-384 over bytes 0x000 to 0x29F")
     _check_signature(parsed.raw.report, report, leaf)  # (6)
-    check_log.begin(checks.TCB_LAYOUT, report.current_tcb.hex(), f"as on {leaf.product}")
-    tcbs = _tcbs(report, leaf.product)  # (7)
-    return GenuineReport(report, leaf, tcbs, _MINT)
+    check_log.begin(checks.TCB_LAYOUT, report.current_tcb, f"as on {leaf.product}")
+    claims = _claims(parsed.raw, report, leaf)  # (7)
+    return Unbound(claims, report.report_data, NONCE, MINT)
 
 
 def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, check_log: CheckLog) -> None:
@@ -140,7 +115,7 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, check_log: CheckLo
     )
     if report.mask_chip_key:
         raise _mismatch("MASK_CHIP_KEY is set: the host keeps the chip from vouching for reports")
-    check_log.begin(checks.TCB, report.reported_tcb.hex(), leaf.facts.tcb.hex())
+    check_log.begin(checks.TCB, report.reported_tcb, leaf.facts.tcb)
     if report.reported_tcb != leaf.facts.tcb:
         raise _mismatch(
             f"REPORTED_TCB is {report.reported_tcb.hex()}, the leaf was issued for "
@@ -148,7 +123,7 @@ def _check_leaf_binding(report: SnpReport, leaf: TrustedLeaf, check_log: CheckLo
         )
     if leaf.facts.hwid is None:  # a VLEK is for a cloud's fleet, not for a chip
         return
-    check_log.begin(checks.CHIP, report.chip_id.hex(), leaf.facts.hwid.hex())
+    check_log.begin(checks.CHIP, report.chip_id, leaf.facts.hwid)
     if report.chip_id != leaf.facts.hwid.ljust(CHIP_ID_SIZE, b"\x00"):
         seen = "masked (zero)" if not any(report.chip_id) else f"{report.chip_id[:8].hex()}..."
         raise _mismatch(
@@ -170,21 +145,10 @@ def _check_signature(raw: bytes, report: SnpReport, leaf: TrustedLeaf) -> None:
         ) from exc
 
 
-def _tcbs(report: SnpReport, product: Product) -> Tcbs:
-    """(7) Mostly all four are one and the same."""
+def _claims(evidence: Evidence, report: SnpReport, leaf: TrustedLeaf) -> SnpClaims:
     raw = (report.current_tcb, report.reported_tcb, report.committed_tcb, report.launch_tcb)
-    decoded = {each: decode_tcb(each, product) for each in set(raw)}
-    return Tcbs(*(decoded[each] for each in raw))
-
-
-def claims_of(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the report came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    report, leaf = genuine.report, genuine.leaf
+    tcbs = {each: decode_tcb(each, leaf.product) for each in set(raw)}  # mostly one and the same
+    current, reported, committed, launch = (tcbs[each] for each in raw)
     return SnpClaims(
         hardware=leaf.hardware,
         product=leaf.product.value,
@@ -206,17 +170,17 @@ def claims_of(evidence: Evidence, genuine: GenuineReport) -> SnpClaims:
         author_key_digest=report.author_key_digest,
         report_id=report.report_id,
         chip_id=report.chip_id,
-        current_tcb=genuine.tcbs.current,
-        reported_tcb=genuine.tcbs.reported,
-        committed_tcb=genuine.tcbs.committed,
-        launch_tcb=genuine.tcbs.launch,
+        current_tcb=current,
+        reported_tcb=reported,
+        committed_tcb=committed,
+        launch_tcb=launch,
         current_firmware=Firmware(report.current_major, report.current_minor, report.current_build),
         committed_firmware=Firmware(
             report.committed_major, report.committed_minor, report.committed_build
         ),
         launch_mit_vector=report.launch_mit_vector,
         current_mit_vector=report.current_mit_vector,
-        mint=claims_format.MINT,
+        mint=MINT,
     )
 
 

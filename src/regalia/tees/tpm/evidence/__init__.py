@@ -18,20 +18,19 @@ from regalia.tees.tpm.evidence.keys import (
 )
 from regalia.tees.tpm.evidence.path import Authorities
 from regalia.tees.tpm.evidence.quote import (
-    ALL_PCRS,
     VerifiedQuote,
     verify_quote,
     verify_quote_signature,
     verify_quoted_pcrs,
 )
-from regalia.tees.tpm.evidence.verify import GenuineQuote, parse, verify_genuine
+from regalia.tees.tpm.evidence.verify import parse, verify_genuine
+from regalia.tees.tpm.evidence.wire import ALL_PCRS
 
 __all__ = [
     "ALL_PCRS",
     "AttestationPublicKey",
     "Authorities",
     "BoundAk",
-    "GenuineQuote",
     "PreparedCollateral",
     "TpmAnchors",
     "TpmCode",

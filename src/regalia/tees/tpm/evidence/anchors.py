@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import InitVar, dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from regalia.appraisal.claims import Hardware
-from regalia.core.errors import CoreCode, ParseError
+from regalia.core.errors import CoreCode, ParseError, RegaliaError
+from regalia.tees.tpm.evidence.ek import read_enrolled_ek
 from regalia.tees.tpm.evidence.enrolment import parse_enrolment
 
 if TYPE_CHECKING:
@@ -85,12 +87,16 @@ class TpmCollateral:
     enrolments: tuple[bytes, ...] = ()
 
     def prepare(self) -> PreparedCollateral:
-        """Parse the enrolments, once for many appraisals.
+        """Parse the enrolments and the EK certificates in them, once for many appraisals.
+
+        An enrolment whose certificates are not right harms nobody else's: evidence under it is
+        refused when it comes, with the reason.
 
         Raises:
             ParseError: an enrolment is malformed, or one AK is enrolled twice.
         """
         enrolments: dict[bytes, Enrolment] = {}
+        eks: dict[bytes, EkChain] = {}
         for document in self.enrolments:
             enrolment = parse_enrolment(document)
             if enrolment.ak_name in enrolments:
@@ -98,7 +104,11 @@ class TpmCollateral:
                     CoreCode.MALFORMED, f"AK {enrolment.ak_name.hex()} is enrolled twice"
                 )
             enrolments[enrolment.ak_name] = enrolment
-        return PreparedCollateral(self, MappingProxyType(enrolments), Memory())
+            with contextlib.suppress(RegaliaError):
+                eks[enrolment.ak_name] = read_enrolled_ek(enrolment)
+        return PreparedCollateral(
+            self, MappingProxyType(enrolments), MappingProxyType(eks), Memory()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +116,14 @@ class PreparedCollateral:
     """Collateral with its enrolments by AK name. Made by ``TpmCollateral.prepare``.
 
     Attributes:
+        eks: of those enrolments whose certificates are right, by AK name; nobody vouches for
+            them yet.
         memory: what does not depend on time and roots, once it held.
     """
 
     collateral: TpmCollateral
     enrolments: Mapping[bytes, Enrolment]
+    eks: Mapping[bytes, EkChain]
     memory: Memory
 
 

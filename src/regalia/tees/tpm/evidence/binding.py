@@ -26,14 +26,12 @@ from regalia.tees.tpm.evidence.ek import (
     EK_USAGE,
     extended_usages,
     hardware_of,
-    read_ek,
-    require_key_of,
+    read_enrolled_ek,
     require_leaf,
     trust_ek,
 )
 from regalia.tees.tpm.evidence.keys import spki
 from regalia.tees.tpm.evidence.path import check_revocation, find_path, require_current
-from regalia.tees.tpm.evidence.public import parse_public
 from regalia.tees.tpm.model import UNNAMED, read_model
 
 if TYPE_CHECKING:
@@ -41,9 +39,8 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.check_log import CheckLog
     from regalia.appraisal.claims import Hardware, Revocation
-    from regalia.appraisal.pki import Cache, Certificate
-    from regalia.tees.tpm.evidence.anchors import Memory, PreparedCollateral
-    from regalia.tees.tpm.evidence.ek import EkChain
+    from regalia.appraisal.pki import Certificate
+    from regalia.tees.tpm.evidence.anchors import PreparedCollateral
     from regalia.tees.tpm.evidence.enrolment import Enrolment
     from regalia.tees.tpm.evidence.keys import PublicKey
     from regalia.tees.tpm.evidence.path import Authorities
@@ -108,12 +105,12 @@ def bind_ak(
         AttestationError: AK_UNBOUND, ENROLMENT_MISMATCH, EK_UNSUITABLE, LEAF_BINDING_MISMATCH,
             ROOT_UNTRUSTED, CHAIN_INVALID, CERT_* or CRL_*.
     """
-    check_log.begin(checks.AK_BOUND, ak.name.hex(), "enrolled, or certified by an AK root")
+    check_log.begin(checks.AK_BOUND, ak.name, "enrolled, or certified by an AK root")
     enrolment = collateral.enrolments.get(ak.name)
     if enrolment is not None:
         check_log.begin(checks.EK_CHAIN)
         authorities = authorities_for(AkBinding.ENROLMENT)
-        return _by_enrolment(enrolment, endorsements, collateral.memory, authorities)
+        return _by_enrolment(enrolment, endorsements, collateral, authorities)
     authorities = authorities_for(AkBinding.AK_CERTIFICATE)
     if endorsements and authorities.roots:
         cache = authorities.at.cache
@@ -130,15 +127,16 @@ def bind_ak(
 def _by_enrolment(
     enrolment: Enrolment,
     endorsements: Sequence[bytes],
-    memory: Memory,
+    collateral: PreparedCollateral,
     authorities: Authorities,
 ) -> BoundAk:
     """(a) The collateral's signer vouches for the document; its EK chain must still hold."""
     if endorsements and tuple(endorsements) != enrolment.ek_certificates:
         raise _mismatch("the EK certificates that came along are not those enrolled")
+    memory = collateral.memory
     known = memory.chains.get(enrolment.ak_name)
     if known is None or known.roots != authorities.roots:
-        chain = _consistent(enrolment, authorities.at.cache)
+        chain = collateral.eks.get(enrolment.ak_name) or read_enrolled_ek(enrolment)
         path = find_path(chain.leaf, chain.came, authorities)
         known = KnownChain(chain, path, authorities.roots)
         memory.keep(memory.chains, enrolment.ak_name, known)
@@ -152,15 +150,6 @@ def _by_enrolment(
         enrolled_reset_count=enrolment.reset_count,
         mint=_MINT,
     )
-
-
-def _consistent(enrolment: Enrolment, cache: Cache) -> EkChain:
-    """What the document says, its certificate says too."""
-    chain = read_ek(enrolment.ek_certificates, cache)
-    require_key_of(parse_public(enrolment.ek_public), chain.leaf, what="EK")
-    if (chain.model, chain.hardware) != (enrolment.model, enrolment.hardware):
-        raise _mismatch("the enrolment says another model than the EK certificate")
-    return chain
 
 
 def _by_certificate(

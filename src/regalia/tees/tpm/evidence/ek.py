@@ -15,18 +15,20 @@ from cryptography.x509.oid import ExtensionOID
 
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.codes import AttestCode
-from regalia.appraisal.pki import require_known_critical, require_version_3
+from regalia.appraisal.pki import parse_certificate, require_known_critical, require_version_3
 from regalia.core.errors import AttestationError
 from regalia.tees.tpm.evidence.codes import TpmCode
-from regalia.tees.tpm.evidence.keys import public_key, spki
+from regalia.tees.tpm.evidence.keys import spki_of
 from regalia.tees.tpm.evidence.path import check_revocation, find_path, require_current
+from regalia.tees.tpm.evidence.public import parse_public
 from regalia.tees.tpm.model import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regalia.appraisal.claims import Revocation
-    from regalia.appraisal.pki import Cache, Certificate
+    from regalia.appraisal.pki import Certificate
+    from regalia.tees.tpm.evidence.enrolment import Enrolment
     from regalia.tees.tpm.evidence.path import Authorities
     from regalia.tees.tpm.evidence.public import PublicArea
     from regalia.tees.tpm.model import TpmModel
@@ -72,17 +74,30 @@ def verify_ek(certificates: Sequence[bytes], authorities: Authorities) -> Truste
         ParseError: MALFORMED or TOO_LARGE.
         AttestationError: EK_UNSUITABLE, ROOT_UNTRUSTED, CHAIN_INVALID, CERT_*, CRL_*.
     """
-    chain = read_ek(certificates, authorities.at.cache)
+    chain = read_ek(certificates)
     return trust_ek(chain, find_path(chain.leaf, chain.came, authorities), authorities)
 
 
-def read_ek(certificates: Sequence[bytes], cache: Cache) -> EkChain:
-    """The part of ``verify_ek`` that neither the time nor the operator's roots can change.
+def read_enrolled_ek(enrolment: Enrolment) -> EkChain:
+    """``read_ek``, and what the enrolment says, its certificate says too.
 
-    Args:
-        certificates: the EK certificate, then its issuers as far as they came along; DER,
-            untrusted.
-        cache: remembers what bytes proved.
+    Raises:
+        ParseError: a certificate or the public area is malformed.
+        AttestationError: EK_UNSUITABLE, CHAIN_INVALID, LEAF_BINDING_MISMATCH or
+            ENROLMENT_MISMATCH.
+    """
+    chain = read_ek(enrolment.ek_certificates)
+    require_key_of(parse_public(enrolment.ek_public), chain.leaf, what="EK")
+    if (chain.model, chain.hardware) != (enrolment.model, enrolment.hardware):
+        raise AttestationError(
+            TpmCode.ENROLMENT_MISMATCH,
+            "the enrolment says another model than the EK certificate",
+        )
+    return chain
+
+
+def read_ek(certificates: Sequence[bytes]) -> EkChain:
+    """The part of ``verify_ek`` that neither the time nor the operator's roots can change.
 
     Raises:
         ParseError: a certificate is malformed.
@@ -90,7 +105,7 @@ def read_ek(certificates: Sequence[bytes], cache: Cache) -> EkChain:
     """
     if not certificates:
         raise AttestationError(AttestCode.COLLATERAL_MISSING, "there is no EK certificate")
-    leaf, *came = (cache.certificate_of_evidence(der, what="EK chain") for der in certificates)
+    leaf, *came = (parse_certificate(der, what="EK chain") for der in certificates)
     model = read_model(leaf.extensions)
     if model is None:
         raise _unsuitable(f"{leaf} does not name one TPM manufacturer, model and version")
@@ -131,7 +146,7 @@ def require_key_of(public: PublicArea, certificate: Certificate, *, what: str) -
         ParseError: MALFORMED, the public area is no valid key.
         AttestationError: LEAF_BINDING_MISMATCH.
     """
-    if spki(public_key(public)) != certificate.spki:
+    if spki_of(public) != certificate.spki:
         raise AttestationError(
             AttestCode.LEAF_BINDING_MISMATCH, f"the {what} certificate is for another key"
         )

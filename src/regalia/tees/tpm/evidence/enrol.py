@@ -23,8 +23,8 @@ from regalia.tees.tpm.evidence.enrol_steps import SECRET_SIZE, answer_data
 from regalia.tees.tpm.evidence.enrolment import Enrolment
 from regalia.tees.tpm.evidence.keys import require_attestation_key
 from regalia.tees.tpm.evidence.public import parse_public
-from regalia.tees.tpm.evidence.quote import ALL_PCRS, verify_quote
-from regalia.tees.tpm.evidence.wire import parse_quote
+from regalia.tees.tpm.evidence.quote import verify_quote
+from regalia.tees.tpm.evidence.wire import ALL_PCRS, parse_quote
 
 if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.document import TpmQuote

@@ -76,6 +76,28 @@ def spki(key: PublicKey) -> bytes:
     )
 
 
+# SubjectPublicKeyInfo of a point (RFC 5480), up to its coordinates.
+_EC_SPKI = {
+    Curve.P256: bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    Curve.P384: bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
+}
+
+
+def spki_of(public: PublicArea) -> bytes:
+    """SubjectPublicKeyInfo of a public area's key, DER.
+
+    A point is not checked to lie on its curve: what is equal to the SubjectPublicKeyInfo of a key
+    that was loaded is as valid as that.
+
+    Raises:
+        ParseError: MALFORMED, if it is no valid RSA key.
+    """
+    key = public.parameters
+    if isinstance(key, RsaParameters):
+        return spki(public_key(public))
+    return _EC_SPKI[key.curve] + key.x + key.y
+
+
 def require_attestation_key(public: PublicArea) -> AttestationPublicKey:
     """The public area is that of an AK: restricted, signing, bound to its TPM, one scheme.
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import struct
 from enum import IntEnum
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.wire.evidence_codes import EvidenceCode
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 E = TypeVar("E", bound=IntEnum)
+_U16, _U32 = struct.Struct(">H"), struct.Struct(">I")
 
 
 class HashAlg(IntEnum):
@@ -48,6 +52,7 @@ _HASHES = {
     HashAlg.SHA384: hashlib.sha384,
     HashAlg.SHA512: hashlib.sha512,
 }
+HASH_ALGS = {alg.value: alg for alg in HashAlg}
 _LABELS = {alg: alg.name.lower() for alg in HashAlg}
 _SIZES = {HashAlg.SHA1: 20, HashAlg.SHA256: 32, HashAlg.SHA384: 48, HashAlg.SHA512: 64}
 
@@ -58,6 +63,9 @@ class SignatureAlg(IntEnum):
     RSASSA = 0x0014
     RSAPSS = 0x0016
     ECDSA = 0x0018
+
+
+SIGNATURE_ALGS = {alg.value: alg for alg in SignatureAlg}
 
 
 class Reader:
@@ -71,31 +79,29 @@ class Reader:
         self._at = 0
 
     def take(self, size: int) -> bytes:
-        """The next ``size`` bytes."""
+        """The next ``size`` bytes. Raises ParseError MALFORMED."""
         end = self._at + size
         if end > len(self._data):
-            raise self.malformed(
-                f"ends at byte {len(self._data)}, within a field that ends at {end}"
-            )
+            raise self._too_short(end)
         taken = self._data[self._at : end]
         self._at = end
         return taken
 
-    def u8(self) -> int:
-        """UINT8."""
-        return self.take(1)[0]
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """The next fields of fixed sizes. Raises ParseError MALFORMED."""
+        at, end = self._at, self._at + layout.size
+        if end > len(self._data):
+            raise self._too_short(end)
+        self._at = end
+        return layout.unpack_from(self._data, at)
 
     def u16(self) -> int:
         """UINT16."""
-        return int.from_bytes(self.take(2), "big")
+        return int(self.unpack(_U16)[0])
 
     def u32(self) -> int:
         """UINT32."""
-        return int.from_bytes(self.take(4), "big")
-
-    def u64(self) -> int:
-        """UINT64."""
-        return int.from_bytes(self.take(8), "big")
+        return int(self.unpack(_U32)[0])
 
     def sized(self, limit: int, name: str) -> bytes:
         """A TPM2B: a UINT16 of size, and that many bytes.
@@ -112,21 +118,21 @@ class Reader:
             raise self.malformed(f"{name} has {size} bytes, at most {limit}")
         return self.take(size)
 
-    def one_of(self, kind: type[E], name: str) -> E:
+    def one_of(self, known: Mapping[int, E], name: str) -> E:
         """A TPM_ALG_ID or similar UINT16 of the known ones.
 
         Args:
-            kind: the known ones.
+            known: those, by number.
             name: of the field, for the error.
 
         Raises:
             ParseError: MALFORMED.
         """
         value = self.u16()
-        try:
-            return kind(value)
-        except ValueError as exc:
-            raise self.malformed(f"{name} {value:#06x} is not known") from exc
+        found = known.get(value)
+        if found is None:
+            raise self.malformed(f"{name} {value:#06x} is not known")
+        return found
 
     def end(self) -> None:
         """Nothing may follow.
@@ -137,6 +143,9 @@ class Reader:
         left = len(self._data) - self._at
         if left:
             raise ParseError(EvidenceCode.TRAILING_DATA, f"{self._what}: {left} bytes too many")
+
+    def _too_short(self, end: int) -> ParseError:
+        return self.malformed(f"ends at byte {len(self._data)}, within a field that ends at {end}")
 
     def malformed(self, what: str) -> ParseError:
         """A refusal that names the structure."""

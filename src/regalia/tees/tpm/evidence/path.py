@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.codes import AttestCode
 from regalia.appraisal.pki import Scheme, chain_invalid, require_valid_at
 from regalia.appraisal.pki.certificates import require_ca
-from regalia.appraisal.revocation import lists_of, revocation_status, weakest
+from regalia.appraisal.pki.crl import lists_of, revocation_status, weakest
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING
 
 from regalia.core.errors import ParseError
-from regalia.tees.tpm.evidence.layout import HashAlg, Reader, SignatureAlg, sized
+from regalia.tees.tpm.evidence.layout import HASH_ALGS, Reader, SignatureAlg, sized
 from regalia.tees.tpm.evidence.wire import DIGEST_MAX, ECC_SIZE_MAX, RSA_SIZE_MAX
 from regalia.wire.evidence_codes import EvidenceCode
+
+if TYPE_CHECKING:
+    from regalia.tees.tpm.evidence.layout import HashAlg
 
 PUBLIC_MAX = 1024  # bytes; RSA-4096 has below 600
 ALG_NULL = 0x0010
@@ -73,6 +77,9 @@ class Attribute(IntFlag):
 
 
 _ATTRIBUTES = sum(Attribute)
+_TYPES = {kind.value: kind for kind in ObjectType}
+_CURVES = {curve.value: curve for curve in Curve}
+_KEY_SCHEMES = {scheme.value: scheme for scheme in KeyScheme}
 _WITHOUT_HASH = frozenset({KeyScheme.NULL, KeyScheme.RSAES})
 
 
@@ -152,8 +159,8 @@ def parse_public(data: bytes) -> PublicArea:
     reader = Reader(data, what="TPMT_PUBLIC")
     if len(data) > PUBLIC_MAX:
         raise reader.malformed(f"{len(data)} bytes, at most {PUBLIC_MAX}")
-    kind = reader.one_of(ObjectType, "type")
-    name_alg = reader.one_of(HashAlg, "nameAlg")
+    kind = reader.one_of(_TYPES, "type")
+    name_alg = reader.one_of(HASH_ALGS, "nameAlg")
     attributes = reader.u32()
     if attributes & ~_ATTRIBUTES:
         raise ParseError(
@@ -192,7 +199,7 @@ def _rsa(reader: Reader) -> RsaParameters:
 def _ecc(reader: Reader) -> EccParameters:
     aes_bits = _symmetric(reader)
     scheme = _scheme(reader)
-    curve = reader.one_of(Curve, "curveID")
+    curve = reader.one_of(_CURVES, "curveID")
     if _scheme(reader) != NULL_SCHEME:
         raise reader.malformed("an ECC key with a KDF scheme")
     x = reader.sized(ECC_SIZE_MAX, "x")
@@ -220,5 +227,5 @@ def _encode_symmetric(bits: int) -> bytes:
 
 
 def _scheme(reader: Reader) -> Scheme:
-    alg = reader.one_of(KeyScheme, "scheme")
-    return Scheme(alg, None if alg in _WITHOUT_HASH else reader.one_of(HashAlg, "scheme hash"))
+    alg = reader.one_of(_KEY_SCHEMES, "scheme")
+    return Scheme(alg, None if alg in _WITHOUT_HASH else reader.one_of(HASH_ALGS, "scheme hash"))

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.keys import AttestationPublicKey
     from regalia.tees.tpm.evidence.wire import Quote, Signature
 
-PCR_COUNT = 24  # registers of the PC Client Platform TPM Profile
-ALL_PCRS = frozenset(range(PCR_COUNT))
 BANKS = (HashAlg.SHA256, HashAlg.SHA384)
 
 _HASHES: dict[HashAlg, hashes.HashAlgorithm] = {
@@ -49,6 +47,8 @@ _HASHES: dict[HashAlg, hashes.HashAlgorithm] = {
     HashAlg.SHA384: hashes.SHA384(),
     HashAlg.SHA512: hashes.SHA512(),
 }
+_ECDSA = {alg: ec.ECDSA(digest) for alg, digest in _HASHES.items()}
+_PKCS1 = padding.PKCS1v15()
 
 # Keeps quotes from being declared verified by hand; no wall against code in the same process.
 _MINT = object()
@@ -142,7 +142,7 @@ def verify_quoted_pcrs(
     if check_log is not NO_LOG:
         check_log.note(_banks(quote), _wanted(selection))
     _check_selection(quote, pcrs, selection)  # (4)
-    check_log.begin(checks.PCR_DIGEST, quote.pcr_digest.hex())
+    check_log.begin(checks.PCR_DIGEST, quote.pcr_digest)
     _check_sizes(pcrs)
     values = b"".join(
         chain.from_iterable(map(pcrs[bank.alg].__getitem__, bank.pcrs) for bank in quote.selection)
@@ -174,7 +174,7 @@ def _check_signature(quoted: bytes, signature: Signature, key: AttestationPublic
     try:
         if isinstance(signature, EcdsaSignature) and isinstance(key.key, ec.EllipticCurvePublicKey):
             scalars = (int.from_bytes(part, "big") for part in (signature.r, signature.s))
-            key.key.verify(encode_dss_signature(*scalars), quoted, ec.ECDSA(digest))
+            key.key.verify(encode_dss_signature(*scalars), quoted, _ECDSA[key.hash_alg])
         elif not isinstance(signature, EcdsaSignature) and isinstance(key.key, rsa.RSAPublicKey):
             _check_rsa_size(key.key)
             key.key.verify(signature.value, quoted, _padding(signature.alg, digest), digest)
@@ -198,7 +198,7 @@ def _check_rsa_size(key: rsa.RSAPublicKey) -> None:
 
 def _padding(alg: SignatureAlg, digest: hashes.HashAlgorithm) -> padding.PKCS1v15 | padding.PSS:
     if alg is SignatureAlg.RSASSA:
-        return padding.PKCS1v15()
+        return _PKCS1
     # TPMs salt with the hash's size (FIPS) or the largest that fits (Part 1, B.7): either.
     return padding.PSS(mgf=padding.MGF1(digest), salt_length=padding.PSS.AUTO)
 
@@ -209,7 +209,7 @@ def _check_selection(
     wanted: Mapping[HashAlg, frozenset[int]],
 ) -> None:
     """(4) Quoted, sent and expected registers are the same, and at least one in each bank."""
-    quoted = {bank.alg: frozenset(bank.pcrs) for bank in quote.selection}
+    quoted = {bank.alg: bank.pcr_set for bank in quote.selection}
     for alg in (*wanted, *pcrs, *quoted):
         if alg not in BANKS:
             raise AttestationError(TpmCode.TPM_WEAK_HASH, f"a PCR bank of {alg.name}")
@@ -245,7 +245,7 @@ def _scheme(alg: SignatureAlg, hash_alg: HashAlg) -> str:
 
 
 def _banks(quote: Quote) -> str:
-    return _wanted({bank.alg: frozenset(bank.pcrs) for bank in quote.selection})
+    return _wanted({bank.alg: bank.pcr_set for bank in quote.selection})
 
 
 def _wanted(selection: Mapping[HashAlg, frozenset[int]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.collateral import Item, certificate_item
-from regalia.appraisal.vendor import Vendor, ready
+from regalia.appraisal.evidence_plugin import Vendor, ready
 from regalia.tees.tpm.evidence.anchors import TpmAnchors, TpmCollateral
 from regalia.tees.tpm.evidence.enrolment import FORMAT, parse_enrolment
 from regalia.wire.collateral import CollateralKind

@@ -16,12 +16,10 @@ identity, whether the machine rebooted since it was enrolled, PCR 15 against the
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING
 
-from regalia.appraisal import claims as claims_format
 from regalia.appraisal.check_log import NO_LOG
-from regalia.appraisal.claims import Hardware
+from regalia.appraisal.claims import MINT, Hardware, NonceField, Unbound
 from regalia.appraisal.evidence_plugin import Parsed
 from regalia.core.errors import AttestationError
 from regalia.tees.tpm.claims import AkBinding, TpmClaims
@@ -29,15 +27,13 @@ from regalia.tees.tpm.evidence import checks
 from regalia.tees.tpm.evidence.binding import Ak, bind_ak
 from regalia.tees.tpm.evidence.boot import verify_boot
 from regalia.tees.tpm.evidence.codes import TpmCode
-from regalia.tees.tpm.evidence.document import parse_tpm_quote
+from regalia.tees.tpm.evidence.document import parse_tpm_quote, qualifying_data
 from regalia.tees.tpm.evidence.keys import require_attestation_key
 from regalia.tees.tpm.evidence.path import Authorities
 from regalia.tees.tpm.evidence.public import parse_public
-from regalia.tees.tpm.evidence.quote import (
-    ALL_PCRS,
-    verify_quote_signature,
-    verify_quoted_pcrs,
-)
+from regalia.tees.tpm.evidence.quote import verify_quote_signature, verify_quoted_pcrs
+from regalia.tees.tpm.evidence.wire import ALL_PCRS, DATA_MAX
+from regalia.wire.evidence import REPORT_DATA_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,25 +51,9 @@ if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.wire import Quote
     from regalia.wire.evidence import Evidence
 
-# Keeps quotes from being declared genuine by hand; no wall against code in the same process.
-_MINT = object()
-
-
-@dataclass(frozen=True, slots=True)
-class GenuineQuote:
-    """A quote that passed checks 1 to 8: a TPM's, of unknown age. By ``verify_genuine``."""
-
-    verified: VerifiedQuote
-    bank: HashAlg
-    ak_name: bytes
-    ak: BoundAk
-    hardware: Hardware
-    boot: BootFacts | None
-    mint: InitVar[object]
-
-    def __post_init__(self, mint: object) -> None:
-        if mint is not _MINT:
-            raise TypeError("a genuine quote comes from verify_genuine")
+# Report data of zeros is nobody's choice, and its hash is as well known as itself.
+NOBODYS_CHOICE = qualifying_data(bytes(REPORT_DATA_SIZE))
+NONCE = NonceField(checks.NONCE, range(1, DATA_MAX + 1), (NOBODYS_CHOICE,))
 
 
 def parse(
@@ -95,8 +75,8 @@ def verify_genuine(
     anchors: TpmAnchors,
     collateral: PreparedCollateral,
     at: AppraisalContext,
-) -> GenuineQuote:
-    """Checks 1 to 8. The result proves no freshness: a replay passes.
+) -> Unbound[TpmClaims]:
+    """Checks 1 to 8: claims of unknown age.
 
     Args:
         parsed: untrusted.
@@ -124,7 +104,8 @@ def verify_genuine(
         authorities_for=_authorities(anchors, collateral, at),
         check_log=check_log,
     )
-    memory.keep(memory.keys, document.ak_public, (key, name))
+    if document.ak_public not in memory.keys:
+        memory.keep(memory.keys, document.ak_public, (key, name))
     _check_reset_count(quote, ak, check_log)  # (5)
     bank = _bank(document.pcrs)
     verified = verify_quoted_pcrs(  # (6) (7)
@@ -133,7 +114,29 @@ def verify_genuine(
     if evidence.event_log:
         check_log.begin(checks.EVENT_LOG, f"{len(evidence.event_log)} bytes")
     boot = _boot(evidence.event_log, verified, bank, at.cache)  # (8)
-    return GenuineQuote(verified, bank, name, ak, _hardware(anchors, ak), boot, _MINT)
+    claims = TpmClaims(
+        hardware=_hardware(anchors, ak),
+        revocation=ak.revocation,
+        evidence_digest=evidence.digest(),
+        binding=ak.binding,
+        ak_name=name,
+        ek=ak.identity,
+        manufacturer=ak.model.manufacturer,
+        model=ak.model.model,
+        version=ak.model.version,
+        extra_data=quote.extra_data,
+        firmware_version=quote.firmware_version,
+        clock=quote.clock,
+        reset_count=quote.reset_count,
+        restart_count=quote.restart_count,
+        safe=quote.safe,
+        enrolled_reset_count=ak.enrolled_reset_count,
+        bank=bank.label,
+        pcrs=verified.pcrs[bank],
+        boot=boot,
+        mint=MINT,
+    )
+    return Unbound(claims, quote.extra_data, NONCE, MINT)
 
 
 def _attestation_key(ak_public: bytes, check_log: CheckLog) -> tuple[AttestationPublicKey, bytes]:
@@ -188,35 +191,3 @@ def _hardware(anchors: TpmAnchors, ak: BoundAk) -> Hardware:
     if Hardware.SIMULATED in {anchors.hardware, ak.hardware}:
         return Hardware.SIMULATED
     return Hardware.GENUINE
-
-
-def claims_of(evidence: Evidence, genuine: GenuineQuote) -> TpmClaims:
-    """Claims of unknown age: ``plugin`` keeps them unbound.
-
-    Args:
-        evidence: what the quote came in; its digest goes into the claims.
-        genuine: passed every check but freshness.
-    """
-    quote, ak = genuine.verified.quote, genuine.ak
-    return TpmClaims(
-        hardware=genuine.hardware,
-        revocation=ak.revocation,
-        evidence_digest=evidence.digest(),
-        binding=ak.binding,
-        ak_name=genuine.ak_name,
-        ek=ak.identity,
-        manufacturer=ak.model.manufacturer,
-        model=ak.model.model,
-        version=ak.model.version,
-        extra_data=quote.extra_data,
-        firmware_version=quote.firmware_version,
-        clock=quote.clock,
-        reset_count=quote.reset_count,
-        restart_count=quote.restart_count,
-        safe=quote.safe,
-        enrolled_reset_count=ak.enrolled_reset_count,
-        bank=genuine.bank.label,
-        pcrs=genuine.verified.pcrs[genuine.bank],
-        boot=genuine.boot,
-        mint=claims_format.MINT,
-    )

@@ -9,9 +9,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from regalia.tees.tpm.evidence.layout import HashAlg, Reader, SignatureAlg, sized
+from regalia.core.errors import CoreCode, ParseError
+from regalia.tees.tpm.evidence.layout import (
+    HASH_ALGS,
+    SIGNATURE_ALGS,
+    Reader,
+    SignatureAlg,
+    sized,
+)
+from regalia.wire.evidence_codes import EvidenceCode
+
+if TYPE_CHECKING:
+    from regalia.tees.tpm.evidence.layout import HashAlg
 
 TPM_GENERATED_VALUE = 0xFF544347  # "\xffTCG": what a restricted key signs only for the TPM itself
 TPM_ST_ATTEST_QUOTE = 0x8018
@@ -27,9 +38,14 @@ RSA_SIZE_MAX = 512  # bytes
 ECC_SIZE_MAX = 66  # bytes
 HANDLE_SIZE = 4  # bytes: the name of what has no public area
 _ALG_SIZE = 2  # bytes
-_ALGS = MappingProxyType({alg.to_bytes(_ALG_SIZE, "big"): alg for alg in HashAlg})
-_HEAD = struct.Struct(">IH")  # magic, type
-_CLOCK = struct.Struct(">QIIBQ")  # TPMS_CLOCK_INFO, firmwareVersion
+PCR_COUNT = 24  # registers of the PC Client Platform TPM Profile
+ALL_PCRS = frozenset(range(PCR_COUNT))
+_ALL_IN_ORDER = tuple(range(PCR_COUNT))
+_ALL_BITMAP = b"\xff\xff\xff"
+_HEAD = struct.Struct(">IHH")  # magic, type, size of the signer's name
+_SIZE = struct.Struct(">H")  # of a TPM2B
+_CLOCK = struct.Struct(">QIIBQI")  # TPMS_CLOCK_INFO, firmwareVersion, number of banks
+_SELECTION = struct.Struct(">HB")  # hash, size of the bitmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +69,15 @@ class PcrSelection:
     @property
     def pcrs(self) -> tuple[int, ...]:
         """Selected registers, ascending: the order in which their values are hashed."""
-        registers = range(8 * len(self.bitmap))
+        if self.bitmap == _ALL_BITMAP:  # as in every quote that is accepted
+            return _ALL_IN_ORDER
         value = int.from_bytes(self.bitmap, "little")
-        if value.bit_count() == len(registers):  # as in every quote that is accepted
-            return tuple(registers)
-        return tuple(i for i in registers if value >> i & 1)
+        return tuple(i for i in range(8 * len(self.bitmap)) if value >> i & 1)
+
+    @property
+    def pcr_set(self) -> frozenset[int]:
+        """The same, without an order."""
+        return ALL_PCRS if self.bitmap == _ALL_BITMAP else frozenset(self.pcrs)
 
     def encode(self) -> bytes:
         """TPMS_PCR_SELECTION."""
@@ -83,19 +103,13 @@ class Quote:
 
     def encode(self) -> bytes:
         """``parse_quote(b).encode() == b`` for every ``b`` that parses."""
+        head = (TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE, len(self.qualified_signer))
+        clock = (self.clock, self.reset_count, self.restart_count, self.safe, self.firmware_version)
         return b"".join(
             (
-                _HEAD.pack(TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE),
-                sized(self.qualified_signer),
-                sized(self.extra_data),
-                _CLOCK.pack(
-                    self.clock,
-                    self.reset_count,
-                    self.restart_count,
-                    self.safe,
-                    self.firmware_version,
-                ),
-                encode_selection(self.selection),
+                _HEAD.pack(*head) + self.qualified_signer + sized(self.extra_data),
+                _CLOCK.pack(*clock, len(self.selection)),
+                *(bank.encode() for bank in self.selection),
                 sized(self.pcr_digest),
             )
         )
@@ -110,24 +124,37 @@ def parse_quote(data: bytes) -> Quote:
     Raises:
         ParseError: MALFORMED (also for another magic or type) or TRAILING_DATA.
     """
-    reader = Reader(data, what="TPMS_ATTEST")
     if len(data) > ATTEST_MAX:
-        raise reader.malformed(f"{len(data)} bytes, at most {ATTEST_MAX}")
-    magic, kind = _HEAD.unpack(reader.take(_HEAD.size))
-    if magic != TPM_GENERATED_VALUE:
-        raise reader.malformed(f"magic {magic:#010x} is not TPM_GENERATED_VALUE")
-    if kind != TPM_ST_ATTEST_QUOTE:
-        raise reader.malformed(f"type {kind:#06x} is not TPM_ST_ATTEST_QUOTE")
-    signer = _name(reader)
-    extra_data = reader.sized(DATA_MAX, "extraData")
-    clock, reset_count, restart_count, safe, firmware_version = _CLOCK.unpack(
-        reader.take(_CLOCK.size)
-    )
+        raise _malformed(f"{len(data)} bytes, at most {ATTEST_MAX}")
+    try:
+        magic, kind, size = _HEAD.unpack_from(data)
+        if magic != TPM_GENERATED_VALUE:
+            raise _malformed(f"magic {magic:#010x} is not TPM_GENERATED_VALUE")
+        if kind != TPM_ST_ATTEST_QUOTE:
+            raise _malformed(f"type {kind:#06x} is not TPM_ST_ATTEST_QUOTE")
+        signer = data[_HEAD.size : _HEAD.size + size]
+        at = _HEAD.size + size + _SIZE.size
+        (size,) = _SIZE.unpack_from(data, at - _SIZE.size)
+        extra_data = data[at : at + size]
+        clock, reset_count, restart_count, safe, firmware_version, banks = _CLOCK.unpack_from(
+            data, at + size
+        )
+        selection, at = _selection(data, at + size + _CLOCK.size, banks)
+        (size,) = _SIZE.unpack_from(data, at)
+    except struct.error as exc:
+        raise _malformed(f"ends at byte {len(data)}, within a field") from exc
+    pcr_digest = data[at + _SIZE.size :]
+    _require_name(signer)
+    if len(extra_data) > DATA_MAX:
+        raise _malformed(f"extraData has {len(extra_data)} bytes, at most {DATA_MAX}")
     if safe > 1:
-        raise reader.malformed(f"clockInfo.safe is {safe}, want 0 or 1")
-    selection = _selection(reader)
-    pcr_digest = reader.sized(DIGEST_MAX, "pcrDigest")
-    reader.end()
+        raise _malformed(f"clockInfo.safe is {safe}, want 0 or 1")
+    if size > min(DIGEST_MAX, len(pcr_digest)):
+        raise _malformed(f"pcrDigest has {size} bytes, {len(pcr_digest)} are left")
+    if size < len(pcr_digest):
+        raise ParseError(
+            EvidenceCode.TRAILING_DATA, f"TPMS_ATTEST: {len(pcr_digest) - size} bytes too many"
+        )
     return Quote(
         qualified_signer=signer,
         extra_data=extra_data,
@@ -141,36 +168,36 @@ def parse_quote(data: bytes) -> Quote:
     )
 
 
-def _name(reader: Reader) -> bytes:
+def _require_name(name: bytes) -> None:
     """Empty, a handle, or an algorithm with a digest of its size."""
-    name = reader.sized(NAME_MAX, "qualifiedSigner")
     if len(name) in {0, HANDLE_SIZE}:
-        return name
-    alg = _ALGS.get(name[:_ALG_SIZE])
+        return
+    alg = HASH_ALGS.get(int.from_bytes(name[:_ALG_SIZE], "big"))
     if alg is None or len(name) != _ALG_SIZE + alg.size:
-        raise reader.malformed("qualifiedSigner is not a name")
-    return name
+        raise _malformed("qualifiedSigner is not a name")
 
 
-def encode_selection(selection: tuple[PcrSelection, ...]) -> bytes:
-    """TPML_PCR_SELECTION."""
-    return struct.pack(">I", len(selection)) + b"".join(bank.encode() for bank in selection)
-
-
-def _selection(reader: Reader) -> tuple[PcrSelection, ...]:
-    count = reader.u32()
+def _selection(data: bytes, at: int, count: int) -> tuple[tuple[PcrSelection, ...], int]:
+    """The banks from ``at`` on, and where they end. Raises struct.error within the first field."""
     if count > BANKS_MAX:
-        raise reader.malformed(f"{count} PCR banks, at most {BANKS_MAX}")
-    banks = []
+        raise _malformed(f"{count} PCR banks, at most {BANKS_MAX}")
+    banks: dict[HashAlg, PcrSelection] = {}
     for _ in range(count):
-        alg = reader.one_of(HashAlg, "PCR bank")
-        size = reader.u8()
-        if not SELECT_MIN <= size <= SELECT_MAX:
-            raise reader.malformed(f"a PCR bitmap of {size} bytes")
-        banks.append(PcrSelection(alg, reader.take(size)))
-    if len({bank.alg for bank in banks}) != len(banks):
-        raise reader.malformed("a PCR bank is selected twice")
-    return tuple(banks)
+        number, size = _SELECTION.unpack_from(data, at)
+        at += _SELECTION.size + size
+        alg = HASH_ALGS.get(number)
+        if alg is None:
+            raise _malformed(f"PCR bank {number:#06x} is not known")
+        if not SELECT_MIN <= size <= SELECT_MAX or at > len(data):
+            raise _malformed(f"a PCR bitmap of {size} bytes")
+        banks[alg] = PcrSelection(alg, data[at - size : at])
+    if len(banks) != count:
+        raise _malformed("a PCR bank is selected twice")
+    return tuple(banks.values()), at
+
+
+def _malformed(what: str) -> ParseError:
+    return ParseError(CoreCode.MALFORMED, f"TPMS_ATTEST: {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +239,8 @@ def parse_signature(data: bytes) -> Signature:
     reader = Reader(data, what="TPMT_SIGNATURE")
     if len(data) > SIGNATURE_MAX:
         raise reader.malformed(f"{len(data)} bytes, at most {SIGNATURE_MAX}")
-    alg = reader.one_of(SignatureAlg, "sigAlg")
-    hash_alg = reader.one_of(HashAlg, "hash")
+    alg = reader.one_of(SIGNATURE_ALGS, "sigAlg")
+    hash_alg = reader.one_of(HASH_ALGS, "hash")
     signature: Signature
     if alg is SignatureAlg.ECDSA:
         r = reader.sized(ECC_SIZE_MAX, "signatureR")

@@ -17,7 +17,7 @@ from regalia.appraisal.pki import (
     require_valid_at,
     require_version_3,
 )
-from regalia.appraisal.revocation import lists_of, revocation_status, weakest
+from regalia.appraisal.pki.crl import lists_of, revocation_status, weakest
 from regalia.core.errors import AttestationError
 
 if TYPE_CHECKING:

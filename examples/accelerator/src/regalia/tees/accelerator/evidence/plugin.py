@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.claims import MINT
+from regalia.appraisal.claims import MINT, NonceField, Unbound
 from regalia.appraisal.collateral import Need, provided
 from regalia.appraisal.evidence_plugin import EvidencePlugin, machine_identity
 from regalia.appraisal.pki import issuer_names, parse_certificate
-from regalia.appraisal.unbound import NonceField, Unbound
 from regalia.tees.accelerator.evidence import checks
 from regalia.tees.accelerator.evidence.vendor import EXAMPLE_VENDOR
 from regalia.tees.accelerator.evidence.verify import parse, verify_genuine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regalia.appraisal.vendor import Vendor, ready
+from regalia.appraisal.evidence_plugin import Vendor, ready
 from regalia.tees.accelerator.evidence.anchors import (
     AcceleratorAnchors,
     AcceleratorCollateral,
