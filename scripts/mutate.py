@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
+import pytest
 from mutate_child import BEGAN, MISSING, Baseline, Changed, Chosen, fork, run_baseline, run_chosen
 from mutations import Finder
 
@@ -157,8 +158,8 @@ class Testbed:
             made = self._baselines[tests] = Baseline(self._paths)
             work = self._work()
             child = fork(work, lambda: run_baseline(self._root, work, tests, made))
-            os.waitpid(child, 0)
-            if not (work / "baseline").exists():
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
                 raise SystemExit((work / "output").read_text())
             vars(made).update(pickle.loads((work / "baseline").read_bytes()))  # noqa: S301 - ours
             for test in sorted(made.failed):

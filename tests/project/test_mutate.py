@@ -75,7 +75,7 @@ sys.path.insert(0, {scripts!r})
 import mutate
 
 args = mutate.parse(["--json", "outcomes.json", *sys.argv[1:]])
-table = [("src/toy/*.py", "tests/test_*.py")]
+table = [("src/toy/*.py", "tests/test_*.py tests/other")]
 sys.exit(mutate.run(table, Path.cwd(), Path("explained.toml"), args))
 """
 
@@ -199,6 +199,26 @@ def test_a_test_that_fails_by_itself_or_cannot_be_chosen_kills_nothing(toy: Toy)
     assert "left out, as it fails without a mutant: tests/test_module.py::test_wrong" in text
     assert "left out, as its name is another in each run: tests/test_module.py::test_new[" in text
     assert "delete if not name:" in survivors(toy.outcome())
+
+
+def test_tests_may_have_a_conftest_of_their_own(toy: Toy) -> None:
+    """Pytest then tells its plug-ins apart, ours included, by folder."""
+    other = toy.folder / "tests" / "other"
+    other.mkdir()
+    (other / "conftest.py").write_text("")
+    (other / "test_other.py").write_text(
+        "import pytest\nfrom toy.module import checked\n\n\n"
+        "def test_name():\n    with pytest.raises(ValueError):\n        checked(1, '')\n"
+    )
+    toy.run(status=1)
+    for noticed in ("delete if not name:", "delete if number < 0:"):  # one by each folder
+        assert noticed not in survivors(toy.outcome())
+
+
+def test_tests_that_cannot_be_collected_end_the_run(toy: Toy) -> None:
+    toy.write(MODULE, "import absent\n")
+    assert "No module named 'absent'" in toy.run(status=1)
+    assert not (toy.folder / "outcomes.json").exists()
 
 
 def test_no_module_and_no_tests(toy: Toy) -> None:
