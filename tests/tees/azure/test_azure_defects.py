@@ -186,8 +186,8 @@ def test_misuse_is_the_callers_bug(azure: AzureTestbed) -> None:
         azure.verify(azure.evidence(), report_data=b"short")
     with pytest.raises(ValueError, match="time zone"):
         azure.verify(azure.evidence(), now=datetime(2026, 11, 22, 12, 0))  # noqa: DTZ001 - the defect
-    for kind, count in ((GenuineAzureSnp, 3), (GenuineAzureTdx, 3), (VouchedGuest, 3)):
-        with pytest.raises(TypeError):
+    for kind, count in ((GenuineAzureSnp, 3), (GenuineAzureTdx, 3), (VouchedGuest, 4)):
+        with pytest.raises(TypeError, match="guest comes from"):
             kind(*[None] * count, object())  # type: ignore[arg-type] # refused before use
 
 

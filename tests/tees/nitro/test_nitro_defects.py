@@ -132,13 +132,13 @@ def test_misuse_is_the_callers_bug(nitro: NitroTestbed) -> None:
         nitro.verify(nitro.evidence(), report_data=b"short")
     with pytest.raises(ValueError, match="time zone"):
         nitro.verify(nitro.evidence(), now=datetime(2026, 11, 22, 12, 0))  # noqa: DTZ001 - the defect
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="claims come from"):
         NitroClaims(*[None] * 10, mint=object())  # type: ignore[arg-type] # refused before use
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="comes from"):
         GenuineDocument(None, None, None, 0, object())  # type: ignore[arg-type] # likewise
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="comes from"):
         TrustedSigner(None, None, (), None, object())  # type: ignore[arg-type] # likewise
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="production"):
         NitroAnchors(Hardware.GENUINE, bytes(32), object())
 
 

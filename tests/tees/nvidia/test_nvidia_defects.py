@@ -264,7 +264,7 @@ def test_callers_mistakes(device_testbed: NvidiaTestbed) -> None:
             device_testbed.evidence(), now=device_testbed.now.replace(tzinfo=None)
         )
     for made in (GenuineDevice, TrustedChain, NvidiaAnchors):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"comes from|production"):
             made(*[object()] * len(made.__match_args__))
 
 

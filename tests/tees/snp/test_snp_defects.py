@@ -238,11 +238,11 @@ def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
     )
     claims = testbed.verify(testbed.evidence())
     for make in (
-        lambda: GenuineReport(genuine.report, genuine.leaf, object()),
+        lambda: GenuineReport(genuine.report, genuine.leaf, genuine.tcbs, object()),
         lambda: SnpAnchors(Hardware.GENUINE, (), object()),
         lambda: TrustedLeaf(*(object() for _ in range(7))),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"comes from|production"):
             make()
     for value, change in (
         (genuine, {"report": genuine.report}),
