@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
@@ -24,6 +29,7 @@ from regalia.tees.snp.evidence.wire import parse_report
 from regalia.verifier.collateral import (
     CollateralSet,
     Dates,
+    Validity,
     collect,
     dates_of,
     mark_grace,
@@ -273,7 +279,9 @@ def test_grace_lowers_what_is_known_and_raises_nothing(testbed: SnpTestbed) -> N
         ("no format", b'{"x":1}'),
         ("nested", b'{"a":' * 5000),
         ("two documents", DENY_LIST.encode() * 2),
+        ("no UTF-8", b'{"format":"\xff"}'),
         ("large", b"{" + b" " * (1 << 20)),
+        ("as large as can be", b"{" + b" " * ((1 << 20) - 2) + b"]"),
     ],
 )
 def test_json_that_is_no_collateral(name: str, data: bytes) -> None:
@@ -282,6 +290,54 @@ def test_json_that_is_no_collateral(name: str, data: bytes) -> None:
 
 
 def test_an_item_says_where_it_came_from() -> None:
-    (item,) = sort_files({"/a b/c d\u00e4.json": DENY_LIST.encode()})
-    assert item.source == "c_d_.json"
+    (item,) = sort_files({"/a b/!c d\u00e4~.json": DENY_LIST.encode()})
+    assert item.source == "!c_d_~.json"
     assert hashlib.sha256(item.content).digest() == hashlib.sha256(DENY_LIST.encode()).digest()
+
+
+def test_what_comes_twice_is_kept_from_where_it_came_first(testbed: SnpTestbed) -> None:
+    ark, crl = testbed.platform.ark, testbed.platform.crl
+    items = sort_files({"a": ark, "tpm-ek-root-a": ark, "b": ark, "c": crl, "d": crl})
+    assert [(item.kind.value, item.source) for item in items] == [
+        ("certificate", "a"),
+        ("tpm-ek-root", "tpm-ek-root-a"),
+        ("crl", "c"),
+    ]
+
+
+def test_loose_files_come_beside_a_bundle(testbed: SnpTestbed) -> None:
+    """They add to every kind; dates and deny-lists stay those of the bundle."""
+    platform = testbed.platform
+    leaf = testbed.evidence().endorsements[0]
+    validity = Validity("a bundle", NOW - DAY, NOW + DAY)
+    files = {"ark": platform.ark, "tpm-ek-root": platform.asvk, "deny": DENY_LIST.encode()}
+    ours = collect(sort_files(files), validity=validity)
+    loose = parse_collateral(
+        {"ask": platform.ask, "crl": platform.crl, "leaf": leaf}
+        | {"tpm-ek-root": platform.ark, "tpm-ak-root": platform.ask}
+        | {"deny": listing(DeniedKey(key=fingerprint(platform.asvk), reason="x"))}
+    )
+    both = ours.with_loose(loose)
+    assert both.certificates == (platform.ark, platform.ask)
+    assert both.crls == (platform.crl,)
+    assert both.leaves == (leaf,)
+    assert both.of(CollateralKind.EK_ROOT) == (platform.asvk, platform.ark)
+    assert both.of(CollateralKind.AK_ROOT) == (platform.ask,)
+    assert (both.validity, both.denied) == (validity, ours.denied)
+
+
+@pytest.mark.parametrize("names", [(), ("first",), ("first", "second")])
+def test_a_list_is_named_after_its_issuer(names: tuple[str, ...]) -> None:
+    """Without a common name, after the digest of the whole name."""
+    issuer = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "nobody"),
+            *(x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names),
+        ]
+    )
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer)
+    dated = builder.last_update(NOW).next_update(NOW + DAY)
+    crl = dated.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    (item,) = sort_files({"x": crl.public_bytes(Encoding.DER)})
+    digest = hashlib.sha256(issuer.public_bytes()).hexdigest()
+    assert item.name == (names[0] if names else digest[:16])
