@@ -118,6 +118,9 @@ def test_every_check_is_told(testbed: TpmTestbed) -> None:
         "tpm/event-log",
         "tpm/nonce",
     ]
+    told = {step.check.name: (step.seen, step.wanted) for step in check_log.steps()}
+    assert told["tpm/ak-attributes"][0] == "objectAttributes 0x00050072"
+    assert told["tpm/reset-count"] == (str(RESET_COUNT), f"at least {RESET_COUNT}")
 
 
 def test_what_is_remembered_is_what_was_proven(testbed: TpmTestbed) -> None:
