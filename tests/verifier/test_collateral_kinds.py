@@ -311,7 +311,8 @@ def test_loose_files_come_beside_a_bundle(testbed: SnpTestbed) -> None:
     leaf = testbed.evidence().endorsements[0]
     validity = Validity("a bundle", NOW - DAY, NOW + DAY)
     files = {"ark": platform.ark, "tpm-ek-root": platform.asvk, "deny": DENY_LIST.encode()}
-    ours = collect(sort_files(files), validity=validity)
+    info = tcb_info_body(number=18)
+    ours = collect(sort_files({**files, "info": info}), validity=validity)
     loose = parse_collateral(
         {"ask": platform.ask, "crl": platform.crl, "leaf": leaf}
         | {"tpm-ek-root": platform.ark, "tpm-ak-root": platform.ask}
@@ -323,6 +324,7 @@ def test_loose_files_come_beside_a_bundle(testbed: SnpTestbed) -> None:
     assert both.leaves == (leaf,)
     assert both.of(CollateralKind.EK_ROOT) == (platform.asvk, platform.ark)
     assert both.of(CollateralKind.AK_ROOT) == (platform.ask,)
+    assert both.of(CollateralKind.TCB_INFO) == (info,)
     assert (both.validity, both.denied) == (validity, ours.denied)
 
 

@@ -12,6 +12,7 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
+from regalia.appraisal.pki import parse_certificate
 from regalia.core.errors import AttestationError, RegaliaError
 from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, parse, verify_genuine
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.wire.cbor import Cbor
+    from regalia.wire.evidence import Evidence
     from regalia_testing.tees.nitro.testbed import NitroTestbed
 
 
@@ -120,6 +122,20 @@ def test_age_is_of_the_document(nitro: NitroTestbed) -> None:
     assert claims.age_ms == 90_000
     later = nitro.verify(nitro.evidence(), now=nitro.now + timedelta(milliseconds=1500))
     assert later.age_ms == 1500
+
+
+def test_dates_count_in_whole_seconds(nitro: NitroTestbed) -> None:
+    """A clock that gives seconds is not behind, and a document is as old as its certificate."""
+    leaf = parse_certificate(nitro.platform.fixed_leaf(), what="leaf")
+    begin, now = (int(when.timestamp() * 1000) for when in (leaf.not_before, nitro.now))
+
+    def dated(timestamp: int) -> Evidence:
+        return nitro.signed({**nitro.fields(), "timestamp": timestamp})
+
+    for timestamp, age in ((now, 0), (now + 1, 0), (now + 999, 0), (begin, now - begin)):
+        assert nitro.verify(dated(timestamp)).age_ms == age
+    refused("DOCUMENT_FROM_FUTURE", nitro.verify, evidence=dated(now + 1000))
+    refused("CERT_NOT_YET_VALID", nitro.verify, evidence=dated(begin - 1))
 
 
 def test_nothing_is_expected_of_zeros(nitro: NitroTestbed) -> None:
