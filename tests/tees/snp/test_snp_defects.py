@@ -229,6 +229,17 @@ def test_report_data_is_a_required_argument(testbed: SnpTestbed) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("field", "seen"), [("mask_chip_id", "masked (zero)"), ("leaf_hwid_mismatch", "...")]
+)
+def test_5_a_masked_chip_is_called_so(testbed: SnpTestbed, field: str, seen: str) -> None:
+    with pytest.raises(AttestationError) as refusal:
+        testbed.verify(testbed.evidence(**{field: True}))
+    said = refusal.value.what.partition(", the leaf")[0]
+    assert said.startswith("CHIP_ID is ")
+    assert said.endswith(seen)
+
+
 def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
     genuine = verify_genuine(
         parse(testbed.evidence()),
