@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,6 +28,8 @@ from regalia.tees.nvidia.evidence.needs import device_rims
 from regalia.tees.snp.evidence.vendor import collateral_of as snp_collateral
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.verifier.collateral import (
+    COLLATERAL_ENDINGS,
+    COLLATERAL_FILES_MAX,
     CollateralSet,
     Dates,
     Validity,
@@ -47,9 +50,8 @@ from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from regalia.wire.deny_list import Denied
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
     from regalia_testing.tees.snp.testbed import SnpTestbed
 
 RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
@@ -343,3 +345,19 @@ def test_a_list_is_named_after_its_issuer(names: tuple[str, ...]) -> None:
     (item,) = sort_files({"x": crl.public_bytes(Encoding.DER)})
     digest = hashlib.sha256(issuer.public_bytes()).hexdigest()
     assert item.name == (names[0] if names else digest[:16])
+
+
+def test_a_document_of_ours_is_known_by_its_format(device_testbed: NvidiaTestbed) -> None:
+    given = device_testbed.machine.collateral()
+    rim, denials = CollateralKind.RIM, CollateralKind.KEY_DENIALS
+    for documents, kind in ((given.rims, rim), (given.denials, denials)):
+        assert documents
+        for number, document in enumerate(documents):
+            (item,) = sort_files({f"{number}.json": document + b"\n"})
+            assert (item.kind, item.content) == (kind, document)
+
+
+def test_limits_of_a_folder_are_those_of_the_page() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration-broker.md"
+    limits = f"`{' '.join(COLLATERAL_ENDINGS)}`, at most {COLLATERAL_FILES_MAX} files"
+    assert limits in page.read_text(encoding="utf-8")
