@@ -288,7 +288,8 @@ def test_grace_lowers_what_is_known_and_raises_nothing(testbed: SnpTestbed) -> N
 )
 def test_json_that_is_no_collateral(name: str, data: bytes) -> None:
     code = "TOO_LARGE" if name == "large" else "MALFORMED"
-    refused(code, sort_files, files={"x.json": data})
+    said = refused(code, sort_files, files={"x.json": data})
+    assert ("format 'regalia/approval/v1' is no collateral" in said) is (name == "format")
 
 
 def test_an_item_says_where_it_came_from() -> None:
