@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mutate
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -219,6 +221,23 @@ def test_tests_that_cannot_be_collected_end_the_run(toy: Toy) -> None:
     toy.write(MODULE, "import absent\n")
     assert "No module named 'absent'" in toy.run(status=1)
     assert not (toy.folder / "outcomes.json").exists()
+
+
+def test_rsa_keys_are_made_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is given away once; whoever needs more, or another kind, makes it."""
+    made = []
+
+    def make(public_exponent: int, key_size: int) -> tuple[int, int, int]:
+        made.append((public_exponent, key_size, len(made)))
+        return made[-1]
+
+    monkeypatch.setattr(rsa, "generate_private_key", make)
+    mutate.ready_rsa_keys({2048: 2})
+    assert len(made) == 2
+    taken = [rsa.generate_private_key(65537, key_size=2048) for _ in range(3)]
+    assert taken == made
+    assert rsa.generate_private_key(3, 2048)[:2] == (3, 2048)
+    assert rsa.generate_private_key(65537, 4096)[:2] == (65537, 4096)
 
 
 def test_no_module_and_no_tests(toy: Toy) -> None:
