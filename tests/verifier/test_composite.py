@@ -69,7 +69,13 @@ def test_a_whole_machine(machine: CompositeTestbed) -> None:
 
 
 def test_no_devices_are_no_devices(machine: CompositeTestbed) -> None:
-    assert machine.verify(machine.evidence(())).devices == ()
+    check_log = CheckLog()
+    claims = machine.verifier.verify(
+        machine.evidence(()), expected=BINDING, rule=STRICT, now=machine.now, check_log=check_log
+    )
+    assert claims.devices == ()
+    names = [step.check.name for step in check_log.steps()]
+    assert [name for name in names if name.startswith("composite/")] == ["composite/cpu"]
 
 
 def test_the_caller_cannot_ask_for_another_set(machine: CompositeTestbed) -> None:
