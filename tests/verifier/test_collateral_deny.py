@@ -85,7 +85,7 @@ def test_an_index_of_nothing_is_empty() -> None:
     assert not index()
     assert not DenyIndex.of([])
     for entry in (by_key(LEAF), by_serial(ROOT), IDENTITY):
-        assert index(entry)
+        assert bool(index(entry)) is True
 
 
 @pytest.mark.parametrize("first", [ROOT, NAMESAKE], ids=["issuer first", "namesake first"])
