@@ -26,7 +26,7 @@ from regalia.policy.condition_grammar import (
 )
 from regalia.policy.conditions import TEXT_MAX, check_conditions
 from regalia.policy.documents import EXPRESSION_MAX
-from regalia.policy.verdict import Allow
+from regalia.policy.verdict import Allow, Deny
 from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ def test_true(scenario: PolicyScenario, source: str) -> None:
 @pytest.mark.parametrize("source", FALSE)
 def test_false_denies(scenario: PolicyScenario, source: str) -> None:
     assert scenario.demand("conditions", [source]).codes() == ["CONDITION_FALSE"]
+
+
+def test_a_client_is_held_to_its_conditions_too(scenario: PolicyScenario) -> None:
+    assert isinstance(scenario.demand("conditions", ["claims.vmpl == 0"]).client_verdict(), Allow)
+    denied = scenario.demand("conditions", ["claims.vmpl == 1"]).client_verdict()
+    assert isinstance(denied, Deny)
+    assert [reason.code.name for reason in denied.reasons] == ["CONDITION_FALSE"]
 
 
 @pytest.mark.parametrize("name", REFUSED)

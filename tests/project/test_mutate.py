@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mutate
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -75,7 +77,7 @@ sys.path.insert(0, {scripts!r})
 import mutate
 
 args = mutate.parse(["--json", "outcomes.json", *sys.argv[1:]])
-table = [("src/toy/*.py", "tests/test_*.py")]
+table = [("src/toy/*.py", "tests/test_*.py tests/other")]
 sys.exit(mutate.run(table, Path.cwd(), Path("explained.toml"), args))
 """
 
@@ -199,6 +201,43 @@ def test_a_test_that_fails_by_itself_or_cannot_be_chosen_kills_nothing(toy: Toy)
     assert "left out, as it fails without a mutant: tests/test_module.py::test_wrong" in text
     assert "left out, as its name is another in each run: tests/test_module.py::test_new[" in text
     assert "delete if not name:" in survivors(toy.outcome())
+
+
+def test_tests_may_have_a_conftest_of_their_own(toy: Toy) -> None:
+    """Pytest then tells its plug-ins apart, ours included, by folder."""
+    other = toy.folder / "tests" / "other"
+    other.mkdir()
+    (other / "conftest.py").write_text("")
+    (other / "test_other.py").write_text(
+        "import pytest\nfrom toy.module import checked\n\n\n"
+        "def test_name():\n    with pytest.raises(ValueError):\n        checked(1, '')\n"
+    )
+    toy.run(status=1)
+    for noticed in ("delete if not name:", "delete if number < 0:"):  # one by each folder
+        assert noticed not in survivors(toy.outcome())
+
+
+def test_tests_that_cannot_be_collected_end_the_run(toy: Toy) -> None:
+    toy.write(MODULE, "import absent\n")
+    assert "No module named 'absent'" in toy.run(status=1)
+    assert not (toy.folder / "outcomes.json").exists()
+
+
+def test_rsa_keys_are_made_in_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is given away once; whoever needs more, or another kind, makes it."""
+    made = []
+
+    def make(public_exponent: int, key_size: int) -> tuple[int, int, int]:
+        made.append((public_exponent, key_size, len(made)))
+        return made[-1]
+
+    monkeypatch.setattr(rsa, "generate_private_key", make)
+    mutate.ready_rsa_keys({2048: 2})
+    assert len(made) == 2
+    taken = [rsa.generate_private_key(65537, key_size=2048) for _ in range(3)]
+    assert taken == made
+    assert rsa.generate_private_key(3, 2048)[:2] == (3, 2048)
+    assert rsa.generate_private_key(65537, 4096)[:2] == (65537, 4096)
 
 
 def test_no_module_and_no_tests(toy: Toy) -> None:

@@ -72,6 +72,8 @@ def hostile(testbed: SnpTestbed) -> dict[str, bytes]:
     return {
         "empty": b"",
         "rubbish": b"rubbish",
+        "hex that breaks off": b"3082zz",
+        "hex beyond ASCII": b"3082\xff",
         "cut": ark[:-1],
         "trailing": ark + b"\x00",
         "list cut": crl[:-1],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from regalia.appraisal.collateral_rule import NO_GRACE
 from regalia.core.codec import canonical_json
 from regalia.core.errors import ParseError, RegaliaError
+from regalia.core.types import Digest
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey
 from regalia.verifier.collateral import (
@@ -22,7 +23,9 @@ from regalia.verifier.collateral import (
     Floor,
     Freshness,
     VerifiedBundle,
+    add_signatures,
     make_bundle,
+    peek_bundle,
     sort_files,
     verify_bundle,
 )
@@ -238,6 +241,9 @@ def lies() -> dict[str, Callable[[dict[str, Any]], None]]:
     def drop(field: str) -> Callable[[dict[str, Any]], None]:
         return lambda doc: doc["entries"][0].pop(field)
 
+    def renamed(pattern: str) -> Callable[[dict[str, Any]], None]:
+        return lambda doc: doc["entries"][0].update(name=pattern.format(doc["entries"][0]["name"]))
+
     def swap(doc: dict[str, Any]) -> None:
         doc["entries"][0], doc["entries"][1] = doc["entries"][1], doc["entries"][0]
 
@@ -276,7 +282,9 @@ def lies() -> dict[str, Callable[[dict[str, Any]], None]]:
         "unknown kind": entry(kind="certificates"),
         "another kind": entry(kind="crl"),
         "another name": entry(name="ARK-Milan 0000000000000000"),
-        "name with no number": entry(name="ARK-Genoa #x"),
+        "another name with a number": entry(name="ARK-Milan #2"),
+        "name with no number": renamed("{} #x"),
+        "name with a number and no sign": renamed("{} 2"),
         "name with space": entry(name=" x"),
         "source with newline": entry(source="a\nb"),
         "valid_from another": entry(valid_from="2020-01-01T00:00:00Z"),
@@ -322,8 +330,6 @@ def test_content_that_is_not_what_its_kind_says(items: tuple[Item, ...]) -> None
         content = base64.b64decode(entry["content"])[:-1]
         entry["content"] = base64.b64encode(content).decode()
         entry["size"] -= 1
-        from regalia.core.types import Digest  # noqa: PLC0415
-
         entry["digest"] = str(Digest.of(content))
         refused("MALFORMED", verify, data=signed(canonical_json(document)))
 
@@ -358,6 +364,7 @@ def test_the_same_payload_signed_by_others_is_the_same_bundle(items: tuple[Item,
 def test_the_floor_of_intels_number_never_goes_down(items: tuple[Item, ...]) -> None:
     lower = make(items, serial=8, tcb_evaluation_data_number=16)
     refused("COLLATERAL_ROLLBACK", verify, data=lower, floor=Floor(7, "", 17))
+    verify(make(items, tcb_evaluation_data_number=18))  # as its only document says
     refused("COLLATERAL_ROLLBACK", make, items=items, tcb_evaluation_data_number=19)
     document = json.loads(payload_of(make(items)))
     document["floors"]["tcb_evaluation_data_number"] = 19
@@ -384,7 +391,8 @@ SECOND = timedelta(seconds=1)
 def test_dates(items: tuple[Item, ...], now: datetime, grace: timedelta, want: str) -> None:
     data = make(items)
     if want == "COLLATERAL_STALE":
-        refused(want, verify, data=data, now=now, grace=grace)
+        said = refused(want, verify, data=data, now=now, grace=grace)
+        assert "in date from 2026-11-22T12:00:00Z to 2026-12-22T12:00:00Z" in said
         refused(want, verify(data).collateral.require_fresh, now=now, grace=grace)
     else:
         assert verify(data, now=now, grace=grace).freshness.value == want
@@ -394,6 +402,34 @@ def test_dates(items: tuple[Item, ...], now: datetime, grace: timedelta, want: s
 def test_a_moment_without_a_time_zone_is_a_bug_of_the_caller(items: tuple[Item, ...]) -> None:
     with pytest.raises(ValueError, match="time zone"):
         verify(make(items), now=NOW.replace(tzinfo=None))
+
+
+# -- before anybody looks at signatures ------------------------------------------------------
+
+
+def test_a_bundle_of_nothing_is_not_made() -> None:
+    refused("MALFORMED", make, items=())
+
+
+def test_what_a_bundle_says_is_shown_whoever_signed_it(items: tuple[Item, ...]) -> None:
+    data = make(items, keys=(STRANGER,))
+    found = peek_bundle(data)
+    assert found.document == parse_bundle(payload_of(data))[0]
+    assert {item.content for item in found.items} == {item.content for item in items}
+    assert found.digest == Digest.of(payload_of(data))
+    assert found.signers == (str(STRANGER.verify_key.fingerprint),)
+    other = dsse.sign("application/json", payload_of(data), KEYS).encode()
+    for call in (peek_bundle, lambda data: add_signatures(data, KEYS)):
+        refused("WRONG_PAYLOAD_TYPE", call, data=other)
+        refused("MALFORMED", call, data=signed(b"{}"))
+
+
+def test_several_people_sign_one_after_another(items: tuple[Item, ...]) -> None:
+    first = make(items, keys=KEYS[:1])
+    both = add_signatures(first, KEYS[1:2])
+    assert verify(both).signed_by == verify(make(items)).signed_by
+    assert payload_of(both) == payload_of(first)
+    refused("MALFORMED", add_signatures, data=both, keys=KEYS[:1])  # nobody signs twice
 
 
 # -- hostile bytes ---------------------------------------------------------------------------

@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
@@ -22,8 +28,11 @@ from regalia.tees.nvidia.evidence.needs import device_rims
 from regalia.tees.snp.evidence.vendor import collateral_of as snp_collateral
 from regalia.tees.snp.evidence.wire import parse_report
 from regalia.verifier.collateral import (
+    COLLATERAL_ENDINGS,
+    COLLATERAL_FILES_MAX,
     CollateralSet,
     Dates,
+    Validity,
     collect,
     dates_of,
     mark_grace,
@@ -41,9 +50,8 @@ from regalia_testing.tees.intel.simulator import IntelSimulator
 from regalia_testing.tees.snp.testbed import refused
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from regalia.wire.deny_list import Denied
+    from regalia_testing.tees.nvidia.testbed import NvidiaTestbed
     from regalia_testing.tees.snp.testbed import SnpTestbed
 
 RULE = CollateralRule(RevocationRule.REQUIRED, NO_GRACE)
@@ -273,15 +281,84 @@ def test_grace_lowers_what_is_known_and_raises_nothing(testbed: SnpTestbed) -> N
         ("no format", b'{"x":1}'),
         ("nested", b'{"a":' * 5000),
         ("two documents", DENY_LIST.encode() * 2),
+        ("no UTF-8", b'{"format":"\xff"}'),
         ("large", b"{" + b" " * (1 << 20)),
+        ("as large as can be", b"{" + b" " * ((1 << 20) - 2) + b"]"),
     ],
 )
 def test_json_that_is_no_collateral(name: str, data: bytes) -> None:
     code = "TOO_LARGE" if name == "large" else "MALFORMED"
-    refused(code, sort_files, files={"x.json": data})
+    said = refused(code, sort_files, files={"x.json": data})
+    assert ("format 'regalia/approval/v1' is no collateral" in said) is (name == "format")
 
 
 def test_an_item_says_where_it_came_from() -> None:
-    (item,) = sort_files({"/a b/c d\u00e4.json": DENY_LIST.encode()})
-    assert item.source == "c_d_.json"
+    (item,) = sort_files({"/a b/!c d\u00e4~.json": DENY_LIST.encode()})
+    assert item.source == "!c_d_~.json"
     assert hashlib.sha256(item.content).digest() == hashlib.sha256(DENY_LIST.encode()).digest()
+
+
+def test_what_comes_twice_is_kept_from_where_it_came_first(testbed: SnpTestbed) -> None:
+    ark, crl = testbed.platform.ark, testbed.platform.crl
+    items = sort_files({"a": ark, "tpm-ek-root-a": ark, "b": ark, "c": crl, "d": crl})
+    assert [(item.kind.value, item.source) for item in items] == [
+        ("certificate", "a"),
+        ("tpm-ek-root", "tpm-ek-root-a"),
+        ("crl", "c"),
+    ]
+
+
+def test_loose_files_come_beside_a_bundle(testbed: SnpTestbed) -> None:
+    """They add to every kind; dates and deny-lists stay those of the bundle."""
+    platform = testbed.platform
+    leaf = testbed.evidence().endorsements[0]
+    validity = Validity("a bundle", NOW - DAY, NOW + DAY)
+    files = {"ark": platform.ark, "tpm-ek-root": platform.asvk, "deny": DENY_LIST.encode()}
+    info = tcb_info_body(number=18)
+    ours = collect(sort_files({**files, "info": info}), validity=validity)
+    loose = parse_collateral(
+        {"ask": platform.ask, "crl": platform.crl, "leaf": leaf}
+        | {"tpm-ek-root": platform.ark, "tpm-ak-root": platform.ask}
+        | {"deny": listing(DeniedKey(key=fingerprint(platform.asvk), reason="x"))}
+    )
+    both = ours.with_loose(loose)
+    assert both.certificates == (platform.ark, platform.ask)
+    assert both.crls == (platform.crl,)
+    assert both.leaves == (leaf,)
+    assert both.of(CollateralKind.EK_ROOT) == (platform.asvk, platform.ark)
+    assert both.of(CollateralKind.AK_ROOT) == (platform.ask,)
+    assert both.of(CollateralKind.TCB_INFO) == (info,)
+    assert (both.validity, both.denied) == (validity, ours.denied)
+
+
+@pytest.mark.parametrize("names", [(), ("first",), ("first", "second")])
+def test_a_list_is_named_after_its_issuer(names: tuple[str, ...]) -> None:
+    """Without a common name, after the digest of the whole name."""
+    issuer = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "nobody"),
+            *(x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names),
+        ]
+    )
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer)
+    dated = builder.last_update(NOW).next_update(NOW + DAY)
+    crl = dated.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    (item,) = sort_files({"x": crl.public_bytes(Encoding.DER)})
+    digest = hashlib.sha256(issuer.public_bytes()).hexdigest()
+    assert item.name == (names[0] if names else digest[:16])
+
+
+def test_a_document_of_ours_is_known_by_its_format(device_testbed: NvidiaTestbed) -> None:
+    given = device_testbed.machine.collateral()
+    rim, denials = CollateralKind.RIM, CollateralKind.KEY_DENIALS
+    for documents, kind in ((given.rims, rim), (given.denials, denials)):
+        assert documents
+        for number, document in enumerate(documents):
+            (item,) = sort_files({f"{number}.json": document + b"\n"})
+            assert (item.kind, item.content) == (kind, document)
+
+
+def test_limits_of_a_folder_are_those_of_the_page() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration-broker.md"
+    limits = f"`{' '.join(COLLATERAL_ENDINGS)}`, at most {COLLATERAL_FILES_MAX} files"
+    assert limits in page.read_text(encoding="utf-8")

@@ -13,7 +13,9 @@ import pytest
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Revocation
 from regalia.appraisal.collateral_rule import NO_GRACE, CollateralRule, RevocationRule
+from regalia.appraisal.pki import parse_certificate
 from regalia.core.errors import AttestationError
+from regalia.core.types import KeyFingerprint
 from regalia.crypto.sign import SigningKey
 from regalia.tees.intel.claims import SgxClaims, TdxClaims
 from regalia.tees.nitro.claims import NitroClaims
@@ -31,7 +33,7 @@ from regalia.verifier.collateral import (
 )
 from regalia.verifier.collateral.deny import require_not_denied
 from regalia.verifier.verifier import Verifier
-from regalia.wire.deny_list import FORMAT, DeniedIdentity, DenyList
+from regalia.wire.deny_list import FORMAT, DeniedIdentity, DeniedKey, DenyList
 from regalia.wire.evidence import Tee
 from regalia_testing.anchors import simulated_anchors
 from regalia_testing.collateral import SITE
@@ -203,3 +205,15 @@ def test_a_denied_processor_is_refused_whatever_stands_above_it(
     other = DeniedIdentity(identity=claims.instance.hex(), of="aws-nitro", reason="stolen")
     listed = DenyList(entries=[other], format=FORMAT, name="list").encode()
     testbed.verify(STRICT, parse_collateral({**testbed.files, "deny.json": listed}))
+
+
+def test_a_denied_certificate_beside_the_evidence_is_refused(
+    scenarios: dict[str, CollateralTestbed],
+) -> None:
+    testbed = scenarios["snp"]
+    for der in testbed.evidence.endorsements[:2]:
+        key = str(KeyFingerprint.of(parse_certificate(der, what="x").spki))
+        entries = [DeniedKey(key=key, reason="leaked")]
+        listed = DenyList(entries=entries, format=FORMAT, name="list").encode()
+        collateral = parse_collateral({**testbed.files, "deny.json": listed})
+        refused("DEVICE_DENIED", testbed.verify, rule=STRICT, collateral=collateral)

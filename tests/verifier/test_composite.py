@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +18,13 @@ from regalia.tees.nvidia.evidence import NvidiaAnchors
 from regalia.tees.nvidia.evidence.topology import check_topology
 from regalia.tees.snp.evidence import SnpAnchors
 from regalia.verifier.anchors import TrustAnchors
-from regalia.verifier.composite import verify_composite
+from regalia.verifier.collateral import Validity
+from regalia.verifier.collateral.deny import DenyIndex
+from regalia.verifier.composite import join_unbound, require_distinct, verify_composite
 from regalia.verifier.verifier import Verifier
 from regalia.wire.collateral import CollateralKind
+from regalia.wire.deny_list import FORMAT as DENY_LIST_FORMAT
+from regalia.wire.deny_list import DeniedIdentity, DenyList
 from regalia.wire.evidence import NO_DEVICES, DeviceKind, Role, devices_digest, parse_evidence
 from regalia_testing.anchors import simulated_anchors
 from regalia_testing.composite_testbed import BINDING, composite_testbed
@@ -35,11 +40,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.appraisal.claims import Claims
+    from regalia.appraisal.collateral_rule import CollateralRule
     from regalia.tees.nvidia.policy.section import Device
+    from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import DeviceEvidence
     from regalia_testing.composite_testbed import CompositeTestbed
     from regalia_testing.tees.nvidia.authority import NvidiaKeys
     from regalia_testing.tees.snp.testbed import SnpTestbed
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +69,13 @@ def test_a_whole_machine(machine: CompositeTestbed) -> None:
 
 
 def test_no_devices_are_no_devices(machine: CompositeTestbed) -> None:
-    assert machine.verify(machine.evidence(())).devices == ()
+    check_log = CheckLog()
+    claims = machine.verifier.verify(
+        machine.evidence(()), expected=BINDING, rule=REQUIRED, now=machine.now, check_log=check_log
+    )
+    assert claims.devices == ()
+    names = [step.check.name for step in check_log.steps()]
+    assert [name for name in names if name.startswith("composite/")] == ["composite/cpu"]
 
 
 def test_the_caller_cannot_ask_for_another_set(machine: CompositeTestbed) -> None:
@@ -243,6 +258,66 @@ def test_the_trail_goes_through_the_whole_machine(machine: CompositeTestbed) -> 
     for name in ("cpu", "devices", "distinct", "hardware", "topology"):
         assert names.count(f"composite/{name}") == 1
     assert names.count("nvidia/nonce") == 12
+    told = {step.check.name: (step.seen, step.wanted) for step in check_log.steps()}
+    assert told["composite/distinct"][0] == "12 different devices"
+    assert told["composite/hardware"] == ("simulated", "simulated")
+
+
+def test_devices_of_a_recording_are_joined_without_proof(machine: CompositeTestbed) -> None:
+    """They must still have answered one question, be distinct, and know each other."""
+    whole = machine.verify(machine.evidence(machine.all()))
+    cpu = machine.verify(machine.evidence(()))
+    check_log = CheckLog()
+    assert join_unbound(cpu, whole.devices, check_log).devices == whole.devices
+    names = [step.check.name for step in check_log.steps()]
+    assert names == [
+        f"composite/{each}" for each in ("devices", "distinct", "hardware", "topology")
+    ]
+    assert (check_log.steps()[0].seen, check_log.steps()[0].wanted) == ("1 nonces", "1")
+    first, *rest = whole.devices
+    for devices in (
+        (replace(first, nonce=bytes(32), mint=MINT), *rest),  # type: ignore[type-var] # a dataclass
+        (first, first),
+        (replace(first, hardware=Hardware.GENUINE, mint=MINT), *rest),  # type: ignore[type-var]
+        (first, *rest[:-1]),  # a switch that others know is gone
+    ):
+        refused("COMPOSITE_MISMATCH", join_unbound, claims=cpu, devices=devices)
+
+
+def test_who_sent_two_reports_is_named(machine: CompositeTestbed) -> None:
+    one, two, three = machine.verify(machine.evidence(machine.all())).devices[:3]
+    said = refused("COMPOSITE_MISMATCH", require_distinct, devices=(one, two, three, two))
+    assert two.identity.hex() in said
+    assert one.identity.hex() not in said
+    require_distinct((one, two, three))
+
+
+def test_a_device_alone_is_held_to_the_sites_own_lists(machine: CompositeTestbed) -> None:
+    """Without a CPU whose appraisal asks for them."""
+    device = machine.all()[0]
+    given = machine.verifier.collateral
+    ended = Validity("a bundle", machine.now - 9 * DAY, machine.now - DAY)
+    identity = machine.devices.devices[0].identity.hex()
+    entry = DeniedIdentity(identity=identity, of="nvidia-gpu", reason="stolen")
+    denied = DenyIndex.of([DenyList(entries=[entry], format=DENY_LIST_FORMAT, name="list")])
+
+    def verify(collateral: CollateralSet, rule: CollateralRule = REQUIRED) -> None:
+        verifier = replace(machine.verifier, collateral=collateral)
+        how = {"rule": rule, "now": machine.now}
+        verifier.unbound_device(device, **how)
+        verifier.verify_device(device, nonce=machine.nonce(), **how)
+
+    verify(given)
+    verify(replace(given, validity=ended), replace(REQUIRED, grace=2 * DAY))
+    refused("COLLATERAL_STALE", verify, collateral=replace(given, validity=ended))
+    refused("DEVICE_DENIED", verify, collateral=replace(given, denied=denied))
+
+
+def test_a_verifier_is_what_it_trusts_and_knows(machine: CompositeTestbed) -> None:
+    """What it made of its collateral is no part of its value, and nothing for people."""
+    verifier = machine.verifier
+    assert Verifier(verifier.anchors, verifier.collateral, verifier.cache) == verifier
+    assert "_prepared" not in repr(verifier)
 
 
 def test_the_plug_in_asks_both(machine: CompositeTestbed, tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from regalia.appraisal.pki import Cache
 from regalia.core.clock import rfc3339
 from regalia.core.errors import AttestationError, ParseError, RegaliaError
 from regalia.tees.intel.evidence import parse, parse_json_collateral, prepare, verify_platform
+from regalia.tees.intel.evidence.anchors import ROOT_NAME
+from regalia.tees.intel.evidence.chain import TCB_SIGNING_NAME
 from regalia.tees.intel.evidence.documents import parse_identity, parse_tcb_info
 from regalia.tees.intel.evidence.vendor import collateral_of
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire.evidence import Tee
-from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, NEXT_UPDATE
+from regalia_testing.tees.intel.documents import EVALUATION_DATA_NUMBER, NEXT_UPDATE, Documents
 from regalia_testing.tees.intel.simulator import IntelSimulator
 
 if TYPE_CHECKING:
@@ -189,6 +191,20 @@ def test_what_a_list_names_is_refused(
     old = make([revoked], this_update=testbed.now - 30 * DAY, next_update=testbed.now - DAY)
     both = testbed.with_file("more.crl", old)
     assert refused(lambda: both.verify(evidence, rule=rule)) == "CERT_REVOKED"
+
+
+@pytest.mark.parametrize("revoked", ["tcb_signing", "pck"])
+def test_a_list_names_the_signer_of_either_document(testbed: IntelTestbed, revoked: str) -> None:
+    """The TCB info and the identity of the quoting enclave may have two signers."""
+    authority = testbed.platform.authority
+    plan = authority._plan(TCB_SIGNING_NAME, "pck", ROOT_NAME, "root")
+    identity = Documents(authority.keys.pck, authority.since).identity("TD_QE")
+    two = testbed.with_file("second-signer.der", plan.sign(authority.keys.root))
+    two = two.with_file("td-qe-identity.json", identity)
+    evidence = testbed.evidence()
+    assert two.verify(evidence).revocation is Revocation.CHECKED
+    listed = two.with_file("root.crl", authority.root_crl([revoked]))
+    assert refused(lambda: listed.verify(evidence)) == "CERT_REVOKED"
 
 
 def test_a_list_of_the_other_ca_says_nothing(testbed: IntelTestbed) -> None:

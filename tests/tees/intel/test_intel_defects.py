@@ -292,7 +292,7 @@ def test_trusted_types_come_from_the_verifier_only(testbed: IntelTestbed) -> Non
         lambda: CertifiedKey(*(object() for _ in range(4))),  # type: ignore[arg-type]
         lambda: PreparedCollateral(*(object() for _ in range(5))),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"comes from|production"):
             make()
     for value in (testbed.platform.anchors(), testbed.verify(testbed.evidence())):
         with pytest.raises(ValueError, match="mint"):
@@ -311,6 +311,16 @@ def test_a_trail_names_the_check_that_failed(testbed: IntelTestbed) -> None:
     names = [step.check.name for step in check_log.steps()]
     assert len(names) == len(set(names)) == 14
     assert all(step.passed for step in check_log.steps())
+    told = {step.check.name: (step.seen, step.wanted) for step in check_log.steps()}
+    assert told["intel/dates"] == (
+        "2026-11-22T12:00:00Z",
+        "2026-11-22T11:00:00Z to 2033-11-20T11:00:00Z",
+    )
+    assert told["intel/tcb-info"] == ("FMSPC 00ffee000000, PCEID 0000", "in date")
+    assert told["intel/qe-identity-document"] == ("TD_QE", "in date")
+    assert told["intel/revocation"] == ("checked", "checked")
+    assert told["intel/tcb-level"] == ("UpToDate", "a level not revoked")
+    assert told["tdx/event-log"] == ("30 measured events", "RTMR0 to RTMR3")
     check_log = CheckLog()
     with pytest.raises(AttestationError) as refusal:
         testbed.verify(testbed.evidence(qe_signer=False), check_log=check_log)

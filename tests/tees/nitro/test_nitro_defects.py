@@ -12,6 +12,7 @@ from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.appraisal.config_binding import expected_slot
+from regalia.appraisal.pki import parse_certificate
 from regalia.core.errors import AttestationError, RegaliaError
 from regalia.tees.nitro.claims import NitroClaims
 from regalia.tees.nitro.evidence import NitroAnchors, NitroCollateral, checks, parse, verify_genuine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.wire.cbor import Cbor
+    from regalia.wire.evidence import Evidence
     from regalia_testing.tees.nitro.testbed import NitroTestbed
 
 
@@ -140,6 +142,20 @@ def test_age_is_of_the_document(nitro: NitroTestbed) -> None:
     assert later.age_ms == 1500
 
 
+def test_dates_count_in_whole_seconds(nitro: NitroTestbed) -> None:
+    """A clock that gives seconds is not behind, and a document is as old as its certificate."""
+    leaf = parse_certificate(nitro.platform.fixed_leaf(), what="leaf")
+    begin, now = (int(when.timestamp() * 1000) for when in (leaf.not_before, nitro.now))
+
+    def dated(timestamp: int) -> Evidence:
+        return nitro.signed({**nitro.fields(), "timestamp": timestamp})
+
+    for timestamp, age in ((now, 0), (now + 1, 0), (now + 999, 0), (begin, now - begin)):
+        assert nitro.verify(dated(timestamp)).age_ms == age
+    refused("DOCUMENT_FROM_FUTURE", nitro.verify, evidence=dated(now + 1000))
+    refused("CERT_NOT_YET_VALID", nitro.verify, evidence=dated(begin - 1))
+
+
 def test_nothing_is_expected_of_zeros(nitro: NitroTestbed) -> None:
     evidence = nitro.evidence(zero_nonce=True)
     refused("NONCE_WELL_KNOWN", nitro.verify, evidence=evidence, report_data=bytes(64))
@@ -150,11 +166,11 @@ def test_misuse_is_the_callers_bug(nitro: NitroTestbed) -> None:
         nitro.verify(nitro.evidence(), report_data=b"short")
     with pytest.raises(ValueError, match="time zone"):
         nitro.verify(nitro.evidence(), now=datetime(2026, 11, 22, 12, 0))  # noqa: DTZ001 - the defect
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="claims come from"):
         NitroClaims(*[None] * 10, mint=object())  # type: ignore[arg-type] # refused before use
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="comes from"):
         TrustedSigner(None, None, (), None, object())  # type: ignore[arg-type] # likewise
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="production"):
         NitroAnchors(Hardware.GENUINE, bytes(32), object())
 
 
@@ -280,6 +296,8 @@ def test_the_trail_names_every_check(nitro: NitroTestbed) -> None:
         checks.NONCE,
     ]
     assert [step.check for step in steps if not step.passed] == [checks.REVOCATION]
+    revocation = steps[3]
+    assert (revocation.seen, revocation.wanted) == ("unknown", "any")
     assert all(step.code == "" for step in steps)  # open, as AWS gives no list; not failed
     assert steps[-1].seen == steps[-1].wanted == REPORT_DATA.hex()
 

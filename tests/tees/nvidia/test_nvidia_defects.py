@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.appraisal.appraisal_context import AppraisalContext
+from regalia.appraisal.check import UNKNOWN
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.errors import RegaliaError
@@ -265,7 +266,7 @@ def test_callers_mistakes(device_testbed: NvidiaTestbed) -> None:
             device_testbed.evidence(), now=device_testbed.now.replace(tzinfo=None)
         )
     for made in (TrustedChain, NvidiaAnchors):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"comes from|production"):
             made(*[object()] * len(made.__match_args__))
 
 
@@ -286,6 +287,19 @@ def test_the_trail_names_every_check(device_testbed: NvidiaTestbed) -> None:
     steps = check_log.steps()
     assert [step.check.name for step in steps] == [f"nvidia/{name}" for name in names]
     assert all(step.passed for step in steps)
+    told = {step.check.name: (step.seen, step.wanted) for step in steps}
+    assert told["nvidia/revocation"] == ("checked", "required")
+    assert told["nvidia/fwid"][0] == told["nvidia/fwid"][1] != ""
+    driver, vbios = "NV_GPU_DRIVER_GH100_590.12", "NV_GPU_VBIOS_G520_0200_885_9600A50001"
+    assert told["nvidia/rim"] == (f"{driver}, {vbios}", "a match")
+    check_log = CheckLog()
+    bare = {
+        **arguments,
+        "collateral": prepare(replace(device_testbed.machine.collateral(), rims=())),
+    }
+    verify_genuine(parse(evidence), at=replace(at, check_log=check_log), **bare)
+    assert check_log.steps()[-1].seen == UNKNOWN
+    assert check_log.steps()[-1].wanted == f"{driver}, {vbios}"
     check_log = CheckLog()
     at = replace(at, check_log=check_log)
     with pytest.raises(RegaliaError) as caught:

@@ -228,6 +228,17 @@ def test_report_data_is_a_required_argument(testbed: SnpTestbed) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("field", "seen"), [("mask_chip_id", "masked (zero)"), ("leaf_hwid_mismatch", "...")]
+)
+def test_5_a_masked_chip_is_called_so(testbed: SnpTestbed, field: str, seen: str) -> None:
+    with pytest.raises(AttestationError) as refusal:
+        testbed.verify(testbed.evidence(**{field: True}))
+    said = refusal.value.what.partition(", the leaf")[0]
+    assert said.startswith("CHIP_ID is ")
+    assert said.endswith(seen)
+
+
 def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
     genuine = verify_genuine(
         parse(testbed.evidence()),
@@ -240,7 +251,7 @@ def test_trusted_types_come_from_the_verifier_only(testbed: SnpTestbed) -> None:
         lambda: Unbound(claims, b"", NONCE, object()),
         lambda: SnpAnchors(Hardware.GENUINE, (), object()),
     ):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"comes from|production"):
             make()
     for value, change in (
         (genuine, {"bound_to": b""}),
