@@ -68,7 +68,8 @@ def test_same_text_as_from_files(name: str, request: pytest.FixtureRequest) -> N
     )
     deltas = list(engine.generate(ask(tokens)))
     want = reference(folder, tokens, 24)
-    assert text_of(deltas) == tokenizer.decode(want, skip_special_tokens=True)
+    # Random bytes: a character that is begun at the very end is not shown.
+    assert text_of(deltas) == tokenizer.decode(want, skip_special_tokens=True).rstrip("\ufffd")
     usage = deltas[-1].usage
     assert usage is not None
     assert (usage.prompt_tokens, usage.completion_tokens) == (len(tokens), len(want))
@@ -148,7 +149,7 @@ def test_streams_whole_characters(engine: TransformersEngine) -> None:
         t for t in engine._tokens(ask(tokens, 200, temperature=1.0, seed=5), 200) if t is not None
     ]
     ends = [number for number, token in enumerate(ids) if token in engine._ends]
-    assert "".join(pieces) == decode(ids[: ends[0]] if ends else ids)
+    assert "".join(pieces) == decode(ids[: ends[0]] if ends else ids).rstrip("\ufffd")
     assert max(len(piece) for piece in pieces) > 1, "random bytes: some piece was held back"
 
 

@@ -31,7 +31,7 @@ def test_there_are_such_types() -> None:
     """Some of every package that verifies."""
     packages = {kind.__module__.split(".")[1] for kind in MINTED}
     assert packages >= {"appraisal", "broker", "client", "policy", "runtime", "seal", "tees"}
-    assert len(MINTED) > 40
+    assert len(MINTED) > 30
 
 
 @pytest.mark.parametrize("kind", MINTED, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")

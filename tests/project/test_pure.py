@@ -24,6 +24,7 @@ ROOMS = {"source", "fetch"}
 THIRD_PARTY = {
     "cryptography",  # opens no socket; OpenSSL below it may read its own configuration
     "msgspec",  # parses and writes bytes
+    "cbor2",  # decodes Nitro documents in memory, after every tag was refused
     "cel",  # evaluates expressions of a policy; it is handed no function that does I/O
     "lxml",  # libxml2 can load files and URLs: rim_xml/document.py switches that off
     "signxml",  # verifies what lxml parsed

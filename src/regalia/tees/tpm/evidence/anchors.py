@@ -46,11 +46,11 @@ class Memory:
 
     Attributes:
         chains: EK certificates of enrolments, by AK name.
-        keys: attestation keys with their names, by TPMT_PUBLIC.
+        keys: attestation keys with their names and attributes, by TPMT_PUBLIC.
     """
 
     chains: dict[bytes, KnownChain] = field(default_factory=dict)
-    keys: dict[bytes, tuple[AttestationPublicKey, bytes]] = field(default_factory=dict)
+    keys: dict[bytes, tuple[AttestationPublicKey, bytes, int]] = field(default_factory=dict)
 
     @staticmethod
     def keep(table: dict[bytes, T], key: bytes, value: T) -> T:

@@ -91,9 +91,9 @@ def verify_genuine(
     check_log, evidence, document = at.check_log, parsed.raw, parsed.report
     memory = collateral.memory
     check_log.begin(checks.AK, wanted="restricted, sign, fixedTPM, fixedParent, not decrypt")
-    key, name = memory.keys.get(document.ak_public) or _attestation_key(
-        document.ak_public, check_log
-    )
+    known = memory.keys.get(document.ak_public) or _attestation_key(document.ak_public)
+    key, name, attributes = known
+    check_log.note(f"objectAttributes {attributes:#010x}")
     quote = verify_quote_signature(  # (1) (3)
         document.quoted, document.signature, key=key, check_log=check_log
     )
@@ -105,7 +105,7 @@ def verify_genuine(
         check_log=check_log,
     )
     if document.ak_public not in memory.keys:
-        memory.keep(memory.keys, document.ak_public, (key, name))
+        memory.keep(memory.keys, document.ak_public, known)
     _check_reset_count(quote, ak, check_log)  # (5)
     bank = _bank(document.pcrs)
     verified = verify_quoted_pcrs(  # (6) (7)
@@ -139,11 +139,10 @@ def verify_genuine(
     return Unbound(claims, quote.extra_data, NONCE, MINT)
 
 
-def _attestation_key(ak_public: bytes, check_log: CheckLog) -> tuple[AttestationPublicKey, bytes]:
-    """(1) (2) The key that is said to have signed, and its name."""
+def _attestation_key(ak_public: bytes) -> tuple[AttestationPublicKey, bytes, int]:
+    """(1) (2) The key that is said to have signed, its name and its attributes."""
     public = parse_public(ak_public)
-    check_log.note(f"objectAttributes {public.attributes:#010x}")
-    return require_attestation_key(public), public.name
+    return require_attestation_key(public), public.name, public.attributes
 
 
 def _boot(log: bytes, verified: VerifiedQuote, bank: HashAlg, cache: Cache) -> BootFacts | None:
