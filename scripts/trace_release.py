@@ -19,8 +19,9 @@ functions  that were called, distinct by file and qualified name. Lambdas and co
            one version of Python.
 lines      of the named functions, each from its ``def`` to its last line, docstring and blank
            lines included. The lines of a nested function count once. A lambda or a comprehension
-           adds none: its lines are those of the function around it. ``decorators`` counts the
-           lines of decorators, which are not in ``lines``.
+           adds none: its lines are those of the function around it. ``of docstrings`` says how
+           many of them are docstrings, which a reader may skip and a reviewer may not.
+           ``decorators`` counts the lines of decorators, which are not in ``lines``.
 changes    of file between one call and the next, of named functions. A generator that goes on
            counts as called again, as the reader returns to it. Calls of lambdas and
            comprehensions are left out: they run inside a function that is being read already.
@@ -160,6 +161,19 @@ def definitions(file: str) -> dict[tuple[int, str], tuple[int, int]]:
 
 
 @cache
+def docstrings(file: str) -> dict[int, range]:
+    """Lines of the docstring of each function in a file, by the line of its ``def``."""
+    found = {}
+    for node in ast.walk(ast.parse((PACKAGE / file).read_bytes())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        text = node.body[0]
+        if ast.get_docstring(node, clean=False) is not None and text.end_lineno:
+            found[node.lineno] = range(text.lineno, text.end_lineno + 1)
+    return found
+
+
+@cache
 def product_function(code: CodeType) -> Function | None:
     """The function that this code is of; None if it is not one of the product."""
     path = Path(code.co_filename)
@@ -204,6 +218,13 @@ class File:
     def lines(self) -> int:
         """Lines of its named functions; those of nested ones once."""
         spans = [range(function.start, function.end + 1) for function in self.named]
+        return len({line for span in spans for line in span})
+
+    @property
+    def told(self) -> int:
+        """Those of the lines that are docstrings of the functions."""
+        texts = docstrings(self.name)
+        spans = [texts[function.start] for function in self.named if function.start in texts]
         return len({line for span in spans for line in span})
 
     @property
@@ -255,6 +276,7 @@ class Walk:
             "functions": sum(len(file.functions) for file in files),
             "named": sum(len(file.named) for file in files),
             "lines": sum(file.lines for file in files),
+            "of_docstrings": sum(file.told for file in files),
             "decorators": sum(file.decorators for file in files),
             "lines_of_files": sum(file.all_lines for file in files),
             "changes": max(len(self.stretches()) - 1, 0),
