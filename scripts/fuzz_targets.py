@@ -302,6 +302,7 @@ TARGETS = (
         "regalia.engines.safetensors:parse_safetensors",
         seeds.tensors,
         _WHAT,
+        refusals=RegaliaError,  # quantized weights and Git LFS pointers are refused by name
         wrap=memoryview,
     ),
 )
