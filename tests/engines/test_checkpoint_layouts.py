@@ -16,6 +16,7 @@ from regalia.engines.base import GenerationRequest, Message
 from regalia.engines.codes import EngineCode
 from regalia.engines.tokenizer import build_codec
 from regalia.engines.transformers import build_engine
+from regalia.engines.trial import CachedModel
 from regalia_testing.models import FilesInMemory
 
 if TYPE_CHECKING:
@@ -177,6 +178,21 @@ DEFECTS: dict[str, Defect] = {
         IntegrityError,
         INCOMPLETE,
     ),
+    "gates and ups of two widths": (
+        MIXTRAL,
+        lambda t: {
+            n: torch.zeros(24 if ".w1." in n else 72, 32) if ".w1." in n or ".w3." in n else value
+            for n, value in t.items()
+        },
+        IntegrityError,
+        INCOMPLETE,
+    ),
+    "experts stacked and one by one": (
+        MIXTRAL,
+        lambda t: t | {"model.layers.0.mlp.experts.down_proj": torch.zeros(4, 32, 48)},
+        IntegrityError,
+        INCOMPLETE,
+    ),
     "an expert of another type": (
         MIXTRAL,
         other("experts.1.w1.", torch.Tensor.bfloat16),
@@ -236,6 +252,29 @@ def test_types_that_do_not_go_together_are_refused(make: Callable[..., Path]) ->
         engine_of(FilesInMemory.of(make("llama", {}, change)))
     assert caught.value.code is EngineCode.ENGINE_COPY_NEEDED
     assert "float64" in caught.value.what
+
+
+def test_numbers_that_are_not_finite_are_not_served(make: Callable[..., Path]) -> None:
+    """With the cache, without, or in both: the trial looks at what either says."""
+    change = other("model.norm.weight", lambda value: value * float("nan"))
+    with pytest.raises(UsageError) as caught:
+        engine_of(FilesInMemory.of(make("llama", {}, change)))
+    assert "not finite" in caught.value.what
+
+
+def test_a_cache_that_spoils_the_answer_is_noticed(
+    make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = CachedModel.read
+
+    def spoiled(self: CachedModel, tokens: list[int]) -> torch.Tensor:
+        logits = read(self, tokens)
+        return logits * float("nan") if len(tokens) == 1 else logits
+
+    monkeypatch.setattr(CachedModel, "read", spoiled)
+    with pytest.raises(UsageError) as caught:
+        engine_of(FilesInMemory.of(make("llama", {}, unchanged)))
+    assert "not finite" in caught.value.what
 
 
 NATIVE = {"AutoConfig": "configuration_llama.LlamaConfig", "AutoModelForCausalLM": "m.LlamaModel"}

@@ -135,17 +135,53 @@ def test_a_connection_that_carries_a_request_keeps_its_place() -> None:
         assert answer_of(honest) == b"5"
 
 
+def test_slow_bodies_lock_nobody_out() -> None:
+    limits = ConnectionLimits(connections=16, head_s=600.0)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connect(address)) for _ in range(16)]
+        for sock in slow:
+            sock.sendall(HEAD + b"content-length: 100\r\n\r\nx")
+        time.sleep(0.2)
+        for _ in range(20):
+            assert ask(address).endswith(b"\r\n\r\n5")
+        assert is_closed(slow[0])
+
+
+def test_one_peer_does_not_take_all_places() -> None:
+    limits = ConnectionLimits(connections=8, head_s=600.0, unread_s=600.0)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        for _ in range(8):
+            sock = socket.socket()
+            stack.enter_context(sock)
+            sock.bind(("127.0.0.9", 0))
+            sock.connect(address)
+            sock.sendall(b"GET /100000000 HTTP/1.1\r\nhost: h\r\n\r\n")
+        time.sleep(0.2)
+        for _ in range(20):
+            assert ask(address).endswith(b"\r\n\r\n5")
+
+
+def test_bodies_together_are_bounded() -> None:
+    limits = ConnectionLimits(connections=16, buffered=1 << 20)
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        large = [stack.enter_context(connect(address)) for _ in range(4)]
+        for sock in large:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(HEAD + b"content-length: 600000\r\n\r\n" + bytes(500_000))
+        time.sleep(0.2)
+        assert ask(address, bytes(400_000)).endswith(b"400000")
+
+
 def test_busy_connections_are_not_closed_for_new_ones() -> None:
-    limits = ConnectionLimits(connections=4, head_s=600.0)
+    limits = ConnectionLimits(connections=4, head_s=600.0, unread_s=600.0)
     with serving(limits) as address, contextlib.ExitStack() as stack:
         busy = [stack.enter_context(connect(address)) for _ in range(4)]
         for sock in busy:
-            sock.sendall(HEAD + b"content-length: 5\r\n\r\n")
+            sock.sendall(b"GET /30000000 HTTP/1.1\r\nhost: h\r\n\r\n")
         time.sleep(0.2)
         assert is_closed(stack.enter_context(connect(address)))
         for sock in busy:
-            sock.sendall(b"hello")
-            assert answer_of(sock) == b"5"
+            assert len(answer_of(sock)) == 30_000_000
 
 
 @pytest.mark.parametrize("start", [b"", b"POST", HEAD, HEAD + b"x: "])

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from regalia.host.events import ServiceEvent, emit
+from regalia.host.events import LINES_PER_S, ServiceEvent, emit
 
 MANY = 20_000
 PROGRAM = f"""
@@ -43,6 +43,39 @@ def test_a_reader_that_stops_holds_nothing_up() -> None:
     assert dropped["event"] == "service.events.dropped"
     assert [event["bytes"] for event in events] == list(range(len(events))), "in order and whole"
     assert dropped["count"] == MANY - len(events)
+
+
+def test_a_stopped_terminal_holds_nothing_up() -> None:
+    """As after Ctrl-S, or in a session that froze: nobody reads, and the terminal seems ready."""
+    controller, terminal = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            input=b"\n",
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            timeout=TIMEOUT,
+            check=True,
+        )
+        seen = os.read(controller, 1 << 16)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert done.stdout == b"done\n"
+    assert json.loads(seen.splitlines()[0])["event"] == "runtime.wiped"
+
+
+def test_what_peers_cause_is_bounded(capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(LINES_PER_S * 20):
+        emit(ServiceEvent.REQUEST_REFUSED, code="X")
+    emit(ServiceEvent.SERVICE_STOPPED, service="test")
+    *refused, dropped, last = lines_of(capfd.readouterr().err.encode())
+    assert last["event"] == "service.stopped"
+    assert dropped["event"] == "service.events.dropped"
+    assert len(refused) < LINES_PER_S * 10
+    counts = [event["count"] for event in [*refused, dropped] if "count" in event]
+    kept = [event for event in refused if event["event"] == "runtime.request.refused"]
+    assert len(kept) + sum(int(str(count)) for count in counts) == LINES_PER_S * 20
 
 
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])

@@ -253,7 +253,16 @@ def test_scan_is_sorted_and_stable(model: Path) -> None:
 
 @pytest.mark.parametrize(
     "beside",
-    [".git/config", ".cache/huggingface/download/w.metadata", ".DS_Store", "sub/.git", "sub/.hg/x"],
+    [
+        ".git/config",
+        ".GIT/config",
+        ".git./config",
+        "GIT~1/config",
+        ".cache/huggingface/download/w.metadata",
+        ".DS_Store",
+        "sub/.git",
+        "sub/.hg/x",
+    ],
 )
 def test_what_lies_beside_a_model_is_left_out_and_said(beside: str, model: Path) -> None:
     before = scan(model)
@@ -310,12 +319,15 @@ def test_links_into_a_cache_are_followed_when_asked(
         ("../../blobs/loop", SealCode.NOT_A_PLAIN_FILE),
         ("../../blobs", SealCode.NOT_A_PLAIN_FILE),
         ("../../blobs/gone", CoreCode.FILE_MISSING),
+        ("../../blobs/.git/config", SealCode.NOT_A_PLAIN_FILE),
     ],
 )
 def test_other_links_are_not_followed(target: str, code: Code, snapshot: Path) -> None:
     blobs = snapshot.parents[1] / "blobs"
     (snapshot.parents[2] / "secret").write_bytes(b"of somebody else")
     (blobs / "loop").symlink_to("../../secret")
+    (blobs / ".git").mkdir()
+    (blobs / ".git" / "config").write_bytes(b"url = https://user:password@hub.invalid/")
     (snapshot / "link").symlink_to(target)
     with pytest.raises(RegaliaError) as caught:
         scan(snapshot, links_into=blobs)

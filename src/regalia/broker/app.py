@@ -124,7 +124,8 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
 class _Gate:
     """Bounds the requests in progress, and the threads that work on them.
 
-    A request counts from before its body is read, so slow senders cannot pile up unnoticed.
+    A request counts once its body is there, so that slow senders take no place from others. What
+    they cost before is bounded by the listener: see ``regalia.host.connections``.
     """
 
     def __init__(self, limits: LimitsSection) -> None:
@@ -190,8 +191,8 @@ class _Edge:
         # would become a metric label.
         path: str = request.scope["path"]
         try:
+            body = await self._body(request, limit)
             with self.gate:
-                body = await self._body(request, limit)
                 answer = await self.gate.run(partial(handle, body))
         except RegaliaError as exc:
             self.metrics.answer(path, status_of(exc))

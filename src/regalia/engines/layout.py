@@ -68,7 +68,12 @@ def arrange(model: Any, mapped: MappedTensors, files: ModelFiles) -> None:  # no
         taken[target] = mapped.tensors[source]
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     for conversion in conversions:
-        taken.update(_convert(conversion, shapes[conversion.target], mapped, files))
+        for name, tensor in _convert(conversion, shapes[conversion.target], mapped, files):
+            if name in taken:
+                raise IntegrityError(
+                    EngineCode.ENGINE_MODEL_INCOMPLETE, f"{name[:120]} is there, and its parts too"
+                )
+            taken[name] = tensor
     mapped.tensors = taken
 
 
@@ -124,14 +129,17 @@ def _convert(
         return
     if not operations.keys() <= {"MergeModulelist", "Concatenate"}:
         raise _unsupported(f"{target} is made by {' and '.join(operations)}")
-    out = mapped.allocate(files, shape, kinds.pop())
     merge, concatenate = operations.get("MergeModulelist"), operations.get("Concatenate")
-    for part, tensor in _parts(out, merge, concatenate, sources):
+    # First without memory: sizes of the configuration are untrusted until the parts fill them.
+    for part, tensor in _parts(torch.empty(shape, device="meta"), merge, concatenate, sources):
         if part is None or part.shape != tensor.shape:
             raise IntegrityError(
                 EngineCode.ENGINE_MODEL_INCOMPLETE, f"the parts of {target} do not fit together"
             )
-        part.copy_(tensor)
+    out = mapped.allocate(files, shape, kinds.pop())
+    for part, tensor in _parts(out, merge, concatenate, sources):
+        if part is not None:
+            part.copy_(tensor)
     yield target, out
     for name in conversion.sources:
         place = mapped.places[name]
@@ -162,9 +170,9 @@ def _parts(
     """
     along = None if concatenate is None else concatenate.dim % out.dim()
     at = 0
+    if merge is not None and len({tensor.shape for tensors in groups for tensor in tensors}) > 1:
+        yield None, out  # matrices of experts are all alike
     for tensors in groups:
-        if merge is not None and len({tensor.shape for tensor in tensors}) > 1:
-            yield None, tensors[0]
         width = 0
         for number, tensor in enumerate(tensors):
             region: torch.Tensor | None = out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.codec import MIB
@@ -11,7 +12,7 @@ from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.engines.codes import EngineCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from regalia.core.weights import ModelFiles
     from regalia.engines.base import Message
@@ -201,23 +202,46 @@ class TextCodec:
         # Text of a message that reads like a control token, such as the one that ends a turn, must
         # stay text: otherwise a user could speak in the system's name. It gets a stand-in while
         # the template is rendered, and is then tokenized in two pieces.
+        roles = [item.role for item in messages]
         quoted = _Quoted(self._controls, [item.content for item in messages])
-        turns = [
-            {"role": item.role, "content": text}
-            for item, text in zip(messages, quoted.texts, strict=True)
-        ]
+        ids = self._encode(quoted.pieces(self._render(roles, quoted.texts)))
+        self._refuse_forged(ids, roles, messages)
+        return _some(tuple(ids))
+
+    def _render(self, roles: Sequence[str], texts: Sequence[str]) -> str:
+        turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         try:
-            text = self._tokenizer.apply_chat_template(
+            rendered: str = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=True
             )
         except Exception as exc:  # a template can fail in every way that Python can
             what = "the model's chat template refuses these messages"
             raise UsageError(EngineCode.PROMPT_UNUSABLE, what + _template_words(exc)) from exc
-        ids: list[int] = []
-        for piece in quoted.pieces(text):
-            # The template has added special tokens itself.
-            ids += self._backend.encode(piece, add_special_tokens=False).ids
-        return _some(tuple(ids))
+        return rendered
+
+    def _encode(self, pieces: Iterable[str]) -> list[int]:
+        # The template has added special tokens itself.
+        encoded = (self._backend.encode(piece, add_special_tokens=False).ids for piece in pieces)
+        return [number for ids in encoded for number in ids]
+
+    def _refuse_forged(
+        self, ids: Sequence[int], roles: Sequence[str], messages: Sequence[Message]
+    ) -> None:
+        """Refuse more control tokens than the same turns have with nothing to say.
+
+        Normalizers, templates that rewrite what they are given, and tokens that are made of others
+        can make a control token of text in which none is found beforehand.
+        """
+        empty = ["x" if item.content else "" for item in messages]
+        own = Counter(self._encode([self._render(roles, empty)]))
+        seen = Counter(ids)
+        for number, token in self._backend.get_added_tokens_decoder().items():
+            controls = token.special or (number in own and token.content.strip())
+            if controls and seen[number] > own[number]:
+                raise UsageError(
+                    EngineCode.PROMPT_UNUSABLE,
+                    "a message contains text that the tokenizer takes for a control token",
+                )
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Tokenize a text, and add the tokenizer's special tokens around it."""

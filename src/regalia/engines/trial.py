@@ -77,10 +77,10 @@ def try_out(model: Any, vocabulary: int) -> None:  # noqa: ANN401
                 f"weights of several types, {names}, which do not go together",
             ) from exc
         raise _unsupported(model, f"a trial ended with {type(exc).__name__}") from exc
-    if not torch.isfinite(at_once).all():
+    if not (torch.isfinite(at_once).all() and torch.isfinite(last).all()):
         raise _unsupported(model, "a trial gave numbers that are not finite")
     likeness = torch.cosine_similarity(at_once.float(), last.float(), dim=0)
-    if likeness < _SAME:
+    if not likeness >= _SAME:
         raise _unsupported(model, "token by token it answers otherwise than at once")
 
 

@@ -1,8 +1,9 @@
 """Bounds what connections cost: time until a request's head, pieces of a body, unread answers.
 
-A connection waits for a request's head, then carries the request. Silent and slow clients are cut
-by deadlines. If all places are taken, the connection that has waited longest is closed, of the
-peer that has most of them, so that a flood of silent connections does not lock anybody out.
+A connection waits until a request has arrived whole, then carries it. Silent and slow clients are
+cut by deadlines. If all places are taken, the connection that has waited longest is closed, of the
+peer that has most of them; if none waits, the oldest of a peer that has more than the newcomer. So
+neither silent connections, nor slow bodies, nor answers that a peer does not read lock out others.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class ConnectionLimits:
         unread_s: seconds that a client may leave an answer unread once its buffers are full.
         pieces: number of pieces of a body, beyond one for each ``piece_size`` bytes.
         piece_size: bytes in a piece that is no burden, on average.
+        buffered: bytes of bodies that have not arrived whole, over all connections.
         report_s: seconds between two events that tell of connections which were dropped.
     """
 
@@ -40,6 +42,7 @@ class ConnectionLimits:
     unread_s: float = 30.0
     pieces: int = 256
     piece_size: int = 128
+    buffered: int = 64 << 20
     report_s: float = 10.0
 
 
@@ -48,7 +51,7 @@ class Door:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._inside: set[GuardedProtocol] = set()
+        self._inside: dict[GuardedProtocol, None] = {}  # in the order in which they came
         self._waiting: dict[GuardedProtocol, None] = {}  # in the order in which they began to wait
         self._dropped: Counter[str] = Counter()
         self._reported = -limits.report_s
@@ -64,23 +67,28 @@ class Door:
     def enter(self, connection: GuardedProtocol) -> None:
         """Take a place, that of another connection if there is no free one."""
         if len(self._inside) >= self.limits.connections:
-            victim = self._longest_waiting() or connection
+            victim = self._longest_waiting() or self._oldest_of_many(connection) or connection
             victim.drop("full")
         if connection.open:
-            self._inside.add(connection)
+            self._inside.setdefault(connection)
 
     def leave(self, connection: GuardedProtocol) -> None:
         """Give the place back. May be called again."""
-        self._inside.discard(connection)
+        self._inside.pop(connection, None)
         self._waiting.pop(connection, None)
 
     def waits(self, connection: GuardedProtocol) -> None:
-        """The connection waits for the head of a request."""
+        """The connection waits for a request, or for the rest of one."""
         self._waiting.setdefault(connection)
 
     def works(self, connection: GuardedProtocol) -> None:
-        """The connection carries a request."""
+        """The connection carries a request that has arrived whole."""
         self._waiting.pop(connection, None)
+
+    def buffers(self) -> None:
+        """More of a body has arrived: close the largest one if all together are too large."""
+        if sum(connection.buffered for connection in self._waiting) > self.limits.buffered:
+            max(self._waiting, key=lambda connection: connection.buffered).drop("bytes")
 
     def count(self, reason: str) -> None:
         """Count a dropped connection, and tell of it from time to time."""
@@ -92,11 +100,21 @@ class Door:
             self._dropped.clear()
 
     def _longest_waiting(self) -> GuardedProtocol | None:
-        peers = Counter(connection.peer for connection in self._waiting)
+        # Whoever has sent nothing goes before whoever has begun a request.
+        silent = [connection for connection in self._waiting if not connection.begun]
+        waiting = silent or list(self._waiting)
+        peers = Counter(connection.peer for connection in waiting)
         if not peers:
             return None
         peer = max(peers, key=peers.__getitem__)
-        return next(connection for connection in self._waiting if connection.peer == peer)
+        return next(connection for connection in waiting if connection.peer == peer)
+
+    def _oldest_of_many(self, newcomer: GuardedProtocol) -> GuardedProtocol | None:
+        peers = Counter(connection.peer for connection in self._inside)
+        peer = max(peers, key=peers.__getitem__)
+        if peers[peer] <= peers[newcomer.peer] + 1:
+            return None
+        return next(connection for connection in self._inside if connection.peer == peer)
 
 
 class GuardedProtocol(H11Protocol):
@@ -109,11 +127,16 @@ class GuardedProtocol(H11Protocol):
         self._head: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._pieces = 0
-        self._bytes = 0
+        self.buffered = 0  # bytes of the body that is arriving
         self._next_event = self.conn.next_event
         self.conn.next_event = self._counted_event  # type: ignore[method-assign] # see there
         self.peer = ""
         self.open = True
+
+    @property
+    def begun(self) -> bool:
+        """Whether the head of a request is here, and its answer is not complete."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, and wait for a request."""
@@ -136,14 +159,19 @@ class GuardedProtocol(H11Protocol):
         super().data_received(data)
         if not self.open or self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
-        else:
+        if not self.begun:
             self._wait()
+        elif self.cycle.more_body:
+            # The application has a deadline for the body. The place is kept until another needs it.
+            self._cancel_head()
+            self._door.waits(self)
+            self._door.buffers()
+        else:
+            self._stop_waiting()
 
     def on_response_complete(self) -> None:
         """The next request begins to count."""
-        self._pieces = self._bytes = 0
+        self._pieces = self.buffered = 0
         super().on_response_complete()
         # Bytes of the next request may have arrived already; if not, keep-alive has its own time.
         if self.open and not self.transport.is_closing():
@@ -173,8 +201,8 @@ class GuardedProtocol(H11Protocol):
         event = self._next_event()
         if isinstance(event, h11.Data):
             self._pieces += 1
-            self._bytes += len(event.data)
-            if self._pieces > self._limits.pieces + self._bytes // self._limits.piece_size:
+            self.buffered += len(event.data)
+            if self._pieces > self._limits.pieces + self.buffered // self._limits.piece_size:
                 self.drop("pieces")
                 return h11.NEED_DATA
         return event
@@ -186,6 +214,9 @@ class GuardedProtocol(H11Protocol):
 
     def _stop_waiting(self) -> None:
         self._door.works(self)
+        self._cancel_head()
+
+    def _cancel_head(self) -> None:
         if self._head is not None:
             self._head.cancel()
             self._head = None

@@ -16,7 +16,7 @@ from regalia.seal.format.sealed import FILES_MAX
 # Left out at any depth: what version control, downloads and desktops keep beside a model. They
 # differ between copies of one model, and a repository's configuration may hold a password.
 _LEFT_OUT = frozenset(
-    {".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db"}
+    {".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".ds_store", "thumbs.db"}
 )
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_POINTER_MAX = 1024  # bytes; the specification's own limit
@@ -106,7 +106,7 @@ class _Scanner:
 
     def visit(self, item: os.DirEntry[str], folder: str) -> None:
         path = f"{folder}/{item.name}" if folder else item.name
-        if item.name in _LEFT_OUT:
+        if _beside(item.name):
             self.left_out.append(path)
             return
         # Python decodes a name that is not UTF-8 to surrogates, which ``check_path`` refuses.
@@ -131,7 +131,16 @@ class _Scanner:
             raise LocalError(
                 SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to a file outside {self._links_into}"
             )
+        if any(map(_beside, target.relative_to(self._links_into).parts)):
+            raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to {target.name!a}")
+        with os_errors(self._model / path):
+            target.lstat()
         return target
+
+
+def _beside(name: str) -> bool:
+    # Some file systems take names for the same that differ in case, or in dots at the end.
+    return name.casefold().rstrip(". ") in _LEFT_OUT or name.casefold().startswith("git~")
 
 
 def _refuse_pointer(path: str, source: Path, size: int) -> None:
