@@ -161,6 +161,35 @@ def test_one_peer_does_not_take_all_places() -> None:
             assert ask(address).endswith(b"\r\n\r\n5")
 
 
+def test_a_flood_of_slow_bodies_from_elsewhere_takes_no_place() -> None:
+    limits = ConnectionLimits(connections=16, head_s=600.0)
+    stop = threading.Event()
+
+    def flood(address: tuple[str, int]) -> None:
+        held: list[socket.socket] = []
+        while not stop.is_set():
+            sock = socket.socket()
+            sock.bind(("127.0.0.9", 0))
+            sock.connect(address)
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(HEAD + b"content-length: 100\r\n\r\nx")
+            held.append(sock)
+            if len(held) > 100:
+                held.pop(0).close()
+        for sock in held:
+            sock.close()
+
+    with serving(limits) as address:
+        flooding = threading.Thread(target=flood, args=(address,))
+        flooding.start()
+        try:
+            time.sleep(0.3)
+            assert [ask(address)[-1:] for _ in range(50)] == [b"5"] * 50
+        finally:
+            stop.set()
+            flooding.join(SOON)
+
+
 def test_bodies_together_are_bounded() -> None:
     limits = ConnectionLimits(connections=16, buffered=1 << 20)
     with serving(limits) as address, contextlib.ExitStack() as stack:

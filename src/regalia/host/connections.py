@@ -100,14 +100,13 @@ class Door:
             self._dropped.clear()
 
     def _longest_waiting(self) -> GuardedProtocol | None:
-        # Whoever has sent nothing goes before whoever has begun a request.
-        silent = [connection for connection in self._waiting if not connection.begun]
-        waiting = silent or list(self._waiting)
-        peers = Counter(connection.peer for connection in waiting)
+        peers = Counter(connection.peer for connection in self._waiting)
         if not peers:
             return None
         peer = max(peers, key=peers.__getitem__)
-        return next(connection for connection in waiting if connection.peer == peer)
+        theirs = [connection for connection in self._waiting if connection.peer == peer]
+        # Of one peer, whoever has sent nothing goes before whoever has begun a request.
+        return next((each for each in theirs if not each.begun), theirs[0])
 
     def _oldest_of_many(self, newcomer: GuardedProtocol) -> GuardedProtocol | None:
         peers = Counter(connection.peer for connection in self._inside)
