@@ -99,6 +99,15 @@ def test_a_log_that_forgot_is_refused(
     assert memory.read_text() == before
 
 
+@pytest.mark.parametrize("command", [["show"], ["verify"], ["prove", "0"]])
+def test_a_database_that_is_not_there_is_not_made(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, log: Log
+) -> None:
+    args = ["--database", f"sqlite:///{tmp_path}/gone.db", "--log-key", log.log_key]
+    assert "FILE_MISSING" in output(capsys, *command, *args, status=9)
+    assert not (tmp_path / "gone.db").exists()
+
+
 def test_prove_and_verify_offline(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, database: str, log: Log
 ) -> None:
@@ -125,7 +134,7 @@ def test_prove_and_verify_offline(
         (["show", "--log-key", "KEY"], 2, "either --url or --database"),
         (["show", "--log-key", "KEY", "--url", "http://a", "--database", "b"], 2, "either"),
         (["show", "--log-key", "KEY", "--database", "nonsense"], 2, "BAD_CONFIG"),
-        (["show", "--log-key", "KEY", "--database", "sqlite:////none/x.db"], 10, "LOG_UNREADABLE"),
+        (["show", "--log-key", "KEY", "--database", "sqlite:////none/x.db"], 9, "FILE_MISSING"),
         (["show", "--log-key", "KEY", "--url", "ftp://a"], 2, "BAD_USAGE"),
         (["show", "--log-key", "KEY", "--url", "http://127.0.0.1:1"], 8, "PEER_UNREACHABLE"),
         (["show", "--log-key", "a+b+c", "--url", "http://a"], 10, "LOG_KEY_MALFORMED"),

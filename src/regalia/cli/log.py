@@ -135,12 +135,12 @@ def _check_remembered(remember: Path | None, *, first: bool) -> None:
 def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
     from regalia.core.codec import canonical_json
-    from regalia.tlog.database import open_engine
+    from regalia.tlog.database import open_existing
     from regalia.tlog.log import LogReader
     from regalia.tlog.verify import verify_with_key
 
     key = _read_log_key(log_key)
-    engine = open_engine(database)
+    engine = open_existing(database)
     try:
         proof = LogReader(engine).prove(index)
     finally:
@@ -174,7 +174,7 @@ def _audit(
 
 @contextmanager
 def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
-    from regalia.tlog.database import open_engine
+    from regalia.tlog.database import open_existing
     from regalia.tlog.log import LogReader
     from regalia.tlog.source import DatabaseSource, HttpSource
 
@@ -187,7 +187,7 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
         finally:
             http.close()
         return
-    engine = open_engine(str(database))
+    engine = open_existing(str(database))
     try:
         yield DatabaseSource(LogReader(engine))
     finally:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from regalia import __version__
 from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
 from regalia.host.plugins import ADDED_COMMANDS, announced, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # name: (module, attribute, one line of help). The help is repeated here so that
 # `regalia --help` imports no command; a test compares it with each command's own.
@@ -43,11 +49,33 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+@contextmanager
+def _ends_with_its_reader() -> Iterator[None]:
+    """End quietly if whoever reads our output has gone (``| head``)."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python writes what is left when it ends, and would complain.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported on use.
 
     Besides its own commands it knows those of other installed distributions, such as the demo.
     """
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401 - click's
+        """Parse the command line. Help is printed here, so its reader may go here, too."""
+        with _ends_with_its_reader():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        with _ends_with_its_reader():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """List commands in the order of use, which is the table's; added ones come last."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from regalia.core.errors import CoreCode, LogError, UsageError
+from regalia.core.errors import CoreCode, LocalError, LogError, UsageError
 from regalia.tlog.codes import TlogCode
 
 if TYPE_CHECKING:
@@ -56,11 +56,30 @@ class _DBAPIConnection(Protocol):
     def execute(self, statement: str) -> object: ...
 
 
-def open_engine(url: str) -> Engine:
+def open_existing(url: str) -> Engine:
+    """Open a database that must be there, as ``open_engine`` does; SQLite would create it.
+
+    Raises:
+        UsageError: as ``open_engine``.
+        LocalError: FILE_MISSING.
+    """
+    engine = open_engine(url, create=False)
+    path = str(engine.url.database)
+    named = engine.dialect.name == "sqlite" and not path.startswith("file:")
+    if named and not Path(path).is_file():
+        raise LocalError(CoreCode.FILE_MISSING, f"{path}: there is no such database")
+    return engine
+
+
+def open_engine(url: str, *, create: bool = True) -> Engine:
     """Create an engine for a database URL, ``sqlite:///PATH`` or ``postgresql+psycopg://…``.
 
     On SQLite a writing transaction takes the write lock at its start, so that its reads are still
     valid when it commits. Every commit is synced to disk (synchronous=FULL).
+
+    Args:
+        url: of the database.
+        create: whether to make SQLite's file, readable by its owner only, if it is not there.
 
     Raises:
         UsageError: BAD_CONFIG, the URL is malformed, has an invalid option, names no file, or its
@@ -69,7 +88,7 @@ def open_engine(url: str) -> Engine:
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            _prepare_file(parsed)
+            _prepare_file(parsed, create=create)
         engine = sa.create_engine(parsed)
     except (ArgumentError, ImportError, ValueError) as exc:
         # The URL may contain a password, so the message does not repeat it.
@@ -80,13 +99,13 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def _prepare_file(url: sa.URL) -> None:
+def _prepare_file(url: sa.URL, *, create: bool) -> None:
     """Create SQLite's file for its owner only; the files that SQLite puts beside it follow."""
     if url.database in {None, "", ":memory:"} or url.query.get("mode") == "memory":
         raise UsageError(
             CoreCode.BAD_CONFIG, "database URL: sqlite:///PATH, a file that outlives the process"
         )
-    if str(url.database).startswith("file:"):  # an address with options, for what exists
+    if not create or str(url.database).startswith("file:"):  # with options, for what exists
         return
     with suppress(OSError):  # SQLite will meet it too, and say so
         Path(str(url.database)).touch(mode=0o600)
