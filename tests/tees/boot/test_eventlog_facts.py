@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regalia.core.errors import AttestationError
+from regalia.core.errors import AttestationError, RegaliaError
 from regalia.tees.boot.evidence import (
     read_facts,
     replay_pcrs,
@@ -241,6 +241,23 @@ def test_a_debugger_cannot_be_hidden_by_another_name() -> None:
 def test_an_error_cannot_be_hidden_by_another_name() -> None:
     log = relabelled(replace(BOOT, firmware_error=True).pcr_log(), hide(b"\x01\x00\x00\x00"))
     assert pcr_facts(log).firmware_error is True
+
+
+def test_an_error_cannot_be_called_a_boot_variable() -> None:
+    """An event's type is not measured. Boot variables are measured into one register only."""
+    log = replace(BOOT, firmware_error=True).pcr_log()
+    for word in (b"\x01\x00\x00\x00", b"\x2a\x00\x00\x00"):
+        events = tuple(
+            replace(event, kind=EventKind.EV_EFI_VARIABLE_BOOT, data=word)
+            if event.kind == EventKind.EV_SEPARATOR
+            else event
+            for event in log.events
+        )
+        try:
+            facts = pcr_facts(replace(log, events=events))
+        except RegaliaError:
+            continue  # its data does not fit its digest
+        assert facts.firmware_error is True
 
 
 @pytest.mark.parametrize("register", range(16))

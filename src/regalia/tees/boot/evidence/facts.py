@@ -88,6 +88,7 @@ class _Roles:
     images: int
     option_roms: int | None
     exit: int
+    boot_variables: int
     firmware: tuple[int, ...]
     loader: tuple[int, ...]
     runtime: tuple[int, ...]
@@ -98,12 +99,20 @@ _PCR_ROLES = _Roles(
     images=4,
     option_roms=2,
     exit=5,
+    boot_variables=1,
     firmware=(0, 1, 2, 3, 4, 5, 6, 7),
     loader=(8, 9, 11, 12, 13, 14, 15),
     runtime=(),
 )
 _RTMR_ROLES = _Roles(
-    secure_boot=0, images=1, option_roms=None, exit=1, firmware=(0, 1), loader=(2,), runtime=(3,)
+    secure_boot=0,
+    images=1,
+    option_roms=None,
+    exit=1,
+    boot_variables=0,
+    firmware=(0, 1),
+    loader=(2,),
+    runtime=(3,),
 )
 
 
@@ -214,11 +223,19 @@ def _variable_digest(variables: list[UefiVariable], guid: UUID, name: str) -> by
 
 
 def _firmware_error(reading: _Reading) -> bool | None:
-    """Whether a separator says so. A BootOrder of two entries can have the very same bytes."""
+    """Whether a separator says so.
+
+    A BootOrder of two entries can have the very same bytes, and is measured into one register. The
+    type of an event is not measured, so in the others it excuses nothing.
+    """
     covered = [index for index in reading.roles.firmware if index in reading.log.registers]
     error = hash_of(reading.log.algorithm, SEPARATOR_ERROR)
     found = any(
-        event.digest == error and event.kind != EventKind.EV_EFI_VARIABLE_BOOT
+        event.digest == error
+        and not (
+            event.kind == EventKind.EV_EFI_VARIABLE_BOOT
+            and event.register == reading.roles.boot_variables
+        )
         for event in reading.measured(*covered)
     )
     return _when(bool(covered), found)
