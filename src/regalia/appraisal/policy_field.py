@@ -73,12 +73,14 @@ class BaselineWords:
         machines: ids of chips or machines in the person's own custody, lower-case hex. Empty:
             any, but for products that are accepted by name only.
         grace_days: days that collateral may be out of date.
+        revocation_asked: whether the person said so; else a vendor without lists needs none.
     """
 
     hardware: Literal["genuine", "dangerous_simulated"]
     revocation: Literal["required", "any"]
     machines: Sequence[str]
     grace_days: int
+    revocation_asked: bool = False
 
 
 def left_open(*_: object) -> Any:  # noqa: ANN401 - a value of every field that can be left open

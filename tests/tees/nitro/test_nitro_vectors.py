@@ -231,3 +231,19 @@ def test_the_policy_refuses_debug_mode(vectors: Path, vector: Vector) -> None:
     words = BaselineWords(hardware="genuine", revocation="any", machines=(), grace_days=0)
     found = PlatformRules(baseline(words), built_in=True).judge(claims).findings
     assert [each.code.name for each in found] == (["DEBUG_ENABLED"] if vector.debug else [])
+
+
+@pytest.mark.parametrize(("asked", "codes"), [(False, set()), (True, {"REVOCATION_UNKNOWN"})])
+def test_the_baseline_asks_for_lists_if_a_person_does(
+    *, asked: bool, codes: set[str], vectors: Path, vector: Vector
+) -> None:
+    claims = genuine(read(vectors, vector), vector.now)
+    words = BaselineWords(
+        hardware="genuine",
+        revocation="required",
+        machines=(),
+        grace_days=0,
+        revocation_asked=asked,
+    )
+    found = PlatformRules(baseline(words), built_in=True).judge(claims).findings
+    assert {each.code.name for each in found} - {"DEBUG_ENABLED"} == codes

@@ -180,6 +180,7 @@ def _baseline(revocation: str | None, machines: Sequence[str], *, simulated: boo
         revocation="any" if revocation == ANY else "required",
         machines=tuple(machine.lower() for machine in machines),
         grace_days=0,
+        revocation_asked=revocation is not None,
     )
     applied = PlatformRules(baseline(words), built_in=True)
     return Rules(NAME, POLICY_ID, applied, signature="built in")
