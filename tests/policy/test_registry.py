@@ -12,7 +12,7 @@ import pytest
 from regalia.appraisal.condition_types import because, derived
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_field import BaselineWords, PinChoices
-from regalia.appraisal.policy_plugin import Rule, RuleInput
+from regalia.appraisal.policy_plugin import Part, Rule, RuleInput
 from regalia.policy.baseline import baseline
 from regalia.policy.documents import Platform, parse_platform
 from regalia.policy.registry import (
@@ -22,6 +22,8 @@ from regalia.policy.registry import (
     plugin_for,
     plugin_of,
 )
+from regalia.tees.azure.policy.fields import BOOT as BOOT_PART
+from regalia.tees.azure.policy.plugin import AZURE_SNP, VM
 from regalia.tees.boot.policy.plugin import BOOT
 from regalia.tees.nitro.policy.plugin import NITRO
 from regalia.tees.nvidia.policy.plugin import NVIDIA
@@ -62,17 +64,22 @@ def _put(section: Any, name: str, value: object) -> Any:  # noqa: ANN401 - any s
 
 def _unpinned_holes(plugin: Any, scenario: PolicyScenario) -> Iterator[str]:  # noqa: ANN401
     """Whether a section is taken that lists machines, and says nothing of what runs on them."""
-    section = getattr(scenario.policy.platform, plugin.name)
-    for field in plugin.fields:
-        if field.unrestricted and field.name not in {plugin.machines, plugin.revocation}:
-            value = "any" if field.open_value is None else field.open_value
-            section = _put(section, field.name, value)
-    found = list(plugin.rules(RuleInput(section, scenario.claims, plugin.path)))
-    if PolicyCode.WORKLOAD_UNPINNED not in [each.code for each in found]:
-        yield (
-            f"{plugin.path} accepts every program: with its fields left open, no rule in `order` "
-            f"finds WORKLOAD_UNPINNED; write one, such as `workload` of tees/nitro/policy/plugin.py"
-        )
+    closed = {plugin.machines, plugin.revocation}
+    # In a section that has nothing but parts, each part says what runs in a place of its own.
+    parts = [f"{each.name}." for each in plugin.order if isinstance(each, Part)]
+    for part in parts if len(parts) == len(plugin.order) else [""]:
+        section = getattr(scenario.policy.platform, plugin.name)
+        for field in plugin.fields:
+            if field.unrestricted and field.name.startswith(part) and field.name not in closed:
+                value = "any" if field.open_value is None else field.open_value
+                section = _put(section, field.name, value)
+        found = list(plugin.rules(RuleInput(section, scenario.claims, plugin.path)))
+        if PolicyCode.WORKLOAD_UNPINNED not in [each.code for each in found]:
+            yield (
+                f"{plugin.path}.{part}* accepts every program: with its fields left open, no rule "
+                f"in `order` finds WORKLOAD_UNPINNED; write one, such as `workload` of "
+                f"tees/nitro/policy/plugin.py"
+            )
 
 
 def _config_holes(plugin: Any, claims: Any) -> Iterator[str]:  # noqa: ANN401 - any TEE
@@ -112,7 +119,13 @@ def test_a_tee_that_forgets_workload_or_configuration_is_found() -> None:
     scenario = POLICY_SCENARIOS[Tee.NITRO]()
     rules = [each for each in NITRO.order if isinstance(each, str)]
     (said,) = _unpinned_holes(replace(NITRO, order=tuple(rules)), scenario)
-    assert "platform.nitro accepts every program" in said
+    assert "platform.nitro.* accepts every program" in said
+    vm = replace(VM, section=replace(VM.section, order=("pcrs", BOOT_PART)))
+    paravisor = AZURE_SNP.order[0]
+    (said,) = _unpinned_holes(
+        replace(AZURE_SNP, order=(paravisor, vm)), POLICY_SCENARIOS[Tee.AZURE_SNP]()
+    )
+    assert "platform.azure_snp.vm.* accepts every program" in said
     silent = replace(NITRO, order=tuple(each for each in NITRO.order if each != "pcr16"))
     never = tuple(
         replace(each, pin=lambda *_: "any") if each.name == "pcr16" else each
