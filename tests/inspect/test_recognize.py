@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from regalia.core.errors import ParseError
-from regalia.inspect.recognize import recognize
+from regalia.inspect import recognize as module
+from regalia.inspect.recognize import InspectCode, recognize
+from regalia.inspect.recognized import Recognized
+from regalia.tees.snp.evidence.wire import REPORT_SIZE
+from regalia.wire.evidence import Evidence, Tee
 
 HEAD = bytes.fromhex("8444a1013822a0")  # COSE_Sign1 with ES384, and no unprotected header
 TAGGED = bytes.fromhex("d2")
@@ -35,3 +39,28 @@ def test_a_value_is_no_key() -> None:
     """The words alone are not enough: a key stands in its own CBOR text."""
     with pytest.raises(ParseError, match="no evidence known here"):
         recognize(message("module_id, digest, pcrs"))
+
+
+TOKEN = b"eyJhbGciOiJFUzM4NCJ9.eyJub25jZSI6IiJ9.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize("token", [TOKEN, TOKEN.ljust(REPORT_SIZE, b"A")])
+def test_a_token_is_somebody_elses_result(token: bytes) -> None:
+    with pytest.raises(ParseError, match="somebody else's result") as refusal:
+        recognize(token)
+    assert refusal.value.code is InspectCode.TOKEN_NO_EVIDENCE
+    assert "producer" not in refusal.value.explain()
+    assert "evidence that it was made from" in refusal.value.explain()
+
+
+def test_evidence_in_the_form_of_a_token_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TEE whose evidence is a signature in compact form has a recognizer among the others."""
+
+    def lattice(data: bytes, suffix: str) -> Recognized | None:
+        evidence = Evidence(Tee.TPM, data, (), b"")
+        return Recognized(form=f"lattice{suffix}", evidence=evidence) if data == TOKEN else None
+
+    monkeypatch.setattr(module, "_RAW", (*module._RAW, lattice))
+    assert recognize(TOKEN).form == "lattice"
+    with pytest.raises(ParseError, match="token"):
+        recognize(TOKEN + b"A")

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from regalia.appraisal.condition_types import because, derived
+from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_field import BaselineWords, PinChoices
-from regalia.appraisal.policy_plugin import Rule, RuleInput
+from regalia.appraisal.policy_plugin import Part, Rule, RuleInput
 from regalia.policy.baseline import baseline
 from regalia.policy.documents import Platform, parse_platform
 from regalia.policy.registry import (
@@ -21,7 +22,10 @@ from regalia.policy.registry import (
     plugin_for,
     plugin_of,
 )
+from regalia.tees.azure.policy.fields import BOOT as BOOT_PART
+from regalia.tees.azure.policy.plugin import AZURE_SNP, VM
 from regalia.tees.boot.policy.plugin import BOOT
+from regalia.tees.nitro.policy.plugin import NITRO
 from regalia.tees.nvidia.policy.plugin import NVIDIA
 from regalia.tees.snp.policy.plugin import SNP
 from regalia.wire.evidence import DeviceKind, Tee
@@ -29,7 +33,9 @@ from regalia_testing.policy_holes import device_holes, plugin_holes, section_hol
 from regalia_testing.policy_scenarios import POLICY_SCENARIOS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from regalia_testing.policy_scenario import PolicyScenario
 
 WORDS = BaselineWords(hardware="genuine", revocation="required", machines=(), grace_days=0)
 
@@ -47,6 +53,98 @@ def test_every_tee_has_a_whole_policy_half(tee: Tee) -> None:
         assert list(plugin.rules(RuleInput(pinned, claims, plugin.path))) == []
     for each in plugin.explanations(plugin.path):
         assert each.path.startswith(f"{plugin.path}.")
+
+
+def _put(section: Any, name: str, value: object) -> Any:  # noqa: ANN401 - any section
+    """A section with another value of one field, whose name is dotted in a nested struct."""
+    first, _, rest = name.partition(".")
+    value = _put(getattr(section, first), rest, value) if rest else value
+    return msgspec.structs.replace(section, **{first: value})
+
+
+def _unpinned_holes(plugin: Any, scenario: PolicyScenario) -> Iterator[str]:  # noqa: ANN401
+    """Whether a section is taken that lists machines, and says nothing of what runs on them."""
+    closed = {plugin.machines, plugin.revocation}
+    # In a section that has nothing but parts, each part says what runs in a place of its own.
+    parts = [f"{each.name}." for each in plugin.order if isinstance(each, Part)]
+    for part in parts if len(parts) == len(plugin.order) else [""]:
+        section = getattr(scenario.policy.platform, plugin.name)
+        for field in plugin.fields:
+            if field.unrestricted and field.name.startswith(part) and field.name not in closed:
+                value = "any" if field.open_value is None else field.open_value
+                section = _put(section, field.name, value)
+        found = list(plugin.rules(RuleInput(section, scenario.claims, plugin.path)))
+        if PolicyCode.WORKLOAD_UNPINNED not in [each.code for each in found]:
+            yield (
+                f"{plugin.path}.{part}* accepts every program: with its fields left open, no rule "
+                f"in `order` finds WORKLOAD_UNPINNED; write one, such as `workload` of "
+                f"tees/nitro/policy/plugin.py"
+            )
+
+
+def _config_holes(plugin: Any, claims: Any) -> Iterator[str]:  # noqa: ANN401 - any TEE
+    """Whether a field of the section judges the configuration, and pinning fills it."""
+    recorded, other = claims.config_binding.hex(), "99" * len(claims.config_binding)
+    pinned, left = (
+        msgspec.json.encode(plugin.pin(claims, PinChoices(machine=True, config=config))).decode()
+        for config in (True, False)
+    )
+    what = (
+        f"{plugin.path} has no field that judges config_binding, so `policy pin` pins nothing of "
+        f"the configuration. Add one with `pinned` (OneOf) or `pin` by `choices.config`, which "
+        f"`--any-host-data` leaves open, as host_data (snp), mr_config_id (tdx), config_ids (sgx), "
+        f"pcr16 (nitro) and register 15 of pcrs (tpm, azure) are: "
+    )
+    if recorded not in pinned:
+        yield f"{what}a pinned section does not hold {recorded}"
+    elif recorded in left:
+        yield f"{what}{recorded} is pinned although the owner left it open"
+    else:
+        changed = msgspec.json.decode(pinned.replace(recorded, other), type=plugin.section)
+        if not list(plugin.rules(RuleInput(changed, claims, plugin.path))):
+            yield f"{what}a section that demands {other} accepts {recorded}"
+
+
+@pytest.mark.parametrize("tee", Tee)
+def test_every_tee_refuses_a_policy_that_pins_no_workload(tee: Tee) -> None:
+    assert list(_unpinned_holes(plugin_for(tee), POLICY_SCENARIOS[tee]())) == []
+
+
+@pytest.mark.parametrize("tee", Tee)
+def test_every_tee_has_a_field_for_the_configuration(tee: Tee) -> None:
+    assert list(_config_holes(plugin_for(tee), POLICY_SCENARIOS[tee]().claims)) == []
+
+
+def test_a_tee_that_forgets_workload_or_configuration_is_found() -> None:
+    scenario = POLICY_SCENARIOS[Tee.NITRO]()
+    rules = [each for each in NITRO.order if isinstance(each, str)]
+    (said,) = _unpinned_holes(replace(NITRO, order=tuple(rules)), scenario)
+    assert "platform.nitro.* accepts every program" in said
+    vm = replace(VM, section=replace(VM.section, order=("pcrs", BOOT_PART)))
+    paravisor = AZURE_SNP.order[0]
+    (said,) = _unpinned_holes(
+        replace(AZURE_SNP, order=(paravisor, vm)), POLICY_SCENARIOS[Tee.AZURE_SNP]()
+    )
+    assert "platform.azure_snp.vm.* accepts every program" in said
+    silent = replace(NITRO, order=tuple(each for each in NITRO.order if each != "pcr16"))
+    never = tuple(
+        replace(each, pin=lambda *_: "any") if each.name == "pcr16" else each
+        for each in NITRO.fields
+    )
+    always = tuple(
+        replace(each, pin=lambda claims, _: [claims.config_binding.hex()])
+        if each.name == "pcr16"
+        else each
+        for each in NITRO.fields
+    )
+    for plugin, words in (
+        (replace(NITRO, fields=never), "a pinned section does not hold"),
+        (replace(NITRO, fields=always), "although the owner left it open"),
+        (silent, "a section that demands 9999"),
+    ):
+        (said,) = _config_holes(plugin, scenario.claims)
+        assert "platform.nitro has no field that judges config_binding" in said
+        assert words in said
 
 
 @pytest.mark.parametrize("kind", DeviceKind)

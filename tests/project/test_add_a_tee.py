@@ -1,12 +1,13 @@
 """The example of docs/howto/add-a-tee.md is really added, from outside of the package.
 
-A copy of the repository gets the files of ``examples/accelerator`` and the lines of its two diffs,
+A copy of the repository gets the files of ``examples/accelerator`` and the lines of its diffs,
 and must then pass what any TEE must pass. Without any one of these lines a test says what is
 missing.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import shutil
 import subprocess
@@ -21,14 +22,19 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "accelerator"
 PAGE = ROOT / "docs" / "howto" / "add-a-tee.md"
 BIN = Path(sys.executable).parent
-COPIED = ("src", "testing", "demo", "tests", "docs", "scripts")
+COPIED = ("src", "testing", "demo", "tests", "docs", "scripts", "examples")
 OVERLAID = ("src", "testing", "tests", "docs")
-PRODUCT, SIMULATOR = "lines.diff", "simulator.diff"
+PRODUCT, SIMULATOR, TABLES = "lines.diff", "simulator.diff", "tables.diff"
+DIFFS = (PRODUCT, SIMULATOR, TABLES)
 
 VERIFIER = "tests/verifier/test_registry.py"
 POLICY = "tests/policy/test_registry.py"
 SECTIONS = "tests/policy/test_sections_every_tee.py"
+RULES = "tests/policy/test_rules_every_tee.py"
+LINKS = "tests/project/test_links.py"
+DISTRIBUTIONS = "tests/project/test_distributions.py"
 RELEASE = "tests/release/test_release_every_tee.py"
+SUM = re.compile(r"SHA-256 [0-9a-f]{64}|\(\d+ more as above; all: [0-9a-f]{16}\)")
 WHOLE = f"{POLICY}::test_every_tee_has_a_whole_policy_half[example-accelerator]"
 # The line that is forgotten, the test that notices, what it says.
 FORGOTTEN = {
@@ -53,6 +59,21 @@ FORGOTTEN = {
         "no simulated sample has evidence of example-accelerator",
     ),
     "scenario": ("        Tee.EXAMPLE_ACCELERATOR: ", WHOLE, "KeyError: <Tee.EXAMPLE_ACCELERATOR"),
+    "rules": (
+        "Tee.EXAMPLE_ACCELERATOR: Rules(",
+        f"{RULES}::test_every_tee_has_its_rules_here",
+        "EXAMPLE_ACCELERATOR",
+    ),
+    "name of its source": (
+        'test_distributions.py:            "simulated-accelerator",',
+        f"{DISTRIBUTIONS}::test_plug_ins_of_each_wheel",
+        "simulated-accelerator",
+    ),
+    "page in the index": (
+        "docs/spec/README.md:",
+        f"{LINKS}::test_every_page_can_be_reached_from_the_readme",
+        "accelerator-appraisal.md",
+    ),
     "machine": (
         '        "example-accelerator": ',
         f"{RELEASE}::test_there_is_a_machine_of_every_tee",
@@ -117,16 +138,16 @@ def added(diff: str) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     root = tmp_path_factory.mktemp("copy") / "regalia"
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "golden")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in COPIED:
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "LICENSE", *(path.name for path in ROOT.glob("*.md"))):
         shutil.copy(ROOT / name, root)
     for name in OVERLAID:
         new = [path for path in (EXAMPLE / name).rglob("*") if path.is_file()]
         assert [path for path in new if (root / path.relative_to(EXAMPLE)).exists()] == []
         shutil.copytree(EXAMPLE / name, root / name, ignore=ignored, dirs_exist_ok=True)
-    for diff in (PRODUCT, SIMULATOR):
+    for diff in DIFFS:
         status, said = Tree(root).run("git", "apply", str(EXAMPLE / diff))
         assert status == 0, said
     copy = Tree(root)
@@ -142,7 +163,7 @@ def test_the_product_does_not_contain_the_example() -> None:
 
 
 def test_the_lines_elsewhere_are_as_few_as_the_page_says() -> None:
-    """Four that name the TEE, in four files, and the imports of three of them."""
+    """Four that name the TEE, in four files, and the imports of three of them; then tables."""
     product = added(PRODUCT)
     assert {path: len(lines) for path, lines in product.items()} == {
         "src/regalia/wire/evidence.py": 1,
@@ -153,7 +174,18 @@ def test_the_lines_elsewhere_are_as_few_as_the_page_says() -> None:
     lines = [line for each in product.values() for line in each]
     assert len([line for line in lines if line.startswith("from ")]) == 3
     assert all(path.startswith("testing/") for path in added(SIMULATOR))
-    for diff in (PRODUCT, SIMULATOR):
+    tables = [added(SIMULATOR), added(TABLES)]
+    files = [path for each in (product, *tables) for path in each]
+    count = sum(len(each) for table in tables for each in table.values())
+    page = PAGE.read_text(encoding="utf-8")
+    assert (
+        f"seven lines in {len(product)} files of the product, and {count} lines in "
+        f"{len(files) - len(product)} others" in " ".join(page.split())
+    )
+    assert f"lines in {len(files)} files" in " ".join(
+        (ROOT / "CONTRIBUTING.md").read_text().split()
+    )
+    for diff in DIFFS:
         text = (EXAMPLE / diff).read_text(encoding="utf-8")
         assert re.findall(r"^-(?!-- a/).*", text, re.MULTILINE) == []
 
@@ -188,8 +220,38 @@ def test_the_example_passes_the_tests_over_every_tee(tree: Tree) -> None:
     assert status == 0, said
     status, said = tree.test("tests/cli/test_attest_words.py", "tests/policy/test_conditions.py")
     assert status == 0, said
-    status, said = tree.test("tests/cli/test_every_tee.py")
+    status, said = tree.test("tests/cli/test_every_tee.py", RULES)
     assert status == 0, said
+
+
+@pytest.mark.slow
+def test_the_example_passes_the_tests_of_the_project(tree: Tree) -> None:
+    status, said = tree.test(
+        LINKS, "tests/project/test_docstrings.py", f"{DISTRIBUTIONS}::test_plug_ins_of_each_wheel"
+    )
+    assert status == 0, said
+
+
+@pytest.mark.slow
+def test_the_golden_files_gain_lines_and_change_only_sums(tree: Tree) -> None:
+    """A policy with a section more has another digest, and a longer list another count.
+
+    The other parts are left out: they are slow, or need real evidence, and change alike.
+    """
+    folder = tree.root / "tests/golden/files/policies"
+    before = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    status, said = tree.run(sys.executable, "scripts/make_golden.py", "policies")
+    assert status == 0, said
+    after = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert set(before) <= set(after)
+    gone = [
+        line.removeprefix("- ")
+        for name, text in before.items()
+        for line in difflib.ndiff(text.splitlines(), after[name].splitlines())
+        if line.startswith("- ")
+    ]
+    assert [line for line in gone if not SUM.fullmatch(line)] == []
+    assert "platform.accelerator" in "".join(after.values())
 
 
 @pytest.mark.slow
@@ -246,10 +308,7 @@ def test_every_line_is_forgotten_once() -> None:
 def the_line(wanted: str) -> tuple[str, str]:
     """The one added line that ``wanted`` names, and its file; it may begin with the file."""
     every = [
-        (path, line)
-        for diff in (PRODUCT, SIMULATOR)
-        for path, lines in added(diff).items()
-        for line in lines
+        (path, line) for diff in DIFFS for path, lines in added(diff).items() for line in lines
     ]
     found = [(path, line) for path, line in every if wanted in f"{path}:{line}"]
     assert len(found) == 1, (wanted, found)

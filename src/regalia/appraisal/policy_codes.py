@@ -14,7 +14,7 @@ class PolicyCode(Code):
     )
     SIMULATED_HARDWARE = (
         "Simulated evidence is signed by a throw-away key: whoever runs the host can read all.",
-        "Run on real SEV-SNP hardware; for a trial, use a policy made for simulation only.",
+        "Run on the real hardware; for a trial, use a policy made for simulation only.",
     )
     HARDWARE_NOT_SIMULATED = (
         "A policy for simulation stands for a trial, and a trial's keys protect nothing.",
@@ -23,15 +23,16 @@ class PolicyCode(Code):
     DEBUG_ENABLED = (
         "In debug mode the host reads and writes the workload's memory.",
         (
-            "Start the workload without debug mode (SNP: guest policy bit 19; TDX: TDATTRIBUTES "
-            "bit 0; SGX: not a debug enclave; Nitro: without --debug-mode). No policy accepts it."
+            "Start the workload without debug mode, as its TEE names it (guest policy bit 19 of "
+            "SNP, TDATTRIBUTES bit 0 of TDX, a debug enclave of SGX, --debug-mode of Nitro, and so "
+            "on). No policy accepts it."
         ),
     )
     MIGRATION_ALLOWED = (
         "A migration agent outside the measurement may carry the workload's memory away.",
         (
-            "Start the workload without migration (SNP: guest policy bit 18; TDX: TDATTRIBUTES "
-            "bit 29). No policy accepts it."
+            "Start the workload without migration, as its TEE names it (guest policy bit 18 of "
+            "SNP, TDATTRIBUTES bit 29 of TDX, and so on). No policy accepts it."
         ),
     )
     TEE_NOT_ACCEPTED = (

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from regalia.core.codec import MIB
-from regalia.core.errors import CoreCode, ParseError
+from regalia.core.errors import Code, CoreCode, ParseError
 from regalia.inspect.recognize_json import recognize_json
 from regalia.inspect.recognized import Recognized
 from regalia.tees.intel.evidence.wire import (
@@ -47,15 +47,24 @@ _SIGN1_STARTS = (bytes.fromhex("8444a1013822"), bytes.fromhex("d28444a1013822"))
 _NITRO_KEYS = (b"\x69module_id", b"\x66digest", b"\x64pcrs")
 _SPDM_STARTS = (bytes.fromhex("11e0"), bytes.fromhex("12e0"))  # GET_MEASUREMENTS, SPDM 1.1 or 1.2
 _GO_TPM_START = 0x0A  # field 1, ak_pub
-_JWT_START = b"eyJ"
+_JWS_START = b"eyJ"  # of a compact signature or token: '{"' in base64url
+
+
+class InspectCode(Code):
+    """Files that are well-formed and no evidence."""
+
+    TOKEN_NO_EVIDENCE = (
+        "A token says what somebody else concluded, and not what the hardware signed.",
+        "Verify the token with its issuer's key; give here the evidence that it was made from.",
+    )
 
 
 def recognize(data: bytes) -> Recognized:
     """Tell what ``data`` is.
 
     Raises:
-        ParseError: TOO_LARGE; MALFORMED, it is no evidence that is known here, or it begins like
-            one and is none.
+        ParseError: TOO_LARGE; TOKEN_NO_EVIDENCE; MALFORMED, it is no evidence that is known here,
+            or it begins like one and is none.
     """
     if len(data) > LIMIT:
         raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(data)} bytes, at most {LIMIT}")
@@ -68,17 +77,24 @@ def recognize(data: bytes) -> Recognized:
         )
     if data.lstrip()[:1] in _JSON_START:
         return recognize_json(data)
-    if data.startswith(_JWT_START) and data.count(b".") >= len(("header", "payload")):
-        raise _unknown("a token (JWT): somebody else's result, and no evidence")
     for suffix, decode in (("", bytes), (", as hex", _hex), (", as base64", _base64)):
         raw = decode(data)
         found = None if raw is None else _raw(raw, suffix)
         if found is not None:
             return found
+    if _is_token(data):  # asked last: evidence of a TEE may be signed in this form
+        raise ParseError(
+            InspectCode.TOKEN_NO_EVIDENCE,
+            "a token (JWT) that is no evidence known here: somebody else's result, it seems",
+        )
     raise _unknown(
         f"{len(data)} bytes that are no evidence known here; they begin with "
         f"{data[:8].hex() or 'nothing'}"
     )
+
+
+def _is_token(data: bytes) -> bool:
+    return data.startswith(_JWS_START) and data.count(b".") >= len(("header", "payload"))
 
 
 def _raw(data: bytes, suffix: str) -> Recognized | None:
@@ -91,8 +107,8 @@ def _raw(data: bytes, suffix: str) -> Recognized | None:
 
 
 def _snp(data: bytes, suffix: str) -> Recognized | None:
-    """Recognize a report by its size, since it has no magic number."""
-    if len(data) != REPORT_SIZE:
+    """Recognize a report by its size, since it has no magic number. A token may be as long."""
+    if len(data) != REPORT_SIZE or _is_token(data):
         return None
     return Recognized(form=f"SEV-SNP report{suffix}", evidence=Evidence(Tee.SEV_SNP, data, (), b""))
 

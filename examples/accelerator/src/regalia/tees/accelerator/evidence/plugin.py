@@ -44,6 +44,10 @@ def genuine(
 def needs(parsed: Parsed[Evidence, AcceleratorEvidence], have: GivenCollateral) -> Iterator[Need]:
     """Its certificates come along; a list of each authority does not.
 
+    Args:
+        parsed: untrusted.
+        have: what the operator already brought along.
+
     Raises:
         ParseError: a certificate or list is malformed.
     """

@@ -53,6 +53,8 @@ FIELDS: tuple[Field[AcceleratorClaims, Any], ...] = (
         "The firmware's security version must be at least {}.",
         "firmware {}; at least {}",
         fix="Update the chip's firmware.",
+        unrestricted="Any firmware of the chip is accepted.",
+        risk="a chip whose firmware has known weaknesses passes.",
     ),
     _one_of.machines(
         "chip_ids", hex_entry(CHIP_ID_SIZE), lambda claims: claims.chip_id.hex(), seen("chip {}")
