@@ -67,7 +67,7 @@ TARGETS = (
     ("src/regalia/verifier/collateral/*.py", _COLLATERAL_TESTS),
     ("src/regalia/appraisal/claims.py", "tests/appraisal/test_unbound.py"),
     ("src/regalia/appraise/*.py", "tests/appraise"),
-    ("src/regalia/tees/{tee}/evidence/verify.py", "tests/tees/{tee}"),
+    ("src/regalia/tees/{tee}/evidence/verify.py", "tests/tees/{tee} tests/verifier/test_nonces.py"),
 )
 
 PROJECT = Path(__file__).parents[1]

@@ -67,6 +67,10 @@ def test_the_comparison_is_recorded(check: Check | None, recorded: Check) -> Non
     (step,) = log.failed(refusal.value)
     assert (step.check, step.seen, step.wanted) == (recorded, "nothing", NONCE.hex())
     assert step.code == "NONCE_MISMATCH"
+    passed = CheckLog()
+    unbound().fresh(NONCE, passed, check=check)
+    (step,) = passed.steps()
+    assert (step.check, step.seen, step.wanted) == (recorded, NONCE.hex(), NONCE.hex())
 
 
 def test_a_change_of_the_claims_keeps_what_they_are_bound_to() -> None:

@@ -28,6 +28,18 @@ def lines_of(data: bytes) -> list[dict[str, object]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
+def output_with(errors: int) -> bytes:
+    """What the program prints, with its standard error going there."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=b"\n",
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        timeout=TIMEOUT,
+        check=True,
+    ).stdout
+
+
 def test_a_reader_that_stops_holds_nothing_up() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
@@ -36,8 +48,11 @@ def test_a_reader_that_stops_holds_nothing_up() -> None:
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == b"done\n", "although nobody reads its errors"
-        _, errors = process.communicate(b"\n", timeout=TIMEOUT)
+        errors = os.read(process.stderr.fileno(), 1 << 20)  # so that the last event has room
+        _, rest = process.communicate(b"\n", timeout=TIMEOUT)
+        errors += rest
     *events, dropped, last = lines_of(errors)
     assert last["event"] == "service.stopped"
     assert dropped["event"] == "service.events.dropped"
@@ -49,19 +64,12 @@ def test_a_stopped_terminal_holds_nothing_up() -> None:
     """As after Ctrl-S, or in a session that froze: nobody reads, and the terminal seems ready."""
     controller, terminal = os.openpty()
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM],
-            input=b"\n",
-            stdout=subprocess.PIPE,
-            stderr=terminal,
-            timeout=TIMEOUT,
-            check=True,
-        )
+        output = output_with(terminal)
         seen = os.read(controller, 1 << 16)
     finally:
         os.close(controller)
         os.close(terminal)
-    assert done.stdout == b"done\n"
+    assert output == b"done\n"
     assert json.loads(seen.splitlines()[0])["event"] == "runtime.wiped"
 
 
@@ -94,17 +102,10 @@ def test_a_reader_that_is_gone() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM],
-            input=b"\n",
-            stdout=subprocess.PIPE,
-            stderr=writer,
-            timeout=TIMEOUT,
-            check=True,
-        )
+        output = output_with(writer)
     finally:
         os.close(writer)
-    assert done.stdout == b"done\n"
+    assert output == b"done\n"
 
 
 def test_one_line_for_each_event(capfd: pytest.CaptureFixture[str]) -> None:

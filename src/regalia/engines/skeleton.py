@@ -229,10 +229,11 @@ def fill(model: Any, mapped: MappedTensors, files: ModelFiles) -> int:  # noqa: 
     if missing:
         raise _incomplete("tensors are missing", missing)
     # Where the library ties an output layer, it replaces its bias by a padded copy, even if there
-    # is nothing to pad.
+    # is nothing to pad. The copy lies in ordinary memory, so it is overwritten.
     for name, value in model.state_dict(keep_vars=True).items():
         given = mapped.tensors.get(name)
-        if given is not None and value.data_ptr() != given.data_ptr():
+        if given is not None and not value.is_meta and not mapped.holds(value):
+            value.data.zero_()
             value.data = given
     on_meta = [n for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if on_meta:

@@ -107,14 +107,18 @@ class MappedTensors:
         """
         count = 0
         for name, tensor in tensors:
-            first = tensor.data_ptr()
-            last = first + tensor.numel() * tensor.element_size()
-            if not any(low <= first and last <= high for low, high in self.ranges):
+            if not self.holds(tensor):
                 raise UsageError(
                     EngineCode.ENGINE_COPY_NEEDED, f"{name} does not lie in the model's memory"
                 )
             count += 1
         return count
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether all of a tensor lies in the model's memory."""
+        first = tensor.data_ptr()
+        last = first + tensor.numel() * tensor.element_size()
+        return any(low <= first and last <= high for low, high in self.ranges)
 
 
 def _shards(files: ModelFiles) -> dict[str, set[str] | None]:
