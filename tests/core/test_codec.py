@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from regalia.core.codec import b64, canonical_json, exact, lp, parse_json, unb64, unhex
+from regalia.core.codec import b64, canonical_json, decimal, exact, lp, parse_json, unb64, unhex
 from regalia.core.errors import CoreCode, ParseError
 
 JSON = st.recursive(
@@ -93,3 +93,33 @@ def test_nothing_is_padded_or_truncated(size: int) -> None:
 @given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.binary(max_size=40), max_size=5))
 def test_length_prefixing_is_injective(left: list[bytes], right: list[bytes]) -> None:
     assert (lp(*left) == lp(*right)) == (left == right)
+
+
+@given(st.integers(0, 2**64))
+def test_decimal_round_trips(number: int) -> None:
+    assert decimal(str(number), what="x", maximum=2**64) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-1",
+        "+1",
+        "01",
+        "1 ",
+        "1_0",
+        "0x1",
+        "1.0",
+        "\u0663",
+        "\u00b2",
+        "256",
+        "1000",
+        "9" * 5000,
+    ],
+)
+def test_decimal_refuses_other_spellings_and_greater_numbers(text: str) -> None:
+    with pytest.raises(ParseError) as info:
+        decimal(text, what="x", maximum=255)
+    assert info.value.code == CoreCode.MALFORMED
+    assert len(info.value.what) < 100

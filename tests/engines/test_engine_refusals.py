@@ -172,6 +172,11 @@ REFUSED: dict[str, tuple[type[RegaliaError], object, Changes]] = {
         CoreCode.MALFORMED,
         {"tokenizer_config_json": edit(added_tokens_decoder={"x": {"content": "<think>"}})},
     ),
+    "an added token with a number of many digits": (
+        ParseError,
+        CoreCode.MALFORMED,
+        {"tokenizer_config_json": edit(added_tokens_decoder={"9" * 5000: {"content": "<think>"}})},
+    ),
     "an added token without text": (
         ParseError,
         CoreCode.MALFORMED,

@@ -109,6 +109,28 @@ def unhex(text: str, *, what: str, size: int | None = None) -> bytes:
     return exact(data, size, what=what) if size is not None else data
 
 
+def decimal(text: str, *, what: str, maximum: int) -> int:
+    """Decode a number in decimal digits, without sign or leading zeros.
+
+    Args:
+        text: untrusted.
+        what: name of the value for error messages.
+        maximum: greatest number that is accepted.
+
+    Raises:
+        ParseError: MALFORMED.
+    """
+    # The size comes first: int() takes long for many digits, and refuses more than 4,300 of them
+    # with an exception that no caller expects.
+    if len(text) <= len(str(maximum)) and text.isascii() and text.isdigit():
+        number = int(text)
+        if str(number) == text and number <= maximum:
+            return number
+    raise ParseError(
+        CoreCode.MALFORMED, f"{what}: {text[:32]!r} is no decimal number up to {maximum}"
+    )
+
+
 def exact(data: bytes, size: int, *, what: str) -> bytes:
     """Return ``data`` if it has exactly ``size`` bytes, without padding or truncating it.
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from regalia.core.codec import MIB
+from regalia.core.codec import MIB, decimal
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.engines.codes import EngineCode
 
@@ -26,6 +26,7 @@ _OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt
 _PRIVATE_USE = re.compile("[\U000f0000-\U000ffffd]")  # plane 15 of Unicode
 JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
 TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
+TOKEN_NUMBER_MAX = (1 << 31) - 1
 
 # The settings of tokenizer_config.json that are used; the others are for other loaders.
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
@@ -294,10 +295,11 @@ def _added_tokens(files: ModelFiles, settings: dict[str, Any]) -> dict[int, dict
         raise ParseError(CoreCode.MALFORMED, f"{TOKENIZER_CONFIG}: added_tokens_decoder is no map")
     for number, token in given.items():
         text = _token_text(token, TOKENIZER_CONFIG, "added_tokens_decoder")
-        if not text or not number.isascii() or not number.isdigit():
-            raise ParseError(CoreCode.MALFORMED, f"{TOKENIZER_CONFIG}: an added token is malformed")
+        if not text:
+            raise ParseError(CoreCode.MALFORMED, f"{TOKENIZER_CONFIG}: an added token has no text")
+        what = f"{TOKENIZER_CONFIG}: number of an added token"
         flags = token if isinstance(token, dict) else {}
-        found[int(number)] = {"content": text} | {
+        found[decimal(number, what=what, maximum=TOKEN_NUMBER_MAX)] = {"content": text} | {
             name: bool(flags[name]) for name in _TOKEN_FLAGS if name in flags
         }
     return found

@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import CoreCode, UnavailableError, UsageError
+from regalia.core.codec import decimal
+from regalia.core.errors import CoreCode, ParseError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,9 +35,13 @@ def parse_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         host = ""
-    if not host or not port.isascii() or not port.isdigit() or int(port) > _PORT_MAX:
-        raise UsageError(CoreCode.BAD_USAGE, f"address {text!r}: want HOST:PORT")
-    return host, int(port)
+    wrong = UsageError(CoreCode.BAD_USAGE, f"address {text[:80]!r}: want HOST:PORT")
+    if not host:
+        raise wrong
+    try:
+        return host, decimal(port, what="port", maximum=_PORT_MAX)
+    except ParseError as exc:
+        raise wrong from exc
 
 
 def bind(text: str) -> socket.socket:

@@ -155,6 +155,7 @@ CONTENT: dict[str, tuple[str, Callable[[etree._Element], None]]] = {
     "index_negative": ("RIM_MALFORMED", _set(1, index="-1")),
     "index_padded": ("RIM_MALFORMED", _set(1, index="01")),
     "index_huge": ("RIM_MALFORMED", _set(1, index="254")),
+    "index_of_many_digits": ("RIM_MALFORMED", _set(1, index="9" * 5000)),
     "index_missing": ("RIM_MALFORMED", _drop(1, "index")),
     "active_other_case": ("RIM_MALFORMED", _set(1, active="true")),
     "active_missing": ("RIM_MALFORMED", _drop(1, "active")),

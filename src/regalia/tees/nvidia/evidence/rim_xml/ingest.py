@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.core.codec import unhex
+from regalia.core.codec import decimal, unhex
 from regalia.core.errors import ParseError
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.tees.nvidia.evidence.codes import NvidiaCode
@@ -140,12 +140,10 @@ def _distinct(values: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def _number(text: str | None, maximum: int) -> int:
-    if text is None or not text.isascii() or not text.isdigit() or str(int(text)) != text:
-        raise malformed(f"{(text or '')[:32]!r} is no number")
-    number = int(text)
-    if number > maximum:
-        raise malformed(f"{number} is above {maximum}")
-    return number
+    try:
+        return decimal(text or "", what="a measurement", maximum=maximum)
+    except ParseError as exc:
+        raise malformed(exc.what) from exc
 
 
 def _one(root: etree._Element, name: str) -> etree._Element:
