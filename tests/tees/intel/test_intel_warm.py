@@ -87,6 +87,42 @@ def test_a_trail_sees_every_check_made(testbed: IntelTestbed, warm: Cache) -> No
     assert [step.check for step in known.steps()] == [step.check for step in cold.steps()]
 
 
+def test_a_trail_sees_every_check_each_time(testbed: IntelTestbed) -> None:
+    cache, first, second = Cache(), CheckLog(), CheckLog()
+    appraise(testbed, testbed.evidence(), cache, check_log=first)
+    appraise(testbed, testbed.evidence(), cache, check_log=second)
+    assert [step.check for step in second.steps()] == [step.check for step in first.steps()]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("module", "Revoked", "TCB_REVOKED"),
+        ("module_version", 2, "TDX_MODULE_MISMATCH"),
+        ("module_signer", False, "TDX_MODULE_MISMATCH"),
+        ("module_attributes", 1, "TDX_MODULE_MISMATCH"),
+    ],
+)
+def test_a_known_machine_is_judged_anew_with_another_module(
+    testbed: IntelTestbed, warm: Cache, field: str, value: object, code: str
+) -> None:
+    defect = testbed.evidence(**{field: value})
+    # The machine itself is known: only the signed body differs from the healthy quote.
+    assert split_quote(defect.report).certification == (
+        split_quote(testbed.evidence().report).certification
+    )
+    assert code_of(testbed, defect, warm) == code
+
+
+def test_a_module_that_was_updated_since_the_launch_is_judged_anew(testbed: IntelTestbed) -> None:
+    cache = Cache()
+    old = appraise(testbed, testbed.evidence(module="OutOfDate"), cache)
+    updated = testbed.evidence(module="OutOfDate", module_updated=True)
+    anew = appraise(testbed, updated, cache)
+    assert replace(anew, mint=MINT) == appraise(testbed, updated, Cache())
+    assert anew.tcb_status != old.tcb_status
+
+
 @pytest.mark.parametrize(
     ("field", "code"),
     [
