@@ -6,11 +6,14 @@ BIN := $(VENV)/bin
 # With uv: make INSTALL="uv pip install --python .venv/bin/python" demo
 INSTALL ?= $(BIN)/python -m pip install --disable-pip-version-check --no-input --root-user-action=ignore
 READY := $(VENV)/.ready
+DEVELOP := $(VENV)/.develop
+PARTS := pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh \
+  $(wildcard requirements/*.txt)
 
 .PHONY: demo test quick slow boot check bench architectures fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
-demo: install
+demo: $(READY)
 	$(BIN)/regalia demo $(DEMO_FLAGS)
 
 # Everything that CI runs: checks, quick tests, then real components.
@@ -55,10 +58,15 @@ FUZZ_SECONDS ?= 600
 fuzz: install
 	$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS) --corpus .cache/fuzz $(FUZZ_FLAGS)
 
-install: $(READY)
+# Everything that tests and checks need, or only what the demo does.
+install: $(DEVELOP)
 
-$(READY): pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh $(wildcard requirements/*.txt)
-	@sh scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(INSTALL)"
+$(DEVELOP): $(PARTS)
+	@sh scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(INSTALL)" develop
+	@touch $(READY) $@
+
+$(READY): $(PARTS)
+	@sh scripts/bootstrap.sh "$(PYTHON)" "$(VENV)" "$(INSTALL)" demo
 	@touch $@
 
 # Needs pip-tools, and pip must find the CPU build of torch.
