@@ -25,7 +25,7 @@ HOWTO = (ROOT / "docs" / "howto" / "compute-reference-values.md").read_text(enco
 
 def test_the_spec_names_the_codes_and_the_numbers_of_the_code() -> None:
     for code in MeasureCode:
-        if code not in (MeasureCode.NOT_A_UKI, MeasureCode.MEASURE_EXTRA_MISSING):
+        if code is not MeasureCode.NOT_A_UKI:
             assert code.name in SPEC, code
     for guid in (
         *(ovmf.TABLE_FOOTER, ovmf.SEV_ES_RESET_BLOCK, ovmf.SEV_HASH_TABLE),

@@ -12,6 +12,7 @@ import click
 
 from regalia import __version__
 from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
+from regalia.core.extras import missing_extra
 from regalia.host.plugins import ADDED_COMMANDS, announced, load
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command; returns the exit status. No traceback reaches a user."""
-    from regalia.cli.output import show_bug, show_click_error, show_error
+    from regalia.cli.output import show_click_error, show_error
 
     wants_json = "--json" in args
     try:
@@ -159,6 +160,17 @@ def run(args: list[str]) -> int:
     except BrokenPipeError:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - nothing above catches it, and no user should see a traceback
-        show_bug(error, as_json=wants_json)
-        return EXIT_BUG
+        return _show_unexpected(error, as_json=wants_json)
     return status if isinstance(status, int) else 0
+
+
+def _show_unexpected(error: Exception, *, as_json: bool) -> int:
+    """Report a bug, unless the package of an extra is not installed. Returns the exit status."""
+    from regalia.cli.output import show_bug, show_error
+
+    refusal = missing_extra(error) if isinstance(error, ImportError) else None
+    if refusal is None:
+        show_bug(error, as_json=as_json)
+        return EXIT_BUG
+    show_error(refusal, as_json=as_json)
+    return refusal.exit_status

@@ -195,6 +195,10 @@ class CoreCode(Code):
         "Only plug-ins that are named in the configuration and installed are loaded.",
         "Check the spelling, and that the extra which provides it is installed.",
     )
+    EXTRA_MISSING = (
+        "An installation has only the optional packages that were asked for.",
+        "Run the command that the message names, in the environment of this installation.",
+    )
     SIMULATION_NOT_INSTALLED = (
         (
             "Only the distribution regalia-testing can issue simulated evidence or trust simulated"

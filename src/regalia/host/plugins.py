@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, UsageError
+from regalia.core.extras import missing_extra
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
@@ -33,7 +34,8 @@ def load(group: str, name: str) -> object:
         name: as the configuration has it.
 
     Raises:
-        UsageError: PLUGIN_UNKNOWN if it is missing, ambiguous, or its imports fail.
+        UsageError: PLUGIN_UNKNOWN if it is missing, ambiguous, or its imports fail; EXTRA_MISSING
+            if they fail for a package that was not installed.
     """
     every = announced(group)
     found = every.select(name=name)
@@ -46,9 +48,8 @@ def load(group: str, name: str) -> object:
     try:
         return point.load()
     except ImportError as exc:
-        raise UsageError(
-            CoreCode.PLUGIN_UNKNOWN, f"{group}: {name!r} does not import: {exc}"
-        ) from exc
+        broken = UsageError(CoreCode.PLUGIN_UNKNOWN, f"{group}: {name!r} does not import: {exc}")
+        raise missing_extra(exc) or broken from exc
 
 
 def require_simulation(setting: str) -> None:

@@ -48,7 +48,3 @@ class MeasureCode(Code):
         ),
         "Build an image without .dtbauto and .efifw sections and with one profile at most.",
     )
-    MEASURE_EXTRA_MISSING = (
-        "The launch digest of SEV-SNP is computed by the library sev-snp-measure.",
-        "Install it with: pip install 'regalia[measure]'.",
-    )

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from regalia.core.errors import CoreCode, LocalError, LogError, UsageError
+from regalia.core.extras import missing_extra
 from regalia.tlog.codes import TlogCode
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             _prepare_file(parsed, create=create)
         engine = sa.create_engine(parsed)
-    except (ArgumentError, ImportError, ValueError) as exc:
+    except ImportError as exc:
+        broken = UsageError(CoreCode.BAD_CONFIG, "database URL: its driver does not import")
+        raise missing_extra(exc) or broken from exc
+    except (ArgumentError, ValueError) as exc:
         # The URL may contain a password, so the message does not repeat it.
         raise UsageError(CoreCode.BAD_CONFIG, f"database URL: {type(exc).__name__}") from exc
     if engine.dialect.name == "sqlite":

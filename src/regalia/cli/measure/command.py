@@ -46,17 +46,7 @@ def snp(**options: Any) -> None:  # noqa: ANN401 - see SnpOptions
     FIRMWARE is the whole OVMF image. With --kernel, which needs OVMF built from AmdSev and QEMU's
     kernel-hashes=on, the measurement covers kernel, initrd and command line as well.
     """
-    from regalia.core.errors import UsageError
-    from regalia.measure.codes import MeasureCode
-
-    try:
-        from regalia.cli.measure.snp import SnpOptions, measure_snp
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not exc.name.startswith("sevsnpmeasure"):
-            raise
-        raise UsageError(
-            MeasureCode.MEASURE_EXTRA_MISSING, "sev-snp-measure is not installed"
-        ) from exc
+    from regalia.cli.measure.snp import SnpOptions, measure_snp
 
     measure_snp(SnpOptions(**options))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.evidence_plugin import SignedFiles
-from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.core.errors import CoreCode, ParseError
+from regalia.core.extras import missing_extra
 from regalia.tees.nvidia.evidence.anchors import RimAnchors
 from regalia.tees.nvidia.evidence.models import rim_ids
 
@@ -32,17 +33,14 @@ def ingest(data: bytes, *, names: Sequence[str], now: datetime) -> bytes:
         now: the signer's certificate must be valid then, aware.
 
     Raises:
-        UsageError: PLUGIN_UNKNOWN, the extra ``ingest`` is not installed.
+        UsageError: EXTRA_MISSING, the extra ``ingest`` is not installed.
         ParseError: it is no RIM, or has none of these names.
         AttestationError: NVIDIA has not signed it, or it is not in date.
     """
     try:
         from regalia.tees.nvidia.evidence.rim_xml import ingest_rim  # noqa: PLC0415 - of an extra
     except ImportError as exc:
-        raise UsageError(
-            CoreCode.PLUGIN_UNKNOWN,
-            f"{names[-1]}: to read NVIDIA's XML, install the extra `ingest` (lxml, signxml)",
-        ) from exc
+        raise missing_extra(exc) or exc from exc
     refusal = ParseError(CoreCode.MALFORMED, "a RIM without a name")
     for name in names:
         try:
