@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -304,3 +306,59 @@ def test_hardening_holds_in_the_process() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "('RLIMIT_CORE 0', 'PR_SET_DUMPABLE 0') (0, 0) 0"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unhardened")
+def test_a_broker_that_was_killed_and_an_older_copy_of_its_state(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real processes, real files: release, copy, release, kill, put the copy back, start."""
+    config = deployment.write_config(tmp_path / "broker")
+    folder, older = config.parent, tmp_path / "older"
+    older.mkdir()
+
+    def release(facts: dict[str, Any]) -> None:
+        challenge = post(facts, "/v1/challenge", {"model_id": str(deployment.model_id)})
+        asked = msgspec.json.decode(challenge, type=ChallengeResponse)
+        post(facts, "/v1/release", deployment.request(asked))
+
+    with serving(config) as (process, facts):
+        release(facts)
+        for name in ("state.db", "log.db"):
+            with (
+                closing(sqlite3.connect(folder / name)) as source,
+                closing(sqlite3.connect(older / name)) as copy,
+            ):
+                source.backup(copy)
+        release(facts)
+        process.kill()
+    with serving(config) as (process, facts):  # a kill alone loses nothing
+        release(facts)
+        process.kill()
+    newest = {path.name: path.read_bytes() for path in folder.glob("*.db*")}
+
+    def put_back(names: tuple[str, ...]) -> None:
+        for path in folder.glob("*.db*"):
+            path.unlink()
+        for name, data in newest.items():
+            (folder / name).write_bytes(data)
+        for name in names:
+            for path in folder.glob(f"{name}*"):
+                path.unlink()
+            shutil.copy2(older / name, folder / name)
+
+    args = ["--config", str(config)]
+    for name, status, code, loss in (
+        ("state.db", 4, "STATE_BEHIND_LOG", "state"),
+        ("log.db", 4, "LOG_BEHIND_STATE", "log"),
+    ):
+        put_back((name,))
+        refused(capsys, ["broker", "serve", *args], status, code)
+        other = {"state": "log", "log": "state"}[loss]
+        refused(capsys, ["broker", "recover", *args, "--accept", other], status, code)
+        assert run(["broker", "recover", *args, "--accept", loss, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["accepted"] == loss
+        refused(capsys, ["broker", "recover", *args, "--accept", loss], 2, "NOTHING_TO_RECOVER")
+        with serving(config):
+            pass

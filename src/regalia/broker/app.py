@@ -22,6 +22,7 @@ from starlette.routing import Route
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.metrics import CONTENT_TYPE
+from regalia.broker.peers import peer_of
 from regalia.broker.request import CHALLENGE_REQUEST_LIMIT
 from regalia.broker.service import refusal_of
 from regalia.core.codec import canonical_json
@@ -76,7 +77,7 @@ _STATUS = {
 
 # Of the errors with status 503, those whose explanation is sent to the client. They report the
 # broker's limits; all others describe its internals.
-_SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY, BrokerCode.CHALLENGES_EXHAUSTED})
+_SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY})
 
 
 def status_of(error: RegaliaError) -> int:
@@ -161,7 +162,8 @@ class _Edge:
         return await self._post(request, CHALLENGE_REQUEST_LIMIT, self.broker.challenge)
 
     async def release(self, request: Request) -> Response:
-        return await self._post(request, REQUEST_LIMIT, self.broker.release)
+        peer = peer_of(request.client.host if request.client else "")
+        return await self._post(request, REQUEST_LIMIT, partial(self.broker.release, peer=peer))
 
     async def checkpoint(self, _: Request) -> Response:
         note = await self._read(self.broker.log.reader.checkpoint)

@@ -27,7 +27,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class StateSection(_Section, frozen=True, kw_only=True):
-    """``[state]``: challenges, leases, version floors."""
+    """``[state]``: used challenges, leases, version floors, what was seen of the log."""
 
     database: str
 
@@ -62,7 +62,6 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     """``[limits]``: bounds on the resources that clients on the network can consume."""
 
     challenge_ttl_s: int = 60
-    challenges: int = 10_000  # challenges that are neither used nor expired
     concurrent: int = 8  # requests that are processed at the same time
     waiting: int = 24  # requests that may wait in addition
     body_timeout_s: int = 10  # seconds that a request body may take to arrive
@@ -110,7 +109,6 @@ def load_config(path: Path) -> BrokerConfig:
     limits = config.limits
     positive = {
         "limits.challenge_ttl_s": limits.challenge_ttl_s,
-        "limits.challenges": limits.challenges,
         "limits.concurrent": limits.concurrent,
         "limits.body_timeout_s": limits.body_timeout_s,
         "attest.collateral_threshold": config.attest.collateral_threshold,

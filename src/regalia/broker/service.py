@@ -4,7 +4,7 @@
     (2) verify the evidence            ConsumedChallenge -> Claims
     (3) evaluate the policy            Claims            -> Allow
     (4) take a lease, within the cap   Allow             -> AuthorizedRelease
-    (5) append the record to the log   AuthorizedRelease -> LoggedRecord
+    (5) append the record to the log   AuthorizedRelease -> LoggedRecord, and the lease lasts
     (6) unwrap the model key           LoggedRecord      -> SecretBytes
     (7) seal it to the attested key    SecretBytes       -> ReleaseResponse
 
@@ -15,7 +15,7 @@ reordered. From (1) on every refusal is logged as a denial.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,6 +42,7 @@ from regalia.core.errors import (
     RegaliaError,
     UnavailableError,
 )
+from regalia.core.types import ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.host.events import ServiceEvent, emit
 from regalia.policy.verdict import Deny
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from regalia.broker.leases import Lease, LeaseStore
     from regalia.broker.models import ServedModel
     from regalia.broker.request import DecodedRequest
+    from regalia.broker.watermarks import LogWatch
     from regalia.core.errors import Code
     from regalia.host.clock import Clock
     from regalia.keys.base import KeyStore
@@ -157,6 +159,7 @@ class Broker:
     leases: LeaseStore
     floors: FloorStore
     log: Log
+    seen: LogWatch
     keys: KeyStore
     clock: Clock
     watch: Watch
@@ -169,7 +172,7 @@ class Broker:
 
         Raises:
             ParseError: the request is malformed.
-            UnavailableError: MODEL_UNKNOWN, CHALLENGES_EXHAUSTED or STATE_UNAVAILABLE.
+            UnavailableError: MODEL_UNKNOWN.
         """
         model_id = parse_challenge_request(body)
         model = self.models.get(str(model_id))
@@ -185,11 +188,12 @@ class Broker:
             expires_in_s=self.challenges.ttl_s,
         )
 
-    def release(self, body: bytes) -> ReleaseResponse:
+    def release(self, body: bytes, peer: str) -> ReleaseResponse:
         """Decide about one request, log the decision, and answer a release with the key.
 
         Args:
             body: a ``ReleaseRequest``, raw and untrusted.
+            peer: address that it came from.
 
         Raises:
             ParseError: the request is malformed; no challenge was consumed.
@@ -201,19 +205,29 @@ class Broker:
         now = self.clock()
         request, challenge = parse_release_request(body)
         try:
-            consumed = self.challenges.consume(challenge, now)  # (1)
+            consumed = self.challenges.consume(challenge, self._offers(request), now)  # (1)
         except ChallengeRefused as refused:
             if refused.issued is None:
                 raise
-            attempt = self._attempt(request, refused.issued, now)
+            attempt = self._attempt(request, refused.issued, now, peer)
             denial = Denial(attempt, None, (), ((refused.code, refused.what),))
             raise self._denied(denial) from refused
-        decided = self._decide(self._attempt(request, consumed.issued, now), request, consumed)
+        attempt = self._attempt(request, consumed.issued, now, peer)
+        decided = self._decide(attempt, request, consumed)
         if isinstance(decided, Denial):
             raise self._denied(decided)
         return self._grant(decided)
 
-    def _attempt(self, request: ReleaseRequest, issued: IssuedFor, now: datetime) -> ReleaseAttempt:
+    def _offers(self, request: ReleaseRequest) -> Iterator[tuple[ModelId, PolicyId]]:
+        """What a challenge may have been issued for: what the request says, or what is served."""
+        with suppress(ParseError):
+            yield ModelId.parse(request.model_id), PolicyId.parse(request.policy_id)
+        for model in self.models.values():
+            yield model.model_id, model.policy_id
+
+    def _attempt(
+        self, request: ReleaseRequest, issued: IssuedFor, now: datetime, peer: str
+    ) -> ReleaseAttempt:
         model = self.models.get(issued.model_id)
         return ReleaseAttempt(
             now=now,
@@ -226,6 +240,7 @@ class Broker:
             evidence_digest=evidence_digest_of(request),
             recipient=recipient_of(request),
             lease_id=lease_of(request),
+            peer=peer,
         )
 
     def _decide(
@@ -261,7 +276,7 @@ class Broker:
                 return Denial(attempt, claims, wildcards, tuple(reasons))
             self.floors.require_current(model.versions)
             with self._stage("lease"):
-                lease = self._lease(asked, model, holder, attempt.now)  # (4)
+                lease = self._lease(asked, model, holder, attempt)  # (4)
         except (ParseError, AttestationError, IntegrityError, PolicyDenied) as exc:
             each = exc.reasons if isinstance(exc, PolicyDenied) else ((exc.code, exc.what),)
             return Denial(attempt, claims, wildcards, tuple(each))
@@ -285,15 +300,15 @@ class Broker:
         return model
 
     def _lease(
-        self, asked: DecodedRequest, model: ServedModel, holder: str, now: datetime
+        self, asked: DecodedRequest, model: ServedModel, holder: str, attempt: ReleaseAttempt
     ) -> Lease:
         return self.leases.take(
             model_id=str(model.model_id),
             holder=holder,
-            policy_name=model.policy.name,
+            peer=attempt.peer,
             holders_max=model.policy.holders_max,
             lease_s=model.policy.lease_s,
-            now=now,
+            now=attempt.now,
             renew=asked.lease_id,
         )
 
@@ -302,6 +317,7 @@ class Broker:
         record = denial_record(denial.attempt, denial.claims, denial.wildcards, denial.reasons)
         with self._stage("log"):
             logged = self.log.append(record)
+            self.seen.saw(self.log.checkpoint_of(logged.proof))
         codes = tuple(code.name for code, _ in denial.reasons)
         self.watch.decision("denial", codes)
         emit(
@@ -344,7 +360,10 @@ class Broker:
             cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
         )
         with self._stage("log"):
-            return self.log.append(record)
+            logged = self.log.append(record)
+            checkpoint = self.log.checkpoint_of(logged.proof)
+            self.leases.confirm(cleared.lease, checkpoint, self.clock())
+            return logged
 
     def _rewrap(self, cleared: AuthorizedRelease, logged: LoggedRecord) -> ReleaseResponse:
         """Unwrap the model key and seal it to the attested key.
@@ -360,6 +379,7 @@ class Broker:
         with self._stage("unwrap"):
             model_key = self.keys.unwrap_logged(wrapped.kek, wrapped.blob, context, logged=logged)
         with model_key, self._stage("rewrap"):
+            self.floors.opened(cleared.model.versions)
             enc, sealed = hpke.seal(cleared.asked.hpke_public_key, info, b"", model_key.view())
         return ReleaseResponse(
             encapsulated_key=b64(enc),
