@@ -26,10 +26,12 @@ from regalia.broker.appraise import Appraiser
 from regalia.broker.assemble import read_collateral
 from regalia.broker.challenges import ChallengeStore
 from regalia.broker.config import LimitsSection
+from regalia.broker.denials import DenialCounter
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
+from regalia.broker.peers import Peers
 from regalia.broker.reconcile import begin
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
@@ -182,7 +184,8 @@ class Deployment:
         self.folder = folder
         self.shared = shared
         self.now: datetime = system_clock() + timedelta(seconds=1)
-        self.limits = limits or LimitsSection()
+        self.limits = limits or LimitsSection(peer_refusals=1000, denials_logged=1000)
+        self.peer = "192.0.2.1"  # address that requests come from
         self.store = SpyStore(shared.store)
         self.open_databases()
         self.model_id = ModelId(hashlib.sha256(b"the model's files").digest())
@@ -289,6 +292,7 @@ class Deployment:
         seen = begin(self.state_engine, self.log, self.now)
         floors = FloorStore(self.state_engine)
         floors.adopt(model.versions)
+        leases = LeaseStore(self.state_engine)
         self.broker = Broker(
             models=by_id((model,)),
             appraiser=Appraiser(
@@ -301,7 +305,9 @@ class Deployment:
                 audience=ORIGIN,
                 ttl_s=self.limits.challenge_ttl_s,
             ),
-            leases=LeaseStore(self.state_engine),
+            leases=leases,
+            peers=Peers(self.limits.peer_refusals, leases.held(self.now)),
+            denials=DenialCounter(self.limits.denials_logged),
             floors=floors,
             log=self.log,
             seen=LogWatch(self.state_engine),
@@ -322,7 +328,9 @@ class Deployment:
 
     def http(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         async def call() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(
+                self.app, raise_app_exceptions=False, client=(self.peer, 40_000)
+            )
             async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
                 return await client.request(method, path, **options)
 

@@ -166,6 +166,12 @@ BAD: list[tuple[str, dict[str, str], int, str]] = [
     ("anchor is none", {"attest.dangerous_simulated_anchor": '"owner.pub"'}, 3, "MALFORMED"),
     ("zero ttl", {"limits.challenge_ttl_s": "0"}, 2, "BAD_CONFIG"),
     ("endless ttl", {"limits.challenge_ttl_s": "3601"}, 2, "BAD_CONFIG"),
+    ("no refusals", {"limits.peer_refusals": "0"}, 2, "BAD_CONFIG"),
+    ("no denials", {"limits.denials_logged": "0"}, 2, "BAD_CONFIG"),
+    ("a million threads", {"limits.concurrent": "1000000"}, 2, "BAD_CONFIG"),
+    ("a million wait", {"limits.waiting": "1000000"}, 2, "BAD_CONFIG"),
+    ("less than one body", {"limits.body_mib": "7"}, 2, "BAD_CONFIG"),
+    ("a day for a body", {"limits.body_timeout_s": "86400"}, 2, "BAD_CONFIG"),
     ("port is none", {"state.database": '"postgresql://host:port/db"'}, 2, "BAD_CONFIG"),
     ("log cannot be written", {"log.database": '"sqlite:///none/log.db"'}, 10, "LOG_UNWRITABLE"),
     ("state cannot", {"state.database": '"sqlite:///none/s.db"'}, 8, "STATE_UNAVAILABLE"),
@@ -218,6 +224,17 @@ def test_a_start_that_fails_closes_the_key_store(  # noqa: PLR0917
     config = deployment.write_config(tmp_path / "broker", **changes)
     refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
     assert len(closed) == 1
+
+
+def test_thresholds_that_nobody_can_reach(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = deployment.write_config(tmp_path / "broker")
+    text = config.read_text()
+    for threshold in ("0", "2"):
+        config.write_text(f"{text}owner_threshold = {threshold}\n")
+        what = refused(capsys, ["broker", "check", "--config", str(config)], 2, "BAD_CONFIG")
+        assert f"models[0].owner_threshold ({threshold} of 1 keys)" in what
 
 
 @pytest.mark.usefixtures("unhardened")

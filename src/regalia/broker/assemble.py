@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
@@ -18,20 +19,23 @@ from regalia.broker.collateral import (
     read_collateral,
 )
 from regalia.broker.config import SIMULATED_ANCHOR
+from regalia.broker.denials import DenialCounter
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
+from regalia.broker.peers import Peers
 from regalia.broker.reconcile import begin
 from regalia.broker.recover import recover
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
 from regalia.broker.watermarks import LogWatch
-from regalia.core.errors import CoreCode, UsageError
+from regalia.core.errors import CoreCode, RegaliaError, UsageError
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.host import plugins
 from regalia.host.clock import system_clock
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import read_file, read_private_file
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
@@ -82,8 +86,12 @@ class ReadyBroker:
     engines: tuple[Engine, ...]
 
     def close(self) -> None:
-        """Wipe the key store's secrets, and close the databases."""
+        """Wipe the key store's secrets, tell the log what was only counted, close the databases."""
         self.broker.keys.close()
+        try:
+            self.broker.tell(self.broker.clock(), after=timedelta(0))
+        except RegaliaError as exc:
+            emit(ServiceEvent.RELEASE_FAILED, code=exc.code.name, what=exc.what)
         for engine in self.engines:
             engine.dispose()
 
@@ -149,7 +157,7 @@ class Assembler:
             for engine in engines:
                 engine.dispose()
             raise
-        limits = config.limits
+        limits, leases = config.limits, LeaseStore(engines[0])
         broker = Broker(
             models=found.models,
             appraiser=found.appraiser,
@@ -159,10 +167,12 @@ class Assembler:
                 audience=config.log.origin,
                 ttl_s=limits.challenge_ttl_s,
             ),
-            leases=LeaseStore(engines[0]),
+            leases=leases,
             floors=floors,
             log=log,
             seen=LogWatch(engines[0]),
+            peers=Peers(limits.peer_refusals, leases.held(system_clock())),
+            denials=DenialCounter(limits.denials_logged),
             keys=found.store,
             clock=system_clock,
             watch=metrics,

@@ -112,6 +112,10 @@ class BrokerCode(Code):
         "A place that is not confirmed in time may have been given to somebody else.",
         "Ask again; if it repeats, look at what makes the log's database slow.",
     )
+    PEER_LIMITED = (
+        "Every refusal costs work and may cost a line in the log, so each address has a number.",
+        "Find out why the requests before were refused, and ask again in a minute.",
+    )
     BROKER_BUSY = (
         "The number of requests in progress is bounded, so that nobody can exhaust the broker.",
         "Try again in a few seconds.",

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from regalia.broker.appraise import verdict_of
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
+from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.leases import holder_of
 from regalia.broker.records import ReleaseAttempt, clean_reasons, denial_record, release_record
 from regalia.broker.request import (
@@ -37,6 +38,7 @@ from regalia.core.codec import b64
 from regalia.core.errors import (
     AttestationError,
     IntegrityError,
+    LogError,
     ParseError,
     PolicyDenied,
     RegaliaError,
@@ -50,14 +52,16 @@ from regalia.wire.release import ChallengeResponse, Refusal, ReleaseResponse, re
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from regalia.appraisal.claims import Claims
     from regalia.broker.appraise import Appraiser
     from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
+    from regalia.broker.denials import DenialCounter
     from regalia.broker.floors import FloorStore
     from regalia.broker.leases import Lease, LeaseStore
     from regalia.broker.models import ServedModel
+    from regalia.broker.peers import Peers
     from regalia.broker.request import DecodedRequest
     from regalia.broker.watermarks import LogWatch
     from regalia.core.errors import Code
@@ -84,10 +88,10 @@ class Watch(Protocol):
         """
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """Observe a logged decision.
+        """Observe a decision.
 
         Args:
-            decision: ``release`` or ``denial``.
+            decision: ``release``, ``denial``, or ``counted`` for a denial without an entry.
             codes: codes of the reasons; empty for a release.
         """
 
@@ -160,6 +164,8 @@ class Broker:
     floors: FloorStore
     log: Log
     seen: LogWatch
+    peers: Peers
+    denials: DenialCounter
     keys: KeyStore
     clock: Clock
     watch: Watch
@@ -199,10 +205,36 @@ class Broker:
             ParseError: the request is malformed; no challenge was consumed.
             ChallengeRefused: the challenge is not valid, and this refusal is not logged.
             ReleaseDenied: the request was denied, and the denial was logged.
+            PolicyDenied: it was denied, and is one of too many, which the log only counts.
             LogError: the decision could not be logged; the key store was not used.
-            KeyAccessError, UnavailableError: the key store or the database failed.
+            KeyAccessError, UnavailableError: the key store or the database failed, or PEER_LIMITED.
         """
         now = self.clock()
+        self.tell(now, after=TOLD_AFTER)
+        with self.peers.admitted(peer, now):
+            return self._release(body, peer, now)
+
+    def tell(self, now: datetime, *, after: timedelta) -> None:
+        """Write into the log how many denials have no entry of their own.
+
+        Args:
+            now: current time, timezone-aware.
+            after: since the first denial that was counted; zero to write at once.
+
+        Raises:
+            LogError: the log cannot be written; what was counted is kept.
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        notice = self.denials.notice(self.log.origin, now, after=after)
+        if notice is None:
+            return
+        try:
+            self.seen.saw(self.log.note(notice))
+        except LogError:
+            self.denials.put_back(notice)
+            raise
+
+    def _release(self, body: bytes, peer: str, now: datetime) -> ReleaseResponse:
         request, challenge = parse_release_request(body)
         try:
             consumed = self.challenges.consume(challenge, self._offers(request), now)  # (1)
@@ -312,13 +344,18 @@ class Broker:
             renew=asked.lease_id,
         )
 
-    def _denied(self, denial: Denial) -> ReleaseDenied:
-        """Log a denial. Raises LogError if that fails."""
+    def _denied(self, denial: Denial) -> PolicyDenied:
+        """Log a denial, or count it if there are too many. Raises LogError if that fails."""
+        codes = tuple(code.name for code, _ in denial.reasons)
+        verified = denial.claims is not None
+        if self.denials.counted(codes, verified=verified, now=denial.attempt.now):
+            self.watch.decision("counted", codes)
+            code, what = denial.reasons[0]
+            return PolicyDenied(code, what, denial.reasons)
         record = denial_record(denial.attempt, denial.claims, denial.wildcards, denial.reasons)
         with self._stage("log"):
             logged = self.log.append(record)
             self.seen.saw(self.log.checkpoint_of(logged.proof))
-        codes = tuple(code.name for code, _ in denial.reasons)
         self.watch.decision("denial", codes)
         emit(
             ServiceEvent.RELEASE_DENIED,
@@ -341,6 +378,7 @@ class Broker:
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
             emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             raise
+        self.peers.granted(cleared.attempt.peer, cleared.lease.until)
         self.watch.decision("release", ())
         emit(
             ServiceEvent.RELEASE_GRANTED,
