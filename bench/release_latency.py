@@ -62,7 +62,7 @@ def measure(count: int, folder: Path) -> dict[str, dict[str, float]]:
         asked = broker.challenge(ask)
         body = harness.canonical_json(deployment.request(asked))
         start = time.perf_counter()
-        broker.release(body)
+        broker.release(body, "127.0.0.1")
         totals.append(time.perf_counter() - start)
     deployment.close()
     found = {

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from regalia.broker.challenges import RANDOM_SIZE, TIME_SIZE, tag_of
 from regalia.core.codec import b64, lp
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, ModelId, PolicyId
@@ -79,6 +80,22 @@ def bindings() -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def challenge() -> dict[str, Any]:
+    """A challenge as a broker issues it."""
+    key, audience = fixed("challenge key"), "log.example/regalia-vectors"
+    issued_ms, random = 1_795_341_600_123, fixed("challenge randomness", RANDOM_SIZE)
+    head = issued_ms.to_bytes(TIME_SIZE, "big") + random
+    return {
+        "key": key.hex(),
+        "audience": audience,
+        "model_id": MODEL_ID.raw.hex(),
+        "policy_id": POLICY_ID.raw.hex(),
+        "issued_ms": issued_ms,
+        "random": random.hex(),
+        "challenge": (head + tag_of(key, audience, MODEL_ID, POLICY_ID, head)).hex(),
+    }
 
 
 def recipient() -> XWingKeyPair:
@@ -169,6 +186,7 @@ def files(existing: dict[str, Any] | None) -> dict[str, bytes]:
     """Contents by name."""
     documents = {
         "bindings.json": bindings(),
+        "challenge.json": challenge(),
         "released-key.json": released_key(existing),
         "wrapped-key.json": wrapped_key(),
         "approval.json": approval(),

@@ -111,7 +111,7 @@ def traced_release(folder: Path) -> list[CodeType]:
     ask = harness.canonical_json({"model_id": str(deployment.model_id)})
     body = harness.canonical_json(deployment.request(deployment.broker.challenge(ask)))
     with recorded_calls() as calls:
-        deployment.broker.release(body)
+        deployment.broker.release(body, "127.0.0.1")
     deployment.close()
     return calls
 

@@ -26,12 +26,16 @@ from regalia.broker.appraise import Appraiser
 from regalia.broker.assemble import read_collateral
 from regalia.broker.challenges import ChallengeStore
 from regalia.broker.config import LimitsSection
+from regalia.broker.denials import DenialCounter
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
+from regalia.broker.peers import Peers
+from regalia.broker.reconcile import begin
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
+from regalia.broker.watermarks import LogWatch
 from regalia.core.codec import b64, canonical_json, unb64
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, ModelId, PolicyId
@@ -62,7 +66,9 @@ from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role
 from regalia.wire.release import (
     ChallengeResponse,
+    LogNotice,
     Refusal,
+    ReleaseRecord,
     ReleaseRequest,
     ReleaseResponse,
     release_info,
@@ -84,7 +90,7 @@ if TYPE_CHECKING:
     from regalia.keys.devfile import DevFileKeyStore
     from regalia.policy.documents import ReleasePolicy
     from regalia.wire.evidence import Evidence
-    from regalia.wire.release import LoggedRecord, ReleaseRecord
+    from regalia.wire.release import LoggedRecord
     from regalia_testing.tees.snp.defects import SnpDefects
 
 ORIGIN = "log.example/regalia"
@@ -178,11 +184,10 @@ class Deployment:
         self.folder = folder
         self.shared = shared
         self.now: datetime = system_clock() + timedelta(seconds=1)
-        self.limits = limits or LimitsSection()
-        self.log_engine = open_engine(f"sqlite:///{folder}/log.db")
-        self.state_engine = open_engine(f"sqlite:///{folder}/state.db")
+        self.limits = limits or LimitsSection(peer_refusals=1000, denials_logged=1000)
+        self.peer = "192.0.2.1"  # address that requests come from
         self.store = SpyStore(shared.store)
-        self.log = Log(self.log_engine, origin=ORIGIN, key=shared.log_signer)
+        self.open_databases()
         self.model_id = ModelId(hashlib.sha256(b"the model's files").digest())
         self.manifest = self.make_manifest(version)
         self.policy = self.make_policy(**(policy or {}))
@@ -274,12 +279,20 @@ class Deployment:
             read_collateral(self.shared.platform.collateral_directory),
         )
 
+    def open_databases(self) -> None:
+        """Open the files as they are now, which may be copies that somebody put back."""
+        self.log_engine = open_engine(f"sqlite:///{self.folder}/log.db")
+        self.state_engine = open_engine(f"sqlite:///{self.folder}/state.db")
+        self.log = Log(self.log_engine, origin=ORIGIN, key=self.shared.log_signer)
+
     def restart(self) -> None:
         """A new broker on the same databases, with the current manifest and policy."""
         create_tables(self.state_engine)
         model = load_model(self.model_files(), store=self.store, log_key=self.log.log_key)
+        seen = begin(self.state_engine, self.log, self.now)
         floors = FloorStore(self.state_engine)
-        floors.raise_to(model.versions)
+        floors.adopt(model.versions)
+        leases = LeaseStore(self.state_engine)
         self.broker = Broker(
             models=by_id((model,)),
             appraiser=Appraiser(
@@ -288,12 +301,16 @@ class Deployment:
             ),
             challenges=ChallengeStore(
                 self.state_engine,
+                key=seen.challenge_key,
+                audience=ORIGIN,
                 ttl_s=self.limits.challenge_ttl_s,
-                open_max=self.limits.challenges,
             ),
-            leases=LeaseStore(self.state_engine),
+            leases=leases,
+            peers=Peers(self.limits.peer_refusals, leases.held(self.now)),
+            denials=DenialCounter(self.limits.denials_logged),
             floors=floors,
             log=self.log,
+            seen=LogWatch(self.state_engine),
             keys=self.store,
             clock=lambda: self.now,
             watch=self.metrics,
@@ -311,7 +328,9 @@ class Deployment:
 
     def http(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         async def call() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(
+                self.app, raise_app_exceptions=False, client=(self.peer, 40_000)
+            )
             async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
                 return await client.request(method, path, **options)
 
@@ -400,8 +419,16 @@ class Deployment:
     # -- everybody ----------------------------------------------------------------------------
 
     def records(self) -> list[ReleaseRecord]:
-        """Every record of the log, after an audit of all of it."""
-        found: list[ReleaseRecord] = []
+        """Every decision of the log, after an audit of all of it."""
+        return [entry for entry in self.entries() if isinstance(entry, ReleaseRecord)]
+
+    def notices(self) -> list[LogNotice]:
+        """Every notice of the log, after an audit of all of it."""
+        return [entry for entry in self.entries() if isinstance(entry, LogNotice)]
+
+    def entries(self) -> list[ReleaseRecord | LogNotice]:
+        """Every entry of the log, after an audit of all of it."""
+        found: list[ReleaseRecord | LogNotice] = []
         audit_log(
             DatabaseSource(self.log.reader),
             parse_log_key(self.shared.log_key),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +166,12 @@ BAD: list[tuple[str, dict[str, str], int, str]] = [
     ("anchor is none", {"attest.dangerous_simulated_anchor": '"owner.pub"'}, 3, "MALFORMED"),
     ("zero ttl", {"limits.challenge_ttl_s": "0"}, 2, "BAD_CONFIG"),
     ("endless ttl", {"limits.challenge_ttl_s": "3601"}, 2, "BAD_CONFIG"),
+    ("no refusals", {"limits.peer_refusals": "0"}, 2, "BAD_CONFIG"),
+    ("no denials", {"limits.denials_logged": "0"}, 2, "BAD_CONFIG"),
+    ("a million threads", {"limits.concurrent": "1000000"}, 2, "BAD_CONFIG"),
+    ("a million wait", {"limits.waiting": "1000000"}, 2, "BAD_CONFIG"),
+    ("less than one body", {"limits.body_mib": "7"}, 2, "BAD_CONFIG"),
+    ("a day for a body", {"limits.body_timeout_s": "86400"}, 2, "BAD_CONFIG"),
     ("port is none", {"state.database": '"postgresql://host:port/db"'}, 2, "BAD_CONFIG"),
     ("log cannot be written", {"log.database": '"sqlite:///none/log.db"'}, 10, "LOG_UNWRITABLE"),
     ("state cannot", {"state.database": '"sqlite:///none/s.db"'}, 8, "STATE_UNAVAILABLE"),
@@ -216,6 +224,17 @@ def test_a_start_that_fails_closes_the_key_store(  # noqa: PLR0917
     config = deployment.write_config(tmp_path / "broker", **changes)
     refused(capsys, ["broker", "serve", "--config", str(config)], status, code)
     assert len(closed) == 1
+
+
+def test_thresholds_that_nobody_can_reach(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = deployment.write_config(tmp_path / "broker")
+    text = config.read_text()
+    for threshold in ("0", "2"):
+        config.write_text(f"{text}owner_threshold = {threshold}\n")
+        what = refused(capsys, ["broker", "check", "--config", str(config)], 2, "BAD_CONFIG")
+        assert f"models[0].owner_threshold ({threshold} of 1 keys)" in what
 
 
 @pytest.mark.usefixtures("unhardened")
@@ -304,3 +323,59 @@ def test_hardening_holds_in_the_process() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "('RLIMIT_CORE 0', 'PR_SET_DUMPABLE 0') (0, 0) 0"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unhardened")
+def test_a_broker_that_was_killed_and_an_older_copy_of_its_state(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real processes, real files: release, copy, release, kill, put the copy back, start."""
+    config = deployment.write_config(tmp_path / "broker")
+    folder, older = config.parent, tmp_path / "older"
+    older.mkdir()
+
+    def release(facts: dict[str, Any]) -> None:
+        challenge = post(facts, "/v1/challenge", {"model_id": str(deployment.model_id)})
+        asked = msgspec.json.decode(challenge, type=ChallengeResponse)
+        post(facts, "/v1/release", deployment.request(asked))
+
+    with serving(config) as (process, facts):
+        release(facts)
+        for name in ("state.db", "log.db"):
+            with (
+                closing(sqlite3.connect(folder / name)) as source,
+                closing(sqlite3.connect(older / name)) as copy,
+            ):
+                source.backup(copy)
+        release(facts)
+        process.kill()
+    with serving(config) as (process, facts):  # a kill alone loses nothing
+        release(facts)
+        process.kill()
+    newest = {path.name: path.read_bytes() for path in folder.glob("*.db*")}
+
+    def put_back(names: tuple[str, ...]) -> None:
+        for path in folder.glob("*.db*"):
+            path.unlink()
+        for name, data in newest.items():
+            (folder / name).write_bytes(data)
+        for name in names:
+            for path in folder.glob(f"{name}*"):
+                path.unlink()
+            shutil.copy2(older / name, folder / name)
+
+    args = ["--config", str(config)]
+    for name, status, code, loss in (
+        ("state.db", 4, "STATE_BEHIND_LOG", "state"),
+        ("log.db", 4, "LOG_BEHIND_STATE", "log"),
+    ):
+        put_back((name,))
+        refused(capsys, ["broker", "serve", *args], status, code)
+        other = {"state": "log", "log": "state"}[loss]
+        refused(capsys, ["broker", "recover", *args, "--accept", other], status, code)
+        assert run(["broker", "recover", *args, "--accept", loss, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["accepted"] == loss
+        refused(capsys, ["broker", "recover", *args, "--accept", loss], 2, "NOTHING_TO_RECOVER")
+        with serving(config):
+            pass

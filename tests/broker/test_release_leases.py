@@ -12,17 +12,22 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from regalia.core.codec import b64, canonical_json
-from regalia.core.errors import PolicyDenied
-from regalia.core.types import ModelId
+from regalia.broker.challenges import ChallengeRefused, ChallengeStore
+from regalia.broker.state import LEASES, SPENT, STATE
+from regalia.core.codec import b64, canonical_json, unb64
+from regalia.core.errors import PolicyDenied, UnavailableError
+from regalia.core.types import ModelId, PolicyId
+from regalia.tlog.note import parse_log_key, verify_checkpoint
 from regalia_testing.tees.snp.simulator import SnpSimulator
-from tests.broker.harness import MODEL_KEY, Deviation
+from tests.broker.harness import MODEL_KEY, ORIGIN, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from regalia.broker.leases import Lease
+    from regalia.tlog.note import Checkpoint
     from tests.broker.harness import Deployment
 
 OTHER = hashlib.sha256(b"other").digest()
@@ -62,9 +67,11 @@ def test_replayed_evidence(deployment: Deployment) -> None:
 
 
 def test_an_expired_challenge(deployment: Deployment) -> None:
-    assert deployment.denied(deployment.ask(Deviation(wait_s=60)), status=409) == [
-        "CHALLENGE_EXPIRED"
-    ]
+    answer = deployment.ask(Deviation(wait_s=60))
+    refusal = deployment.refused(answer)
+    # Anybody can collect challenges and answer them late, so this is no line in the log.
+    assert (answer.status_code, refusal.code, refusal.log) == (409, "CHALLENGE_EXPIRED", None)
+    assert deployment.records() == []
     deployment.open(deployment.ask(Deviation(wait_s=59.9)))
 
 
@@ -94,7 +101,7 @@ def test_one_challenge_in_many_hands_at_once(deployment: Deployment) -> None:
 
     def attempt() -> None:
         try:
-            deployment.broker.release(body.encode())
+            deployment.broker.release(body.encode(), "peer")
             results.append("released")
         except Exception as exc:  # noqa: BLE001 - every kind of end is recorded
             results.append(str(getattr(exc, "code", exc)))
@@ -108,23 +115,97 @@ def test_one_challenge_in_many_hands_at_once(deployment: Deployment) -> None:
     assert [record.decision for record in deployment.records()].count("release") == 1
 
 
-def test_challenges_are_random_bounded_and_forgotten(
-    make_deployment: Callable[..., Deployment],
-) -> None:
-    from regalia.broker.config import LimitsSection  # noqa: PLC0415
+def test_challenges_cost_no_row_until_they_are_answered(deployment: Deployment) -> None:
+    def rows() -> int:
+        with deployment.state_engine.connect() as connection:
+            query = sa.select(sa.func.count()).select_from(SPENT)
+            return int(connection.execute(query).scalar_one())
 
-    deployment = make_deployment(limits=LimitsSection(challenges=3))
-    assert len({deployment.challenge().challenge for _ in range(3)}) == 3
-    answer = deployment.post("/v1/challenge", {"model_id": str(deployment.model_id)})
-    assert (answer.status_code, deployment.refused(answer).code) == (503, "CHALLENGES_EXHAUSTED")
-    deployment.pass_time(61)
+    asked = [deployment.challenge() for _ in range(50)]
+    assert len({each.challenge for each in asked}) == 50
+    assert {each.expires_in_s for each in asked} == {60}
+    assert rows() == 0
+    rubbish = Deviation(evidence=b"rubbish")
+    for each in asked[:2]:
+        deployment.denied(deployment.post("/v1/release", deployment.request(each, rubbish)))
+    assert rows() == 2
+    deployment.pass_time(71)
+    deployment.denied(deployment.ask(rubbish))
+    assert rows() == 1  # those of expired challenges are deleted
+
+
+def test_a_challenge_outlives_a_restart_and_is_still_good_once(deployment: Deployment) -> None:
+    asked, other = deployment.challenge(), deployment.challenge()
+    request = deployment.request(asked)
+    deployment.restart()
+    deployment.open(deployment.post("/v1/release", request))
+    deployment.restart()
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.post("/v1/release", request), status=409) == [
+        "CHALLENGE_REUSED"
+    ]
+    deployment.open(deployment.post("/v1/release", deployment.request(other)))
+
+
+@pytest.mark.parametrize("place", [0, 7, 8, 15, 16, 31], ids="byte {}".format)
+def test_a_challenge_with_one_byte_changed_is_unknown(deployment: Deployment, place: int) -> None:
     asked = deployment.challenge()
-    assert asked.expires_in_s == 60
-    deployment.pass_time(3600)
-    deployment.challenge()
+    raw = bytearray(unb64(asked.challenge, what="challenge"))
+    raw[place] ^= 1
+    request = deployment.request(asked) | {"challenge": b64(raw)}
+    answer = deployment.post("/v1/release", request)
+    assert (answer.status_code, deployment.refused(answer).code) == (409, "CHALLENGE_UNKNOWN")
+    deployment.open(deployment.post("/v1/release", deployment.request(asked)))
+
+
+def test_a_challenge_of_another_key_audience_or_model_is_unknown(deployment: Deployment) -> None:
+    challenges, now = deployment.broker.challenges, deployment.now
+    model_id, policy_id = deployment.model_id, deployment.policy.policy_id()
+    mine = challenges.issue(model_id, policy_id, now)
+
+    def consumed_by(store: ChallengeStore, model: ModelId, policy: PolicyId) -> str:
+        try:
+            store.consume(mine, [(model, policy)], now)
+        except ChallengeRefused as exc:
+            return exc.code.name
+        return "consumed"
+
+    def store(key: bytes, audience: str) -> ChallengeStore:
+        return ChallengeStore(deployment.state_engine, key=key, audience=audience, ttl_s=60)
+
     with deployment.state_engine.connect() as connection:
-        rows = connection.execute(sa.text("SELECT COUNT(*) FROM broker_challenges")).scalar()
-    assert rows == 1  # old ones are deleted
+        key = connection.execute(sa.select(STATE.c.challenge_key)).scalar_one()
+    for other in (
+        (store(OTHER, ORIGIN), model_id, policy_id),
+        (store(key, "log.evil.example"), model_id, policy_id),
+        (challenges, ModelId(OTHER), policy_id),
+        (challenges, model_id, PolicyId(OTHER)),
+    ):
+        assert consumed_by(*other) == "CHALLENGE_UNKNOWN"
+    assert consumed_by(store(key, ORIGIN), model_id, policy_id) == "consumed"
+    with pytest.raises(ValueError, match="32 bytes"):
+        store(b"short", ORIGIN)
+
+
+def test_a_clock_that_goes_back_is_refused(deployment: Deployment) -> None:
+    deployment.open(deployment.ask())
+    deployment.pass_time(-9)  # brokers' clocks differ a little
+    deployment.open(deployment.ask())
+    deployment.pass_time(-2)
+    deployment.store.unwrapped.clear()
+    answer = deployment.ask()
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "CLOCK_WENT_BACK")
+    assert deployment.store.unwrapped == []
+    assert len(deployment.records()) == 2
+    deployment.pass_time(11)
+    deployment.open(deployment.ask())
+
+
+def test_a_challenge_from_the_future_is_refused(deployment: Deployment) -> None:
+    request = deployment.request(deployment.challenge())
+    deployment.pass_time(-11)
+    answer = deployment.post("/v1/release", request)
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "CLOCK_WENT_BACK")
 
 
 def test_challenge_for_an_unknown_model(deployment: Deployment) -> None:
@@ -187,7 +268,7 @@ def test_many_at_once_do_not_get_past_the_cap(deployment: Deployment) -> None:
 
     def attempt(body: str) -> None:
         try:
-            deployment.broker.release(body.encode())
+            deployment.broker.release(body.encode(), "peer")
             results.append("released")
         except Exception as exc:  # noqa: BLE001 - every kind of end is recorded
             results.append(str(getattr(exc, "code", exc)))
@@ -241,49 +322,111 @@ def test_a_lease_that_is_not_this_attesters(
     assert renewal(deployment, mine) == ["LEASE_UNKNOWN"]  # it has ended
 
 
+def checkpoint(deployment: Deployment) -> Checkpoint:
+    return verify_checkpoint(
+        deployment.log.reader.checkpoint(), parse_log_key(deployment.shared.log_key)
+    )
+
+
 def test_a_lease_is_for_one_model(deployment: Deployment) -> None:
     grant: dict[str, Any] = {
         "holder": "h",
-        "policy_name": "test",
+        "peer": "peer",
         "holders_max": 1,
         "lease_s": 60,
         "now": deployment.now,
     }
-    mine = deployment.broker.leases.take(model_id="a", renew=None, **grant)
+    leases = deployment.broker.leases
+    mine = leases.take(model_id="a", renew=None, **grant)
+    with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):  # it is not confirmed
+        leases.take(model_id="a", renew=mine.lease_id, **grant)
+    leases.confirm(mine, checkpoint(deployment), deployment.now)
     with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):
-        deployment.broker.leases.take(model_id="b", renew=mine.lease_id, **grant)
-    again = deployment.broker.leases.take(model_id="a", renew=mine.lease_id, **grant)
+        leases.take(model_id="b", renew=mine.lease_id, **grant)
+    again = leases.take(model_id="a", renew=mine.lease_id, **grant)
     assert (again.lease_id, again.before) == (mine.lease_id, mine.until)
+    (held,) = leases.held(deployment.now)
+    assert (held.lease_id, held.peer, held.until) == (mine.lease_id, "peer", mine.until)
+
+
+class Leases:
+    """Takes leases of one model, at times after a start."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment, self.store = deployment, deployment.broker.leases
+
+    def at(self, after_s: float) -> datetime:
+        return self.deployment.now + timedelta(seconds=after_s)
+
+    def claim(self, after_s: float, renew: str | None) -> Lease:
+        return self.store.take(
+            model_id="a",
+            holder="h",
+            peer="peer",
+            holders_max=1,
+            lease_s=60,
+            now=self.at(after_s),
+            renew=renew,
+        )
+
+    def take(self, after_s: float, renew: str | None) -> Lease:
+        lease = self.claim(after_s, renew)
+        self.store.confirm(lease, checkpoint(self.deployment), self.at(after_s))
+        return lease
+
+    def held(self, after_s: float) -> int:
+        return self.store.active("a", self.at(after_s), besides="another")
 
 
 def test_giving_back_a_renewal_leaves_a_later_one_alone(deployment: Deployment) -> None:
     """Two renewals at once: the log fails for the first, and the second one's key is out."""
-    leases, start = deployment.broker.leases, deployment.now
-
-    def take(after_s: int, renew: str | None) -> Lease:
-        return leases.take(
-            model_id="a",
-            holder="h",
-            policy_name="test",
-            holders_max=1,
-            lease_s=60,
-            now=start + timedelta(seconds=after_s),
-            renew=renew,
-        )
-
-    def held(after_s: int) -> int:
-        return leases.active("a", start + timedelta(seconds=after_s), besides="another")
-
-    mine = take(0, None)
-    failing = take(10, mine.lease_id)
-    take(20, mine.lease_id)
-    leases.undo(failing)
-    assert (held(79), held(80)) == (1, 0)
-    leases.undo(mine)
-    assert held(79) == 1
+    leases = Leases(deployment)
+    mine = leases.take(0, None)
+    failing = leases.take(10, mine.lease_id)
+    leases.take(20, mine.lease_id)
+    leases.store.undo(failing)
+    assert (leases.held(79), leases.held(80)) == (1, 0)
+    leases.store.undo(mine)
+    assert leases.held(79) == 1
     # Alone, a renewal that is given back ends when the lease would have ended without it.
-    leases.undo(take(30, mine.lease_id))
-    assert (held(79), held(80)) == (1, 0)
-    new = take(30, None)
-    leases.undo(new)
-    assert (held(79), held(80)) == (1, 0)
+    leases.store.undo(leases.take(30, mine.lease_id))
+    assert (leases.held(79), leases.held(80)) == (1, 0)
+    new = leases.take(30, None)
+    leases.store.undo(new)
+    assert (leases.held(79), leases.held(80)) == (1, 0)
+
+
+def test_a_lease_that_is_not_confirmed_does_not_last(deployment: Deployment) -> None:
+    """The broker was killed between the lease and the log."""
+    leases = Leases(deployment)
+    mine = leases.claim(0, None)
+    assert (leases.held(29), leases.held(31)) == (1, 0)
+    with pytest.raises(UnavailableError, match="LEASE_LAPSED"):
+        leases.store.confirm(mine, checkpoint(deployment), leases.at(31))
+    renewed = leases.take(31, None)
+    leases.claim(60, renewed.lease_id)  # the old end stays, until the renewal is logged
+    assert (leases.held(90.5), leases.held(91)) == (1, 0)
+
+
+def test_renewals_of_one_lease_at_once_are_both_confirmed(deployment: Deployment) -> None:
+    leases = Leases(deployment)
+    mine = leases.take(0, None)
+    first, second = leases.claim(10, mine.lease_id), leases.claim(20, mine.lease_id)
+    for renewal in (second, first):
+        leases.store.confirm(renewal, checkpoint(deployment), leases.at(20))
+    assert (leases.held(79), leases.held(81)) == (1, 0)
+
+
+def test_ended_leases_are_kept_for_a_day(deployment: Deployment) -> None:
+    leases = Leases(deployment)
+
+    def rows() -> int:
+        with deployment.state_engine.connect() as connection:
+            query = sa.select(sa.func.count()).select_from(LEASES)
+            return int(connection.execute(query).scalar_one())
+
+    leases.take(0, None)
+    leases.take(86_400, None)
+    assert rows() == 2
+    leases.take(86_461, None)
+    assert rows() == 2  # the first one is gone

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from regalia.broker.challenges import ConsumedChallenge, IssuedFor
+from regalia.broker.leases import LeaseStore
 from regalia.broker.service import AuthorizedRelease
-from regalia.core.codec import b64
+from regalia.core.codec import b64, canonical_json
 from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.keys.codes import KeysCode
 from regalia.tlog.verify import verify_proof
@@ -144,12 +145,8 @@ def test_state_that_cannot_be_kept(deployment: Deployment) -> None:
     request = deployment.request(deployment.challenge())
     impatient(deployment.state_engine)
     holder = lock(deployment.folder / "state.db")
-    for path, message in (
-        ("/v1/challenge", {"model_id": str(deployment.model_id)}),
-        ("/v1/release", request),
-    ):
-        answer = deployment.post(path, message)
-        assert (answer.status_code, deployment.refused(answer).code) == (503, "STATE_UNAVAILABLE")
+    answer = deployment.post("/v1/release", request)
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "STATE_UNAVAILABLE")
     holder.close()
     assert deployment.store.unwrapped == []
     assert deployment.records() == []
@@ -169,6 +166,8 @@ def test_an_older_policy_or_model_is_refused_after_a_restart(
 ) -> None:
     deployment = make_deployment()
     current, manifest = deployment.policy, deployment.manifest
+    deployment.open(deployment.ask())
+    deployment.store.unwrapped.clear()
     deployment.policy = deployment.make_policy(version=4)
     assert code_of(deployment.restart) == "POLICY_ROLLBACK"
     deployment.policy = deployment.make_policy(holders_max=100)
@@ -178,6 +177,66 @@ def test_an_older_policy_or_model_is_refused_after_a_restart(
     deployment.manifest = manifest
     deployment.restart()
     deployment.open(deployment.ask())
+
+
+def test_a_model_version_counts_when_its_key_has_opened(
+    make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest whose wrapped key does not open must not lock out the one before it."""
+
+    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+        raise KeyAccessError(KeysCode.KEY_UNWRAP_FAILED, "wrapped by mistake")
+
+    deployment = make_deployment()
+    before = deployment.manifest
+    deployment.manifest = deployment.make_manifest(4)
+    deployment.restart()
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment.store, "unwrap_logged", broken)
+        answer = deployment.ask(Deviation(request={"model_version": 4}))
+        assert deployment.refused(answer).code == "KEY_UNWRAP_FAILED"
+    deployment.manifest = before
+    deployment.restart()
+    deployment.manifest = deployment.make_manifest(4)
+    deployment.restart()
+    deployment.open(deployment.ask(Deviation(request={"model_version": 4})))
+    deployment.manifest = before
+    assert code_of(deployment.restart) == "MODEL_ROLLBACK"
+
+
+def test_versions_are_the_models_and_not_the_policys_name(
+    make_deployment: Callable[..., Deployment],
+) -> None:
+    deployment = make_deployment()
+    deployment.policy = deployment.make_policy(name="another name", version=4)
+    assert code_of(deployment.restart) == "POLICY_ROLLBACK"
+    deployment.policy = deployment.make_policy(name="another name")
+    assert code_of(deployment.restart) == "POLICY_VERSION_REUSED"
+
+
+def test_the_broker_stops_between_log_and_lease(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record stands in the log; no key went out, and the place is soon free again."""
+
+    def killed(*_: Any) -> None:  # noqa: ANN401
+        raise KeyboardInterrupt
+
+    asked = deployment.request(deployment.challenge(), Deviation(platform=deployment.guest(7)))
+    with monkeypatch.context() as patch:
+        patch.setattr(LeaseStore, "confirm", killed)
+        patch.setattr(LeaseStore, "undo", killed)
+        with pytest.raises(KeyboardInterrupt):
+            deployment.broker.release(canonical_json(asked), "peer")
+    assert deployment.store.unwrapped == []
+    assert [record.decision for record in deployment.records()] == ["release"]
+    deployment.restart()
+    deployment.open(deployment.ask(Deviation(platform=deployment.guest(1))))
+    deployment.store.unwrapped.clear()
+    other = Deviation(platform=deployment.guest(2))
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(30)
+    deployment.open(deployment.ask(other))
 
 
 def test_another_broker_on_the_same_database_moved_on(deployment: Deployment) -> None:

@@ -65,6 +65,16 @@ def test_report_data() -> None:
         assert digest.hexdigest() == item["report_data"]
 
 
+def test_challenge() -> None:
+    item = read("challenge.json")
+    head = struct.pack(">Q", item["issued_ms"]) + bytes.fromhex(item["random"])
+    parts = [item["audience"].encode(), bytes.fromhex(item["model_id"])]
+    message = lp(*parts, bytes.fromhex(item["policy_id"]), head)
+    key = bytes.fromhex(item["key"])
+    tag = hmac.digest(key, b"regalia/challenge/v1" + message, "sha256")[:16]
+    assert item["challenge"] == (head + tag).hex()
+
+
 def test_released_key() -> None:
     item = read("released-key.json")
     mlkem = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(item["mlkem768_seed"]))

@@ -8,7 +8,9 @@ GET /health          GET /metrics
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -21,10 +23,12 @@ from starlette.routing import Route
 
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
+from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.metrics import CONTENT_TYPE
+from regalia.broker.peers import peer_of
 from regalia.broker.request import CHALLENGE_REQUEST_LIMIT
 from regalia.broker.service import refusal_of
-from regalia.core.codec import canonical_json
+from regalia.core.codec import MIB, canonical_json
 from regalia.core.errors import (
     CoreCode,
     ParseError,
@@ -39,7 +43,8 @@ from regalia.tlog.tiles import parse_tile_path
 from regalia.wire.release import REQUEST_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from starlette.requests import Request
 
@@ -65,6 +70,7 @@ UNAVAILABLE = 503
 _STATUS = {
     CoreCode.TOO_LARGE: BODY_TOO_LARGE,
     BrokerCode.REQUEST_TIMEOUT: 408,
+    BrokerCode.PEER_LIMITED: 429,
     BrokerCode.MODEL_UNKNOWN: MISSING,
     BrokerCode.NOT_FOUND: MISSING,
     TlogCode.NO_SUCH_ENTRY: MISSING,
@@ -76,7 +82,7 @@ _STATUS = {
 
 # Of the errors with status 503, those whose explanation is sent to the client. They report the
 # broker's limits; all others describe its internals.
-_SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY, BrokerCode.CHALLENGES_EXHAUSTED})
+_SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY, BrokerCode.CLOCK_WENT_BACK})
 
 
 def status_of(error: RegaliaError) -> int:
@@ -122,26 +128,50 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
 
 
 class _Gate:
-    """Bounds the requests in progress, and the threads that work on them.
+    """Bounds the requests in progress, their bodies, and the threads that work on them.
 
     A request counts once its body is there, so that slow senders take no place from others. What
-    they cost before is bounded by the listener: see ``regalia.host.connections``.
+    they cost before is bounded by the listener: see ``regalia.host.connections``. One peer has at
+    most three quarters of places and bytes, and an eighth of both is for peers that hold a lease.
     """
 
     def __init__(self, limits: LimitsSection) -> None:
-        self._most = limits.concurrent + limits.waiting
-        self._inside = 0
+        self._places = limits.concurrent + limits.waiting
+        self._bytes = limits.body_mib * MIB
+        self._inside: Counter[str] = Counter()  # requests by peer
+        self._sizes: Counter[str] = Counter()  # bytes by peer
         self._threads = ThreadPoolExecutor(limits.concurrent, thread_name_prefix="broker")
 
-    def __enter__(self) -> None:
-        if self._inside >= self._most:
-            raise UnavailableError(
-                BrokerCode.BROKER_BUSY, f"{self._inside} requests are in progress"
-            )
-        self._inside += 1
+    @contextmanager
+    def place(self, peer: str, size: int, *, holds: bool) -> Iterator[None]:
+        """Keep a place for a request.
 
-    def __exit__(self, *_: object) -> None:
-        self._inside -= 1
+        Args:
+            peer: address that it came from.
+            size: bytes of its body.
+            holds: whether the peer holds a lease.
+
+        Raises:
+            UnavailableError: BROKER_BUSY.
+        """
+        for most, used, adds in (
+            (self._places, self._inside, 1),
+            (self._bytes, self._sizes, size),
+        ):
+            free = most if holds else most - most // 8
+            if used.total() + adds > free or used[peer] + adds > most - most // 4:
+                raise UnavailableError(
+                    BrokerCode.BROKER_BUSY, f"{self._inside.total()} requests are in progress"
+                )
+        self._inside[peer] += 1
+        self._sizes[peer] += size
+        try:
+            yield
+        finally:
+            self._inside[peer] -= 1
+            self._sizes[peer] -= size
+            if not self._inside[peer]:
+                del self._inside[peer], self._sizes[peer]
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call in a thread. It is completed even if the client disconnects."""
@@ -161,10 +191,17 @@ class _Edge:
         return await self._post(request, CHALLENGE_REQUEST_LIMIT, self.broker.challenge)
 
     async def release(self, request: Request) -> Response:
-        return await self._post(request, REQUEST_LIMIT, self.broker.release)
+        peer = _peer(request)
+        try:
+            # Before the body is read: what is refused anyway must not take memory.
+            self.broker.peers.require(peer, self.broker.clock())
+        except UnavailableError as exc:
+            self.metrics.answer("/v1/release", status_of(exc))
+            raise
+        return await self._post(request, REQUEST_LIMIT, partial(self.broker.release, peer=peer))
 
-    async def checkpoint(self, _: Request) -> Response:
-        note = await self._read(self.broker.log.reader.checkpoint)
+    async def checkpoint(self, request: Request) -> Response:
+        note = await self._read(request, self.broker.log.reader.checkpoint)
         return Response(note, media_type="text/plain; charset=utf-8", headers=_NO_STORE)
 
     async def tile(self, request: Request) -> Response:
@@ -172,16 +209,16 @@ class _Edge:
             tile = parse_tile_path(f"tile/{request.path_params['rest']}")
         except ParseError as exc:
             raise UnavailableError(BrokerCode.NOT_FOUND, exc.what) from exc
-        data = await self._read(partial(self.broker.log.reader.tile, tile))
+        data = await self._read(request, partial(self.broker.log.reader.tile, tile))
         return Response(data, media_type="application/octet-stream", headers=_FOREVER)
 
-    async def health(self, _: Request) -> Response:
-        size = await self._read(self.broker.log.reader.size)
+    async def health(self, request: Request) -> Response:
+        size = await self._read(request, self._size)
         body = canonical_json({"status": "ok", "log_size": size})
         return Response(body, media_type=_JSON, headers=_NO_STORE)
 
-    async def metrics_text(self, _: Request) -> Response:
-        size = await self._read(self.broker.log.reader.size)
+    async def metrics_text(self, request: Request) -> Response:
+        size = await self._read(request, self._size)
         return Response(self.metrics.render(size), headers={"content-type": CONTENT_TYPE})
 
     async def _post(
@@ -192,7 +229,7 @@ class _Edge:
         path: str = request.scope["path"]
         try:
             body = await self._body(request, limit)
-            with self.gate:
+            with self._place(request, len(body)):
                 answer = await self.gate.run(partial(handle, body))
         except RegaliaError as exc:
             self.metrics.answer(path, status_of(exc))
@@ -222,9 +259,23 @@ class _Edge:
             raise ParseError(CoreCode.MALFORMED, "the request ends before its end") from exc
         return bytes(body)
 
-    async def _read(self, call: Callable[[], T]) -> T:
-        with self.gate:
+    async def _read(self, request: Request, call: Callable[[], T]) -> T:
+        with self._place(request, 0):
             return await self.gate.run(call)
+
+    def _size(self) -> int:
+        """Size of the log, which first learns of denials that were only counted."""
+        self.broker.tell(self.broker.clock(), after=TOLD_AFTER)
+        return self.broker.log.reader.size()
+
+    def _place(self, request: Request, size: int) -> AbstractContextManager[None]:
+        peer = _peer(request)
+        holds = self.broker.peers.holds(peer, self.broker.clock())
+        return self.gate.place(peer, size, holds=holds)
+
+
+def _peer(request: Request) -> str:
+    return peer_of(request.client.host if request.client else "")
 
 
 def _too_large(limit: int) -> ParseError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import sqlalchemy as sa
@@ -18,17 +19,23 @@ from regalia.broker.collateral import (
     read_collateral,
 )
 from regalia.broker.config import SIMULATED_ANCHOR
+from regalia.broker.denials import DenialCounter
 from regalia.broker.floors import FloorStore
 from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
+from regalia.broker.peers import Peers
+from regalia.broker.reconcile import begin
+from regalia.broker.recover import recover
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
-from regalia.core.errors import CoreCode, UsageError
+from regalia.broker.watermarks import LogWatch
+from regalia.core.errors import CoreCode, RegaliaError, UsageError
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.host import plugins
 from regalia.host.clock import system_clock
+from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import read_file, read_private_file
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
 
     from regalia.broker.config import BrokerConfig, ModelSection
     from regalia.broker.models import ServedModel
+    from regalia.broker.recover import Loss
     from regalia.core.secret import SecretBytes
     from regalia.keys.base import KeyStore
     from regalia.verifier.anchors import MakeSimulatedAnchors
@@ -78,8 +86,12 @@ class ReadyBroker:
     engines: tuple[Engine, ...]
 
     def close(self) -> None:
-        """Wipe the key store's secrets, and close the databases."""
+        """Wipe the key store's secrets, tell the log what was only counted, close the databases."""
         self.broker.keys.close()
+        try:
+            self.broker.tell(self.broker.clock(), after=timedelta(0))
+        except RegaliaError as exc:
+            emit(ServiceEvent.RELEASE_FAILED, code=exc.code.name, what=exc.what)
         for engine in self.engines:
             engine.dispose()
 
@@ -123,44 +135,72 @@ class Assembler:
         return Documents(signer, key, store, appraiser, models, banners, bundle)
 
     def assemble(self) -> ReadyBroker:
-        """Load all documents, open the databases, and raise the version floors.
+        """Load all documents, open and compare the databases, and adopt the policies.
 
         Raises:
-            RegaliaError: as ``load``, or a database cannot be used, or a document is older than
-                one that was served before.
+            RegaliaError: as ``load``, or a database cannot be used, state and log do not agree,
+                or a document is older than one that was served before.
         """
         found, config, metrics = self.load(), self.config, Metrics()
         engines: list[Engine] = []
         try:
-            for url in (config.state.database, config.log.database):
-                engines.append(self._engine(url))  # noqa: PERF401 - the first is closed if the second fails
-            create_tables(engines[0])
+            self._open_databases(engines)
             if found.bundle is not None:
                 CollateralFloors(engines[0]).raise_to(found.bundle)
             floors = FloorStore(engines[0])
             log = Log(engines[1], origin=config.log.origin, key=found.signer)
+            seen = begin(engines[0], log, system_clock())
             for model in found.models.values():
-                floors.raise_to(model.versions)
+                floors.adopt(model.versions)
         except BaseException:
             found.store.close()
             for engine in engines:
                 engine.dispose()
             raise
-        limits = config.limits
+        limits, leases = config.limits, LeaseStore(engines[0])
         broker = Broker(
             models=found.models,
             appraiser=found.appraiser,
             challenges=ChallengeStore(
-                engines[0], ttl_s=limits.challenge_ttl_s, open_max=limits.challenges
+                engines[0],
+                key=seen.challenge_key,
+                audience=config.log.origin,
+                ttl_s=limits.challenge_ttl_s,
             ),
-            leases=LeaseStore(engines[0]),
+            leases=leases,
             floors=floors,
             log=log,
+            seen=LogWatch(engines[0]),
+            peers=Peers(limits.peer_refusals, leases.held(system_clock())),
+            denials=DenialCounter(limits.denials_logged),
             keys=found.store,
             clock=system_clock,
             watch=metrics,
         )
         return ReadyBroker(broker, metrics, found.banners, tuple(engines))
+
+    def recover(self, loss: Loss) -> str:
+        """Accept that state, log or clock went back; see ``broker.recover``. Opens no key store.
+
+        Raises:
+            UsageError: NOTHING_TO_RECOVER.
+            RegaliaError: something else is wrong than what is accepted; nothing was changed.
+        """
+        engines: list[Engine] = []
+        signer = self._log_key()
+        try:
+            self._open_databases(engines)
+            log = Log(engines[1], origin=self.config.log.origin, key=signer)
+            return recover(engines[0], log, loss, system_clock())
+        finally:
+            for engine in engines:
+                engine.dispose()
+
+    def _open_databases(self, engines: list[Engine]) -> None:
+        """Append the engines of state and log, so that the caller closes what was opened."""
+        for url in (self.config.state.database, self.config.log.database):
+            engines.append(self._engine(url))  # noqa: PERF401 - the first is closed if the second fails
+        create_tables(engines[0])
 
     def _path(self, text: str) -> Path:
         return self.folder / text

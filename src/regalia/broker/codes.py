@@ -24,10 +24,6 @@ class BrokerCode(Code):
         "A challenge is good for one request: the second one may be a replay of the first.",
         "Ask for a new challenge. If you did not send the first request, somebody else did.",
     )
-    CHALLENGES_EXHAUSTED = (
-        "The number of open challenges is bounded, so that nobody can fill the database.",
-        "Wait a minute; if it lasts, look for who asks for challenges and does not use them.",
-    )
     REQUEST_MISMATCH = (
         "A challenge is issued for one model and one policy; evidence is bound to both.",
         "Ask with the model and the policy that the challenge was issued for.",
@@ -49,7 +45,7 @@ class BrokerCode(Code):
         "Give the broker the current policy.",
     )
     POLICY_VERSION_REUSED = (
-        "Two policies of one name and version cannot be told apart by those who look at the log.",
+        "Two policies of one model and version cannot be told apart by those who look at the log.",
         "Raise the policy's version, and sign it again.",
     )
     POLICY_OTHER_MODEL = (
@@ -73,8 +69,52 @@ class BrokerCode(Code):
         "Configure the key store that the model was sealed with.",
     )
     STATE_UNAVAILABLE = (
-        "Challenges, leases and version floors must be kept, or they protect nothing.",
+        "Used challenges, leases and version floors must be kept, or they protect nothing.",
         "Make the broker's database available again (disk space, permissions, server).",
+    )
+    STATE_LOST = (
+        "Leases and version floors protect nothing if they can be lost; the log holds decisions.",
+        (
+            "Put the newest copy of the state back. If it is gone for good: `regalia broker recover"
+            " --accept state` rebuilds leases and floors from the log, and says so in the log."
+        ),
+    )
+    STATE_BEHIND_LOG = (
+        (
+            "The log holds decisions that this state does not know: it is an older copy, which"
+            " could admit more holders than allowed, or a withdrawn version."
+        ),
+        (
+            "Put the newest copy of the state back. If it is gone for good: `regalia broker recover"
+            " --accept state` rebuilds leases and floors from the log, and says so in the log."
+        ),
+    )
+    LOG_BEHIND_STATE = (
+        "Decisions that were made are missing from the log: it was lost, or is an older copy.",
+        (
+            "Put the newest copy of the log back. If it is gone for good: `regalia broker recover"
+            " --accept log` goes on with this one and says so in it. Auditors who have seen a later"
+            " checkpoint will still call it forked."
+        ),
+    )
+    NOTHING_TO_RECOVER = (
+        "Accepting a loss that did not happen would hide the next one.",
+        "Start the broker as it is.",
+    )
+    CLOCK_WENT_BACK = (
+        "With an earlier time, leases, approvals and collateral that have ended hold again.",
+        (
+            "Set the clock right. If it had run ahead and is right now: `regalia broker recover"
+            " --accept clock`."
+        ),
+    )
+    LEASE_LAPSED = (
+        "A place that is not confirmed in time may have been given to somebody else.",
+        "Ask again; if it repeats, look at what makes the log's database slow.",
+    )
+    PEER_LIMITED = (
+        "Every refusal costs work and may cost a line in the log, so each address has a number.",
+        "Find out why the requests before were refused, and ask again in a minute.",
     )
     BROKER_BUSY = (
         "The number of requests in progress is bounded, so that nobody can exhaust the broker.",

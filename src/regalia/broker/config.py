@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 
 SIMULATED_ANCHOR = "attest.dangerous_simulated_anchor"
-_CHALLENGE_TTL_MAX_S = 3600
+# Lowest and highest value of each limit. A limit that nobody reaches is none, and one that no
+# machine can hold fails when it is needed.
+_RANGES = {
+    "challenge_ttl_s": (1, 3600),
+    "peer_refusals": (1, 100_000),
+    "denials_logged": (1, 100_000),
+    "concurrent": (1, 256),
+    "waiting": (0, 4096),
+    "body_mib": (8, 4096),  # one request has up to 8 MiB
+    "body_timeout_s": (1, 600),
+}
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,7 +37,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class StateSection(_Section, frozen=True, kw_only=True):
-    """``[state]``: challenges, leases, version floors."""
+    """``[state]``: used challenges, leases, version floors, what was seen of the log."""
 
     database: str
 
@@ -62,9 +72,11 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     """``[limits]``: bounds on the resources that clients on the network can consume."""
 
     challenge_ttl_s: int = 60
-    challenges: int = 10_000  # challenges that are neither used nor expired
+    peer_refusals: int = 30  # refusals that one address may cause in a minute
+    denials_logged: int = 60  # refusals of one kind in a minute with an entry of their own
     concurrent: int = 8  # requests that are processed at the same time
     waiting: int = 24  # requests that may wait in addition
+    body_mib: int = 64  # MiB of request bodies that are processed or wait
     body_timeout_s: int = 10  # seconds that a request body may take to arrive
 
 
@@ -107,23 +119,34 @@ def load_config(path: Path) -> BrokerConfig:
     config = load_toml(path, BrokerConfig)
     for setting in config.dangers():
         require_simulation(setting)
-    limits = config.limits
-    positive = {
-        "limits.challenge_ttl_s": limits.challenge_ttl_s,
-        "limits.challenges": limits.challenges,
-        "limits.concurrent": limits.concurrent,
-        "limits.body_timeout_s": limits.body_timeout_s,
-        "attest.collateral_threshold": config.attest.collateral_threshold,
-        **{f"models[{i}].owner_threshold": m.owner_threshold for i, m in enumerate(config.models)},
-    }
-    wrong = [name for name, value in positive.items() if value < 1]
-    if limits.challenge_ttl_s > _CHALLENGE_TTL_MAX_S:
-        wrong.append("limits.challenge_ttl_s")
-    if limits.waiting < 0:
-        wrong.append("limits.waiting")
+    wrong = [
+        f"limits.{name} ({low} to {high})"
+        for name, (low, high) in _RANGES.items()
+        if not low <= getattr(config.limits, name) <= high
+    ]
+    wrong += _impossible_thresholds(config)
     if not config.models:
         wrong.append("models (none)")
-    wrong += [f"models[{i}].owner_keys" for i, m in enumerate(config.models) if not m.owner_keys]
     if wrong:
         raise UsageError(CoreCode.BAD_CONFIG, f"{path}: out of range: {', '.join(wrong)}")
     return config
+
+
+def _impossible_thresholds(config: BrokerConfig) -> list[str]:
+    """Thresholds that nothing or that everything would reach."""
+    attest = config.attest
+    keys = {
+        # Without signers the collateral is a folder of files, and the threshold says nothing.
+        "attest.collateral_threshold": (attest.collateral_threshold, attest.collateral_signers),
+        **{
+            f"models[{number}].owner_threshold": (model.owner_threshold, model.owner_keys)
+            for number, model in enumerate(config.models)
+        },
+    }
+    wrong = [
+        f"{name} ({threshold} of {len(named)} keys)"
+        for name, (threshold, named) in keys.items()
+        if threshold < 1 or (named and threshold > len(named))
+    ]
+    wrong += [f"models[{i}].owner_keys" for i, m in enumerate(config.models) if not m.owner_keys]
+    return wrong

@@ -2,8 +2,14 @@
 
 A *holder* is one TEE instance that runs one image with one configuration. The cap counts holders
 and not leases: a runtime that restarts in the same guest is the same holder, where evidence tells
-guests apart, so it does not have to wait until the lease that it can no longer renew expires. A
-lease is taken before the release is logged, and given back if the release does not happen.
+guests apart, so it does not have to wait until the lease that it can no longer renew expires.
+
+    take       a place, claimed for half a minute
+    confirm    the release stands in the log, so the place is taken until the lease ends
+    undo       the release did not happen
+
+A broker that is killed between lease and log leaves a claim, which ends by itself. Ended leases are
+kept for a day: with them, ``reconcile`` tells a state that is older than its log.
 """
 
 from __future__ import annotations
@@ -19,8 +25,9 @@ import sqlalchemy as sa
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.broker.codes import BrokerCode
 from regalia.broker.state import FLOORS, LEASES, from_us, state, to_us
+from regalia.broker.watermarks import note_log
 from regalia.core.codec import lp
-from regalia.core.errors import PolicyDenied
+from regalia.core.errors import PolicyDenied, UnavailableError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,9 +35,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from regalia.appraisal.claims import Claims
+    from regalia.tlog.note import Checkpoint
 
 _HOLDER_DOMAIN = b"regalia/lease-holder/v1"
 _ID_SIZE = 16  # bytes
+CLAIM = timedelta(seconds=30)  # longer than a database is waited for
+KEPT = timedelta(days=1)  # after a lease has ended
 
 
 def holder_of(claims: Claims, hpke_public_key: bytes) -> str:
@@ -57,15 +67,25 @@ def holder_of(claims: Claims, hpke_public_key: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease that was just granted or renewed."""
+    """A lease that was just taken or renewed; it counts when it is confirmed."""
 
     lease_id: str
     until: datetime
     before: datetime | None  # its end before this renewal; None for a new lease
+    claim_us: int  # end of the claim, which tells this renewal from others
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """An unexpired lease, and the address that it was granted to."""
+
+    lease_id: str
+    peer: str
+    until: datetime
 
 
 class LeaseStore:
-    """Grants leases within a cap on holders. Several brokers may share one database."""
+    """Grants leases within a cap on holders. Several brokers may share one state."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -81,23 +101,30 @@ class LeaseStore:
         with state(self._engine, writes=False) as connection:
             return _active(connection, model_id, now, besides)
 
+    def held(self, now: datetime) -> list[HeldLease]:
+        """All unexpired leases. Raises UnavailableError STATE_UNAVAILABLE."""
+        query = sa.select(LEASES).where(LEASES.c.expires_us > to_us(now))
+        with state(self._engine, writes=False) as connection:
+            rows = connection.execute(query).all()
+        return [HeldLease(row.lease_id, row.peer, from_us(row.expires_us)) for row in rows]
+
     def take(  # noqa: PLR0913 - each of them is a fact of the grant
         self,
         *,
         model_id: str,
         holder: str,
-        policy_name: str,
+        peer: str,
         holders_max: int,
         lease_s: int,
         now: datetime,
         renew: str | None,
     ) -> Lease:
-        """Take a new lease or renew one, within the cap, atomically across all brokers.
+        """Claim a place for a new lease or a renewal, within the cap, atomically across brokers.
 
         Args:
-            model_id: the model, in text form.
+            model_id: the model, in text form; its floor row serializes the releases of it.
             holder: the requesting holder; see ``holder_of``.
-            policy_name: name of the policy, whose floor row serializes the releases under it.
+            peer: address that asks.
             holders_max: maximum number of holders with an unexpired lease.
             lease_s: seconds until the lease expires.
             now: current time, timezone-aware.
@@ -108,28 +135,61 @@ class LeaseStore:
             UnavailableError: STATE_UNAVAILABLE.
         """
         until = now + timedelta(seconds=lease_s)
+        claim_us = to_us(min(until, now + CLAIM))
         with state(self._engine, writes=True) as connection:
-            # Lock the policy's row, so that two brokers cannot both count a free place and take
+            # Lock the model's row, so that two brokers cannot both count a free place and take
             # it. SQLite ignores FOR UPDATE, but locks the whole database for a writer.
             connection.execute(
-                sa.select(FLOORS.c.name).where(FLOORS.c.name == policy_name).with_for_update()
+                sa.select(FLOORS.c.model_id).where(FLOORS.c.model_id == model_id).with_for_update()
             )
-            connection.execute(LEASES.delete().where(LEASES.c.expires_us <= to_us(now)))
+            connection.execute(LEASES.delete().where(LEASES.c.asked_us <= to_us(now - KEPT)))
             active = _active(connection, model_id, now, holder)
             if active >= holders_max:
                 raise PolicyDenied(
                     PolicyCode.HOLDERS_EXHAUSTED,
                     f"{active} others hold a lease; at most {holders_max}",
                 )
+            values: dict[str, object] = {"peer": peer, "claim_us": claim_us}
             if renew is not None:
-                return _renew(connection, renew, model_id, holder, until)
+                before = _renewable(connection, renew, model_id, holder, now)
+                values["asked_us"] = max(to_us(until), before.asked_us)
+                mine = LEASES.c.lease_id == renew
+                connection.execute(LEASES.update().where(mine).values(values))
+                return Lease(renew, until, from_us(before.expires_us), claim_us)
             lease_id = f"lease:{secrets.token_hex(_ID_SIZE)}"
-            connection.execute(
-                LEASES.insert().values(
-                    lease_id=lease_id, model_id=model_id, holder=holder, expires_us=to_us(until)
+            values |= {"lease_id": lease_id, "model_id": model_id, "holder": holder}
+            values |= {"asked_us": to_us(until), "expires_us": 0}
+            connection.execute(LEASES.insert().values(values))
+        return Lease(lease_id, until, None, claim_us)
+
+    def confirm(self, lease: Lease, checkpoint: Checkpoint, now: datetime) -> None:
+        """Let a lease last, whose release stands in the log under ``checkpoint``.
+
+        Args:
+            lease: as ``take`` returned it.
+            checkpoint: verified; its log holds the release.
+            now: current time, timezone-aware.
+
+        Raises:
+            UnavailableError: LEASE_LAPSED, the claim ended before the log was written, so others
+                may have taken the place; or STATE_UNAVAILABLE.
+        """
+        until_us = to_us(lease.until)
+        mine = LEASES.c.lease_id == lease.lease_id
+        with state(self._engine, writes=True) as connection:
+            note_log(connection, checkpoint)
+            row = connection.execute(sa.select(LEASES).where(mine)).first()
+            claimed = row is not None and row.claim_us >= lease.claim_us > to_us(now)
+            if row is None or not (claimed or row.expires_us >= until_us):
+                raise UnavailableError(
+                    BrokerCode.LEASE_LAPSED, "logging the release took longer than the lease waits"
                 )
+            claim_us = 0 if row.claim_us == lease.claim_us else row.claim_us
+            connection.execute(
+                LEASES.update()
+                .where(mine)
+                .values(expires_us=max(until_us, row.expires_us), claim_us=claim_us)
             )
-        return Lease(lease_id, until, None)
 
     def undo(self, lease: Lease) -> None:
         """Give back a lease whose release did not happen; a renewal is reverted to its old end.
@@ -137,16 +197,18 @@ class LeaseStore:
         A lease that was renewed again in the meantime is left alone, because the key was released
         under that renewal.
         """
-        mine = sa.and_(
-            LEASES.c.lease_id == lease.lease_id, LEASES.c.expires_us == to_us(lease.until)
-        )
+        mine = LEASES.c.lease_id == lease.lease_id
         with state(self._engine, writes=True) as connection:
-            if lease.before is None:
-                connection.execute(LEASES.delete().where(mine))
-            else:
-                connection.execute(
-                    LEASES.update().where(mine).values(expires_us=to_us(lease.before))
-                )
+            row = connection.execute(sa.select(LEASES).where(mine)).first()
+            if row is None:
+                return
+            values = {}
+            if row.claim_us == lease.claim_us:
+                values["claim_us"] = 0
+            if row.expires_us == to_us(lease.until):
+                values["expires_us"] = 0 if lease.before is None else to_us(lease.before)
+            if values:
+                connection.execute(LEASES.update().where(mine).values(values))
 
 
 def _active(connection: Connection, model_id: str, now: datetime, besides: str) -> int:
@@ -155,21 +217,25 @@ def _active(connection: Connection, model_id: str, now: datetime, besides: str) 
         .select_from(LEASES)
         .where(
             LEASES.c.model_id == model_id,
-            LEASES.c.expires_us > to_us(now),
+            sa.or_(LEASES.c.expires_us > to_us(now), LEASES.c.claim_us > to_us(now)),
             LEASES.c.holder != besides,
         )
     )
     return int(connection.execute(query).scalar_one())
 
 
-def _renew(
-    connection: Connection, lease_id: str, model_id: str, holder: str, until: datetime
-) -> Lease:
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    asked_us: int
+    expires_us: int
+
+
+def _renewable(
+    connection: Connection, lease_id: str, model_id: str, holder: str, now: datetime
+) -> _Ends:
     row = connection.execute(sa.select(LEASES).where(LEASES.c.lease_id == lease_id)).first()
-    # The same error in all three cases, so that a client cannot probe for leases of others.
-    if row is None or row.model_id != model_id or row.holder != holder:
+    # The same error in all cases, so that a client cannot probe for leases of others.
+    mine = row is not None and row.model_id == model_id and row.holder == holder
+    if row is None or not mine or row.expires_us <= to_us(now):
         raise PolicyDenied(BrokerCode.LEASE_UNKNOWN, "there is no such lease of this attester")
-    connection.execute(
-        LEASES.update().where(LEASES.c.lease_id == lease_id).values(expires_us=to_us(until))
-    )
-    return Lease(lease_id, until, from_us(row.expires_us))
+    return _Ends(row.asked_us, row.expires_us)

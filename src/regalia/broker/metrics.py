@@ -23,7 +23,7 @@ class Metrics:
         )
         self._decisions = Counter(
             "regalia_broker_decisions",
-            "Logged decisions.",
+            "Decisions; counted: a denial without an entry in the log.",
             ["decision"],
             registry=self.registry,
         )
@@ -56,7 +56,7 @@ class Metrics:
         """See ``service.Watch``.
 
         Args:
-            decision: ``release`` or ``denial``.
+            decision: ``release``, ``denial`` or ``counted``.
             codes: codes of the reasons; empty for a release.
         """
         self._decisions.labels(decision).inc()

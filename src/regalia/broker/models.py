@@ -117,7 +117,7 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
     return ServedModel(
         model_id=model_id,
         version=version,
-        versions=Versions(policy.name, policy.version, str(policy_id), version),
+        versions=Versions(str(model_id), policy.version, str(policy_id), version),
         wrapped_key=wrapped,
         wrap_context=manifest.content.wrap_context(),
         policy=policy,
@@ -127,15 +127,8 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
 
 
 def by_id(models: tuple[ServedModel, ...]) -> dict[str, ServedModel]:
-    """Index the models by id. Raises UsageError BAD_CONFIG if two share an id or policy name."""
-    found: dict[str, ServedModel] = {}
-    names: set[str] = set()
-    for model in models:
-        if str(model.model_id) in found or model.policy.name in names:
-            raise UsageError(
-                CoreCode.BAD_CONFIG,
-                f"two models with id {model.model_id} or policy name {model.policy.name!r}",
-            )
-        found[str(model.model_id)] = model
-        names.add(model.policy.name)
+    """Index the models by id. Raises UsageError BAD_CONFIG if two share one."""
+    found = {str(model.model_id): model for model in models}
+    if len(found) != len(models):
+        raise UsageError(CoreCode.BAD_CONFIG, "two models with one id")
     return found

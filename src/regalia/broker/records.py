@@ -38,6 +38,7 @@ class ReleaseAttempt:
         evidence_digest: digest of the received evidence, whether genuine or not.
         recipient: fingerprint of the received public key, untrusted.
         lease_id: the lease to renew, untrusted; empty for a first release.
+        peer: address that the request came from; in no record.
     """
 
     now: datetime
@@ -50,6 +51,7 @@ class ReleaseAttempt:
     evidence_digest: str
     recipient: str
     lease_id: str
+    peer: str
 
 
 def clean_reasons(reasons: Sequence[tuple[Code, str]]) -> list[Reason]:

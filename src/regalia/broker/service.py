@@ -4,7 +4,7 @@
     (2) verify the evidence            ConsumedChallenge -> Claims
     (3) evaluate the policy            Claims            -> Allow
     (4) take a lease, within the cap   Allow             -> AuthorizedRelease
-    (5) append the record to the log   AuthorizedRelease -> LoggedRecord
+    (5) append the record to the log   AuthorizedRelease -> LoggedRecord, and the lease lasts
     (6) unwrap the model key           LoggedRecord      -> SecretBytes
     (7) seal it to the attested key    SecretBytes       -> ReleaseResponse
 
@@ -15,13 +15,14 @@ reordered. From (1) on every refusal is logged as a denial.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from regalia.broker.appraise import verdict_of
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
+from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.leases import holder_of
 from regalia.broker.records import ReleaseAttempt, clean_reasons, denial_record, release_record
 from regalia.broker.request import (
@@ -37,11 +38,13 @@ from regalia.core.codec import b64
 from regalia.core.errors import (
     AttestationError,
     IntegrityError,
+    LogError,
     ParseError,
     PolicyDenied,
     RegaliaError,
     UnavailableError,
 )
+from regalia.core.types import ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.host.events import ServiceEvent, emit
 from regalia.policy.verdict import Deny
@@ -49,15 +52,18 @@ from regalia.wire.release import ChallengeResponse, Refusal, ReleaseResponse, re
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from regalia.appraisal.claims import Claims
     from regalia.broker.appraise import Appraiser
     from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
+    from regalia.broker.denials import DenialCounter
     from regalia.broker.floors import FloorStore
     from regalia.broker.leases import Lease, LeaseStore
     from regalia.broker.models import ServedModel
+    from regalia.broker.peers import Peers
     from regalia.broker.request import DecodedRequest
+    from regalia.broker.watermarks import LogWatch
     from regalia.core.errors import Code
     from regalia.host.clock import Clock
     from regalia.keys.base import KeyStore
@@ -82,10 +88,10 @@ class Watch(Protocol):
         """
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """Observe a logged decision.
+        """Observe a decision.
 
         Args:
-            decision: ``release`` or ``denial``.
+            decision: ``release``, ``denial``, or ``counted`` for a denial without an entry.
             codes: codes of the reasons; empty for a release.
         """
 
@@ -157,6 +163,9 @@ class Broker:
     leases: LeaseStore
     floors: FloorStore
     log: Log
+    seen: LogWatch
+    peers: Peers
+    denials: DenialCounter
     keys: KeyStore
     clock: Clock
     watch: Watch
@@ -169,7 +178,7 @@ class Broker:
 
         Raises:
             ParseError: the request is malformed.
-            UnavailableError: MODEL_UNKNOWN, CHALLENGES_EXHAUSTED or STATE_UNAVAILABLE.
+            UnavailableError: MODEL_UNKNOWN.
         """
         model_id = parse_challenge_request(body)
         model = self.models.get(str(model_id))
@@ -185,35 +194,72 @@ class Broker:
             expires_in_s=self.challenges.ttl_s,
         )
 
-    def release(self, body: bytes) -> ReleaseResponse:
+    def release(self, body: bytes, peer: str) -> ReleaseResponse:
         """Decide about one request, log the decision, and answer a release with the key.
 
         Args:
             body: a ``ReleaseRequest``, raw and untrusted.
+            peer: address that it came from.
 
         Raises:
             ParseError: the request is malformed; no challenge was consumed.
             ChallengeRefused: the challenge is not valid, and this refusal is not logged.
             ReleaseDenied: the request was denied, and the denial was logged.
+            PolicyDenied: it was denied, and is one of too many, which the log only counts.
             LogError: the decision could not be logged; the key store was not used.
-            KeyAccessError, UnavailableError: the key store or the database failed.
+            KeyAccessError, UnavailableError: the key store or the database failed, or PEER_LIMITED.
         """
         now = self.clock()
+        self.tell(now, after=TOLD_AFTER)
+        with self.peers.admitted(peer, now):
+            return self._release(body, peer, now)
+
+    def tell(self, now: datetime, *, after: timedelta) -> None:
+        """Write into the log how many denials have no entry of their own.
+
+        Args:
+            now: current time, timezone-aware.
+            after: since the first denial that was counted; zero to write at once.
+
+        Raises:
+            LogError: the log cannot be written; what was counted is kept.
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        notice = self.denials.notice(self.log.origin, now, after=after)
+        if notice is None:
+            return
+        try:
+            self.seen.saw(self.log.note(notice))
+        except LogError:
+            self.denials.put_back(notice)
+            raise
+
+    def _release(self, body: bytes, peer: str, now: datetime) -> ReleaseResponse:
         request, challenge = parse_release_request(body)
         try:
-            consumed = self.challenges.consume(challenge, now)  # (1)
+            consumed = self.challenges.consume(challenge, self._offers(request), now)  # (1)
         except ChallengeRefused as refused:
             if refused.issued is None:
                 raise
-            attempt = self._attempt(request, refused.issued, now)
+            attempt = self._attempt(request, refused.issued, now, peer)
             denial = Denial(attempt, None, (), ((refused.code, refused.what),))
             raise self._denied(denial) from refused
-        decided = self._decide(self._attempt(request, consumed.issued, now), request, consumed)
+        attempt = self._attempt(request, consumed.issued, now, peer)
+        decided = self._decide(attempt, request, consumed)
         if isinstance(decided, Denial):
             raise self._denied(decided)
         return self._grant(decided)
 
-    def _attempt(self, request: ReleaseRequest, issued: IssuedFor, now: datetime) -> ReleaseAttempt:
+    def _offers(self, request: ReleaseRequest) -> Iterator[tuple[ModelId, PolicyId]]:
+        """What a challenge may have been issued for: what the request says, or what is served."""
+        with suppress(ParseError):
+            yield ModelId.parse(request.model_id), PolicyId.parse(request.policy_id)
+        for model in self.models.values():
+            yield model.model_id, model.policy_id
+
+    def _attempt(
+        self, request: ReleaseRequest, issued: IssuedFor, now: datetime, peer: str
+    ) -> ReleaseAttempt:
         model = self.models.get(issued.model_id)
         return ReleaseAttempt(
             now=now,
@@ -226,6 +272,7 @@ class Broker:
             evidence_digest=evidence_digest_of(request),
             recipient=recipient_of(request),
             lease_id=lease_of(request),
+            peer=peer,
         )
 
     def _decide(
@@ -261,7 +308,7 @@ class Broker:
                 return Denial(attempt, claims, wildcards, tuple(reasons))
             self.floors.require_current(model.versions)
             with self._stage("lease"):
-                lease = self._lease(asked, model, holder, attempt.now)  # (4)
+                lease = self._lease(asked, model, holder, attempt)  # (4)
         except (ParseError, AttestationError, IntegrityError, PolicyDenied) as exc:
             each = exc.reasons if isinstance(exc, PolicyDenied) else ((exc.code, exc.what),)
             return Denial(attempt, claims, wildcards, tuple(each))
@@ -285,24 +332,30 @@ class Broker:
         return model
 
     def _lease(
-        self, asked: DecodedRequest, model: ServedModel, holder: str, now: datetime
+        self, asked: DecodedRequest, model: ServedModel, holder: str, attempt: ReleaseAttempt
     ) -> Lease:
         return self.leases.take(
             model_id=str(model.model_id),
             holder=holder,
-            policy_name=model.policy.name,
+            peer=attempt.peer,
             holders_max=model.policy.holders_max,
             lease_s=model.policy.lease_s,
-            now=now,
+            now=attempt.now,
             renew=asked.lease_id,
         )
 
-    def _denied(self, denial: Denial) -> ReleaseDenied:
-        """Log a denial. Raises LogError if that fails."""
+    def _denied(self, denial: Denial) -> PolicyDenied:
+        """Log a denial, or count it if there are too many. Raises LogError if that fails."""
+        codes = tuple(code.name for code, _ in denial.reasons)
+        verified = denial.claims is not None
+        if self.denials.counted(codes, verified=verified, now=denial.attempt.now):
+            self.watch.decision("counted", codes)
+            code, what = denial.reasons[0]
+            return PolicyDenied(code, what, denial.reasons)
         record = denial_record(denial.attempt, denial.claims, denial.wildcards, denial.reasons)
         with self._stage("log"):
             logged = self.log.append(record)
-        codes = tuple(code.name for code, _ in denial.reasons)
+            self.seen.saw(self.log.checkpoint_of(logged.proof))
         self.watch.decision("denial", codes)
         emit(
             ServiceEvent.RELEASE_DENIED,
@@ -325,6 +378,7 @@ class Broker:
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
             emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             raise
+        self.peers.granted(cleared.attempt.peer, cleared.lease.until)
         self.watch.decision("release", ())
         emit(
             ServiceEvent.RELEASE_GRANTED,
@@ -344,7 +398,10 @@ class Broker:
             cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
         )
         with self._stage("log"):
-            return self.log.append(record)
+            logged = self.log.append(record)
+            checkpoint = self.log.checkpoint_of(logged.proof)
+            self.leases.confirm(cleared.lease, checkpoint, self.clock())
+            return logged
 
     def _rewrap(self, cleared: AuthorizedRelease, logged: LoggedRecord) -> ReleaseResponse:
         """Unwrap the model key and seal it to the attested key.
@@ -360,6 +417,7 @@ class Broker:
         with self._stage("unwrap"):
             model_key = self.keys.unwrap_logged(wrapped.kek, wrapped.blob, context, logged=logged)
         with model_key, self._stage("rewrap"):
+            self.floors.opened(cleared.model.versions)
             enc, sealed = hpke.seal(cleared.asked.hpke_public_key, info, b"", model_key.view())
         return ReleaseResponse(
             encapsulated_key=b64(enc),

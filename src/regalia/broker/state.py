@@ -20,28 +20,38 @@ if TYPE_CHECKING:
 
 METADATA = sa.MetaData()
 
-CHALLENGES = sa.Table(
-    "broker_challenges",
+STATE = sa.Table(  # exactly one row; see ``watermarks``
+    "broker_state",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("challenge_key", sa.LargeBinary, nullable=False),
+    sa.Column("log_size", sa.BigInteger, nullable=False),
+    sa.Column("log_root", sa.LargeBinary, nullable=False),
+    sa.Column("highest_us", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1"),
+)
+SPENT = sa.Table(  # challenges that were answered, until they expire
+    "broker_spent_challenges",
     METADATA,
     sa.Column("challenge", sa.LargeBinary, primary_key=True),
-    sa.Column("model_id", sa.Text, nullable=False),
-    sa.Column("policy_id", sa.Text, nullable=False),
-    sa.Column("issued_us", sa.BigInteger, nullable=False),
     sa.Column("expires_us", sa.BigInteger, nullable=False, index=True),
-    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("uses", sa.BigInteger, nullable=False),
 )
 LEASES = sa.Table(
-    "broker_leases",
+    "broker_model_leases",
     METADATA,
     sa.Column("lease_id", sa.Text, primary_key=True),
     sa.Column("model_id", sa.Text, nullable=False, index=True),
     sa.Column("holder", sa.Text, nullable=False),
-    sa.Column("expires_us", sa.BigInteger, nullable=False),
+    sa.Column("peer", sa.Text, nullable=False),  # address that it was granted to
+    sa.Column("asked_us", sa.BigInteger, nullable=False),  # latest end that was asked for
+    sa.Column("expires_us", sa.BigInteger, nullable=False),  # end that stands in the log
+    sa.Column("claim_us", sa.BigInteger, nullable=False),  # end of a place that waits for the log
 )
 FLOORS = sa.Table(
-    "broker_floors",
+    "broker_model_floors",
     METADATA,
-    sa.Column("name", sa.Text, primary_key=True),  # policy name, chosen and signed by the owner
+    sa.Column("model_id", sa.Text, primary_key=True),
     sa.Column("policy_version", sa.BigInteger, nullable=False),
     sa.Column("policy_id", sa.Text, nullable=False),
     sa.Column("model_version", sa.BigInteger, nullable=False),

@@ -33,9 +33,6 @@ _config = file_option(
 _json = flag("--json", "Print facts as JSON.", into="as_json")
 
 
-_json = flag("--json", "Print facts as JSON.", into="as_json")
-
-
 @click.group()
 def broker() -> None:
     """Release keys to attested workloads.
@@ -123,6 +120,29 @@ def _bundle(found: Documents) -> dict[str, object] | None:
         "digest": str(found.bundle.digest),
         "signed_by": list(found.bundle.signed_by),
     }
+
+
+@broker.command("recover")
+@_config
+@option(
+    "--accept LOSS",
+    "What was lost or put back: state, log or clock.",
+    required=True,
+    type=click.Choice(["state", "log", "clock"]),
+)
+@_json
+def recover(*, config_file: Path, accept: str, as_json: bool) -> None:
+    """Accept that state, log or clock went back, where no newer copy can be found.
+
+    Stop every broker on these databases first. The loss is written into the log, for ever. Of a
+    lost state, leases and floors are rebuilt from the log; a rebuilt lease keeps its place until
+    it ends, and nobody can renew it.
+    """
+    from regalia.broker.config import load_config
+    from regalia.broker.recover import Loss
+
+    what = _assembler(load_config(config_file), config_file).recover(Loss(accept))
+    report("accepted", {"accepted": accept, "what": what}, as_json=as_json)
 
 
 @broker.command("approve")

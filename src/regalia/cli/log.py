@@ -14,12 +14,12 @@ from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, replace_file, write_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from regalia.tlog.audit import Audit
     from regalia.tlog.note import LogKey
     from regalia.tlog.source import LogSource
-    from regalia.wire.release import LogProof, ReleaseRecord
+    from regalia.wire.release import LogNotice, LogProof, ReleaseRecord
 
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
@@ -56,7 +56,7 @@ def show(*, url: str | None, database: str | None, log_key: str, last: int, as_j
     """Verify the whole log, then show its latest decisions."""
     from collections import deque
 
-    seen: deque[tuple[int, ReleaseRecord]] = deque(maxlen=last)
+    seen: deque[tuple[int, ReleaseRecord | LogNotice]] = deque(maxlen=last)
     audit = _audit(url, database, log_key, None, lambda index, record: seen.append((index, record)))
     if as_json:
         body = _summary(audit)
@@ -93,10 +93,12 @@ def verify(
         _verify_proof_file(proof, log_key, as_json=as_json)
         return
     _check_remembered(remember, first=first)
+    from regalia.wire.release import LogNotice
+
     releases: list[tuple[int, ReleaseRecord]] = []
 
-    def visit(index: int, record: ReleaseRecord) -> None:
-        if record.decision == "release":
+    def visit(index: int, record: ReleaseRecord | LogNotice) -> None:
+        if not isinstance(record, LogNotice) and record.decision == "release":
             releases.append((index, record))
 
     audit = _audit(url, database, log_key, remember, visit)
@@ -159,7 +161,7 @@ def _audit(
     database: str | None,
     log_key: str,
     remember: Path | None,
-    visit: Callable[[int, ReleaseRecord], None],
+    visit: Callable[[int, ReleaseRecord | LogNotice], None],
 ) -> Audit:
     from regalia.tlog.audit import audit_log
     from regalia.tlog.note import NOTE_LIMIT
@@ -226,11 +228,12 @@ def _summary(audit: Audit) -> dict[str, object]:
         "root": audit.checkpoint.root.hex(),
         "releases": audit.releases,
         "denials": audit.denials,
+        "notices": audit.notices,
         "remembered_size": audit.remembered,
     }
 
 
-def _entry(index: int, record: ReleaseRecord) -> dict[str, object]:
+def _entry(index: int, record: ReleaseRecord | LogNotice) -> dict[str, object]:
     import msgspec
 
     return {"index": index, "record": msgspec.to_builtins(record)}
@@ -238,15 +241,17 @@ def _entry(index: int, record: ReleaseRecord) -> dict[str, object]:
 
 def _print_summary(audit: Audit) -> None:
     checkpoint = audit.checkpoint
+    notices = f", {audit.notices} notices" if audit.notices else ""
     click.echo(
         f"verified: {checkpoint.origin}, {checkpoint.size} entries "
-        f"({audit.releases} releases, {audit.denials} denials), root {checkpoint.root.hex()}"
+        f"({audit.releases} releases, {audit.denials} denials{notices}), "
+        f"root {checkpoint.root.hex()}"
     )
     if audit.remembered is not None:
         click.echo(f"the first {audit.remembered} entries are those of the last verification")
 
 
-def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
+def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -256,22 +261,40 @@ def _print_table(entries: list[tuple[int, ReleaseRecord]]) -> None:
         table.add_column(name, no_wrap=True)
     table.add_column("why", overflow="fold")
     for index, record in entries:
-        released = record.decision == "release"
-        why = ", ".join(reason.code for reason in record.reasons)
-        row = (
-            str(index),
-            record.time,
-            record.decision,
-            _machine(record),
-            f"{_short(record.model_id)} v{record.model_version}",
-            f"until {record.lease_until}" if released else why,
-        )
+        row, released = (str(index), *_cells(record)), _is_release(record)
         # Text, not str, so that nothing in a record is read as markup.
         table.add_row(*(Text(_printable(cell)) for cell in row), style=None if released else "red")
     console = Console()
     # A pipe has no width; keep each row on one line for grep.
     console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
     console.print(table)
+
+
+def _is_release(record: ReleaseRecord | LogNotice) -> bool:
+    return getattr(record, "decision", "") == "release"
+
+
+def _cells(record: ReleaseRecord | LogNotice) -> tuple[str, str, str, str, str]:
+    """The columns of one entry behind its index."""
+    from regalia.wire.release import LogNotice
+
+    if isinstance(record, LogNotice):
+        return (
+            record.time,
+            record.kind,
+            "",
+            "",
+            f"{record.count} since {record.since}: {record.what}",
+        )
+    released = _is_release(record)
+    why = ", ".join(reason.code for reason in record.reasons)
+    return (
+        record.time,
+        record.decision,
+        _machine(record),
+        f"{_short(record.model_id)} v{record.model_version}",
+        f"until {record.lease_until}" if released else why,
+    )
 
 
 def _machine(record: ReleaseRecord) -> str:

@@ -43,6 +43,7 @@ class ServiceEvent(StrEnum):
     RELEASE_GRANTED = "broker.release.granted"
     RELEASE_DENIED = "broker.release.denied"
     RELEASE_FAILED = "broker.release.failed"
+    PEER_LIMITED = "broker.peer.limited"
     KEY_RECEIVED = "runtime.key.received"
     MODEL_LOADED = "runtime.model.loaded"
     LEASE_RENEWED = "runtime.lease.renewed"
@@ -69,6 +70,7 @@ _BOUNDED = frozenset(
         ServiceEvent.CHALLENGE_ISSUED,
         ServiceEvent.RELEASE_DENIED,
         ServiceEvent.RELEASE_FAILED,
+        ServiceEvent.PEER_LIMITED,
         ServiceEvent.REQUEST_SERVED,
         ServiceEvent.REQUEST_REFUSED,
     }

@@ -5,7 +5,7 @@ An auditor needs only the log's public data and its verifier key, and checks tha
 (1) the checkpoint is signed by the log's key,
 (2) the hashes of all entries give the checkpoint's root,
 (3) every hash tile contains the hashes of these entries,
-(4) every entry is a release record in canonical form,
+(4) every entry is a release record or a notice in canonical form,
 (5) the checkpoint of an earlier audit, if there was one, is a prefix of this log.
 """
 
@@ -19,7 +19,7 @@ from regalia.tlog.codes import TlogCode
 from regalia.tlog.merkle import HASH_SIZE, Frontier, leaf_hash
 from regalia.tlog.note import verify_checkpoint
 from regalia.tlog.tiles import LEVEL_MAX, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle, tiles_of
-from regalia.wire.release import parse_record
+from regalia.wire.release import LogNotice, parse_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,7 @@ class Audit:
         note: the same checkpoint as a signed note; keep it, and pass it to the next audit.
         releases: number of releases in the log.
         denials: number of denials in the log.
+        notices: number of notices in the log, which are no decisions.
         remembered: size of the older checkpoint that is a prefix of this log; None if none was
             given.
     """
@@ -47,6 +48,7 @@ class Audit:
     note: str
     releases: int
     denials: int
+    notices: int
     remembered: int | None
 
 
@@ -55,7 +57,7 @@ def audit_log(
     key: LogKey,
     *,
     remembered: str | None,
-    visit: Callable[[int, ReleaseRecord], None],
+    visit: Callable[[int, ReleaseRecord | LogNotice], None],
 ) -> Audit:
     """Verify a whole log, in memory that is bounded by one entry bundle.
 
@@ -63,7 +65,7 @@ def audit_log(
         source: the log's data, untrusted.
         key: verifier key of the log, pinned.
         remembered: the note of an earlier audit; None if there was none.
-        visit: called with every index and record, in order. The records are untrusted until this
+        visit: called with every index and entry, in order. The entries are untrusted until this
             function returns, because the root is verified last.
 
     Raises:
@@ -78,15 +80,15 @@ def audit_log(
             TlogCode.LOG_FORKED, f"the log had {old.size} entries and now has {checkpoint.size}"
         )
     replay = _Replay(source, checkpoint.size)
-    counts = {"release": 0, "denial": 0}
+    counts = {"release": 0, "denial": 0, "notice": 0}
     # Also before the first entry: the older checkpoint may be of the empty log.
     _compare_old(old, replay.frontier)
     for index, entry in replay.entries():
         try:
-            record = parse_record(entry)
+            record = parse_entry(entry)
         except ParseError as exc:
             raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index}: {exc.what}") from exc
-        counts[record.decision] += 1
+        counts["notice" if isinstance(record, LogNotice) else record.decision] += 1
         visit(index, record)
         _compare_old(old, replay.frontier)
     if replay.frontier.root() != checkpoint.root:
@@ -99,6 +101,7 @@ def audit_log(
         note=note,
         releases=counts["release"],
         denials=counts["denial"],
+        notices=counts["notice"],
         remembered=None if old is None else old.size,
     )
 

@@ -16,7 +16,7 @@ from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusio
 from regalia.tlog.note import Checkpoint, log_key, parse_log_key, sign_checkpoint, verify_checkpoint
 from regalia.tlog.tiles import ENTRY_MAX, TILE_HEIGHT, TILE_WIDTH, encode_bundle
 from regalia.tlog.verify import verify_with_key
-from regalia.wire.release import LogProof, parse_record
+from regalia.wire.release import LogProof, parse_entry
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from regalia.tlog.merkle import Subtree
     from regalia.tlog.note import LogKey
     from regalia.tlog.tiles import Tile
-    from regalia.wire.release import LoggedRecord, ReleaseRecord
+    from regalia.wire.release import LoggedRecord, LogNotice, ReleaseRecord
 
 
 class LogReader:
@@ -95,6 +95,38 @@ class LogReader:
             if entry is None:
                 raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is missing")
             return _proof(connection, entry, index, state.size, state.checkpoint)
+
+    def entries(self, first: int, last: int) -> list[bytes]:
+        """Entries ``first`` to ``last`` - 1, exact bytes.
+
+        Args:
+            first: index of the first entry.
+            last: index after the last entry.
+
+        Raises:
+            LogError: NO_SUCH_ENTRY, or LOG_INCONSISTENT if the database lost a part of the log.
+        """
+        with reading(self._engine) as connection:
+            size = _state(connection).size
+            if not 0 <= first <= last <= size:
+                raise LogError(TlogCode.NO_SUCH_ENTRY, f"entries {first} to {last} of {size}")
+            query = sa.select(ENTRIES.c.entry).where(ENTRIES.c.idx >= first, ENTRIES.c.idx < last)
+            rows = connection.execute(query.order_by(ENTRIES.c.idx)).scalars().all()
+        if len(rows) != last - first:
+            raise LogError(TlogCode.LOG_INCONSISTENT, f"{len(rows)} of {last - first} entries")
+        return [bytes(row) for row in rows]
+
+    def root_at(self, size: int) -> bytes:
+        """Root of the first ``size`` entries, as the stored hashes give it.
+
+        Raises:
+            LogError: NO_SUCH_ENTRY, or LOG_INCONSISTENT if the database lost a part of the log.
+        """
+        with reading(self._engine) as connection:
+            entries = _state(connection).size
+            if not 0 <= size <= entries:
+                raise LogError(TlogCode.NO_SUCH_ENTRY, f"{size} of {entries} entries")
+            return Frontier.resume(size, _Subtrees(connection)).root()
 
     def prove_consistency(self, old: int, new: int) -> list[bytes]:
         """RFC 6962 consistency proof between two sizes of the log.
@@ -167,12 +199,28 @@ class Log:
                 was (a commit whose answer was lost), so the caller must not release a key.
             ParseError: the record is malformed.
         """
-        entry = record.encode()
+        proof = self._append(record.encode())
+        # Verify our own proof like any client: this also is what makes a LoggedRecord.
+        return verify_with_key(proof, self._key)
+
+    def note(self, notice: LogNotice) -> Checkpoint:
+        """Append a notice durably. Raises as ``append``.
+
+        Returns:
+            The checkpoint of the log with it.
+        """
+        return self.checkpoint_of(self._append(notice.encode()))
+
+    def checkpoint_of(self, proof: LogProof) -> Checkpoint:
+        """Verify the checkpoint of a proof of this log. Raises LogError CHECKPOINT_INVALID."""
+        return verify_checkpoint(proof.checkpoint, self._key)
+
+    def _append(self, entry: bytes) -> LogProof:
         if len(entry) > ENTRY_MAX:
             raise LogError(
                 TlogCode.RECORD_TOO_LARGE, f"{len(entry)} bytes of record, at most {ENTRY_MAX}"
             )
-        parse_record(entry)  # refuse here what every reader and auditor would refuse
+        parse_entry(entry)  # refuse here what every reader and auditor would refuse
         with self._lock, writing(self._engine) as connection:
             frontier = self._resume(connection)
             index = frontier.size
@@ -186,9 +234,7 @@ class Log:
                 [{"level": lv, "position": pos, "hash": h} for (lv, pos), h in completed],
             )
             connection.execute(STATE.update().values(size=frontier.size, checkpoint=checkpoint))
-            proof = _proof(connection, entry, index, frontier.size, checkpoint)
-        # Verify our own proof like any client: this also is what makes a LoggedRecord.
-        return verify_with_key(proof, self._key)
+            return _proof(connection, entry, index, frontier.size, checkpoint)
 
     def _resume(self, connection: Connection) -> Frontier:
         """Restore the tree from the database, and check it against the last signed checkpoint.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 RECORD_FORMAT = "regalia/release-record/v2"
 # Version 1 did not record devices; brokers of that time released to no machine with devices.
 RECORD_FORMAT_V1 = "regalia/release-record/v1"
+NOTICE_FORMAT = "regalia/log-notice/v1"
+_NOTICE = b'"format":"' + NOTICE_FORMAT.encode() + b'"'
 _OLD = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
 REQUEST_LIMIT = 8 * MIB
 RESPONSE_LIMIT = 1 * MIB
@@ -107,6 +109,22 @@ class ReleaseRecord(_RecordV1, frozen=True, kw_only=True):
         return canonical_json({name: getattr(self, name) for name in _RecordV1.__struct_fields__})
 
 
+class LogNotice(_Doc, frozen=True, kw_only=True):
+    """An entry of the log that is no decision: it says what the other entries do not show."""
+
+    format: str
+    kind: Literal["denials-counted", "state-loss-accepted", "log-loss-accepted", "clock-accepted"]
+    time: str  # RFC 3339, whole seconds, UTC
+    since: str  # of the first thing that it counts
+    broker: str
+    count: int  # refusals that have no entry, or entries that are lost
+    what: str  # for people
+
+    def encode(self) -> bytes:
+        """Encode as canonical JSON, the exact bytes of the log entry."""
+        return canonical_json(self)
+
+
 class LogProof(_Doc, frozen=True, kw_only=True):
     """Proof for offline verification that a record is included in the log."""
 
@@ -172,6 +190,20 @@ def parse_record(entry: bytes) -> ReleaseRecord:
     if record.format != RECORD_FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"release record: format {record.format[:80]!r}")
     return record
+
+
+def parse_entry(entry: bytes) -> ReleaseRecord | LogNotice:
+    """Parse an entry of the log, a decision or a notice.
+
+    Raises:
+        ParseError: the entry is neither, or not in canonical form.
+    """
+    if _NOTICE not in entry:
+        return parse_record(entry)
+    notice = parse_json(entry, LogNotice, limit=RECORD_LIMIT, what="log notice")
+    if notice.format != NOTICE_FORMAT:
+        raise ParseError(CoreCode.MALFORMED, f"log notice: format {notice.format[:80]!r}")
+    return notice
 
 
 class NamedDevice(Protocol):

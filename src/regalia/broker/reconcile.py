@@ -1,0 +1,221 @@
+"""State and log watch each other: neither is used when it is older than the other says.
+
+At the start the broker compares
+
+(1) the log with the size and root that the state saw last: it must still contain them;
+(2) the newest entries of the log with the state's leases and floors: it must know all of them;
+(3) the clock with the highest time in both.
+
+Entries beyond the last size that the state saw are those that were under way when a broker was
+stopped. There are few of them, and the lease of a release was taken before its entry was written.
+A loss that an operator accepts on purpose is written into the log: see ``recover``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from regalia.broker.challenges import KEY_SIZE
+from regalia.broker.codes import BrokerCode
+from regalia.broker.floors import Versions, read_floor
+from regalia.broker.state import LEASES, STATE, from_us, state, to_us
+from regalia.broker.watermarks import note_log, read_watermarks, require_not_before
+from regalia.core.clock import parse_rfc3339
+from regalia.core.errors import IntegrityError, LogError, ParseError
+from regalia.tlog.codes import TlogCode
+from regalia.tlog.merkle import EMPTY_ROOT
+from regalia.tlog.note import Checkpoint
+from regalia.wire.release import LogNotice, parse_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy.engine import Connection, Engine
+
+    from regalia.broker.watermarks import Watermarks
+    from regalia.tlog.log import Log, LogReader
+    from regalia.wire.release import ReleaseRecord
+
+GAP_MAX = 64  # entries that may have been under way when brokers were stopped
+LOOK_BACK = 1024  # entries before them that are compared too
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an entry of the log says about the state.
+
+    Attributes:
+        index: of the entry.
+        record: the decision.
+        until: end of the lease that was given; None for a denial.
+    """
+
+    index: int
+    record: ReleaseRecord
+    until: datetime | None
+
+
+def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
+    """Compare state and log at the start of a broker, or begin both.
+
+    Args:
+        engine: the broker's state, with its tables.
+        log: opened, so its stored tree is the one that was signed last.
+        now: current time, timezone-aware.
+
+    Raises:
+        IntegrityError: STATE_LOST, STATE_BEHIND_LOG or LOG_BEHIND_STATE.
+        LogError: LOG_FORKED, or the log cannot be read.
+        UnavailableError: CLOCK_WENT_BACK or STATE_UNAVAILABLE.
+    """
+    with state(engine, writes=True) as connection:
+        seen = read_watermarks(connection, lock=True)
+        if seen is None and log.reader.size() == 0:
+            create(connection, now)
+    # The order matters where other brokers are running: the state's size is read before the log,
+    # which can only have grown, and leases are read after the entries that name them.
+    if seen is None:
+        seen = _require_seen(engine)
+    size = log.reader.size()
+    _compare_log(log.reader, seen, size)
+    decisions = list(decisions_of(log.reader, max(0, seen.log_size - LOOK_BACK), size))
+    with state(engine, writes=False) as connection:
+        for decision in decisions:
+            _compare_decision(connection, decision, seen, now)
+    if size:
+        require_not_before(_last_time(log.reader, size), now)
+    require_not_before(seen.highest, now)
+    with state(engine, writes=True) as connection:
+        note_log(connection, Checkpoint(log.origin, size, log.reader.root_at(size)))
+    return seen
+
+
+def create(connection: Connection, now: datetime) -> None:
+    """Write the state's row for an empty log, with a new key for challenges.
+
+    Args:
+        connection: in a writing transaction on the broker's state.
+        now: current time, timezone-aware.
+    """
+    row = {"id": 1, "challenge_key": secrets.token_bytes(KEY_SIZE), "log_size": 0}
+    row |= {"log_root": EMPTY_ROOT, "highest_us": to_us(now)}
+    connection.execute(STATE.insert().values(row))
+
+
+def _require_seen(engine: Engine) -> Watermarks:
+    with state(engine, writes=False) as connection:
+        seen = read_watermarks(connection, lock=False)
+    if seen is None:
+        raise IntegrityError(
+            BrokerCode.STATE_LOST, "the log holds decisions, and the broker's state is empty"
+        )
+    return seen
+
+
+def _compare_log(reader: LogReader, seen: Watermarks, size: int) -> None:
+    if size < seen.log_size:
+        raise IntegrityError(
+            BrokerCode.LOG_BEHIND_STATE, f"the log has {size} entries and had {seen.log_size}"
+        )
+    if reader.root_at(seen.log_size) != seen.log_root:
+        raise LogError(
+            TlogCode.LOG_FORKED, f"the first {seen.log_size} entries are not those seen before"
+        )
+    if size - seen.log_size > GAP_MAX:
+        raise IntegrityError(
+            BrokerCode.STATE_BEHIND_LOG,
+            f"the log has {size} entries, and the state has seen {seen.log_size}",
+        )
+
+
+def decisions_of(reader: LogReader, first: int, last: int) -> Iterator[Decision]:
+    """The decisions among the entries ``first`` to ``last`` - 1.
+
+    Args:
+        reader: of a log whose stored tree is the one that was signed last.
+        first: index of the first entry.
+        last: index after the last entry.
+
+    Raises:
+        LogError: the log cannot be read, or LOG_INCONSISTENT.
+    """
+    for start in range(first, last, LOOK_BACK):
+        entries = reader.entries(start, min(start + LOOK_BACK, last))
+        yield from _decisions(start, entries)
+
+
+def _decisions(start: int, entries: Iterable[bytes]) -> Iterator[Decision]:
+    for index, entry in enumerate(entries, start):
+        try:
+            record = parse_entry(entry)
+            if isinstance(record, LogNotice):
+                continue
+            released = record.decision == "release"
+            until = parse_rfc3339(record.lease_until) if released else None
+        except (ParseError, ValueError) as exc:
+            raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is no record") from exc
+        yield Decision(index, record, until)
+
+
+def _last_time(reader: LogReader, size: int) -> datetime:
+    """Time of the last entry of the log, a decision or a notice."""
+    (entry,) = reader.entries(size - 1, size)
+    try:
+        return parse_rfc3339(parse_entry(entry).time)
+    except (ParseError, ValueError) as exc:
+        raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {size - 1} has no time") from exc
+
+
+def _compare_decision(
+    connection: Connection, decision: Decision, seen: Watermarks, now: datetime
+) -> None:
+    record = decision.record
+    if decision.until is None:
+        return  # a denial changes no lease, and its policy may be of the time before
+    floor = read_floor(connection, record.model_id, lock=False)
+    if floor is None or floor.policy_version < record.policy_version:
+        raise _behind(decision, f"policy version {record.policy_version} of {record.model_id}")
+    # An ended lease may be forgotten, but not one that was under way when brokers were stopped.
+    under_way = decision.index >= seen.log_size
+    if not under_way and decision.until <= now:
+        return
+    asked_us = connection.execute(
+        sa.select(LEASES.c.asked_us).where(LEASES.c.lease_id == record.lease_id)
+    ).scalar()
+    # Times in records are whole seconds, rounded down.
+    if asked_us is None or from_us(asked_us) < decision.until:
+        raise _behind(decision, f"{record.lease_id} until {record.lease_until}")
+
+
+def _behind(decision: Decision, what: str) -> IntegrityError:
+    return IntegrityError(
+        BrokerCode.STATE_BEHIND_LOG, f"log entry {decision.index} names {what}; the state does not"
+    )
+
+
+def floors_of(decisions: Iterable[Decision]) -> dict[str, Versions]:
+    """The highest versions under which each model was released.
+
+    Args:
+        decisions: of the whole log, in its order.
+    """
+    found: dict[str, Versions] = {}
+    for record in (decision.record for decision in decisions if decision.until is not None):
+        mine = Versions(
+            record.model_id, record.policy_version, record.policy_id, record.model_version
+        )
+        other = found.get(record.model_id, mine)
+        policy = max(other, mine, key=lambda each: each.policy_version)
+        found[record.model_id] = Versions(
+            record.model_id,
+            policy.policy_version,
+            policy.policy_id,
+            max(other.model_version, mine.model_version),
+        )
+    return found

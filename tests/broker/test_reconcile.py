@@ -1,0 +1,239 @@
+"""State and log watch each other: database files that were lost, or put back as they were."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from regalia.broker import reconcile
+from regalia.broker.recover import Loss, recover
+from regalia.broker.state import FLOORS, LEASES, STATE, create_tables
+from regalia.core.errors import RegaliaError
+from tests.broker.harness import Deviation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.broker.harness import Deployment
+
+STATE_FILES = ("state.db", "state.db-wal", "state.db-shm")
+LOG_FILES = ("log.db", "log.db-wal", "log.db-shm")
+
+
+def keep(deployment: Deployment, folder: str, files: tuple[str, ...]) -> Path:
+    """Copy database files as they are, with what is not yet merged into them."""
+    to = deployment.folder / folder
+    to.mkdir()
+    for name in files:
+        if (deployment.folder / name).exists():
+            shutil.copy2(deployment.folder / name, to / name)
+    return to
+
+
+def put_back(deployment: Deployment, copies: Path | None, files: tuple[str, ...]) -> None:
+    """Stop the broker, and replace its files by copies, or delete them."""
+    deployment.close()
+    for name in files:
+        (deployment.folder / name).unlink(missing_ok=True)
+        if copies is not None and (copies / name).exists():
+            shutil.copy2(copies / name, deployment.folder / name)
+    deployment.open_databases()
+
+
+def code_of(call: Callable[[], object]) -> str:
+    with pytest.raises(RegaliaError) as caught:
+        call()
+    return caught.value.code.name
+
+
+def recovered(deployment: Deployment, loss: Loss) -> str:
+    create_tables(deployment.state_engine)
+    return recover(deployment.state_engine, deployment.log, loss, deployment.now)
+
+
+def test_state_that_is_lost(deployment: Deployment) -> None:
+    deployment.open(deployment.ask())
+    put_back(deployment, None, STATE_FILES)
+    assert code_of(deployment.restart) == "STATE_LOST"
+    assert code_of(deployment.restart) == "STATE_LOST"  # being refused is no beginning
+
+
+def test_state_from_before_a_release(deployment: Deployment) -> None:
+    older = keep(deployment, "older", STATE_FILES)
+    deployment.open(deployment.ask())
+    put_back(deployment, older, STATE_FILES)
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+
+
+def test_state_from_before_a_renewal(deployment: Deployment) -> None:
+    lease_id = deployment.granted(deployment.ask()).lease_id
+    older = keep(deployment, "older", STATE_FILES)
+    deployment.pass_time(300)
+    deployment.open(deployment.ask(Deviation(request={"lease_id": lease_id})))
+    put_back(deployment, older, STATE_FILES)
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+
+
+def test_state_from_before_a_release_whose_lease_has_ended(deployment: Deployment) -> None:
+    older = keep(deployment, "older", STATE_FILES)
+    deployment.open(deployment.ask())
+    deployment.pass_time(601)
+    put_back(deployment, older, STATE_FILES)
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+
+
+def test_state_from_before_many_denials(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = keep(deployment, "older", STATE_FILES)
+    for _ in range(3):
+        deployment.denied(deployment.ask(Deviation(evidence=b"rubbish")))
+    put_back(deployment, older, STATE_FILES)
+    with monkeypatch.context() as patch:
+        patch.setattr(reconcile, "GAP_MAX", 2)
+        assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+    deployment.restart()  # so few may have been under way when the broker was stopped
+
+
+def test_state_from_before_a_policy(deployment: Deployment) -> None:
+    older = keep(deployment, "older", STATE_FILES)
+    deployment.policy = deployment.make_policy(version=6)
+    deployment.restart()
+    deployment.open(deployment.ask())
+    with sqlite3.connect(older / "state.db") as connection:
+        connection.execute("UPDATE broker_state SET log_size = 0")
+    put_back(deployment, older, STATE_FILES)
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+
+
+def test_a_lease_or_a_floor_that_was_taken_out(deployment: Deployment) -> None:
+    deployment.open(deployment.ask())
+    deployment.restart()
+    with deployment.state_engine.begin() as connection:
+        kept = connection.execute(sa.select(LEASES)).mappings().one()
+        connection.execute(LEASES.delete())
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+    with deployment.state_engine.begin() as connection:
+        connection.execute(LEASES.insert().values(dict(kept)))
+        connection.execute(FLOORS.update().values(policy_version=4))
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+    with deployment.state_engine.begin() as connection:
+        connection.execute(FLOORS.delete())
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+
+
+def test_a_log_that_is_lost_or_older(deployment: Deployment) -> None:
+    deployment.open(deployment.ask())
+    older = keep(deployment, "older", LOG_FILES)
+    deployment.open(deployment.ask())
+    put_back(deployment, older, LOG_FILES)
+    assert code_of(deployment.restart) == "LOG_BEHIND_STATE"
+    put_back(deployment, None, LOG_FILES)
+    assert code_of(deployment.restart) == "LOG_BEHIND_STATE"
+
+
+def test_a_log_that_tells_another_history(deployment: Deployment) -> None:
+    empty = keep(deployment, "empty", LOG_FILES)
+    deployment.open(deployment.ask())
+    keep(deployment, "mine", STATE_FILES)
+    put_back(deployment, empty, LOG_FILES)
+    put_back(deployment, None, STATE_FILES)
+    deployment.restart()  # both are new, so this is a beginning
+    deployment.open(deployment.ask())
+    put_back(deployment, deployment.folder / "mine", STATE_FILES)
+    assert code_of(deployment.restart) == "LOG_FORKED"
+    assert recovered(deployment, Loss.LOG).startswith("the first 1 entries")
+    # That log names leases which this state never gave; each loss is accepted by its name.
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+    recovered(deployment, Loss.STATE)
+    deployment.restart()
+
+
+def test_a_start_with_an_earlier_clock(deployment: Deployment) -> None:
+    deployment.open(deployment.ask())
+    deployment.pass_time(-11)
+    assert code_of(deployment.restart) == "CLOCK_WENT_BACK"
+    with deployment.state_engine.begin() as connection:  # the log remembers the time as well
+        connection.execute(STATE.update().values(highest_us=0))
+    assert code_of(deployment.restart) == "CLOCK_WENT_BACK"
+    deployment.pass_time(11)
+    deployment.restart()
+
+
+def test_accept_that_the_state_is_lost(make_deployment: Callable[..., Deployment]) -> None:
+    deployment = make_deployment(policy={"holders_max": 1})
+    lease_id = deployment.granted(deployment.ask()).lease_id
+    put_back(deployment, None, STATE_FILES)
+    assert code_of(lambda: recovered(deployment, Loss.LOG)) == "STATE_LOST"
+    assert "state is empty" in recovered(deployment, Loss.STATE)
+    (notice,) = deployment.notices()
+    assert (notice.kind, notice.count) == ("state-loss-accepted", 1)
+    deployment.policy = deployment.make_policy(version=4)
+    assert code_of(deployment.restart) == "POLICY_ROLLBACK"
+    deployment.policy = deployment.make_policy(version=5, holders_max=1)
+    deployment.restart()
+    # The place of the lost lease stays taken until it ends, also for whoever had it.
+    deployment.store.unwrapped.clear()
+    assert deployment.denied(deployment.ask()) == ["HOLDERS_EXHAUSTED"]
+    renewal = Deviation(request={"lease_id": lease_id})
+    assert deployment.denied(deployment.ask(renewal)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(601)
+    deployment.open(deployment.ask())
+
+
+def test_accept_an_older_state(deployment: Deployment) -> None:
+    first = deployment.granted(deployment.ask()).lease_id
+    older = keep(deployment, "older", STATE_FILES)
+    deployment.pass_time(300)
+    deployment.open(deployment.ask(Deviation(request={"lease_id": first})))
+    deployment.open(deployment.ask(Deviation(platform=deployment.guest(1))))
+    put_back(deployment, older, STATE_FILES)
+    recovered(deployment, Loss.STATE)
+    deployment.restart()
+    (notice,) = deployment.notices()
+    assert (notice.kind, notice.count) == ("state-loss-accepted", 2)
+    with deployment.state_engine.begin() as connection:
+        ends = connection.execute(sa.select(LEASES.c.expires_us)).scalars().all()
+    # Both leases end when the log says, the renewed one included.
+    assert len(ends) == len(set(ends)) + 1 == 2
+    deployment.pass_time(599)
+    deployment.store.unwrapped.clear()
+    other = Deviation(platform=deployment.guest(2))
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+
+
+def test_accept_that_the_log_is_lost(deployment: Deployment) -> None:
+    older = keep(deployment, "older", LOG_FILES)
+    deployment.open(deployment.ask())
+    put_back(deployment, older, LOG_FILES)
+    assert code_of(lambda: recovered(deployment, Loss.STATE)) == "LOG_BEHIND_STATE"
+    recovered(deployment, Loss.LOG)
+    (notice,) = deployment.notices()
+    assert (notice.kind, notice.count) == ("log-loss-accepted", 1)
+    assert "the state had seen root" in notice.what
+    deployment.restart()
+    deployment.open(deployment.ask())
+
+
+def test_accept_a_clock_that_had_run_ahead(deployment: Deployment) -> None:
+    deployment.pass_time(timedelta(days=365).total_seconds())
+    deployment.denied(deployment.ask(Deviation(evidence=b"rubbish")))
+    deployment.pass_time(-timedelta(days=365).total_seconds())
+    assert code_of(deployment.restart) == "CLOCK_WENT_BACK"
+    recovered(deployment, Loss.CLOCK)
+    assert [notice.kind for notice in deployment.notices()] == ["clock-accepted"]
+    deployment.restart()
+    deployment.open(deployment.ask())
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_nothing_is_accepted_where_nothing_was_lost(deployment: Deployment, loss: Loss) -> None:
+    deployment.open(deployment.ask())
+    assert code_of(lambda: recovered(deployment, loss)) == "NOTHING_TO_RECOVER"
+    assert deployment.notices() == []
