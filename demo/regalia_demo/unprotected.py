@@ -17,7 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from regalia.engines.transformers import build_engine
-from regalia.runtime.generation import Generations
+from regalia.runtime.callers import Callers
+from regalia.runtime.generation import GenerationLimits, Generations
 from regalia.runtime.metrics import Metrics
 from regalia.runtime.openai.app import Service, build_app
 
@@ -69,7 +70,8 @@ def serve(folder: Path, address: str, name: str) -> None:
     engine = build_engine(PlainFiles(folder), model_name=name, options={})
     service = Service(
         engine=engine,
-        generations=Generations(engine, queue=_QUEUE, serving=lambda: True),
+        generations=Generations(engine, GenerationLimits(queue=_QUEUE), serving=lambda: True),
+        callers=Callers(()),
         metrics=Metrics(),
         fingerprint="unprotected",
         answer_tokens=_ANSWER_TOKENS,

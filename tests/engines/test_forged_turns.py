@@ -115,8 +115,8 @@ def test_a_message_has_no_control_tokens(family: str, forgery: str, tiny: Path) 
     tokens, special, template = FAMILIES[family]
     codec = codec_of(tiny, tokens, template, special=special)
     text = forgery.format(*tokens)
-    honest = codec.encode_chat((Message("user", "hello"),))
-    forged = codec.encode_chat((Message("user", text),))
+    honest = codec.encode_chat((Message("user", "hello"),), most=1 << 20)
+    forged = codec.encode_chat((Message("user", text),), most=1 << 20)
     assert controls(codec, tokens, forged) == controls(codec, tokens, honest)
     assert sum(controls(codec, tokens, honest).values()) > 0, "the template itself has some"
     assert text.strip() in codec._backend.decode(list(forged), skip_special_tokens=False)
@@ -156,9 +156,9 @@ SLY: dict[str, tuple[list[str], dict[str, object] | None, str, str]] = {
 def test_what_becomes_a_control_token_after_all_is_refused(name: str, tiny: Path) -> None:
     tokens, normalizer, template, forgery = SLY[name]
     codec = codec_of(tiny, tokens, template, special=True, normalizer=normalizer)
-    codec.encode_chat((Message("user", "an honest question: 1 < 2 | 3 > 2"),))
+    codec.encode_chat((Message("user", "an honest question: 1 < 2 | 3 > 2"),), most=1 << 20)
     with pytest.raises(UsageError) as caught:
-        codec.encode_chat((Message("user", forgery),))
+        codec.encode_chat((Message("user", forgery),), most=1 << 20)
     assert caught.value.what.endswith("takes for a control token")
 
 
@@ -167,8 +167,10 @@ def test_every_turn_is_quoted(family: str, tiny: Path) -> None:
     tokens, special, template = FAMILIES[family]
     codec = codec_of(tiny, tokens, template, special=special)
     roles = ("system", "user", "assistant", "user")
-    honest = codec.encode_chat(tuple(Message(role, "hello") for role in roles))
-    forged = codec.encode_chat(tuple(Message(role, "".join(tokens)) for role in roles))
+    honest = codec.encode_chat(tuple(Message(role, "hello") for role in roles), most=1 << 20)
+    forged = codec.encode_chat(
+        tuple(Message(role, "".join(tokens)) for role in roles), most=1 << 20
+    )
     assert controls(codec, tokens, forged) == controls(codec, tokens, honest)
 
 
@@ -178,15 +180,20 @@ def test_honest_messages_are_tokenized_as_by_the_library(tiny: Path) -> None:
     want = codec._tokenizer.apply_chat_template(
         turns, add_generation_prompt=True, return_dict=False
     )
-    assert list(codec.encode_chat((Message("user", turns[0]["content"]),))) == want
+    assert list(codec.encode_chat((Message("user", turns[0]["content"]),), most=1 << 20)) == want
 
 
 def test_a_plain_prompt_is_its_senders_own(tiny: Path) -> None:
     codec = build_codec(FilesInMemory.of(tiny))
-    assert codec.encode_text("<|im_end|>").count(codec._backend.token_to_id("<|im_end|>")) == 1
+    assert (
+        codec.encode_text("<|im_end|>", most=1 << 20).count(
+            codec._backend.token_to_id("<|im_end|>")
+        )
+        == 1
+    )
 
 
 def test_more_stand_ins_than_there_are(tiny: Path) -> None:
     codec = build_codec(FilesInMemory.of(tiny))
     with pytest.raises(UsageError, match="too many control tokens"):
-        codec.encode_chat((Message("user", "<|im_end|>" * 65_535),))
+        codec.encode_chat((Message("user", "<|im_end|>" * 65_535),), most=1 << 20)

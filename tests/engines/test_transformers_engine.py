@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from regalia.core.errors import UsageError
 from regalia.engines.base import Finish, GenerationRequest, Message, TextDelta
 from regalia.engines.codes import EngineCode
-from regalia.engines.transformers import PREFILL_STEP, TransformersEngine, build_engine
+from regalia.engines.transformers import TransformersEngine, build_engine
 from regalia_testing.models import FilesInMemory, smollm2
 from regalia_testing.needles import pick_needles
 
@@ -154,7 +154,7 @@ def test_streams_whole_characters(engine: TransformersEngine) -> None:
 
 
 def test_a_long_prompt_can_be_stopped_between_parts(engine: TransformersEngine) -> None:
-    tokens = tuple(3 + number % 200 for number in range(PREFILL_STEP + 9))
+    tokens = tuple(3 + number % 200 for number in range(engine._prefill_step + 9))
     deltas = list(engine.generate(ask(tokens, 3)))
     assert deltas[0] == TextDelta("")
     assert deltas[-1].finish is not None
@@ -208,6 +208,7 @@ def test_end_of_text_ends_the_answer(engine: TransformersEngine) -> None:
     produced = [t for t in engine._tokens(ask(tokens, 6), 6) if t is not None]
     shorter = TransformersEngine(
         engine._model, engine._codec, model_name="m", context_length=512,
+        interleaves=True, prefill_step=256,
         ends=frozenset({produced[3]}), inside=0,
     )  # fmt: skip
     deltas = list(shorter.generate(ask(tokens, 6)))

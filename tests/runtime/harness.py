@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from regalia.core.errors import UsageError
 from regalia.engines.base import Finish, TextDelta, Usage
 from regalia.engines.codes import EngineCode
-from regalia.runtime.generation import Generations
+from regalia.runtime.callers import Callers
+from regalia.runtime.generation import GenerationLimits, Generations
 from regalia.runtime.metrics import Metrics
 from regalia.runtime.openai.app import Service, build_app
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from regalia.engines.base import GenerationRequest, Message
+    from regalia.runtime.config import CallerSection
 
 MODEL_ID = "model:" + "ab" * 32
 
@@ -30,6 +32,7 @@ class WordEngine:
 
     model_name = "words"
     context_length = 64
+    interleaves = True
 
     def __init__(self) -> None:
         self.requests: list[GenerationRequest] = []
@@ -155,15 +158,31 @@ async def call(
 class RuntimeTestbed:
     """The inner service around a ``WordEngine``."""
 
-    def __init__(self, *, queue: int = 2, padding: int = 0, answer_tokens: int = 40) -> None:
+    def __init__(
+        self,
+        *,
+        parallel: int = 1,
+        queue: int = 2,
+        padding: int = 0,
+        answer_tokens: int = 40,
+        callers: tuple[CallerSection, ...] = (),
+        **limits: Any,  # noqa: ANN401
+    ) -> None:
         self.engine = WordEngine()
         self.alive = True
-        self.generations = Generations(self.engine, queue=queue, serving=lambda: self.alive)
         self.metrics = Metrics()
+        self.abandoned: list[str] = []
+        self.generations = Generations(
+            self.engine,
+            GenerationLimits(parallel=parallel, queue=queue, **limits),
+            serving=lambda: self.alive,
+            on_abandoned=lambda code: self.abandoned.append(code.name),
+        )
         self.app = build_app(
             Service(
                 engine=self.engine,
                 generations=self.generations,
+                callers=Callers(callers),
                 metrics=self.metrics,
                 fingerprint=MODEL_ID,
                 answer_tokens=answer_tokens,
@@ -185,7 +204,7 @@ class RuntimeTestbed:
         finally:
             # Each test has a loop for each question; the engine's thread gives the turn back to
             # the loop that took it.
-            while self.generations.turns.busy:  # noqa: ASYNC110 - another thread ends it
+            while self.generations.busy:  # noqa: ASYNC110 - another thread ends it
                 await asyncio.sleep(0.001)
 
     def chat(self, **fields: Any) -> Answer:  # noqa: ANN401

@@ -363,7 +363,7 @@ def test_one_at_a_time_in_order_with_a_limit(testbed: RuntimeTestbed) -> None:
         assert full.status == 429
         assert full.headers["retry-after"] == "2"
         assert error(full)["code"] == "rate_limit_exceeded"
-        assert testbed.generations.turns.waiting == 2
+        assert testbed.generations.waiting == 2
         assert len(testbed.engine.requests) == 1
         testbed.engine.go.set()
         await asyncio.gather(*tasks)

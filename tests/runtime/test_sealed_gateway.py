@@ -15,7 +15,7 @@ from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.crypto.ohttp import ClientRequest, serving_key_config
 from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
-from regalia.runtime.sealed import SealedGateway
+from regalia.runtime.sealed import GatewayLimits, SealedGateway
 from regalia.wire import bhttp, serving
 from tests.runtime.harness import call
 
@@ -64,7 +64,13 @@ class Gate:
     """A gateway before a testbed."""
 
     def __init__(
-        self, testbed: RuntimeTestbed, *, capacity: int = 100, limit: int = 1 << 16
+        self,
+        testbed: RuntimeTestbed,
+        *,
+        capacity: int = 100,
+        limit: int = 1 << 16,
+        padding: int = 0,
+        **limits: Any,  # noqa: ANN401
     ) -> None:
         self.testbed = testbed
         self.now = NOW
@@ -74,8 +80,7 @@ class Gate:
             testbed.app,
             ReplayMemory(lambda: self.now, capacity=capacity),
             testbed.metrics,
-            request_bytes=limit,
-            padding=0,
+            GatewayLimits(request_bytes=limit, padding=padding, **limits),
             serving=lambda: self.alive,
         )
 
@@ -141,8 +146,7 @@ def test_large_answers_are_cut_into_chunks(gate: Gate) -> None:
 
 
 def test_answers_are_padded(testbed: RuntimeTestbed) -> None:
-    gate = Gate(testbed)
-    gate.app._padding = 1024
+    gate = Gate(testbed, padding=1024)
     sizes = set()
     for prompt in ("a", "bb", "c" * 100):
         request, data = seal(message({"model": "words", "prompt": prompt}, path=b"/v1/completions"))
@@ -180,8 +184,9 @@ def test_another_key_is_named(gate: Gate) -> None:
 
 def test_what_is_inside_must_be_http(gate: Gate) -> None:
     for inside in (b"", b"GET / HTTP/1.1\r\n\r\n", message()[:-20], message() + b"\x01"):
-        _, data = seal(inside)
-        assert gate.send(data).status == 400
+        opened = gate.ask(inside)
+        assert opened.head.status == 400
+        assert opened.code.startswith("BHTTP_")
 
 
 def test_media_type_and_size(gate: Gate) -> None:

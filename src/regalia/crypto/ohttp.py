@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 REQUEST_MEDIA_TYPE = "message/ohttp-chunked-req"
 RESPONSE_MEDIA_TYPE = "message/ohttp-chunked-res"
 CHUNK_MAX = 16384  # bytes of plaintext; every implementation of the draft accepts this size
+CHUNKS_FREE = 1024  # chunks of a request, beyond …
+CHUNK_AVERAGE_MIN = 256  # … one for each of this many bytes that they hold
 SERVING_KEY_ID = 1
 
 _REQUEST_LABEL = b"message/bhttp chunked request"
@@ -79,6 +81,10 @@ class OhttpCode(Code):
     OHTTP_CHUNK_TOO_LARGE = (
         "The limit keeps a peer from filling this process's memory.",
         f"Seal at most {CHUNK_MAX} bytes in one chunk.",
+    )
+    OHTTP_TOO_MANY_CHUNKS = (
+        "Opening a chunk costs the same whether it holds one byte or thousands.",
+        f"Seal {CHUNK_MAX} bytes in each chunk but the last.",
     )
     OHTTP_CHUNK_ALTERED = (
         "Somebody in the path changed a chunk, or sealed it with another key.",
@@ -387,7 +393,7 @@ class ServerExchange(_Opener):
         aead: the single AEAD in its key configuration.
     """
 
-    __slots__ = ("_aead", "_context", "_key_id", "_pair", "enc")
+    __slots__ = ("_aead", "_context", "_key_id", "_opened_bytes", "_pair", "enc")
 
     def __init__(
         self,
@@ -401,6 +407,7 @@ class ServerExchange(_Opener):
         self._key_id = key_id
         self._aead = aead
         self._context: RecipientContext | None = None
+        self._opened_bytes = 0
         #: Encapsulated key, which identifies the request: a second one with it is a replay.
         self.enc: bytes | None = None
 
@@ -415,7 +422,24 @@ class ServerExchange(_Opener):
                     f"request for {bytes(self._buffer[: _HEADER.size]).hex()}, "
                     f"this runtime has {expected.hex()}",
                 )
-        yield from super()._opened()
+        for chunk in super()._opened():
+            self._opened_bytes += len(chunk)
+            self._require_few_chunks()
+            yield chunk
+
+    def _require_few_chunks(self) -> None:
+        # A chunk costs the same whether it holds one byte or thousands.
+        most = CHUNKS_FREE + self._opened_bytes // CHUNK_AVERAGE_MIN
+        if self._messages is not None and self._messages.sequence > most:
+            raise ParseError(
+                OhttpCode.OHTTP_TOO_MANY_CHUNKS,
+                f"{self._messages.sequence} chunks for {self._opened_bytes} bytes, at most {most}",
+            )
+
+    @property
+    def begun(self) -> bool:
+        """Whether the header was read, so that ``response`` can seal an answer."""
+        return self._context is not None
 
     def _begin(self, start: bytes) -> AeadSequence:
         _, info = request_info(self._key_id, self._pair.kem, self._aead)

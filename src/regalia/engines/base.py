@@ -69,7 +69,7 @@ class TextDelta:
 
 
 class Engine(Protocol):
-    """A model that is ready to run. The caller must run only one generation at a time."""
+    """A model that is ready to run. Generations are used from one thread only."""
 
     @property
     def model_name(self) -> str:
@@ -79,11 +79,23 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """Maximum number of tokens in prompt and answer together."""
 
+    @property
+    def interleaves(self) -> bool:
+        """Whether the steps of several generations may alternate.
+
+        An engine that keeps in one place what it has read answers False; then a generation ends
+        before the next begins.
+        """
+
     def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Render and tokenize a chat by the model's template. Raises UsageError PROMPT_UNUSABLE."""
+        """Render and tokenize a chat by the model's template.
+
+        Raises:
+            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
+        """
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokenize a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
+        """Tokenize a plain prompt. Raises UsageError PROMPT_UNUSABLE or PROMPT_TOO_LONG."""
 
     def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         """Check that the model knows the tokens. Raises UsageError PROMPT_UNUSABLE."""

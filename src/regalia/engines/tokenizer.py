@@ -126,6 +126,15 @@ def _template_words(exc: Exception) -> str:
     return f": {words[:_TEMPLATE_WORDS_MAX]}"
 
 
+def _require_fit(encoded: Sequence[Any], most: int) -> None:
+    """Refuse a prompt by its number of tokens, before they are made numbers of Python's."""
+    count = sum(map(len, encoded))
+    if count > most:
+        raise UsageError(
+            EngineCode.PROMPT_TOO_LONG, f"{count} tokens of prompt in a context of {most}"
+        )
+
+
 def _some(ids: tuple[int, ...]) -> tuple[int, ...]:
     if not ids:
         raise UsageError(EngineCode.PROMPT_UNUSABLE, "the prompt has no tokens")
@@ -192,11 +201,16 @@ class TextCodec:
         """Number of tokens in the vocabulary."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
-    def encode_chat(self, messages: Sequence[Message]) -> tuple[int, ...]:
+    def encode_chat(self, messages: Sequence[Message], *, most: int) -> tuple[int, ...]:
         """Render the chat template, in jinja2's immutable sandbox, and tokenize the result.
 
+        Args:
+            messages: the conversation.
+            most: number of tokens that the model reads at most.
+
         Raises:
-            UsageError: PROMPT_UNUSABLE, there is no template or it refuses these messages.
+            UsageError: PROMPT_UNUSABLE, there is no template or it refuses these messages; or
+                PROMPT_TOO_LONG.
         """
         if not self._has_template:
             raise UsageError(EngineCode.PROMPT_UNUSABLE, "this model has no chat template")
@@ -205,7 +219,7 @@ class TextCodec:
         # the template is rendered, and is then tokenized in two pieces.
         roles = [item.role for item in messages]
         quoted = _Quoted(self._controls, [item.content for item in messages])
-        ids = self._encode(quoted.pieces(self._render(roles, quoted.texts)))
+        ids = self._encode(quoted.pieces(self._render(roles, quoted.texts)), most)
         self._refuse_forged(ids, roles, messages)
         return _some(tuple(ids))
 
@@ -220,10 +234,12 @@ class TextCodec:
             raise UsageError(EngineCode.PROMPT_UNUSABLE, what + _template_words(exc)) from exc
         return rendered
 
-    def _encode(self, pieces: Iterable[str]) -> list[int]:
-        # The template has added special tokens itself.
-        encoded = (self._backend.encode(piece, add_special_tokens=False).ids for piece in pieces)
-        return [number for ids in encoded for number in ids]
+    def _encode(self, pieces: Iterable[str], most: int) -> list[int]:
+        # The template has added special tokens itself. Of the library's functions only those for
+        # batches let other threads run meanwhile.
+        encoded = self._backend.encode_batch_fast([*pieces], add_special_tokens=False)
+        _require_fit(encoded, most)
+        return [number for piece in encoded for number in piece.ids]
 
     def _refuse_forged(
         self, ids: Sequence[int], roles: Sequence[str], messages: Sequence[Message]
@@ -234,7 +250,7 @@ class TextCodec:
         can make a control token of text in which none is found beforehand.
         """
         empty = ["x" if item.content else "" for item in messages]
-        own = Counter(self._encode([self._render(roles, empty)]))
+        own = Counter(self._encode([self._render(roles, empty)], TOKEN_NUMBER_MAX))
         seen = Counter(ids)
         for number, token in self._backend.get_added_tokens_decoder().items():
             controls = token.special or (number in own and token.content.strip())
@@ -244,9 +260,19 @@ class TextCodec:
                     "a message contains text that the tokenizer takes for a control token",
                 )
 
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokenize a text, and add the tokenizer's special tokens around it."""
-        return _some(tuple(self._backend.encode(text, add_special_tokens=True).ids))
+    def encode_text(self, text: str, *, most: int) -> tuple[int, ...]:
+        """Tokenize a text, and add the tokenizer's special tokens around it.
+
+        Args:
+            text: the prompt.
+            most: number of tokens that the model reads at most.
+
+        Raises:
+            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
+        """
+        encoded = self._backend.encode_batch_fast([text], add_special_tokens=True)
+        _require_fit(encoded, most)
+        return _some(tuple(encoded[0].ids))
 
     def decoder(self) -> Callable[[list[int]], str]:
         """Return a function that decodes tokens, without special tokens."""

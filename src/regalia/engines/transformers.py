@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from regalia.engines.base import GenerationRequest, Message
     from regalia.engines.tokenizer import TextCodec
 
-PREFILL_STEP = 256  # prompt tokens that are processed before the caller can stop again
 GENERATION_CONFIG = "generation_config.json"
 
 
@@ -32,6 +31,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """``[engine.options]`` of the runtime's configuration."""
 
     threads: int = 1  # torch's threads; more help only if their cores are not shared
+    prefill_step: int = 32  # prompt tokens that are read before others have their turn
     context_max: int = 32768  # tokens; the model's own limit applies if it is lower
 
 
@@ -40,7 +40,7 @@ def _options(given: Mapping[str, object]) -> Options:
         options = msgspec.convert(dict(given), Options)
     except msgspec.ValidationError as exc:
         raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
-    if options.threads < 1 or options.context_max < 1:
+    if min(options.threads, options.context_max, options.prefill_step) < 1:
         raise UsageError(
             EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: numbers must be positive"
         )
@@ -98,7 +98,7 @@ def build_engine(
     codec = build_codec(files)
     model = build_skeleton(config, mapped.dtype())
     inside = fill(model, mapped, files)
-    try_out(model, vocabulary_of(model))
+    interleaves = try_out(model, vocabulary_of(model))
     text = config.get_text_config()  # of a model that also sees or hears: its language part
     own_limit = getattr(text, "max_position_embeddings", None)
     context = min(own_limit or chosen.context_max, chosen.context_max)
@@ -106,7 +106,14 @@ def build_engine(
     own_ends = [getattr(item, "eos_token_id", None) for item in (config, text)]
     ends = _end_tokens(generation.get("eos_token_id"), *own_ends, codec.eos_token_id)
     return TransformersEngine(
-        model, codec, model_name=model_name, context_length=context, ends=ends, inside=inside
+        model,
+        codec,
+        model_name=model_name,
+        context_length=context,
+        ends=ends,
+        inside=inside,
+        interleaves=interleaves,
+        prefill_step=chosen.prefill_step,
     )
 
 
@@ -127,6 +134,8 @@ class TransformersEngine:
         context_length: int,
         ends: frozenset[int],
         inside: int,
+        interleaves: bool,
+        prefill_step: int,
     ) -> None:
         self._model = model
         self._codec = codec
@@ -134,6 +143,8 @@ class TransformersEngine:
         self._context = context_length
         self._ends = ends
         self._vocabulary = vocabulary_of(model)
+        self._interleaves = interleaves
+        self._prefill_step = prefill_step
         self.tensors_inside = inside
 
     @property
@@ -146,13 +157,18 @@ class TransformersEngine:
         """Maximum number of tokens in prompt and answer together."""
         return self._context
 
+    @property
+    def interleaves(self) -> bool:
+        """Whether the steps of several generations may alternate."""
+        return self._interleaves
+
     def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Render and tokenize a chat by the model's template. Raises UsageError PROMPT_UNUSABLE."""
-        return self.check_tokens(self._codec.encode_chat(messages))
+        """Render and tokenize a chat by the model's template; see ``engines.base.Engine``."""
+        return self.check_tokens(self._codec.encode_chat(messages, most=self._context))
 
     def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokenize a plain prompt. Raises UsageError PROMPT_UNUSABLE."""
-        return self.check_tokens(self._codec.encode_text(text))
+        """Tokenize a plain prompt; see ``engines.base.Engine``."""
+        return self.check_tokens(self._codec.encode_text(text, most=self._context))
 
     def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         """Check that the model knows the tokens. Raises UsageError PROMPT_UNUSABLE."""
@@ -208,9 +224,10 @@ class TransformersEngine:
 
         model = CachedModel(self._model)
         sampler = Sampler(request)
-        starts = range(0, len(request.tokens), PREFILL_STEP)
+        step = self._prefill_step
+        starts = range(0, len(request.tokens), step)
         for start in starts[:-1]:
-            model.read(request.tokens[start : start + PREFILL_STEP])
+            model.read(request.tokens[start : start + step])
             yield None
         logits = model.read(request.tokens[starts[-1] :])
         for number in range(1, limit + 1):

@@ -49,12 +49,16 @@ class CachedModel:
         return logits
 
 
-def try_out(model: Any, vocabulary: int) -> None:  # noqa: ANN401
+def try_out(model: Any, vocabulary: int) -> bool:  # noqa: ANN401
     """Read a few tokens at once and one by one, and compare what the model says.
 
     Args:
         model: the model, with its weights.
         vocabulary: number of tokens that it knows.
+
+    Returns:
+        Whether other tokens may be read between those of one generation. A model that keeps its
+        state in itself, and not in the cache, would mix them up.
 
     Raises:
         UsageError: ENGINE_MODEL_UNSUPPORTED or ENGINE_COPY_NEEDED.
@@ -66,6 +70,7 @@ def try_out(model: Any, vocabulary: int) -> None:  # noqa: ANN401
         stepwise.read(tokens[:-2])
         for token in tokens[-2:]:
             last = stepwise.read([token])
+        between = _read_between(model, tokens)
     except UsageError:
         raise
     except Exception as exc:  # the architectures' code raises whatever it likes
@@ -82,6 +87,19 @@ def try_out(model: Any, vocabulary: int) -> None:  # noqa: ANN401
     likeness = torch.cosine_similarity(at_once.float(), last.float(), dim=0)
     if not likeness >= _SAME:
         raise _unsupported(model, "token by token it answers otherwise than at once")
+    # Frequencies of this kind depend on the longest text that was read last, whose ever it was.
+    dynamic = any(getattr(module, "rope_type", None) == "dynamic" for module in model.modules())
+    return bool(torch.equal(last, between)) and not dynamic
+
+
+def _read_between(model: Any, tokens: list[int]) -> torch.Tensor:  # noqa: ANN401
+    """As token by token, with the tokens of another generation in between."""
+    ours, other = CachedModel(model), CachedModel(model)
+    ours.read(tokens[:-2])
+    other.read(tokens[1:2])
+    ours.read([tokens[-2]])
+    other.read(tokens[2:])
+    return ours.read([tokens[-1]])
 
 
 def _unsupported(model: Any, why: str) -> UsageError:  # noqa: ANN401

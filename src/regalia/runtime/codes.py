@@ -89,6 +89,26 @@ class RequestCode(Code):
         "Requests wait in a queue of limited length.",
         "Send the request again later.",
     )
+    REQUEST_MEMORY_FULL = (
+        "Requests that are in progress may hold a limited number of bytes together.",
+        "Send the request again in a moment, or a smaller one.",
+    )
+    CALLER_UNKNOWN = (
+        "This runtime answers callers whose keys its operator has listed.",
+        "Send your key as a bearer token, or ask the operator to list its SHA-256.",
+    )
+    CALLER_BUSY = (
+        "One caller may have a limited number of answers in progress, so that others have a share.",
+        "Wait for one of your answers to end, then send the request again.",
+    )
+    ANSWER_NOT_READ = (
+        "An answer that nobody takes would hold a place and memory that others wait for.",
+        "Read answers as they come; ask for fewer tokens over a slow connection.",
+    )
+    ANSWER_TIMEOUT = (
+        "An answer may take a limited time, so that no request holds its place for ever.",
+        "Ask for fewer tokens, or send the request again when fewer others wait.",
+    )
     NOT_SERVING = (
         "The runtime has no model, or its lease ended.",
         "Try another runtime.",

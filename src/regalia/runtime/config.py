@@ -7,6 +7,7 @@ they do rely on are in the measured ``wire.runtime_config.RuntimeConfig``, the f
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.wire.runtime_config import RuntimeConfig
+
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,12 +49,25 @@ class EngineSection(_Section, frozen=True, kw_only=True):
 class LimitsSection(_Section, frozen=True, kw_only=True):
     """``[limits]``: bounds on the resources that clients can consume."""
 
-    queue: int = 32  # generations that may wait, besides the one that runs
+    parallel: int = 4  # generations whose steps alternate
+    queue: int = 32  # generations that may wait for a place
+    per_caller: int = 16  # generations of one listed caller, waiting ones included
+    unread: int = 1024  # pieces of an answer that may wait for a client that reads slowly
+    stall_s: int = 30  # seconds that a client may take nothing while that many pieces wait
+    answer_s: int = 900  # seconds from a request to the end of its answer
     answer_tokens: int = 4096  # maximum of new tokens in one answer
     request_bytes: int = 4 << 20  # maximum size of one sealed request
+    inflight_bytes: int = 64 << 20  # of all sealed requests together that are not answered
     evidence_parallel: int = 4  # evidence requests that are answered at the same time
     stream_padding: int = 256  # bytes; streamed events are padded to multiples of it, 0 = off
     drain_s: int = 10  # seconds that running answers may take after the service was stopped
+
+
+class CallerSection(_Section, frozen=True, kw_only=True):
+    """``[[callers]]``: somebody who may ask, and is told from others by a key."""
+
+    name: str
+    key_sha256: str  # SHA-256 of the key, 64 hexadecimal digits
 
 
 class ServeConfig(_Section, frozen=True, kw_only=True):
@@ -66,6 +83,7 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     load_threads: int = 2
     engine: EngineSection = EngineSection()
     limits: LimitsSection = LimitsSection()
+    callers: tuple[CallerSection, ...] = ()  # empty: anybody may ask, and nobody is counted
     dangerous_simulated_tee: bool = False
     dangerous_unlocked_memory: bool = False
 
@@ -79,6 +97,11 @@ def _check(config: ServeConfig) -> None:
     limits = config.limits
     positive = {
         "load_threads": config.load_threads,
+        "limits.parallel": limits.parallel,
+        "limits.per_caller": limits.per_caller,
+        "limits.unread": limits.unread,
+        "limits.stall_s": limits.stall_s,
+        "limits.answer_s": limits.answer_s,
         "limits.answer_tokens": limits.answer_tokens,
         "limits.request_bytes": limits.request_bytes,
         "limits.evidence_parallel": limits.evidence_parallel,
@@ -94,8 +117,19 @@ def _check(config: ServeConfig) -> None:
         wrong.append("evidence.devices")  # a device counted twice is refused by every verifier
     if not config.served_name.isprintable() or not config.served_name.strip():
         wrong.append("served_name")
+    if limits.inflight_bytes < limits.request_bytes:
+        wrong.append("limits.inflight_bytes")
+    if not _callers_are_distinct(config.callers):
+        wrong.append("callers")
     if wrong:
         raise UsageError(CoreCode.BAD_CONFIG, f"out of range: {', '.join(wrong)}")
+
+
+def _callers_are_distinct(callers: tuple[CallerSection, ...]) -> bool:
+    digests = {caller.key_sha256 for caller in callers}
+    names = {caller.name for caller in callers}
+    well_formed = all(_SHA256.fullmatch(digest) for digest in digests) and "" not in names
+    return well_formed and len(digests) == len(names) == len(callers)
 
 
 def load_config(path: Path) -> ServeConfig:

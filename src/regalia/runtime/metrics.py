@@ -32,6 +32,12 @@ class Metrics:
         self.waiting = Gauge(
             "regalia_queue_waiting", "Generations that wait.", registry=self.registry
         )
+        self.abandoned = Counter(
+            "regalia_answers_abandoned",
+            "Answers that were given up: not read, or not complete in time.",
+            ["code"],
+            registry=self.registry,
+        )
         self.lease_remaining = Gauge(
             "regalia_lease_remaining_seconds",
             "Seconds until the lease ends unless it is renewed.",

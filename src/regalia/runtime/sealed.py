@@ -8,7 +8,7 @@ final chunk, so the client detects the truncation.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -20,38 +20,49 @@ from regalia.crypto import ohttp
 from regalia.crypto.ohttp import OhttpCode, ServerExchange
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.codes import RequestCode
-from regalia.runtime.openai.errors import ApiError
+from regalia.runtime.inflight import Inflight
+from regalia.runtime.openai.errors import ApiError, from_regalia
+from regalia.runtime.sealed_answer import SealedAnswer
 from regalia.wire import bhttp, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from regalia.core.errors import Code
     from regalia.crypto.hpke import KemKeyPair
-    from regalia.crypto.ohttp import ResponseSealer
+    from regalia.runtime.inflight import InflightRequest
     from regalia.runtime.metrics import Metrics
     from regalia.runtime.replay import ReplayMemory
     from regalia.wire.bhttp import RequestHead
 
 READ_SECONDS = 60  # a request that takes longer to arrive is refused
-# Connection-specific fields, which Binary HTTP does not carry (RFC 9110, section 7.6.1).
-_DROPPED = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}
+_SLICE = 1 << 16  # bytes that are decrypted and parsed without a pause
+# Seconds after the time of an answer, in which the application can say itself that it is over.
+_GRACE_S = 5.0
 
 
 class _RefusedError(Exception):
     """A request that could not be opened.
 
-    The answer goes out in clear, because there is no response key to seal it with.
+    The answer goes out in clear, because there is no response key to seal it with, so it carries
+    a code and nothing that was read.
     """
 
-    def __init__(self, status: int, code: Code, detail: str, kind: str = "about:blank") -> None:
+    def __init__(self, status: int, code: Code, kind: str = "about:blank") -> None:
         super().__init__(code.name)
         self.status = status
         self.code = code
-        self.detail = detail
         self.kind = kind
+
+
+class _MalformedError(Exception):
+    """What a client sealed is not a request. The answer is sealed like any other."""
+
+    def __init__(self, error: ParseError) -> None:
+        super().__init__(error.code.name)
+        self.error = error
 
 
 class _GoneError(Exception):
@@ -60,12 +71,66 @@ class _GoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A decrypted request, and the sealer for its answer."""
+    """A decrypted request."""
 
     head: RequestHead
     body: bytes
     enc: bytes
-    sealer: ResponseSealer
+
+
+class _Contents:
+    """Parses what the chunks of a request hold, and joins its content as it arrives."""
+
+    def __init__(self, limits: bhttp.Limits) -> None:
+        self._parser = bhttp.RequestParser(limits)
+        self._head: RequestHead | None = None
+        self._body = bytearray()
+
+    def add(self, chunks: Iterable[bytes]) -> None:
+        """Parse more chunks. Raises _MalformedError."""
+        with _malformed():
+            for chunk in chunks:
+                self._keep(self._parser.feed(chunk))
+
+    def opened(self, enc: bytes) -> _Opened:
+        """The whole request, after its last chunk. Raises _MalformedError."""
+        with _malformed():
+            self._keep(self._parser.finish())
+        if self._head is None:
+            raise RuntimeError("a message that was parsed has a head")
+        return _Opened(self._head, bytes(self._body), enc)
+
+    def _keep(self, events: list[bhttp.Event]) -> None:
+        for event in events:
+            if isinstance(event, bhttp.RequestHead):
+                self._head = event
+            elif isinstance(event, bhttp.Content):
+                self._body += event.data
+
+
+@contextmanager
+def _malformed() -> Iterator[None]:
+    try:
+        yield
+    except ParseError as exc:
+        raise _MalformedError(exc) from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLimits:
+    """Bounds of the sealed path.
+
+    Attributes:
+        request_bytes: size of one sealed request.
+        inflight_bytes: size of all sealed requests together that are not answered.
+        answer_s: seconds that the answer to an opened request may take.
+        padding: sealed answers are padded to multiples of this many bytes; 0 turns it off.
+    """
+
+    request_bytes: int = 4 << 20
+    inflight_bytes: int = 64 << 20
+    answer_s: float = 900.0
+    padding: int = 256
 
 
 class SealedGateway:
@@ -76,8 +141,7 @@ class SealedGateway:
         inner: application that answers opened requests.
         replays: refuses requests that were answered before.
         metrics: counters to increment.
-        request_bytes: maximum size of a sealed request, in bytes.
-        padding: sealed answers are padded to multiples of this many bytes; 0 turns it off.
+        limits: bounds on sizes and times.
         serving: tells whether the model is loaded and the lease holds.
     """
 
@@ -87,91 +151,104 @@ class SealedGateway:
         inner: ASGIApp,
         replays: ReplayMemory,
         metrics: Metrics,
+        limits: GatewayLimits,
         *,
-        request_bytes: int,
-        padding: int,
         serving: Callable[[], bool],
     ) -> None:
         self._pair = pair
         self._inner = inner
         self._replays = replays
         self._metrics = metrics
-        self._request_bytes = request_bytes
-        self._padding = padding
+        self._limits = limits
         self._serving = serving
+        self._inflight = Inflight(limits.inflight_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one sealed request."""
+        with self._inflight.request() as request:
+            try:
+                await self._handle(scope, receive, send, request)
+            except _GoneError:
+                return
+            except _RefusedError as refused:
+                self._count(refused.code.name)
+                await _send_problem(send, refused)
+
+    async def _handle(
+        self, scope: Scope, receive: Receive, send: Send, request: InflightRequest
+    ) -> None:
+        self._look(scope)
+        exchange = ServerExchange(self._pair)
         try:
-            opened = await self._open(scope, receive)
-        except _GoneError:
-            return
-        except _RefusedError as refused:
-            self._count(refused.code.name)
-            await _send_problem(send, refused)
+            opened = await self._open(exchange, receive, request)
+        except _MalformedError as exc:
+            await self._refuse(self._answer(exchange, send), from_regalia(exc.error))
             return
         # From here on there is a response key, so refusals are sealed too.
-        answer = _SealedAnswer(opened.sealer, send, self._padding)
+        answer = self._answer(exchange, send)
         try:
             self._admit(opened)
         except ApiError as error:
-            self._count(error.code.name)
-            await answer.send_whole(error)
+            await self._refuse(answer, error)
             return
-        await self._run(opened, receive, answer)
+        await self._run(opened, receive, answer, scope.get("client"))
+
+    def _look(self, scope: Scope) -> None:
+        """Refuse what can be refused without reading."""
+        if not self._serving():
+            raise _RefusedError(503, RequestCode.NOT_SERVING)
+        headers = dict(scope["headers"])
+        if headers.get(b"content-type") != ohttp.REQUEST_MEDIA_TYPE.encode():
+            raise _RefusedError(415, RequestCode.SEALED_MEDIA_TYPE)
+
+    def _answer(self, exchange: ServerExchange, send: Send) -> SealedAnswer:
+        return SealedAnswer(exchange.response(), send, self._limits.padding)
+
+    async def _refuse(self, answer: SealedAnswer, error: ApiError) -> None:
+        self._count(error.code.name)
+        await answer.send_whole(error)
 
     def _count(self, code: str) -> None:
         self._metrics.refused.labels(code=code).inc()
         emit(ServiceEvent.REQUEST_REFUSED, code=code)
 
-    async def _open(self, scope: Scope, receive: Receive) -> _Opened:
+    async def _open(
+        self, exchange: ServerExchange, receive: Receive, request: InflightRequest
+    ) -> _Opened:
         # Chunks are decrypted as they arrive, but only the final one shows that the request is
-        # complete: nothing may act on ``events`` before ``exchange.finish`` has returned.
-        headers = dict(scope["headers"])
-        if not self._serving():
-            raise _RefusedError(503, RequestCode.NOT_SERVING, "the runtime has no model")
-        if headers.get(b"content-type") != ohttp.REQUEST_MEDIA_TYPE.encode():
-            raise _RefusedError(
-                415, RequestCode.SEALED_MEDIA_TYPE, f"want content-type {ohttp.REQUEST_MEDIA_TYPE}"
-            )
-        exchange = ServerExchange(self._pair)
-        limits = bhttp.Limits(content_max=self._request_bytes, padding_max=self._request_bytes)
-        parser = bhttp.RequestParser(limits)
-        events: list[bhttp.Event] = []
+        # complete: nothing may act on the contents before ``exchange.finish`` has returned.
+        size = self._limits.request_bytes
+        contents = _Contents(bhttp.Limits(content_max=size, padding_max=size))
         try:
-            async with asyncio.timeout(READ_SECONDS):
-                async for piece in self._pieces(receive):
-                    for chunk in exchange.feed(piece):
-                        events += parser.feed(chunk)
-            last = exchange.finish()
-            events += parser.feed(last) if last else []
-            events += parser.finish()
+            async with request.arriving(READ_SECONDS):
+                async for piece in self._pieces(receive, request):
+                    contents.add(exchange.feed(piece))
+            contents.add([exchange.finish()])
         except (ParseError, IntegrityError) as exc:
             unknown = exc.code is OhttpCode.OHTTP_KEY_UNKNOWN
             kind = serving.KEY_PROBLEM_TYPE if unknown else "about:blank"
-            raise _RefusedError(400, exc.code, exc.what, kind) from exc
+            raise _RefusedError(400, exc.code, kind) from exc
         except TimeoutError as exc:
-            raise _RefusedError(
-                408, RequestCode.SEALED_REQUEST_TIMEOUT, f"not whole in {READ_SECONDS} s"
-            ) from exc
-        return _opened(exchange, events)
+            if request.evicted:
+                raise _RefusedError(503, RequestCode.REQUEST_MEMORY_FULL) from exc
+            raise _RefusedError(408, RequestCode.SEALED_REQUEST_TIMEOUT) from exc
+        if exchange.enc is None:
+            raise RuntimeError("an opened request has an encapsulated key")
+        return contents.opened(exchange.enc)
 
-    async def _pieces(self, receive: Receive) -> AsyncGenerator[bytes]:
-        size = 0
+    async def _pieces(self, receive: Receive, request: InflightRequest) -> AsyncGenerator[bytes]:
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 raise _GoneError
-            piece = message.get("body", b"")
-            size += len(piece)
-            if size > self._request_bytes:
-                raise _RefusedError(
-                    413,
-                    CoreCode.TOO_LARGE,
-                    f"a sealed request has at most {self._request_bytes} bytes",
-                )
-            if piece:
-                yield piece
+            body = message.get("body", b"")
+            request.grow(len(body))
+            if request.size > self._limits.request_bytes:
+                raise _RefusedError(413, CoreCode.TOO_LARGE)
+            for start in range(0, len(body), _SLICE):
+                yield body[start : start + _SLICE]
+                if len(body) > _SLICE:
+                    await asyncio.sleep(0)  # others have their turn between two slices
             if not message.get("more_body", False):
                 return
 
@@ -181,14 +258,26 @@ class SealedGateway:
         date = dates[0].decode("ascii", "replace") if len(dates) == 1 else None
         self._replays.require_admissible(opened.enc, date)
 
-    async def _run(self, opened: _Opened, receive: Receive, answer: _SealedAnswer) -> None:
+    async def _run(
+        self,
+        opened: _Opened,
+        receive: Receive,
+        answer: SealedAnswer,
+        peer: tuple[str, int] | None,
+    ) -> None:
         """Run the inner application until it is done or the client has disconnected."""
         inner = asyncio.create_task(
-            _call(self._inner, _inner_scope(opened.head), opened.body, answer)
+            _call(self._inner, _inner_scope(opened.head, peer), opened.body, answer)
         )
         gone = asyncio.create_task(_disconnected(receive))
         try:
-            await asyncio.wait({inner, gone}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {inner, gone},
+                timeout=self._limits.answer_s + _GRACE_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:  # the answer is cut, and has no final chunk
+                self._metrics.abandoned.labels(code=RequestCode.ANSWER_NOT_READ.name).inc()
         finally:
             for task in (inner, gone):
                 task.cancel()
@@ -203,17 +292,9 @@ def _name(failure: BaseException) -> str:
     return failure.code.name if isinstance(failure, RegaliaError) else type(failure).__name__
 
 
-def _opened(exchange: ServerExchange, events: list[bhttp.Event]) -> _Opened:
-    head = next(item for item in events if isinstance(item, bhttp.RequestHead))
-    body = b"".join(item.data for item in events if isinstance(item, bhttp.Content))
-    if exchange.enc is None:
-        raise RuntimeError("an opened request has an encapsulated key")
-    return _Opened(head, body, exchange.enc, exchange.response())
-
-
-def _inner_scope(head: RequestHead) -> dict[str, Any]:
-    # No client address: the inner application must not depend on the unauthenticated outer
-    # connection, which may be a relay's.
+def _inner_scope(head: RequestHead, peer: tuple[str, int] | None) -> dict[str, Any]:
+    # The address is that of the outer connection: unauthenticated, and maybe a relay's. It serves
+    # for fair shares only.
     path, _, query = head.path.partition(b"?")
     return {
         "type": "http",
@@ -226,12 +307,12 @@ def _inner_scope(head: RequestHead) -> dict[str, Any]:
         "query_string": query,
         "root_path": "",
         "headers": list(head.fields),
-        "client": None,
+        "client": peer,
         "server": None,
     }
 
 
-async def _call(app: ASGIApp, scope: Scope, body: bytes, answer: _SealedAnswer) -> None:
+async def _call(app: ASGIApp, scope: Scope, body: bytes, answer: SealedAnswer) -> None:
     asked = False
 
     async def receive() -> Message:
@@ -251,90 +332,12 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-class _SealedAnswer:
-    """Receives ASGI messages of the inner application, seals them and sends them on."""
-
-    def __init__(self, sealer: ResponseSealer, send: Send, padding: int) -> None:
-        self._sealer = sealer
-        self._send = send
-        self._padding = padding
-        self._size = 0  # bytes of Binary HTTP that were sealed so far
-        self._started = False
-
-    async def send(self, message: Message) -> None:
-        """Seal one message; this is the ASGI ``send`` of the inner application."""
-        if message["type"] == "http.response.start":
-            fields = tuple(
-                (name.lower(), value)
-                for name, value in message.get("headers", ())
-                if name.lower() not in _DROPPED
-            )
-            await self._seal(
-                bhttp.encode_streamed_head(bhttp.ResponseHead(message["status"], fields))
-            )
-            return
-        body = message.get("body", b"")
-        piece = bhttp.encode_streamed_content(body) if body else b""
-        if message.get("more_body", False):
-            if piece:
-                await self._seal(piece)
-            return
-        await self._seal(piece + self._end(len(piece)), final=True)
-
-    def _end(self, coming: int) -> bytes:
-        # Binary HTTP allows zero bytes after a message as padding (RFC 9292, section 3.8).
-        end = bhttp.encode_streamed_end()
-        if not self._padding:
-            return end
-        room = -(self._size + coming + len(end)) % self._padding
-        return bhttp.encode_streamed_end(padding=room)
-
-    async def send_whole(self, error: ApiError) -> None:
-        """Send an error in place of the inner application's answer."""
-        await error.response()({"type": "http"}, _never, self.send)
-
-    async def _seal(self, data: bytes, *, final: bool = False) -> None:
-        self._size += len(data)
-        pieces = [*_split(data)]
-        sealed = b"" if self._started else self._sealer.start
-        if final:
-            # The final chunk is marked as such in its AAD, so it must be sealed differently. It
-            # may be empty, but it must exist.
-            *pieces, last = pieces or [b""]
-        sealed += b"".join(self._sealer.seal(piece) for piece in pieces)
-        if final:
-            sealed += self._sealer.seal_final(last)
-        if not self._started:
-            self._started = True
-            await self._send(
-                {
-                    "type": "http.response.start",
-                    "status": 200,
-                    "headers": [
-                        (b"content-type", ohttp.RESPONSE_MEDIA_TYPE.encode()),
-                        (b"cache-control", b"no-store"),
-                    ],
-                }
-            )
-        await self._send({"type": "http.response.body", "body": sealed, "more_body": not final})
-
-
-def _split(data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), ohttp.CHUNK_MAX):
-        yield data[start : start + ohttp.CHUNK_MAX]
-
-
-async def _never() -> Message:
-    raise RuntimeError("a finished answer reads nothing")
-
-
 async def _send_problem(send: Send, refused: _RefusedError) -> None:
     body = msgspec.json.encode(
         {
             "type": refused.kind,
             "title": refused.code.name,
             "status": refused.status,
-            "detail": refused.detail,
         }
     )
     with suppress(OSError):  # the client may have disconnected meanwhile

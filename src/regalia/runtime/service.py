@@ -12,6 +12,7 @@ from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
 from regalia.runtime.broker import BrokerClient, open_http
+from regalia.runtime.callers import Callers
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.generation import Generations
 from regalia.runtime.hardening import harden
@@ -22,6 +23,8 @@ from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.startup import (
     announce_dangers,
     build,
+    gateway_limits,
+    generation_limits,
     load,
     make_memory,
     read_manifest,
@@ -221,7 +224,12 @@ class Runtime:
         manifest: VerifiedManifest,
         on_serving: Callable[[dict[str, object]], None],
     ) -> None:
-        generations = Generations(engine, queue=self._config.limits.queue, serving=self.serving)
+        generations = Generations(
+            engine,
+            generation_limits(self._config.limits),
+            serving=self.serving,
+            on_abandoned=lambda code: self.metrics.abandoned.labels(code=code.name).inc(),
+        )
         app = self._build_app(engine, generations, identity, manifest)
         facts: dict[str, object] = {
             "listen": address_of(sock),
@@ -270,6 +278,7 @@ class Runtime:
             Service(
                 engine=engine,
                 generations=generations,
+                callers=Callers(self._config.callers),
                 metrics=self.metrics,
                 fingerprint=identity.measured.model_id,
                 answer_tokens=limits.answer_tokens,
@@ -284,7 +293,7 @@ class Runtime:
             )
 
         def refresh() -> None:
-            self.metrics.waiting.set(generations.turns.waiting)
+            self.metrics.waiting.set(generations.waiting)
             if self.lease is not None:
                 self.metrics.lease_remaining.set(self.lease.remaining_s)
                 self.metrics.lease_renewals.set(self.lease.renewals)
@@ -294,8 +303,7 @@ class Runtime:
             inner,
             ReplayMemory(system_clock),
             self.metrics,
-            request_bytes=limits.request_bytes,
-            padding=limits.stream_padding,
+            gateway_limits(limits),
             serving=self.serving,
         )
         outside = Outside(

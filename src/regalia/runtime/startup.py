@@ -20,8 +20,10 @@ from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.config import load_measured
+from regalia.runtime.generation import GenerationLimits
 from regalia.runtime.keys import generate_keys
 from regalia.runtime.memory import LockedMemory, MemoryKind
+from regalia.runtime.sealed import GatewayLimits
 from regalia.wire.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role, devices_digest
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
     from regalia.engines.base import BuildEngine, Engine
-    from regalia.runtime.config import ServeConfig
+    from regalia.runtime.config import LimitsSection, ServeConfig
     from regalia.seal.load import LoadedModel
     from regalia.seal.manifest import VerifiedManifest
     from regalia.wire.evidence import Evidence
@@ -182,6 +184,28 @@ def load(
     if not memory.locked and not config.dangerous_unlocked_memory:
         raise LocalError(RuntimeCode.MEMORY_NOT_LOCKABLE, "the model's memory is not locked")
     return model
+
+
+def generation_limits(limits: LimitsSection) -> GenerationLimits:
+    """The part of the settings that bounds generations."""
+    return GenerationLimits(
+        parallel=limits.parallel,
+        queue=limits.queue,
+        per_caller=limits.per_caller,
+        unread=limits.unread,
+        stall_s=limits.stall_s,
+        answer_s=limits.answer_s,
+    )
+
+
+def gateway_limits(limits: LimitsSection) -> GatewayLimits:
+    """The part of the settings that bounds the sealed path."""
+    return GatewayLimits(
+        request_bytes=limits.request_bytes,
+        inflight_bytes=limits.inflight_bytes,
+        answer_s=limits.answer_s,
+        padding=limits.stream_padding,
+    )
 
 
 def build(config: ServeConfig, model: LoadedModel) -> Engine:

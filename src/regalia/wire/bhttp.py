@@ -69,6 +69,8 @@ class Limits:
     content_max: int = 64 * MIB
     padding_max: int = 16 * MIB  # padding is checked and discarded, never stored
     informational_max: int = 8  # responses with status 1xx
+    pieces_free: int = 4096  # pieces of content in the indeterminate-length form, beyond …
+    piece_average_min: int = 64  # … one for each of this many bytes
 
 
 DEFAULT_LIMITS = Limits()
@@ -242,6 +244,7 @@ class _Parser(ABC):
         "_head_left",
         "_limits",
         "_padding_left",
+        "_pieces",
         "_steps",
         "_told",
     )
@@ -252,6 +255,7 @@ class _Parser(ABC):
         self._fields_left = limits.fields_max
         self._content_left = limits.content_max
         self._padding_left = limits.padding_max
+        self._pieces = 0  # of content that were announced
         self._buffer = bytearray()
         self._events: list[Event] = []
         self._ended = False  # no more bytes will arrive
@@ -351,6 +355,15 @@ class _Parser(ABC):
                 BhttpCode.BHTTP_TOO_LARGE, f"more than {self._limits.fields_max} header fields"
             )
 
+    def _spend_piece(self) -> None:
+        self._pieces += 1
+        seen = self._limits.content_max - self._content_left
+        most = self._limits.pieces_free + seen // self._limits.piece_average_min
+        if self._pieces > most:
+            raise ParseError(
+                BhttpCode.BHTTP_TOO_LARGE, f"{self._pieces} pieces for {seen} bytes of content"
+            )
+
     # The grammar -----------------------------------------------------------------------------
 
     def _message(self) -> _Steps:
@@ -416,6 +429,7 @@ class _Parser(ABC):
     def _content(self, *, known: bool) -> _Steps:
         size = yield from self._length("content")
         while size:
+            self._spend_piece()
             self._content_left -= size
             if self._content_left < 0:
                 raise ParseError(

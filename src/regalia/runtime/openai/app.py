@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from regalia.engines.base import Engine, TextDelta
-    from regalia.runtime.generation import Generations
+    from regalia.runtime.callers import Callers
+    from regalia.runtime.generation import Caller, Generations
     from regalia.runtime.metrics import Metrics
     from regalia.runtime.openai.answers import Shape
     from regalia.runtime.openai.schema import Common
 
+T = TypeVar("T")
+READERS = 2  # prompts that are read at the same time
+SMALL_BODY = 1 << 16  # bytes; decoding as many takes less than a millisecond
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
 _JSON = "application/json"
+_Request = TypeVar("_Request", ChatRequest, CompletionRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +49,31 @@ class Service:
 
     Attributes:
         engine: runs the model.
-        generations: queue in front of the engine.
+        generations: runs the generations of the engine.
+        callers: tells callers from each other, where some are listed.
         metrics: counters to increment.
         fingerprint: OpenAI's ``system_fingerprint``; the model id.
         answer_tokens: maximum of new tokens in one answer.
         padding: streamed events are padded to multiples of this many bytes.
         started: Unix time of the start, in seconds.
+        readers: threads of their own, so that long prompts do not hold up making of evidence.
     """
 
     engine: Engine
     generations: Generations
+    callers: Callers
     metrics: Metrics
     fingerprint: str
     answer_tokens: int
     padding: int
     started: int
+    readers: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(READERS, thread_name_prefix="prompts")
+    )
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Decode a large body, or tokenize a prompt, outside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, work)
 
 
 def _check_model(service: Service, name: str) -> None:
@@ -126,15 +142,17 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _answer(service: Service, request: Common, generation: GenerationRequest) -> Response:
+async def _answer(
+    service: Service, request: Common, generation: GenerationRequest, caller: Caller
+) -> Response:
     # Checked before a stream starts: after its head was sent, a full queue could no longer be
     # reported with status 429.
-    service.generations.turns.check_room()
+    service.generations.check_room(caller)
     shape = _shape(service, request)
     if request.stream:
-        return EventStream(_events(service, shape, generation))
+        return EventStream(_events(service, shape, generation, caller))
     pieces: list[str] = []
-    async with aclosing(service.generations.run(generation)) as deltas:
+    async with aclosing(service.generations.run(generation, caller)) as deltas:
         async for delta in deltas:
             pieces.append(delta.text)
             if delta.finish is not None and delta.usage is not None:
@@ -144,12 +162,12 @@ async def _answer(service: Service, request: Common, generation: GenerationReque
 
 
 async def _events(
-    service: Service, shape: Shape, generation: GenerationRequest
+    service: Service, shape: Shape, generation: GenerationRequest, caller: Caller
 ) -> AsyncGenerator[bytes]:
     try:
         if shape.chat:
             yield pad_event(shape.opening(), service.padding)
-        async with aclosing(service.generations.run(generation)) as deltas:
+        async with aclosing(service.generations.run(generation, caller)) as deltas:
             async for delta in deltas:
                 for event in _delta_events(shape, delta):
                     yield pad_event(event, service.padding)
@@ -173,20 +191,34 @@ def _delta_events(shape: Shape, delta: TextDelta) -> list[bytes]:
 
 
 async def _chat(service: Service, http: Request) -> Response:
-    request = parse_request(await http.body(), ChatRequest)
+    caller = _caller(service, http)
+    request = await _parsed(service, http, ChatRequest)
     _check_model(service, request.model)
-    # Rendering and tokenizing a long prompt takes a while, so do it outside the event loop.
-    tokens = await asyncio.to_thread(service.engine.encode_chat, request.turns())
+    tokens = await service.read(lambda: service.engine.encode_chat(request.turns()))
     generation = _generation(service, request, tokens, request.limit)
-    return await _answer(service, request, generation)
+    return await _answer(service, request, generation, caller)
+
+
+async def _parsed(service: Service, http: Request, kind: type[_Request]) -> _Request:
+    body = await http.body()
+    if len(body) <= SMALL_BODY:
+        return parse_request(body, kind)
+    return await service.read(lambda: parse_request(body, kind))
+
+
+def _caller(service: Service, http: Request) -> Caller:
+    given = [value for name, value in http.headers.raw if name == b"authorization"]
+    return service.callers.find(given, http.client.host if http.client else "")
 
 
 async def _completion(service: Service, http: Request) -> Response:
-    request = parse_request(await http.body(), CompletionRequest)
+    caller = _caller(service, http)
+    request = await _parsed(service, http, CompletionRequest)
     _check_model(service, request.model)
-    tokens = await asyncio.to_thread(_prompt_tokens, service.engine, request.prompt)
+    tokens = await service.read(lambda: _prompt_tokens(service.engine, request.prompt))
     limit = request.max_tokens or COMPLETION_TOKENS
-    return await _answer(service, request, _generation(service, request, tokens, limit))
+    generation = _generation(service, request, tokens, limit)
+    return await _answer(service, request, generation, caller)
 
 
 def _prompt_tokens(engine: Engine, prompt: str | list[str | int | list[int]]) -> tuple[int, ...]:
