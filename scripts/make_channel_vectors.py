@@ -11,21 +11,31 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
+from regalia.client.exchange import padded_size, seal_request
 from regalia.crypto.hpke import DEFAULT_SUITE, RecipientContext, SenderContext
 from regalia.crypto.kem import XWingKeyPair
-from regalia.crypto.ohttp import ClientRequest, ResponseSealer, request_info, serving_key_config
+from regalia.crypto.ohttp import (
+    ClientRequest,
+    ResponseSealer,
+    ServerExchange,
+    request_info,
+    serving_key_config,
+)
 from regalia.wire import bhttp
 from regalia.wire.bhttp import RequestHead, ResponseHead
 
 VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
 NONCE = bytes(range(32))
+MOMENT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 REQUEST = bhttp.encode_known(
     RequestHead(
         b"POST",
@@ -263,10 +273,124 @@ def bhttp_defects() -> dict[str, tuple[bytes, str]]:
     }
 
 
+def key_configs(ex: Exchange) -> dict[str, object]:
+    """Key configurations that are read, with the AEAD that is chosen, and those that are not."""
+    public, weak = ex.pair.public_key, bytes(range(32))
+
+    def config(kem: str, key: bytes, *suites: str, size: int | None = None) -> str:
+        listed = bytes.fromhex("".join(suites))
+        length = (len(listed) if size is None else size).to_bytes(2)
+        return (b"\x01" + bytes.fromhex(kem) + key + length + listed).hex()
+
+    gcm_128, gcm_256, chacha, unknown = "00010001", "00010002", "00010003", "00020002"
+    return {
+        "accepted": [
+            {"config": config("647a", public, gcm_256), "aead": 2},
+            {"config": config("647a", public, gcm_128, chacha, gcm_256), "aead": 2},
+            {"config": config("647a", public, gcm_128, chacha), "aead": 3},
+            {"config": config("647a", public, unknown, gcm_128), "aead": 1},
+            {"config": config("0020", weak, gcm_256), "aead": 2},
+        ],
+        # By name: the code, and the configuration.
+        "refused": {
+            "empty": ["OHTTP_KEY_CONFIG_MALFORMED", ""],
+            "cut_in_key": [
+                "OHTTP_KEY_CONFIG_MALFORMED",
+                config("647a", public[:-1], gcm_256)[:-14],
+            ],
+            "no_suites": ["OHTTP_KEY_CONFIG_MALFORMED", config("647a", public)],
+            "suite_cut": ["OHTTP_KEY_CONFIG_MALFORMED", config("647a", public, gcm_256)[:-2]],
+            "bytes_behind": ["OHTTP_KEY_CONFIG_MALFORMED", config("647a", public, gcm_256) + "00"],
+            "length_of_suites": [
+                "OHTTP_KEY_CONFIG_MALFORMED",
+                config("647a", public, gcm_256, size=8),
+            ],
+            "kem_unknown": ["OHTTP_SUITE_UNSUPPORTED", config("0010", bytes(65), gcm_256)],
+            "suites_unknown": ["OHTTP_SUITE_UNSUPPORTED", config("647a", public, unknown)],
+        },
+    }
+
+
+def padding() -> dict[str, object]:
+    """Sizes of requests, and of answers."""
+    borders = {1 << power for power in range(10, 25)}
+    sizes = {near + step for near in borders for step in (-1, 0, 1, 31, 32, 33)} | {0, 1, 5000}
+    return {
+        # Size of a request's Binary HTTP message, and the size that it is padded to.
+        "requests": [[size, padded_size(size)] for size in sorted(sizes)],
+        # Size of an answer before padding, the runtime's setting, and the size after it.
+        "answers": [[90, 256, 256], [256, 256, 256], [257, 256, 512], [1, 16, 16], [90, 0, 90]],
+    }
+
+
+def profile_request(ex: Exchange) -> dict[str, object]:
+    """A request as a client makes it from an ordinary HTTP request, padded and sealed."""
+    body = b'{"messages":[{"content":"Hello","role":"user"}]}'
+    fields = [
+        ("Host", "runtime.example"),
+        ("Connection", "keep-alive"),
+        ("TE", "trailers"),
+        ("Authorization", " Bearer x "),
+        ("Content-Type", "application/json"),
+        ("Accept-Encoding", "gzip"),
+        ("Content-Length", "7"),
+    ]
+    url = "http://runtime.example/v1/chat/completions?a=b"
+    config = serving_key_config(ex.pair.public_key)
+    sealed, _ = seal_request(
+        config,
+        httpx.Request("POST", url, headers=fields, content=body),
+        body,
+        path=b"/v1/chat/completions?a=b",
+        now=MOMENT,
+    )
+    server = ServerExchange(ex.pair)
+    message = b"".join([*server.feed(sealed), server.finish()])
+    return {
+        "method": "POST",
+        "url": url,
+        "fields": fields,
+        "body": body.decode(),
+        "clock": MOMENT.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "message": message.hex(),
+        "encapsulated_request": b"".join(ex.sender().seal_all(message)).hex(),
+    }
+
+
+def dates() -> dict[str, object]:
+    """Fields named date of an opened request, and whether a runtime takes them."""
+    on_time = "Sun, 22 Nov 2026 10:00:00 GMT"
+    return {
+        "clock": MOMENT.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "accepted": [
+            [on_time],
+            ["Sun, 22 Nov 2026 10:02:00 GMT"],
+            ["Sun, 22 Nov 2026 09:58:00 GMT"],
+        ],
+        "REQUEST_DATE_REFUSED": [
+            [],
+            [on_time, on_time],
+            ["Sun, 22 Nov 2026 10:02:01 GMT"],
+            ["Sun, 22 Nov 2026 09:57:59 GMT"],
+            ["Sun, 22 Nov 2026 10:00:00 +0000"],
+            ["Sunday, 22-Nov-26 10:00:00 GMT"],
+            ["Sun Nov 22 10:00:00 2026"],
+            ["2026-11-22T10:00:00Z"],
+            [""],
+        ],
+    }
+
+
 def build() -> dict[Path, bytes]:
     """Every file that this script is responsible for."""
     ex = exchange()
-    files = {Path("ohttp/x-wing.json"): _json(good(ex))}
+    files = {
+        Path("ohttp/x-wing.json"): _json(good(ex)),
+        Path("ohttp/key-config.json"): _json(key_configs(ex)),
+        Path("ohttp/padding.json"): _json(padding()),
+        Path("ohttp/profile.json"): _json(profile_request(ex)),
+        Path("ohttp/dates.json"): _json(dates()),
+    }
     for folder, defects in (("ohttp", ohttp_defects(ex)), ("bhttp", bhttp_defects())):
         for name, (data, _) in defects.items():
             files[Path(folder, f"{name}.bin")] = data

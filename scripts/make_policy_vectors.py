@@ -1,6 +1,7 @@
 """Write the policy's test vectors: python scripts/make_policy_vectors.py [--check].
 
-``conditions.json`` and ``ill-formed.json`` beside them are written by hand.
+``conditions.json``, ``ill-formed.json`` and ``ill-formed-base.json`` beside them are written by
+hand.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from regalia.core.clock import rfc3339
 from regalia.core.codec import b64
-from regalia.core.types import Digest
+from regalia.core.types import Digest, PolicyId
 from regalia.crypto.sign import SigningKey
 from regalia.policy.signed import sign_release_policy
 from regalia.policy.verdict import Deny
@@ -119,6 +120,7 @@ def files() -> dict[str, bytes]:
         "public_key": b64(owner.verify_key.spki),
         "fingerprint": str(owner.verify_key.fingerprint),
         "policy_id": str(scenario.policy.policy_id()),
+        "client_policy_id": str(PolicyId.of(scenario.client_policy().encode())),
     }
     return {
         "release-policy.json": scenario.policy.encode(),

@@ -8,39 +8,40 @@ made once, and is only opened.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from vector_files import VECTORS, as_json, fixed, write_or_compare
 
 from regalia.broker.challenges import RANDOM_SIZE, TIME_SIZE, tag_of
-from regalia.core.codec import b64, lp
+from regalia.core.codec import b64, canonical_json, lp
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.crypto.kem import XWingKeyPair
 from regalia.keys import devfile_format as fmt
 from regalia.keys.devfile import WRAP_ALGORITHM
+from regalia.seal.format.sealed import SealId, wrap_context
 from regalia.wire.approval import FORMAT as APPROVAL_FORMAT
 from regalia.wire.approval import Approval
 from regalia.wire.evidence import BINDING_DOMAIN, NO_DEVICES, Binding, Role
 from regalia.wire.release import release_info
+from regalia.wire.serving import serving_binding
 
-FOLDER = Path(__file__).parents[1] / "tests" / "vectors" / "release"
+FOLDER = VECTORS / "release"
 PASSPHRASE = "correct horse battery staple"  # noqa: S105 - published, it protects nothing
 MODEL_ID = ModelId(hashlib.sha256(b"regalia test vector: model").digest())
 POLICY_ID = PolicyId(hashlib.sha256(b"regalia test vector: policy").digest())
+OTHER_MODEL_ID = ModelId(hashlib.sha256(b"regalia test vector: another model").digest())
+SEAL_ID = SealId(hashlib.sha256(b"regalia test vector: seal").digest())
+CONTEXT = wrap_context(MODEL_ID, 3, SEAL_ID)
 LEASE_ID = "lease:000102030405060708090a0b0c0d0e0f"
-
-
-def fixed(label: str, size: int = 32) -> bytes:
-    """Bytes that look random and are published."""
-    return hashlib.shake_256(f"regalia test vector: {label}".encode()).digest(size)
 
 
 def secret(label: str) -> SecretBytes:
@@ -50,36 +51,33 @@ def secret(label: str) -> SecretBytes:
 
 def bindings() -> list[dict[str, Any]]:
     """Report data for two purposes."""
-    out = []
-    for role, audience, policy in (
-        (Role.RELEASE, "log.example/regalia-vectors", POLICY_ID),
-        (Role.SERVE, "client", PolicyId(bytes(32))),
-    ):
-        binding = Binding(
-            role=role,
-            audience=audience,
-            challenge=fixed("challenge"),
-            hpke_public_key=fixed("HPKE public key", 1216),
-            wrap_public_key=fixed("wrap public key", 422),
-            model_id=MODEL_ID,
-            policy_id=policy,
-            device_evidence=Digest(NO_DEVICES),
-        )
-        out.append(
-            {
-                "domain": BINDING_DOMAIN.decode(),
-                "role": role.value,
-                "audience": audience,
-                "challenge": binding.challenge.hex(),
-                "hpke_public_key": binding.hpke_public_key.hex(),
-                "wrap_public_key": binding.wrap_public_key.hex(),
-                "model_id": MODEL_ID.raw.hex(),
-                "policy_id": policy.raw.hex(),
-                "device_evidence": NO_DEVICES.hex(),
-                "report_data": binding.report_data().hex(),
-            }
-        )
-    return out
+    challenge = fixed("challenge")
+    keys = fixed("HPKE public key", 1216), fixed("wrap public key", 422)
+    released = Binding(
+        role=Role.RELEASE,
+        audience="log.example/regalia-vectors",
+        challenge=challenge,
+        hpke_public_key=keys[0],
+        wrap_public_key=keys[1],
+        model_id=MODEL_ID,
+        policy_id=POLICY_ID,
+        device_evidence=Digest(NO_DEVICES),
+    )
+    return [
+        {
+            "domain": BINDING_DOMAIN.decode(),
+            "role": binding.role.value,
+            "audience": binding.audience,
+            "challenge": binding.challenge.hex(),
+            "hpke_public_key": binding.hpke_public_key.hex(),
+            "wrap_public_key": binding.wrap_public_key.hex(),
+            "model_id": binding.model_id.raw.hex(),
+            "policy_id": binding.policy_id.raw.hex(),
+            "device_evidence": NO_DEVICES.hex(),
+            "report_data": binding.report_data().hex(),
+        }
+        for binding in (released, serving_binding(challenge, *keys, MODEL_ID, model_version=3))
+    ]
 
 
 def challenge() -> dict[str, Any]:
@@ -126,19 +124,136 @@ def released_key(existing: dict[str, Any] | None) -> dict[str, Any]:
 
 def wrapped_key() -> dict[str, Any]:
     """A model key under a KEK."""
-    context, nonce = fixed("wrapping context", 100), fixed("wrap nonce", 12)
+    blob = wrap("KEK", CONTEXT)
     with secret("KEK") as kek:
         identity = fmt.kek_id(kek)
-        aad = lp(WRAP_ALGORITHM.encode(), identity.raw, context)
-        body = AESGCM(kek.view()).encrypt(nonce, fixed("model key"), aad)
     return {
         "algorithm": WRAP_ALGORITHM,
         "kek": fixed("KEK").hex(),
         "kek_id": str(identity),
-        "context": context.hex(),
-        "nonce": nonce.hex(),
+        "model_id": str(MODEL_ID),
+        "model_version": 3,
+        "seal_id": str(SEAL_ID),
+        "context": CONTEXT.hex(),
+        "nonce": fixed("wrap nonce", 12).hex(),
         "model_key": fixed("model key").hex(),
-        "blob": b64(identity.raw + nonce + body),
+        "blob": b64(blob),
+    }
+
+
+def wrap(kek_label: str, context: bytes) -> bytes:
+    """The model key under one KEK, bound to a context."""
+    nonce = fixed("wrap nonce", 12)
+    with secret(kek_label) as kek:
+        identity = fmt.kek_id(kek)
+        aad = lp(WRAP_ALGORITHM.encode(), identity.raw, context)
+        return identity.raw + nonce + AESGCM(kek.view()).encrypt(nonce, fixed("model key"), aad)
+
+
+def wrapped_key_refused() -> list[dict[str, Any]]:
+    """Requests for the model key that the key store of ``key_store`` refuses.
+
+    The record's decision and model, the wrapped key and its context, and the code.
+    """
+    good = wrap("KEK", CONTEXT)
+    other_version = wrap_context(MODEL_ID, 4, SEAL_ID)
+    # Who seals a model chooses the seal id, and may write another model's id there.
+    in_seal_id = wrap_context(MODEL_ID, 3, SealId(OTHER_MODEL_ID.raw))
+    mine, other = str(MODEL_ID), str(OTHER_MODEL_ID)
+    cases: dict[str, tuple[str, str, bytes, bytes, str]] = {
+        "record_of_a_denial": ("denial", mine, good, CONTEXT, "RECORD_NO_RELEASE"),
+        "record_of_another_model": ("release", other, good, CONTEXT, "RECORD_OTHER_MODEL"),
+        "record_of_no_model": ("release", "", good, CONTEXT, "RECORD_OTHER_MODEL"),
+        "other_model_in_the_seal_id": (
+            "release",
+            other,
+            wrap("KEK", in_seal_id),
+            in_seal_id,
+            "RECORD_OTHER_MODEL",
+        ),
+        "context_with_a_byte_more": (
+            "release",
+            mine,
+            wrap("KEK", CONTEXT + b"\0"),
+            CONTEXT + b"\0",
+            "RECORD_OTHER_MODEL",
+        ),
+        "context_of_another_version": (
+            "release",
+            mine,
+            good,
+            other_version,
+            "KEY_UNWRAP_FAILED",
+        ),
+        "another_kek": ("release", mine, wrap("another KEK", CONTEXT), CONTEXT, "KEK_MISMATCH"),
+        "nonce_changed": ("release", mine, flip(good, 32), CONTEXT, "KEY_UNWRAP_FAILED"),
+        "ciphertext_changed": ("release", mine, flip(good, 44), CONTEXT, "KEY_UNWRAP_FAILED"),
+        "tag_changed": ("release", mine, flip(good, 91), CONTEXT, "KEY_UNWRAP_FAILED"),
+        "a_byte_less": ("release", mine, good[:-1], CONTEXT, "KEY_UNWRAP_FAILED"),
+        "a_byte_more": ("release", mine, good + b"\0", CONTEXT, "KEY_UNWRAP_FAILED"),
+    }
+    return [
+        {
+            "name": name,
+            "decision": decision,
+            "model_id": model_id,
+            "blob": b64(blob),
+            "context": context.hex(),
+            "code": code,
+        }
+        for name, (decision, model_id, blob, context, code) in cases.items()
+    ]
+
+
+def flip(data: bytes, place: int) -> bytes:
+    """The same bytes with one bit changed."""
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def key_store_refused(good: bytes) -> dict[str, list[str]]:
+    """Files that do not open with the passphrase, by name: the code and the file's text."""
+    document = json.loads(good)
+    (entry,) = document["keys"]
+
+    def edited(**members: Any) -> str:  # noqa: ANN401 - any member
+        return canonical_json(document | members).decode()
+
+    def flipped(text: str) -> str:
+        return b64(flip(base64.b64decode(text), 0))
+
+    def kdf(**members: Any) -> str:  # noqa: ANN401 - any member
+        return edited(kdf=document["kdf"] | members)
+
+    return {
+        "salt": ["KEY_STORE_LOCKED", kdf(salt=flipped(document["kdf"]["salt"]))],
+        "commitment": ["KEY_STORE_LOCKED", edited(commitment=flipped(document["commitment"]))],
+        "mac": ["KEY_STORE_TAMPERED", edited(mac=flipped(document["mac"]))],
+        "key_dropped": ["KEY_STORE_TAMPERED", edited(keys=[])],
+        "key_renamed": ["KEY_STORE_TAMPERED", edited(keys=[entry | {"name": "other"}])],
+        "key_changed": [
+            "KEY_STORE_TAMPERED",
+            edited(keys=[entry | {"sealed": flipped(entry["sealed"])}]),
+        ],
+        "memory_100_gib": ["KEY_STORE_PARAMETERS", kdf(memory_kib=100 << 20)],
+        "memory_low": ["KEY_STORE_PARAMETERS", kdf(memory_kib=65_535)],
+        "iterations_low": ["KEY_STORE_PARAMETERS", kdf(iterations=2)],
+        "iterations_high": ["KEY_STORE_PARAMETERS", kdf(iterations=17)],
+        "lanes_none": ["KEY_STORE_PARAMETERS", kdf(lanes=0)],
+        "lanes_high": ["KEY_STORE_PARAMETERS", kdf(lanes=17)],
+        "algorithm_unknown": ["KEY_STORE_PARAMETERS", kdf(algorithm="argon2i")],
+        "salt_short": ["MALFORMED", kdf(salt=b64(bytes(15)))],
+        "banner_softened": ["MALFORMED", edited(banner="A key store.")],
+        "format_unknown": ["MALFORMED", edited(format=f"{fmt.FORMAT[:-1]}2")],
+        "keys_unsorted": ["MALFORMED", edited(keys=[entry, entry | {"name": "a"}])],
+        "name_twice": ["MALFORMED", edited(keys=[entry, entry])],
+        "name_upper_case": ["MALFORMED", edited(keys=[entry | {"name": "Model"}])],
+        "sealed_short": ["MALFORMED", edited(keys=[entry | {"sealed": b64(bytes(59))}])],
+        "257_keys": [
+            "TOO_LARGE",
+            edited(keys=[entry | {"name": f"k{number:03}"} for number in range(257)]),
+        ],
+        "member_unknown": ["MALFORMED", edited(extra=1)],
+        "white_space": ["MALFORMED", good.decode() + "\n"],
     }
 
 
@@ -184,35 +299,24 @@ def approval() -> dict[str, Any]:
 
 def files(existing: dict[str, Any] | None) -> dict[str, bytes]:
     """Contents by name."""
+    store = key_store()
     documents = {
         "bindings.json": bindings(),
         "challenge.json": challenge(),
         "released-key.json": released_key(existing),
         "wrapped-key.json": wrapped_key(),
+        "wrapped-key-refused.json": wrapped_key_refused(),
+        "key-store-refused.json": key_store_refused(store),
         "approval.json": approval(),
     }
-    out = {
-        name: json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
-        for name, value in documents.items()
-    }
-    return out | {"key-store.json": key_store()}
+    return {name: as_json(value) for name, value in documents.items()} | {"key-store.json": store}
 
 
 def main() -> int:
     """Write the files, or compare them."""
-    check = sys.argv[1:] == ["--check"]
     kept = FOLDER / "released-key.json"
     existing = json.loads(kept.read_bytes()) if kept.exists() else None
-    status = 0
-    for name, data in files(existing).items():
-        path = FOLDER / name
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        elif not path.exists() or path.read_bytes() != data:
-            print(f"{path} is not what this script writes")
-            status = 1
-    return status
+    return write_or_compare(FOLDER, files(existing))
 
 
 if __name__ == "__main__":

@@ -78,6 +78,13 @@ def test_base64_limit() -> None:
     assert caught.value.code is CoreCode.TOO_LARGE
 
 
+@pytest.mark.parametrize("limit", range(7))
+def test_base64_limit_counts_decoded_bytes(limit: int) -> None:
+    assert unb64(b64(bytes(limit)), what="x", limit=limit) == bytes(limit)
+    with pytest.raises(ParseError, match="TOO_LARGE"):
+        unb64(b64(bytes(limit + 1)), what="x", limit=limit)
+
+
 @pytest.mark.parametrize("text", ["AA", "a", "0x00", "a a", "zz", " 00"])
 def test_hex_has_one_spelling(text: str) -> None:
     with pytest.raises(ParseError):

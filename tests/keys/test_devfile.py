@@ -16,6 +16,7 @@ from regalia.core.secret import SecretBytes
 from regalia.core.types import ModelId
 from regalia.keys import devfile_format as fmt
 from regalia.keys.devfile import WRAPPED_SIZE, create_store, open_store
+from regalia.seal.format.sealed import SealId, wrap_context
 from regalia.wire.release import MINT, RECORD_FORMAT, LoggedRecord, LogProof, ReleaseRecord
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from regalia.keys.devfile import DevFileKeyStore
 
 MODEL = ModelId(b"m" * 32)
-CONTEXT = lp(b"some/context/v1", MODEL.raw, b"rest")
+OTHER_MODEL = ModelId(b"x" * 32)
+CONTEXT = wrap_context(MODEL, 1, SealId(b"s" * 32))
 
 
 def secret(data: bytes) -> SecretBytes:
@@ -138,7 +140,7 @@ def test_wrong_kek_context_or_name(shared: DevFileKeyStore) -> None:
     assert refused(lambda: shared.recover_for_owner("two", blob, CONTEXT)) == "KEK_MISMATCH"
     assert refused(lambda: shared.recover_for_owner("no", blob, CONTEXT)) == "KEK_UNKNOWN"
     assert refused(lambda: shared.wrap("no", secret(b"k" * 32), CONTEXT)) == "KEK_UNKNOWN"
-    other = lp(b"some/context/v1", MODEL.raw, b"other")
+    other = wrap_context(MODEL, 2, SealId(b"s" * 32))
     assert refused(lambda: shared.recover_for_owner("one", blob, other)) == "KEY_UNWRAP_FAILED"
 
 
@@ -163,8 +165,30 @@ def test_only_a_logged_release_of_this_model_opens(shared: DevFileKeyStore) -> N
         return refused(lambda: shared.unwrap_logged("one", blob, CONTEXT, logged=entry))
 
     assert unwrap(logged("denial")) == "RECORD_NO_RELEASE"
-    assert unwrap(logged(model_id=str(ModelId(b"x" * 32)))) == "RECORD_OTHER_MODEL"
+    assert unwrap(logged(model_id=str(OTHER_MODEL))) == "RECORD_OTHER_MODEL"
     assert unwrap(logged(model_id="")) == "RECORD_OTHER_MODEL"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        # Who seals a model chooses the seal id: the id of another model in it counts for nothing.
+        wrap_context(MODEL, 1, SealId(OTHER_MODEL.raw)),
+        CONTEXT + lp(OTHER_MODEL.raw),
+        lp(OTHER_MODEL.raw),
+        wrap_context(OTHER_MODEL, 1, SealId(b"s" * 32)) + b"\0",
+        wrap_context(OTHER_MODEL, 1, SealId(b"s" * 32))[1:],
+        b"",
+    ],
+)
+def test_the_model_is_read_from_its_place_in_the_context(
+    shared: DevFileKeyStore, context: bytes
+) -> None:
+    blob = shared.wrap("one", secret(b"k" * 32), context)
+    entry = logged(model_id=str(OTHER_MODEL))
+    assert refused(lambda: shared.unwrap_logged("one", blob, context, logged=entry)) == (
+        "RECORD_OTHER_MODEL"
+    )
 
 
 def test_a_logged_record_cannot_be_made_by_hand() -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.core.clock import parse_rfc3339
-from regalia.core.types import Digest, ModelId
+from regalia.core.codec import canonical_json
+from regalia.core.errors import ParseError
+from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.crypto.sign import VerifyKey
 from regalia.policy.documents import ReleasePolicy, parse_client_policy, parse_release_policy
 from regalia.policy.evaluate import Deny, ReleaseContext, evaluate_release
@@ -32,7 +34,7 @@ def test_the_script_writes_what_is_committed() -> None:
     files = make_policy_vectors.files()
     for name, data in files.items():
         assert (FOLDER / name).read_bytes() == data, "run: python scripts/make_policy_vectors.py"
-    by_hand = {"conditions.json", "ill-formed.json"}
+    by_hand = {"conditions.json", "ill-formed.json", "ill-formed-base.json"}
     assert {path.name for path in FOLDER.iterdir()} == set(files) | by_hand
 
 
@@ -45,7 +47,25 @@ def test_documents() -> None:
     signed = (FOLDER / "signed-policy.json").read_bytes()
     assert load_release_policy(signed, (key,), 1) == policy
     assert str(policy.policy_id()) == about["policy_id"]
-    assert parse_client_policy((FOLDER / "client-policy.json").read_bytes()).model == policy.model
+    client = parse_client_policy((FOLDER / "client-policy.json").read_bytes())
+    assert client.model == policy.model
+    assert str(PolicyId.of(client.encode())) == about["client_policy_id"]
+
+
+def test_the_ill_formed_documents_differ_from_a_well_formed_one() -> None:
+    base = json.loads((FOLDER / "ill-formed-base.json").read_bytes())
+    for kind, parse in (("release", parse_release_policy), ("client", parse_client_policy)):
+        assert parse(canonical_json(base[kind])).encode() == canonical_json(base[kind])
+    for name, case in json.loads((FOLDER / "ill-formed.json").read_bytes()).items():
+        document = copy.deepcopy(base["release"])
+        *groups, last = case["path"].split(".")
+        inner = document
+        for group in groups:
+            inner = inner[group]
+        inner[last] = case["value"]
+        with pytest.raises(ParseError, match="MALFORMED") as caught:
+            parse_release_policy(canonical_json(document))
+        assert case["named"] in caught.value.what, name
 
 
 def _claims(values: Json) -> SnpClaims:

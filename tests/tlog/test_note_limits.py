@@ -40,10 +40,17 @@ def refused(why: str) -> pytest.RaisesExc[LogError]:
 
 
 def test_size_of_a_note() -> None:
-    room = 64 * 1024 - len(note(""))
+    room = 64 * 1024 - len(note("").encode())
     assert accepted(note("x" * room)).extensions == ("x" * room,)
-    with refused("more than 65536 characters"):
+    with refused("more than 65536 bytes"):
         accepted(note("x" * (room + 1)))
+
+
+def test_the_size_of_a_note_counts_bytes() -> None:
+    room = 64 * 1024 - len(note("").encode())
+    assert accepted(note("ü" * (room // 2) + "x" * (room % 2)))
+    with refused("more than 65536 bytes"):
+        accepted(note("ü" * (room // 2 + 1)))
 
 
 def test_number_of_extensions() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import ParseError
+from regalia.tlog.tiles import ENTRY_MAX
 from regalia.wire.release import (
     MINT,
     RECORD_FORMAT,
@@ -155,8 +156,12 @@ def test_devices_are_named_in_one_order() -> None:
 
 
 def test_a_record_over_the_limit() -> None:
+    assert RECORD_LIMIT == ENTRY_MAX == 65_535
+    room = RECORD_LIMIT - len(msgspec.structs.replace(_record(), chip_id="").encode())
+    last = msgspec.structs.replace(_record(), chip_id="0" * room)
+    assert parse_record(last.encode()) == last
     with pytest.raises(ParseError, match="TOO_LARGE"):
-        parse_record(msgspec.structs.replace(_record(), chip_id="0" * RECORD_LIMIT).encode())
+        parse_record(msgspec.structs.replace(_record(), chip_id="0" * (room + 1)).encode())
 
 
 @given(st.binary(max_size=200))

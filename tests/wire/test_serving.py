@@ -26,7 +26,7 @@ DOCUMENTS = st.builds(
     ServingEvidence,
     st.builds(Evidence, st.just(Tee.SEV_SNP), st.binary(max_size=50), st.just(()), st.just(b"{}")),
     st.binary(min_size=1216, max_size=1216),
-    st.binary(max_size=50),
+    st.binary(min_size=1, max_size=50),
     st.binary(min_size=32, max_size=32).map(ModelId),
     st.integers(0, 1 << 40),
     st.sampled_from([None, PROOF]),
@@ -67,9 +67,11 @@ def test_binding_covers_keys_model_and_version() -> None:
         ("hpke_public_key", b64(bytes(1215))),
         ("hpke_public_key", b64(bytes(1217))),
         ("wrap_public_key", "AA"),
+        ("wrap_public_key", ""),
         ("model_id", "model:00"),
         ("model_id", "policy:" + "00" * 32),
         ("model_version", -1),
+        ("model_version", 1 << 53),
         ("model_version", "7"),
         ("release", {}),
         ("extra", 1),
@@ -81,6 +83,15 @@ def test_defect_is_refused(field: str, value: object) -> None:
     with pytest.raises(ParseError) as caught:
         parse_serving_evidence(canonical_json(wire))
     assert caught.value.code is CoreCode.MALFORMED
+
+
+def test_the_wrapping_key_has_the_limit_of_the_release_exchange() -> None:
+    wire = msgspec.json.decode(DOCUMENT.encode())
+    wire["wrap_public_key"] = b64(bytes(1024))
+    assert len(parse_serving_evidence(canonical_json(wire)).wrap_public_key) == 1024
+    wire["wrap_public_key"] = b64(bytes(1025))
+    with pytest.raises(ParseError, match="TOO_LARGE"):
+        parse_serving_evidence(canonical_json(wire))
 
 
 @pytest.mark.parametrize("field", serving._Wire.__struct_fields__)

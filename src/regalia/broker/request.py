@@ -10,11 +10,10 @@ from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.crypto.hpke import Kem, setup_sender
 from regalia.seal.format.sealed import VERSION_MAX
-from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT
+from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT, WRAP_KEY_MAX
 from regalia.wire.release import REQUEST_LIMIT, ChallengeRequest, ReleaseRequest
 
 CHALLENGE_REQUEST_LIMIT = 4096  # bytes
-WRAP_KEY_MAX = 1024  # bytes; an RSA-3072 SubjectPublicKeyInfo has 422
 LEASE_ID = re.compile(r"lease:[0-9a-f]{32}")
 
 

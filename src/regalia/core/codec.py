@@ -71,12 +71,12 @@ def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MI
         text: untrusted.
         what: name of the value for error messages.
         size: required number of decoded bytes; None for any number up to ``limit``.
-        limit: maximum number of decoded bytes, checked before decoding.
+        limit: maximum number of decoded bytes; the text's length is checked before decoding.
 
     Raises:
         ParseError: MALFORMED or TOO_LARGE.
     """
-    if len(text) > (limit // 3 + 1) * 4:
+    if len(text) > (limit + 2) // 3 * 4:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: base64 of more than {limit} bytes")
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
@@ -86,6 +86,8 @@ def unb64(text: str, *, what: str, size: int | None = None, limit: int = 16 * MI
     # four characters can still differ, so it is enough to re-encode that group.
     if b64(data[(len(data) - 1) // 3 * 3 :]) != text[-4:]:
         raise ParseError(CoreCode.MALFORMED, f"{what}: base64 is not canonical")
+    # The length of the text says the size but for the two bytes that padding stands for.
+    at_most(data, limit, what=what)
     return exact(data, size, what=what) if size is not None else data
 
 

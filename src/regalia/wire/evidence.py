@@ -31,6 +31,7 @@ DEVICE_NONCE_SIZE = 32  # bytes
 NO_DEVICES = hashlib.sha256(b"regalia/no-devices/v1").digest()
 CHALLENGE_SIZE = 32  # bytes
 REPORT_DATA_SIZE = 64  # bytes
+WRAP_KEY_MAX = 1024  # bytes; an RSA-3072 SubjectPublicKeyInfo has 422
 ENVELOPE_LIMIT = 4 * MIB
 ENDORSEMENTS_MAX = 8  # certificates of one report
 DEVICES_MAX = 64

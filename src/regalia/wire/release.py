@@ -26,7 +26,7 @@ _NOTICE = b'"format":"' + NOTICE_FORMAT.encode() + b'"'
 _OLD = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
 REQUEST_LIMIT = 8 * MIB
 RESPONSE_LIMIT = 1 * MIB
-RECORD_LIMIT = 64 * 1024
+RECORD_LIMIT = (1 << 16) - 1  # bytes; an entry bundle states the size in two bytes
 
 # Catches honest mistakes as appraisal.claims.MINT does; no wall against hostile code.
 MINT = object()

@@ -20,6 +20,7 @@ from regalia.wire.evidence import (
     CHALLENGE_SIZE,
     ENVELOPE_LIMIT,
     NO_DEVICES,
+    WRAP_KEY_MAX,
     Binding,
     Role,
     parse_evidence,
@@ -34,7 +35,6 @@ MEDIA_TYPE = "application/json"
 LIMIT = 8 * MIB  # bytes of the whole document
 AUDIENCE = "client"  # first part of the binding's audience
 HPKE_KEY_SIZE = 1216  # bytes of an X-Wing public key
-WRAP_KEY_LIMIT = 4096  # bytes; an RSA-3072 SubjectPublicKeyInfo has 422
 
 EVIDENCE_PATH = "/.well-known/regalia/evidence"
 SEALED_PATH = "/ohttp"
@@ -138,8 +138,13 @@ def parse_serving_evidence(data: bytes) -> ServingEvidence:
     wire = parse_json(data, _Wire, limit=LIMIT, what="serving evidence")
     if wire.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"serving evidence: format {wire.format[:80]!r}")
-    if wire.model_version < 0:
-        raise ParseError(CoreCode.MALFORMED, "serving evidence: negative model version")
+    if not 0 <= wire.model_version < 1 << 53:  # as in the sealed model's manifest
+        raise ParseError(CoreCode.MALFORMED, f"serving evidence: version {wire.model_version}")
+    wrap_key = unb64(
+        wire.wrap_public_key, what="serving evidence.wrap_public_key", limit=WRAP_KEY_MAX
+    )
+    if not wrap_key:
+        raise ParseError(CoreCode.MALFORMED, "serving evidence: wrap_public_key is empty")
     return ServingEvidence(
         evidence=parse_evidence(
             unb64(wire.evidence, what="serving evidence.evidence", limit=ENVELOPE_LIMIT)
@@ -147,9 +152,7 @@ def parse_serving_evidence(data: bytes) -> ServingEvidence:
         hpke_public_key=unb64(
             wire.hpke_public_key, what="serving evidence.hpke_public_key", size=HPKE_KEY_SIZE
         ),
-        wrap_public_key=unb64(
-            wire.wrap_public_key, what="serving evidence.wrap_public_key", limit=WRAP_KEY_LIMIT
-        ),
+        wrap_public_key=wrap_key,
         model_id=ModelId.parse(wire.model_id),
         model_version=wire.model_version,
         release=wire.release,

@@ -195,8 +195,9 @@ def _parse_wrapped(wire: _Wrapped) -> WrappedKey:
         ("kek", wire.kek, _KEK_LIMIT),
         ("algorithm", wire.algorithm, _ALGORITHM_LIMIT),
     ):
-        if not 1 <= len(text) <= limit or not text.isprintable():
-            raise _malformed(f"wrapped_key.{name}: want 1 to {limit} printable characters")
+        # ASCII alone: what else is printable changes with the version of Unicode.
+        if not 1 <= len(text) <= limit or not (text.isascii() and text.isprintable()):
+            raise _malformed(f"wrapped_key.{name}: want 1 to {limit} printable ASCII characters")
     blob = unb64(wire.blob, what="manifest.wrapped_key.blob", limit=_BLOB_LIMIT)
     if not 1 <= len(blob) <= _BLOB_LIMIT:
         raise _malformed(f"wrapped_key.blob: {len(blob)} bytes")
