@@ -30,6 +30,7 @@ is written by `scripts/make_error_list.py` from the code, and a test compares th
 | 8 | UnavailableError | a peer or an address cannot be had |
 | 9 | LocalError | the local file system or machine refuses |
 | 10 | LogError | the transparency log cannot be written or does not verify |
+| 11 | | `regalia attest verify` accepts the evidence with a warning, which its output names |
 | 130 | | interrupted |
 """
 

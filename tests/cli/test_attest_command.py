@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import re
 import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,9 @@ from regalia.cli.main import run
 from regalia.core.errors import IntegrityError
 from regalia.crypto.jws import verify_compact
 from regalia.crypto.sign import VerifyKey
+from regalia.policy.documents import SECTIONS
 from regalia.policy.ear_document import MEDIA_TYPE, PROFILE, Status, parse_ear
-from regalia.wire.evidence import device_nonce, parse_evidence
+from regalia.wire.evidence import Tee, device_nonce, parse_evidence
 from regalia_testing.accepted_evidence import NOW
 from regalia_testing.attest_files import KINDS, WHEN, make
 from regalia_testing.composite_testbed import BINDING
@@ -67,6 +70,11 @@ def answer(command: list[str], status: int, capsys: pytest.CaptureFixture[str]) 
     return found
 
 
+def warned(found: dict[str, Any]) -> set[str]:
+    """Codes of the warnings of an answer."""
+    return {each["code"] for each in found["warnings"]}
+
+
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("tee", KINDS)
 def test_healthy_evidence(tee: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +88,11 @@ def test_healthy_evidence(tee: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["codes"] == []
     assert found["refusal"] is None
     assert found["now"] == WHEN
-    assert found["policy"] == {"name": "baseline", "id": "regalia:baseline/v1"}
+    assert found["policy"]["name"] == "baseline"
+    assert re.fullmatch("regalia:baseline/v1:[0-9a-f]{64}", found["policy"]["id"])
+    assert warned(found) & {"SIMULATED_HARDWARE", "MEMORY_NOT_ISOLATED"}
+    section = f"platform.{SECTIONS[Tee(tee)]}."
+    assert all(path.startswith((section, "platform.hardware=")) for path in found["wildcards"])
     assert found["not_judged"] == ["WORKLOAD_UNPINNED"]
     assert found["unbound_devices"] == 0
     assert found["checks"]
@@ -134,10 +146,12 @@ def test_debug_is_refused(tee: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_another_challenge_is_refused(tee: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(KINDS[tee].command(challenge="07" * 64), 5, capsys)
     assert found["codes"] == ["NONCE_MISMATCH"]
-    assert found["fresh"] is False
+    assert (found["fresh"], found["freshness"]) == (False, "failed")
     assert found["checks"][-1]["passed"] is False
     assert found["checks"][-1]["code"] == "NONCE_MISMATCH"
     assert found["refusal"]["code"] == "NONCE_MISMATCH"
+    assert run(KINDS[tee].command(challenge="07" * 64)) == 5
+    assert "FAILED: the evidence was not made for this challenge" in capsys.readouterr().out
     zeros = answer(KINDS[tee].command(challenge="00" * 64), 5, capsys)
     assert zeros["codes"] == ["NONCE_WELL_KNOWN"]
 
@@ -148,7 +162,11 @@ def test_any_challenge_says_that_it_may_be_a_replay(
     tee: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = answer(KINDS[tee].command(challenge="any"), 11, capsys)
-    assert found["fresh"] is False
+    assert (found["fresh"], found["freshness"]) == (False, "unchecked")
+    assert "FRESHNESS_UNCHECKED" in warned(found)
+    assert {"name": "any/freshness", "outcome": "open", "passed": False}.items() <= {
+        name: found["checks"][-1][name] for name in ("name", "outcome", "passed")
+    }.items()
     assert "eat_nonce" not in found["ear"]
     assert run(KINDS[tee].command(challenge="any")) == 11
     assert "NOT CHECKED (--challenge any): this may be a replay" in capsys.readouterr().out
@@ -158,7 +176,8 @@ def test_any_challenge_says_that_it_may_be_a_replay(
 @pytest.mark.parametrize("tee", [tee for tee in KINDS if tee != "tpm"])
 def test_production_roots_know_no_simulation(tee: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = replace(KINDS[tee], anchor="").command()
-    assert answer(command, 5, capsys)["codes"] == ["ROOT_UNTRUSTED"]
+    found = answer(command, 5, capsys)
+    assert (found["codes"], found["freshness"]) == (["ROOT_UNTRUSTED"], "not_reached")
 
 
 @pytest.mark.usefixtures("here")
@@ -264,7 +283,38 @@ def test_devices_without_a_binding_are_judged_and_a_warning(
     vector = found["ear"]["submods"]["cpu"]["ear_trustworthiness_vector"]
     assert vector["sourced-data"] == 32
     assert run(with_devices) == 11
-    assert "Not known: whether the 2 devices are this CPU's." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "warn DEVICES_UNBOUND: nothing shows that the 2 devices are this CPU's." in said
+    assert {"DEVICES_UNBOUND", "RIM_MISSING"} <= warned(found)
+    outcomes = {check["name"]: check["outcome"] for check in found["checks"]}
+    assert outcomes["composite/cpu"] == outcomes["composite/devices"] == "open"
+    assert all(check["passed"] is (check["outcome"] == "pass") for check in found["checks"])
+
+
+def test_a_device_that_is_there_twice_is_a_warning(
+    here: Path, with_devices: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a policy that lists devices nobody else would say so."""
+    evidence = parse_evidence((here / "devices.json").read_bytes())
+    one = evidence.devices[0]
+    chain = "".join(ssl.DER_cert_to_PEM_cert(der) for der in one.endorsements)
+    entry = {
+        "arch": "HOPPER",
+        "evidence": base64.b64encode(one.report).decode(),
+        "certificate": base64.b64encode(chain.encode()).decode(),
+    }
+    for count in (1, 3):
+        (here / f"{count}.json").write_text(json.dumps([entry] * count))
+    nonce = device_nonce(BINDING.role, BINDING.challenge, BINDING.hpke_public_key).hex()
+    command = [*with_devices[:2], "1.json", *with_devices[3:]]
+    command[command.index("--challenge") + 1] = nonce
+    assert "DEVICE_REPEATED" not in warned(answer(command, 11, capsys))
+    command[2] = "3.json"
+    found = answer(command, 11, capsys)
+    assert "DEVICE_REPEATED" in warned(found)
+    for body in found["ear"]["submods"].values():
+        assert body["ear_trustworthiness_vector"]["sourced-data"] == 32
+        assert "DEVICE_REPEATED" in body["ear_verifier_claims"]["warnings"]
 
 
 def test_devices_of_an_unknown_root_spoil_the_whole(

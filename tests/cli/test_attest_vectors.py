@@ -1,7 +1,8 @@
 """``regalia attest`` over real evidence: what each file deserves, in the words of a script.
 
 Against the baseline, without a challenge (nobody knows what these reports were asked with) and
-with revocation open (the folder holds no current lists).
+with revocation open (the folder holds no current lists). So nothing is affirmed here: every file
+that passes is a warning at least.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class Row:
 
 ROWS = (
     # SEV-SNP
-    Row("snp/genoa/ms-report.bin", ("snp/genoa/ms-vcek.pem", GENOA), MARCH, AFFIRMED),
-    Row("snp/turin/ms-report.bin", ("snp/turin/ms-vcek.pem", TURIN), MARCH, AFFIRMED),
+    Row("snp/genoa/ms-report.bin", ("snp/genoa/ms-vcek.pem", GENOA), MARCH, WARNED),
+    Row("snp/turin/ms-report.bin", ("snp/turin/ms-vcek.pem", TURIN), MARCH, WARNED),
     Row(
         "snp/milan/ms-report.bin",
         ("snp/milan/ms-vcek.pem", MILAN),
@@ -65,7 +66,7 @@ ROWS = (
         REFUSED,
         ("PRODUCT_DENIED",),
     ),
-    Row("snp/milan/ms-report.bin", ("snp/milan/ms-vcek.pem", MILAN), MARCH, AFFIRMED, own=True),
+    Row("snp/milan/ms-report.bin", ("snp/milan/ms-vcek.pem", MILAN), MARCH, WARNED, own=True),
     Row(
         "snp/milan/google-report.bin",
         ("snp/milan/google-vcek.der", MILAN),
@@ -125,7 +126,7 @@ ROWS = (
         "tdx/dcapqvl-tdx_quote.bin",
         ("tdx/dcapqvl-tdx_quote_collateral.json",),
         at(1750415547),
-        AFFIRMED,
+        WARNED,
     ),
     Row(
         "tdx/dcapqvl-sgx_quote.bin",
@@ -170,7 +171,7 @@ ROWS = (
         ("COLLATERAL_MISSING",),
     ),
     # Nitro
-    Row("nitro/evervault-valid.cbor", (), "2022-10-13T08:58:02Z", AFFIRMED),
+    Row("nitro/evervault-valid.cbor", (), "2022-10-13T08:58:02Z", WARNED),
     Row("nitro/evervault-valid.cbor", (), MARCH, REFUSED, ("CERT_EXPIRED",)),
     Row(
         "nitro/evervault-debug.cbor",
@@ -181,8 +182,8 @@ ROWS = (
     ),
     Row("nitro/eternis-example.b64", (), "2024-09-09T19:49:12Z", REFUSED, ("DEBUG_ENABLED",)),
     # NVIDIA
-    Row(GPU, (GPU_CHAIN,), "2024-06-01T00:00:00Z", AFFIRMED),
-    Row(GPU, (GPU_CHAIN, f"{VBIOS}.swidtag"), "2024-06-01T00:00:00Z", AFFIRMED),
+    Row(GPU, (GPU_CHAIN,), "2024-06-01T00:00:00Z", WARNED),
+    Row(GPU, (GPU_CHAIN, f"{VBIOS}.swidtag"), "2024-06-01T00:00:00Z", WARNED),
     Row(
         GPU,
         (GPU_CHAIN, f"{VBIOS}_measurement_mismatch.xml"),
@@ -208,13 +209,13 @@ ROWS = (
         "nvidia/nvtrust/hopperAttestationReport.txt",
         ("nvidia/nvtrust/hopperCertChain.txt",),
         MARCH,
-        AFFIRMED,
+        WARNED,
     ),
     Row(
         "nvidia/sdk/hopperAttestationReportExpired.txt",
         ("nvidia/sdk/hopperCertChainExpired.txt",),
         MARCH,
-        AFFIRMED,
+        WARNED,
     ),
     Row(
         "nvidia/sdk/hopperAttestationReportExpired.txt",
@@ -237,27 +238,27 @@ ROWS = (
         "nvidia/sdk/blackwellAttestationReport.txt",
         ("nvidia/sdk/blackwellCertChain.txt",),
         MARCH,
-        AFFIRMED,
+        WARNED,
     ),
-    Row("nvidia/sdk/hopper_evidence.json", (), MARCH, AFFIRMED),
-    Row("nvidia/sdk/evidence_hopper_590_12.json", (), MARCH, AFFIRMED),
-    Row("nvidia/sdk/hopper_evidence_cert_hold.json", (), MARCH, AFFIRMED),
+    Row("nvidia/sdk/hopper_evidence.json", (), MARCH, WARNED),
+    Row("nvidia/sdk/evidence_hopper_590_12.json", (), MARCH, WARNED),
+    Row("nvidia/sdk/hopper_evidence_cert_hold.json", (), MARCH, WARNED),
     Row(
         "nvidia/sdk/switchAttestationReport.txt",
         ("nvidia/sdk/switchCertChain.txt",),
         MARCH,
-        AFFIRMED,
+        WARNED,
     ),
-    Row("nvidia/sdk/switch_evidence_ls10.json", (), MARCH, AFFIRMED),
-    Row("nvidia/sdk/multi_switch_ls10.json", (), MARCH, AFFIRMED),
-    Row("nvidia/nvtrust/ppcie_gpu_evidence.json", (), MARCH, AFFIRMED),
+    Row("nvidia/sdk/switch_evidence_ls10.json", (), MARCH, WARNED),
+    Row("nvidia/sdk/multi_switch_ls10.json", (), MARCH, WARNED),
+    Row("nvidia/nvtrust/ppcie_gpu_evidence.json", (), MARCH, WARNED),
     # Azure
     *(
         Row(f"az/snp/evidence-v{version}.json", (MILAN,), MARCH, status, codes, own)
         for version in (0, 1, 2)
         for status, codes, own in (
             (REFUSED, ("PRODUCT_DENIED",), False),
-            (AFFIRMED, (), True),
+            (WARNED, (), True),
         )
     ),
     Row("az/tdx/evidence-v1.json", (), at(1773703290), REFUSED, ("COLLATERAL_MISSING",)),
@@ -297,7 +298,68 @@ def test_what_a_file_deserves(vectors: Path, row: Row, capsys: pytest.CaptureFix
     assert tuple(codes) == row.codes
     if row.status != REFUSED:
         assert found["hardware"] == "genuine"
-        assert found["fresh"] is False
+        assert (found["fresh"], found["freshness"]) == (False, "unchecked")
+        assert "FRESHNESS_UNCHECKED" in {each["code"] for each in found["warnings"]}
+        assert all(check["outcome"] != "fail" for check in found["checks"])
+    for check in found.get("checks", ()):
+        assert check["outcome"] != "fail" or not check["seen"] or check["seen"] != check["wanted"]
+
+
+def warned(found: dict[str, Any]) -> set[str]:
+    return {each["code"] for each in found["warnings"]}
+
+
+def check_of(found: dict[str, Any], name: str) -> dict[str, Any]:
+    (check,) = (each for each in found["checks"] if each["name"] == name)
+    return dict(check)
+
+
+def quote_of_march(vectors: Path, *more: str) -> list[str]:
+    """A TDX quote with its collateral, whose lists are in date."""
+    given = vectors / "tdx" / "dcapqvl-tdx_quote.bin"
+    lists = vectors / "tdx" / "dcapqvl-tdx_quote_collateral.json"
+    command = ["attest", "verify", str(given), "--endorsement", str(lists), "--policy", "baseline"]
+    return [*command, "--now", at(1750415547), "--json", *more]
+
+
+def test_what_is_complete_is_affirmed(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Genuine, fresh, not revoked: nothing is left to be desired, and only then it is a 0."""
+    quote = vectors / "tdx" / "dcapqvl-tdx_quote.bin"
+    assert run(["attest", "inspect", str(quote), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)["parts"]["quote"]["body"]
+    challenge = body["report_data"]
+    assert run(quote_of_march(vectors, "--challenge", challenge)) == AFFIRMED
+    found = json.loads(capsys.readouterr().out)
+    assert (found["warnings"], found["freshness"]) == ([], "bound")
+    assert all(check["passed"] for check in found["checks"])
+    assert run(quote_of_march(vectors, "--challenge", "any")) == WARNED
+    found = json.loads(capsys.readouterr().out)
+    assert warned(found) == {"FRESHNESS_UNCHECKED"}
+    assert check_of(found, "any/freshness")["outcome"] == "open"
+
+
+@pytest.mark.parametrize("rims", [(), (f"{VBIOS}.swidtag",)], ids=["none", "not the driver's"])
+def test_reference_values_that_are_not_all_there(
+    vectors: Path, rims: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["attest", "verify", str(vectors / GPU), "--policy", "baseline", "--json"]
+    for path in (GPU_CHAIN, *rims):
+        command += ["--endorsement", str(vectors / path)]
+    command += ["--now", "2024-06-01T00:00:00Z", "--revocation", "any", "--challenge", OWN_NONCE]
+    assert run(command) == WARNED
+    found = json.loads(capsys.readouterr().out)
+    assert warned(found) == {
+        "RIM_MISSING",
+        "REVOCATION_UNKNOWN",
+        "DEVICE_MODE_UNSTATED",
+        "CHECK_LEFT_OPEN",  # this driver repeats no FWID
+    }
+    assert check_of(found, "nvidia/fwid")["passed"] is False
+    rim = check_of(found, "nvidia/rim")
+    assert (rim["outcome"], rim["passed"]) == ("open", False)
+    assert "DRIVER" in rim["wanted"]
+    vector = found["ear"]["submods"]["nvidia-gpu-0"]["ear_trustworthiness_vector"]
+    assert (vector["hardware"], vector["executables"], vector["configuration"]) == (34, 33, 32)
 
 
 @pytest.mark.parametrize("folder", ["nvtrust", "sdk"])
@@ -313,7 +375,8 @@ def test_a_published_nonce_is_not_fresh(
     status = run([*command, "--challenge", nonce])
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     if folder == "sdk":  # whose nonce somebody chose: the same command calls that fresh
-        assert (status, found["fresh"]) == (AFFIRMED, True)
+        assert (status, found["fresh"]) == (WARNED, True)
+        assert "FRESHNESS_UNCHECKED" not in warned(found)
         return
     assert (status, found["fresh"]) == (REFUSED, False)
     assert found["codes"] == ["NONCE_WELL_KNOWN"]

@@ -183,6 +183,7 @@ def ear(scenario: PolicyScenario) -> Json:
         found.findings,
         policy_ids=["the policy"],
         steps=(),
+        warnings=(),
         wildcards=platform_wildcards(platform),
         workload_judged=True,
     ).wire()
@@ -195,7 +196,7 @@ def refused_ear(code: str) -> Json:
 
 def device_ear() -> Json:
     """The attestation result about one healthy GPU."""
-    return device_submod(gpu_claims(0), (), policy_ids=["the policy"], steps=()).wire()
+    return device_submod(gpu_claims(0), (), warnings=(), policy_ids=["the policy"], steps=()).wire()
 
 
 def pinned_devices(*, machine: bool) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tests.golden.product import Json
 
 
+_BASELINE = re.compile("(regalia:baseline/v1:[0-9a-f]{8})[0-9a-f]{56}")
 _SHORT_LIST = 8  # entries that are shown where they stand
 
 
@@ -67,7 +69,14 @@ class Tables:
 
 
 def result_lines(body: Json, tables: Tables) -> Iterator[str]:
-    """All of a result. Whatever is left out here is said elsewhere in the result or the tables."""
+    """All of a result. Whatever is left out here is said elsewhere in the result or the tables.
+
+    Of the baseline's id, which is in every result several times, the first digits are shown.
+    """
+    return (_BASELINE.sub(r"\1", line) for line in _result_lines(body, tables))
+
+
+def _result_lines(body: Json, tables: Tables) -> Iterator[str]:
     rest = dict(body)
     for name in ("error", "refusal"):
         if rest.get(name):
@@ -76,14 +85,16 @@ def result_lines(body: Json, tables: Tables) -> Iterator[str]:
         yield from flat(rest)
         return
     checks, findings = rest.pop("checks"), rest.pop("findings")
-    wildcards, ear = rest.pop("wildcards"), rest.pop("ear")
+    warnings, wildcards, ear = rest.pop("warnings"), rest.pop("wildcards"), rest.pop("ear")
     yield from flat(rest)
     yield f"wildcards = {tables.named(wildcards)}"
     for each in checks:
         yield _check(dict(each), tables)
     yield from (f"finding {tables.refusal(each)}" for each in findings)
+    yield from (f"warning {tables.refusal(each)}" for each in warnings)
     codes = [each["code"] for each in findings]
-    yield from _ear(ear, checks, codes or body["codes"], wildcards)
+    warned = [each["code"] for each in warnings]
+    yield from _ear(ear, checks, codes or body["codes"], warned, wildcards)
 
 
 def _check(check: Json, tables: Tables) -> str:
@@ -99,7 +110,9 @@ def _check(check: Json, tables: Tables) -> str:
     return line + (f" | wanted {shorten(wanted)}" if wanted else "")
 
 
-def _ear(ear: Json, checks: list[Json], codes: list[str], wildcards: list[str]) -> Iterator[str]:
+def _ear(
+    ear: Json, checks: list[Json], codes: list[str], warnings: list[str], wildcards: list[str]
+) -> Iterator[str]:
     """Parts that repeat the result are compared with it, not printed."""
     rest = dict(ear)
     submods = rest.pop("submods")
@@ -108,7 +121,8 @@ def _ear(ear: Json, checks: list[Json], codes: list[str], wildcards: list[str]) 
         {name: value for name, value in each.items() if name not in {"title", "meaning"}}
         for each in checks
     ]
-    said = {"checks": short, "findings": codes, "wildcards": wildcards}
+    warned = list(dict.fromkeys(warnings))
+    said = {"checks": short, "findings": codes, "warnings": warned, "wildcards": wildcards}
     for name, body in submods.items():
         claims = {
             key: value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.appraisal.check import Outcome
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import MINT, Hardware
 from regalia.core.errors import AttestationError, UsageError
@@ -260,7 +261,23 @@ def test_the_trail_goes_through_the_whole_machine(machine: CompositeTestbed) -> 
     assert names.count("nvidia/nonce") == 12
     told = {step.check.name: (step.seen, step.wanted) for step in check_log.steps()}
     assert told["composite/distinct"][0] == "12 different devices"
-    assert told["composite/hardware"] == ("simulated", "simulated")
+    assert told["composite/hardware"] == ("CPU simulated; devices simulated", "all simulated")
+
+
+def test_what_is_bound_has_not_passed_before_it_was_compared(machine: CompositeTestbed) -> None:
+    """A CPU that answered another question commits to no devices."""
+    check_log = CheckLog()
+    with pytest.raises(AttestationError) as refusal:
+        machine.verifier.verify(
+            machine.evidence(machine.all()),
+            expected=replace(BINDING, challenge=b"\x09" * 32),
+            rule=REQUIRED,
+            now=machine.now,
+            check_log=check_log,
+        )
+    steps = check_log.failed(refusal.value)
+    assert steps[-1].code == "NONCE_MISMATCH"
+    assert not any(step.check.name.startswith("composite/") for step in steps)
 
 
 def test_devices_of_a_recording_are_joined_without_proof(machine: CompositeTestbed) -> None:
@@ -273,7 +290,8 @@ def test_devices_of_a_recording_are_joined_without_proof(machine: CompositeTestb
     assert names == [
         f"composite/{each}" for each in ("devices", "distinct", "hardware", "topology")
     ]
-    assert (check_log.steps()[0].seen, check_log.steps()[0].wanted) == ("1 nonces", "1")
+    joined = check_log.steps()[0]  # no challenge was compared, so it has not passed
+    assert (joined.seen, joined.outcome) == ("one nonce", Outcome.OPEN)
     first, *rest = whole.devices
     for devices in (
         (replace(first, nonce=bytes(32), mint=MINT), *rest),  # type: ignore[type-var] # a dataclass

@@ -39,26 +39,34 @@ class Outcome(StrEnum):
 
     PASS = "pass"  # noqa: S105 - no password
     FAIL = "fail"
-    OPEN = "open"  # not made, and a policy's word lets that be
+    OPEN = "open"  # not made, or not in full, and a policy's word lets that be
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A check that was made, or left open. ``code`` is the refusal's, empty if there was none."""
+    """A check that was made, or left open.
+
+    Attributes:
+        seen: what the evidence says, for people.
+        wanted: what it must say, likewise.
+        code: the refusal's; empty if there was none.
+        in_full: false if a part of the check could not be made, or none of it.
+    """
 
     check: Check
     seen: str
     wanted: str
     code: str
+    in_full: bool = True
 
     @property
     def outcome(self) -> Outcome:
-        """Only what was made and held has passed."""
+        """Only what was made in full and held has passed."""
         if self.code:
             return Outcome.FAIL
-        return Outcome.OPEN if self.seen == UNKNOWN else Outcome.PASS
+        return Outcome.PASS if self.in_full and self.seen != UNKNOWN else Outcome.OPEN
 
     @property
     def passed(self) -> bool:
-        """Whether it was made and held."""
+        """Whether it was made in full and held."""
         return self.outcome is Outcome.PASS

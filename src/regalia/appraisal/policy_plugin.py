@@ -10,7 +10,7 @@ from regalia.appraisal.policy_doc import Doc
 from regalia.appraisal.policy_field import PinChoices, assemble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from regalia.appraisal.condition_types import Reading
     from regalia.appraisal.config_binding import ConfigBinding
@@ -267,6 +267,7 @@ class DevicePolicyPlugin(Section[S, C]):
         model: the model by which entries list the device.
         conditions: lists in ``claims.devices``, each from one text of every device.
         left_out: claims that conditions do not see, each with the reason.
+        warnings: what an accepted device leaves to be desired, beside what is said of all.
     """
 
     kinds: tuple[DeviceKind, ...]
@@ -274,6 +275,7 @@ class DevicePolicyPlugin(Section[S, C]):
     model: Callable[[C], str]
     conditions: dict[str, Reading[C]]
     left_out: Mapping[str, str]
+    warnings: Callable[[C], Iterable[Finding]] = lambda _claims: ()
 
     def pin_entry(self, devices: Sequence[C], choices: PinChoices) -> S:
         """The entry that all of these devices meet. They are of one kind and model.

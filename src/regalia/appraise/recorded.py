@@ -12,7 +12,7 @@ from regalia.policy.documents import collateral_rule
 from regalia.policy.platform import NOTHING_JUDGED
 from regalia.tees.tpm.evidence import TpmCode
 from regalia.tees.tpm.evidence.checks import AK_BOUND
-from regalia.verifier.composite import join_unbound, require_distinct
+from regalia.verifier.composite import CPU, join_unbound, require_distinct
 from regalia.wire.evidence import Binding, Tee
 from regalia.wire.evidence_codes import EvidenceCode
 
@@ -173,6 +173,8 @@ class RecordedVerifier:
         claims = self._fresh(unbound, expected)
         if not evidence.devices:
             return claims
+        self.check_log.begin(CPU)
+        self.check_log.leave_open(f"{len(evidence.devices)} devices", "a runtime's whole answer")
         devices = tuple(
             self._device(each).dangerous_without_freshness() for each in evidence.devices
         )
@@ -191,6 +193,8 @@ class RecordedVerifier:
 
     def _fresh(self, found: Unbound[C], expected: Expected) -> C:
         if expected is None:
+            self.check_log.begin(FRESHNESS)
+            self.check_log.leave_open(found.bound_to or "nothing", "any")
             return found.dangerous_without_freshness()
         if isinstance(expected, Binding):
             raise TypeError("a binding is for a CPU's evidence as a whole")

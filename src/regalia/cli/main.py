@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "attest": (
         "regalia.cli.attest.command",
         "attest",
-        "Verify and inspect evidence of any TEE, offline.",
+        "Collect, verify and inspect evidence of any TEE, offline.",
     ),
     "store": ("regalia.cli.store", "store", "Serve ciphertext over HTTP."),
     "broker": ("regalia.cli.broker", "broker", "Release keys to attested workloads."),

@@ -1,4 +1,4 @@
-"""One GET: an address that the operator configured, a bounded answer, no redirects."""
+"""One GET or POST: an address that the operator configured, a bounded answer, no redirects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from regalia.host.fetch_codes import FetchCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from regalia.core.errors import Code
 
 ANSWER_MAX = 1 * MIB  # bytes
 TIMEOUT_S = 30.0
@@ -72,6 +74,34 @@ class VendorService:
             raise UnavailableError(
                 CoreCode.PEER_UNREACHABLE, f"{url}: {type(exc).__name__}"
             ) from exc
+
+
+def post_json(url: str, question: Mapping[str, str], refused: Code, what: str) -> bytes:
+    """The answer to one question. Untrusted.
+
+    Args:
+        url: of the service.
+        question: sent as JSON.
+        refused: the code if the service gives no answer that can be used.
+        what: is asked for; names it in messages.
+
+    Raises:
+        UnavailableError: PEER_UNREACHABLE, or ``refused``.
+    """
+    body = bytearray()
+    try:
+        with open_client() as client, client.stream("POST", url, json=question) as response:
+            if response.status_code != _OK:
+                raise UnavailableError(refused, f"{what}: {url}: status {response.status_code}")
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > ANSWER_MAX:
+                    raise UnavailableError(refused, f"{what}: {url}: more than {ANSWER_MAX} bytes")
+    except httpx.HTTPError as exc:
+        raise UnavailableError(
+            CoreCode.PEER_UNREACHABLE, f"{what}: {url}: {type(exc).__name__}"
+        ) from exc
+    return bytes(body)
 
 
 def open_client() -> httpx.Client:

@@ -7,14 +7,18 @@ policy exists, never for a release.
 
 from __future__ import annotations
 
-from regalia.appraisal.policy_field import BaselineWords
-from regalia.policy.documents import Platform
-from regalia.policy.registry import POLICY_PLUGINS
+import hashlib
 
-__all__ = ["NAME", "POLICY_ID", "BaselineWords", "baseline"]
+from regalia.appraisal.policy_field import BaselineWords
+from regalia.appraisal.policy_plugin import IDENTIFYING
+from regalia.core.codec import canonical_json
+from regalia.policy.documents import Platform
+from regalia.policy.registry import DEVICE_PLUGINS, POLICY_PLUGINS
+
+__all__ = ["NAME", "BaselineWords", "baseline", "baseline_id"]
 
 NAME = "baseline"
-POLICY_ID = "regalia:baseline/v1"
+_ID = "regalia:baseline/v1"
 
 
 def baseline(words: BaselineWords) -> Platform:
@@ -25,3 +29,21 @@ def baseline(words: BaselineWords) -> Platform:
         dangerous_collateral_grace_days=words.grace_days,
         **{plugin.name: plugin.baseline(words) for plugin in POLICY_PLUGINS},
     )
+
+
+def baseline_id(words: BaselineWords) -> str:
+    """The name of exactly this baseline, for results: it changes with every rule and every word.
+
+    The entries for devices are in it without what they take from the devices at hand.
+    """
+    devices = {
+        str(kind): {
+            each.name: each.baseline(words)
+            for each in plugin.fields
+            if each.name not in IDENTIFYING
+        }
+        for plugin in DEVICE_PLUGINS
+        for kind in plugin.kinds
+    }
+    content = canonical_json({"platform": baseline(words), "devices": devices})
+    return f"{_ID}:{hashlib.sha256(content).hexdigest()}"

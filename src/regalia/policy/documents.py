@@ -237,6 +237,17 @@ def platform_wildcards(platform: Platform) -> tuple[str, ...]:
     return tuple(_walk("platform.", platform))
 
 
+def wildcards_for(platform: Platform, tee: Tee | None) -> tuple[str, ...]:
+    """Those of the platform's rules that one kind of attester is held against.
+
+    Args:
+        platform: the policy's demands.
+        tee: the attester's kind; None for devices without a CPU.
+    """
+    others = tuple(f"{plugin.path}." for plugin in POLICY_PLUGINS if plugin.tee is not tee)
+    return tuple(path for path in platform_wildcards(platform) if not path.startswith(others))
+
+
 def _walk(prefix: str, document: msgspec.Struct) -> Iterator[str]:
     for name in document.__struct_fields__:
         path = f"{prefix}{name}"

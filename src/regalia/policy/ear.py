@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from regalia.appraisal.check import Source
-from regalia.appraisal.claims import Hardware, Revocation
 from regalia.core.plain import plain_fields
 from regalia.policy.ear_document import Status, Submod, TrustVector
 from regalia.policy.registry import plugin_of
+from regalia.policy.warnings import cpu_warnings, device_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from regalia.policy.documents import Platform
 
 # AR4SI values that are used here (draft-ietf-rats-ar4si, section 2.3.4).
-GENUINE, GENUINE_REVOCATION_UNKNOWN, WEAKENED, SIMULATED = 2, 3, 32, 33
+GENUINE, WEAKENED, SIMULATED, REVOCATION_NOT_KNOWN = 2, 32, 33, 34
 CONTRAINDICATED, NOT_RECOGNIZED, CRYPTO_FAILED = 96, 97, 99
 UNKNOWN_WORKLOAD, BOOT_MEASURED = 33, 3
-AFFIRMED, NOT_ISOLATED = 2, 32
+AFFIRMED = 2
 
 # Members of claims that this verifier concludes; all others stand in what the hardware signed.
 _DERIVED = frozenset(
@@ -42,6 +42,23 @@ _DERIVED = frozenset(
         "rims",
         "rims_missing",
         "tee",
+    }
+)
+
+# Which claim of the vector a warning weakens, and how far.
+_WEAKENED: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        "SIMULATED_HARDWARE": ("hardware", SIMULATED),
+        "REVOCATION_UNKNOWN": ("hardware", REVOCATION_NOT_KNOWN),
+        "COLLATERAL_LATE": ("hardware", WEAKENED),
+        "PLATFORM_WEAKENED": ("hardware", WEAKENED),
+        "CHECK_LEFT_OPEN": ("hardware", WEAKENED),
+        "FRESHNESS_UNCHECKED": ("instance_identity", WEAKENED),
+        "MEMORY_NOT_ISOLATED": ("runtime_opaque", WEAKENED),
+        "RIM_MISSING": ("executables", UNKNOWN_WORKLOAD),
+        "DEVICE_MODE_UNSTATED": ("configuration", WEAKENED),
+        "DEVICES_UNBOUND": ("sourced_data", WEAKENED),
+        "DEVICE_REPEATED": ("sourced_data", WEAKENED),
     }
 )
 
@@ -114,6 +131,7 @@ def submod(  # noqa: PLR0913 - the facts of one appraisal
     claims: Claims,
     findings: Sequence[Finding],
     *,
+    warnings: Sequence[Finding],
     policy_ids: Sequence[str],
     steps: Iterable[Step],
     wildcards: Sequence[str],
@@ -125,13 +143,16 @@ def submod(  # noqa: PLR0913 - the facts of one appraisal
         platform: the policy's demands.
         claims: verified.
         findings: rules that they do not meet.
+        warnings: of the exchange; those about the claims themselves are added here.
         policy_ids: of the policies that were asked.
         steps: the checks that were made.
         wildcards: rules that were left open.
         workload_judged: whether any rule asked what runs.
     """
     codes = [finding.code.name for finding in findings]
-    vector = _spoil(_vector(platform, claims, workload_judged=workload_judged), codes)
+    warned = (*cpu_warnings(claims), *warnings)
+    vector = _weaken(_vector(platform, claims, workload_judged=workload_judged), warned)
+    vector = _spoil(vector, codes)
     return Submod(
         status=Status.CONTRAINDICATED if codes else vector.status(),
         vector=vector,
@@ -140,22 +161,17 @@ def submod(  # noqa: PLR0913 - the facts of one appraisal
         verifier_claims={
             "checks": _checks(steps),
             "findings": codes,
+            "warnings": _names(warned),
             "wildcards": list(wildcards),
         },
     )
-
-
-def with_unbound_devices(body: Submod) -> Submod:
-    """The result when nothing shows that the devices beside a CPU are its own: a warning."""
-    vector = replace(body.vector, sourced_data=max(body.vector.sourced_data, WEAKENED))
-    refused = body.status is Status.CONTRAINDICATED
-    return replace(body, vector=vector, status=body.status if refused else vector.status())
 
 
 def device_submod(
     device: DeviceClaims,
     findings: Sequence[Finding],
     *,
+    warnings: Sequence[Finding],
     policy_ids: Sequence[str],
     steps: Iterable[Step],
 ) -> Submod:
@@ -164,18 +180,30 @@ def device_submod(
     Args:
         device: verified.
         findings: of the whole machine.
+        warnings: of the exchange; those about the device itself are added here.
         policy_ids: of the policies that were asked.
         steps: the checks that were made.
     """
     codes = [finding.code.name for finding in findings]
-    vector = _spoil(TrustVector(hardware=_hardware(device), configuration=AFFIRMED), codes)
+    warned = (*device_warnings(device), *warnings)
+    vector = _weaken(TrustVector(hardware=GENUINE, configuration=AFFIRMED), warned)
+    vector = _spoil(vector, codes)
     return Submod(
         status=Status.CONTRAINDICATED if codes else vector.status(),
         vector=vector,
         policy_ids=tuple(policy_ids),
         attester_claims=_with_sources(plain_fields(device)),
-        verifier_claims={"checks": _checks(steps), "findings": codes},
+        verifier_claims={
+            "checks": _checks(steps),
+            "findings": codes,
+            "warnings": _names(warned),
+        },
     )
+
+
+def _names(found: Iterable[Finding]) -> list[str]:
+    """Codes in order, each once."""
+    return list(dict.fromkeys(each.code.name for each in found))
 
 
 def _vector(platform: Platform, claims: Claims, *, workload_judged: bool) -> TrustVector:
@@ -183,13 +211,12 @@ def _vector(platform: Platform, claims: Claims, *, workload_judged: bool) -> Tru
     section = getattr(platform, plugin.name)
     # That this machine is among the listed ones, a rule checked.
     listed = section is not None and plugin.lists_machines(section)
-    weakened = _hardware(claims) < WEAKENED and plugin.weakened(claims)
     return TrustVector(
-        hardware=WEAKENED if weakened else _hardware(claims),
+        hardware=GENUINE,
         configuration=AFFIRMED,
         executables=BOOT_MEASURED if workload_judged else 0,
         instance_identity=AFFIRMED if listed else 0,
-        runtime_opaque=AFFIRMED if plugin.isolated else NOT_ISOLATED,
+        runtime_opaque=AFFIRMED,
         sourced_data=AFFIRMED if claims.devices else 0,
     )
 
@@ -212,19 +239,18 @@ def _with_sources(values: Mapping[str, object]) -> dict[str, dict[str, object]]:
     }
 
 
-def _hardware(claims: Claims | DeviceClaims) -> int:
-    if claims.hardware is not Hardware.GENUINE:
-        return SIMULATED
-    if claims.revocation is Revocation.GRACE:
-        return WEAKENED
-    if claims.revocation is Revocation.UNKNOWN:
-        return GENUINE_REVOCATION_UNKNOWN
-    return GENUINE
+def _weaken(vector: TrustVector, warnings: Iterable[Finding]) -> TrustVector:
+    places = (_WEAKENED.get(each.code.name, ("hardware", WEAKENED)) for each in warnings)
+    return _lowered(vector, places)
 
 
 def _spoil(vector: TrustVector, codes: Iterable[str]) -> TrustVector:
-    for code in codes:
-        name, value = _SPOILED.get(code, ("hardware", CONTRAINDICATED))
+    return _lowered(vector, (_SPOILED.get(code, ("hardware", CONTRAINDICATED)) for code in codes))
+
+
+def _lowered(vector: TrustVector, places: Iterable[tuple[str, int]]) -> TrustVector:
+    """The vector with these claims, where they are worse than what stands there."""
+    for name, value in places:
         if getattr(vector, name) < value:
             vector = replace(vector, **{name: value})
     return vector

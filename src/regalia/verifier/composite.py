@@ -107,13 +107,14 @@ def verify_composite(
         AttestationError: some evidence is not genuine or not fresh; COMPOSITE_MISMATCH.
     """
     digest = devices_digest(evidence.devices)
-    check_log.begin(CPU, f"{len(evidence.devices)} devices", digest)
     claims = verify_cpu(evidence, binding.report_data_with(digest))  # (1)
+    # Only now, since it is the comparison of the CPU's report data that shows it.
+    check_log.begin(CPU, f"{len(evidence.devices)} devices", f"{len(evidence.devices)} devices")
     if not evidence.devices:
         return claims
     nonce = device_nonce(binding.role, binding.challenge, binding.hpke_public_key)
-    check_log.begin(DEVICES, wanted=nonce)
     devices = tuple(verify_device(device, nonce) for device in evidence.devices)  # (2)
+    check_log.begin(DEVICES, nonce, nonce)
     return _joined(claims, devices, check_log)
 
 
@@ -131,9 +132,10 @@ def join_unbound(claims: C, devices: tuple[DeviceClaims, ...], check_log: CheckL
         AttestationError: COMPOSITE_MISMATCH.
     """
     nonces = {device.nonce for device in devices}
-    check_log.begin(DEVICES, f"{len(nonces)} nonces", "1")
+    check_log.begin(DEVICES, f"{len(nonces)} nonces", "1, and that of a challenge to this CPU")
     if len(nonces) > 1:
         raise _mismatch("the devices answered different questions")
+    check_log.leave_open("one nonce", "that of a challenge to this CPU")
     return _joined(claims, devices, check_log)
 
 
@@ -142,7 +144,10 @@ def _joined(claims: C, devices: tuple[DeviceClaims, ...], check_log: CheckLog) -
     if check_log is not NO_LOG:
         check_log.note(f"{len({device.identity for device in devices})} different devices")
     require_distinct(devices)  # (3)
-    check_log.begin(HARDWARE, claims.hardware, claims.hardware)
+    check_log.begin(HARDWARE)
+    if check_log is not NO_LOG:
+        of_devices = ", ".join(sorted({device.hardware.value for device in devices}))
+        check_log.note(f"CPU {claims.hardware}; devices {of_devices}", f"all {claims.hardware}")
     _check_hardware(claims, devices)  # (4)
     check_log.begin(TOPOLOGY)
     _check_links(devices)  # (5)

@@ -43,7 +43,8 @@ from regalia.tees.tpm.evidence.layout import HashAlg, sized
 from regalia.tees.tpm.evidence.plugin import TPM
 from regalia.tees.tpm.evidence.public import Attribute, KeyScheme, Scheme, parse_public
 from regalia.tees.tpm.key_templates import AK_TEMPLATES
-from regalia.tees.tpm.source import BANK, open_source
+from regalia.tees.tpm.recording import BANK
+from regalia.tees.tpm.source import open_source
 from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, Tee, parse_evidence

@@ -1,4 +1,4 @@
-"""``regalia attest``: look at evidence, and hold it against a policy."""
+"""``regalia attest``: collect evidence, look at it, and hold it against a policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def attest() -> None:
-    """Verify and inspect evidence of any TEE, offline."""
+    """Collect, verify and inspect evidence of any TEE, offline."""
 
 
 _trust_options = together(
@@ -98,6 +98,37 @@ def inspect(evidence: Path, *, as_json: bool) -> None:
     from regalia.cli.attest.inspect import inspect_file
 
     inspect_file(evidence, as_json=as_json)
+
+
+@attest.command()
+@option(
+    "--source [snp|tdx|nitro|tpm|az-snp|az-tdx|nvidia]",
+    "What this machine is asked through: docs/reference/evidence-sources.md.",
+    required=True,
+)
+@path_option("--out FILE", "Write the evidence there.", required=True)
+@option(
+    "--challenge HEX",
+    "What the evidence is bound to, in full, as `attest verify` takes it. By default 32 or 64"
+    " random bytes, which are printed.",
+)
+@option(
+    "--option NAME=VALUE...",
+    "An option of the source, such as tcti=device:/dev/tpm0.",
+    into="options",
+)
+@json_option
+def collect(
+    *, source: str, out: Path, challenge: str | None, options: tuple[str, ...], as_json: bool
+) -> None:
+    """Collect evidence of this machine, without a runtime.
+
+    Nothing is verified, and nothing is recorded in the machine: such evidence releases no key. It
+    is for looking at, and for pinning reference values.
+    """
+    from regalia.cli.attest.collect import collect_file
+
+    collect_file(source, out, challenge=challenge, options=options, as_json=as_json)
 
 
 attest.add_command(enroll)

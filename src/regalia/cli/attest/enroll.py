@@ -119,7 +119,7 @@ def activate(*, challenge: Path, tcti: str, ak: str, out: Path, as_json: bool) -
     from regalia.tees.tpm.device import TpmDevice
     from regalia.tees.tpm.evidence.enrol_steps import answer_data, parse_challenge
     from regalia.tees.tpm.key_templates import AK_TEMPLATES
-    from regalia.tees.tpm.source import BANK
+    from regalia.tees.tpm.recording import BANK
 
     credential = parse_challenge(read_file(challenge, limit=_DOCUMENT_MAX))
     template = AK_TEMPLATES[ak]

@@ -15,7 +15,7 @@ from regalia.core.types import PolicyId
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
 from regalia.inspect.recognize import LIMIT, recognize
-from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
+from regalia.policy.baseline import NAME, BaselineWords, baseline, baseline_id
 from regalia.policy.platform import PlatformRules
 from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
 from regalia.verifier.registry import PLUGINS, plugin_for
@@ -183,7 +183,7 @@ def _baseline(revocation: str | None, machines: Sequence[str], *, simulated: boo
         revocation_asked=revocation is not None,
     )
     applied = PlatformRules(baseline(words), built_in=True)
-    return Rules(NAME, POLICY_ID, applied, signature="built in")
+    return Rules(NAME, baseline_id(words), applied, signature="built in")
 
 
 def _require_machine_ids(machines: Sequence[str]) -> None:

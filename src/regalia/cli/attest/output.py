@@ -8,6 +8,7 @@ import click
 
 from regalia.appraisal.check import Outcome
 from regalia.appraisal.claims import Hardware
+from regalia.cli.attest.result import Freshness
 from regalia.cli.attest.words import GENERAL, STANDING
 from regalia.cli.key_files import read_signing_keys
 from regalia.cli.output import show_facts, show_json
@@ -34,6 +35,14 @@ _SAYS = {
     Status.CONTRAINDICATED: "REFUSED",
     Status.NONE: "REFUSED",
 }
+_FRESHNESS = {
+    Freshness.BOUND: "bound to the challenge",
+    Freshness.UNCHECKED: (
+        "NOT CHECKED (--challenge any): this may be a replay of somebody else's evidence"
+    ),
+    Freshness.FAILED: "FAILED: the evidence was not made for this challenge",
+    Freshness.NOT_REACHED: "not reached: something was refused before",
+}
 _VALUE_WIDTH = 64  # characters of a value in the table
 
 
@@ -53,6 +62,7 @@ def show_result(result: Result, *, explain: bool, as_json: bool) -> None:
         _show_words(result.question.found.subject)
     _show_steps(result.found.steps, explain=explain)
     _show_findings(result)
+    _show_warnings(result)
     _show_open(result)
 
 
@@ -68,11 +78,13 @@ def result_json(result: Result) -> dict[str, object]:
         "tee": question.found.subject,
         "hardware": "unverified" if result.hardware is None else str(result.hardware),
         "policy": {"name": question.rules.name, "id": question.rules.policy_id},
-        "fresh": question.challenge is not None and refusal is None,
+        "fresh": result.freshness is Freshness.BOUND,
+        "freshness": result.freshness.value,
         "now": rfc3339(question.now),
         "codes": codes if refusal is None else [refusal.code.name],
         "refusal": None if refusal is None else refusal.as_dict(),
         "findings": [finding_json(each) for each in result.found.judged.findings],
+        "warnings": [finding_json(each) for each in result.warnings],
         "not_judged": list(result.found.judged.not_judged),
         "unbound_devices": question.unbound_devices,
         "wildcards": list(question.wildcards),
@@ -158,9 +170,7 @@ def _hardware(result: Result) -> str:
 
 
 def _freshness(result: Result) -> str:
-    if result.question.challenge is None:
-        return "NOT CHECKED (--challenge any): this may be a replay of somebody else's evidence"
-    return "not reached" if result.found.refusal is not None else "bound to the challenge"
+    return _FRESHNESS[result.freshness]
 
 
 def _show_steps(steps: tuple[Step, ...], *, explain: bool) -> None:
@@ -208,21 +218,21 @@ def _show_findings(result: Result) -> None:
         click.echo(f"         To do: {finding.fix}")
 
 
+def _show_warnings(result: Result) -> None:
+    if not result.warnings:
+        return
+    click.echo(click.style("\nWarnings: not all of this is known and good", bold=True))
+    for each in result.warnings:
+        click.echo(f"{click.style('warn', fg='yellow')} {each.code.name}: {each.what}.")
+        click.echo(f"         {each.code.why}")
+        click.echo(f"         To do: {each.fix}")
+
+
 def _show_open(result: Result) -> None:
     if result.found.refusal is not None:
         return
     if result.found.judged.not_judged:
         click.echo("Not judged: whose workload this is. A policy of its owner says that.")
-    distinct = len({device.identity for device in result.found.devices})
-    if distinct != len(result.found.devices):
-        click.echo(f"Only {distinct} of these {len(result.found.devices)} are different devices.")
-    unbound = result.question.unbound_devices
-    if unbound:
-        text = (
-            f"Not known: whether the {unbound} devices are this CPU's. A runtime's whole answer,"
-            " with the challenge that it was asked with, shows it."
-        )
-        click.echo(click.style(text, fg="yellow"))
     if result.found.claims is None:
         click.echo("No CPU commits to these devices: by themselves they say nothing of a machine.")
     wildcards = result.question.wildcards

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from regalia import __version__
-from regalia.policy.documents import platform_wildcards
-from regalia.policy.ear import device_submod, refused_submod, submod, with_unbound_devices
+from regalia.appraisal.check import Outcome
+from regalia.appraisal.claims import FRESHNESS
+from regalia.policy.documents import wildcards_for
+from regalia.policy.ear import device_submod, refused_submod, submod
 from regalia.policy.ear_document import PROFILE, Ear, Status
+from regalia.policy.warnings import (
+    cpu_warnings,
+    device_warnings,
+    open_checks,
+    repeated_device,
+    unbound_devices,
+    unchecked_freshness,
+)
+from regalia.verifier.registry import PLUGINS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from regalia.appraisal.claims import Hardware
+    from regalia.appraisal.finding import Finding
     from regalia.appraise.recorded import FileAppraisal
     from regalia.cli.attest.input import Rules
     from regalia.inspect.recognized import Recognized
@@ -22,6 +36,38 @@ if TYPE_CHECKING:
 
 DEVELOPER = "regalia"
 EXIT_AFFIRMED, EXIT_REFUSED, EXIT_WARNED = 0, 5, 11
+_NONCE_CHECKS = frozenset({FRESHNESS, *(plugin.nonce.check for plugin in PLUGINS)})
+
+
+class Freshness(StrEnum):
+    """What became of the comparison with the challenge."""
+
+    BOUND = "bound"
+    UNCHECKED = "unchecked"  # the word any
+    FAILED = "failed"
+    NOT_REACHED = "not_reached"  # something else was refused before
+
+
+@dataclass(frozen=True, slots=True)
+class Warnings:
+    """What accepted evidence leaves to be desired beside what its own claims say.
+
+    Attributes:
+        cpu: of the exchange, for the CPU.
+        devices: likewise, for each device in the order of the evidence.
+    """
+
+    cpu: tuple[Finding, ...]
+    devices: tuple[tuple[Finding, ...], ...]
+
+    def listed(self, found: FileAppraisal) -> tuple[Finding, ...]:
+        """All warnings, those about the claims included, each once."""
+        every: list[Finding] = []
+        if found.claims is not None:
+            every += [*cpu_warnings(found.claims), *self.cpu]
+        for device, more in zip(found.devices, self.devices, strict=True):
+            every += [*device_warnings(device), *more]
+        return tuple(dict.fromkeys(every))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,34 +88,67 @@ class Question:
 
     def answered(self, found: FileAppraisal) -> Result:
         """The answer, of which the EAR is a part."""
-        cpu = self._cpu_submod(found)
+        warnings = self._warnings(found)
+        cpu = self._cpu_submod(found, warnings.cpu)
         submods = {} if cpu is None else {"cpu" if self.found.evidence else self.found.subject: cpu}
         if found.refusal is None:
-            submods |= self._device_submods(found)
-        return Result(question=self, found=found, ear=self._ear(submods))
+            submods |= self._device_submods(found, warnings)
+        listed = warnings.listed(found)
+        return Result(question=self, found=found, ear=self._ear(submods), warnings=listed)
 
-    def _cpu_submod(self, found: FileAppraisal) -> Submod | None:
+    def _warnings(self, found: FileAppraisal) -> Warnings:
+        """Those of the exchange: freshness, and which devices there are."""
+        if found.refusal is not None:
+            return Warnings((), ())
+        counts = Counter(device.identity for device in found.devices)
+        devices = []
+        for device in found.devices:
+            count = counts[device.identity]
+            more = [repeated_device(device, count)] if count > 1 else []
+            devices.append((*self._age(str(device.kind)), *more))
+        if found.claims is None:
+            # Without a CPU the checks stand in the devices' own parts.
+            return self._with_open_checks(found, Warnings((), tuple(devices)))
+        cpu = self._age(str(found.claims.tee))
+        if self.unbound_devices:
+            cpu = (*cpu, unbound_devices(self.unbound_devices))
+        return self._with_open_checks(found, Warnings(cpu, tuple(devices)))
+
+    def _age(self, name: str) -> tuple[Finding, ...]:
+        return () if self.challenge is not None else (unchecked_freshness(name),)
+
+    @staticmethod
+    def _with_open_checks(found: FileAppraisal, made: Warnings) -> Warnings:
+        """No check that was left open goes without a warning."""
+        more = tuple(open_checks(found.steps, made.listed(found)))
+        if found.claims is not None:
+            return replace(made, cpu=(*made.cpu, *more))
+        return replace(made, devices=tuple((*each, *more) for each in made.devices))
+
+    def _cpu_submod(self, found: FileAppraisal, warnings: Sequence[Finding]) -> Submod | None:
         """Describe the CPU, or else what the verifier refused."""
         policy_ids = [self.rules.policy_id]
         if found.refusal is not None:
             return refused_submod(found.refusal.code.name, policy_ids=policy_ids, steps=found.steps)
         if found.claims is None:
             return None
-        body = submod(
+        return submod(
             self.rules.applied.platform,
             found.claims,
             found.judged.findings,
+            warnings=warnings,
             policy_ids=policy_ids,
             steps=found.steps,
             wildcards=self.wildcards,
             workload_judged=not found.judged.not_judged,
         )
-        return with_unbound_devices(body) if self.unbound_devices else body
 
     @property
     def wildcards(self) -> tuple[str, ...]:
-        """Rules that were left open."""
-        return platform_wildcards(self.rules.applied.platform)
+        """Rules about this kind of attester that were left open."""
+        evidence = self.found.evidence
+        tee = None if evidence is None else evidence.tee
+        return wildcards_for(self.rules.applied.platform, tee)
 
     @property
     def unbound_devices(self) -> int:
@@ -82,14 +161,20 @@ class Question:
             return 0
         return len(found.evidence.devices)
 
-    def _device_submods(self, found: FileAppraisal) -> dict[str, Submod]:
+    def _device_submods(self, found: FileAppraisal, warnings: Warnings) -> dict[str, Submod]:
         """Describe the devices. If there is a CPU, its part already lists all steps."""
         steps = found.steps if found.claims is None else ()
         return {
             f"{device.kind}-{index}": device_submod(
-                device, found.judged.findings, policy_ids=[self.rules.policy_id], steps=steps
+                device,
+                found.judged.findings,
+                warnings=more,
+                policy_ids=[self.rules.policy_id],
+                steps=steps,
             )
-            for index, device in enumerate(found.devices)
+            for index, (device, more) in enumerate(
+                zip(found.devices, warnings.devices, strict=True)
+            )
         }
 
     def _ear(self, submods: Mapping[str, Submod]) -> Ear:
@@ -112,11 +197,13 @@ class Result:
     Attributes:
         found: what verifier and policy said.
         ear: the result for programs.
+        warnings: what accepted evidence leaves to be desired.
     """
 
     question: Question
     found: FileAppraisal
     ear: Ear
+    warnings: tuple[Finding, ...]
 
     @property
     def exit_status(self) -> int:
@@ -125,6 +212,19 @@ class Result:
         if status is Status.AFFIRMING:
             return EXIT_AFFIRMED
         return EXIT_WARNED if status is Status.WARNING else EXIT_REFUSED
+
+    @property
+    def freshness(self) -> Freshness:
+        """What became of the comparison with the challenge, in full."""
+        if self.question.challenge is None:
+            return Freshness.UNCHECKED
+        if self.found.refusal is None:
+            return Freshness.BOUND
+        failed = any(
+            step.outcome is Outcome.FAIL and step.check in _NONCE_CHECKS
+            for step in self.found.steps
+        )
+        return Freshness.FAILED if failed else Freshness.NOT_REACHED
 
     @property
     def hardware(self) -> Hardware | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraise.recorded import appraise_file
+from regalia.cli.attest.collect import require_size
 from regalia.cli.attest.input import (
     read_challenge,
     read_endorsements,
@@ -19,6 +20,7 @@ from regalia.cli.new_files import must_be_new
 from regalia.cli.policy.input import read_anchors
 from regalia.client.collateral import load_collateral
 from regalia.core.errors import CoreCode, UsageError
+from regalia.verifier.registry import plugin_for
 from regalia.verifier.verifier import Verifier
 from regalia.wire.evidence import CHALLENGE_SIZE
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from regalia.appraise.recorded import Expected
     from regalia.cli.attest.result import Result
     from regalia.client.collateral import BundleSource
+    from regalia.wire.evidence import DeviceKind, Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ def appraise(question: Question, verifier: Verifier) -> Result:
 
     Raises:
         ParseError: it is not readable.
-        UsageError: a challenge for a runtime's answer has not 32 bytes.
+        UsageError: the challenge has a size that such evidence never carries.
     """
     found = appraise_file(
         question.found,
@@ -109,7 +112,15 @@ def appraise(question: Question, verifier: Verifier) -> Result:
 def _expected(question: Question) -> Expected:
     """What the evidence must be bound to. A runtime's answer also says which keys it binds."""
     serving, challenge = question.found.serving, question.challenge
-    if serving is None or challenge is None:
+    if challenge is None:
+        return None
+    if serving is None:
+        found = question.found
+        kinds: set[Tee | DeviceKind] = {device.kind for device in found.devices}
+        if found.evidence is not None:
+            kinds = {found.evidence.tee}
+        for kind in kinds:
+            require_size(challenge, plugin_for(kind).nonce.sizes, f"evidence of {kind}")
         return challenge
     if len(challenge) != CHALLENGE_SIZE:
         raise UsageError(

@@ -65,6 +65,10 @@ class TdxSource:
             event_log=self._read_event_log(),
         )
 
+    def attest(self, nonce: bytes) -> Evidence:
+        """The same without a configuration. Raises as ``collect``."""
+        return self.collect(nonce, b"")
+
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
         """Return nothing: devices have sources of their own, which the settings name."""
         return ()

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from regalia.wire.cbor import decode_cbor_at_start, encode_cbor
 from regalia.wire.evidence import REPORT_DATA_SIZE, Evidence, Tee
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from regalia.wire.cbor import Cbor, Key
     from regalia.wire.evidence import DeviceEvidence, EvidenceSource
@@ -172,6 +173,21 @@ class NitroSource:
             ParseError: MALFORMED, the report data has another size than 64 bytes.
         """
         exact(report_data, REPORT_DATA_SIZE, what="report data")
+        with self._opened() as nsm:
+            return collect(nsm, report_data, runtime_config)
+
+    def attest(self, nonce: bytes) -> Evidence:
+        """A document over ``nonce`` as it is, of an enclave whose configuration nobody records.
+
+        Raises:
+            UnavailableError: NSM_UNREACHABLE.
+            LocalError: NSM_REFUSED.
+        """
+        with self._opened() as nsm:
+            return Evidence(Tee.NITRO, nsm.attest(nonce), (), b"")
+
+    @contextmanager
+    def _opened(self) -> Iterator[Nsm]:
         try:
             descriptor = os.open(self.device, os.O_RDWR | os.O_CLOEXEC)
         except OSError as exc:
@@ -179,7 +195,7 @@ class NitroSource:
                 NitroSourceCode.NSM_UNREACHABLE, f"{self.device}: {exc.strerror or exc}"
             ) from exc
         try:
-            return collect(Nsm(descriptor), report_data, runtime_config)
+            yield Nsm(descriptor)
         finally:
             os.close(descriptor)
 

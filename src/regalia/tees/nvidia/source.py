@@ -6,11 +6,14 @@ Layouts and names follow NVIDIA's nvml.h (NVML API reference, "Confidential comp
 
 from __future__ import annotations
 
+import base64
 import ctypes
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from regalia.appraisal.pki import parse_certificate
 from regalia.core.codec import exact
 from regalia.core.errors import LocalError, ParseError, UnavailableError
 from regalia.tees.nvidia.evidence.nvtrust import parse_pem_chain
@@ -18,12 +21,14 @@ from regalia.tees.nvidia.source_codes import NvidiaSourceCode
 from regalia.wire.evidence import DEVICE_NONCE_SIZE, DEVICES_MAX, DeviceEvidence, DeviceKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from regalia.wire.evidence import DeviceSource
 
 LIBRARY = "libnvidia-ml.so.1"
 SUCCESS = 0
+# NVIDIA's word for a chip's generation, by the chip's name in certificates.
+_ARCHS = {"GH1": "HOPPER", "GB1": "BLACKWELL"}
 CERT_CHAIN_SIZE = 0x1000  # NVML_GPU_CERT_CHAIN_SIZE
 ATTESTATION_CERT_CHAIN_SIZE = 0x1400  # NVML_GPU_ATTESTATION_CERT_CHAIN_SIZE
 REPORT_SIZE = 0x2000  # NVML_CC_GPU_ATTESTATION_REPORT_SIZE
@@ -158,6 +163,35 @@ class GpuSource:
         nvml = Nvml.load(self.library)
         with nvml.opened():
             return tuple(nvml.evidence(gpu, nonce) for gpu in nvml.gpus())
+
+    @staticmethod
+    def document(devices: Sequence[DeviceEvidence]) -> bytes:
+        """Evidence of GPUs as NVIDIA's tools write it; ``parse_nvidia_evidence`` reads it.
+
+        Raises:
+            LocalError: NVML_FAILED, there is no GPU, or one of a chip that is not known.
+        """
+        if not devices:
+            raise _failed("it finds no GPU")
+        return json.dumps([_item(device) for device in devices], indent=2).encode() + b"\n"
+
+
+def _item(device: DeviceEvidence) -> dict[str, str]:
+    names = [parse_certificate(der, what="chain").common_name for der in device.endorsements]
+    arch = next((word for chip, word in _ARCHS.items() if any(chip in name for name in names)), "")
+    if not arch:
+        raise _failed(f"a GPU of an unknown chip: {names[-1:]}")
+    pem = "".join(map(_pem, device.endorsements))
+    return {
+        "arch": arch,
+        "evidence": base64.b64encode(device.report).decode("ascii"),
+        "certificate": base64.b64encode(pem.encode("ascii")).decode("ascii"),
+    }
+
+
+def _pem(der: bytes) -> str:
+    body = base64.encodebytes(der).decode("ascii")
+    return f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
 
 
 def open_source() -> DeviceSource:

@@ -64,6 +64,10 @@ class SnpSource:
             runtime_config=runtime_config,
         )
 
+    def attest(self, nonce: bytes) -> Evidence:
+        """The same without a configuration. Raises as ``collect``."""
+        return self.collect(nonce, b"")
+
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
         """Return nothing: devices have sources of their own, which the settings name."""
         return ()

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 PCR_COUNT = 8 * SELECT_MIN
 BANKS = (HashAlg.SHA256, HashAlg.SHA384)
+NV_PART = 512  # bytes of one TPM2_NV_Read; every TPM gives at least so many at once
 QUOTE_TRIES = 4  # a register may change between TPM2_Quote and TPM2_PCR_Read
 
 # NV indices of EK certificates and the templates they are for (TCG EK Credential Profile 2.x,
@@ -185,18 +186,66 @@ class TpmDevice:
             LocalError: TPM_COMMAND_FAILED.
         """
         with _commands(), self._primary(_template(ak)) as (handle, public):
-            for _ in range(QUOTE_TRIES):
-                before = self.pcrs(bank)
-                attest, signature = self._esapi.quote(
-                    handle,
-                    _selection(bank, list(range(PCR_COUNT))),
-                    TPM2B_DATA(data),
-                    TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),
-                )
-                if self.pcrs(bank) == before:
-                    area = bytes(public.publicArea.marshal())
-                    return TpmQuote(bytes(attest), bytes(signature.marshal()), area, {bank: before})
+            return self._quote(handle, public, data, bank)
+
+    def quote_by_handle(self, persistent: int, data: bytes, bank: HashAlg) -> TpmQuote:
+        """The same by a key that the TPM's maker left in it.
+
+        Args:
+            persistent: the key's handle.
+            data: the qualifying data.
+            bank: SHA-256 or SHA-384.
+
+        Raises:
+            LocalError: TPM_COMMAND_FAILED.
+        """
+        with _commands():
+            handle = self._esapi.tr_from_tpmpublic(persistent)
+            try:
+                public, _, _ = self._esapi.read_public(handle)
+                return self._quote(handle, public, data, bank)
+            finally:
+                self._esapi.tr_close(handle)
+
+    def _quote(self, handle: ESYS_TR, public: TPM2B_PUBLIC, data: bytes, bank: HashAlg) -> TpmQuote:
+        """Quote and read until both show the same registers. Raises LocalError."""
+        for _ in range(QUOTE_TRIES):
+            before = self.pcrs(bank)
+            attest, signature = self._esapi.quote(
+                handle,
+                _selection(bank, list(range(PCR_COUNT))),
+                TPM2B_DATA(data),
+                TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL),
+            )
+            if self.pcrs(bank) == before:
+                area = bytes(public.publicArea.marshal())
+                return TpmQuote(bytes(attest), bytes(signature.marshal()), area, {bank: before})
         raise LocalError(TpmSourceCode.TPM_COMMAND_FAILED, "the registers change all the time")
+
+    def nv(self, index: int) -> bytes | None:
+        """What an NV index holds that the owner may read; None if there is no such index.
+
+        Raises:
+            LocalError: TPM_COMMAND_FAILED.
+        """
+        with _commands():
+            if index not in self._nv_indices():
+                return None
+            handle = self._esapi.tr_from_tpmpublic(index)
+            try:
+                public, _ = self._esapi.nv_read_public(handle)
+                size = int(public.nvPublic.dataSize)
+                parts = [
+                    bytes(
+                        self._esapi.nv_read(
+                            handle, min(NV_PART, size - at), at, auth_handle=ESYS_TR.OWNER
+                        )
+                    )
+                    for at in range(0, size, NV_PART)
+                ]
+                return b"".join(parts)
+            finally:
+                self._esapi.tr_close(handle)
 
     def activate(self, ek: Ek, ak: PublicArea, id_object: bytes, secret: bytes) -> bytes:
         """TPM2_ActivateCredential: the secret, if it is for this EK and this AK.

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from regalia.appraisal.config_binding import TPM_PCR, expected_slot
-from regalia.appraisal.config_codes import ConfigCode
-from regalia.core.errors import CoreCode, LocalError, UsageError
+from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file
 from regalia.tees.tpm.device import TpmDevice
 from regalia.tees.tpm.evidence.document import qualifying_data
 from regalia.tees.tpm.evidence.enrolment import CERTIFICATE_MAX
-from regalia.tees.tpm.evidence.layout import HashAlg
 from regalia.tees.tpm.key_templates import AK_TEMPLATES, DEFAULT_AK
 from regalia.tees.tpm.model import read_model
+from regalia.tees.tpm.recording import (
+    BANK,
+    DEFAULT_EVENT_LOG,
+    DEFAULT_TCTI,
+    EVENT_LOG_MAX,
+    record_config,
+)
 from regalia.wire.evidence import Evidence, Tee
 
 if TYPE_CHECKING:
     from regalia.tees.tpm.evidence.public import PublicArea
     from regalia.wire.evidence import DeviceEvidence, EvidenceSource
 
-DEFAULT_TCTI = "device:/dev/tpmrm0"
-DEFAULT_EVENT_LOG = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
-EVENT_LOG_MAX = 1 << 20  # bytes
-BANK = HashAlg.SHA256  # the one in which ``appraisal.config_binding`` predicts PCR 15
 OPTIONS = frozenset({"tcti", "ak", "event_log", "certificates"})
 
 
@@ -75,31 +75,26 @@ class TpmSource:
             event_log=_read_event_log(self.event_log),
         )
 
+    def attest(self, nonce: bytes) -> Evidence:
+        """A quote over ``nonce`` as it is, of a machine whose configuration nobody records.
+
+        Raises:
+            UnavailableError: TPM_UNREACHABLE.
+            LocalError: TPM_COMMAND_FAILED; the event log cannot be read.
+        """
+        with self._lock, TpmDevice.open(self.tcti) as tpm:
+            quote = tpm.quote(self.ak, nonce, BANK)
+        return Evidence(
+            tee=Tee.TPM,
+            report=quote.encode(),
+            endorsements=self.certificates,
+            runtime_config=b"",
+            event_log=_read_event_log(self.event_log),
+        )
+
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:  # noqa: ARG002
         """Return nothing: no devices attest through a TPM."""
         return ()
-
-
-def record_config(tpm: TpmDevice, runtime_config: bytes) -> None:
-    """Extend PCR 15 with the configuration's digest, once since the machine started.
-
-    Args:
-        tpm: the machine's open TPM.
-        runtime_config: exact bytes of the runtime configuration.
-
-    Raises:
-        LocalError: CONFIG_SLOT_TAKEN, or TPM_COMMAND_FAILED.
-    """
-    wanted = expected_slot(Tee.TPM, runtime_config)
-    held = tpm.pcrs(BANK)[TPM_PCR]
-    if not any(held):
-        tpm.extend(TPM_PCR, runtime_config)
-        held = tpm.pcrs(BANK)[TPM_PCR]
-    if held != wanted:
-        raise LocalError(
-            ConfigCode.CONFIG_SLOT_TAKEN,
-            f"PCR {TPM_PCR} is {held.hex()}, this configuration makes it {wanted.hex()}",
-        )
 
 
 def open_source(options: dict[str, object]) -> EvidenceSource:
@@ -120,7 +115,7 @@ def open_source(options: dict[str, object]) -> EvidenceSource:
         raise _bad(f"unknown options {unknown}")
     tcti = options.get("tcti", DEFAULT_TCTI)
     ak = options.get("ak", DEFAULT_AK)
-    event_log = options.get("event_log", str(DEFAULT_EVENT_LOG))
+    event_log = options.get("event_log", DEFAULT_EVENT_LOG)
     files = options.get("certificates", [])
     if not isinstance(tcti, str) or not tcti:
         raise _bad("`tcti` must be a TCTI such as device:/dev/tpmrm0")

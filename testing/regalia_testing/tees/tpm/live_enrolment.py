@@ -13,7 +13,7 @@ from regalia.tees.tpm.device import EK_KINDS, TpmDevice
 from regalia.tees.tpm.evidence import Authorities, TpmCollateral, begin_enrolment, finish_enrolment
 from regalia.tees.tpm.evidence.enrol_steps import EnrolmentRequest, answer_data
 from regalia.tees.tpm.key_templates import AK_TEMPLATES, DEFAULT_AK
-from regalia.tees.tpm.source import BANK
+from regalia.tees.tpm.recording import BANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

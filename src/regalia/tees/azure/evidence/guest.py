@@ -125,6 +125,11 @@ def _read(data: bytes) -> tuple[AzureVm, AttestationPublicKey, KeyFingerprint]:
     return vm, ak, KeyFingerprint.of(spki(ak.key))
 
 
+def paravisor_key(runtime_data: bytes) -> AttestationPublicKey:
+    """HCLAkPub of a paravisor's runtime data, untrusted. Raises ParseError or AttestationError."""
+    return _attestation_key(parse_runtime_data(runtime_data))
+
+
 def _attestation_key(runtime: RuntimeData) -> AttestationPublicKey:
     """HCLAkPub, RSA-2048. The paravisor makes it for RSASSA with SHA-256 and nothing else."""
     found = [key for key in runtime.keys if key.kid == AK_NAME]

@@ -123,7 +123,10 @@ def verify_genuine(
     dice = cache.derived(
         "nvidia dice", path.leaf.der, (path.leaf.der,), lambda: read_dice(path.leaf)
     )
-    check_log.note(opaque.fwid, dice.fwid)
+    if opaque.fwid:
+        check_log.note(opaque.fwid, dice.fwid)
+    else:  # old drivers repeat none, so only the device's own key is compared
+        check_log.leave_open("the report repeats no FWID", dice.fwid)
     _check_leaf_binding(opaque, path, dice)  # (5)
     check_log.begin(checks.SIGNATURE)
     _check_signature(evidence.report, parts.signature, path)  # (6)
@@ -140,7 +143,10 @@ def verify_genuine(
         collateral.remember(parts, known)
     if check_log is not NO_LOG:
         seen = ", ".join(rim.id for rim in known.rims) or UNKNOWN
-        check_log.note(seen, ", ".join(known.missing) or "a match")
+        if known.missing or not known.rims:
+            check_log.leave_open(seen, ", ".join(known.missing))
+        else:
+            check_log.note(seen, "a match")
     claims = _claims(parsed, chain, known, dice, revocation)
     return Unbound(claims, parts.nonce, NONCE, MINT)
 

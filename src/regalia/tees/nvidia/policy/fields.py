@@ -14,6 +14,7 @@ from regalia.appraisal.finding import finding, in_full, listing, shown
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_field import Field, left_open
 from regalia.appraisal.policy_words import WORDS, Entry, bad, each, literals, word
+from regalia.appraisal.warning_codes import WarningCode
 from regalia.core.codec import unhex
 from regalia.tees.nvidia.claims import NvidiaClaims
 from regalia.tees.nvidia.names import Feature
@@ -109,12 +110,25 @@ def _matched(device: NvidiaClaims) -> bool:
 
 def _no_reference_values(word: str, device: NvidiaClaims, _: str) -> Iterator[Finding]:
     """Measurements matched; the verifier refuses those that differ from values at hand."""
-    if word != "any" and not _matched(device):
+    if word == "any" or _matched(device):
+        return
+    # Named whole: values for the driver alone say nothing of the VBIOS.
+    which = "for its firmware" if not device.rims else f"{listing(device.rims_missing)}"
+    yield finding(
+        PolicyCode.RIM_MISSING,
+        f"{name_of(device)}: no reference values {which}",
+        f"Fetch {listing(device.rims_missing)} from NVIDIA's RIM service and ingest it into the"
+        " collateral.",
+    )
+
+
+def warnings(device: NvidiaClaims) -> Iterator[Finding]:
+    """What an accepted device leaves to be desired: its firmware's values, and its mode."""
+    yield from _no_reference_values("required", device, "")
+    if _is_gpu(device) and device.feature is Feature.UNSTATED:
         yield finding(
-            PolicyCode.RIM_MISSING,
-            f"{name_of(device)}: no reference values for its firmware",
-            f"Fetch {listing(device.rims_missing)} from NVIDIA's RIM service and ingest it into the"
-            " collateral.",
+            WarningCode.DEVICE_MODE_UNSTATED,
+            f"{name_of(device)}: its report does not state the mode of confidential computing",
         )
 
 

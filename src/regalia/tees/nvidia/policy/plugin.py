@@ -10,7 +10,7 @@ from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_plugin import DevicePolicyPlugin, judges
 from regalia.appraisal.policy_words import bad
 from regalia.tees.nvidia.claims import NvidiaClaims
-from regalia.tees.nvidia.policy.fields import FIELDS, name_of
+from regalia.tees.nvidia.policy.fields import FIELDS, name_of, warnings
 from regalia.tees.nvidia.policy.section import Device
 from regalia.wire.evidence import DeviceKind
 
@@ -63,4 +63,5 @@ NVIDIA = DevicePolicyPlugin(
     # A list is named for what it holds, in the plural.
     conditions={f"{name}s": each for name, each in _READINGS.items()},
     left_out=LEFT_OUT,
+    warnings=warnings,
 )
