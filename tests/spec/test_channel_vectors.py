@@ -19,7 +19,8 @@ from regalia.crypto.kem import XWingKeyPair
 from regalia.crypto.ohttp import ServerExchange, parse_key_config, serving_key_config
 from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
-from regalia.runtime.sealed import SealedGateway, _Opened, _SealedAnswer
+from regalia.runtime.sealed import SealedGateway, _Opened
+from regalia.runtime.sealed_answer import SealedAnswer
 from regalia.wire.bhttp import RequestHead, RequestParser
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -82,7 +83,7 @@ def test_padding_of_requests() -> None:
 @pytest.mark.parametrize(("size", "setting", "padded"), PADDING["answers"])
 def test_padding_of_answers(size: int, setting: int, padded: int) -> None:
     assert padded == (size if not setting else -(-size // setting) * setting)
-    answer = _SealedAnswer(None, None, setting)  # type: ignore[arg-type] # seals nothing here
+    answer = SealedAnswer(None, None, setting)  # type: ignore[arg-type] # seals nothing here
     answer._size = size - 2  # the two zeros that end content and trailers
     assert answer._size + len(answer._end(0)) == padded
 
@@ -123,7 +124,7 @@ def admitted(dates: list[str]) -> None:
     gateway._replays = ReplayMemory(lambda: parse_rfc3339(DATES["clock"]))
     fields = tuple((b"date", date.encode()) for date in dates)
     head = RequestHead(b"GET", b"https", b"", b"/", fields)
-    gateway._admit(_Opened(head, b"", bytes(1120), None))  # type: ignore[arg-type] # no answer
+    gateway._admit(_Opened(head, b"", bytes(1120)))
 
 
 @pytest.mark.parametrize("dates", DATES["accepted"])
