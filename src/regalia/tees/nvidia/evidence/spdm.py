@@ -2,7 +2,8 @@
 
 DMTF DSP0274 1.1, sections 10.11.1 (GET_MEASUREMENTS) and 10.11.2 (MEASUREMENTS). A report is the
 request followed by its response, little endian; the signature at its end covers everything
-before it. Nothing here verifies anything: a parsed report is still raw, untrusted evidence.
+before it. One zero byte may follow: tools that hand the report on as text of C send it along.
+Nothing here verifies anything: a parsed report is still raw, untrusted evidence.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from regalia.core.errors import CoreCode, ParseError
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.tees.nvidia.evidence.opaque import OpaqueData, parse_opaque
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 REQUEST_SIZE = 37  # bytes
 NONCE_SIZE = 32  # bytes
@@ -22,6 +24,7 @@ DIGEST_SIZE = 48  # bytes: SHA-384
 REPORT_MAX = 32 * 1024  # bytes; NVIDIA's are below 5 KiB
 OPAQUE_MAX = 1024  # bytes (DSP0274 10.11.2, OpaqueLength)
 SLOT_MAX = 7
+VERSIONS = (0x11,)  # SPDMVersion: major and minor, four bits each
 
 _VERSION_1_1 = 0x11
 _GET_MEASUREMENTS = 0xE0
@@ -39,7 +42,6 @@ _VALUE = struct.Struct("<7x48s")
 _IN_A_ROW = bytes(range(1, 256))
 _BLOCK_SIZES = (3 + DIGEST_SIZE, DIGEST_SIZE)  # MeasurementSize, DMTFSpecMeasurementValueSize
 _TAIL = struct.Struct("<32sH")  # responder nonce, OpaqueLength
-_OPAQUE_FIELD = struct.Struct("<HH")  # type, size
 _REPORT_MIN = REQUEST_SIZE + _HEADER.size + _TAIL.size + SIGNATURE_SIZE
 
 
@@ -57,7 +59,10 @@ class SpdmReport:
     values: tuple[bytes, ...]  # 48 each
     responder_nonce: bytes  # 32
     opaque: tuple[tuple[int, bytes], ...]  # (type, data) in the device's order, types unique
+    opaque_version: bytes | None = None  # 4, of the header; None for opaque data without one
+    opaque_value_types: tuple[int, ...] = ()  # one for each field, if there is a header
     signature: bytes  # 96
+    zero_behind: bool = False  # one zero byte follows, signed by nobody
 
     def measurements(self) -> dict[int, bytes]:
         """Values by block index."""
@@ -69,7 +74,7 @@ class SpdmReport:
             _BLOCK.pack(index, _SPECIFICATION_DMTF, _BLOCK_SIZES[0], kind, _BLOCK_SIZES[1], value)
             for index, kind, value in zip(self.indices, self.kinds, self.values, strict=True)
         )
-        opaque = b"".join(_OPAQUE_FIELD.pack(kind, len(data)) + data for kind, data in self.opaque)
+        opaque = OpaqueData(self.opaque, self.opaque_version, self.opaque_value_types).encode()
         return b"".join(
             (
                 _REQUEST.pack(
@@ -92,6 +97,7 @@ class SpdmReport:
                 _TAIL.pack(self.responder_nonce, len(opaque)),
                 opaque,
                 self.signature,
+                bytes(self.zero_behind),
             )
         )
 
@@ -102,7 +108,7 @@ class Columns(NamedTuple):
     indices: bytes
     kinds: bytes
     values: tuple[bytes, ...]
-    opaque: tuple[tuple[int, bytes], ...]
+    opaque: OpaqueData
 
 
 class SpdmParts(NamedTuple):
@@ -114,11 +120,13 @@ class SpdmParts(NamedTuple):
     responder_nonce: bytes
     opaque: bytes
     signature: bytes
+    signed: bytes  # everything before the signature, as received
+    zero_behind: bool
 
     def read(self) -> Columns:
-        """Measurement record and opaque data. Raises ParseError MALFORMED."""
+        """Measurement record and opaque data. Raises ParseError: MALFORMED, UNSUPPORTED_VERSION."""
         indices, kinds, values = _record(self.record)
-        return Columns(indices, kinds, values, _opaque(self.opaque))
+        return Columns(indices, kinds, values, parse_opaque(self.opaque))
 
     def report(self, columns: Columns) -> SpdmReport:
         """The whole, with what ``read`` gave for these same bytes."""
@@ -129,13 +137,16 @@ class SpdmParts(NamedTuple):
             kinds=columns.kinds,
             values=columns.values,
             responder_nonce=self.responder_nonce,
-            opaque=columns.opaque,
+            opaque=columns.opaque.fields,
+            opaque_version=columns.opaque.version,
+            opaque_value_types=columns.opaque.value_types,
             signature=self.signature,
+            zero_behind=self.zero_behind,
         )
 
 
 def parse_report(data: bytes) -> SpdmReport:
-    """Parse one exchange: exact sizes, ascending blocks, no opaque field twice, nothing after it.
+    """Parse one exchange: exact sizes, ascending blocks, no opaque field twice.
 
     Args:
         data: raw, untrusted.
@@ -157,6 +168,8 @@ def split_report(data: bytes) -> SpdmParts:
         raise ParseError(
             CoreCode.TOO_LARGE, f"SPDM report: {len(data)} bytes, at most {REPORT_MAX}"
         )
+    if data[:1] and data[0] not in VERSIONS:
+        raise _version(data[0])
     if len(data) < _REPORT_MIN:
         raise _malformed(f"{len(data)} bytes, want at least {_REPORT_MIN}")
     nonce, slot = _request(data)
@@ -174,21 +187,23 @@ def split_report(data: bytes) -> SpdmParts:
             CoreCode.TOO_LARGE, f"SPDM report: opaque data of {opaque_size}, at most {OPAQUE_MAX}"
         )
     rest = len(data) - end
-    if rest > SIGNATURE_SIZE:
+    zero_behind = rest == SIGNATURE_SIZE + 1 and data[-1] == 0
+    if rest > SIGNATURE_SIZE and not zero_behind:
         raise ParseError(
             EvidenceCode.TRAILING_DATA,
             f"SPDM report: {rest} bytes follow the opaque data, want {SIGNATURE_SIZE}",
         )
     if rest < SIGNATURE_SIZE:
         raise _malformed(f"a signature of {rest} bytes, want {SIGNATURE_SIZE}")
-    return SpdmParts(nonce, slot, record, responder_nonce, data[start:end], data[end:])
+    return SpdmParts(
+        *(nonce, slot, record, responder_nonce, data[start:end]),
+        *(data[end : end + SIGNATURE_SIZE], data[:end], zero_behind),
+    )
 
 
 def _request(data: bytes) -> tuple[bytes, int]:
     """Nonce and slot of a request for all measurements, signed."""
-    version, code, attributes, operation, nonce, slot = _REQUEST.unpack_from(data)
-    if version != _VERSION_1_1:
-        raise _version(version)
+    _, code, attributes, operation, nonce, slot = _REQUEST.unpack_from(data)
     if (code, attributes, operation) != (
         _GET_MEASUREMENTS,
         _SIGNATURE_REQUESTED,
@@ -238,28 +253,8 @@ def _record(record: bytes) -> tuple[bytes, bytes, tuple[bytes, ...]]:
     return indices, kinds, tuple(chain.from_iterable(_VALUE.iter_unpack(record)))
 
 
-def _opaque(data: bytes) -> tuple[tuple[int, bytes], ...]:
-    fields: list[tuple[int, bytes]] = []
-    at, end = 0, len(data)
-    while at < end:
-        if at + _OPAQUE_FIELD.size > end:
-            raise _malformed("an opaque field has no whole header")
-        kind, size = _OPAQUE_FIELD.unpack_from(data, at)
-        at += _OPAQUE_FIELD.size
-        if at + size > end:
-            raise _malformed(f"opaque field {kind} ends beyond the opaque data")
-        fields.append((kind, data[at : at + size]))
-        at += size
-    if len({kind for kind, _ in fields}) != len(fields):
-        raise _malformed("an opaque field occurs twice")
-    return tuple(fields)
-
-
 def _version(version: int) -> ParseError:
-    return ParseError(
-        EvidenceCode.UNSUPPORTED_VERSION,
-        f"SPDM report: version {version >> 4}.{version & 0xF}, want 1.1",
-    )
+    return unsupported_version("SPDM report: SPDMVersion", version, VERSIONS)
 
 
 def _malformed(what: str) -> ParseError:
