@@ -16,7 +16,7 @@ from regalia.inspect.known import unknown
 from regalia.inspect.raw_forms import RAW_FORMS, is_token
 from regalia.inspect.recognize_json import recognize_json
 from regalia.inspect.recognized import Recognized
-from regalia.tees.boot.evidence.log import looks_like_event_log
+from regalia.tees.boot.evidence.log import looks_like_event_log, parse_event_log
 from regalia.tees.nitro.eif import MAGIC as EIF_MAGIC
 from regalia.tees.snp.evidence.certificate_table import parse_certificate_table
 from regalia.wire.evidence import parse_evidence
@@ -27,7 +27,7 @@ from regalia.wire.spelling import certificates_in, from_base64, from_hex, from_p
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LIMIT", "InspectCode", "is_event_log", "recognize"]
+__all__ = ["LIMIT", "InspectCode", "event_log_in", "recognize"]
 
 LIMIT = 8 * MIB
 _ENVELOPE_START = b'{"devices":'  # canonical evidence begins so
@@ -66,9 +66,17 @@ def recognize(data: bytes) -> Recognized:
     )
 
 
-def is_event_log(data: bytes) -> bool:
-    """Whether a file is a TCG event log, which goes beside evidence rather than in its place."""
-    return looks_like_event_log(data)
+def event_log_in(data: bytes) -> bytes | None:
+    """A TCG event log, which goes beside evidence; None if the file is something else.
+
+    Raises:
+        ParseError: it is one, and no evidence could be held against it: EVENTLOG_SHA1_ONLY, or it
+            is malformed.
+    """
+    if not looks_like_event_log(data):
+        return None
+    parse_event_log(data)
+    return data
 
 
 def _read(data: bytes, suffix: str, layers: int) -> Recognized | None:

@@ -25,6 +25,7 @@ from regalia_testing.tees.snp.testbed import refused
 RESPONSE = REQUEST_SIZE
 RECORD = RESPONSE + 8
 BLOCK = 55
+DIGEST = st.binary(min_size=48, max_size=48)
 BYTE, WORD = st.integers(0, 255), st.integers(0, 65535)
 
 
@@ -47,6 +48,10 @@ def reports(draw: st.DrawFn) -> SpdmReport:
     indices = sorted(draw(st.sets(st.integers(1, 254), min_size=1, max_size=12)))
     count = len(indices)
     types = draw(st.lists(st.integers(0, 65535), unique=True, max_size=6))
+    raw = draw(st.booleans())  # else digests only, as most devices send them
+    kinds = bytes(
+        draw(st.lists(BYTE if raw else st.integers(0, 127), min_size=count, max_size=count))
+    )
     types = [kind for kind in types if kind.to_bytes(2, "little") != MAGIC[:2]]
     version = draw(st.none() | st.tuples(st.sampled_from(HEADER_MAJORS), BYTE, BYTE, BYTE))
     value_types = draw(st.lists(WORD, min_size=len(types), max_size=len(types)))
@@ -54,9 +59,9 @@ def reports(draw: st.DrawFn) -> SpdmReport:
         nonce=draw(st.binary(min_size=32, max_size=32)),
         slot=draw(st.integers(0, 7)),
         indices=bytes(indices),
-        kinds=bytes(draw(st.lists(st.integers(0, 127), min_size=count, max_size=count))),
+        kinds=kinds,
         values=tuple(
-            draw(st.lists(st.binary(min_size=48, max_size=48), min_size=count, max_size=count))
+            draw(st.binary(min_size=1, max_size=64) if kind & 0x80 else DIGEST) for kind in kinds
         ),
         responder_nonce=draw(st.binary(min_size=32, max_size=32)),
         opaque=tuple((kind, draw(st.binary(max_size=40))) for kind in types),
@@ -121,7 +126,6 @@ def with_bytes(offset: int, data: bytes) -> bytes:
         (with_bytes(RECORD + 1, b"\x02"), "MALFORMED"),
         (with_bytes(RECORD + 2, b"\x32"), "MALFORMED"),
         (with_bytes(RECORD + 3, b"\x01"), "MALFORMED"),
-        (with_bytes(RECORD + 4, b"\x81"), "MALFORMED"),  # raw
         (with_bytes(RECORD + BLOCK + 5, b"\x20"), "MALFORMED"),
         (with_bytes(RECORD + 2 * BLOCK + 6, b"\x01"), "MALFORMED"),
         (b"\x13" + bytes(20), "UNSUPPORTED_VERSION"),  # asked before the size
@@ -168,6 +172,41 @@ def test_a_header_tells_the_version_and_the_old_field_means_nothing() -> None:
     assert found.additions == (38, 200)
     with pytest.raises(ParseError, match="the newest known here is 1"):
         decode_opaque(report(opaque=fields), switch=False)
+
+
+def test_raw_values_of_a_boot_processor() -> None:
+    """A Blackwell's FSP answers with versions and numbers beside digests, and no opaque data."""
+    value = report(
+        indices=bytes((1, 2, 50)),
+        kinds=bytes((0x83, 0x02, 0x81)),
+        values=(bytes(4), b"\x02" * 48, b"\x00"),
+        opaque=(),
+    )
+    assert parse_report(value.encode()) == value
+    assert value.measurements() == {2: b"\x02" * 48}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "values"),
+    [
+        ((0x83, 1, 1), (b"", bytes(48), bytes(48))),  # a value of no bytes
+        ((0x83, 1, 1), (bytes(4), bytes(47), bytes(48))),  # a digest that is cut
+        ((0x83, 1, 1), (bytes(4), bytes(49), bytes(48))),
+    ],
+)
+def test_blocks_of_other_sizes(kinds: tuple[int, ...], values: tuple[bytes, ...]) -> None:
+    value = report(kinds=bytes(kinds), values=values)
+    refused("MALFORMED", parse_report, data=value.encode())
+
+
+@pytest.mark.parametrize(("blocks", "more"), [(2, b""), (4, b""), (3, b"\x0a"), (3, bytes(7))])
+def test_a_record_holds_the_blocks_that_are_announced(blocks: int, more: bytes) -> None:
+    mixed = report(kinds=b"\x83\x01\x01", values=(b"abcd", *report().values[1:]))
+    raw = mixed.encode()
+    size = int.from_bytes(raw[RESPONSE + 5 : RECORD], "little")
+    head = raw[: RESPONSE + 4] + bytes([blocks]) + (size + len(more)).to_bytes(3, "little")
+    data = head + raw[RECORD : RECORD + size] + more + raw[RECORD + size :]
+    refused("MALFORMED", parse_report, data=data)
 
 
 def test_one_zero_byte_may_follow() -> None:

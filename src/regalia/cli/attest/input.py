@@ -14,7 +14,7 @@ from regalia.core.errors import CoreCode, UsageError
 from regalia.core.types import PolicyId
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
-from regalia.inspect.recognize import LIMIT, is_event_log, recognize
+from regalia.inspect.recognize import LIMIT, event_log_in, recognize
 from regalia.policy.baseline import NAME, POLICY_ID, BaselineWords, baseline
 from regalia.policy.platform import PlatformRules
 from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
@@ -106,8 +106,9 @@ def _read_loose(
     for path in paths:
         data = read_file(path, limit=COLLATERAL_FILE_MAX)
         form = next((form for form in signed_files() if form.recognizes(data)), None)
-        if is_event_log(data):
-            logs.append(data)
+        log = event_log_in(data)
+        if log is not None:
+            logs.append(log)
         elif form is not None:
             content = form.ingest(data, devices=found.devices, name=path.stem, now=now)
             files[f"{path} (ingested)"] = content
