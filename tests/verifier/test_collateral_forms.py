@@ -144,7 +144,13 @@ def test_what_is_none_of_these(chain: tuple[bytes, ...]) -> None:
         assert KNOWN_FORMS in refusal.value.what
         assert "again" not in refusal.value.explain()
     for cut in (chain[0][:-1], b"\x30\x80" + chain[0], b"\x30\x03abc"):
-        refused("MALFORMED", sort_files, files={"cut": cut})
+        said = refused("MALFORMED", sort_files, files={"cut": cut})
+        assert said == "cut: neither certificates nor a revocation list"
+
+
+@pytest.mark.parametrize("data", [b'{"a":"\xf5"}', b'{"a":' + b"[" * 100_000, b'{"a":'])
+def test_documents_that_are_no_json(data: bytes) -> None:
+    refused("MALFORMED", sort_files, files={"file": data})
 
 
 @pytest.mark.parametrize(

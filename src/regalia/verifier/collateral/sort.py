@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.collateral import Item
     from regalia.verifier.collateral.collection import CollateralSet
+
+T = TypeVar("T")
 
 COLLATERAL_ENDINGS = (".der", ".pem", ".crt", ".cer", ".crl", ".json")
 COLLATERAL_FILES_MAX = 1024
@@ -115,7 +117,7 @@ def _contents(data: bytes, path: str) -> Iterator[tuple[CollateralKind, bytes]]:
     if kind is not None:
         yield kind, body  # an editor's last newline is no part of a document
         return
-    certificates = _of_a_cloud(body)
+    certificates = _of_a_cloud(body, path)
     if certificates:
         for der in certificates:
             yield from _blocks(der, path)
@@ -138,9 +140,9 @@ def _answer(text: bytes) -> tuple[bytes, bytes]:
     return found[0], text[found.end() :].strip()
 
 
-def _of_a_cloud(body: bytes) -> tuple[bytes, ...]:
+def _of_a_cloud(body: bytes, path: str) -> tuple[bytes, ...]:
     """Certificates of a JSON document that is neither ours nor Intel's: Azure's THIM, and alike."""
-    document = msgspec.json.decode(body)
+    document = _decoded(body, object, path)
     if not isinstance(document, dict) or _INTELS.intersection(document):
         return ()
     return certificates_in_json(document)
@@ -148,10 +150,7 @@ def _of_a_cloud(body: bytes) -> tuple[bytes, ...]:
 
 def _kind_of_document(body: bytes, path: str) -> CollateralKind | None:
     """A document of ours by its format; None for one that names none, as Intel's do."""
-    try:
-        name = msgspec.json.decode(body, type=_Document).format
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: {exc}") from exc
+    name = _decoded(body, _Document, path).format
     if name and name not in _FORMATS:
         raise ParseError(
             CoreCode.MALFORMED,
@@ -159,3 +158,10 @@ def _kind_of_document(body: bytes, path: str) -> CollateralKind | None:
             f"{', '.join(_FORMATS)}",
         )
     return _FORMATS.get(name)
+
+
+def _decoded(body: bytes, kind: type[T], path: str) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        raise ParseError(CoreCode.MALFORMED, f"{path}: {exc}") from exc
