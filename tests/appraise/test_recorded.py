@@ -163,13 +163,16 @@ def test_devices_alone(machine: CompositeTestbed) -> None:
     assert other.refusal.code.name == "NONCE_MISMATCH"
 
 
-def test_a_policy_judges_a_set_of_devices_and_the_baseline_each(machine: CompositeTestbed) -> None:
+def test_one_device_does_not_count_twice(machine: CompositeTestbed) -> None:
     one = machine.all()[0]
-    twice = of_devices((one, one))
-    assert appraise(machine, twice).refusal is None
-    found = appraise(machine, twice, rules=OWN)
-    assert found.refusal is not None
-    assert found.refusal.code.name == "COMPOSITE_MISMATCH"
+    for rules in (BASELINE, OWN):
+        found = appraise(machine, of_devices((one, one)), rules=rules)
+        assert found.refusal is not None
+        assert found.refusal.code.name == "COMPOSITE_MISMATCH"
+        assert found.steps[-1].check.name == "composite/distinct"
+
+
+def test_a_policy_judges_a_set_of_devices(machine: CompositeTestbed) -> None:
     whole = appraise(machine, of_devices(machine.all()), rules=OWN)
     assert whole.refusal is None
     assert "DEVICE_SET_MISMATCH" in codes(whole)  # such a policy wants none

@@ -156,11 +156,11 @@ def test_wrong_answers_of_amds_service(
         (leaf, Served(b"", status=429), "COLLATERAL_SERVICE_FAILED", 8),
         (leaf, Served(b"", {"Location": server.url}, 302), "COLLATERAL_SERVICE_FAILED", 8),
         (leaf, Served(b"x" * (1 << 20) + b"x"), "COLLATERAL_SERVICE_FAILED", 8),
-        (leaf, Served(b"<html>"), "MALFORMED", 3),
+        (leaf, Served(b"<html>"), "FORM_UNKNOWN", 3),
         (leaf, Served(theirs.endorsements[0]), "COLLATERAL_MISSING", 5),  # of another chip
         (leaf, Served(forged.endorsements[0]), "CHAIN_INVALID", 5),
         (leaf, Served(platform.ask), "COLLATERAL_MISSING", 5),
-        (chain, Served(b""), "MALFORMED", 3),
+        (chain, Served(b""), "FORM_UNKNOWN", 3),
         (chain, Served(stranger.ark), "ROOT_UNTRUSTED", 5),
         (crl, Served(stranger.crl), "CRL_SIG_INVALID", 5),
         (crl, Served(old.sign(authority.keys.ark)), "CRL_STALE", 5),

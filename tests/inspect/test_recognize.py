@@ -60,7 +60,7 @@ def test_evidence_in_the_form_of_a_token_is_told_first(monkeypatch: pytest.Monke
         evidence = Evidence(Tee.TPM, data, (), b"")
         return Recognized(form=f"lattice{suffix}", evidence=evidence) if data == TOKEN else None
 
-    monkeypatch.setattr(module, "_RAW", (*module._RAW, lattice))
+    monkeypatch.setattr(module, "RAW_FORMS", (*module.RAW_FORMS, lattice))
     assert recognize(TOKEN).form == "lattice"
     with pytest.raises(ParseError, match="token"):
         recognize(TOKEN + b"A")

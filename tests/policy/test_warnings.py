@@ -20,7 +20,6 @@ from regalia.policy.warnings import (
     cpu_warnings,
     device_warnings,
     open_checks,
-    repeated_device,
     unbound_devices,
     unchecked_freshness,
 )
@@ -120,7 +119,6 @@ def result_of_cpu(scenario: PolicyScenario, claims: Any, *warnings: Finding) -> 
     [
         unchecked_freshness("snp"),
         unbound_devices(2),
-        repeated_device(gpu_claims(0), 2),
         *open_checks([Step(FRESHNESS, UNKNOWN, "", "")], ()),
     ],
     ids=lambda warning: warning.code.name,

@@ -101,6 +101,8 @@ class Vendor(Generic[A, K]):
         formats: names that its documents state as their ``format``.
         files: beginnings of file names that say what a certificate is trusted for.
         read_json: its collateral in a JSON file that states no format, or nothing.
+        read_table: certificates of a table in a form that only this vendor has; none if the file
+            is no such table.
         leaf_name: what it calls a certificate; None if that is not one of its leaves.
         check_links: whether all its devices of one machine, by their claims, are linked to each
             other and to nothing else; raises AttestationError COMPOSITE_MISMATCH.
@@ -115,6 +117,7 @@ class Vendor(Generic[A, K]):
     formats: Mapping[str, CollateralKind] = field(default_factory=dict)
     files: Mapping[str, CollateralKind] = field(default_factory=dict)
     read_json: Callable[[bytes, str], Iterator[tuple[CollateralKind, bytes]]] | None = None
+    read_table: Callable[[bytes], tuple[bytes, ...]] | None = None
     leaf_name: Callable[[Certificate], LeafName | None] | None = None
     check_links: Callable[[Sequence[Any]], None] | None = None
     signed_files: SignedFiles | None = None

@@ -28,10 +28,6 @@ class WarningCode(Code):
         "Genuine devices of another machine would look the same.",
         "Give a runtime's whole answer and the challenge that it was asked with.",
     )
-    DEVICE_REPEATED = (
-        "One device that is counted several times hides how many there are.",
-        "Collect evidence again, from every device exactly once.",
-    )
     DEVICE_MODE_UNSTATED = (
         "In some modes links between GPUs are not protected, and old drivers state no mode.",
         "Update the driver, or find out the mode in another way.",

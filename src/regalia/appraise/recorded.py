@@ -12,7 +12,7 @@ from regalia.policy.documents import collateral_rule
 from regalia.policy.platform import NOTHING_JUDGED
 from regalia.tees.tpm.evidence import TpmCode
 from regalia.tees.tpm.evidence.checks import AK_BOUND
-from regalia.verifier.composite import CPU, join_unbound, require_distinct
+from regalia.verifier.composite import CPU, DISTINCT, join_unbound, require_distinct
 from regalia.wire.evidence import Binding, Tee
 from regalia.wire.evidence_codes import EvidenceCode
 
@@ -96,6 +96,7 @@ def _appraise(  # noqa: PLR0913, PLR0917 - as its caller
     now: datetime,
     check_log: CheckLog,
 ) -> FileAppraisal:
+    found.require_whole()
     tee = Tee.SEV_SNP if found.evidence is None else found.evidence.tee
     recorded = RecordedVerifier(verifier, collateral_rule(rules.platform, tee), now, check_log)
     require_bound_key(found, check_log)
@@ -108,8 +109,8 @@ def _appraise(  # noqa: PLR0913, PLR0917 - as its caller
             judged=rules.judge(claims),
         )
     devices = recorded.devices(found.devices, expected)
-    if not rules.built_in:  # the baseline judges no set of devices, only every device
-        require_distinct(devices)
+    check_log.begin(DISTINCT, f"{len({each.identity for each in devices})} different devices")
+    require_distinct(devices)
     return FileAppraisal(
         steps=check_log.steps(), devices=devices, judged=rules.judge_devices(devices)
     )

@@ -6,10 +6,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from regalia.core.plain import plain, plain_fields
+from regalia.inspect.recognized import Part
 from regalia.tees.azure.evidence.hcl import ReportType, parse_hcl, parse_runtime_data
 from regalia.tees.azure.evidence.wire import parse_azure
 from regalia.tees.boot.evidence.log import parse_event_log
 from regalia.tees.intel.evidence.bodies import TdReport
+from regalia.tees.intel.evidence.td_report import TD_REPORT_SIZE, parse_local_td_report
 from regalia.tees.intel.evidence.wire import parse_quote, quote_size
 from regalia.tees.intel.names import SgxAttributeBit, TdAttributeBit
 from regalia.tees.nitro.evidence.wire import parse_nitro
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from enum import IntEnum
 
     from regalia.core.plain import Plain
-    from regalia.inspect.recognized import Recognized
+    from regalia.inspect.recognized import Fragment, Recognized
+    from regalia.tees.azure.evidence.hcl import HclReport
     from regalia.wire.evidence import DeviceEvidence, Evidence
 
 Parts = dict[str, "Plain"]
@@ -49,7 +52,32 @@ def decoded_fields(found: Recognized) -> Parts:
     if found.bare_quote is not None:
         parts["TPMS_ATTEST"] = plain_fields(parse_tpm_attest(found.bare_quote.quoted))
         parts["public key, bound to nothing"] = found.bare_quote.ak_spki.hex()
+    if found.fragment is not None:
+        parts |= _fragment(found.fragment)
     return parts
+
+
+def _fragment(fragment: Fragment) -> Parts:
+    match fragment.part:
+        case Part.EVENT_LOG:
+            return {"event log": plain_fields(parse_event_log(fragment.data))}
+        case Part.TPM_ATTEST:
+            return {"TPMS_ATTEST": plain_fields(parse_tpm_attest(fragment.data))}
+        case Part.TD_REPORT:
+            return {"TDREPORT": plain_fields(parse_local_td_report(fragment.data))}
+        case Part.HCL_REPORT:
+            return _hcl(parse_hcl(fragment.data))
+
+
+def _hcl(hcl: HclReport) -> Parts:
+    parts: Parts = {
+        "HCL report": {"report_type": hcl.report_type.name},
+        "runtime data": plain_fields(parse_runtime_data(hcl.runtime_data)),
+    }
+    if hcl.report_type is ReportType.SNP:
+        return parts | _snp(hcl.hardware_report)
+    report = parse_local_td_report(hcl.hardware_report[:TD_REPORT_SIZE])
+    return parts | {"TDREPORT": plain_fields(report)}
 
 
 def _evidence(evidence: Evidence) -> Parts:

@@ -1,218 +1,189 @@
-"""JSON documents that wrap evidence, as other projects write them.
-
-    NVIDIA's tools             [{"arch", "evidence", "certificate", …}, …]
-    CoCo Trustee, Azure        {"quote", "report", "vcek"}: lists of numbers (version 0)
-                               {"version", "tpm_quote", "hcl_report", "vcek" or "td_quote"}
-    CoCo Trustee, TPM          {"ak_public", "tpm_quote"}
-    Keylime                    {"ak_public_pem", "tpms_attest_b64", "tpmt_signature_b64", …}
-
-Nobody signs these wrappers, so members that are not needed are ignored.
-"""
+"""Searches a JSON document for evidence: the table's forms first, and then whatever it holds."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
-from regalia.inspect.recognized import BareQuote, Recognized
-from regalia.tees.azure.evidence.wire import AzureDocument
-from regalia.tees.nvidia.evidence.nvtrust import parse_nvidia_evidence
-from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
-from regalia.wire.evidence import Evidence, Tee
+from regalia.inspect.codes import InspectCode
+from regalia.inspect.json_forms import JSON_FORMS, devices_of, with_certificates
+from regalia.inspect.known import unknown
+from regalia.inspect.raw_forms import RAW_FORMS, is_token, malformed
+from regalia.tees.nvidia.evidence.nvtrust import is_device
+from regalia.wire.evidence import DEVICES_MAX, Tee
+from regalia.wire.spelling import certificates_in, from_numbers, from_text, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
+
+    from regalia.inspect.recognized import Recognized
 
 LIMIT = 4 * MIB
-_PCRS = 24
-_U16_MAX = (1 << 16) - 1
-_PEM_MARK = "-----BEGIN"
-
-_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-
-
-class _NumberQuote(msgspec.Struct, frozen=True):
-    message: list[_Byte]
-    signature: list[_Byte]
-    pcrs: list[list[_Byte]]
+DEPTH_MAX = 12  # levels of objects, lists, and documents written into text
+_TEXT_MIN = 32  # characters; what is shorter is no evidence
+_JSON_STARTS = (b"{", b"[")
+_SHOWN = 8  # members in a message
 
 
-class _NumberAzure(msgspec.Struct, frozen=True):
-    quote: _NumberQuote
-    report: list[_Byte]
-    vcek: str
+@dataclass(slots=True)
+class _Search:
+    """What a document holds, in its order. Raw and untrusted."""
+
+    found: list[Recognized] = field(default_factory=list)
+    certificates: list[bytes] = field(default_factory=list)
+    tokens: int = 0
+
+    def look(self, value: object, where: str, depth: int) -> None:
+        """Search one value. Raises ParseError where a form is known and its content is not right.
+
+        Args:
+            value: raw, untrusted.
+            where: forms around it, for people.
+            depth: levels above it.
+        """
+        if depth > DEPTH_MAX:
+            raise ParseError(CoreCode.TOO_LARGE, f"evidence: JSON of more than {DEPTH_MAX} levels")
+        if isinstance(value, dict):
+            self._object(value, where, depth)
+        elif isinstance(value, list):
+            self._list(value, where, depth)
+        elif isinstance(value, str) and len(value) >= _TEXT_MIN:
+            self._text(value, where, depth)
+
+    def _object(self, body: Mapping[str, object], where: str, depth: int) -> None:
+        for form in JSON_FORMS:
+            found = form.read(body) if form.fits(body) else None
+            if found is None:
+                continue
+            self.found.append(_named(found, form.name, where))
+            self._beside(found, body, form.members, depth)
+            return
+        for each in body.values():
+            self.look(each, where, depth + 1)
+
+    def _beside(
+        self, found: Recognized, body: Mapping[str, object], read: frozenset[str], depth: int
+    ) -> None:
+        """Other members of a document whose form is known: devices beside a CPU, or the reverse.
+
+        A form takes from its document what belongs to it, also what could stand alone.
+        """
+        rest = _Search()
+        for name, value in body.items():
+            if name not in read:
+                rest.look(value, "", depth + 1)
+        self.certificates += rest.certificates
+        self.found += [
+            each for each in rest.found if each.devices or (each.evidence and found.devices)
+        ]
+
+    def _list(self, values: list[object], where: str, depth: int) -> None:
+        raw = from_numbers(values)
+        if raw is not None:
+            self._bytes(raw, where)
+        elif values and all(map(is_device, values)):
+            self.found.append(devices_of(values, ""))
+        else:
+            for each in values:
+                self.look(each, where, depth + 1)
+
+    def _text(self, value: str, where: str, depth: int) -> None:
+        text = plain_text(value.encode("utf-8", "replace"))
+        self.tokens += is_token(text)
+        raw = text if text.startswith(_JSON_STARTS) else from_text(text)
+        if raw is not None and raw.lstrip().startswith(_JSON_STARTS):
+            inner = _decoded(raw)
+            if inner is not None:
+                self.look(inner, where, depth + 1)
+                return
+        if raw is None or not self._bytes(raw, where):
+            self.certificates += certificates_in(text)
+
+    def _bytes(self, raw: bytes, where: str) -> bool:
+        for form in RAW_FORMS:
+            found = form(raw, "")
+            if found is not None:
+                self.found.append(_named(found, "", where))
+                return True
+        return False
+
+    def result(self) -> Recognized | None:
+        """One machine's evidence, its devices with it; None if there is no evidence at all."""
+        whole = [each for each in self.found if each.evidence is not None]
+        devices = tuple(device for each in self.found for device in each.devices)
+        named = f"{len(devices)} NVIDIA device{'' if len(devices) == 1 else 's'}"
+        if len(whole) > 1:
+            raise malformed(
+                f"{len(whole)} machines' evidence in one document: "
+                f"{', '.join(each.form for each in whole[:4])}; give each its own file"
+            )
+        if len(devices) > DEVICES_MAX:
+            raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(devices)} devices")
+        if not whole:
+            first = next(iter(self.found), None)
+            if first is None or not devices or devices == first.devices:
+                return first
+            return replace(first, form=f"NVIDIA evidence of {named}", devices=devices)
+        (found,) = whole
+        evidence = found.evidence
+        if evidence is not None and devices:
+            form = f"{found.form}, with {named}"
+            found = replace(found, form=form, evidence=replace(evidence, devices=devices))
+        if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
+            found = with_certificates(found, tuple(self.certificates))
+        return found
 
 
-class _TextQuote(msgspec.Struct, frozen=True):
-    message: str
-    signature: str
-    pcrs: list[str]
+def recognize_json(data: bytes) -> Recognized | None:
+    """Tell what evidence a JSON document wraps.
 
+    Args:
+        data: raw, untrusted.
 
-class _TextAzure(msgspec.Struct, frozen=True):
-    version: int
-    tpm_quote: _TextQuote
-    hcl_report: str
-    vcek: str = ""
-    td_quote: str = ""
+    Returns:
+        None if it is no JSON.
 
-
-class _TrusteeTpm(msgspec.Struct, frozen=True):
-    ak_public: str
-    tpm_quote: _TextQuote
-
-
-class _Keylime(msgspec.Struct, frozen=True):
-    ak_public_pem: str
-    tpms_attest_b64: str
-    tpmt_signature_b64: str
-
-
-def recognize_json(data: bytes) -> Recognized:
-    """Tell which wrapper this is, by its members. Raises ParseError."""
+    Raises:
+        ParseError: TOO_LARGE; FORM_UNKNOWN, it wraps no evidence that is known here; or its form
+            is known, and its content is not right.
+    """
     if len(data) > LIMIT:
         raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(data)} bytes of JSON")
+    body = _decoded(data)
+    if body is None:
+        return None
+    search = _Search()
+    search.look(body, "", 0)
+    found = search.result()
+    if found is not None:
+        return found
+    if search.certificates:
+        raise ParseError(
+            InspectCode.ENDORSEMENTS_NO_EVIDENCE,
+            f"a JSON document of {len(search.certificates)} certificates, and no report",
+        )
+    if search.tokens:
+        raise ParseError(
+            InspectCode.TOKEN_NO_EVIDENCE,
+            f"a JSON document of tokens (JWT), {search.tokens} in all: somebody else's results",
+        )
+    shown = ", ".join(sorted(ascii(str(name)[:40])[1:-1] for name in body)[:_SHOWN])
+    what = f"its members: {shown}" if isinstance(body, dict) else f"a list of {len(body)}"
+    raise unknown(f"a JSON document that wraps no evidence known here; {what}")
+
+
+def _decoded(data: bytes) -> dict[str, object] | list[object] | None:
     try:
         body = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
-        raise _bad(f"not JSON: {exc}") from exc
-    if isinstance(body, list):
-        return _nvidia(data)
-    members = set(body) if isinstance(body, dict) else set()
-    try:
-        if {"quote", "report", "vcek"} <= members:
-            return _azure_of_numbers(msgspec.convert(body, _NumberAzure))
-        if {"tpm_quote", "hcl_report"} <= members:
-            return _azure(msgspec.convert(body, _TextAzure))
-        if {"tpm_quote", "ak_public"} <= members:
-            return _trustee_tpm(msgspec.convert(body, _TrusteeTpm))
-        if {"tpms_attest_b64", "ak_public_pem"} <= members:
-            return _keylime(msgspec.convert(body, _Keylime))
-    except msgspec.ValidationError as exc:
-        raise _bad(str(exc)) from exc
-    shown = ", ".join(sorted(str(name)[:40] for name in members)[:8])
-    raise _bad(f"a JSON document that wraps no evidence known here; its members: {shown}")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    return body if isinstance(body, dict | list) else None
 
 
-def _nvidia(data: bytes) -> Recognized:
-    devices = parse_nvidia_evidence(data)
-    return Recognized(
-        form=f"NVIDIA evidence of {len(devices)} device{'' if len(devices) == 1 else 's'}",
-        evidence=None,
-        devices=devices,
-    )
-
-
-def _azure_of_numbers(wire: _NumberAzure) -> Recognized:
-    document = AzureDocument(
-        hcl_report=bytes(wire.report),
-        td_quote=b"",
-        quoted=bytes(wire.quote.message),
-        signature=_rsa_signature(bytes(wire.quote.signature)),
-        pcrs=_bank([bytes(value) for value in wire.quote.pcrs]),
-    )
-    return _azure_snp(document, wire.vcek)
-
-
-def _azure(wire: _TextAzure) -> Recognized:
-    quote = wire.tpm_quote
-    document = AzureDocument(
-        hcl_report=_base64(wire.hcl_report, "hcl_report"),
-        td_quote=_base64(wire.td_quote, "td_quote"),
-        quoted=_hex(quote.message, "message"),
-        signature=_rsa_signature(_hex(quote.signature, "signature")),
-        pcrs=_bank([_hex(value, "pcrs") for value in quote.pcrs]),
-    )
-    if wire.td_quote:
-        return Recognized(
-            form="Azure confidential VM on TDX",
-            evidence=Evidence(Tee.AZURE_TDX, document.encode(), (), b""),
-        )
-    return _azure_snp(document, wire.vcek)
-
-
-def _azure_snp(document: AzureDocument, vcek: str) -> Recognized:
-    return Recognized(
-        form="Azure confidential VM on SEV-SNP",
-        evidence=Evidence(Tee.AZURE_SNP, document.encode(), _certificate(vcek), b""),
-    )
-
-
-def _trustee_tpm(wire: _TrusteeTpm) -> Recognized:
-    return _bare(
-        "TPM quote of Trustee",
-        _base64(wire.tpm_quote.message, "message"),
-        _base64(wire.tpm_quote.signature, "signature"),
-        _base64(wire.ak_public, "ak_public"),
-    )
-
-
-def _keylime(wire: _Keylime) -> Recognized:
-    return _bare(
-        "TPM quote of Keylime",
-        _base64(wire.tpms_attest_b64, "tpms_attest_b64"),
-        _base64(wire.tpmt_signature_b64, "tpmt_signature_b64"),
-        _pem(wire.ak_public_pem, "ak_public_pem"),
-    )
-
-
-def _bare(form: str, quoted: bytes, signature: bytes, ak_spki: bytes) -> Recognized:
-    return Recognized(
-        form=f"{form}, with a bare public key",
-        evidence=None,
-        bare_quote=BareQuote(quoted, signature, ak_spki),
-    )
-
-
-def _bank(values: Sequence[bytes]) -> dict[HashAlg, dict[int, bytes]]:
-    """The SHA-256 bank; its size is checked with the quote."""
-    if len(values) != _PCRS or any(len(value) != HashAlg.SHA256.size for value in values):
-        raise _bad(f"{len(values)} PCR values, want {_PCRS} of {HashAlg.SHA256.size} bytes")
-    return {HashAlg.SHA256: dict(enumerate(values))}
-
-
-def _rsa_signature(raw: bytes) -> bytes:
-    """TPMT_SIGNATURE around a bare RSASSA signature with SHA-256, as Azure's vTPM makes them."""
-    head = (SignatureAlg.RSASSA, HashAlg.SHA256, len(raw))
-    if len(raw) > _U16_MAX:
-        raise _bad(f"a signature of {len(raw)} bytes")
-    return b"".join(number.to_bytes(2, "big") for number in head) + raw
-
-
-def _certificate(text: str) -> tuple[bytes, ...]:
-    """PEM or base64url of DER."""
-    if not text:
-        return ()
-    return (_pem(text, "vcek") if _PEM_MARK in text else _base64(text, "vcek"),)
-
-
-def _pem(text: str, name: str) -> bytes:
-    """The body of one PEM block, whatever its label."""
-    lines = [line for line in text.strip().splitlines() if line]
-    if len(lines) < len(("begin", "body", "end")) or not lines[0].startswith(_PEM_MARK):
-        raise _bad(f"{name} is not in PEM form")
-    return _base64("".join(lines[1:-1]), name)
-
-
-def _base64(text: str, name: str) -> bytes:
-    plain = text.replace("-", "+").replace("_", "/").rstrip("=")
-    try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError) as exc:
-        raise _bad(f"{name} is not base64") from exc
-
-
-def _hex(text: str, name: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError as exc:
-        raise _bad(f"{name} is not hex") from exc
-
-
-def _bad(what: str) -> ParseError:
-    return ParseError(CoreCode.MALFORMED, f"evidence: {what}")
+def _named(found: Recognized, form: str, where: str) -> Recognized:
+    around = [name for name in (form, where) if name]
+    return replace(found, form=", in ".join((found.form, *around)))

@@ -58,7 +58,6 @@ _WEAKENED: Mapping[str, tuple[str, int]] = MappingProxyType(
         "RIM_MISSING": ("executables", UNKNOWN_WORKLOAD),
         "DEVICE_MODE_UNSTATED": ("configuration", WEAKENED),
         "DEVICES_UNBOUND": ("sourced_data", WEAKENED),
-        "DEVICE_REPEATED": ("sourced_data", WEAKENED),
     }
 )
 

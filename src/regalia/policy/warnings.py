@@ -70,19 +70,6 @@ def unbound_devices(count: int) -> Finding:
     )
 
 
-def repeated_device(device: DeviceClaims, count: int) -> Finding:
-    """The warning about a device that is in the evidence several times.
-
-    Args:
-        device: verified.
-        count: how often it is there.
-    """
-    return finding(
-        WarningCode.DEVICE_REPEATED,
-        f"{device.kind} {device.identity.hex()} is there {count} times, and is one device",
-    )
-
-
 def open_checks(steps: Iterable[Step], known: Iterable[Finding]) -> Iterator[Finding]:
     """Warnings about checks that were left open, where no other warning says why.
 

@@ -106,7 +106,7 @@ def test_the_sha_1_only_format_has_a_code_of_its_own() -> None:
         pytest.param(8, b"\x01", id="header has a digest"),
         pytest.param(28, struct.pack("<I", EVENT_DATA_MAX + 1), id="header's data too large"),
         pytest.param(28, struct.pack("<I", HEADER_SIZE), id="header's data not all of the spec"),
-        pytest.param(32, b"Spec ID Event04\x00", id="another signature"),
+        pytest.param(32, b"Spec ID EventXX\x00", id="another signature"),
         pytest.param(COUNT_AT, struct.pack("<I", 0), id="no algorithm"),
         pytest.param(COUNT_AT, struct.pack("<I", 1), id="fewer algorithms than listed"),
         pytest.param(COUNT_AT, struct.pack("<I", 3), id="more algorithms than listed"),
@@ -126,6 +126,10 @@ def test_the_sha_1_only_format_has_a_code_of_its_own() -> None:
 )
 def test_malformed(offset: int, value: bytes) -> None:
     assert code_of(patched(offset, value)) == "MALFORMED"
+
+
+def test_a_spec_id_of_another_version() -> None:
+    assert code_of(patched(32, b"Spec ID Event04\x00")) == "UNSUPPORTED_VERSION"
 
 
 def test_digests_come_in_the_order_of_the_header() -> None:

@@ -11,7 +11,7 @@ import pytest
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.check import UNKNOWN
 from regalia.appraisal.check_log import CheckLog
-from regalia.appraisal.claims import Hardware, Revocation
+from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.core.errors import RegaliaError
 from regalia.core.types import KeyFingerprint
 from regalia.tees.nvidia.evidence import NvidiaAnchors, prepare
@@ -42,7 +42,8 @@ DEFECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "trailing_byte": ("TRAILING_DATA", {"trailing_byte": True}),
     "truncated": ("MALFORMED", {"truncated": True}),
     "duplicate_block": ("MALFORMED", {"duplicate_block": True}),
-    "unknown_opaque": ("UNSUPPORTED_VERSION", {"unknown_opaque": True}),
+    "opaque_header": ("UNSUPPORTED_VERSION", {"opaque_header": 3}),
+    "two_zeros_behind": ("TRAILING_DATA", {"zeros_behind": 2}),
     "opaque_version": ("UNSUPPORTED_VERSION", {"opaque_version": 2}),
     "unknown_feature": ("UNSUPPORTED_VERSION", {"feature": 3}),
     "fwid_mismatch": ("LEAF_BINDING_MISMATCH", {"fwid_mismatch": True}),
@@ -80,6 +81,27 @@ def test_a_healthy_gpu_and_switch(device_testbed: NvidiaTestbed) -> None:
 def test_one_defect_gives_its_code(device_testbed: NvidiaTestbed, name: str) -> None:
     code, defects = DEFECTS[name]
     refused(code, device_testbed.verify, evidence=device_testbed.evidence(**defects))
+
+
+def test_a_report_of_a_newer_driver(device_testbed: NvidiaTestbed) -> None:
+    """The opaque data's newer layout says the same things."""
+    old = device_testbed.verify(device_testbed.evidence())
+    new = device_testbed.verify(device_testbed.evidence(opaque_header=2, opaque_version=512))
+    assert replace(new, evidence_digest=old.evidence_digest, mint=MINT) == replace(old, mint=MINT)
+
+
+def test_an_unknown_field_is_kept_by_number(device_testbed: NvidiaTestbed) -> None:
+    assert device_testbed.verify(device_testbed.evidence()).opaque_addition == ()
+    claims = device_testbed.verify(device_testbed.evidence(unknown_opaque=True))
+    assert claims.opaque_addition == (99,)
+
+
+def test_a_zero_byte_behind_the_report_is_not_signed(device_testbed: NvidiaTestbed) -> None:
+    """The tool that hands reports on as text of C sends the text's end along."""
+    claims = device_testbed.verify(device_testbed.evidence(zeros_behind=1))
+    assert claims.rims
+    forged = device_testbed.evidence(zeros_behind=1, bad_signature=True)
+    refused("SIGNATURE_INVALID", device_testbed.verify, evidence=forged)
 
 
 def test_a_switch_by_another_name_is_refused(device_testbed: NvidiaTestbed) -> None:

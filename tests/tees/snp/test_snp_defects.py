@@ -24,7 +24,9 @@ from regalia.tees.snp.claims import Tcb
 from regalia.tees.snp.evidence import SnpAnchors, parse, verify_genuine
 from regalia.tees.snp.evidence.plugin import SNP
 from regalia.tees.snp.evidence.verify import NONCE
+from regalia.tees.snp.evidence.wire import VERSIONS
 from regalia.tees.snp.names import GuestPolicyBit, PlatformInfoBit
+from regalia_testing.tees.snp.testbed import refused
 from regalia_testing.testbed import MEASUREMENT, REPORT_DATA, REQUIRED
 from regalia_testing.verify import verify_fresh
 
@@ -60,7 +62,7 @@ def test_healthy_platform_gives_claims(
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-@pytest.mark.parametrize("version", [2, 3, 5])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_every_known_version_on_every_product(
     testbed_of: Callable[[str], SnpTestbed], product: str, version: int
 ) -> None:
@@ -74,7 +76,6 @@ MALFORMED = [
     ("truncated", True, "MALFORMED"),
     ("trailing_byte", True, "TRAILING_DATA"),
     ("report_version", 1, "UNSUPPORTED_VERSION"),
-    ("report_version", 4, "UNSUPPORTED_VERSION"),
     ("report_version", 6, "UNSUPPORTED_VERSION"),
     ("signature_algo", 0, "MALFORMED"),
     ("signature_algo", 2, "MALFORMED"),
@@ -96,6 +97,23 @@ MALFORMED = [
     ("reserved_tcb_byte", True, "RESERVED_BIT_SET"),
     ("wide_signature", True, "MALFORMED"),
 ]
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("offset", [0x1F8, 0x207])
+def test_1_mitigation_vectors_are_reserved_before_version_5(
+    testbed: SnpTestbed, version: int, offset: int
+) -> None:
+    evidence = testbed.evidence(report_version=version, reserved_byte=offset)
+    refused("RESERVED_BIT_SET", testbed.verify, evidence=evidence)
+
+
+def test_1_the_version_is_asked_before_the_size(testbed: SnpTestbed) -> None:
+    """A later version may be longer, and is not called this one with bytes behind it."""
+    evidence = testbed.evidence(report_version=6)
+    longer = replace(evidence, report=evidence.report + bytes(64))
+    said = refused("UNSUPPORTED_VERSION", testbed.verify, evidence=longer)
+    assert said == "SNP report: VERSION 6; the newest known here is 5 (known: 2, 3, 4, 5)"
 
 
 @pytest.mark.parametrize(("field", "value", "code"), MALFORMED)

@@ -14,7 +14,7 @@ from regalia.core.errors import CoreCode, UsageError
 from regalia.core.types import PolicyId
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
-from regalia.inspect.recognize import LIMIT, recognize
+from regalia.inspect.recognize import LIMIT, event_log_in, recognize
 from regalia.policy.baseline import NAME, BaselineWords, baseline, baseline_id
 from regalia.policy.platform import PlatformRules
 from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from regalia.wire.evidence import DeviceEvidence
 
 ANY = "any"
-
-# TCG_PCClientPCREvent of a crypto-agile log: after register, type, a SHA-1 digest and a size.
-_SPEC_ID_AT = slice(32, 48)
-_SPEC_ID = b"Spec ID Event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +106,9 @@ def _read_loose(
     for path in paths:
         data = read_file(path, limit=COLLATERAL_FILE_MAX)
         form = next((form for form in signed_files() if form.recognizes(data)), None)
-        if _is_event_log(data):
-            logs.append(data)
+        log = event_log_in(data)
+        if log is not None:
+            logs.append(log)
         elif form is not None:
             content = form.ingest(data, devices=found.devices, name=path.stem, now=now)
             files[f"{path} (ingested)"] = content
@@ -120,11 +117,6 @@ def _read_loose(
     if len(logs) > 1:
         raise UsageError(CoreCode.BAD_USAGE, f"{len(logs)} event logs: want one at most")
     return logs, files
-
-
-def _is_event_log(data: bytes) -> bool:
-    """Whether the first event names the format of a TCG event log."""
-    return data[_SPEC_ID_AT].startswith(_SPEC_ID)
 
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:

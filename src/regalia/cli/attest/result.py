@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from regalia.policy.warnings import (
     cpu_warnings,
     device_warnings,
     open_checks,
-    repeated_device,
     unbound_devices,
     unchecked_freshness,
 )
@@ -100,12 +98,7 @@ class Question:
         """Those of the exchange: freshness, and which devices there are."""
         if found.refusal is not None:
             return Warnings((), ())
-        counts = Counter(device.identity for device in found.devices)
-        devices = []
-        for device in found.devices:
-            count = counts[device.identity]
-            more = [repeated_device(device, count)] if count > 1 else []
-            devices.append((*self._age(str(device.kind)), *more))
+        devices = [self._age(str(device.kind)) for device in found.devices]
         if found.claims is None:
             # Without a CPU the checks stand in the devices' own parts.
             return self._with_open_checks(found, Warnings((), tuple(devices)))

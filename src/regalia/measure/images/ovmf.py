@@ -16,7 +16,7 @@ from uuid import UUID
 
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ TDX_METADATA_HEADER = UUID("e9eaf9f3-168e-44d5-a8eb-7f4d8738f6ae")
 _AFTER_TABLE = 32  # bytes between the table and the end of the image, with the reset vector
 _ENTRY = struct.Struct("<H16s")  # size including this, and GUID; stored after the entry's data
 _METADATA = struct.Struct("<4sIII")  # signature, length, version, number of sections
-_METADATA_VERSION = 1
+METADATA_VERSIONS = (1,)  # of both metadata descriptors
 _SEV_SIGNATURE = b"ASEV"
 _TDX_SIGNATURE = b"TDVF"
 _SEV_SECTION = struct.Struct("<III")
@@ -183,10 +183,9 @@ def _parse_metadata(
     found, length, version, count = _METADATA.unpack_from(data, start)
     if found != signature:
         _malformed(f"no {name} signature where the table points")
-    if version != _METADATA_VERSION:
-        raise ParseError(
-            EvidenceCode.UNSUPPORTED_VERSION,
-            f"OVMF image: {name} metadata version {version}, known is {_METADATA_VERSION}",
+    if version not in METADATA_VERSIONS:
+        raise unsupported_version(
+            f"OVMF image: {name} metadata version", version, METADATA_VERSIONS
         )
     if not 1 <= count <= SECTIONS_MAX:
         _malformed(f"{count} {name} sections, want 1 to {SECTIONS_MAX}")

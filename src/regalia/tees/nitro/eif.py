@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 LIMIT = 4096 * MIB  # bytes of an image
 MAGIC = b".eif"
@@ -41,21 +41,24 @@ class EifSectionType(IntEnum):
     METADATA = 5
 
 
+_MEASURED = (EifSectionType.KERNEL, EifSectionType.CMDLINE, EifSectionType.RAMDISK)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EifImage:
     """The parts of an image, untrusted."""
 
     version: int
     arm64: bool
-    kernel: memoryview
-    cmdline: memoryview
-    ramdisks: tuple[memoryview, ...]  # at least one
+    measured: tuple[tuple[EifSectionType, memoryview], ...]  # kernel, command line, ramdisks
     signature: memoryview | None
     metadata: memoryview | None
 
 
 def parse_eif(data: bytes) -> EifImage:
-    """Parse an image, which has one kernel, one command line and ramdisks, in this order.
+    """Parse an image, which has one kernel, one command line and at least one ramdisk.
+
+    They may stand in any order: the registers are computed over them as they stand in the file.
 
     Args:
         data: raw, untrusted.
@@ -73,9 +76,7 @@ def parse_eif(data: bytes) -> EifImage:
     offsets, sizes = rest[:SECTIONS_MAX], rest[SECTIONS_MAX : 2 * SECTIONS_MAX]
     unused, checksum = rest[2 * SECTIONS_MAX :]
     if version not in VERSIONS:
-        raise ParseError(
-            EvidenceCode.UNSUPPORTED_VERSION, f"EIF: version {version}, known are {VERSIONS}"
-        )
+        raise unsupported_version("EIF: version", version, VERSIONS)
     if flags & ~FLAG_ARM64 or reserved or unused:
         raise ParseError(EvidenceCode.RESERVED_BIT_SET, "EIF: reserved header bits are not zero")
     if not 1 <= count <= SECTIONS_MAX:
@@ -138,9 +139,6 @@ def _image(
             _malformed(f"{len(bodies)} {kind.name} sections")
         if not optional and not bodies:
             _malformed(f"no {kind.name} section")
-    measured = [kind for kind, _ in sections if kind <= EifSectionType.RAMDISK]
-    if measured != sorted(measured):
-        _malformed("kernel, command line and ramdisks are not in this order")
     if found[EifSectionType.METADATA] and version < METADATA_SINCE_VERSION:
         _malformed(f"a METADATA section in version {version}")
 
@@ -150,9 +148,7 @@ def _image(
     return EifImage(
         version=version,
         arm64=arm64,
-        kernel=found[EifSectionType.KERNEL][0],
-        cmdline=found[EifSectionType.CMDLINE][0],
-        ramdisks=tuple(found[EifSectionType.RAMDISK]),
+        measured=tuple((kind, body) for kind, body in sections if kind in _MEASURED),
         signature=one(EifSectionType.SIGNATURE),
         metadata=one(EifSectionType.METADATA),
     )

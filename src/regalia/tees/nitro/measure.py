@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from regalia.core.errors import CoreCode, ParseError
+from regalia.tees.nitro.eif import EifSectionType
 from regalia.tees.nitro.eif_signature import LIMIT as SIGNATURE_LIMIT
 from regalia.tees.nitro.eif_signature import parse_eif_signature
 
@@ -37,17 +38,19 @@ class EifMeasurement:
 def measure_eif(image: EifImage) -> EifMeasurement:
     """Compute the registers. A signature is not checked: the hypervisor does that at launch.
 
+    The sections count in the order of the file, whichever that is: PCR 0 covers all of them,
+    PCR 2 all ramdisks but the first, and PCR 1 the others.
+
     Raises:
         ParseError: the signature section or its certificate does not parse.
     """
-    first, *others = image.ramdisks
-    bootstrap, application = hashlib.sha384(), hashlib.sha384()
-    for part in (image.kernel, image.cmdline, first):
-        bootstrap.update(part)
-    whole = bootstrap.copy()  # PCR 0 begins as PCR 1 does
-    for part in others:
+    whole, bootstrap, application = hashlib.sha384(), hashlib.sha384(), hashlib.sha384()
+    ramdisks = 0
+    for kind, part in image.measured:
+        ramdisks += kind is EifSectionType.RAMDISK
         whole.update(part)
-        application.update(part)
+        later = kind is EifSectionType.RAMDISK and ramdisks > 1
+        (application if later else bootstrap).update(part)
     pcrs = {
         PCR_IMAGE: _extend(whole.digest()),
         PCR_BOOTSTRAP: _extend(bootstrap.digest()),

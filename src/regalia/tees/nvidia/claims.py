@@ -52,6 +52,7 @@ class NvidiaClaims:
     pdi: bytes  # a switch's own identifier on the links
     switch_pdis: tuple[bytes, ...]  # switches that a GPU is linked to
     gpu_pdis: tuple[bytes, ...]  # GPUs that a switch is linked to
+    opaque_addition: tuple[int, ...]  # types of signed fields that are not known here
     mint: InitVar[object]
 
     def __post_init__(self, mint: object) -> None:

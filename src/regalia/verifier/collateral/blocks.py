@@ -1,4 +1,9 @@
-"""Certificates and revocation lists in files: PEM (RFC 7468), DER, or DER in hex."""
+"""Certificates and revocation lists in files, however tools and services write them.
+
+PEM (RFC 7468), one or many; DER, one or many behind each other; either of them in hex or base64;
+PEM percent-encoded, as Intel's service puts it into a header; the certificate table that a host
+hands to an SEV-SNP guest. Nobody signs these spellings.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,9 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.pki import parse_certificate, parse_crl
 from regalia.core.codec import unb64
 from regalia.core.errors import CoreCode, ParseError
+from regalia.verifier.registry import VENDORS
+from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.spelling import certificates_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +22,13 @@ if TYPE_CHECKING:
 CERTIFICATE = "CERTIFICATE"
 CRL = "X509 CRL"
 
+KNOWN_FORMS = (
+    "certificates and revocation lists in PEM or DER, also in hex, base64, percent-encoded, in an"
+    " SEV-SNP certificate table or in the JSON of Azure's THIM; Intel's TCB info, QE identity and"
+    " PCK CRL; TCG event logs; Regalia's own documents"
+)
+
+_SEQUENCE = b"\x30"
 _BEGIN = b"-----BEGIN "
 _DASHES = b"-----"
 
@@ -22,16 +37,19 @@ def read_blocks(data: bytes, *, what: str) -> Iterator[tuple[str, bytes]]:
     """(label, DER) of everything in a file; at least one.
 
     Args:
-        data: PEM with any number of certificates and CRLs and any text around them, or DER of
-            one. Raw, untrusted.
+        data: with any text around PEM blocks. Raw, untrusted.
         what: the file, for messages.
 
     Raises:
-        ParseError: MALFORMED, it holds none, or something else as well.
+        ParseError: FORM_UNKNOWN, it holds none; MALFORMED, one is damaged, or there is something
+            else as well.
     """
     if _BEGIN not in data:
-        der = _from_hex(data)
-        yield _label_of(der, what=what), der
+        ders = certificates_in(data) or _table(data)
+        if not ders:
+            raise _none(data, what)
+        for der in ders:
+            yield _label_of(der, what=what), der
         return
     for block in data.split(_BEGIN)[1:]:
         label, _, rest = block.partition(_DASHES)
@@ -47,12 +65,23 @@ def read_blocks(data: bytes, *, what: str) -> Iterator[tuple[str, bytes]]:
         yield found, der
 
 
-def _from_hex(data: bytes) -> bytes:
-    """Intel's service answers with a CRL in hex unless DER is asked for."""
-    try:
-        return bytes.fromhex(data.decode("ascii")) if data.startswith(b"30") else data
-    except ValueError:
-        return data
+def _table(data: bytes) -> tuple[bytes, ...]:
+    """Of the vendors that have a table of certificates in a form of their own."""
+    for vendor in VENDORS:
+        if vendor.read_table is not None:
+            found = vendor.read_table(data)
+            if found:
+                return found
+    return ()
+
+
+def _none(data: bytes, what: str) -> ParseError:
+    if data[:1] == _SEQUENCE and not data.isascii():  # else it is text that begins with 0
+        return ParseError(CoreCode.MALFORMED, f"{what}: neither certificates nor a revocation list")
+    return ParseError(
+        EvidenceCode.FORM_UNKNOWN,
+        f"{what}: neither certificates nor a revocation list. Known are: {KNOWN_FORMS}",
+    )
 
 
 def parse_roots(data: bytes, *, what: str) -> tuple[bytes, ...]:

@@ -13,6 +13,7 @@ class NvidiaDefects:
     driver_version: str = "590.12"
     vbios_version: str = "96.00.A5.00.01"
     feature: int = 1  # FEATURE_FLAG: 0 MPT, 1 SPT, 2 PPCIE
+    opaque_header: int = -1  # major version of the newer layout's header; -1: no header
     old_opaque: bool = False  # neither FWID nor flags in the report, as old drivers send it
     wrong_measurement: int = -1  # RIM index that is measured otherwise; -1: none
     nvdec_enabled: bool = False
@@ -25,9 +26,10 @@ class NvidiaDefects:
     # Forgeries and accidents. They are signed by the right key unless they are about signing.
     bad_signature: bool = False
     trailing_byte: bool = False
+    zeros_behind: int = 0  # zero bytes behind the report; one is let through
     truncated: bool = False
     duplicate_block: bool = False
-    unknown_opaque: bool = False
+    unknown_opaque: bool = False  # a signed field that is not known; a policy may refuse it
     opaque_version: int = 1
     fwid_mismatch: bool = False
     device_key_mismatch: bool = False

@@ -47,6 +47,7 @@ def gpu_claims(number: int, **fields: Any) -> NvidiaClaims:  # noqa: ANN401 - an
         pdi=b"",
         switch_pdis=(),
         gpu_pdis=(),
+        opaque_addition=(),
         mint=MINT,
     )
     return replace(claims, mint=MINT, **fields)

@@ -35,6 +35,19 @@ INDICES = {
 _DISABLED, _ENABLED = b"\x55", b"\xaa"
 _UNKNOWN_FIELD = 99
 _PPCIE = 2
+# Value types of fields in opaque data with a header, as seen: texts, versions, digests, states.
+_VALUE_TYPES: dict[int, int] = {
+    OpaqueField.VBIOS_VERSION: 0x86,
+    OpaqueField.CHIP_SKU: 0x82,
+    OpaqueField.PROJECT: 0x82,
+    OpaqueField.PROJECT_SKU: 0x82,
+    OpaqueField.DRIVER_VERSION: 0x86,
+    OpaqueField.NVDEC0_STATUS: 0x82,
+    OpaqueField.FWID: 0x01,
+    OpaqueField.PROTECTED_PCIE_STATUS: 0x85,
+    OpaqueField.OPAQUE_DATA_VERSION: 0x86,
+    OpaqueField.FEATURE_FLAG: 0x85,
+}
 
 
 def measurement(model: str, index: int) -> bytes:
@@ -60,6 +73,7 @@ def build_report(
         values[defects.wrong_measurement] = hashlib.sha384(b"other firmware").digest()
     if defects.stale_nonce:
         nonce = STALE_NONCE
+    new = defects.opaque_header
     return SpdmReport(
         nonce=PUBLISHED_NONCE if defects.published_nonce else nonce,
         slot=0,
@@ -68,6 +82,10 @@ def build_report(
         values=tuple(values),
         responder_nonce=secrets.token_bytes(32),
         opaque=opaque,
+        opaque_version=bytes((new, 0, 0, 0)) if new >= 0 else None,
+        opaque_value_types=tuple(_VALUE_TYPES.get(kind, 0) for kind, _ in opaque)
+        if new >= 0
+        else (),
         signature=bytes(SIGNATURE_SIZE),
     )
 
@@ -117,7 +135,8 @@ def sign_report(
     signature = b"".join(scalar.to_bytes(48, "big") for scalar in scalars)
     if defects.bad_signature:
         signature = bytes((signature[0] ^ 1,)) + signature[1:]
-    raw = body + signature + (b"\x00" if defects.trailing_byte else b"")
+    behind = bytes(defects.zeros_behind) + (b"\x01" if defects.trailing_byte else b"")
+    raw = body + signature + behind
     return raw[:-1] if defects.truncated else raw
 
 

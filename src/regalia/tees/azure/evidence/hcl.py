@@ -19,7 +19,7 @@ import msgspec
 
 from regalia.core.codec import exact, unhex
 from regalia.core.errors import CoreCode, ParseError
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,12 +76,12 @@ def parse_hcl(data: bytes) -> HclReport:
     if len(data) > HCL_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"HCL report: {len(data)} bytes, at most {HCL_MAX}")
     if len(data) < _DATA_AT:
-        raise _malformed(f"{len(data)} bytes, at least {_DATA_AT}")
+        raise _malformed(f"{len(data)} bytes, want at least {_DATA_AT}")
     signature, version, size, request, status, reserved = _HEADER.unpack_from(data)
+    if signature == HCL_SIGNATURE and version not in HCL_VERSIONS:
+        raise unsupported_version("HCL report: version", version, HCL_VERSIONS)
     if signature != HCL_SIGNATURE or request != REQUEST_TYPE or status != 0:
         raise _malformed(f"signature {signature!r}, request type {request}, status {status}")
-    if version not in HCL_VERSIONS:
-        raise ParseError(EvidenceCode.UNSUPPORTED_VERSION, f"HCL report: version {version}")
     if any(reserved):
         raise ParseError(
             EvidenceCode.RESERVED_BIT_SET, "HCL report: reserved bytes of the header are not zero"
@@ -92,8 +92,8 @@ def parse_hcl(data: bytes) -> HclReport:
 def _parse_body(data: bytes, size: int) -> HclReport:
     runtime_size, version, kind, hash_type, data_size = _RUNTIME.unpack_from(data, _RUNTIME_AT)
     if version != RUNTIME_VERSION:
-        raise ParseError(
-            EvidenceCode.UNSUPPORTED_VERSION, f"HCL report: runtime data of version {version}"
+        raise unsupported_version(
+            "HCL report: runtime data of version", version, (RUNTIME_VERSION,)
         )
     if kind not in set(ReportType) or hash_type != HASH_SHA256:
         raise _malformed(f"report type {kind}, hash type {hash_type}")

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 LOG_MAX = 1 * MIB  # bytes, with padding
 EVENTS_MAX = 8192
@@ -24,6 +24,10 @@ REGISTER_MAX = 23  # PCRs are 0 to 23
 EV_NO_ACTION = 0x0000_0003
 SPEC_ID_SIGNATURE = b"Spec ID Event03\x00"
 _SPEC_ID_LEGACY = (b"Spec ID Event00\x00", b"Spec ID Event02\x00")
+_SPEC_ID_MARK = b"Spec ID Event"
+SPEC_IDS = (3,)  # the number behind the mark; 0 and 2 are those of logs with SHA-1 only
+_KIND_MAX = 0x13  # of the event types that do not belong to UEFI
+_EFI_KINDS = range(0x8000_0000, 0x8000_0200)
 
 _HEADER = struct.Struct("<II20sI")  # pcrIndex, eventType, digest, eventDataSize
 _SPEC_ID = struct.Struct("<16sIBBBBI")
@@ -139,6 +143,33 @@ class EventLog:
         return self.spec_id.encode() + events + self.padding
 
 
+def looks_like_event_log(data: bytes) -> bool:
+    """Whether a file begins as a TCG event log does.
+
+    A log of the older layout has SHA-1 digests only, and no magic number unless the firmware
+    wrote a Spec ID; it is told by events that follow each other to the end of the file.
+
+    Args:
+        data: raw, untrusted.
+    """
+    if len(data) < _HEADER.size:
+        return False
+    if data[_HEADER.size :].startswith(_SPEC_ID_MARK):
+        return True
+    at = 0
+    for _ in range(EVENTS_MAX):
+        if at and (at == len(data) or _is_padding(data, at)):
+            return True
+        if at + _HEADER.size > len(data):
+            return False
+        register, kind, digest, size = _HEADER.unpack_from(data, at)
+        known = kind <= _KIND_MAX or _EFI_KINDS.start <= kind < _EFI_KINDS.stop
+        if register > REGISTER_MAX or not known or not any(digest):
+            return False
+        at += _HEADER.size + size
+    return False
+
+
 class _Reader:
     """Takes fields off a log; every read says what it was for."""
 
@@ -210,6 +241,10 @@ def _parse_spec_id(reader: _Reader) -> SpecId:
     data = _Reader(body)
     fields = _SPEC_ID.unpack(data.take(_SPEC_ID.size, "header"))
     signature, platform_class, minor, major, errata, uintn_size, count = fields
+    if signature.startswith(_SPEC_ID_MARK) and signature != SPEC_ID_SIGNATURE:
+        number = signature[len(_SPEC_ID_MARK) :].rstrip(b"\x00")
+        if number.isdigit() and int(number) not in SPEC_IDS:  # two digits at most
+            raise unsupported_version("event log: Spec ID Event", int(number), SPEC_IDS)
     if signature != SPEC_ID_SIGNATURE:
         raise _malformed(f"the Spec ID's signature is {signature!r}")
     if register > 1 or any(digest):

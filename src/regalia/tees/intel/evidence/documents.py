@@ -18,7 +18,7 @@ from regalia.core.codec import MIB, exact
 from regalia.core.errors import CoreCode, ParseError
 from regalia.tees.intel.evidence.bodies import SVN_COUNT
 from regalia.tees.intel.names import TcbStatus
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -192,9 +192,10 @@ def parse_tcb_info(body: bytes) -> TcbInfo:
         ParseError: TOO_LARGE, MALFORMED or UNSUPPORTED_VERSION.
     """
     what = "TCB info"
+    _require_version(body, TCB_INFO_VERSION, what)
     wire = _decode(body, _TcbInfo, what)
-    if wire.version != TCB_INFO_VERSION or wire.id not in set(TcbInfoId) or wire.tcb_type != 0:
-        raise _unsupported(what, f"{wire.id[:20]!r} version {wire.version} type {wire.tcb_type}")
+    if wire.id not in set(TcbInfoId) or wire.tcb_type != 0:
+        raise _unsupported(what, f"{wire.id[:20]!r} type {wire.tcb_type}")
     kind = TcbInfoId(wire.id)
     if kind is TcbInfoId.TDX and wire.tdx_module is None:
         raise _malformed(what, "has no tdxModule")
@@ -221,9 +222,10 @@ def parse_identity(body: bytes) -> EnclaveIdentity:
         ParseError: TOO_LARGE, MALFORMED or UNSUPPORTED_VERSION.
     """
     what = "QE identity"
+    _require_version(body, IDENTITY_VERSION, what)
     wire = _decode(body, _Identity, what)
-    if wire.version != IDENTITY_VERSION or wire.id not in set(EnclaveId):
-        raise _unsupported(what, f"{wire.id[:20]!r} version {wire.version}")
+    if wire.id not in set(EnclaveId):
+        raise _unsupported(what, f"{wire.id[:20]!r}")
     return EnclaveIdentity(
         id=EnclaveId(wire.id),
         issue_date=_date(wire.issue_date, what),
@@ -238,6 +240,17 @@ def parse_identity(body: bytes) -> EnclaveIdentity:
         isv_prod_id=_number(wire.isvprodid, _U16_MAX, what),
         levels=_isv_levels(wire.tcb_levels, what),
     )
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    version: int
+
+
+def _require_version(body: bytes, known: int, what: str) -> None:
+    """Ask before the members are read: those of another version are other ones."""
+    version = _decode(body, _Versioned, what).version
+    if version != known:
+        raise unsupported_version(f"{what}: version", version, (known,))
 
 
 def _decode(body: bytes, kind: type[T], what: str) -> T:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from regalia.core.codec import exact
 from regalia.core.errors import CoreCode, ParseError
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 TD_REPORT_SIZE = 1024  # bytes
+TD_REPORT_VERSIONS = (0, 1)
 TEE_TYPE_TDX = 0x81
 
 _MAC = struct.Struct("<4B12s16s48s48s64s32s32s")
@@ -66,10 +67,10 @@ def parse_local_td_report(data: bytes) -> LocalTdReport:
     )
     if kind != TEE_TYPE_TDX:
         raise _malformed(f"REPORTTYPE {kind:#x}, want {TEE_TYPE_TDX:#x}")
-    if subtype != 0 or version not in {0, 1}:
-        raise ParseError(
-            EvidenceCode.UNSUPPORTED_VERSION, f"TDREPORT: subtype {subtype}, version {version}"
-        )
+    if subtype != 0:
+        raise unsupported_version("TDREPORT: subtype", subtype, (0,))
+    if version not in TD_REPORT_VERSIONS:
+        raise unsupported_version("TDREPORT: version", version, TD_REPORT_VERSIONS)
     tcb_info = data[_TCB_INFO_AT : _TCB_INFO_AT + _TCB_INFO_SIZE]
     td_info = data[_TD_INFO_AT:]
     _valid, svn, seam, signer, attributes, _svn_2, rest = _TCB_INFO.unpack(tcb_info)

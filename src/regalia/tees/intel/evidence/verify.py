@@ -48,7 +48,7 @@ from regalia.tees.intel.evidence.signatures import require_raw_signature
 from regalia.tees.intel.evidence.tcb import relaunch, require_module, standing
 from regalia.tees.intel.evidence.wire import POINT_SIZE, VERSION_SGX, split_quote
 from regalia.wire.evidence import REPORT_DATA_SIZE, Tee
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import unsupported_version
 
 if TYPE_CHECKING:
     from regalia.appraisal.appraisal_context import AppraisalContext
@@ -98,9 +98,8 @@ def parse(evidence: Evidence, check_log: CheckLog = NO_LOG) -> Parsed[Evidence, 
     if tee is Tee.SGX and evidence.event_log:
         raise ParseError(CoreCode.MALFORMED, "an SGX enclave has no event log")
     if tee is Tee.SGX and quote.version != VERSION_SGX:
-        raise ParseError(  # Intel's quoting enclave for SGX issues no others
-            EvidenceCode.UNSUPPORTED_VERSION, f"an SGX quote of version {quote.version}, want 3"
-        )
+        # Intel's quoting enclave for SGX issues no others.
+        raise unsupported_version("SGX quote: version", quote.version, (VERSION_SGX,))
     return Parsed(evidence, quote)
 
 

@@ -27,7 +27,7 @@ from regalia.tees.intel.evidence.bodies import (
     parse_enclave_report,
     parse_td_report,
 )
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 if TYPE_CHECKING:
     from regalia.tees.intel.evidence.bodies import TdReport
@@ -309,7 +309,7 @@ def _header(reader: _Reader) -> tuple[int, int, int, bytes, int]:
         reader.take(_HEADER.size, "the header")
     )
     if version not in VERSIONS:  # first: another version has another layout
-        raise _unsupported(f"version {version}, known are {VERSIONS}")
+        raise unsupported_version("Intel quote: version", version, VERSIONS)
     if key_type != ATTESTATION_KEY_ECDSA_P256:
         raise _unsupported(f"attestation key type {key_type}, want ECDSA P-256 (2)")
     if tee_type not in (TEE_TYPE_SGX, TEE_TYPE_TDX):
@@ -328,7 +328,7 @@ def _body(
     if version == VERSION_5:
         number, size = _DESCRIPTOR.unpack(reader.take(_DESCRIPTOR.size, "the body descriptor"))
         if number not in _BODY_SIZES:
-            raise _unsupported(f"body type {number}, known are {[int(t) for t in BodyType]}")
+            raise unsupported_version("Intel quote: body type", number, _BODY_SIZES)
         body_type = BodyType(number)
         if size != _BODY_SIZES[body_type]:
             raise _malformed(f"body of {size} bytes, type {number} has {_BODY_SIZES[body_type]}")

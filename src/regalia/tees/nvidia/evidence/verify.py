@@ -129,7 +129,7 @@ def verify_genuine(
         check_log.leave_open("the report repeats no FWID", dice.fwid)
     _check_leaf_binding(opaque, path, dice)  # (5)
     check_log.begin(checks.SIGNATURE)
-    _check_signature(evidence.report, parts.signature, path)  # (6)
+    _check_signature(parts, path)  # (6)
     check_log.begin(checks.RIM)
     if known is None:
         rims, missing = match_rims(  # (7)
@@ -170,14 +170,15 @@ def _check_leaf_binding(opaque: Opaque, path: Path, dice: Dice) -> None:
         )
 
 
-def _check_signature(raw: bytes, scalars: bytes, path: Path) -> None:
+def _check_signature(parts: SpdmParts, path: Path) -> None:
     """(6) ECDSA P-384 with SHA-384 over the bytes as received (DSP0274 10.11.2)."""
+    scalars = parts.signature
     signature = encode_dss_signature(
         int.from_bytes(scalars[:_SCALAR_SIZE], "big"),
         int.from_bytes(scalars[_SCALAR_SIZE:], "big"),
     )
     try:
-        path.key.verify(signature, raw[:-SIGNATURE_SIZE], _ECDSA)
+        path.key.verify(signature, parts.signed, _ECDSA)
     except InvalidSignature as exc:
         raise AttestationError(
             SignCode.SIGNATURE_INVALID, f"the key of {path.leaf} did not sign this report"
@@ -215,6 +216,7 @@ def _claims(
         pdi=opaque.pdi,
         switch_pdis=opaque.switch_pdis,
         gpu_pdis=opaque.gpu_pdis,
+        opaque_addition=opaque.additions,
         mint=MINT,
     )
 

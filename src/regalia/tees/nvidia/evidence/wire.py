@@ -1,7 +1,8 @@
 """What NVIDIA puts into the opaque data of a measurements report. Names are NVIDIA's.
 
-Integers are little endian; text is ASCII with zero bytes after it. A field of unknown type, or a
-layout of unknown version, is refused: its meaning could change that of the others.
+Integers are little endian; text is ASCII with zero bytes after it. A layout of unknown version is
+refused: it could change what the fields mean. Fields of unknown type only add to the others, so
+they are kept by number, and a policy may ask that there be none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, ParseError
 from regalia.tees.nvidia.names import Feature, Status
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from regalia.tees.nvidia.evidence.spdm import SpdmReport
 
 
-OPAQUE_VERSION_MAX = 1
+OPAQUE_VERSIONS = (0, 1)  # OPAQUE_DATA_VERSION, of data without a header
 PDI_SIZE = 8  # bytes of a per-device identifier
 GPU_PDIS_SIZE = 8 * PDI_SIZE  # bytes at the start of SWITCH_GPU_PDIS; a map of ports follows
 TEXT_MAX = 64  # bytes
@@ -61,6 +62,7 @@ class OpaqueField(IntEnum):
     OPAQUE_DATA_VERSION = 34
     CHIP_INFO = 35
     FEATURE_FLAG = 36
+    FSP_UCODE_SVN = 37  # security version of the boot processor's microcode
 
 
 _STATUS = {0xAA: Status.ENABLED, 0x55: Status.DISABLED}
@@ -85,6 +87,7 @@ class Opaque:
     pdi: bytes  # a switch's own
     switch_pdis: tuple[bytes, ...]  # a GPU's, sorted, each once, as the switches state their own
     gpu_pdis: tuple[bytes, ...]  # a switch's, sorted, each once
+    additions: tuple[int, ...]  # types of fields that are not known here, sorted
 
 
 def decode_opaque(report: SpdmReport, *, switch: bool) -> Opaque:
@@ -98,15 +101,10 @@ def decode_opaque(report: SpdmReport, *, switch: bool) -> Opaque:
         ParseError: MALFORMED or UNSUPPORTED_VERSION.
     """
     fields = dict(report.opaque)
-    if not fields.keys() <= _KNOWN:
-        unknown = sorted(fields.keys() - _KNOWN)
-        raise ParseError(EvidenceCode.UNSUPPORTED_VERSION, f"opaque fields {unknown} are not known")
-    version = int.from_bytes(fields.get(OpaqueField.OPAQUE_DATA_VERSION, b""), "little")
-    if version > OPAQUE_VERSION_MAX:
-        raise ParseError(
-            EvidenceCode.UNSUPPORTED_VERSION,
-            f"opaque data of version {version}, known up to {OPAQUE_VERSION_MAX}",
-        )
+    if report.opaque_version is None:  # else the header tells, and this field means nothing
+        version = int.from_bytes(fields.get(OpaqueField.OPAQUE_DATA_VERSION, b""), "little")
+        if version not in OPAQUE_VERSIONS:
+            raise unsupported_version("opaque data: version", version, OPAQUE_VERSIONS)
     pdis = fields.get(OpaqueField.SWITCH_PDI, b"")
     links = fields.get(OpaqueField.SWITCH_GPU_PDIS, b"") if switch else b""
     if switch and len(pdis) not in (0, PDI_SIZE):
@@ -128,6 +126,7 @@ def decode_opaque(report: SpdmReport, *, switch: bool) -> Opaque:
         pdi=pdis if switch else b"",
         switch_pdis=() if switch else _identifiers(pdis),
         gpu_pdis=_identifiers(links[:GPU_PDIS_SIZE]),
+        additions=tuple(sorted(fields.keys() - _KNOWN)),
     )
 
 

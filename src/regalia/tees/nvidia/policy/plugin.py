@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.condition_types import TEXT, because, derived
+from regalia.appraisal.condition_types import TEXT, Reading, because, derived
 from regalia.appraisal.finding import finding
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_plugin import DevicePolicyPlugin, judges
@@ -46,7 +46,11 @@ LEFT_OUT = {
     **because("rim, in the policy, decides about them", "rims", "rims_missing"),
     **because("compared by the verifier", "pdi", "switch_pdis", "gpu_pdis"),
 }
-_READINGS = derived(NvidiaClaims, left_out=LEFT_OUT, readings={"Feature": TEXT})
+# Types of opaque fields, as one text for each device: "" or "38,39".
+_NUMBERS: Reading[tuple[int, ...]] = Reading("text", lambda value: ",".join(map(str, value)))
+_READINGS = derived(
+    NvidiaClaims, left_out=LEFT_OUT, readings={"Feature": TEXT, "tuple[int, ...]": _NUMBERS}
+)
 
 NVIDIA = DevicePolicyPlugin(
     kinds=(DeviceKind.NVIDIA_GPU, DeviceKind.NVIDIA_SWITCH),

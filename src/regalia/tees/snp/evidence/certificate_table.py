@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from regalia.core.errors import CoreCode, ParseError
+from regalia.wire.spelling import certificates_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,8 @@ _KNOWN: Mapping[bytes, UUID] = MappingProxyType(
 
 def parse_certificate_table(data: bytes) -> tuple[bytes, ...]:
     """The certificates that the table names by a known GUID, DER, leaf first.
+
+    Hosts write them in PEM as well. What is neither stays as it is; the verifier refuses it.
 
     Args:
         data: raw, untrusted; empty is a table without entries.
@@ -64,7 +67,7 @@ def parse_certificate_table(data: bytes) -> tuple[bytes, ...]:
     else:
         if data:
             raise _malformed(f"more than {ENTRIES_MAX} entries")
-    return tuple(found[guid] for guid in ORDER if guid in found)
+    return tuple(der for guid in ORDER if guid in found for der in _in_der(found[guid]))
 
 
 def encode_certificate_table(certificates: Mapping[UUID, bytes]) -> bytes:
@@ -75,6 +78,10 @@ def encode_certificate_table(certificates: Mapping[UUID, bytes]) -> bytes:
         head += _ENTRY.pack(guid.bytes_le, at + len(body), len(der))
         body += der
     return head + bytes(_ENTRY.size) + body
+
+
+def _in_der(entry: bytes) -> tuple[bytes, ...]:
+    return certificates_in(entry) or (entry,)
 
 
 def _malformed(why: str) -> ParseError:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from regalia.appraisal.collateral import LeafName
 from regalia.appraisal.evidence_plugin import Vendor, ready
 from regalia.appraisal.pki import parse_certificate
+from regalia.core.errors import ParseError
 from regalia.tees.snp.evidence.anchors import SnpAnchors, SnpCollateral
+from regalia.tees.snp.evidence.certificate_table import parse_certificate_table
 from regalia.tees.snp.evidence.leaf import leaf_of
 from regalia.tees.snp.evidence.wire import EndorsementKeyKind
 
@@ -43,9 +45,22 @@ def leaf_name(certificate: Certificate) -> LeafName | None:
     return LeafName(f"{signing_key.name} {product} {whose} TCB {facts.tcb.hex()}", machine)
 
 
+def read_table(data: bytes) -> tuple[bytes, ...]:
+    """Certificates of the table that a host hands to a guest; none if the file is no such table.
+
+    Args:
+        data: raw, untrusted.
+    """
+    try:
+        return parse_certificate_table(data)
+    except ParseError:
+        return ()
+
+
 AMD = Vendor(
     name="snp",
     anchors=SnpAnchors,
     prepare=lambda given: ready(collateral_of(given)),
+    read_table=read_table,
     leaf_name=leaf_name,
 )

@@ -3,6 +3,10 @@
 Layout and names follow the SEV Secure Nested Paging Firmware ABI (AMD 56860), structure
 ATTESTATION_REPORT. A report is 1184 bytes, little endian; its signature covers bytes 0x000 to
 0x29F. Nothing here verifies anything: a parsed report is still raw, untrusted evidence.
+
+AMD has published no text on version 4. Machines of product lines before Turin send it with the
+fields of version 3, so it is read as such: everything that version 3 reserves must be zero, and
+the layout of a TCB_VERSION is the product's, as in every version.
 """
 
 from __future__ import annotations
@@ -16,11 +20,11 @@ from regalia.core.bits import bit
 from regalia.core.errors import CoreCode, ParseError
 from regalia.tees.snp.claims import Tcb
 from regalia.tees.snp.names import GENOA, GUEST_POLICY_DEFINED, MILAN, TURIN, GuestPolicyBit
-from regalia.wire.evidence_codes import EvidenceCode
+from regalia.wire.evidence_codes import EvidenceCode, unsupported_version
 
 REPORT_SIZE = 0x4A0  # bytes
 SIGNED_SIZE = 0x2A0  # bytes at the start that the signature covers
-VERSIONS = (2, 3, 5)
+VERSIONS = (2, 3, 4, 5)
 CPUID_SINCE_VERSION = 3
 MIT_VECTOR_SINCE_VERSION = 5
 SIGNATURE_ALGO_ECDSA_P384_SHA384 = 1
@@ -95,6 +99,7 @@ _LAYOUT = struct.Struct(
 _NAMES = tuple(name for _, _, name in FIELDS if name)
 _RESERVED = tuple((offset, int(code[:-1])) for offset, code, name in FIELDS if not name)
 
+_VERSION = slice(0, 4)
 _KEY_INFO_AUTHOR_KEY_EN = 1 << 0
 _KEY_INFO_MASK_CHIP_KEY = 1 << 1
 _KEY_INFO_SIGNING_KEY_SHIFT = 2
@@ -188,6 +193,9 @@ def parse_report(data: bytes) -> SnpReport:
     Raises:
         ParseError: MALFORMED, TRAILING_DATA, UNSUPPORTED_VERSION or RESERVED_BIT_SET.
     """
+    version = int.from_bytes(data[: _VERSION.stop], "little")
+    if len(data) >= _VERSION.stop and version not in VERSIONS:
+        raise unsupported_version("SNP report: VERSION", version, VERSIONS)
     if len(data) > REPORT_SIZE:
         raise ParseError(
             EvidenceCode.TRAILING_DATA, f"SNP report: {len(data)} bytes, want {REPORT_SIZE}"
@@ -195,11 +203,6 @@ def parse_report(data: bytes) -> SnpReport:
     if len(data) < REPORT_SIZE:
         raise ParseError(CoreCode.MALFORMED, f"SNP report: {len(data)} bytes, want {REPORT_SIZE}")
     unpacked = _LAYOUT.unpack(data)
-    if unpacked[0] not in VERSIONS:  # first: another version has another layout
-        raise ParseError(
-            EvidenceCode.UNSUPPORTED_VERSION,
-            f"SNP report: VERSION {unpacked[0]}, known are {VERSIONS}",
-        )
     for offset, size in _RESERVED:
         if data.count(0, offset, offset + size) != size:
             raise _reserved(f"the reserved bytes at {offset:#05x} are not zero")
