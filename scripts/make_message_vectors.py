@@ -83,6 +83,16 @@ MACHINE = Evidence(
     event_log=fixed("event log", 20),
     devices=(GPU, SWITCH),
 )
+# Named here, so that another TEE leaves these files as they are.
+TEES = (
+    Tee.SEV_SNP,
+    Tee.TDX,
+    Tee.SGX,
+    Tee.NITRO,
+    Tee.TPM,
+    Tee.AZURE_SNP,
+    Tee.AZURE_TDX,
+)
 # By the name of a message's member; what is the same in two messages stands here once.
 VALUES: dict[str, Any] = {
     "challenge": b64(CHALLENGE),
@@ -187,7 +197,7 @@ def evidence() -> dict[str, Any]:
             for name, each in (("cpu_alone", CPU), ("with_devices", MACHINE))
         },
         "runtime_config": CONFIG.encode().decode(),
-        "recorded": {str(tee): expected_slot(tee, CONFIG.encode()).hex() for tee in Tee},
+        "recorded": {str(tee): expected_slot(tee, CONFIG.encode()).hex() for tee in TEES},
         "refused": {
             "format_unknown": ["MALFORMED", changed(text, format="regalia/evidence/v3")],
             "tee_unknown": ["MALFORMED", changed(text, tee="sev")],

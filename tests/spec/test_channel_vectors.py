@@ -12,16 +12,23 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from regalia.client.errors import ClientCode
 from regalia.client.exchange import padded_size, seal_request
 from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import ParseError
 from regalia.crypto.kem import XWingKeyPair
-from regalia.crypto.ohttp import ServerExchange, parse_key_config, serving_key_config
+from regalia.crypto.ohttp import (
+    OhttpCode,
+    ServerExchange,
+    parse_key_config,
+    serving_key_config,
+)
+from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.sealed import SealedGateway, _Opened
 from regalia.runtime.sealed_answer import SealedAnswer
-from regalia.wire.bhttp import RequestHead, RequestParser
+from regalia.wire.bhttp import BhttpCode, RequestHead, RequestParser
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 
@@ -118,21 +125,40 @@ def test_a_request_of_the_profile() -> None:
     }
 
 
-def admitted(dates: list[str]) -> None:
-    """What a runtime says of an opened request with these fields."""
+def admitted(dates: list[str]) -> int:
+    """Show a runtime an opened request with these fields; how many it then remembers."""
     gateway = SealedGateway.__new__(SealedGateway)
     gateway._replays = ReplayMemory(lambda: parse_rfc3339(DATES["clock"]))
     fields = tuple((b"date", date.encode()) for date in dates)
     head = RequestHead(b"GET", b"https", b"", b"/", fields)
     gateway._admit(_Opened(head, b"", bytes(1120)))
+    return len(gateway._replays)
 
 
 @pytest.mark.parametrize("dates", DATES["accepted"])
 def test_dates(dates: list[str]) -> None:
-    admitted(dates)
+    assert admitted(dates) == 1
 
 
 @pytest.mark.parametrize("dates", DATES["REQUEST_DATE_REFUSED"])
 def test_dates_are_refused(dates: list[str]) -> None:
     with pytest.raises(ApiError, match="REQUEST_DATE_REFUSED"):
         admitted(dates)
+
+
+def test_the_page_names_every_code_of_the_channel() -> None:
+    page = VECTORS.parents[1] / "docs" / "spec" / "sealed-channel.md"
+    text = page.read_text(encoding="utf-8")
+    codes = {each.name for kind in (OhttpCode, BhttpCode, RequestCode, ClientCode) for each in kind}
+    # Those of the application inside the channel, which follow OpenAI's API, and of a command.
+    inside = {
+        "ANSWER_NOT_READ",
+        "ANSWER_TIMEOUT",
+        "CALLER_BUSY",
+        "CHAT_REFUSED",
+        "GENERATION_FAILED",
+        "QUEUE_FULL",
+        "REQUEST_INVALID",
+        "SERVED_NAME_UNKNOWN",
+    }
+    assert {code for code in codes if f"`{code}`" not in text} == inside

@@ -22,6 +22,7 @@ from regalia.core.errors import ParseError, RegaliaError
 from regalia.core.types import ModelId, PolicyId
 from regalia.crypto.sign import VerifyKey
 from regalia.wire.evidence import (
+    CHALLENGE_SIZE,
     DeviceEvidence,
     DeviceKind,
     Role,
@@ -94,7 +95,7 @@ def test_the_broker_reads_the_requests() -> None:
     model_id = parse_challenge_request(EXCHANGE["challenge_request"].encode())
     for name in ("release_request", "release_request_to_renew"):
         request, challenge = parse_release_request(EXCHANGE[name].encode())
-        assert len(challenge) == 32
+        assert len(challenge) == CHALLENGE_SIZE
         assert request.model_id == str(model_id)
         # The public key of a vector is no X-Wing key, and ``decode`` would say so.
         assert code_of(lambda: decode(request)) == "HPKE_KEY_MALFORMED"  # noqa: B023 - at once
@@ -156,8 +157,7 @@ def test_evidence_is_refused(name: str) -> None:
 def test_runtime_configuration() -> None:
     data = EVIDENCE["runtime_config"].encode()
     assert parse_runtime_config(data).encode() == data
-    assert set(EVIDENCE["recorded"]) == {str(tee) for tee in Tee}
-    zeros_then = {
+    by_hand = {
         "sev-snp": sha256(data),
         "tdx": hashlib.sha384(data).digest(),
         "sgx": hashlib.sha512(data).digest(),
@@ -166,8 +166,9 @@ def test_runtime_configuration() -> None:
         "az-snp-vtpm": sha256(bytes(32), sha256(data)),
         "az-tdx-vtpm": sha256(bytes(32), sha256(data)),
     }
+    assert set(EVIDENCE["recorded"]) == set(by_hand)
     for tee, recorded in EVIDENCE["recorded"].items():
-        assert expected_slot(Tee(tee), data).hex() == recorded == zeros_then[tee].hex()
+        assert expected_slot(Tee(tee), data).hex() == recorded == by_hand[tee].hex()
 
 
 def test_nonces_of_devices() -> None:

@@ -48,7 +48,8 @@ def test_size_of_a_note() -> None:
 
 def test_the_size_of_a_note_counts_bytes() -> None:
     room = 64 * 1024 - len(note("").encode())
-    assert accepted(note("ü" * (room // 2) + "x" * (room % 2)))
+    longest = "ü" * (room // 2) + "x" * (room % 2)
+    assert accepted(note(longest)).extensions == (longest,)
     with refused("more than 65536 bytes"):
         accepted(note("ü" * (room // 2 + 1)))
 

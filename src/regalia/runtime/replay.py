@@ -23,8 +23,12 @@ _HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"  # IMF-fixdate, RFC 9110 section 5.6.7
 
 
 def parse_http_date(text: str) -> datetime:
-    """Parse an IMF-fixdate. Raises ValueError."""
-    return datetime.strptime(text, _HTTP_DATE).replace(tzinfo=UTC)
+    """Parse an IMF-fixdate. Raises ValueError for any other form."""
+    moment = datetime.strptime(text, _HTTP_DATE).replace(tzinfo=UTC)
+    # strptime also accepts other cases, missing leading zeros and any day of the week.
+    if moment.strftime(_HTTP_DATE) != text:
+        raise ValueError("not in the one form of a date")
+    return moment
 
 
 class ReplayMemory:

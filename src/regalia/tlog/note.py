@@ -183,8 +183,8 @@ def _invalid(why: str) -> LogError:
 
 def _split_note(note: str) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     """Split a note into the signed text, and (name, key hash, signature) of every line."""
-    # No character takes less than one byte, so the text's length bounds the work that follows.
-    if len(note) > NOTE_LIMIT or len(note.encode("utf-8", "surrogatepass")) > NOTE_LIMIT:
+    # Whatever carried the note has a limit of its own, so this encodes a few MiB at most.
+    if len(note.encode("utf-8", "surrogatepass")) > NOTE_LIMIT:
         raise _invalid(f"more than {NOTE_LIMIT} bytes")
     # C2SP signed-note: a note is UTF-8 and contains no ASCII control characters but newlines.
     if any(char < " " and char != "\n" for char in note) or not _is_utf8(note):
