@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
@@ -96,7 +98,17 @@ if TYPE_CHECKING:
 ORIGIN = "log.example/regalia"
 MEASUREMENT = hashlib.sha384(b"the accepted image").digest()
 MODEL_KEY = hashlib.sha256(b"the model key").digest()
-WRAP_KEY = b"an RSA-3072 SubjectPublicKeyInfo would stand here".ljust(422, b".")
+
+
+def wrap_key(label: str, *, bits: int = 3072, exponent: int = 65537) -> bytes:
+    """A public key that can be parsed; nobody has its private half."""
+    modulus = int.from_bytes(hashlib.shake_256(label.encode()).digest(bits // 8), "big")
+    modulus |= 1 | 1 << (bits - 1)
+    key = RSAPublicNumbers(exponent, modulus).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+WRAP_KEY = wrap_key("a runtime's")
 KEK = "model"
 
 
@@ -344,7 +356,10 @@ class Deployment:
     def challenge(self) -> ChallengeResponse:
         answer = self.post("/v1/challenge", {"model_id": str(self.model_id)})
         assert answer.status_code == 200, answer.text
-        return msgspec.json.decode(answer.content, type=ChallengeResponse)
+        return self.parse_challenge(answer.content)
+
+    def parse_challenge(self, answer: bytes) -> ChallengeResponse:
+        return msgspec.json.decode(answer, type=ChallengeResponse)
 
     def evidence(
         self, asked: ChallengeResponse, deviation: Deviation = HEALTHY_RUNTIME

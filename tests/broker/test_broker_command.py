@@ -96,8 +96,8 @@ def test_serve_release_and_stop(deployment: Deployment, tmp_path: Path) -> None:
     assert "DEVELOPMENT KEY STORE" in log
     assert "DANGEROUS: policy 'test' releases to simulated hardware" in log
     events = [json.loads(line)["event"] for line in log.splitlines() if line.startswith("{")]
-    assert events.count("dangerous.setting") == 3
-    assert [events[3], events[-1]] == ["service.started", "service.stopped"]
+    assert events.count("dangerous.setting") == 4
+    assert [events[4], events[-1]] == ["service.started", "service.stopped"]
     assert "broker.release.granted" in events
     assert "Traceback" not in log
     # What it leaves on disk holds neither the model key nor the passphrase it was given.
@@ -269,8 +269,9 @@ def test_an_encrypted_log_key(
     with SecretBytes(bytearray(deployment.shared.passphrase)) as secret:
         (config.parent / "log.key").write_bytes(deployment.shared.log_signer.to_pem(secret))
     assert run(["broker", "check", "--config", str(config), "--json"]) == 0
-    body = json.loads(capsys.readouterr().out)
-    assert body["log_key"] == deployment.shared.log_key
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["log_key"] == deployment.shared.log_key
+    assert "signing key is not encrypted" not in captured.err
 
 
 def test_check_changes_nothing(
@@ -281,6 +282,7 @@ def test_check_changes_nothing(
     assert run(["broker", "check", "--config", str(config)]) == 0
     captured = capsys.readouterr()
     assert "DEVELOPMENT KEY STORE" in captured.err
+    assert "The log's signing key is not encrypted" in captured.err
     assert str(deployment.policy.policy_id()) in captured.out
     assert sorted(path.name for path in config.parent.iterdir()) == before
 
@@ -310,6 +312,25 @@ def test_approve_and_use_it(
     refused(capsys, args, 9, "FILE_EXISTS")
     stranger = [str(folder / "owner.pub") if a.endswith("alice.key") else a for a in args[:-1]]
     refused(capsys, [*stranger, str(folder / "b.json")], 9, "INSECURE_MODE")
+
+
+def test_countersign_a_manifest(
+    deployment: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = deployment.write_config(tmp_path / "broker")
+    folder, alice = config.parent, SigningKey.generate_p384()
+    (folder / "alice.key").write_bytes(alice.to_pem(None))
+    (folder / "alice.key").chmod(0o600)
+    args = ["broker", "countersign", "--manifest", str(folder / "manifest.json"), "--owner-key"]
+    args += [str(folder / "owner.pub"), "--sign", str(folder / "alice.key")]
+    args += ["--out", str(folder / "both.json")]
+    assert run([*args, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["signer"] == str(alice.verify_key.fingerprint)
+    assert (body["model_id"], body["model_version"]) == (str(deployment.model_id), 3)
+    signatures = json.loads((folder / "both.json").read_bytes())["signatures"]
+    assert len(signatures) == 2
+    refused(capsys, args, 9, "FILE_EXISTS")
 
 
 def test_hardening_holds_in_the_process() -> None:

@@ -21,6 +21,7 @@ from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey
 from regalia.policy.documents import Approvals
 from regalia.policy.signed import sign_release_policy
+from regalia.seal.manifest import countersign_manifest
 from regalia.wire import approval as approval_format
 from regalia.wire.approval import Approval, parse_approval
 from tests.broker.harness import Deviation
@@ -85,7 +86,26 @@ def test_key_wrapped_by_another_kind_of_store(
     assert load(deployment) == "WRAP_UNKNOWN"
 
 
-def test_one_policy_for_a_name_and_one_seal_for_a_model(deployment: Deployment) -> None:
+def test_the_threshold_is_for_the_manifest_too(deployment: Deployment, alice: SigningKey) -> None:
+    owner = deployment.shared.owner
+    owners = (owner.verify_key, alice.verify_key)
+    policy = sign_release_policy(deployment.policy, (owner, alice))
+    rules: dict[str, Any] = {"policy": policy, "owner_keys": owners, "owner_threshold": 2}
+    assert load(deployment, **rules) == "SIGNER_UNKNOWN"
+    both = countersign_manifest(deployment.manifest, alice, owners=owners)
+    files = deployment.model_files(**(rules | {"manifest": both}))
+    model = load_model(files, store=deployment.store, log_key=deployment.log.log_key)
+    assert model.version == 3
+    with pytest.raises(RegaliaError, match="MALFORMED"):
+        countersign_manifest(both, alice, owners=owners)  # it counts once
+    with pytest.raises(RegaliaError, match="SIGNER_UNKNOWN"):
+        countersign_manifest(deployment.manifest, owner, owners=(alice.verify_key,))
+    stranger = SigningKey.generate_ed25519()
+    other = countersign_manifest(deployment.manifest, stranger, owners=owners)
+    assert load(deployment, **(rules | {"manifest": other})) == "SIGNER_UNKNOWN"
+
+
+def test_one_seal_for_a_model(deployment: Deployment) -> None:
     (model,) = deployment.broker.models.values()
     with pytest.raises(RegaliaError, match="BAD_CONFIG"):
         by_id((model, model))

@@ -12,14 +12,17 @@ import pytest
 from regalia.core.codec import b64
 from regalia.core.errors import IntegrityError
 from regalia.core.types import Digest, ModelId, PolicyId
+from regalia.crypto.sign import SigningKey
+from regalia.tlog.note import verifier_key_text
 from regalia.tlog.verify import verify_proof
 from regalia.wire.evidence import Role
 from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SnpSimulator
-from tests.broker.harness import MODEL_KEY, Deviation
+from tests.broker.harness import MODEL_KEY, Deviation, wrap_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.broker.harness import Deployment
@@ -67,13 +70,42 @@ UNGENUINE: list[tuple[str, Deviation, str]] = [
     ("other policy", Deviation(bound_policy=PolicyId(OTHER)), "NONCE_MISMATCH"),
     ("other model", Deviation(bound_model=ModelId(OTHER)), "NONCE_MISMATCH"),
     ("other devices", Deviation(bound_devices=Digest(OTHER)), "NONCE_MISMATCH"),
-    ("other wrap key", Deviation(request={"wrap_public_key": b64(b"w" * 422)}), "NONCE_MISMATCH"),
+    (
+        "other wrap key",
+        Deviation(request={"wrap_public_key": b64(wrap_key("other"))}),
+        "NONCE_MISMATCH",
+    ),
     ("rubbish", Deviation(evidence=b"rubbish"), "MALFORMED"),
     ("empty evidence", Deviation(request={"evidence": ""}), "MALFORMED"),
     ("no base64", Deviation(request={"evidence": "?"}), "MALFORMED"),
     ("short key", Deviation(request={"hpke_public_key": b64(b"k" * 32)}), "MALFORMED"),
     ("bad key", Deviation(request={"hpke_public_key": b64(b"\xff" * 1216)}), "HPKE_KEY_MALFORMED"),
     ("no wrap key", Deviation(request={"wrap_public_key": ""}), "MALFORMED"),
+    (
+        "wrap key is none",
+        Deviation(request={"wrap_public_key": b64(b"w" * 422)}),
+        "WRAP_KEY_MALFORMED",
+    ),
+    (
+        "small wrap key",
+        Deviation(request={"wrap_public_key": b64(wrap_key("s", bits=2048))}),
+        "WRAP_KEY_MALFORMED",
+    ),
+    (
+        "wrap key with exponent 3",
+        Deviation(request={"wrap_public_key": b64(wrap_key("e", exponent=3))}),
+        "WRAP_KEY_MALFORMED",
+    ),
+    (
+        "wrap key that goes on",
+        Deviation(request={"wrap_public_key": b64(wrap_key("t") + b"x")}),
+        "WRAP_KEY_MALFORMED",
+    ),
+    (
+        "wrap key of another kind",
+        Deviation(request={"wrap_public_key": b64(SigningKey.generate_ed25519().verify_key.spki)}),
+        "WRAP_KEY_MALFORMED",
+    ),
     ("big wrap key", Deviation(request={"wrap_public_key": b64(b"w" * 2000)}), "TOO_LARGE"),
     ("no version", Deviation(request={"model_version": 0}), "MALFORMED"),
     ("huge version", Deviation(request={"model_version": 1 << 70}), "MALFORMED"),
@@ -165,6 +197,20 @@ def test_a_configuration_that_trusts_another_log_or_owner(deployment: Deployment
         codes = deployment.denied(deployment.ask(Deviation(config=changed)))
         assert "HOST_DATA_UNKNOWN" in codes
         assert {"LOG_KEY_MISMATCH", "OWNER_KEY_MISMATCH"} & set(codes)
+
+
+def test_a_configuration_that_trusts_a_log_of_another_name(
+    make_deployment: Callable[..., Deployment],
+) -> None:
+    """Even where the policy accepts any log: the runtime would refuse what stands in this one."""
+    deployment = make_deployment()
+    runtime = msgspec.structs.replace(deployment.policy.runtime, log_key="any")
+    other = verifier_key_text("log.other.example", deployment.shared.log_signer.verify_key)
+    config = msgspec.structs.replace(deployment.runtime_config(), log_key=other)
+    deployment = make_deployment(policy={"runtime": runtime})
+    codes = deployment.denied(deployment.ask(Deviation(config=config)))
+    assert "AUDIENCE_MISMATCH" in codes
+    assert "LOG_KEY_MISMATCH" not in codes
 
 
 def test_no_runtime_configuration_in_genuine_evidence(deployment: Deployment) -> None:

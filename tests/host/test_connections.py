@@ -202,6 +202,27 @@ def test_bodies_together_are_bounded() -> None:
         assert ask(address, bytes(400_000)).endswith(b"400000")
 
 
+def test_answers_that_nobody_reads_are_bounded_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    limits = ConnectionLimits(
+        connections=64, head_s=600.0, unread_s=600.0, unread=1_000_000, report_s=0.0
+    )
+    with serving(limits) as address, contextlib.ExitStack() as stack:
+        honest = stack.enter_context(connect(address))
+        honest.sendall(b"GET /3000000 HTTP/1.1\r\nhost: h\r\n\r\n")
+        for _ in range(40):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.bind(("127.0.0.9", 0))
+            sock.connect(address)
+            sock.sendall(b"GET /30000000 HTTP/1.1\r\nhost: h\r\n\r\n")
+        time.sleep(0.5)
+        assert len(answer_of(honest)) == 3_000_000
+        assert ask(address).endswith(b"\r\n\r\n5")
+    assert '"answers": 1' in capsys.readouterr().err
+
+
 def test_busy_connections_are_not_closed_for_new_ones() -> None:
     limits = ConnectionLimits(connections=4, head_s=600.0, unread_s=600.0)
     with serving(limits) as address, contextlib.ExitStack() as stack:

@@ -155,6 +155,7 @@ def test_the_page_names_every_code_of_the_channel() -> None:
         "ANSWER_NOT_READ",
         "ANSWER_TIMEOUT",
         "CALLER_BUSY",
+        "CALLER_UNKNOWN",
         "CHAT_REFUSED",
         "GENERATION_FAILED",
         "QUEUE_FULL",

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraise.exchange import judge, verify_exchange
+from regalia.broker.codes import BrokerCode
+from regalia.core.errors import LogError
 from regalia.core.types import Digest
 from regalia.policy.context import ReleaseContext
+from regalia.tlog.note import parse_log_key
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, parse_evidence
 from regalia.wire.runtime_config import parse_runtime_config
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from regalia.broker.challenges import ConsumedChallenge
     from regalia.broker.models import ServedModel
     from regalia.broker.request import DecodedRequest
+    from regalia.core.errors import Code
     from regalia.policy.verdict import Verdict
     from regalia.verifier.verifier import Verifier
 
@@ -108,3 +112,24 @@ def verdict_of(  # noqa: PLR0913 - the facts of one release
         custody=custody,
     )
     return judge(model.policy, claims, context)
+
+
+def audience_findings(config: bytes, origin: str) -> list[tuple[Code, str]]:
+    """Reasons why a runtime would not accept a release that stands in this log.
+
+    The evidence is bound to this log's origin by whoever made it. The runtime's own measured
+    configuration must trust a log of the same name, whatever log key the policy accepts.
+
+    Args:
+        config: the runtime configuration, untrusted; ``verdict_of`` has parsed it.
+        origin: of this broker's log.
+    """
+    log_key = parse_runtime_config(config).log_key
+    try:
+        trusted = parse_log_key(log_key).origin
+    except LogError:
+        trusted = ""
+    if trusted == origin:
+        return []
+    what = f"the runtime trusts the log {log_key[:80]!r}; this one is {origin}"
+    return [(BrokerCode.AUDIENCE_MISMATCH, what)]

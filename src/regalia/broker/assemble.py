@@ -121,7 +121,7 @@ class Assembler:
         collateral, bundle = self._collateral()
         appraiser = self._appraiser(collateral)
         files = [self._model_files(section) for section in self.config.models]
-        signer = self._log_key()
+        signer, in_clear = self._log_key()
         key = verifier_key_text(self.config.log.origin, signer.verify_key)
         store = self._key_store()
         try:
@@ -131,7 +131,7 @@ class Assembler:
         except BaseException:
             store.close()
             raise
-        banners = _banners(self.config, store, tuple(models.values()))
+        banners = _banners(self.config, store, tuple(models.values()), log_key_in_clear=in_clear)
         return Documents(signer, key, store, appraiser, models, banners, bundle)
 
     def assemble(self) -> ReadyBroker:
@@ -187,7 +187,7 @@ class Assembler:
             RegaliaError: something else is wrong than what is accepted; nothing was changed.
         """
         engines: list[Engine] = []
-        signer = self._log_key()
+        signer, _ = self._log_key()
         try:
             self._open_databases(engines)
             log = Log(engines[1], origin=self.config.log.origin, key=signer)
@@ -217,13 +217,14 @@ class Assembler:
             parsed = parsed.set(database=str(self._path(name)))
         return open_engine(parsed.render_as_string(hide_password=False))
 
-    def _log_key(self) -> SigningKey:
+    def _log_key(self) -> tuple[SigningKey, bool]:
+        """The log's key, and whether its file is not encrypted."""
         section = self.config.log
         pem = read_private_file(self._path(section.key), limit=_KEY_LIMIT)
         if b"ENCRYPTED" not in pem:
-            return SigningKey.from_pem(pem, None)
+            return SigningKey.from_pem(pem, None), True
         with self.ask("log key", self._optional(section.passphrase_file)) as passphrase:
-            return SigningKey.from_pem(pem, passphrase)
+            return SigningKey.from_pem(pem, passphrase), False
 
     def _key_store(self) -> KeyStore:
         section = self.config.keys
@@ -285,7 +286,11 @@ class Assembler:
 
 
 def _banners(
-    config: BrokerConfig, store: KeyStore, models: tuple[ServedModel, ...]
+    config: BrokerConfig,
+    store: KeyStore,
+    models: tuple[ServedModel, ...],
+    *,
+    log_key_in_clear: bool,
 ) -> tuple[str, ...]:
     """Warnings about settings that lower protection, shown at every start."""
     banners = [
@@ -293,6 +298,11 @@ def _banners(
         "protected from whoever holds that platform's keys."
         for name in config.dangers()
     ]
+    if log_key_in_clear:
+        banners.append(
+            "The log's signing key is not encrypted: whoever copies the file can write another "
+            "history. Make one with a passphrase: `regalia keygen log`."
+        )
     if store.banner is not None:
         banners.append(store.banner)
     banners += [

@@ -56,6 +56,14 @@ class BrokerCode(Code):
         "Runtimes under this policy trust another log, so they would refuse every key.",
         "Use the log that the policy names, or have the policy changed.",
     )
+    WRAP_KEY_MALFORMED = (
+        "A key store would wrap the model key to this key, so it must be one that can be used.",
+        "Send an RSA-3072 SubjectPublicKeyInfo, DER, with the exponent 65537.",
+    )
+    AUDIENCE_MISMATCH = (
+        "The runtime trusts another log, so it would refuse a release that stands in this one.",
+        "Give the runtime the log key of the broker that it asks.",
+    )
     LEASE_UNKNOWN = (
         "The lease has ended, or belongs to another attester or model.",
         "Ask again without a lease id, for a new lease.",

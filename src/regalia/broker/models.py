@@ -13,7 +13,7 @@ from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions
 from regalia.core.errors import CoreCode, IntegrityError, KeyAccessError, UsageError
 from regalia.policy.signed import load_release_policy
-from regalia.seal.manifest import verify_manifest
+from regalia.seal.manifest import verify_owners_manifest
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,7 +34,7 @@ class ModelFiles:
         manifest: the sealed model's manifest.json.
         policy: the signed release policy.
         owner_keys: the owner's keys, for manifest and policy.
-        owner_threshold: number of owner keys that must have signed the policy.
+        owner_threshold: number of owner keys that must have signed each of both.
         approvals: signed approvals by file name.
         approver_keys: keys whose approvals count.
     """
@@ -91,8 +91,11 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
         KeyAccessError: WRAP_UNKNOWN.
     """
     policy = load_release_policy(files.policy, files.owner_keys, files.owner_threshold)
-    manifest = verify_manifest(
-        files.manifest, signers=files.owner_keys, minimum_version=policy.model.version_minimum
+    manifest = verify_owners_manifest(
+        files.manifest,
+        owners=files.owner_keys,
+        threshold=files.owner_threshold,
+        minimum_version=policy.model.version_minimum,
     )
     model_id, wrapped = manifest.content.model_id, manifest.wrapped_key
     if policy.model.id != str(model_id):

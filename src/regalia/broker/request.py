@@ -5,6 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from regalia.broker.codes import BrokerCode
 from regalia.core.codec import parse_json, unb64
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
@@ -14,6 +23,8 @@ from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT, WRAP_KEY_MAX
 from regalia.wire.release import REQUEST_LIMIT, ChallengeRequest, ReleaseRequest
 
 CHALLENGE_REQUEST_LIMIT = 4096  # bytes
+WRAP_KEY_BITS = 3072
+WRAP_KEY_EXPONENT = 65537
 LEASE_ID = re.compile(r"lease:[0-9a-f]{32}")
 
 
@@ -55,6 +66,7 @@ def decode(request: ReleaseRequest) -> DecodedRequest:
     wrap_key = unb64(request.wrap_public_key, what="wrap_public_key", limit=WRAP_KEY_MAX)
     if not wrap_key:
         raise ParseError(CoreCode.MALFORMED, "wrap_public_key is empty")
+    _require_wrap_key(wrap_key)
     if request.lease_id is not None and not LEASE_ID.fullmatch(request.lease_id):
         raise ParseError(CoreCode.MALFORMED, "lease_id: want lease:<32 hex>")
     return DecodedRequest(
@@ -66,6 +78,21 @@ def decode(request: ReleaseRequest) -> DecodedRequest:
         evidence=unb64(request.evidence, what="evidence", limit=ENVELOPE_LIMIT),
         lease_id=request.lease_id,
     )
+
+
+def _require_wrap_key(spki: bytes) -> None:
+    """Check that a key store could wrap to a key. Raises ParseError WRAP_KEY_MALFORMED."""
+    try:
+        key = load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ParseError(BrokerCode.WRAP_KEY_MALFORMED, "wrap_public_key is no key") from exc
+    if not isinstance(key, RSAPublicKey) or key.key_size != WRAP_KEY_BITS:
+        raise ParseError(BrokerCode.WRAP_KEY_MALFORMED, "wrap_public_key is not RSA-3072")
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if key.public_numbers().e != WRAP_KEY_EXPONENT or encoded != spki:
+        raise ParseError(
+            BrokerCode.WRAP_KEY_MALFORMED, "wrap_public_key has another exponent or encoding"
+        )
 
 
 def version_of(request: ReleaseRequest) -> int:

@@ -122,6 +122,52 @@ def _bundle(found: Documents) -> dict[str, object] | None:
     }
 
 
+@broker.command("countersign")
+@file_option("--manifest", "The signed manifest.json.", into="manifest_file", required=True)
+@file_option(
+    "--owner-key FILE.pub",
+    "Public key of the model's owner; may be repeated.",
+    into="owner_keys",
+    required=True,
+    multiple=True,
+)
+@file_option("--sign FILE.key", "Your signing key.", into="key_file", required=True)
+@file_option("--passphrase-file FILE", "Passphrase of your key.")
+@file_option("--out FILE", "The manifest with all signatures.", required=True)
+@_json
+def countersign(
+    *,
+    manifest_file: Path,
+    owner_keys: tuple[Path, ...],
+    key_file: Path,
+    passphrase_file: Path | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Add your signature to a sealed model's manifest, where one owner's key is not enough.
+
+    The broker's owner_threshold says how many must have signed, policy and manifest alike.
+    """
+    from regalia.crypto import dsse
+    from regalia.host.localfs import read_file, write_new
+    from regalia.seal.manifest import countersign_manifest, verify_manifest
+
+    must_be_new(out)
+    owners = read_public_keys(owner_keys)
+    data = read_file(manifest_file, limit=dsse.LIMIT)
+    key = read_signing_key(key_file, passphrase_file)
+    signed = countersign_manifest(data, key, owners=owners)
+    content = verify_manifest(signed, signers=owners, minimum_version=1).content
+    write_new(out, signed)
+    facts = {
+        "manifest": str(out),
+        "model_id": str(content.model_id),
+        "model_version": content.version,
+        "signer": str(key.verify_key.fingerprint),
+    }
+    report("countersigned", facts, as_json=as_json)
+
+
 @broker.command("recover")
 @_config
 @option(

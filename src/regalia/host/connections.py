@@ -34,6 +34,7 @@ class ConnectionLimits:
         pieces: number of pieces of a body, beyond one for each ``piece_size`` bytes.
         piece_size: bytes in a piece that is no burden, on average.
         buffered: bytes of bodies that have not arrived whole, over all connections.
+        unread: bytes of answers that wait for clients to read, over all connections.
         report_s: seconds between two events that tell of connections which were dropped.
     """
 
@@ -43,6 +44,7 @@ class ConnectionLimits:
     pieces: int = 256
     piece_size: int = 128
     buffered: int = 64 << 20
+    unread: int = 64 << 20
     report_s: float = 10.0
 
 
@@ -53,6 +55,7 @@ class Door:
         self.limits = limits
         self._inside: dict[GuardedProtocol, None] = {}  # in the order in which they came
         self._waiting: dict[GuardedProtocol, None] = {}  # in the order in which they began to wait
+        self._unread: dict[GuardedProtocol, None] = {}  # whose answers are not read as they come
         self._dropped: Counter[str] = Counter()
         self._reported = -limits.report_s
 
@@ -76,6 +79,7 @@ class Door:
         """Give the place back. May be called again."""
         self._inside.pop(connection, None)
         self._waiting.pop(connection, None)
+        self._unread.pop(connection, None)
 
     def waits(self, connection: GuardedProtocol) -> None:
         """The connection waits for a request, or for the rest of one."""
@@ -89,6 +93,20 @@ class Door:
         """More of a body has arrived: close the largest one if all together are too large."""
         if sum(connection.buffered for connection in self._waiting) > self.limits.buffered:
             max(self._waiting, key=lambda connection: connection.buffered).drop("bytes")
+
+    def reads(self, connection: GuardedProtocol) -> None:
+        """The client has read what there was."""
+        self._unread.pop(connection, None)
+
+    def stalls(self, connection: GuardedProtocol) -> None:
+        """A client does not read: if all that wait are too much, close the peer's with most."""
+        self._unread.setdefault(connection)
+        peers: Counter[str] = Counter()
+        for each in self._unread:
+            peers[each.peer] += each.unread
+        if peers.total() > self.limits.unread:
+            peer = max(peers, key=peers.__getitem__)
+            next(each for each in self._unread if each.peer == peer).drop("answers")
 
     def count(self, reason: str) -> None:
         """Count a dropped connection, and tell of it from time to time."""
@@ -137,6 +155,11 @@ class GuardedProtocol(H11Protocol):
         """Whether the head of a request is here, and its answer is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def unread(self) -> int:
+        """Bytes of the answer that wait for the client to read."""
+        return self.transport.get_write_buffer_size()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, and wait for a request."""
         super().connection_made(transport)
@@ -181,11 +204,13 @@ class GuardedProtocol(H11Protocol):
         super().pause_writing()
         if self._unread is None:
             self._unread = self.loop.call_later(self._limits.unread_s, self.drop, "unread")
+        self._door.stalls(self)
 
     def resume_writing(self) -> None:
         """The client has read."""
         super().resume_writing()
         self._cancel_unread()
+        self._door.reads(self)
 
     def drop(self, reason: str) -> None:
         """Close without an answer: the peer would not read it, or would take its time."""

@@ -8,19 +8,20 @@ verify_manifest  bytes -> VerifiedManifest   signed by a trusted key, and not to
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
 from regalia.core.errors import IntegrityError
 from regalia.core.types import Digest, KeyFingerprint
-from regalia.crypto.dsse import DsseCode, parse_envelope
+from regalia.crypto.dsse import DsseCode, parse_envelope, sign
 from regalia.crypto.sign import VerifyKey
 from regalia.seal.codes import SealCode
 from regalia.seal.format.manifest import PAYLOAD_TYPE, parse_manifest
 
 if TYPE_CHECKING:
     from regalia.crypto.dsse import Envelope
+    from regalia.crypto.sign import SigningKey
     from regalia.seal.format.manifest import Manifest
     from regalia.seal.format.sealed import WrappedKey
 
@@ -121,6 +122,49 @@ def verify_manifest(data: bytes, *, signers: Trusted, minimum_version: int) -> V
         digest=Digest.of(envelope.unverified_payload),
         mint=_MINT,
     )
+
+
+def verify_owners_manifest(
+    data: bytes, *, owners: tuple[VerifyKey, ...], threshold: int, minimum_version: int
+) -> VerifiedManifest:
+    """Verify a manifest that several of its owner's keys must have signed.
+
+    Args:
+        data: the DSSE envelope, raw and untrusted.
+        owners: the owner's keys. One of them is the signer that the manifest names.
+        threshold: number of different owner's keys that must have signed, at least 1.
+        minimum_version: lowest accepted version; 1 accepts every version.
+
+    Raises:
+        ParseError: as ``verify_manifest``.
+        IntegrityError: as ``verify_manifest``; SIGNER_UNKNOWN also if too few owners have signed.
+    """
+    manifest = verify_manifest(data, signers=owners, minimum_version=minimum_version)
+    parse_envelope(data, what="manifest").verify(PAYLOAD_TYPE, owners, threshold=threshold)
+    return manifest
+
+
+def countersign_manifest(data: bytes, key: SigningKey, *, owners: tuple[VerifyKey, ...]) -> bytes:
+    """Add one signature to a manifest that its owner has signed.
+
+    Args:
+        data: the DSSE envelope, raw and untrusted.
+        key: key that signs in addition; it has not signed yet.
+        owners: the owner's keys. One of them is the signer that the manifest names.
+
+    Returns:
+        The envelope with all signatures.
+
+    Raises:
+        ParseError: as ``verify_manifest``, or the key has signed already.
+        IntegrityError: as ``verify_manifest``.
+    """
+    verify_manifest(data, signers=owners, minimum_version=1)
+    envelope = parse_envelope(data, what="manifest")
+    mine = sign(PAYLOAD_TYPE, envelope.unverified_payload, (key,))
+    both = replace(envelope, signatures=envelope.signatures + mine.signatures).encode()
+    parse_envelope(both, what="manifest")  # refuses a second signature by one key
+    return both
 
 
 def _content(envelope: Envelope) -> Manifest:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import Code
 
-PIECE = 1 << 20  # bytes that are read and sent at a time
+# Bytes that are read and sent at a time. Each connection whose client does not read keeps about two
+# of them, so they are what 256 such connections cost.
+PIECE = 128 << 10
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})")
 _OCTETS = "application/octet-stream"
 
