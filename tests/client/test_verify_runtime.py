@@ -400,6 +400,13 @@ def test_trust_from_files(
     assert found.crls == wanted.crls
     verify(relay, dataclasses.replace(loaded, clock=trust.clock))
     assert loaded.clock().tzinfo is not None
+    as_text = load_trust(
+        str(policy_file),
+        collateral=str(folder),
+        dangerous_simulated_anchor=str(folder / "ark.der"),
+    )
+    assert as_text.policy == loaded.policy
+    assert as_text.verifier.collateral.crls == found.crls
 
 
 def test_simulation_must_be_asked_for_by_name(policy_file: Path) -> None:

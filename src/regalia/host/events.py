@@ -43,6 +43,7 @@ class ServiceEvent(StrEnum):
     RELEASE_GRANTED = "broker.release.granted"
     RELEASE_DENIED = "broker.release.denied"
     RELEASE_FAILED = "broker.release.failed"
+    CLOCK_STEPPED = "runtime.clock.stepped"
     BROKER_BUSY = "runtime.broker.busy"
     KEY_RECEIVED = "runtime.key.received"
     MODEL_LOADED = "runtime.model.loaded"
