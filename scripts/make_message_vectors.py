@@ -14,12 +14,14 @@ import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from vector_files import VECTORS, as_json, fixed, signing_key, write_or_compare
 
 from regalia.appraisal.config_binding import expected_slot
 from regalia.broker.leases import holder_of
 from regalia.core.codec import b64, canonical_json
-from regalia.core.types import ModelId, PolicyId
+from regalia.core.types import KeyFingerprint, ModelId, PolicyId
 from regalia.crypto.dsse import Envelope, sign
 from regalia.tlog.note import Checkpoint, sign_checkpoint
 from regalia.wire import approval
@@ -57,7 +59,13 @@ POLICY_ID = PolicyId(fixed("policy"))
 ORIGIN = "log.example/regalia-vectors"
 LEASE_ID = "lease:000102030405060708090a0b0c0d0e0f"
 CHALLENGE = fixed("challenge")
-HPKE_KEY, WRAP_KEY = fixed("HPKE public key", 1216), fixed("wrap public key", 422)
+HPKE_KEY = fixed("HPKE public key", 1216)
+# An odd number of 3,072 bits in the form of a public key; nobody has its private half.
+WRAP_KEY = (
+    RSAPublicNumbers(65537, int.from_bytes(b"\xc0" + fixed("wrap public key", 383)) | 1)
+    .public_key()
+    .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+)
 CONFIG = RuntimeConfig(
     format=CONFIG_FORMAT,
     model_id=str(MODEL_ID),
@@ -177,6 +185,10 @@ def exchange() -> dict[str, Any]:
                 "TOO_LARGE",
                 changed(request, wrap_public_key=b64(bytes(1025))),
             ],
+            "wrap_key_is_none": [
+                "WRAP_KEY_MALFORMED",
+                changed(request, wrap_public_key=b64(fixed("no key", 422))),
+            ],
             "lease_upper_case": ["MALFORMED", changed(request, lease_id="lease:" + "A" * 32)],
             "base64_not_canonical": ["MALFORMED", changed(request, wrap_public_key="QR==")],
         },
@@ -277,6 +289,7 @@ def serving() -> dict[str, Any]:
         "wrap_public_key": WRAP_KEY,
         "model_id": MODEL_ID,
         "model_version": 3,
+        "recipient": KeyFingerprint(fixed("recipient")),
     }
     names = [each.name for each in fields(ServingEvidence)]
 
@@ -297,6 +310,8 @@ def serving() -> dict[str, Any]:
         },
         "refused": {
             "format_unknown": ["MALFORMED", changed(text, format="regalia/serving-evidence/v9")],
+            "format_older": ["MALFORMED", changed(text, format="regalia/serving-evidence/v1")],
+            "recipient_is_no_key": ["MALFORMED", changed(text, recipient="sha256:" + "00" * 32)],
             "member_missing": ["MALFORMED", changed(text, release=...)],
             "member_unknown": ["MALFORMED", changed(text, extra=1)],
             "white_space": ["MALFORMED", text + "\n"],

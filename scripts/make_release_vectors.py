@@ -22,7 +22,7 @@ from vector_files import VECTORS, as_json, fixed, write_or_compare
 from regalia.broker.challenges import RANDOM_SIZE, TIME_SIZE, tag_of
 from regalia.core.codec import b64, canonical_json, lp
 from regalia.core.secret import SecretBytes
-from regalia.core.types import Digest, ModelId, PolicyId
+from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.crypto.kem import XWingKeyPair
 from regalia.keys import devfile_format as fmt
@@ -76,7 +76,16 @@ def bindings() -> list[dict[str, Any]]:
             "device_evidence": NO_DEVICES.hex(),
             "report_data": binding.report_data().hex(),
         }
-        for binding in (released, serving_binding(challenge, *keys, MODEL_ID, model_version=3))
+        for binding in (
+            released,
+            serving_binding(
+                challenge,
+                *keys,
+                MODEL_ID,
+                model_version=3,
+                recipient=KeyFingerprint(fixed("recipient")),
+            ),
+        )
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.cli.main import run
-from regalia.core.types import ModelId
+from regalia.core.types import KeyFingerprint, ModelId
 from regalia.wire.evidence import device_nonce, devices_digest
 from regalia.wire.serving import HPKE_KEY_SIZE, ServingEvidence
 from regalia_testing.machines import MACHINES
@@ -33,7 +33,13 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ServingEvi
     source = machine.open()
     empty = source.collect(bytes(range(64)), RUNTIME_CONFIG)
     serving = ServingEvidence(
-        empty, b"\x01" * HPKE_KEY_SIZE, b"\x02" * 422, ModelId(bytes(32)), 3, None
+        empty,
+        b"\x01" * HPKE_KEY_SIZE,
+        b"\x02" * 422,
+        ModelId(bytes(32)),
+        3,
+        None,
+        KeyFingerprint(bytes(32)),
     )
     binding = serving.binding(CHALLENGE)
     devices = source.collect_devices(device_nonce(binding.role, CHALLENGE, binding.hpke_public_key))

@@ -67,6 +67,9 @@ class Clock:
         return self.now
 
 
+RECIPIENT = KeyFingerprint(b"\x66" * 32)  # of the key that the model key was released to
+
+
 @dataclass
 class InnerRequest:
     """What arrived inside the TEE."""
@@ -92,6 +95,7 @@ class Runtime:
     measurement: bytes = MEASUREMENT
     version: int = VERSION
     wrap: bytes = b"wrap key"
+    recipient: KeyFingerprint = RECIPIENT
     requests: list[InnerRequest] = field(default_factory=list)
     encs: set[bytes] = field(default_factory=set)
 
@@ -103,6 +107,7 @@ class Runtime:
             model_id=ModelId.parse(self.config.model_id),
             model_version=self.version,
             release=self.proof,
+            recipient=self.recipient,
         )
         evidence = self.platform.evidence(
             shown.binding(challenge).report_data(),
@@ -332,7 +337,7 @@ def logged(log: Log, platform: SnpSimulator) -> Callable[..., LogProof]:
             "devices": [],
             "revocation": "checked",
             "evidence_digest": "sha256:" + "5" * 64,
-            "recipient": "key:" + "6" * 64,
+            "recipient": str(RECIPIENT),
             "custody": "broker",
             "lease_id": "lease:1",
             "lease_until": rfc3339(NOW + timedelta(hours=1)),

@@ -72,7 +72,7 @@ def test_standard_input(
     assert capsys.readouterr().out == WORDS + "\n"
 
 
-@pytest.mark.parametrize("given", [b"", b" \n", b"\xff\xfe"])
+@pytest.mark.parametrize("given", [b"", b" \n", b"\xff\xfe", b"x" * ((1 << 20) + 1)])
 def test_no_question(
     args: list[str],
     live: tuple[object, str],

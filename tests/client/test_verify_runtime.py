@@ -25,7 +25,7 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
-from regalia.core.types import ModelId
+from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.crypto.sign import SigningKey
 from regalia.tlog.note import verifier_key_text
@@ -134,7 +134,13 @@ def swap_model(document: ServingEvidence) -> ServingEvidence:
     return dataclasses.replace(document, model_id=ModelId(bytes(32)))
 
 
-@pytest.mark.parametrize("lie", [swap_key, swap_wrap_key, raise_version, swap_model])
+def swap_recipient(document: ServingEvidence) -> ServingEvidence:
+    return dataclasses.replace(document, recipient=KeyFingerprint(bytes(32)))
+
+
+@pytest.mark.parametrize(
+    "lie", [swap_key, swap_wrap_key, raise_version, swap_model, swap_recipient]
+)
 def test_relay_changes_what_is_bound(
     relay: object, trust: ClientTrust, lie: Callable[[ServingEvidence], ServingEvidence]
 ) -> None:
@@ -243,6 +249,7 @@ def test_missing_release_proof(relay: object, trust: ClientTrust) -> None:
         {"decision": "denial"},
         {"model_id": "model:" + "0" * 64},
         {"model_version": 2},
+        {"recipient": "key:" + "0" * 64},  # another guest of the same image on the same machine
         {"hardware": "genuine"},
         {"product": "Milan"},
         {"measurement": "0" * 96},
@@ -393,6 +400,13 @@ def test_trust_from_files(
     assert found.crls == wanted.crls
     verify(relay, dataclasses.replace(loaded, clock=trust.clock))
     assert loaded.clock().tzinfo is not None
+    as_text = load_trust(
+        str(policy_file),
+        collateral=str(folder),
+        dangerous_simulated_anchor=str(folder / "ark.der"),
+    )
+    assert as_text.policy == loaded.policy
+    assert as_text.verifier.collateral.crls == found.crls
 
 
 def test_simulation_must_be_asked_for_by_name(policy_file: Path) -> None:

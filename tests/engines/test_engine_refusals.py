@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -281,6 +282,21 @@ def test_a_template_that_fails_is_the_clients_fault(template: str, tiny: Path) -
         engine.encode_chat(HELLO)
     assert caught.value.code is EngineCode.PROMPT_UNUSABLE
     assert caught.value.what == "the model's chat template refuses these messages"
+
+
+def test_a_template_that_does_not_end_is_stopped(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regalia.engines.tokenizer.TEMPLATE_SECONDS", 0.2)
+    loops = "{% for a in r %}" * 4 + "{% set x = 1 %}" + "{% endfor %}" * 4
+    template = "{% set r = range(10000) | list %}" + loops
+    engine = engine_of(files_with(tiny, chat_template_jinja=template.encode()))
+    before = sys.gettrace()
+    with pytest.raises(UsageError) as caught:
+        engine.encode_chat(HELLO)
+    assert caught.value.code is EngineCode.PROMPT_UNUSABLE
+    assert "too long" in caught.value.what
+    assert sys.gettrace() is before
 
 
 def test_a_template_that_refuses_says_so_in_its_own_words(tiny: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from regalia.core.errors import UsageError
@@ -338,6 +339,55 @@ def test_running_the_model_makes_no_second_copy(
         inside, outside = memory_blocks(process.pid, address, size)
         assert needles.found_in(inside) == 100, "the control: they are found where they are"
         assert needles.found_in(outside) == 0
+
+
+def packed_needles(folder: Path) -> dict[str, list[bytes]]:
+    """Pieces of each matrix as kernels lay it out for themselves, by the name of the layout."""
+    found: dict[str, list[bytes]] = {"transposed": [], "pairs of rows": [], "widened": []}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if weight.dim() != 2 or "proj" not in name:
+            continue
+        tile = weight[:16, 8:40]
+        raw = tile.contiguous().view(torch.int16)
+        pairs = raw.view(16, 16, 2).transpose(0, 1).contiguous()
+        found["transposed"].append(raw.t().contiguous()[3].numpy().tobytes())
+        found["pairs of rows"].append(pairs[5].numpy().tobytes())
+        found["widened"].append(tile[2].float().numpy().tobytes())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to read another process's memory")
+@pytest.mark.parametrize("packing", [False, True])
+def test_no_packed_copy_of_a_matrix_is_left(packing: bool, tiny: Path) -> None:  # noqa: FBT001
+    """Kernels that pack matrices are off. The control keeps a transposed copy, which is found."""
+    code = textwrap.dedent(SECOND_COPIES)
+    if packing:
+        each = "[getattr(engine._model.model.layers[0].mlp, name + '_proj')"
+        keep = f"kept = {each}.weight.t().contiguous() for name in ('gate', 'up', 'down')]"
+        code = code.replace("address =", f"{keep}\naddress =")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tiny)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        address, size = (int(item) for item in process.stdout.readline().split())
+        _, outside = memory_blocks(process.pid, address, size)
+    whole = b"\n".join(outside)
+    counts = {
+        layout: sum(piece in whole for piece in pieces)
+        for layout, pieces in packed_needles(tiny).items()
+    }
+    assert counts.pop("transposed") == (3 if packing else 0)
+    assert not any(counts.values()), counts
+
+
+def test_libraries_that_pack_matrices_are_off(engine: TransformersEngine) -> None:
+    assert engine.interleaves
+    assert not torch.backends.mkldnn.enabled
+    assert os.environ["MKL_DISABLE_FAST_MM"] == "1"
 
 
 @pytest.mark.slow

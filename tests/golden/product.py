@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from regalia.cli.main import cli, run
 from regalia.core.errors import RegaliaError
-from regalia.core.types import ModelId
+from regalia.core.types import KeyFingerprint, ModelId
 from regalia.policy.baseline import BaselineWords, baseline
 from regalia.policy.condition_fields import CLIENT_FIELDS, RELEASE_FIELDS, release_values
 from regalia.policy.documents import parse_release_policy, platform_wildcards, wildcards
@@ -288,7 +288,9 @@ def serving(
         state: the devices' defects.
     """
     keys = (b"\x01" * HPKE_KEY_SIZE, b"\x02" * 422)
-    answer = ServingEvidence(collect(bytes(64)), *keys, ModelId(bytes(32)), 3, None)
+    answer = ServingEvidence(
+        collect(bytes(64)), *keys, ModelId(bytes(32)), 3, None, KeyFingerprint(bytes(32))
+    )
     binding = answer.binding(challenge)
     beside = devices.evidence(device_nonce(binding.role, challenge, keys[0]), state)
     bound = replace(binding, device_evidence=devices_digest(beside))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.cli.sealing import read_manifest_file
+from regalia.core.types import KeyFingerprint
 from regalia.policy.documents import parse_client_policy
 from regalia.policy.signed import load_release_policy, read_draft
 from regalia.seal.manifest import peek_manifest
@@ -69,6 +70,7 @@ def test_pin_from_a_runtimes_answer(testbed: PolicyTestbed) -> None:
         model_id=MODEL,
         model_version=3,
         release=None,
+        recipient=KeyFingerprint(bytes(32)),
     )
     bound = testbed.evidence(report_data=serving.binding(challenge).report_data())
     serving = replace(serving, evidence=bound)

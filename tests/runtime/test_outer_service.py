@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.core.errors import LocalError
-from regalia.core.types import ModelId
+from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.metrics import Metrics
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHALLENGE = b"c" * 32
 KEY = generate_keypair(Kem.X_WING).public_key
+RECIPIENT = KeyFingerprint(bytes(32))
 
 
 class Sealed:
@@ -71,7 +72,7 @@ class Front:
         if self.error is not None:
             raise self.error
         evidence = Evidence(Tee.SEV_SNP, challenge, (), b"config")
-        return ServingEvidence(evidence, KEY, b"rsa", ModelId(bytes(32)), 3, None)
+        return ServingEvidence(evidence, KEY, b"rsa", ModelId(bytes(32)), 3, None, RECIPIENT)
 
     def get(self, path: str, method: str = "GET") -> Answer:
         return asyncio.run(call(self.app, method, path))

@@ -38,7 +38,10 @@ def test_a_lease_is_renewed_without_unwrapping(
 
 
 @pytest.mark.slow
-def test_losing_the_lease_wipes_and_stops(make_live: Callable[..., LiveDeployment]) -> None:
+def test_losing_the_lease_wipes_and_stops(
+    make_live: Callable[..., LiveDeployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LINGER_S", 1.5)
     live = make_live(policy={"lease_s": LEASE_S})
     running = live.start()
     assert not running.runtime.memory.wiped

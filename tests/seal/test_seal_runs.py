@@ -217,18 +217,22 @@ def test_failing_key_store_leaves_nothing(model: Path, tmp_path: Path, owner: Si
 
 
 def test_staging_removes_only_its_own_leftovers(tmp_path: Path) -> None:
-    (tmp_path / ".a.regalia-dead").mkdir()
-    (tmp_path / ".a.regalia-dead" / "x").write_bytes(b"x")
+    (tmp_path / ".a.regalia-deadbeef").mkdir()
+    (tmp_path / ".a.regalia-deadbeef" / "x").write_bytes(b"x")
     (tmp_path / ".b.regalia-dead").mkdir()
+    (tmp_path / ".a.regalia-backup").mkdir()
+    (tmp_path / ".a.regalia-deadbeef-old").mkdir()
     (tmp_path / ".a.regalia-file").write_bytes(b"")
     (tmp_path / ".a.regalia-link").symlink_to(tmp_path / ".b.regalia-dead")
     with StagedDirectory(tmp_path / "a") as staged:
-        assert staged.removed == (".a.regalia-dead",)
+        assert staged.removed == (".a.regalia-deadbeef",)
         (staged.path / "f").write_bytes(b"1")
         staged.sync()
         staged.commit(mode=0o700)
     assert (tmp_path / "a" / "f").read_bytes() == b"1"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".a.regalia-backup",
+        ".a.regalia-deadbeef-old",
         ".a.regalia-file",
         ".a.regalia-link",
         ".b.regalia-dead",

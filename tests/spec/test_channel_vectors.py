@@ -128,7 +128,7 @@ def test_a_request_of_the_profile() -> None:
 def admitted(dates: list[str]) -> int:
     """Show a runtime an opened request with these fields; how many it then remembers."""
     gateway = SealedGateway.__new__(SealedGateway)
-    gateway._replays = ReplayMemory(lambda: parse_rfc3339(DATES["clock"]))
+    gateway._replays = ReplayMemory(lambda: parse_rfc3339(DATES["clock"]), since_boot=lambda: 0.0)
     fields = tuple((b"date", date.encode()) for date in dates)
     head = RequestHead(b"GET", b"https", b"", b"/", fields)
     gateway._admit(_Opened(head, b"", bytes(1120)))

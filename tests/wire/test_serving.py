@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from regalia.core.codec import b64, canonical_json, lp
 from regalia.core.errors import CoreCode, ParseError
-from regalia.core.types import ModelId
+from regalia.core.types import KeyFingerprint, ModelId
 from regalia.wire import serving
 from regalia.wire.evidence import BINDING_DOMAIN, NO_DEVICES, Evidence, Tee
 from regalia.wire.release import LogProof
@@ -19,7 +19,8 @@ from regalia.wire.serving import ServingEvidence, parse_serving_evidence
 
 EVIDENCE = Evidence(Tee.SEV_SNP, b"report", (b"cert",), b"{}")
 PROOF = LogProof(record=b64(b"record"), index=3, path=[b64(bytes(32))], checkpoint="note")
-DOCUMENT = ServingEvidence(EVIDENCE, bytes(1216), b"spki", ModelId(bytes(32)), 7, PROOF)
+RECIPIENT = KeyFingerprint(bytes(range(32)))
+DOCUMENT = ServingEvidence(EVIDENCE, bytes(1216), b"spki", ModelId(bytes(32)), 7, PROOF, RECIPIENT)
 
 
 DOCUMENTS = st.builds(
@@ -30,6 +31,7 @@ DOCUMENTS = st.builds(
     st.binary(min_size=32, max_size=32).map(ModelId),
     st.integers(0, 1 << 40),
     st.sampled_from([None, PROOF]),
+    st.binary(min_size=32, max_size=32).map(KeyFingerprint),
 )
 
 
@@ -40,13 +42,13 @@ def test_round_trip(document: ServingEvidence) -> None:
     assert parse_serving_evidence(data).encode() == data
 
 
-def test_binding_covers_keys_model_and_version() -> None:
+def test_binding_covers_keys_model_version_and_recipient() -> None:
     challenge = bytes(range(32))
     want = hashlib.sha512(
         BINDING_DOMAIN
         + lp(
             b"serve",
-            b"client;model-version=7",
+            b"client;model-version=7;recipient=key:" + bytes(range(32)).hex().encode(),
             challenge,
             DOCUMENT.hpke_public_key,
             b"spki",
@@ -61,7 +63,9 @@ def test_binding_covers_keys_model_and_version() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", "regalia/serving-evidence/v2"),
+        ("format", "regalia/serving-evidence/v1"),
+        ("recipient", "model:" + "00" * 32),
+        ("recipient", "key:" + "AA" * 32),
         ("evidence", b64(b"{}")),
         ("evidence", "not base64"),
         ("hpke_public_key", b64(bytes(1215))),

@@ -87,8 +87,11 @@ def chat(
 
 
 def _read_question() -> str:
+    data = sys.stdin.buffer.read(_PROMPT_MAX + 1)
+    if len(data) > _PROMPT_MAX:
+        raise click.UsageError(f"the question on standard input has over {_PROMPT_MAX} bytes")
     try:
-        return sys.stdin.buffer.read(_PROMPT_MAX).decode("utf-8").strip()
+        return data.decode("utf-8").strip()
     except UnicodeDecodeError as exc:
         raise click.UsageError("the question on standard input is not UTF-8") from exc
 

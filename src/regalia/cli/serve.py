@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -89,4 +90,4 @@ def _run(config: ServeConfig, folder: Path, *, as_json: bool) -> None:
             show_table(("protection", "state", "why"), cells)
         show_serving("Serving, sealed requests only", told, as_json=as_json)
 
-    Runtime(config, folder, show=warn).run(on_serving)
+    Runtime(config, folder, show=warn, leave=os._exit).run(on_serving)

@@ -1,6 +1,6 @@
 """The client's side: verify a runtime, then talk to it through the sealed channel.
 
-    trust = load_trust(Path("client-policy.json"), collateral=Path("collateral"))
+    trust = load_trust("client-policy.json", collateral="collateral")
     client = OpenAI(
         base_url="http://runtime.example:8000/v1",
         api_key="x",
@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError
+    from regalia.client.refusals import AsyncRefusalTransport, RefusalTransport
     from regalia.client.transport import AsyncRegaliaTransport, RegaliaTransport
     from regalia.client.trust import ClientTrust, load_trust
     from regalia.client.verify import VerifiedRuntime, verify_runtime
 
 __all__ = [
+    "AsyncRefusalTransport",
     "AsyncRegaliaTransport",
     "ClientCode",
     "ClientTrust",
+    "RefusalTransport",
     "RegaliaTransport",
     "RuntimeNotVerifiedError",
     "SealedChannelError",
@@ -34,6 +37,7 @@ __all__ = [
 
 _MODULES = {
     "errors": ("ClientCode", "RuntimeNotVerifiedError", "SealedChannelError"),
+    "refusals": ("AsyncRefusalTransport", "RefusalTransport"),
     "transport": ("AsyncRegaliaTransport", "RegaliaTransport"),
     "trust": ("ClientTrust", "load_trust"),
     "verify": ("VerifiedRuntime", "verify_runtime"),

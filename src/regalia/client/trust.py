@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from regalia.client.collateral import load_collateral
@@ -18,8 +19,6 @@ from regalia.verifier.collateral import parse_roots
 from regalia.verifier.verifier import Verifier
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from regalia.client.collateral import BundleSource
     from regalia.host.clock import Clock
     from regalia.policy.documents import ClientPolicy
@@ -64,10 +63,10 @@ def read_anchors(dangerous_simulated_anchor: Path | None) -> TrustAnchors:
 
 
 def load_trust(
-    policy: Path,
+    policy: Path | str,
     *,
-    collateral: Path | BundleSource | None,
-    dangerous_simulated_anchor: Path | None = None,
+    collateral: Path | str | BundleSource | None,
+    dangerous_simulated_anchor: Path | str | None = None,
 ) -> ClientTrust:
     """Read a client's trust from files.
 
@@ -87,12 +86,13 @@ def load_trust(
             simulated hardware and no simulated anchor was given.
         LocalError: a file cannot be read.
     """
-    anchors = read_anchors(dangerous_simulated_anchor)
-    document = parse_client_policy(read_file(policy, limit=LIMIT))
+    anchor = dangerous_simulated_anchor
+    anchors = read_anchors(None if anchor is None else Path(anchor))
+    document = parse_client_policy(read_file(Path(policy), limit=LIMIT))
     if document.platform.hardware == SIMULATED and dangerous_simulated_anchor is None:
         raise UsageError(
             CoreCode.DANGEROUS_NOT_ALLOWED,
             f"{policy} accepts simulated hardware only, and {ANCHOR_OPTION} is absent",
         )
-    found = load_collateral(collateral)
+    found = load_collateral(Path(collateral) if isinstance(collateral, str) else collateral)
     return ClientTrust(policy=document, verifier=Verifier(anchors, found))

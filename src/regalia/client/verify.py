@@ -157,7 +157,7 @@ async def verify_runtime_async(
 def _verify_release(
     document: ServingEvidence, claims: Claims, trust: ClientTrust, *, now: datetime
 ) -> LoggedRecord | None:
-    """The record stands in the policy's log, and is the release of this model to this machine."""
+    """The record stands in the policy's log, and is the release of this model to this guest."""
     log_key = trust.policy.runtime.log_key
     if log_key == _ANY:
         return None
@@ -170,6 +170,7 @@ def _verify_release(
         "decision": "release",
         "model_id": str(document.model_id),
         "model_version": document.model_version,
+        "recipient": str(document.recipient),
         "hardware": claims.hardware.value,
         "tee": claims.tee.value,
         "product": claims.product,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,6 +106,14 @@ class Engine(Protocol):
         Raises:
             UsageError: PROMPT_TOO_LONG, before the first delta.
         """
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """What a plug-in has as well if it can refuse before there is a key and a model."""
+
+    def check(self, options: Mapping[str, object]) -> None:
+        """Check the options, and that the engine's libraries are installed. Raises UsageError."""
 
 
 class BuildEngine(Protocol):

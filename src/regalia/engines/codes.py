@@ -36,6 +36,10 @@ class EngineCode(Code):
         "An option that is silently ignored could be a misspelt protection.",
         "Correct the options in [engine.options].",
     )
+    ENGINE_NOT_INSTALLED = (
+        "The engine's libraries are an extra of this package, and one of them is missing.",
+        'Install "regalia[transformers]", or configure another engine.',
+    )
     PROMPT_TOO_LONG = (
         "The model reads a limited number of tokens.",
         "Shorten the prompt, or ask for fewer tokens.",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import time
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.codec import MIB, decimal
@@ -13,6 +16,7 @@ from regalia.engines.codes import EngineCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import FrameType
 
     from regalia.core.weights import ModelFiles
     from regalia.engines.base import Message
@@ -32,6 +36,8 @@ TOKEN_NUMBER_MAX = (1 << 31) - 1
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 _FLAGS = ("add_bos_token", "add_eos_token")
 _TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+TEMPLATE_SECONDS = 2.0  # of processor time that a template may take for one conversation
+_TEMPLATE_FILE = "<template>"  # jinja2's name for the code of a template that is no file
 _TEMPLATE_WORDS_MAX = 300  # characters of a template's own message
 
 
@@ -124,6 +130,31 @@ def _template_words(exc: Exception) -> str:
         return ""
     words = "".join(char if char.isprintable() else " " for char in exc.message)
     return f": {words[:_TEMPLATE_WORDS_MAX]}"
+
+
+class _TemplateTooLongError(Exception):
+    """A template has used up its time."""
+
+
+@contextmanager
+def _bounded_time(seconds: float) -> Iterator[None]:
+    """Interrupt templates that run in this thread for longer than so many seconds of its time.
+
+    Python has no other way to stop a loop of a template than to look at each of its lines.
+    """
+    deadline = time.thread_time() + seconds
+
+    def look(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - itself
+        if time.thread_time() > deadline:
+            raise _TemplateTooLongError
+        return look if frame.f_code.co_filename == _TEMPLATE_FILE else None
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def _require_fit(encoded: Sequence[Any], most: int) -> None:
@@ -226,9 +257,15 @@ class TextCodec:
     def _render(self, roles: Sequence[str], texts: Sequence[str]) -> str:
         turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
         try:
-            rendered: str = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
+            with _bounded_time(TEMPLATE_SECONDS):
+                rendered: str = self._tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=True
+                )
+        except _TemplateTooLongError as exc:
+            raise UsageError(
+                EngineCode.PROMPT_UNUSABLE,
+                "the model's chat template takes too long for these messages",
+            ) from exc
         except Exception as exc:  # a template can fail in every way that Python can
             what = "the model's chat template refuses these messages"
             raise UsageError(EngineCode.PROMPT_UNUSABLE, what + _template_words(exc)) from exc

@@ -60,7 +60,15 @@ def _quiet_libraries() -> None:
         TOKENIZERS_PARALLELISM="false",
         TORCHDYNAMO_DISABLE="1",
         TORCHINDUCTOR_CACHE_DIR="/proc/self",
+        MKL_DISABLE_FAST_MM="1",  # MKL frees what it packed a matrix into, and keeps no pool of it
     )
+
+
+def _keep_weights_in_place(torch: Any) -> None:  # noqa: ANN401 - imported late
+    # oneDNN and NNPACK copy matrices into layouts of their own, on the heap: weights that outlive
+    # the wiping of the model's memory.
+    torch.backends.mkldnn.set_flags(False)
+    torch.backends.nnpack.set_flags(False)
 
 
 def _end_tokens(*sources: object) -> frozenset[int]:
@@ -72,49 +80,73 @@ def _end_tokens(*sources: object) -> frozenset[int]:
     return frozenset(found)
 
 
-def build_engine(
-    files: ModelFiles, *, model_name: str, options: Mapping[str, object]
-) -> TransformersEngine:
-    """Build the engine. Raises as ``engines.base.BuildEngine``.
+class TransformersBuilder:
+    """The plug-in. Implements ``engines.base.BuildEngine`` and ``ChecksOptions``."""
 
-    Args:
-        files: the model's plaintext files in locked memory.
-        model_name: name that the model is served under.
-        options: ``[engine.options]`` of the configuration.
-    """
-    # torch and the modules that import it come after _quiet_libraries.
-    chosen = _options(options)
-    _quiet_libraries()
-    import torch
+    def check(self, options: Mapping[str, object]) -> None:
+        """Check the options, and import the libraries.
 
-    from regalia.engines.skeleton import build_skeleton, fill, read_config
-    from regalia.engines.tensors import map_tensors
-    from regalia.engines.tokenizer import build_codec, read_object
-    from regalia.engines.trial import try_out
+        Raises:
+            UsageError: ENGINE_OPTION_UNKNOWN or ENGINE_NOT_INSTALLED.
+        """
+        _options(options)
+        _quiet_libraries()
+        try:
+            import torch
+            import transformers
+        except ImportError as exc:
+            raise UsageError(
+                EngineCode.ENGINE_NOT_INSTALLED, f"{exc.name or 'a library'} does not import"
+            ) from exc
+        _ = torch, transformers
 
-    torch.set_num_threads(chosen.threads)
-    mapped = map_tensors(files)
-    config = read_config(files)
-    codec = build_codec(files)
-    model = build_skeleton(config, mapped.dtype())
-    inside = fill(model, mapped, files)
-    interleaves = try_out(model, vocabulary_of(model))
-    text = config.get_text_config()  # of a model that also sees or hears: its language part
-    own_limit = getattr(text, "max_position_embeddings", None)
-    context = min(own_limit or chosen.context_max, chosen.context_max)
-    generation = read_object(files, GENERATION_CONFIG) or {}
-    own_ends = [getattr(item, "eos_token_id", None) for item in (config, text)]
-    ends = _end_tokens(generation.get("eos_token_id"), *own_ends, codec.eos_token_id)
-    return TransformersEngine(
-        model,
-        codec,
-        model_name=model_name,
-        context_length=context,
-        ends=ends,
-        inside=inside,
-        interleaves=interleaves,
-        prefill_step=chosen.prefill_step,
-    )
+    def __call__(
+        self, files: ModelFiles, *, model_name: str, options: Mapping[str, object]
+    ) -> TransformersEngine:
+        """Build the engine. Raises as ``engines.base.BuildEngine``.
+
+        Args:
+            files: the model's plaintext files in locked memory.
+            model_name: name that the model is served under.
+            options: ``[engine.options]`` of the configuration.
+        """
+        # torch and the modules that import it come after _quiet_libraries.
+        chosen = _options(options)
+        _quiet_libraries()
+        import torch
+
+        from regalia.engines.skeleton import build_skeleton, fill, read_config
+        from regalia.engines.tensors import map_tensors
+        from regalia.engines.tokenizer import build_codec, read_object
+        from regalia.engines.trial import try_out
+
+        torch.set_num_threads(chosen.threads)
+        _keep_weights_in_place(torch)
+        mapped = map_tensors(files)
+        config = read_config(files)
+        codec = build_codec(files)
+        model = build_skeleton(config, mapped.dtype())
+        inside = fill(model, mapped, files)
+        interleaves = try_out(model, vocabulary_of(model))
+        text = config.get_text_config()  # of a model that also sees or hears: its language part
+        own_limit = getattr(text, "max_position_embeddings", None)
+        context = min(own_limit or chosen.context_max, chosen.context_max)
+        generation = read_object(files, GENERATION_CONFIG) or {}
+        own_ends = [getattr(item, "eos_token_id", None) for item in (config, text)]
+        ends = _end_tokens(generation.get("eos_token_id"), *own_ends, codec.eos_token_id)
+        return TransformersEngine(
+            model,
+            codec,
+            model_name=model_name,
+            context_length=context,
+            ends=ends,
+            inside=inside,
+            interleaves=interleaves,
+            prefill_step=chosen.prefill_step,
+        )
+
+
+build_engine = TransformersBuilder()
 
 
 def vocabulary_of(model: Any) -> int:  # noqa: ANN401 - untyped library

@@ -44,6 +44,8 @@ class ServiceEvent(StrEnum):
     RELEASE_DENIED = "broker.release.denied"
     RELEASE_FAILED = "broker.release.failed"
     PEER_LIMITED = "broker.peer.limited"
+    CLOCK_STEPPED = "runtime.clock.stepped"
+    BROKER_BUSY = "runtime.broker.busy"
     KEY_RECEIVED = "runtime.key.received"
     MODEL_LOADED = "runtime.model.loaded"
     LEASE_RENEWED = "runtime.lease.renewed"

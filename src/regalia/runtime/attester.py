@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from regalia.core.errors import CoreCode, LocalError, RegaliaError, UsageError
-from regalia.core.types import Digest
+from regalia.core.types import Digest, KeyFingerprint
 from regalia.host import plugins
 from regalia.runtime.codes import RuntimeCode
 from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
@@ -153,8 +153,14 @@ class Attester:
             release: log proof of the release that delivered the model key; None if none is known.
         """
         serving, wrap = self.keys.serving.public_key, self.keys.wrap_public
+        recipient = KeyFingerprint.of(self.keys.release.public_key)
         binding = serving_binding(
-            challenge, serving, wrap, self.model_id, model_version=model_version
+            challenge,
+            serving,
+            wrap,
+            self.model_id,
+            model_version=model_version,
+            recipient=recipient,
         )
         return ServingEvidence(
             evidence=self._collect(binding),
@@ -163,4 +169,5 @@ class Attester:
             model_id=self.model_id,
             model_version=model_version,
             release=release,
+            recipient=recipient,
         )

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMEOUT_S = 15.0
 _DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # policy decisions, not failures
+_BUSY = ("BROKER_BUSY", "CHALLENGES_EXHAUSTED")  # codes of refusals that pass
 _TEXT_MAX = 500  # characters of the broker's untrusted text that are shown
+
+
+class BrokerBusyError(UnavailableError):
+    """The broker says that it has too much to do at the moment."""
 
 
 class BrokerClient:
@@ -142,7 +147,8 @@ def _refused(status: int, data: bytes, url: str) -> RegaliaError:
         given = [(item.code, item.what) for item in refusal.reasons]
         reasons = [_reason(*item) for item in given or [(refusal.code, refusal.what)]]
         return PolicyDenied(RuntimeCode.RELEASE_DENIED, what, reasons)
-    return UnavailableError(known_code(refusal.code) or RuntimeCode.BROKER_REFUSED, what)
+    kind = BrokerBusyError if refusal.code in _BUSY else UnavailableError
+    return kind(known_code(refusal.code) or RuntimeCode.BROKER_REFUSED, what)
 
 
 def _reason(name: str, what: str) -> tuple[Code, str]:

@@ -11,11 +11,16 @@ import errno
 import mmap
 import os
 import platform
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from regalia.core.errors import LocalError
+from regalia.core.errors import KeyAccessError, LocalError
 from regalia.runtime.codes import RuntimeCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -25,6 +30,8 @@ MLOCK_ONFAULT = 1
 _SYS_MEMFD_SECRET = {"x86_64": 447, "aarch64": 447}  # by machine; include/uapi/asm-generic/unistd.h
 _O_CLOEXEC = 0o2000000
 _STEP = 1 << 20  # bytes that ``wiped`` compares at a time
+_WIPE_STEP = 1 << 30  # bytes whose pages are asked for at a time
+_LOWEST_BIT = bytes(number & 1 for number in range(256))  # the only one that mincore(2) sets
 
 
 class MemoryKind(StrEnum):
@@ -49,6 +56,8 @@ class LockedMemory:
         self._kind = kind
         self._allow_unlocked = dangerous_allow_unlocked
         self._mappings: list[_Mapping] = []
+        self._closed = False
+        self._guard = threading.Lock()
         self.locked = False  # whether all mappings are
 
     @property
@@ -66,11 +75,18 @@ class LockedMemory:
 
         Raises:
             LocalError: MEMORY_NOT_LOCKABLE or SECRET_MEMORY_UNAVAILABLE.
+            KeyAccessError: LEASE_LOST, the memory was closed.
         """
+        with self._guard:
+            if self._closed:
+                raise KeyAccessError(RuntimeCode.LEASE_LOST, "the memory takes no more weights")
+            return self._allocate(size)
+
+    def _allocate(self, size: int) -> memoryview:
         mapped = max(size, 1)  # mmap(2) refuses a length of 0
         secret = self._kind is MemoryKind.SECRET
         pages = _map_secret(mapped) if secret else _map_anonymous(mapped)
-        mapping = _Mapping(pages, ctypes.addressof(ctypes.c_char.from_buffer(pages)), size)
+        mapping = _Mapping(pages, _address(pages), size)
         locked = _protect(mapping, secret=secret)
         if not locked and not self._allow_unlocked:
             raise LocalError(
@@ -105,7 +121,19 @@ class LockedMemory:
         zeros.
         """
         for mapping in self._mappings:
-            ctypes.memset(mapping.address, 0, mapping.size)
+            mapping.wipe(locked=self.locked)
+
+    def close(self) -> None:
+        """Wipe, and refuse to allocate from here on. May be called again."""
+        with self._guard:
+            self._closed = True
+        self.wipe()
+
+    def free(self) -> None:
+        """Give memory back that was never written to. Nothing may use it any more."""
+        for mapping in self._mappings:
+            mapping.pages.close()
+        self._mappings.clear()
 
     @property
     def wiped(self) -> bool:
@@ -121,12 +149,47 @@ class _Mapping:
     address: int
     size: int
 
+    def wipe(self, *, locked: bool) -> None:
+        """Overwrite every page that is in memory.
+
+        A locked page that is not there was never written to, and writing zeros to it would take
+        memory. A page that is not locked may be in swap.
+        """
+        if not locked:
+            ctypes.memset(self.address, 0, self.size)
+            return
+        for at in range(0, self.size, _WIPE_STEP):
+            size = min(_WIPE_STEP, self.size - at)
+            for first, last in _resident(self.address + at, size):
+                start = at + first
+                ctypes.memset(self.address + start, 0, min(last - first, self.size - start))
+
     def is_zero(self) -> bool:
         zeros = bytes(_STEP)
         return all(
             _LIBC.memcmp(ctypes.c_void_p(self.address + at), zeros, min(_STEP, self.size - at)) == 0
             for at in range(0, self.size, _STEP)
         )
+
+
+def _address(pages: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(pages))
+
+
+def _resident(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of pages that are in memory, as offsets from a page's address."""
+    count = -(-size // mmap.PAGESIZE)
+    there = (ctypes.c_ubyte * count)()
+    if _LIBC.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), there) != 0:
+        yield 0, size  # the kernel does not tell, so all of them may be
+        return
+    pages = bytes(there).translate(_LOWEST_BIT)
+    first = pages.find(1)
+    while first >= 0:
+        last = pages.find(0, first)
+        last = count if last < 0 else last
+        yield first * mmap.PAGESIZE, last * mmap.PAGESIZE
+        first = pages.find(1, last)
 
 
 def _protect(mapping: _Mapping, *, secret: bool) -> bool:

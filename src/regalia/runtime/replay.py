@@ -8,14 +8,20 @@ again. RFC 9458, section 6.5, describes replay protection by a date.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.codes import RequestCode
+from regalia.runtime.lease import since_boot
 from regalia.runtime.openai.errors import ApiError
+from regalia.runtime.steady_clock import SteadyClock
 from regalia.wire.serving import DATE_WINDOW_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regalia.host.clock import Clock
 
 CAPACITY = 200_000  # remembered requests, which take about 30 MB
@@ -34,15 +40,28 @@ def parse_http_date(text: str) -> datetime:
 class ReplayMemory:
     """Remembers the requests of the last few minutes.
 
-    Its time never goes backwards, even if the host sets the clock back; otherwise a host could
-    make a recorded request fresh again.
+    A request is remembered until its time can never come again, even if the host sets the clock
+    back; otherwise a host could make a recorded request fresh again.
     """
 
-    def __init__(self, clock: Clock, *, capacity: int = CAPACITY) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        since_boot: Callable[[], float] = since_boot,
+        capacity: int = CAPACITY,
+    ) -> None:
+        """Remember nothing yet.
+
+        Args:
+            clock: the wall clock.
+            since_boot: seconds that nobody can set.
+            capacity: number of requests that can be remembered.
+        """
+        self._clock = SteadyClock(clock, since_boot, _alarm)
         self._capacity = capacity
-        self._latest = datetime.min.replace(tzinfo=UTC)
-        self._seen: dict[bytes, datetime] = {}  # name -> when it may be forgotten, in that order
+        self._seen: set[bytes] = set()
+        self._until: list[tuple[datetime, bytes]] = []  # a heap: what may be forgotten first
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -57,20 +76,19 @@ class ReplayMemory:
         Raises:
             ApiError: REQUEST_DATE_REFUSED, REQUEST_REPLAYED or REPLAY_MEMORY_FULL.
         """
-        self._latest = now = max(self._latest, self._clock())
-        self._forget(now)
-        self._check_date(date, now)
+        now = self._clock.now()
+        self._forget(self._clock.earliest)
+        moment = self._checked_date(date, now)
         name = hashlib.sha256(enc).digest()
         if name in self._seen:
             raise ApiError(RequestCode.REQUEST_REPLAYED, "This sealed request was answered before.")
         # Forgetting the oldest request instead would make it replayable, so fail closed.
         if len(self._seen) >= self._capacity:
             raise ApiError(RequestCode.REPLAY_MEMORY_FULL, "Too many requests in a few minutes.")
-        # A date one window ahead is accepted until two windows have passed, so remember the
-        # request that long.
-        self._seen[name] = now + timedelta(seconds=2 * DATE_WINDOW_S)
+        self._seen.add(name)
+        heapq.heappush(self._until, (moment + timedelta(seconds=DATE_WINDOW_S), name))
 
-    def _check_date(self, date: str | None, now: datetime) -> None:
+    def _checked_date(self, date: str | None, now: datetime) -> datetime:
         if date is None:
             raise ApiError(RequestCode.REQUEST_DATE_REFUSED, "The sealed request has no date.")
         try:
@@ -84,12 +102,13 @@ class ReplayMemory:
                 RequestCode.REQUEST_DATE_REFUSED,
                 f"The request is dated {date}; the runtime's time is {now.strftime(_HTTP_DATE)}.",
             )
+        return moment
 
-    def _forget(self, now: datetime) -> None:
-        # Every entry lives equally long and time never goes back, so insertion order is the
-        # order of expiry.
-        while self._seen:
-            name, until = next(iter(self._seen.items()))
-            if until >= now:
-                return
-            del self._seen[name]
+    def _forget(self, earliest: datetime) -> None:
+        """Forget requests whose date will be refused from here on, whatever the clock does."""
+        while self._until and self._until[0][0] < earliest:
+            self._seen.discard(heapq.heappop(self._until)[1])
+
+
+def _alarm(step: float) -> None:
+    emit(ServiceEvent.CLOCK_STEPPED, seconds=round(step, 1))

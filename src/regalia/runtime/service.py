@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import KeyAccessError
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
-from regalia.runtime.broker import BrokerClient, open_http
+from regalia.runtime.broker import BrokerBusyError, BrokerClient, open_http
 from regalia.runtime.callers import Callers
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.generation import Generations
@@ -27,20 +27,24 @@ from regalia.runtime.startup import (
     generation_limits,
     load,
     make_memory,
+    prepare_engine,
     read_manifest,
+    require_memory,
     take_identity,
 )
+from regalia.runtime.watched import WatchedBlobs
 from regalia.store.locate import open_store
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from starlette.types import ASGIApp
 
+    from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import Engine
+    from regalia.engines.base import BuildEngine, Engine
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.hardening import HardeningCheck
     from regalia.runtime.release import AcceptedRelease
@@ -51,7 +55,16 @@ if TYPE_CHECKING:
 
 # Seconds between the loss of the lease and the stop of the server. Clients that ask meanwhile get
 # NOT_SERVING instead of a refused connection.
-LINGER_S = 1.0
+LINGER_S = 0.3
+LEAVE_S = 3.0  # seconds from the loss of the lease to the end of a process that does not end itself
+BUSY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # before a busy broker is asked again
+
+
+def _later(seconds: float, call: Callable[[], None]) -> None:
+    """Call from a thread that does not keep the process alive."""
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
 
 
 class Runtime:
@@ -63,6 +76,8 @@ class Runtime:
         show: prints one line for the operator.
         hardening: enables the kernel's protections for this process. Tests replace it, because
             they share their process with other tests.
+        leave: ends the process with a status, without waiting for anything. Called if it has not
+            ended by itself soon after the lease was lost; None leaves that to the caller.
     """
 
     def __init__(
@@ -72,6 +87,7 @@ class Runtime:
         *,
         show: Callable[[str], None],
         hardening: Callable[[], tuple[HardeningCheck, ...]] = harden,
+        leave: Callable[[int], object] | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -82,6 +98,9 @@ class Runtime:
         self._stop_server: Callable[[], None] = lambda: None
         self._proof: LogProof | None = None
         self._lock = threading.Lock()
+        self._key: SecretBytes | None = None
+        self._writing = False  # whether the model is being written into memory
+        self._leave = leave
         self.memory = make_memory(config)
         self.metrics = Metrics()
         self.checks: tuple[HardeningCheck, ...] = ()
@@ -117,9 +136,12 @@ class Runtime:
             source = open_store(self._config.store, self._folder)
             cleanup.callback(source.close)
             manifest = read_manifest(source, identity)
+            # All that can be known without the key is known before anybody is asked for it.
+            require_memory(self._config, manifest)
+            builder = prepare_engine(self._config)
             http = cleanup.enter_context(open_http())
             broker = BrokerClient(self._config.broker, http)
-            engine = self._receive(broker, identity, source, manifest)
+            engine = self._receive(broker, identity, source, manifest, builder)
             self._serve(sock, engine, identity, manifest, on_serving)
         if self._lost is not None:
             raise KeyAccessError(
@@ -153,10 +175,10 @@ class Runtime:
         identity: Identity,
         source: BlobSource,
         manifest: VerifiedManifest,
+        builder: BuildEngine,
     ) -> Engine:
         """Obtain the key, load the model and build the engine, all under a running lease."""
-        asked_at = since_boot()  # before the request, so that the lease never ends too late
-        accepted = self._ask(broker, identity, manifest, None)
+        accepted, asked_at = self._first_release(broker, identity, manifest)
         lease_id = accepted.response.lease_id
         emit(
             ServiceEvent.KEY_RECEIVED,
@@ -174,32 +196,97 @@ class Runtime:
         self.lease = Lease(
             float(accepted.response.lease_s), asked_at, renew=renew, on_lost=self._lose
         )
+        self._writing = True
         self.lease.start()
-        began = time.monotonic()
         key = unwrap(accepted, identity.attester.keys.release, identity.attester.model_id)
-        model = load(self._config, source, manifest, key, self.memory)
-        seconds = round(time.monotonic() - began, 3)
-        emit(ServiceEvent.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
-        self._refuse_if_lost()
-        engine = build(self._config, model)
-        self._refuse_if_lost()
-        return engine
+        with self._writers(key):
+            began = time.monotonic()
+            watched = WatchedBlobs(source, self._require_lease)
+            model = load(self._config, watched, manifest, key, self.memory)
+            seconds = round(time.monotonic() - began, 3)
+            emit(ServiceEvent.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
+            self._require_lease()
+            engine = build(self._config, builder, model)
+            self._require_lease()
+            return engine
 
-    def _refuse_if_lost(self) -> None:
+    def _first_release(
+        self, broker: BrokerClient, identity: Identity, manifest: VerifiedManifest
+    ) -> tuple[AcceptedRelease, float]:
+        """Ask for the key, again and again for some minutes if the broker is busy.
+
+        Returns:
+            The release, and the moment before it was asked for, so that the lease never ends too
+            late.
+        """
+        for pause in (*BUSY_PAUSES_S, None):
+            asked_at = since_boot()
+            try:
+                return self._ask(broker, identity, manifest, None), asked_at
+            except BrokerBusyError as busy:
+                if pause is None:
+                    raise
+                emit(ServiceEvent.BROKER_BUSY, again_s=pause)
+                self._show(f"{busy.what}; asking again in {pause:g} s")
+                time.sleep(pause)
+        raise RuntimeError("the last attempt returns or raises")
+
+    @contextmanager
+    def _writers(self, key: SecretBytes) -> Iterator[None]:
+        """While the key is used, and weights are written.
+
+        Raises:
+            KeyAccessError: LEASE_LOST, whatever it was that failed for this reason.
+        """
+        with self._lock:
+            self._key = key
+            if self._lost is not None:
+                key.close()
+        try:
+            yield
+        except Exception as exc:
+            if self._lost is None or isinstance(exc, KeyAccessError):
+                raise
+            self._require_lease(cause=exc)
+        finally:
+            key.close()
+            # Weights that were written after the memory was wiped are wiped here. Nothing writes
+            # any more, so only now it is true that they are gone.
+            with self._lock:
+                self._key, self._writing = None, False
+                if self._lost is not None:
+                    self._tell_wiped()
+
+    def _require_lease(self, cause: Exception | None = None) -> None:
         if self._lost is not None:
             raise KeyAccessError(
                 RuntimeCode.LEASE_LOST, f"the lease ended during the start: {self._lost}"
-            )
+            ) from cause
+
+    def _tell_wiped(self) -> None:
+        self.memory.close()
+        emit(ServiceEvent.WIPED, bytes=self.memory.size)
 
     def _lose(self, why: str) -> None:
         """Stop serving and wipe the model after the lease ended. The lease's thread calls this."""
         with self._lock:
             self._lost = why
             self._serving = False
-            self.memory.wipe()
-        emit(ServiceEvent.LEASE_LOST, why=why)
-        emit(ServiceEvent.WIPED, bytes=self.memory.size)
-        threading.Timer(LINGER_S, self._stop_server).start()
+            if self._key is not None:
+                self._key.close()
+            self.memory.close()
+            emit(ServiceEvent.LEASE_LOST, why=why)
+            if not self._writing:
+                self._tell_wiped()
+        _later(LINGER_S, self._stop_server)
+        # Libraries keep copies on heaps of their own. The kernel takes them with the process.
+        if self._leave is not None:
+            _later(LEAVE_S, self._leave_now)
+
+    def _leave_now(self) -> None:
+        self._show(f"LEASE_LOST: the lease ended: {self._lost}")
+        if self._leave is not None:
+            self._leave(KeyAccessError.exit_status)
 
     def _end(self) -> None:
         """Wipe the model at the end of ``run``, also after a failure."""
@@ -207,7 +294,7 @@ class Runtime:
             self.lease.stop()
         with self._lock:
             self._serving = False
-            self.memory.wipe()
+            self.memory.close()
         emit(ServiceEvent.SERVICE_STOPPED, service="runtime")
 
     # Serving -----------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 Every step either succeeds or ends the start with an error.
 
 (1) configuration and banner  (2) address  (3) hardening  (4) fresh keys and evidence source
-(5) manifest, signed by the measured owner  (6) attest, release, proof  (7) lease watched
+(5) manifest, signed by the measured owner; memory and engine can be had
+(6) attest, release, proof  (7) lease watched
 (8) key unwrapped, model decrypted into locked memory, key wiped  (9) engine
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from regalia.core.errors import IntegrityError, LocalError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
+from regalia.engines.base import ChecksOptions
 from regalia.host import plugins
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
@@ -208,15 +210,42 @@ def gateway_limits(limits: LimitsSection) -> GatewayLimits:
     )
 
 
-def build(config: ServeConfig, model: LoadedModel) -> Engine:
+def require_memory(config: ServeConfig, manifest: VerifiedManifest) -> None:
+    """Look whether memory of the model's size can be had and locked, without touching it.
+
+    Args:
+        config: sets the kind of memory.
+        manifest: verified manifest, which tells the size.
+
+    Raises:
+        LocalError: as ``LockedMemory.allocate``.
+    """
+    trial = make_memory(config)
+    trial.allocate(manifest.content.geometry.stream_size).release()
+    trial.free()
+
+
+def prepare_engine(config: ServeConfig) -> BuildEngine:
+    """Load the engine's plug-in, and let it check its options and its libraries.
+
+    Raises:
+        UsageError: PLUGIN_UNKNOWN, ENGINE_OPTION_UNKNOWN or ENGINE_NOT_INSTALLED.
+    """
+    builder = cast("BuildEngine", plugins.load(plugins.ENGINES, config.engine.name))
+    if isinstance(builder, ChecksOptions):
+        builder.check(config.engine.options)
+    return builder
+
+
+def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> Engine:
     """Build the configured engine on the model's memory.
 
     Args:
-        config: names the engine plug-in and holds its options.
+        config: holds the engine's options.
+        builder: the engine's plug-in, from ``prepare_engine``.
         model: decrypted model in locked memory.
 
     Raises:
         UsageError, ParseError, IntegrityError: the engine refuses the model or the options.
     """
-    builder = cast("BuildEngine", plugins.load(plugins.ENGINES, config.engine.name))
     return builder(model, model_name=config.served_name, options=config.engine.options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -87,9 +88,10 @@ class StagedDirectory:
 def _remove_leftovers(target: Path) -> tuple[str, ...]:
     """Remove working directories of this target whose process has ended; return their names."""
     removed = []
-    prefix = f".{target.name}.regalia-"
+    # Exactly the names that this class gives: somebody's own ".NAME.regalia-backup" stays.
+    ours = re.compile(re.escape(f".{target.name}.regalia-") + "[0-9a-f]{8}")
     for entry in sorted(target.parent.iterdir()):
-        if not entry.name.startswith(prefix) or not _is_own_directory(entry):
+        if not ours.fullmatch(entry.name) or not _is_own_directory(entry):
             continue
         fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

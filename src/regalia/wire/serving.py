@@ -15,7 +15,7 @@ import msgspec
 
 from regalia.core.codec import MIB, b64, canonical_json, parse_json, unb64
 from regalia.core.errors import CoreCode, ParseError
-from regalia.core.types import Digest, ModelId, PolicyId
+from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.wire.evidence import (
     CHALLENGE_SIZE,
     ENVELOPE_LIMIT,
@@ -30,7 +30,7 @@ from regalia.wire.release import LogProof
 if TYPE_CHECKING:
     from regalia.wire.evidence import Evidence
 
-FORMAT = "regalia/serving-evidence/v1"
+FORMAT = "regalia/serving-evidence/v2"
 MEDIA_TYPE = "application/json"
 LIMIT = 8 * MIB  # bytes of the whole document
 AUDIENCE = "client"  # first part of the binding's audience
@@ -52,6 +52,7 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     model_id: str
     model_version: int
     release: LogProof | None
+    recipient: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class ServingEvidence:
         model_id: the model that is served.
         model_version: version in the sealed model's manifest, which the audience also names.
         release: proof that the release of this model's key is in the log.
+        recipient: fingerprint of the key that the model key was released to, which the release's
+            record names. The audience names it too.
     """
 
     evidence: Evidence
@@ -73,6 +76,7 @@ class ServingEvidence:
     model_id: ModelId
     model_version: int
     release: LogProof | None
+    recipient: KeyFingerprint
 
     def encode(self) -> bytes:
         """Encode as canonical JSON."""
@@ -85,6 +89,7 @@ class ServingEvidence:
                 model_id=str(self.model_id),
                 model_version=self.model_version,
                 release=self.release,
+                recipient=str(self.recipient),
             )
         )
 
@@ -96,23 +101,27 @@ class ServingEvidence:
             self.wrap_public_key,
             self.model_id,
             model_version=self.model_version,
+            recipient=self.recipient,
         )
 
 
-def serving_binding(
+def serving_binding(  # noqa: PLR0913 - what the evidence is bound to
     challenge: bytes,
     hpke_public_key: bytes,
     wrap_public_key: bytes,
     model_id: ModelId,
     *,
     model_version: int,
+    recipient: KeyFingerprint,
 ) -> Binding:
     """Build the binding of the serve role.
 
     It names no policy, because clients have their own. It also names no devices: the runtime
     replaces ``device_evidence`` after it has collected their evidence, and the verifier computes
     it from that evidence. The audience names the model's version; otherwise an attacker in the
-    path could write a newer version into the document to get past a client's minimum.
+    path could write a newer version into the document to get past a client's minimum. It names the
+    recipient of the release as well; otherwise a guest could show the proof of another one, of the
+    same image on the same machine.
 
     Args:
         challenge: 32 bytes, chosen by the client.
@@ -120,10 +129,11 @@ def serving_binding(
         wrap_public_key: the runtime's RSA key.
         model_id: the model that is served.
         model_version: version of that model.
+        recipient: fingerprint of the runtime's release key.
     """
     return Binding(
         role=Role.SERVE,
-        audience=f"{AUDIENCE};model-version={model_version}",
+        audience=f"{AUDIENCE};model-version={model_version};recipient={recipient}",
         challenge=challenge,
         hpke_public_key=hpke_public_key,
         wrap_public_key=wrap_public_key,
@@ -156,6 +166,7 @@ def parse_serving_evidence(data: bytes) -> ServingEvidence:
         model_id=ModelId.parse(wire.model_id),
         model_version=wire.model_version,
         release=wire.release,
+        recipient=KeyFingerprint.parse(wire.recipient),
     )
 
 
