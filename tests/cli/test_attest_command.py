@@ -235,7 +235,7 @@ def test_the_ear_of_a_refusal_is_written_too(here: Path) -> None:
 
 def test_a_signed_ear_is_a_token_of_that_key(here: Path) -> None:
     kind = KINDS["tdx"]
-    sign = ("--ear", "result.jwt", "--sign-with", "verifier.key")
+    sign = ("--ear", "result.jwt", "--sign", "verifier.key")
     assert run(kind.command("healthy", *sign)) == 11
     token = (here / "result.jwt").read_text()
     keys = [VerifyKey.from_pem((here / f"{n}.pub").read_bytes()) for n in ("verifier", "stranger")]
@@ -378,7 +378,7 @@ BAD: dict[str, tuple[list[str], str, int]] = {
     "no such day": (GOOD.command(now="2026-02-30T00:00:00Z"), "BAD_USAGE", 2),
     "machine that is no hex": (GOOD.command("healthy", "--machine", "my server"), "BAD_USAGE", 2),
     "signer of the baseline": (GOOD.command("healthy", "--signer", "verifier.pub"), "BAD_USAGE", 2),
-    "key without an EAR": (GOOD.command("healthy", "--sign-with", "verifier.key"), "BAD_USAGE", 2),
+    "key without an EAR": (GOOD.command("healthy", "--sign", "verifier.key"), "BAD_USAGE", 2),
     "words beside a policy": ([*_policy("garbage"), "--revocation", "any"], "BAD_USAGE", 2),
     "machine beside a policy": ([*_policy("garbage"), "--machine", "00"], "BAD_USAGE", 2),
     "missing policy": (_policy("no.json"), "FILE_MISSING", 9),
@@ -398,7 +398,7 @@ BAD: dict[str, tuple[list[str], str, int]] = {
     ),
     "EAR in no folder": (GOOD.command("healthy", "--ear", "no/ear.json"), "FILE_MISSING", 9),
     "missing key": (
-        GOOD.command("healthy", "--ear", "ear.jwt", "--sign-with", "no.key"),
+        GOOD.command("healthy", "--ear", "ear.jwt", "--sign", "no.key"),
         "FILE_MISSING",
         9,
     ),

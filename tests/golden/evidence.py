@@ -60,8 +60,8 @@ class Case:
     def pin(self, *more: str) -> Answer:
         """``policy pin --platform-only``."""
         Path(PINNED).unlink(missing_ok=True)
-        words = ["policy", "pin", "--platform-only", "--from", self.evidence, "--out", PINNED]
-        words += ["--report-data", "any", "--now", self.now, "--revocation", self.revocation]
+        words = ["policy", "pin", "--platform-only", "--evidence", self.evidence, "--out", PINNED]
+        words += ["--challenge", "any", "--now", self.now, "--revocation", self.revocation]
         words += ["--pin-chip"] if self.machine else []
         return command(*words, *self.trust, *more)
 
