@@ -347,6 +347,8 @@ def test_inspect_shows_and_verifies_nothing(tee: str, capsys: pytest.CaptureFixt
 @pytest.mark.usefixtures("here")
 def test_inspect_shows_bits_as_bits(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["attest", "inspect", "sev-snp/debug.json"]) == 0
+    assert "POLICY         SMT, RESERVED_ONE, DEBUG" in capsys.readouterr().out
+    assert run(["attest", "inspect", "sev-snp/debug.json", "--raw"]) == 0
     assert "(0xb" in capsys.readouterr().out
 
 

@@ -89,12 +89,16 @@ def verify(**options: Any) -> int:  # noqa: ANN401 - click passes them by name
 
 @attest.command()
 @click.argument("evidence", type=PATH)
+@flag("--raw", "Show every field, and bytes in full.")
 @json_option
-def inspect(evidence: Path, *, as_json: bool) -> None:
-    """Show every field of EVIDENCE. Nothing is verified, so none of it is to be trusted."""
+def inspect(evidence: Path, *, raw: bool, as_json: bool) -> None:
+    """Show the fields of EVIDENCE. Nothing is verified, so none of it is to be trusted.
+
+    Versions are shown as versions, and long values by their ends; --json has every field.
+    """
     from regalia.cli.attest.inspect import inspect_file
 
-    inspect_file(evidence, as_json=as_json)
+    inspect_file(evidence, raw=raw, as_json=as_json)
 
 
 @attest.command()
