@@ -25,6 +25,7 @@ from regalia.cli.options import (
 from regalia.cli.output import show_facts, show_json, show_table
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, write_new
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +152,7 @@ def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in 
 
 @policy.command("new")
 @option(
-    "--tee [sev-snp|tdx|sgx|aws-nitro|tpm|az-snp-vtpm|az-tdx-vtpm]...",
+    f"--tee [{'|'.join(Tee)}]...",
     "Accept this kind of TEE.",
     into="tees",
     required=True,
@@ -166,7 +167,6 @@ def new(*, tees: tuple[str, ...], platform_only: bool, out: Path, as_json: bool)
     `policy pin`. Comments are members whose names begin with //; `policy sign` leaves them out.
     """
     from regalia.policy.draft import new_platform, new_release
-    from regalia.wire.evidence import Tee
 
     must_be_new(out)
     kinds = [Tee(each) for each in tees]
