@@ -22,7 +22,7 @@ def owner_pins_policy(deployment: Deployment) -> None:
             *("--evidence-only", "runtime/evidence.json"),
         )
     deployment.regalia(
-        *("policy", "pin", "--from", "runtime/evidence.json", "--report-data", "any"),
+        *("policy", "pin", "--evidence", "runtime/evidence.json", "--challenge", "any"),
         *("--model", "store", "--signer", "owner/owner.pub"),
         *("--collateral", "platform/collateral"),
         *("--dangerous-simulated-anchor", "platform/collateral/ark.der"),

@@ -22,6 +22,7 @@ SIMULATED = (
 )
 
 
+NARROW = 80  # columns; below them a table would break words or lose columns
 _LONG_HEX = re.compile(r"[0-9a-f]{33,}")
 
 
@@ -78,6 +79,9 @@ class Screen:
 
     def table(self, outcomes: list[Outcome]) -> None:
         """The whole story on one page."""
+        if self._console.width < NARROW:
+            self._list(outcomes)
+            return
         table = Table(title="What was tried, and what came of it", title_justify="left")
         for name in ("", "attack", "unprotected", "Regalia"):
             table.add_column(name)
@@ -95,3 +99,13 @@ class Screen:
             )
         self._console.print()
         self._console.print(table)
+
+    def _list(self, outcomes: list[Outcome]) -> None:
+        """The same on a narrow terminal, one line for each thing."""
+        for outcome in outcomes:
+            self._console.print()
+            self._console.print(f"[bold]{outcome.number}. {escape(outcome.attack)}")
+            self._console.print(f"unprotected  {escape(outcome.control)}", soft_wrap=True)
+            self._console.print(f"Regalia      {escape(outcome.regalia)}", soft_wrap=True)
+            if outcome.code:
+                self._console.print(f"code         {escape(outcome.code)}", soft_wrap=True)

@@ -9,6 +9,7 @@ import pytest
 
 from regalia.appraisal.check import Outcome
 from regalia.appraisal.check_log import CheckLog
+from regalia.appraisal.claims import MINT, Unbound
 from regalia.appraisal.policy_field import BaselineWords
 from regalia.appraise.exchange import collateral_rule, judge
 from regalia.appraise.recorded import RecordedVerifier, appraise_file, require_bound_key
@@ -17,6 +18,7 @@ from regalia.inspect.recognized import BareQuote, Recognized
 from regalia.policy.baseline import baseline
 from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
+from regalia.tees.snp.evidence.plugin import SNP
 from regalia.wire.evidence import Role, devices_digest
 from regalia_testing.composite_testbed import BINDING, composite_testbed
 from regalia_testing.policy_scenario import PolicyScenario
@@ -146,6 +148,19 @@ def test_what_is_no_evidence_is_not_readable(machine: CompositeTestbed) -> None:
     evidence = replace(machine.evidence(()), report=bytes(1184))
     with pytest.raises(ParseError, match="UNSUPPORTED_VERSION"):
         appraise(machine, of_cpu(evidence))
+
+
+def test_what_nobody_compared_is_shown_and_open(machine: CompositeTestbed) -> None:
+    log = CheckLog()
+    recorded = RecordedVerifier(machine.verifier, REQUIRED, machine.now, log)
+    for bound_to in (b"\x07\x08", b""):
+        unbound = Unbound("the claims", bound_to, SNP.nonce, MINT)
+        assert recorded._fresh(unbound, None) == "the claims"
+    shown = [(step.seen, step.wanted, step.passed) for step in log.steps()]
+    assert shown == [("0708", "any", False), ("nothing", "any", False)]
+    joined = appraise(machine, of_cpu(machine.evidence(machine.all())))
+    (cpu,) = (step for step in joined.steps if step.check.name == "composite/cpu")
+    assert (cpu.seen, cpu.wanted) == ("2 devices", "a runtime's whole answer")
 
 
 # -- devices alone -----------------------------------------------------------------------------

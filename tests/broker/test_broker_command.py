@@ -298,7 +298,7 @@ def test_approve_and_use_it(
     (folder / "alice.key").write_bytes(alice.to_pem(None))
     (folder / "alice.key").chmod(0o600)
     (folder / "alice.pub").write_bytes(alice.verify_key.to_pem())
-    args = ["broker", "approve", "--policy", str(folder / "policy.json"), "--owner-key"]
+    args = ["broker", "approve", "--policy", str(folder / "policy.json"), "--signer"]
     args += [str(folder / "owner.pub"), "--sign", str(folder / "alice.key")]
     args += ["--not-after", "2099-01-01T00:00:00Z", "--out", str(folder / "approval.json")]
     assert run([*args, "--json"]) == 0

@@ -235,7 +235,7 @@ def test_the_ear_of_a_refusal_is_written_too(here: Path) -> None:
 
 def test_a_signed_ear_is_a_token_of_that_key(here: Path) -> None:
     kind = KINDS["tdx"]
-    sign = ("--ear", "result.jwt", "--sign-with", "verifier.key")
+    sign = ("--ear", "result.jwt", "--sign", "verifier.key")
     assert run(kind.command("healthy", *sign)) == 11
     token = (here / "result.jwt").read_text()
     keys = [VerifyKey.from_pem((here / f"{n}.pub").read_bytes()) for n in ("verifier", "stranger")]
@@ -343,6 +343,8 @@ def test_inspect_shows_and_verifies_nothing(tee: str, capsys: pytest.CaptureFixt
 @pytest.mark.usefixtures("here")
 def test_inspect_shows_bits_as_bits(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["attest", "inspect", "sev-snp/debug.json"]) == 0
+    assert "POLICY         SMT, RESERVED_ONE, DEBUG" in capsys.readouterr().out
+    assert run(["attest", "inspect", "sev-snp/debug.json", "--raw"]) == 0
     assert "(0xb" in capsys.readouterr().out
 
 
@@ -374,7 +376,7 @@ BAD: dict[str, tuple[list[str], str, int]] = {
     "no such day": (GOOD.command(now="2026-02-30T00:00:00Z"), "BAD_USAGE", 2),
     "machine that is no hex": (GOOD.command("healthy", "--machine", "my server"), "BAD_USAGE", 2),
     "signer of the baseline": (GOOD.command("healthy", "--signer", "verifier.pub"), "BAD_USAGE", 2),
-    "key without an EAR": (GOOD.command("healthy", "--sign-with", "verifier.key"), "BAD_USAGE", 2),
+    "key without an EAR": (GOOD.command("healthy", "--sign", "verifier.key"), "BAD_USAGE", 2),
     "words beside a policy": ([*_policy("garbage"), "--revocation", "any"], "BAD_USAGE", 2),
     "machine beside a policy": ([*_policy("garbage"), "--machine", "00"], "BAD_USAGE", 2),
     "missing policy": (_policy("no.json"), "FILE_MISSING", 9),
@@ -394,7 +396,7 @@ BAD: dict[str, tuple[list[str], str, int]] = {
     ),
     "EAR in no folder": (GOOD.command("healthy", "--ear", "no/ear.json"), "FILE_MISSING", 9),
     "missing key": (
-        GOOD.command("healthy", "--ear", "ear.jwt", "--sign-with", "no.key"),
+        GOOD.command("healthy", "--ear", "ear.jwt", "--sign", "no.key"),
         "FILE_MISSING",
         9,
     ),

@@ -146,12 +146,12 @@ CASES: dict[str, tuple[list[str], int, str]] = {
         "BAD_USAGE",
     ),
     "collateral sign, malformed": (
-        ["collateral", "sign", "phrase", "--sign-with", "owner.key", *PHRASE, "--out", "new"],
+        ["collateral", "sign", "phrase", "--sign", "owner.key", *PHRASE, "--out", "new"],
         3,
         "MALFORMED",
     ),
     "collateral fetch, no address": (
-        ["collateral", "fetch", "--for", "phrase", "--into", "new"],
+        ["collateral", "fetch", "--evidence", "phrase", "--into", "new"],
         3,
         "MALFORMED",
     ),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NEXT = rfc3339(system_clock() + timedelta(days=20))
-SIGN = ("--sign-with", "a.key", "--sign-with", "b.key")
+SIGN = ("--sign", "a.key", "--sign", "b.key")
 SIGNERS = ("--signer", "a.pub", "--signer", "b.pub", "--threshold", "2")
 REGALIA = [sys.executable, "-m", "regalia"]
 
@@ -148,7 +148,7 @@ def test_from_loose_files_into_a_site(here: Path, capsys: pytest.CaptureFixture[
     assert (site / "collateral.bundle").read_bytes() == Path("second").read_bytes()
     assert (site / "collateral.previous").read_bytes() == Path("first").read_bytes()
     check = ["collateral", "check", "site/collateral.bundle", *SIGNERS, "--name", SITE]
-    checked = output([*check, "--state", "site", "--for", "evidence.json"], capsys)
+    checked = output([*check, "--state", "site", "--evidence", "evidence.json"], capsys)
     assert checked["soonest"][0]["kind"] == "intel-tcb-info"
     assert all(need["where"] for need in checked["needs"]["evidence.json"])
 
@@ -180,7 +180,7 @@ def test_importing_twice_changes_nothing(here: Path, capsys: pytest.CaptureFixtu
 
 def test_people_sign_one_after_another(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert here.exists()
-    one, two = ("--sign-with", "a.key"), ("--sign-with", "b.key")
+    one, two = ("--sign", "a.key"), ("--sign", "b.key")
     assert run(export("half", "--serial", "5", sign=one)) == 0
     refused(install("half"), "COLLATERAL_SIG_INVALID", 5, capsys)
     assert run(["collateral", "sign", "half", *two, "--out", "whole"]) == 0
@@ -205,7 +205,7 @@ def test_export_never_goes_back(here: Path, capsys: pytest.CaptureFixture[str]) 
     refused(export("x", "--tcb-floor", "19", *after), "COLLATERAL_ROLLBACK", 5, capsys)
     refused(export("x", *after, "--name", "other"), "COLLATERAL_MISSING", 5, capsys)
     refused(export("x", *after, "--signer", "stranger.pub"), "COLLATERAL_SIG_INVALID", 5, capsys)
-    stranger = ("--sign-with", "stranger.key")
+    stranger = ("--sign", "stranger.key")
     refused(export("x", *after, sign=stranger), "COLLATERAL_SIG_INVALID", 5, capsys)
     assert not (here / "x").exists()
     assert run(export("x", *after)) == 0
@@ -473,14 +473,14 @@ def test_the_folder_of_a_site_is_its_bundle(here: Path, capsys: pytest.CaptureFi
 
 
 def test_check_of_loose_files(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(check("loose", "--for", "evidence.json")) == 0
+    assert run(check("loose", "--evidence", "evidence.json")) == 0
     what = refused(check("loose", "--now", "2050-01-01T00:00:00Z"), "COLLATERAL_STALE", 5, capsys)
     assert "crl ARK-Genoa" in what
     refused(check("loose", "--now", "2020-01-01T00:00:00Z"), "COLLATERAL_STALE", 5, capsys)
     refused(check("loose", *SIGNERS), "BAD_USAGE", 2, capsys)
     (here / "loose/crl.der").unlink()
-    what = refused(check("loose", "--for", "evidence.json"), "COLLATERAL_MISSING", 5, capsys)
+    what = refused(check("loose", "--evidence", "evidence.json"), "COLLATERAL_MISSING", 5, capsys)
     assert "list of ARK-Genoa" in what
     assert "VCEK" not in what  # it came with the evidence
-    refused(check("loose", "--for", "none"), "FILE_MISSING", 9, capsys)
-    refused(check("loose", "--for", "rubbish"), "FORM_UNKNOWN", 3, capsys)
+    refused(check("loose", "--evidence", "none"), "FILE_MISSING", 9, capsys)
+    refused(check("loose", "--evidence", "rubbish"), "FORM_UNKNOWN", 3, capsys)

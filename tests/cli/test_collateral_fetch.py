@@ -74,7 +74,7 @@ def prepare_snp(platform: SnpSimulator, server: VendorServer) -> tuple[list[str]
     leaf = server.serve_kds(platform, evidence)
     Path("root.der").write_bytes(platform.ark)
     Path("evidence.json").write_bytes(replace(evidence, endorsements=()).encode())
-    command = ["collateral", "fetch", "--for", "evidence.json", "--into", "files"]
+    command = ["collateral", "fetch", "--evidence", "evidence.json", "--into", "files"]
     return [*command, "--kds", server.url, "--dangerous-simulated-anchor", "root.der"], leaf
 
 
@@ -102,7 +102,7 @@ def test_what_a_report_needs_is_fetched(
     evidence = replace(snp_evidence(platform), endorsements=())
     verifier = replace(platform.verifier(), collateral=collateral)
     verifier.verify_cpu(evidence, report_data=REPORT_DATA, rule=RULE, now=system_clock())
-    assert run(["collateral", "check", "files", "--for", "evidence.json"]) == 0
+    assert run(["collateral", "check", "files", "--evidence", "evidence.json"]) == 0
     assert run(command) == 0  # again, over the same files
 
 
@@ -215,7 +215,7 @@ def prepare_intel(platform: IntelSimulator, server: VendorServer, kind: str) -> 
     evidence = intel_evidence(platform, kind)
     Path("root.der").write_bytes(platform.authority.root())
     Path("evidence.json").write_bytes(evidence.encode())
-    command = ["collateral", "fetch", "--for", "evidence.json", "--into", "files"]
+    command = ["collateral", "fetch", "--evidence", "evidence.json", "--into", "files"]
     command += ["--pcs", server.url, "--intel-certificates", server.url]
     return [*command, "--dangerous-simulated-anchor", "root.der"]
 
@@ -231,7 +231,7 @@ def test_what_a_quote_needs_is_fetched(
     evidence = intel_evidence(intel, kind)
     verifier = replace(intel.verifier(), collateral=parse_collateral(files))
     verifier.verify_cpu(evidence, report_data=REPORT_DATA, rule=RULE, now=system_clock())
-    assert run(["collateral", "check", "files", "--for", "evidence.json"]) == 0
+    assert run(["collateral", "check", "files", "--evidence", "evidence.json"]) == 0
 
 
 def test_wrong_answers_of_intels_service(

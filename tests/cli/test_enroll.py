@@ -60,7 +60,7 @@ def _invoke(*arguments: object) -> Result:
 def trust(maker: TpmMaker, *, revocation: str = "any") -> list[object]:
     root = maker.folder / "swtpm-localca-rootca-cert.pem"
     issuer = maker.folder / "issuercert.pem"
-    return ["--ek-root", root, "--collateral", issuer, "--revocation", revocation]
+    return ["--ek-root", root, "--endorsement", issuer, "--revocation", revocation]
 
 
 def test_four_steps(maker: TpmMaker, tpm: SoftwareTpm, tmp_path: Path) -> None:

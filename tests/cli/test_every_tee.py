@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 SOURCES = Path(fetch.__file__).parents[1]
 TEES = SOURCES.parent / "tees"
 # Commands that are about one TEE by their nature: a recipe for each launch, and a TPM's enrolment.
-OF_ONE_TEE = ("measure/", "attest/enroll.py")
+OF_ONE_TEE = (
+    "measure/",
+    "attest/enroll.py",
+    # The table of device readers, and words for people on which nothing depends.
+    "attest/collect.py",
+    "attest/compact.py",
+)
 ONLINE = [plugin for plugin in PLUGINS if plugin.online is not None]
 
 

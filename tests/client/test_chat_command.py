@@ -14,6 +14,7 @@ from regalia.cli.main import run
 from regalia.client.chat import ChatClient, Message, printable
 from regalia.core.errors import ParseError, UnavailableError
 from regalia.wire.serving import EVIDENCE_PATH, SEALED_PATH
+from regalia_testing.policy_scenario import PolicyScenario
 from regalia_testing.tees.snp.defects import SnpDefects
 
 if TYPE_CHECKING:
@@ -273,3 +274,21 @@ def test_bad_models(body: bytes, status: int, kind: type[RegaliaError]) -> None:
 
 def test_a_model_does_not_steer_the_terminal() -> None:
     assert printable("a\x1b[31mb\x07\tc\n\u202e") == "a[31mb\tc\n"
+
+
+def test_a_policy_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The refusal names the file and what it is."""
+    chat = ["chat", "--url", "http://127.0.0.1:1", "--once", "hello", "--policy"]
+    release = tmp_path / "release.json"
+    release.write_bytes(PolicyScenario().policy.encode())
+    section = tmp_path / "section.json"
+    section.write_bytes(PolicyScenario().policy.platform.encode())
+    for path, kind in ((release, "release policy"), (section, "platform section")):
+        assert run([*chat, str(path)]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{path} is a {kind}, and chat takes a client policy" in said
+    empty = tmp_path / "empty.json"
+    empty.write_bytes(b"")
+    for command in ([*chat, str(empty)], ["policy", "check", str(empty)]):
+        assert run(command) == 3
+        assert str(empty) in capsys.readouterr().err

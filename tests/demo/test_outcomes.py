@@ -8,7 +8,8 @@ import pytest
 
 from regalia.core.errors import CoreCode, UnavailableError
 from regalia_demo.attacks import Attack
-from regalia_demo.outcome import FAILED, NOT_PROTECTED, REFUSED, STOLEN, Side
+from regalia_demo.outcome import FAILED, NOT_PROTECTED, REFUSED, STOLEN, Outcome, Side
+from regalia_demo.screen import Screen
 
 if TYPE_CHECKING:
     from regalia_demo.attacker import Attacker
@@ -41,3 +42,23 @@ def test_an_attempt_that_breaks_off_is_no_refusal() -> None:
     assert "PEER_UNREACHABLE" in outcome.regalia_detail
     assert not outcome.as_expected
     assert not Attack("x", "x", breaks_off, lambda _: Side(REFUSED, "")).run(1, LAB).as_expected
+
+
+def test_a_narrow_terminal_breaks_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(
+        number=3,
+        id="replay",
+        attack="a-replayed-answer-of-another-runtime",
+        control=STOLEN,
+        control_detail="",
+        regalia=REFUSED,
+        regalia_detail="",
+        code="A_CODE_OF_MANY_LETTERS_THAT_IS_NOT_BROKEN_ANYWHERE",
+        seconds=0.5,
+    )
+    monkeypatch.setenv("COLUMNS", "60")
+    Screen(quiet=False).table([outcome])
+    words = capsys.readouterr().out.split()
+    assert {outcome.attack, outcome.code, STOLEN, REFUSED} <= set(words)

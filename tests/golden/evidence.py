@@ -36,7 +36,7 @@ class Case:
         evidence: path below the current folder, like all paths here.
         trust: options that name endorsements, collateral and anchors.
         now: the moment of the appraisal, RFC 3339.
-        challenge: what the evidence is bound to, hex; empty if a failing check is to tell it.
+        challenge: what the evidence is bound to, hex; empty if an open check is to tell it.
         machine: hex id of the machine if it is named as one's own.
         revocation: word for collateral.
     """
@@ -60,8 +60,8 @@ class Case:
     def pin(self, *more: str) -> Answer:
         """``policy pin --platform-only``."""
         Path(PINNED).unlink(missing_ok=True)
-        words = ["policy", "pin", "--platform-only", "--from", self.evidence, "--out", PINNED]
-        words += ["--report-data", "any", "--now", self.now, "--revocation", self.revocation]
+        words = ["policy", "pin", "--platform-only", "--evidence", self.evidence, "--out", PINNED]
+        words += ["--challenge", "any", "--now", self.now, "--revocation", self.revocation]
         words += ["--pin-chip"] if self.machine else []
         return command(*words, *self.trust, *more)
 
@@ -98,7 +98,7 @@ def _strict_lines(answer: Answer) -> Iterator[str]:
 
 def _challenged(case: Case, before: Json, tables: Tables) -> Iterator[str]:
     """With the right challenge and with another one of its size."""
-    bound = case.challenge or _bound_to(case.verify("--json", challenge="07" * 64).body)
+    bound = case.challenge or _bound_to(before)
     other = bytes([OTHER_CHALLENGE]) * (len(bound) // 2 or 1)
     for title, challenge in (("other challenge", other.hex()), ("right challenge", bound)):
         answer = case.verify("--json", challenge=challenge)
@@ -109,9 +109,9 @@ def _challenged(case: Case, before: Json, tables: Tables) -> Iterator[str]:
 
 
 def _bound_to(body: Json) -> str:
-    """What the check that failed saw."""
-    failed = [check["seen"] for check in body.get("checks", ()) if check["outcome"] == "fail"]
-    return failed[-1] if failed else ""
+    """What the evidence is bound to, as the check saw it that no challenge was given for."""
+    seen = [each["seen"] for each in body.get("checks", ()) if each["name"] == "any/freshness"]
+    return seen[-1] if seen else ""
 
 
 def _pinned(case: Case, tables: Tables, seen: Seen) -> Iterator[str]:

@@ -160,7 +160,7 @@ def _whole_policy(case: Case) -> Iterator[str]:
     outputs = ("release.json", "client.json")
     for path in outputs:
         Path(path).unlink(missing_ok=True)
-    words = ["policy", "pin", "--from", case.evidence, "--now", case.now, "--report-data", "any"]
+    words = ["policy", "pin", "--evidence", case.evidence, "--now", case.now, "--challenge", "any"]
     words += ["--model", product.WORDS["model"], "--minimum-version", "7", "--pin-chip"]
     words += ["--signer", product.WORDS["owner"], "--revocation", case.revocation]
     words += ["--out", outputs[0], "--client-out", outputs[1]]

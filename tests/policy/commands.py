@@ -99,9 +99,9 @@ class PolicyTestbed:
         if source is None:
             source = self.write("evidence.json", self.evidence().encode())
         model = [] if "--model" in more else ["--model", str(MODEL), "--minimum-version", "3"]
-        freshness = [] if "--challenge" in more else ["--report-data", REPORT_DATA.hex()]
+        freshness = [] if "--challenge" in more else ["--challenge", REPORT_DATA.hex()]
         return [
-            *("pin", "--from", source, "--signer", self.path("owner.pub"), *model, *freshness),
+            *("pin", "--evidence", source, "--signer", self.path("owner.pub"), *model, *freshness),
             *("--out", self.path(out), *self.verify_with(), *more),
         ]
 

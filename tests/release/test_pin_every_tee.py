@@ -69,7 +69,17 @@ class Pin:
         chip = ["--pin-chip"] if pin_chip else []
         out = self.folder / "out.json"
         out.unlink(missing_ok=True)
-        args = ["policy", "pin", "--from", source, "--out", out, *self.verify_with, *chip, *more]
+        args = [
+            "policy",
+            "pin",
+            "--evidence",
+            source,
+            "--out",
+            out,
+            *self.verify_with,
+            *chip,
+            *more,
+        ]
         got = run([*map(str, args), "--json"])
         shown, self.said = self.capsys.readouterr()
         assert got == status, shown + self.said
@@ -132,14 +142,14 @@ def test_an_envelope(make_pin: Callable[[str], Pin], name: str) -> None:
     evidence = pin.evidence()
     cpu = msgspec.structs.replace(pin.deployment.policy.platform, devices=[])
     source = pin.write("evidence.json", evidence.encode())
-    pin.run(source, "--report-data", REPORT_DATA.hex(), ONLY)
+    pin.run(source, "--challenge", REPORT_DATA.hex(), ONLY)
     assert pin.platform == cpu
-    assert pin.run(source, "--report-data", "any", ONLY)["fresh"] is False
+    assert pin.run(source, "--challenge", "any", ONLY)["fresh"] is False
     assert pin.platform == cpu
     assert "may be a replay" in pin.said
     other = REPORT_DATA[::-1].hex()
-    assert pin.refused(source, "--report-data", other, ONLY, status=5) == "NONCE_MISMATCH"
-    pin.run(source, "--report-data", "any", ONLY, "--any-host-data")
+    assert pin.refused(source, "--challenge", other, ONLY, status=5) == "NONCE_MISMATCH"
+    pin.run(source, "--challenge", "any", ONLY, "--any-host-data")
     assert pin.platform != cpu
 
 
@@ -160,20 +170,20 @@ def test_an_envelope_with_devices(make_pin: Callable[[str], Pin], name: str) -> 
     attester = pin.deployment.attester()
     evidence = pin.deployment.collected(attester, pin.deployment.challenge())
     source = pin.write("evidence.json", evidence.encode())
-    pin.run(source, "--report-data", "any", ONLY)
+    pin.run(source, "--challenge", "any", ONLY)
     assert pin.platform == pin.deployment.policy.platform
     assert "whether they answered together" in pin.said
     twice = replace(evidence, devices=(*evidence.devices, evidence.devices[0]))
     source = pin.write("twice.json", twice.encode())
-    assert pin.refused(source, "--report-data", "any", ONLY, status=5) == "COMPOSITE_MISMATCH"
+    assert pin.refused(source, "--challenge", "any", ONLY, status=5) == "COMPOSITE_MISMATCH"
     later = pin.deployment.collected(attester, pin.deployment.challenge()).devices
     mixed = replace(evidence, devices=(evidence.devices[0], *later[1:]))
     source = pin.write("mixed.json", mixed.encode())
-    assert pin.refused(source, "--report-data", "any", ONLY, status=5) == "COMPOSITE_MISMATCH"
+    assert pin.refused(source, "--challenge", "any", ONLY, status=5) == "COMPOSITE_MISMATCH"
     forged = replace(evidence.devices[0], report=evidence.devices[0].report[:-1] + b"\x00")
     bad = replace(evidence, devices=(forged, *evidence.devices[1:]))
     source = pin.write("bad.json", bad.encode())
-    assert pin.refused(source, "--report-data", "any", ONLY, status=5) == "SIGNATURE_INVALID"
+    assert pin.refused(source, "--challenge", "any", ONLY, status=5) == "SIGNATURE_INVALID"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,7 +230,7 @@ def test_a_vendors_own_evidence(make_pin: Callable[[str], Pin], name: str) -> No
     pin = make_pin(name)
     evidence = pin.evidence()
     source = pin.write("evidence.bin", evidence.report)
-    more = [*endorsed(pin, evidence), "--report-data", REPORT_DATA.hex()]
+    more = [*endorsed(pin, evidence), "--challenge", REPORT_DATA.hex()]
     pin.run(source, ONLY, *more)
     alone = pin.platform
     section = SECTIONS[pin.deployment.machine.tee]
@@ -228,7 +238,7 @@ def test_a_vendors_own_evidence(make_pin: Callable[[str], Pin], name: str) -> No
     assert alone == pin.platform
     assert getattr(alone, section) is not None
     assert pin.refused(source, *pin.whole, *more, status=2) == "BAD_USAGE"
-    wrong = [*endorsed(pin, evidence), "--report-data", "00" * 63 + "01"]
+    wrong = [*endorsed(pin, evidence), "--challenge", "00" * 63 + "01"]
     assert pin.refused(source, ONLY, *wrong, status=5) == "NONCE_MISMATCH"
 
 
@@ -241,7 +251,7 @@ def test_devices_alone(make_pin: Callable[[str], Pin]) -> None:
     report = pin.write("gpu.txt", one.report.hex().encode())
     chain = pin.write("gpu.pem", pem_chain(*one.endorsements))
     more = ["--endorsement", str(chain), ONLY]
-    body = pin.run(report, *more, "--report-data", nonce.hex())
+    body = pin.run(report, *more, "--challenge", nonce.hex())
     assert (body["tee"], body["devices"]) == (
         "nvidia-gpu",
         [f"nvidia-gpu:{devices.gpus[0].identity.hex()}"],
@@ -251,8 +261,8 @@ def test_devices_alone(make_pin: Callable[[str], Pin]) -> None:
     assert msgspec.structs.replace(entry, count=2, identities=wanted.identities) == wanted
     assert all(getattr(pin.platform, section) is None for section in SECTIONS.values())
     other = nonce[::-1].hex()
-    assert pin.refused(report, *more, "--report-data", other, status=5) == "NONCE_MISMATCH"
-    whole = ["--endorsement", str(chain), *pin.whole, "--report-data", nonce.hex()]
+    assert pin.refused(report, *more, "--challenge", other, status=5) == "NONCE_MISMATCH"
+    whole = ["--endorsement", str(chain), *pin.whole, "--challenge", nonce.hex()]
     assert pin.refused(report, *whole, status=2) == "BAD_USAGE"
 
 
@@ -294,8 +304,16 @@ class RealPin:
         """The code, or an empty text."""
         out = self.folder / "out.json"
         out.unlink(missing_ok=True)
-        args = ["policy", "pin", ONLY, "--from", str(self.vectors / evidence), "--out", str(out)]
-        args += ["--report-data", "any", "--now", now, "--revocation", "any", *more]
+        args = [
+            "policy",
+            "pin",
+            ONLY,
+            "--evidence",
+            str(self.vectors / evidence),
+            "--out",
+            str(out),
+        ]
+        args += ["--challenge", "any", "--now", now, "--revocation", "any", *more]
         for name in endorsements:
             args += ["--endorsement", str(self.vectors / name)]
         status = run([*args, "--json"])

@@ -126,7 +126,7 @@ class Site:
         )
         assert facts["model_id"] == str(self.deployment.model_id)
         run(
-            *("policy", "pin", "--from", source, "--report-data", facts["report_data"]),
+            *("policy", "pin", "--evidence", source, "--challenge", facts["report_data"]),
             *("--model", self.deployment.sealed, "--signer", self.folder / "owner.pub"),
             *("--sign", self.folder / "owner.key", "--out", self.folder / "policy.json"),
             *("--client-out", self.folder / "client.json", "--pin-chip", *self.verify_with),

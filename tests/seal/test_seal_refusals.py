@@ -283,6 +283,27 @@ def test_git_lfs_pointer(name: str, model: Path, refuse: Callable[..., None]) ->
     scan(model)
 
 
+@pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
+@pytest.mark.parametrize("before", ["", "# a comment\n"])
+def test_private_key(kind: str, before: str, model: Path, refuse: Callable[..., None]) -> None:
+    """Whatever its name: every runtime that loads the model would hold it."""
+    body = "A" * 64
+    key = f"{before}-----BEGIN {kind}PRIVATE KEY-----\n{body}\n-----END {kind}PRIVATE KEY-----\n"
+    (model / "notes.txt").write_text(key)
+    refuse(model, SealCode.PRIVATE_KEY_INSIDE)
+    (model / "notes.txt").write_text(key.replace("PRIVATE", "PUBLIC"))
+    scan(model)
+    (model / "notes.txt").write_text(f"Keys begin with -----BEGIN {kind}PRIVATE KEY-----.")
+    scan(model)
+
+
+def test_an_owners_key_inside_is_refused(
+    model: Path, owner: SigningKey, refuse: Callable[..., None]
+) -> None:
+    (model / "owner.key").write_bytes(owner.to_pem(None))
+    refuse(model, SealCode.PRIVATE_KEY_INSIDE)
+
+
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
     """A snapshot in a hub cache: links to blobs that are named by their digests."""

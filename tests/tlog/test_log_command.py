@@ -44,6 +44,24 @@ def test_show(capsys: pytest.CaptureFixture[str], database: str, log: Log) -> No
     assert "\x1b[31mevil" not in text
 
 
+def test_show_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str],
+    database: str,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No word is broken and no column is lost: each entry has a line for each."""
+    wide = output(capsys, "show", "--database", database, "--log-key", log.log_key)
+    for name, value in (("COLUMNS", "60"), ("FORCE_COLOR", "1"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    text = output(capsys, "show", "--database", database, "--log-key", log.log_key)
+    words = {word for line in wide.splitlines()[1:] for word in line.split()}
+    assert words <= set(text.split())
+    for heading in ("#", "time", "decision", "hardware", "model", "why"):
+        assert sum(line.startswith(heading) for line in text.splitlines()) == 2
+    assert "\x1b[31mevil" not in text
+
+
 def test_show_says_how_many_devices(
     capsys: pytest.CaptureFixture[str], database: str, log: Log, make_record: MakeRecord
 ) -> None:

@@ -194,13 +194,12 @@ def recover(*, config_file: Path, accept: str, as_json: bool) -> None:
 @broker.command("approve")
 @file_option("--policy", "The signed policy to approve.", into="policy_file", required=True)
 @file_option(
-    "--owner-key FILE.pub",
-    "Public key of the policy's owner; may be repeated.",
+    "--signer PUB...",
+    "Public key (NAME.pub) of the policy's owner, who has signed it.",
     into="owner_keys",
     required=True,
-    multiple=True,
 )
-@file_option("--sign FILE.key", "Your signing key.", into="key_file", required=True)
+@file_option("--sign KEY", "Your signing key (NAME.key).", into="key_file", required=True)
 @file_option("--passphrase-file FILE", "Passphrase of your key.")
 @option(
     "--not-after TIME",

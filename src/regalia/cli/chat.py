@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from regalia.core.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from regalia.client.chat import ChatClient, Message
     from regalia.client.verify import VerifiedRuntime
@@ -70,7 +72,8 @@ def chat(
         raise click.UsageError("--json needs --once, or a question on standard input")
     if trusted["dangerous_simulated_anchor"] is not None:
         click.secho(SIMULATED_BANNER, fg="red", bold=True, err=True)
-    trust = load_trust(**trusted)
+    with _policy_errors(trusted["policy"]):
+        trust = load_trust(**trusted)
     prompt = once if once is not None or interactive else _read_question()
     if prompt is not None and not prompt.strip():
         raise click.UsageError("the question is empty")
@@ -84,6 +87,29 @@ def chat(
         if prompt is None:
             return _talk(client, name)
         return _ask_once(client, name, prompt, runtime, as_json=as_json)
+
+
+@contextmanager
+def _policy_errors(policy: Path) -> Iterator[None]:
+    """A refusal names the file, and says if it is a policy of another kind."""
+    from regalia.core.errors import CoreCode, LocalError, ParseError, UsageError
+
+    try:
+        yield
+    except ParseError as exc:
+        from regalia.cli.policy.input import read_policy
+
+        try:
+            found = read_policy(policy, (), 1)
+        except (ParseError, LocalError):
+            raise ParseError(exc.code, f"--policy {policy}: {exc.what}") from exc
+        if found.kind == "client policy":
+            raise
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            f"--policy {policy} is a {found.kind}, and chat takes a client policy:"
+            " regalia policy pin --client-out writes one",
+        ) from exc
 
 
 def _read_question() -> str:

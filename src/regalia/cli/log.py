@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regalia.cli.options import file_option, flag, json_option, number_option, option, together
-from regalia.cli.output import show_json
+from regalia.cli.output import NARROW, show_json, show_record
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, replace_file, write_new
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
+_COLUMNS = ("#", "time", "decision", "hardware", "model")
 _PIPE_WIDTH = 200  # columns
 _SHORT = 12  # characters of a digest that a person compares
 
@@ -256,17 +257,21 @@ def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> No
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("#", "time", "decision", "hardware", "model"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("why", overflow="fold")
-    for index, record in entries:
-        row, released = (str(index), *_cells(record)), _is_release(record)
-        # Text, not str, so that nothing in a record is read as markup.
-        table.add_row(*(Text(_printable(cell)) for cell in row), style=None if released else "red")
     console = Console()
     # A pipe has no width; keep each row on one line for grep.
     console = console if console.is_terminal else Console(width=_PIPE_WIDTH)
+    if console.width < NARROW:
+        for index, record in entries:
+            show_record((*_COLUMNS, "why"), [_printable(cell) for cell in _row(index, record)])
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in _COLUMNS:
+        table.add_column(name, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for index, record in entries:
+        # Text, not str, so that nothing in a record is read as markup.
+        cells = (Text(_printable(cell)) for cell in _row(index, record))
+        table.add_row(*cells, style=None if _is_release(record) else "red")
     console.print(table)
 
 
@@ -274,21 +279,17 @@ def _is_release(record: ReleaseRecord | LogNotice) -> bool:
     return getattr(record, "decision", "") == "release"
 
 
-def _cells(record: ReleaseRecord | LogNotice) -> tuple[str, str, str, str, str]:
-    """The columns of one entry behind its index."""
+def _row(index: int, record: ReleaseRecord | LogNotice) -> tuple[str, ...]:
+    """The columns of one entry."""
     from regalia.wire.release import LogNotice
 
     if isinstance(record, LogNotice):
-        return (
-            record.time,
-            record.kind,
-            "",
-            "",
-            f"{record.count} since {record.since}: {record.what}",
-        )
+        what = f"{record.count} since {record.since}: {record.what}"
+        return (str(index), record.time, record.kind, "", "", what)
     released = _is_release(record)
     why = ", ".join(reason.code for reason in record.reasons)
     return (
+        str(index),
         record.time,
         record.decision,
         _machine(record),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("open")
 @click.argument("sealed", type=PATH)
-@path_option("--out DIR", "New directory (mode 700) for the files in clear.", required=True)
+@path_option("--out FOLDER", "New directory (mode 700) for the files in clear.", required=True)
 @option(
     "--key REF",
     "Key-encryption key that the model was sealed with: dev-file:PATH#NAME.",

@@ -122,6 +122,18 @@ signers_option = option(
     "Public key that may have signed (NAME.pub), or the word any.",
     into="signers",
 )
+CHALLENGE_HELP = (
+    "What the evidence must be bound to, in full: the report data (64 bytes for SNP, TDX, SGX, and"
+    " for an envelope that a runtime wrote), the nonce (Nitro, NVIDIA), extraData of a quote (TPM,"
+    " Azure: SHA-256 of the report data), or the 32 bytes that a runtime was asked with. The word"
+    " any accepts a replay, and says so."
+)
+endorsements_option = path_option(
+    "--endorsement FILE...",
+    "A certificate, CRL, Intel collateral, RIM or event log that belongs to the evidence;"
+    " recognized by content.",
+    into="endorsements",
+)
 minimum_version_option = number_option(
     "--minimum-version N", "Refuse an older version.", 1, VERSION_MAX, default=1
 )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import RegaliaError
 
+NARROW = 80  # columns; below them a table would break words or lose columns
 _WIDTH_OF_A_PIPE = 200  # columns; wide enough that no id is broken across lines
 
 
@@ -149,10 +150,28 @@ def show_table(
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH_OF_A_PIPE)
+    if console.width < NARROW:
+        for row in rows:
+            show_record(headings, [cell if isinstance(cell, str) else cell[0] for cell in row])
+        return
     table = Table(*headings, box=SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(Text(c) if isinstance(c, str) else Text(c[0], style=c[1]) for c in row))
     console.print(table)
+
+
+def show_record(headings: Sequence[str], cells: Sequence[str]) -> None:
+    """One row as lines of its own, for a terminal that is too narrow for a table.
+
+    Args:
+        headings: one for each cell; a cell without one is shown behind the one before.
+        cells: text as it is.
+    """
+    width = max(map(len, headings))
+    for heading, cell in zip(headings, cells, strict=True):
+        if cell:
+            click.echo(f"{heading.ljust(width)}  {cell}")
+    click.echo()
 
 
 def size_text(size: int) -> str:

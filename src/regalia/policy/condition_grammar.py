@@ -80,6 +80,11 @@ def check_condition(source: str, fields: Fields) -> tuple[str, ...]:
     return tuple(reader.patterns)
 
 
+def tokens_of(source: str) -> list[str]:
+    """The words of an expression that ``check_condition`` accepts. Raises ParseError."""
+    return [token.text for token in _tokens(source) if token.kind != "end"]
+
+
 def _refuse(at: int, why: str) -> NoReturn:
     raise ParseError(PolicyCode.CONDITION_ERROR, f"at character {at + 1}: {why}")
 

@@ -43,7 +43,7 @@ def unmet_conditions(policy: ReleasePolicy | ClientPolicy, values: Values) -> It
         where = f"conditions[{index}], {shown(source)}"
         try:
             _check(source, fields)
-            met = _evaluate(source, values)
+            met = evaluate(source, values)
         except ParseError as exc:
             yield finding(PolicyCode.CONDITION_ERROR, f"{where}: {exc.what}")
             continue
@@ -54,7 +54,7 @@ def unmet_conditions(policy: ReleasePolicy | ClientPolicy, values: Values) -> It
 def _check(source: str, fields: Fields) -> None:
     for pattern in check_condition(source, fields):
         # A pattern that is no regular expression would be an error that "||" may swallow.
-        _evaluate(f"''.matches({pattern})", {})
+        evaluate(f"''.matches({pattern})", {})
 
 
 def _fits(value: object) -> bool:
@@ -70,7 +70,16 @@ def _fits(value: object) -> bool:
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
-def _evaluate(source: str, values: Values) -> bool:
+def evaluate(source: str, values: Values) -> bool:
+    """The value of an expression that was checked.
+
+    Args:
+        source: the expression.
+        values: of the fields.
+
+    Raises:
+        ParseError: CONDITION_ERROR, it is neither true nor false.
+    """
     if not _fits(values):
         raise ParseError(PolicyCode.CONDITION_ERROR, "a number or a text is too large")
     # The library's package imports a terminal toolkit, so only policies with conditions pay.

@@ -12,14 +12,16 @@ import msgspec
 from regalia.appraisal.claims import Hardware
 from regalia.appraisal.finding import in_full
 from regalia.appraisal.policy_field import Explanation, accepted
+from regalia.policy.condition_truth import cannot_fail
 from regalia.policy.device_set import device_explanations, device_set_words
 from regalia.policy.documents import Platform, wildcards
 from regalia.policy.registry import DEVICES_PATH, POLICY_PLUGINS
 from regalia.policy.verdict import Allow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from regalia.appraisal.finding import Finding
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
     from regalia.policy.verdict import Verdict
 
@@ -52,8 +54,12 @@ def platform_statements(platform: Platform) -> tuple[Statement, ...]:
     return tuple(each for each in statements(_Alone(platform)) if each.risk is not None)
 
 
-def statements(policy: ReleasePolicy | ClientPolicy | _Alone) -> tuple[Statement, ...]:
+def statements(
+    policy: ReleasePolicy | ClientPolicy | Platform | _Alone,
+) -> tuple[Statement, ...]:
     """One for every field, in the order of the document; then what entries of lists leave open."""
+    if isinstance(policy, Platform):
+        return statements(_Alone(policy))
     open_paths = tuple(path.partition("=")[0] for path in wildcards(policy))
     out: list[Statement] = []
     for each in _explanations(policy):
@@ -67,13 +73,29 @@ def statements(policy: ReleasePolicy | ClientPolicy | _Alone) -> tuple[Statement
         within = _ENTRY_EXPLANATIONS.get(_INDEX.sub("[]", path))
         if within is not None:
             out.append(Statement(path, "any", f"{path}: {within.unrestricted}", within.risk))
+    out += _open_conditions(policy)
     return tuple(out)
 
 
-def explain_policy(policy: ReleasePolicy | ClientPolicy) -> tuple[str, ...]:
+def _open_conditions(policy: ReleasePolicy | ClientPolicy | _Alone) -> Iterator[Statement]:
+    """Those about conditions that demand nothing, since they cannot fail."""
+    for index, source in enumerate(getattr(policy, "conditions", ())):
+        if cannot_fail(source):
+            path = f"conditions[{index}]"
+            yield Statement(
+                path,
+                in_full([source]),
+                f"{path} cannot fail.",
+                "it is true of every machine, so what it seems to demand is not asked.",
+            )
+
+
+def explain_policy(policy: ReleasePolicy | ClientPolicy | Platform) -> tuple[str, ...]:
     """Sentences: what the policy demands, then everything that it leaves open and the risk."""
     said = statements(policy)
-    out = [f"Policy {policy.name!r} ({policy.format})."]
+    out = ["A platform section by itself."]
+    if not isinstance(policy, Platform):
+        out = [f"Policy {policy.name!r} ({policy.format})."]
     out += [each.says for each in said]
     left_open = [each for each in said if each.risk is not None]
     if not left_open:
@@ -85,22 +107,34 @@ def explain_policy(policy: ReleasePolicy | ClientPolicy) -> tuple[str, ...]:
 
 def explain_verdict(verdict: Verdict) -> tuple[str, ...]:
     """Sentences: the decision, every reason with its meaning and its fix, and what was open."""
-    out: list[str] = []
-    if isinstance(verdict, Allow):
-        out.append("ALLOW: the claims meet every rule of the policy.")
-    else:
-        count = len(verdict.reasons)
+    reasons = () if isinstance(verdict, Allow) else verdict.reasons
+    return explain_findings(reasons, verdict.hardware, verdict.wildcards)
+
+
+def explain_findings(
+    reasons: Sequence[Finding], hardware: Hardware, open_rules: Sequence[str]
+) -> tuple[str, ...]:
+    """The same of findings without a verdict, as a platform section gives them.
+
+    Args:
+        reasons: rules that the claims do not meet; none of them means that all are met.
+        hardware: genuine or simulated.
+        open_rules: paths of the rules that were left open.
+    """
+    out = [] if reasons else ["ALLOW: the claims meet every rule of the policy."]
+    if reasons:
+        count = len(reasons)
         out.append(f"DENY: {count} reason{'' if count == 1 else 's'}.")
-        for number, finding in enumerate(verdict.reasons, start=1):
+        for number, finding in enumerate(reasons, start=1):
             out.append(f"{number}. {finding.code.name}: {finding.what}.")
             out.append(f"   Why it matters: {finding.code.why}")
             out.append(f"   What would fix it: {finding.fix}")
-    if verdict.hardware is not Hardware.GENUINE:
+    if hardware is not Hardware.GENUINE:
         out.append(
             "hardware: simulated. This evidence protects nothing from whoever runs the host."
         )
-    if verdict.wildcards:
-        out.append(f"Not checked, because the policy leaves it open: {in_full(verdict.wildcards)}.")
+    if open_rules:
+        out.append(f"Not checked, because the policy leaves it open: {in_full(open_rules)}.")
     return tuple(out)
 
 

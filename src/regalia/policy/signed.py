@@ -1,7 +1,8 @@
 """Policies as files: signed release policies for the broker, drafts and client policies for people.
 
 A broker loads signed documents only. A *draft* is a policy in JSON with any white space and order
-of members, as a person writes it; signing brings it into canonical form.
+of members, as a person writes it, and with comments: members whose names begin with ``//``. Signing
+brings it into canonical form.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from regalia.policy.documents import (
     LIMIT,
     PAYLOAD_TYPE,
     RELEASE_FORMAT,
+    Platform,
     parse_client_policy,
+    parse_platform,
     parse_release_policy,
 )
 
 if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey, VerifyKey
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
+
+
+COMMENT = "//"  # the name of a member of a draft begins so that is for people alone
 
 
 def load_release_policy(
@@ -115,6 +121,14 @@ def _must_hold_a_policy(envelope: dsse.Envelope) -> None:
 
 def read_draft(data: bytes) -> ReleasePolicy | ClientPolicy:
     """Read an unsigned policy of either kind in any JSON spelling. Raises ParseError."""
+    found = read_draft_or_section(data)
+    if isinstance(found, Platform):
+        raise ParseError(CoreCode.MALFORMED, "policy: a platform section by itself")
+    return found
+
+
+def read_draft_or_section(data: bytes) -> ReleasePolicy | ClientPolicy | Platform:
+    """The same, or the platform section that ``policy pin`` writes. Raises ParseError."""
     if len(data) > LIMIT:
         raise ParseError(CoreCode.TOO_LARGE, f"policy: {len(data)} bytes, at most {LIMIT}")
     try:
@@ -127,7 +141,11 @@ def read_draft(data: bytes) -> ReleasePolicy | ClientPolicy:
         payload = canonical_json(value)
     except (ValueError, OverflowError, RecursionError) as exc:
         raise ParseError(CoreCode.MALFORMED, f"policy: {exc}") from exc
-    kind = value.get("format") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise ParseError(CoreCode.MALFORMED, "policy: no JSON object")
+    if "format" not in value and "hardware" in value:
+        return parse_platform(payload)
+    kind = value.get("format")
     if kind not in (RELEASE_FORMAT, CLIENT_FORMAT):
         raise ParseError(
             CoreCode.MALFORMED,
@@ -147,6 +165,8 @@ def write_draft(policy: ReleasePolicy | ClientPolicy) -> bytes:
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The members without comments: nothing depends on those, and signing leaves them out."""
+    pairs = [pair for pair in pairs if not pair[0].startswith(COMMENT)]
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a member stands in an object twice")

@@ -16,6 +16,10 @@ class SealCode(Code):
         "The file only names the weights; they were never downloaded.",
         "Run `git lfs pull` in the model's repository, and seal again.",
     )
+    PRIVATE_KEY_INSIDE = (
+        "Every runtime that may load the model would hold this key, and everybody it leaks to.",
+        "Move the key out of the model directory, and seal again.",
+    )
     MODEL_EMPTY = ("There is nothing to seal.", "Give the directory that holds the model's files.")
     MODEL_TOO_LARGE = (
         "The format's limits bound what every reader must be ready for.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ _LEFT_OUT = frozenset(
     {".git", ".hg", ".svn", ".cache", "__pycache__", ".ipynb_checkpoints", ".ds_store", "thumbs.db"}
 )
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_HEAD = 4096  # bytes that are looked at
+_KEY_MAX = 64 * 1024  # bytes; larger than any key in PEM form
+_PRIVATE_KEY = re.compile(rb"^-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----", re.MULTILINE)
 _LFS_POINTER_MAX = 1024  # bytes; the specification's own limit
 
 
@@ -74,8 +78,8 @@ def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
             snapshot of a hub cache into its blobs; None refuses every link.
 
     Raises:
-        LocalError: NOT_A_PLAIN_FILE, GIT_LFS_POINTER, MODEL_EMPTY, MODEL_TOO_LARGE, or a file
-            cannot be read.
+        LocalError: NOT_A_PLAIN_FILE, GIT_LFS_POINTER, PRIVATE_KEY_INSIDE, MODEL_EMPTY,
+            MODEL_TOO_LARGE, or a file cannot be read.
         ParseError: PATH_REFUSED or PATHS_COLLIDE.
     """
     scanner = _Scanner(model, None if links_into is None else Path(os.path.realpath(links_into)))
@@ -119,7 +123,7 @@ class _Scanner:
         if stat.S_ISDIR(info.st_mode) and source == self._model / path:
             self.pending.append(path)
         elif stat.S_ISREG(info.st_mode):
-            _refuse_pointer(path, source, info.st_size)
+            _refuse_by_head(path, source, info.st_size)
             self.found.append(FoundFile.of(path, source, info))
         else:
             raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a {_kind(info.st_mode)}")
@@ -143,16 +147,19 @@ def _beside(name: str) -> bool:
     return name.casefold().rstrip(". ") in _LEFT_OUT or name.casefold().startswith("git~")
 
 
-def _refuse_pointer(path: str, source: Path, size: int) -> None:
-    if not len(_LFS_POINTER) <= size <= _LFS_POINTER_MAX:
+def _refuse_by_head(path: str, source: Path, size: int) -> None:
+    """A small file that is no part of a model: a pointer to one, or a key in PEM form."""
+    if not len(_LFS_POINTER) <= size <= _KEY_MAX:
         return
     with os_errors(source):
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            head = os.read(fd, len(_LFS_POINTER))
+            head = os.read(fd, _HEAD)
         finally:
             os.close(fd)
-    if head == _LFS_POINTER:
+    if _PRIVATE_KEY.search(head):
+        raise LocalError(SealCode.PRIVATE_KEY_INSIDE, f"{path!a} is a private key")
+    if head.startswith(_LFS_POINTER) and size <= _LFS_POINTER_MAX:
         raise LocalError(SealCode.GIT_LFS_POINTER, f"{path!a}: {size} bytes")
 
 

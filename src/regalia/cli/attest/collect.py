@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from regalia.cli.challenge import read_hex, require_size
 from regalia.cli.new_files import must_be_new
 from regalia.cli.output import show_facts, show_json
 from regalia.core.errors import CoreCode, UsageError
@@ -118,32 +119,9 @@ def _nonce(challenge: str | None, source: Source) -> bytes:
     sizes = source.sizes()
     if challenge is None:
         return secrets.token_bytes(_OWN_CHALLENGE if _OWN_CHALLENGE in sizes else sizes.stop - 1)
-    try:
-        nonce = bytes.fromhex(challenge)
-    except ValueError as exc:
-        raise UsageError(CoreCode.BAD_USAGE, "--challenge: want hex digits") from exc
-    require_size(nonce, sizes, f"evidence of {source.kind}")
+    nonce = read_hex(challenge, "hex digits")
+    require_size(nonce, source.kind)
     return nonce
-
-
-def require_size(challenge: bytes, sizes: range, what: str) -> None:
-    """Refuse a challenge that the evidence has no room for, or that it never fills.
-
-    Args:
-        challenge: of the command line.
-        sizes: numbers of bytes that such evidence carries.
-        what: names the evidence.
-
-    Raises:
-        UsageError: BAD_USAGE.
-    """
-    if len(challenge) in sizes:
-        return
-    first, last = sizes.start, sizes.stop - 1
-    want = f"{first}" if first == last else f"{first} to {last}"
-    raise UsageError(
-        CoreCode.BAD_USAGE, f"--challenge has {len(challenge)} bytes; {what} carries {want}"
-    )
 
 
 def _options(given: tuple[str, ...]) -> dict[str, object]:

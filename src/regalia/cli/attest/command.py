@@ -9,7 +9,9 @@ import click
 from regalia.cli.attest.enroll import enroll
 from regalia.cli.collateral.options import collateral_options
 from regalia.cli.options import (
+    CHALLENGE_HELP,
     PATH,
+    endorsements_option,
     flag,
     json_option,
     option,
@@ -34,11 +36,7 @@ _trust_options = together(
         " Certificates and collateral must be valid then.",
         required=True,
     ),
-    path_option(
-        "--endorsement FILE...",
-        "A certificate, CRL, Intel collateral, RIM or event log; recognized by content.",
-        into="endorsements",
-    ),
+    endorsements_option,
     simulated_anchor_option,
     collateral_options,
 )
@@ -48,16 +46,13 @@ _trust_options = together(
 @click.argument("evidence", type=PATH)
 @option(
     "--policy FILE|baseline",
-    "A release or client policy, of which the platform's rules are applied; or the word"
-    " baseline: what every owner demands of any TEE.",
+    "A release or client policy, of which the platform's rules are applied, or a platform section"
+    " by itself; or the word baseline: what every owner demands of any TEE.",
     required=True,
 )
 @option(
     "--challenge HEX|any",
-    "What the evidence must be bound to, in full: the report data (64 bytes for SNP, TDX,"
-    " SGX), the nonce (Nitro, NVIDIA), extraData of the quote (TPM, Azure: SHA-256 of the report"
-    " data), or the 32 bytes that a runtime was asked with."
-    " The word any accepts a replay, and says so.",
+    CHALLENGE_HELP,
     required=True,
 )
 @_trust_options
@@ -75,7 +70,9 @@ _trust_options = together(
 )
 @option("--signer PUB...", "Check that this public key has signed the policy.", into="signers")
 @path_option("--ear FILE", "Write the result as EAR.", into="ear_out")
-@path_option("--sign-with KEY", "Sign the EAR with this private key; it is then a JWT.")
+@path_option(
+    "--sign KEY", "Sign the EAR with this private key; it is then a JWT.", into="sign_with"
+)
 @path_option("--passphrase-file FILE", "Of that key (mode 600).")
 @flag("--explain", "For a newcomer: what this evidence is, and of every check what it is for.")
 @flag("--json", "Print the result as JSON, the EAR in it.", into="as_json")
@@ -92,12 +89,16 @@ def verify(**options: Any) -> int:  # noqa: ANN401 - click passes them by name
 
 @attest.command()
 @click.argument("evidence", type=PATH)
+@flag("--raw", "Show every field, and bytes in full.")
 @json_option
-def inspect(evidence: Path, *, as_json: bool) -> None:
-    """Show every field of EVIDENCE. Nothing is verified, so none of it is to be trusted."""
+def inspect(evidence: Path, *, raw: bool, as_json: bool) -> None:
+    """Show the fields of EVIDENCE. Nothing is verified, so none of it is to be trusted.
+
+    Versions are shown as versions, and long values by their ends; --json has every field.
+    """
     from regalia.cli.attest.inspect import inspect_file
 
-    inspect_file(evidence, as_json=as_json)
+    inspect_file(evidence, raw=raw, as_json=as_json)
 
 
 @attest.command()

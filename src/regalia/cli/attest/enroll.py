@@ -56,7 +56,11 @@ _trust_options = together(
         into="ek_roots",
         required=True,
     ),
-    file_option("--collateral FILE...", "Authorities between root and EK certificate, and CRLs."),
+    file_option(
+        "--endorsement FILE...",
+        "Authorities between root and EK certificate, and CRLs.",
+        into="endorsements",
+    ),
     option(
         "--revocation [required|any]",
         "any: the EK certificate may be unchecked against a revocation list.",
@@ -168,7 +172,7 @@ def finish(*, answer: Path, state: Path, out: Path, as_json: bool, **trust: Any)
 
 
 def _authorities(
-    *, ek_roots: tuple[Path, ...], collateral: tuple[Path, ...], revocation: str
+    *, ek_roots: tuple[Path, ...], endorsements: tuple[Path, ...], revocation: str
 ) -> Authorities:
     """The roots and lists of the command line, at this moment."""
     from regalia.appraisal.appraisal_context import AppraisalContext
@@ -184,7 +188,7 @@ def _authorities(
         for root in parse_roots(read_file(path, limit=_CERTIFICATES_MAX), what=str(path))
     ]
     given = parse_collateral(
-        {str(path): read_file(path, limit=_CERTIFICATES_MAX) for path in collateral}
+        {str(path): read_file(path, limit=_CERTIFICATES_MAX) for path in endorsements}
     )
     return Authorities(
         roots=tuple(roots),

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import DeviceEvidence
 
-ANY = "any"
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -160,7 +158,7 @@ def read_rules(
     return Rules(
         word,
         str(PolicyId.of(found.policy.encode())),
-        PlatformRules(found.policy.platform, built_in=False),
+        PlatformRules(found.platform, built_in=False),
         signature=found.signature(),
     )
 
@@ -169,7 +167,7 @@ def _baseline(revocation: str | None, machines: Sequence[str], *, simulated: boo
     _require_machine_ids(machines)
     words = BaselineWords(
         hardware="dangerous_simulated" if simulated else "genuine",
-        revocation="any" if revocation == ANY else "required",
+        revocation="any" if revocation == "any" else "required",
         machines=tuple(machine.lower() for machine in machines),
         grace_days=0,
         revocation_asked=revocation is not None,
@@ -185,13 +183,3 @@ def _require_machine_ids(machines: Sequence[str]) -> None:
         if not any(re.fullmatch(names.pattern, machine) for names in every):
             wanted = ", or ".join(names.meant for names in every)
             raise UsageError(CoreCode.BAD_USAGE, f"--machine {machine[:80]!r}: want {wanted}")
-
-
-def read_challenge(text: str) -> bytes | None:
-    """Bytes, or None for the word any. Raises UsageError."""
-    if text == ANY:
-        return None
-    try:
-        return bytes.fromhex(text)
-    except ValueError as exc:
-        raise UsageError(CoreCode.BAD_USAGE, "--challenge: want hex digits or any") from exc

@@ -1,11 +1,13 @@
-"""The work of ``regalia attest inspect``: every field, and no verdict."""
+"""The work of ``regalia attest inspect``: the fields, and no verdict."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
 
+from regalia.cli.attest.compact import compact
 from regalia.cli.output import show_json
 from regalia.host.localfs import read_file
 from regalia.inspect.decoded_fields import decoded_fields
@@ -19,15 +21,16 @@ if TYPE_CHECKING:
 
 WARNING = "UNTRUSTED: nothing was verified. Anybody can write every byte of this."
 _HEX_FROM = 10  # larger numbers may be bit fields, so show them in hex as well
-_FOLD = 96  # characters of a value in one line
+_FOLD = 72  # characters of a value in one line; words are not broken
 
 
-def inspect_file(path: Path, *, as_json: bool) -> None:
-    """Show every field of the evidence.
+def inspect_file(path: Path, *, raw: bool, as_json: bool) -> None:
+    """Show the fields of the evidence.
 
     Args:
         path: of the evidence.
-        as_json: print for programs.
+        raw: every field, and bytes in full.
+        as_json: print for programs, which get every field.
     """
     found = recognize(read_file(path, limit=LIMIT))
     parts = decoded_fields(found)
@@ -45,11 +48,11 @@ def inspect_file(path: Path, *, as_json: bool) -> None:
         return
     click.echo(click.style(f"{path}: {found.form}", bold=True))
     click.echo(click.style(WARNING, fg="yellow", bold=True))
-    for name, value in parts.items():
+    for name, value in (parts if raw else compact(found, parts)).items():
         click.echo(click.style(f"\n{name}", bold=True))
         for line in _lines(value, ""):
             click.echo(line)
-    click.echo("Next: regalia attest verify")
+    click.echo(f"{'' if raw else 'Every field: --raw. '}Next: regalia attest verify")
 
 
 def _lines(value: Plain, indent: str) -> Iterator[str]:
@@ -77,12 +80,10 @@ def _member(name: str, value: Plain, indent: str) -> Iterator[str]:
         yield f"{indent}  {click.style(name.rstrip(), dim=True)}"
         yield from _lines(value, f"{indent}  ")
         return
-    text = _text(value)
-    first, rest = text[:_FOLD], text[_FOLD:]
+    first, *more = textwrap.wrap(_text(value), _FOLD) or [""]
     yield f"{indent}  {click.style(name, dim=True)}  {first}"
-    while rest:
-        yield f"{indent}  {' ' * len(name)}  {rest[:_FOLD]}"
-        rest = rest[_FOLD:]
+    for line in more:
+        yield f"{indent}  {' ' * len(name)}  {line}"
 
 
 def _text(value: Plain) -> str:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraise.recorded import appraise_file
-from regalia.cli.attest.collect import require_size
 from regalia.cli.attest.input import (
-    read_challenge,
     read_endorsements,
     read_evidence_file,
     read_rules,
@@ -16,21 +14,18 @@ from regalia.cli.attest.input import (
 )
 from regalia.cli.attest.output import show_result, write_ear
 from regalia.cli.attest.result import Question
+from regalia.cli.challenge import expected_of, read_challenge
 from regalia.cli.new_files import must_be_new
 from regalia.cli.policy.input import read_anchors
 from regalia.client.collateral import load_collateral
 from regalia.core.errors import CoreCode, UsageError
-from regalia.verifier.registry import plugin_for
 from regalia.verifier.verifier import Verifier
-from regalia.wire.evidence import CHALLENGE_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regalia.appraise.recorded import Expected
     from regalia.cli.attest.result import Result
     from regalia.client.collateral import BundleSource
-    from regalia.wire.evidence import DeviceKind, Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +58,7 @@ def verify_file(options: VerifyOptions) -> int:
     if options.ear_out is not None:
         must_be_new(options.ear_out)
     elif options.sign_with is not None:
-        raise UsageError(CoreCode.BAD_USAGE, "--sign-with signs an EAR: say --ear FILE as well")
+        raise UsageError(CoreCode.BAD_USAGE, "--sign signs an EAR: say --ear FILE as well")
     now = read_time(options.now)
     challenge = read_challenge(options.challenge)
     rules = read_rules(
@@ -103,28 +98,7 @@ def appraise(question: Question, verifier: Verifier) -> Result:
         question.found,
         question.rules.applied,
         verifier,
-        expected=_expected(question),
+        expected=expected_of(question.found, question.challenge),
         now=question.now,
     )
     return question.answered(found)
-
-
-def _expected(question: Question) -> Expected:
-    """What the evidence must be bound to. A runtime's answer also says which keys it binds."""
-    serving, challenge = question.found.serving, question.challenge
-    if challenge is None:
-        return None
-    if serving is None:
-        found = question.found
-        kinds: set[Tee | DeviceKind] = {device.kind for device in found.devices}
-        if found.evidence is not None:
-            kinds = {found.evidence.tee}
-        for kind in kinds:
-            require_size(challenge, plugin_for(kind).nonce.sizes, f"evidence of {kind}")
-        return challenge
-    if len(challenge) != CHALLENGE_SIZE:
-        raise UsageError(
-            CoreCode.BAD_USAGE,
-            f"--challenge has {len(challenge)} bytes; a runtime is asked with {CHALLENGE_SIZE}",
-        )
-    return serving.binding(challenge)

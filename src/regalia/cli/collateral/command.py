@@ -19,7 +19,9 @@ from regalia.cli.options import (
     simulated_anchor_option,
 )
 
-_sign_with = path_option("--sign-with KEY...", "Sign with this private key (NAME.key).")
+_sign_with = path_option(
+    "--sign KEY...", "Sign with this private key (NAME.key).", into="sign_with"
+)
 _signers = path_option(
     "--signer PUB...", "Public key (NAME.pub) that may sign the bundle.", into="signers"
 )
@@ -113,7 +115,7 @@ def sign(**options: Any) -> None:  # noqa: ANN401 - see sign_bundle
 @collateral.command("import")
 @click.argument("bundle", type=PATH)
 @path_option(
-    "--into DIR",
+    "--into FOLDER",
     "Where it is installed, as collateral.bundle. The one before stays beside it.",
     required=True,
 )
@@ -149,9 +151,13 @@ def show(**options: Any) -> None:  # noqa: ANN401 - see show_bundle
 @_signers
 @signers_threshold_option
 @option("--name SITE", "The site that the bundle must be for.")
-@path_option("--state DIR", "Folder that remembers the newest bundle; it is read and not changed.")
+@path_option(
+    "--state FOLDER", "Folder that remembers the newest bundle; it is read and not changed."
+)
 @_now
-@path_option("--for EVIDENCE...", "Say what is missing to verify this evidence.", into="evidence")
+@path_option(
+    "--evidence EVIDENCE...", "Say what is missing to verify this evidence.", into="evidence"
+)
 @json_option
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - see CheckOptions
@@ -192,7 +198,7 @@ class _FetchCommand(click.Command):
 
 @collateral.command("fetch", cls=_FetchCommand)
 @path_option(
-    "--for EVIDENCE...",
+    "--evidence EVIDENCE...",
     "Fetch what is needed to verify this evidence.",
     into="evidence",
     required=True,

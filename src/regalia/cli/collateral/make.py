@@ -54,7 +54,7 @@ def export_folder(options: ExportOptions) -> None:
         AttestationError: COLLATERAL_ROLLBACK, it would go back behind --after.
     """
     if not options.sign_with:
-        raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
+        raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign")
     must_be_new(options.out)
     now = system_clock()
     if options.next_update <= now:
@@ -152,7 +152,7 @@ def sign_bundle(
         UsageError, ParseError, LocalError, KeyAccessError.
     """
     if not sign_with:
-        raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign-with")
+        raise UsageError(CoreCode.BAD_USAGE, "name a private key with --sign")
     must_be_new(out)
     data = add_signatures(
         read_file(bundle, limit=LIMIT), read_signing_keys(sign_with, passphrase_file)

@@ -35,7 +35,7 @@ _OPTIONS = together(
     ),
     option("--collateral-name SITE", "The site that the bundle must be for."),
     path_option(
-        "--collateral-state DIR",
+        "--collateral-state FOLDER",
         "Folder that remembers the newest bundle, so that no older one is accepted again.",
     ),
 )

@@ -10,7 +10,9 @@ from regalia.cli.collateral.options import collateral_options
 from regalia.cli.key_files import read_signing_keys
 from regalia.cli.new_files import must_be_new
 from regalia.cli.options import (
+    CHALLENGE_HELP,
     PATH,
+    endorsements_option,
     flag,
     json_option,
     option,
@@ -23,6 +25,7 @@ from regalia.cli.options import (
 from regalia.cli.output import show_facts, show_json, show_table
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, write_new
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,15 +42,11 @@ _signature_options = together(
 )
 _evidence_options = together(
     option(
-        "--report-data HEX",
-        "The 64 bytes of report data that the evidence must carry, or the word any. For a"
-        " vendor's own evidence: its report data or nonce, in full.",
+        "--now TIME",
+        "The moment of the check, RFC 3339: when the evidence was made, if it is a recording.",
+        default="now",
     ),
-    option(
-        "--challenge HEX",
-        "In place of --report-data, if the file is what a runtime answered: the 32 bytes that it"
-        " was asked with.",
-    ),
+    endorsements_option,
     collateral_options,
     simulated_anchor_option,
 )
@@ -107,7 +106,7 @@ def policy() -> None:
 
 @policy.command("pin")
 @path_option(
-    "--from EVIDENCE",
+    "--evidence EVIDENCE",
     "Evidence of a known-good runtime: an envelope, or what a runtime answered. With"
     " --platform-only also a vendor's own evidence, of any TEE or of NVIDIA devices.",
     into="source",
@@ -130,18 +129,8 @@ def policy() -> None:
 @path_option("--client-out FILE", "Write a client policy as well.")
 @_sign_with
 @signing_passphrase_option
+@option("--challenge HEX|any", CHALLENGE_HELP, required=True)
 @_evidence_options
-@option(
-    "--now TIME",
-    "The moment of the check, RFC 3339: when the evidence was made, if it is a recording.",
-    default="now",
-)
-@path_option(
-    "--endorsement FILE...",
-    "A certificate, CRL, Intel collateral, RIM or event log that belongs to the evidence;"
-    " recognized by content.",
-    into="endorsements",
-)
 @option(
     "--revocation [required|any]",
     "Whether a current CRL must be in --collateral.",
@@ -159,6 +148,35 @@ def pin(**options: Any) -> None:  # noqa: ANN401 - every option above, named in 
     from regalia.cli.policy.pin import PinOptions, pin_files
 
     pin_files(PinOptions(**options))
+
+
+@policy.command("new")
+@option(
+    f"--tee [{'|'.join(Tee)}]...",
+    "Accept this kind of TEE.",
+    into="tees",
+    required=True,
+)
+@flag("--platform-only", "Write no policy but its platform section.")
+@path_option("--out FILE", "The draft.", required=True)
+@json_option
+def new(*, tees: tuple[str, ...], platform_only: bool, out: Path, as_json: bool) -> None:
+    """Write a draft with a comment for every field.
+
+    It accepts nothing yet: fill its lists, or take the values from known-good evidence with
+    `policy pin`. Comments are members whose names begin with //; `policy sign` leaves them out.
+    """
+    from regalia.policy.draft import new_platform, new_release
+
+    must_be_new(out)
+    kinds = [Tee(each) for each in tees]
+    write_new(out, new_platform(kinds) if platform_only else new_release(kinds))
+    if as_json:
+        show_json({"ok": True, "out": str(out), "tees": list(tees)})
+        return
+    show_facts(
+        f"{out} holds a draft", [("accepts", "nothing yet"), ("next", "regalia policy check")]
+    )
 
 
 @policy.command("show")
@@ -236,7 +254,9 @@ def sign(
     must_be_new(out)
     found = read_policy(file, (), 1)
     if not isinstance(found.policy, ReleasePolicy):
-        raise UsageError(CoreCode.BAD_USAGE, f"{file} is a client policy, which is not signed")
+        raise UsageError(
+            CoreCode.BAD_USAGE, f"{file} is a {found.kind}; release policies alone are signed"
+        )
     show_open(found.policy)
     keys = read_signing_keys(sign_with, passphrase_file)
     signed = (
@@ -257,6 +277,7 @@ def sign(
 @_policy_file
 @_signature_options
 @path_option("--evidence EVIDENCE...", "Say what the policy makes of this evidence.")
+@option("--challenge HEX|any", CHALLENGE_HELP, default="any")
 @_evidence_options
 @option(
     "--model-version N",
@@ -273,7 +294,7 @@ def explain(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 
 
     With --evidence also what it makes of that evidence, why, and what would change it; the exit
     status is 6 if any of it is denied. The challenge's age is supposed to be zero, and without
-    --report-data or --challenge report data is not checked.
+    --challenge it is not checked. Of a platform section, the platform's rules alone are applied.
     """
     from regalia.cli.policy.explain import ExplainOptions, explain_files
 

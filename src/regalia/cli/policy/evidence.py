@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.appraise.recorded import RecordedVerifier, require_bound_key
+from regalia.cli.challenge import expected_of, read_challenge
 from regalia.cli.output import warn
 from regalia.cli.policy.input import read_anchors
 from regalia.client.collateral import load_collateral
-from regalia.core.codec import unhex
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file
 from regalia.inspect.recognize import LIMIT, recognize
 from regalia.verifier.composite import require_distinct
-from regalia.verifier.registry import plugin_for
 from regalia.verifier.verifier import Verifier
-from regalia.wire.evidence import CHALLENGE_SIZE, REPORT_DATA_SIZE, Binding
+from regalia.wire.evidence import Binding
 from regalia.wire.runtime_config import parse_runtime_config
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import Evidence
     from regalia.wire.runtime_config import RuntimeConfig
-
-ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,47 +78,26 @@ class Given:
         return parse_runtime_config(self.evidence.runtime_config)
 
 
-def read_given(path: Path, *, report_data: str | None, challenge: str | None) -> Given:
+def read_given(path: Path, challenge: str) -> Given:
     """Read evidence in any form that is known.
 
     Args:
         path: an evidence envelope, the serving evidence that a runtime answers with, or a
             vendor's own evidence.
-        report_data: hex digits, or the word ``any``. 64 bytes for an envelope; for a vendor's
-            evidence all of its report data or nonce.
-        challenge: 64 hex digits, for serving evidence: the challenge that was asked with.
+        challenge: as ``regalia.cli.challenge`` has it: hex digits, or the word any.
 
     Raises:
-        UsageError: neither or both are given, or a challenge for anything but serving evidence.
+        UsageError: the challenge is none, or of a size that such evidence never carries.
         ParseError, LocalError: the file is not usable.
     """
-    if (report_data is None) == (challenge is None):
-        raise UsageError(
-            CoreCode.BAD_USAGE,
-            "give either --report-data HEX (or the word any), or --challenge HEX if the file is"
-            " what a runtime answered to that challenge",
-        )
     found = recognize(read_file(path, limit=LIMIT))
-    if challenge is not None:
-        if found.serving is None:
-            raise UsageError(
-                CoreCode.BAD_USAGE,
-                f"{path} is {found.form}, which does not say what keys it binds:"
-                " give --report-data",
-            )
-        nonce = unhex(challenge, what="--challenge", size=CHALLENGE_SIZE)
-        return Given(path, found, found.serving.binding(nonce))
-    if report_data == ANY:
+    nonce = read_challenge(challenge)
+    if nonce is None:
         warn(
             f"{path}: report data is not checked (any), so this may be a replay, and the keys of"
             " whoever sent it were not compared."
         )
-        return Given(path, found, None)
-    evidence = found.evidence
-    if evidence is None or not evidence.runtime_config:
-        return Given(path, found, unhex(report_data or "", what="--report-data"))
-    ours = unhex(report_data or "", what="--report-data", size=REPORT_DATA_SIZE)
-    return Given(path, found, plugin_for(evidence.tee).expected(ours))
+    return Given(path, found, expected_of(found, nonce))
 
 
 @dataclass(frozen=True, slots=True)

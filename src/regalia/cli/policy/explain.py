@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from regalia.appraise.exchange import judge
+from regalia.cli.attest.input import read_endorsements, read_time
 from regalia.cli.output import show_json
-from regalia.cli.policy.evidence import ANY, make_appraiser, read_given
+from regalia.cli.policy.evidence import make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
 from regalia.cli.policy.output import finding_json, policy_facts, show_headline
 from regalia.core.types import ModelId
-from regalia.host.clock import system_clock
 from regalia.policy.context import ReleaseContext
-from regalia.policy.documents import collateral_rule
-from regalia.policy.explain import explain_policy, explain_verdict, statements
-from regalia.policy.verdict import Allow, Deny
+from regalia.policy.documents import Platform, collateral_rule, wildcards_for
+from regalia.policy.explain import explain_findings, explain_policy, statements
+from regalia.policy.platform import PlatformRules
+from regalia.policy.verdict import Deny
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
-    from regalia.cli.policy.evidence import Appraiser
+    from regalia.appraisal.claims import Hardware
+    from regalia.appraisal.finding import Finding
+    from regalia.cli.policy.evidence import Given
     from regalia.cli.policy.input import PolicyFile
     from regalia.client.collateral import BundleSource
     from regalia.policy.documents import ClientPolicy, ReleasePolicy
-    from regalia.policy.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +40,9 @@ class ExplainOptions:
     signers: tuple[str, ...]
     threshold: int
     evidence: tuple[Path, ...]
-    report_data: str | None
-    challenge: str | None
+    challenge: str
+    now: str
+    endorsements: tuple[Path, ...]
     collateral: Path | BundleSource | None
     dangerous_simulated_anchor: Path | None
     model_version: int | None
@@ -51,75 +55,94 @@ class ExplainOptions:
 def explain_files(options: ExplainOptions) -> bool:
     """Print sentences; returns whether all of the evidence is allowed."""
     found = read_policy(options.file, options.signers, options.threshold)
-    verdicts = _verdicts(options, found.policy)
-    allowed = all(isinstance(verdict, Allow) for _, verdict in verdicts)
+    answers = _answers(options, found)
+    allowed = not any(answer.reasons for answer in answers)
     if options.as_json:
-        show_json({**_json(options, found, verdicts), "ok": allowed})
+        show_json({**_json(options, found, answers), "ok": allowed})
         return allowed
     show_headline(options.file, found)
     for sentence in explain_policy(found.policy):
         click.echo(sentence)
-    for path, verdict in verdicts:
-        click.echo(click.style(f"\n{path}", bold=True))
-        for sentence in explain_verdict(verdict):
+    for each in answers:
+        click.echo(click.style(f"\n{each.path}", bold=True))
+        for sentence in explain_findings(each.reasons, each.hardware, each.wildcards):
             click.echo(sentence)
     return allowed
 
 
-def _verdicts(
-    options: ExplainOptions, policy: ReleasePolicy | ClientPolicy
-) -> list[tuple[Path, Verdict]]:
-    if not options.evidence:
-        return []
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the policy makes of one file of evidence.
+
+    Attributes:
+        path: of the evidence.
+        hardware: genuine or simulated.
+        wildcards: rules that were left open.
+        reasons: rules that the claims do not meet.
+    """
+
+    path: Path
+    hardware: Hardware
+    wildcards: tuple[str, ...]
+    reasons: tuple[Finding, ...]
+
+
+def _answers(options: ExplainOptions, found: PolicyFile) -> list[Answer]:
+    now = read_time(options.now)
+    return [_answer(options, found, path, now) for path in options.evidence]
+
+
+def _answer(options: ExplainOptions, file: PolicyFile, path: Path, now: datetime) -> Answer:
+    # Nothing is released here, so the challenge may be unknown; read_given warns of it.
+    given = read_given(path, options.challenge)
+    found, loose = read_endorsements(options.endorsements, given.found, now)
+    given = replace(given, found=found)
     appraiser = make_appraiser(
-        options.dangerous_simulated_anchor, options.collateral, now=system_clock()
+        options.dangerous_simulated_anchor, options.collateral, now=now, loose=loose
     )
-    return [(path, _verdict(options, policy, appraiser, path)) for path in options.evidence]
+    rule = collateral_rule(file.platform, given.evidence.tee)
+    claims = appraiser.claims(given, rule)
+    if isinstance(file.policy, Platform):
+        judged = PlatformRules(file.policy, built_in=False).judge(claims)
+        open_rules = wildcards_for(file.policy, claims.tee)
+        return Answer(path, claims.hardware, open_rules, judged.findings)
+    verdict = judge(file.policy, claims, _context(options, file.policy, given, now))
+    reasons = verdict.reasons if isinstance(verdict, Deny) else ()
+    return Answer(path, verdict.hardware, verdict.wildcards, reasons)
 
 
-def _verdict(
-    options: ExplainOptions, policy: ReleasePolicy | ClientPolicy, appraiser: Appraiser, path: Path
-) -> Verdict:
-    # Nothing is released here, so report data may be unknown; read_given warns of it.
-    unknown = options.report_data is None and options.challenge is None
-    given = read_given(
-        path, report_data=ANY if unknown else options.report_data, challenge=options.challenge
-    )
-    rule = collateral_rule(policy.platform, given.evidence.tee)
-    claims, config = appraiser.claims(given, rule), given.config()
+def _context(
+    options: ExplainOptions, policy: ReleasePolicy | ClientPolicy, given: Given, now: datetime
+) -> ReleaseContext:
     version = options.model_version
-    context = ReleaseContext(
-        now=appraiser.now,
+    return ReleaseContext(
+        now=now,
         challenge_age_s=0,  # recorded evidence has no age, so assume zero, as the help says
-        runtime_config=config,
+        runtime_config=given.config(),
         model_id=ModelId.parse(policy.model.id),
         model_version=policy.model.version_minimum if version is None else version,
         active_holders=options.holders,
         approvals=frozenset(str(key_fingerprint(word)) for word in options.approvals),
         custody=options.custody,
     )
-    return judge(policy, claims, context)
 
 
-def _json(
-    options: ExplainOptions, found: PolicyFile, verdicts: list[tuple[Path, Verdict]]
-) -> dict[str, object]:
+def _json(options: ExplainOptions, found: PolicyFile, answers: list[Answer]) -> dict[str, object]:
     return {
         **policy_facts(options.file, found),
         "statements": [
             {"path": each.path, "value": each.value, "says": each.says, "risk": each.risk}
             for each in statements(found.policy)
         ],
-        "verdicts": [_verdict_json(path, verdict) for path, verdict in verdicts],
+        "verdicts": [_answer_json(answer) for answer in answers],
     }
 
 
-def _verdict_json(path: Path, verdict: Verdict) -> dict[str, object]:
-    reasons = verdict.reasons if isinstance(verdict, Deny) else ()
+def _answer_json(answer: Answer) -> dict[str, object]:
     return {
-        "evidence": str(path),
-        "decision": "deny" if reasons else "allow",
-        "hardware": str(verdict.hardware),
-        "wildcards": list(verdict.wildcards),
-        "reasons": [finding_json(each) for each in reasons],
+        "evidence": str(answer.path),
+        "decision": "deny" if answer.reasons else "allow",
+        "hardware": str(answer.hardware),
+        "wildcards": list(answer.wildcards),
+        "reasons": [finding_json(each) for each in answer.reasons],
     }

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import warn
-from regalia.core.errors import CoreCode, IntegrityError, UsageError
+from regalia.core.errors import CoreCode, IntegrityError, ParseError, UsageError
 from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto import dsse
 from regalia.crypto.dsse import LIMIT
 from regalia.host.localfs import read_file
-from regalia.policy.signed import load_release_policy, read_draft, read_unverified
+from regalia.policy.documents import Platform, ReleasePolicy
+from regalia.policy.signed import load_release_policy, read_draft_or_section, read_unverified
 
 if TYPE_CHECKING:
-    from regalia.policy.documents import ClientPolicy, ReleasePolicy
+    from regalia.crypto.sign import VerifyKey
+    from regalia.policy.documents import ClientPolicy
     from regalia.verifier.anchors import TrustAnchors
 
 _ENVELOPE_START = b'{"payload":'  # canonical DSSE begins so
@@ -31,9 +33,21 @@ class PolicyFile:
         checked: the signatures were verified with keys that the caller named.
     """
 
-    policy: ReleasePolicy | ClientPolicy
+    policy: ReleasePolicy | ClientPolicy | Platform
     signed_by: tuple[str, ...]
     checked: bool
+
+    @property
+    def kind(self) -> str:
+        """What it is, for people."""
+        if isinstance(self.policy, Platform):
+            return "platform section"
+        return "release policy" if isinstance(self.policy, ReleasePolicy) else "client policy"
+
+    @property
+    def platform(self) -> Platform:
+        """The rules about the platform, which every kind has."""
+        return self.policy if isinstance(self.policy, Platform) else self.policy.platform
 
     def signature(self) -> str:
         """Describe the signature for people."""
@@ -44,7 +58,9 @@ class PolicyFile:
 
 
 def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyFile:
-    """Read a signed release policy, a draft or a client policy.
+    """Read a signed release policy, a draft, a client policy or a platform section.
+
+    Every refusal of its content names the file.
 
     Args:
         path: of the file.
@@ -57,8 +73,15 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
     """
     data = read_file(path, limit=dsse.LIMIT)
     keys = read_public_keys(Path(word) for word in signers)
+    try:
+        return _read(data, path, keys, threshold)
+    except ParseError as exc:
+        raise ParseError(exc.code, f"{path}: {exc.what}") from exc
+
+
+def _read(data: bytes, path: Path, keys: tuple[VerifyKey, ...], threshold: int) -> PolicyFile:
     if not data.startswith(_ENVELOPE_START):
-        policy = read_draft(data)
+        policy = read_draft_or_section(data)
         if keys:
             raise IntegrityError(dsse.DsseCode.UNSIGNED, f"{path} carries no signature")
         return PolicyFile(policy, (), checked=False)

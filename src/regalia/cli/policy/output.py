@@ -9,7 +9,8 @@ import click
 
 from regalia.cli.output import show_facts, warn
 from regalia.core.types import PolicyId
-from regalia.policy.documents import wildcards
+from regalia.policy.condition_truth import cannot_fail
+from regalia.policy.documents import Platform, platform_wildcards, wildcards
 from regalia.policy.explain import statements
 
 if TYPE_CHECKING:
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from regalia.policy.explain import Statement
 
 
-def policy_id(policy: ReleasePolicy | ClientPolicy) -> str:
+def policy_id(policy: ReleasePolicy | ClientPolicy | Platform) -> str:
     """SHA-256 of the canonical payload; for a draft the id that it will have when signed."""
     return str(PolicyId.of(policy.encode()))
 
 
-def policy_document(policy: ReleasePolicy | ClientPolicy) -> object:
+def policy_document(policy: ReleasePolicy | ClientPolicy | Platform) -> object:
     """The policy as a program reads it."""
     document: object = json.loads(policy.encode())
     return document
@@ -42,11 +43,12 @@ def policy_facts(path: Path, found: PolicyFile) -> dict[str, object]:
     return {
         "ok": True,
         "file": str(path),
-        "format": found.policy.format,
+        "kind": found.kind,
+        "format": getattr(found.policy, "format", None),
         "policy_id": policy_id(found.policy),
         "signed_by": list(found.signed_by),
         "signature_checked": found.checked,
-        "wildcards": list(wildcards(found.policy)),
+        "wildcards": list(open_paths(found.policy)),
     }
 
 
@@ -63,16 +65,30 @@ def show_headline(path: Path, found: PolicyFile) -> None:
         path: of the file.
         found: what it holds.
     """
-    facts = [
-        ("name", found.policy.name),
-        ("format", found.policy.format),
+    facts: list[tuple[str, object]] = []
+    if not isinstance(found.policy, Platform):
+        facts += [("name", found.policy.name), ("format", found.policy.format)]
+    facts += [
+        ("kind", found.kind),
         ("policy id", policy_id(found.policy)),
         ("signature", found.signature()),
     ]
     show_facts(str(path), facts)
 
 
-def show_open(policy: ReleasePolicy | ClientPolicy) -> None:
+def open_paths(policy: ReleasePolicy | ClientPolicy | Platform) -> tuple[str, ...]:
+    """Paths of the rules that are left open, conditions that cannot fail among them."""
+    if isinstance(policy, Platform):
+        return platform_wildcards(policy)
+    empty = (
+        f"conditions[{index}]"
+        for index, source in enumerate(policy.conditions)
+        if cannot_fail(source)
+    )
+    return (*wildcards(policy), *empty)
+
+
+def show_open(policy: ReleasePolicy | ClientPolicy | Platform) -> None:
     """Print every rule that demands nothing, with its risk. Loud, on standard error."""
     show_statements(tuple(each for each in statements(policy) if each.risk is not None))
 

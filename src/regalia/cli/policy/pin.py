@@ -42,8 +42,7 @@ class PinOptions:
     client_out: Path | None
     sign_with: tuple[Path, ...]
     passphrase_file: Path | None
-    report_data: str | None
-    challenge: str | None
+    challenge: str
     now: str
     endorsements: tuple[Path, ...]
     collateral: Path | BundleSource | None
@@ -85,7 +84,7 @@ def pin_files(options: PinOptions) -> None:
 
 def _given(options: PinOptions) -> tuple[Given, Appraiser]:
     now = read_time(options.now)
-    given = read_given(options.source, report_data=options.report_data, challenge=options.challenge)
+    given = read_given(options.source, options.challenge)
     found, loose = read_endorsements(options.endorsements, given.found, now)
     appraiser = make_appraiser(
         options.dangerous_simulated_anchor, options.collateral, now=now, loose=loose
