@@ -338,6 +338,11 @@ class Deployment:
 
     # -- the network --------------------------------------------------------------------------
 
+    def scrape(self) -> str:
+        """The metrics as they are now."""
+        self.metrics.forget_rendered()
+        return self.http("GET", "/metrics").text
+
     def http(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         async def call() -> httpx.Response:
             transport = httpx.ASGITransport(

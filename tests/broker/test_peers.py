@@ -17,6 +17,7 @@ from regalia.broker.config import LimitsSection
 from regalia.broker.denials import DenialCounter
 from regalia.broker.leases import HeldLease
 from regalia.broker.peers import Allowances, Peers, peer_of
+from regalia.core.codec import canonical_json
 from regalia.core.errors import LogError, ParseError, UnavailableError
 from regalia.tlog.codes import TlogCode
 from regalia_testing.tees.snp.defects import SnpDefects
@@ -246,10 +247,10 @@ def test_a_scrape_tells_the_log_as_well(make_deployment: Callable[..., Deploymen
     deployment = make_deployment(limits=LimitsSection(denials_logged=1))
     deployment.denied(deployment.ask(RUBBISH))
     deployment.ask(RUBBISH)
-    deployment.http("GET", "/metrics")
+    deployment.scrape()
     assert deployment.notices() == []
     deployment.pass_time(61)
-    deployment.http("GET", "/metrics")
+    deployment.scrape()
     assert [notice.count for notice in deployment.notices()] == [1]
 
 
@@ -306,6 +307,42 @@ def test_places_are_shared_and_some_are_for_holders(
     assert crowd(deployment, ["a"] * 7 + ["b", "c"]) == [200] * 6 + [503, 200, 503]
     deployment.broker.peers.granted("c", deployment.now + timedelta(seconds=60))
     assert crowd(deployment, ["a"] * 7 + ["b", "c"]) == [200] * 6 + [503, 200, 200]
+
+
+def test_readers_take_no_place_from_those_who_ask_for_keys(
+    make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = make_deployment(limits=LimitsSection(concurrent=1, waiting=0))
+    entered, leave = threading.Event(), threading.Event()
+
+    def held(_self: Any) -> int:  # noqa: ANN401
+        entered.set()
+        assert leave.wait(10)
+        return 0
+
+    monkeypatch.setattr(type(deployment.log.reader), "size", held)
+    app = create_app(deployment.broker, deployment.metrics, deployment.limits)
+
+    async def crowd() -> list[int]:
+        transport = httpx.ASGITransport(app, client=("a", 40_000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://broker") as client:
+            reader = asyncio.create_task(client.get("/health"))
+            await asyncio.to_thread(entered.wait, 10)
+            body = {"model_id": str(deployment.model_id)}
+            challenge = await client.post("/v1/challenge", content=canonical_json(body))
+            second = await client.get("/health")
+            leave.set()
+            return [challenge.status_code, second.status_code, (await reader).status_code]
+
+    assert asyncio.run(crowd()) == [200, 503, 200]
+
+
+def test_metrics_are_rendered_once_in_a_second(deployment: Deployment) -> None:
+    first = deployment.http("GET", "/metrics").text
+    deployment.http("POST", "/v1/challenge", content=b"{}")
+    assert deployment.http("GET", "/metrics").text == first
+    deployment.metrics.forget_rendered()
+    assert 'status="400"} 1.0' in deployment.http("GET", "/metrics").text
 
 
 def test_bodies_in_progress_are_bounded(make_deployment: Callable[..., Deployment]) -> None:

@@ -223,6 +223,32 @@ def test_answers_that_nobody_reads_are_bounded_together(
     assert '"answers": 1' in capsys.readouterr().err
 
 
+def test_a_peer_whose_connections_are_cut_again_and_again_is_shut_out_for_a_while() -> None:
+    limits = ConnectionLimits(connections=16, head_s=0.2, offenses=3, offense_s=3.0, report_s=0.0)
+
+    def cut(address: tuple[str, int]) -> float:
+        sock = socket.socket()
+        with sock:
+            sock.settimeout(SOON)
+            sock.bind(("127.0.0.9", 0))
+            start = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                sock.connect(address)
+                sock.sendall(b"POST")
+            assert is_closed(sock)
+            return time.monotonic() - start
+
+    with serving(limits) as address:
+        start = time.monotonic()
+        waited = [cut(address) for _ in range(4)]
+        if time.monotonic() - start < limits.offense_s:  # the machine was not too busy
+            assert min(waited[:3]) >= 0.2
+            assert waited[3] < 0.2
+        assert ask(address).endswith(b"\r\n\r\n5")  # others are not
+        time.sleep(limits.offense_s)
+        assert cut(address) >= 0.2
+
+
 def test_busy_connections_are_not_closed_for_new_ones() -> None:
     limits = ConnectionLimits(connections=4, head_s=600.0, unread_s=600.0)
     with serving(limits) as address, contextlib.ExitStack() as stack:

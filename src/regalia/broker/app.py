@@ -106,7 +106,7 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
         metrics: counters to increment, and to render at ``/metrics``.
         limits: bounds on concurrent and waiting requests, and on the time that a body may take.
     """
-    edge = _Edge(broker, metrics, limits, _Gate(limits))
+    edge = _Edge(broker, metrics, limits, gate=_Gate(limits), reads=_Gate(limits))
     app = Starlette(
         routes=[
             Route("/v1/challenge", edge.challenge, methods=["POST"]),
@@ -180,12 +180,16 @@ class _Gate:
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """Route handlers. Blocking calls run in threads; the exception handlers render refusals."""
+    """Route handlers. Blocking calls run in threads; the exception handlers render refusals.
+
+    Whoever reads the log or the metrics takes no place from those who ask for keys.
+    """
 
     broker: Broker
     metrics: Metrics
     limits: LimitsSection
     gate: _Gate
+    reads: _Gate
 
     async def challenge(self, request: Request) -> Response:
         return await self._post(request, CHALLENGE_REQUEST_LIMIT, self.broker.challenge)
@@ -218,8 +222,10 @@ class _Edge:
         return Response(body, media_type=_JSON, headers=_NO_STORE)
 
     async def metrics_text(self, request: Request) -> Response:
-        size = await self._read(request, self._size)
-        return Response(self.metrics.render(size), headers={"content-type": CONTENT_TYPE})
+        text = self.metrics.rendered()
+        if text is None:
+            text = self.metrics.render(await self._read(request, self._size))
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def _post(
         self, request: Request, limit: int, handle: Callable[[bytes], object]
@@ -229,7 +235,7 @@ class _Edge:
         path: str = request.scope["path"]
         try:
             body = await self._body(request, limit)
-            with self._place(request, len(body)):
+            with self._place(self.gate, request, len(body)):
                 answer = await self.gate.run(partial(handle, body))
         except RegaliaError as exc:
             self.metrics.answer(path, status_of(exc))
@@ -260,18 +266,18 @@ class _Edge:
         return bytes(body)
 
     async def _read(self, request: Request, call: Callable[[], T]) -> T:
-        with self._place(request, 0):
-            return await self.gate.run(call)
+        with self._place(self.reads, request, 0):
+            return await self.reads.run(call)
 
     def _size(self) -> int:
         """Size of the log, which first learns of denials that were only counted."""
         self.broker.tell(self.broker.clock(), after=TOLD_AFTER)
         return self.broker.log.reader.size()
 
-    def _place(self, request: Request, size: int) -> AbstractContextManager[None]:
+    def _place(self, gate: _Gate, request: Request, size: int) -> AbstractContextManager[None]:
         peer = _peer(request)
         holds = self.broker.peers.holds(peer, self.broker.clock())
-        return self.gate.place(peer, size, holds=holds)
+        return gate.place(peer, size, holds=holds)
 
 
 def _peer(request: Request) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+_RENDERED_S = 1.0  # rendering takes milliseconds, and anybody may ask
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)  # seconds
 
 
@@ -14,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._rendered, self._rendered_at = b"", -math.inf
         self._stages = Histogram(
             "regalia_broker_stage_seconds",
             "Duration of each step of a release.",
@@ -73,7 +78,18 @@ class Metrics:
         """
         self._answers.labels(path, str(status)).inc()
 
+    def rendered(self) -> bytes | None:
+        """What was rendered within the last second; None if that is longer ago."""
+        fresh = time.monotonic() - self._rendered_at < _RENDERED_S
+        return self._rendered if fresh else None
+
+    def forget_rendered(self) -> None:
+        """Render anew at the next call."""
+        self._rendered_at = -math.inf
+
     def render(self, log_size: int) -> bytes:
         """Render all metrics in Prometheus' text format; ``log_size`` is the number of entries."""
         self._log_size.set(log_size)
-        return generate_latest(self.registry)
+        self._rendered = generate_latest(self.registry)
+        self._rendered_at = time.monotonic()
+        return self._rendered

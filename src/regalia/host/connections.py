@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Reasons that are a peer's own doing. Whoever makes room for others has done nothing.
+OFFENSES = frozenset({"slow", "unread", "pieces", "bytes", "answers"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """Bounds of one listener.
@@ -35,6 +39,9 @@ class ConnectionLimits:
         piece_size: bytes in a piece that is no burden, on average.
         buffered: bytes of bodies that have not arrived whole, over all connections.
         unread: bytes of answers that wait for clients to read, over all connections.
+        offenses: number of connections of one peer that are cut for what they do, in ``offense_s``;
+            then its new connections are closed at once until that time is over.
+        offense_s: seconds after which a peer begins anew.
         report_s: seconds between two events that tell of connections which were dropped.
     """
 
@@ -45,6 +52,8 @@ class ConnectionLimits:
     piece_size: int = 128
     buffered: int = 64 << 20
     unread: int = 64 << 20
+    offenses: int = 16
+    offense_s: float = 10.0
     report_s: float = 10.0
 
 
@@ -57,6 +66,8 @@ class Door:
         self._waiting: dict[GuardedProtocol, None] = {}  # in the order in which they began to wait
         self._unread: dict[GuardedProtocol, None] = {}  # whose answers are not read as they come
         self._dropped: Counter[str] = Counter()
+        self._offenses: Counter[str] = Counter()  # by peer, since the time below
+        self._offenses_since = 0.0
         self._reported = -limits.report_s
 
     def protocol(self) -> Callable[..., GuardedProtocol]:
@@ -108,9 +119,24 @@ class Door:
             peer = max(peers, key=peers.__getitem__)
             next(each for each in self._unread if each.peer == peer).drop("answers")
 
-    def count(self, reason: str) -> None:
-        """Count a dropped connection, and tell of it from time to time."""
+    def shuts_out(self, peer: str) -> bool:
+        """Whether a peer has had so many connections cut that new ones are not worth their cost."""
+        now = asyncio.get_running_loop().time()
+        if now - self._offenses_since >= self.limits.offense_s:
+            self._offenses_since = now
+            self._offenses.clear()
+        return self._offenses[peer] >= self.limits.offenses
+
+    def count(self, reason: str, peer: str) -> None:
+        """Count a dropped connection, and tell of it from time to time.
+
+        Args:
+            reason: why it was dropped.
+            peer: whose it was.
+        """
         self._dropped[reason] += 1
+        if reason in OFFENSES:
+            self._offenses[peer] += 1
         now = asyncio.get_running_loop().time()
         if now - self._reported >= self.limits.report_s:
             self._reported = now
@@ -164,6 +190,9 @@ class GuardedProtocol(H11Protocol):
         """Take a place, and wait for a request."""
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
+        if self._door.shuts_out(self.peer):
+            self.drop("shut out")
+            return
         self._door.enter(self)
         if self.open:
             self._wait()
@@ -217,7 +246,7 @@ class GuardedProtocol(H11Protocol):
         self.open = False
         self._stop_waiting()
         self._door.leave(self)
-        self._door.count(reason)
+        self._door.count(reason, self.peer)
         self.transport.abort()
 
     def _counted_event(self) -> Any:  # noqa: ANN401 - h11's events have no common type

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from regalia.host.connections import ConnectionLimits
 
 _PORT_MAX = 65535
-_BACKLOG = 128
+_BACKLOG = 64  # connections that are accepted in a row, before the others are looked at
+_QUEUE = 1024  # connections that wait for that; the kernel ignores more, and the client tries again
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -129,6 +130,8 @@ def _make_server(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
+            for sock in sockets or ():
+                sock.listen(_QUEUE)  # the event loop keeps its own number of accepts in a row
             loop = asyncio.get_running_loop()
             on_ready(lambda: _stop(self, loop))
 
@@ -151,6 +154,7 @@ def _make_server(
         proxy_headers=False,
         lifespan="off",
         ws="none",
+        backlog=_BACKLOG,
         http=door.protocol(),  # type: ignore[arg-type] # it wants a class, and calls it
         timeout_graceful_shutdown=drain_s,
     )
