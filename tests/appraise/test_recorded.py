@@ -14,7 +14,7 @@ from regalia.appraisal.policy_field import BaselineWords
 from regalia.appraise.exchange import collateral_rule, judge
 from regalia.appraise.recorded import RecordedVerifier, appraise_file, require_bound_key
 from regalia.core.errors import ParseError
-from regalia.inspect.recognized import BareQuote, Recognized
+from regalia.inspect.recognized import BareQuote, Fragment, Part, Recognized
 from regalia.policy.baseline import baseline
 from regalia.policy.platform import PlatformRules
 from regalia.policy.verdict import Allow, Deny
@@ -161,6 +161,13 @@ def test_what_nobody_compared_is_shown_and_open(machine: CompositeTestbed) -> No
     joined = appraise(machine, of_cpu(machine.evidence(machine.all())))
     (cpu,) = (step for step in joined.steps if step.check.name == "composite/cpu")
     assert (cpu.seen, cpu.wanted) == ("2 devices", "a runtime's whole answer")
+
+
+def test_a_part_alone_is_not_appraised(machine: CompositeTestbed) -> None:
+    part = Fragment(Part.EVENT_LOG, b"log")
+    found = Recognized(form="TCG event log", evidence=None, fragment=part)
+    with pytest.raises(ParseError, match="EVIDENCE_INCOMPLETE: TCG event log, alone"):
+        appraise(machine, found)
 
 
 # -- devices alone -----------------------------------------------------------------------------

@@ -366,8 +366,8 @@ def _policy(path: str) -> list[str]:
 
 BAD: dict[str, tuple[list[str], str, int]] = {
     "missing evidence": (["attest", "verify", "no.json", *GOOD.command()[3:]], "FILE_MISSING", 9),
-    "garbage": (["attest", "verify", "garbage", *GOOD.command()[3:]], "MALFORMED", 3),
-    "empty": (["attest", "verify", "empty", *GOOD.command()[3:]], "MALFORMED", 3),
+    "garbage": (["attest", "verify", "garbage", *GOOD.command()[3:]], "FORM_UNKNOWN", 3),
+    "empty": (["attest", "verify", "empty", *GOOD.command()[3:]], "FORM_UNKNOWN", 3),
     "folder": (["attest", "verify", "sev-snp", *GOOD.command()[3:]], "IO_FAILED", 9),
     "cut evidence": (["attest", "verify", "cut.json", *GOOD.command()[3:]], "MALFORMED", 3),
     "challenge that is no hex": (GOOD.command(challenge="zz"), "BAD_USAGE", 2),
@@ -384,11 +384,11 @@ BAD: dict[str, tuple[list[str], str, int]] = {
     "missing endorsement": (GOOD.command("healthy", "--endorsement", "no.der"), "FILE_MISSING", 9),
     "endorsement that is none": (
         GOOD.command("healthy", "--endorsement", "garbage"),
-        "MALFORMED",
+        "FORM_UNKNOWN",
         3,
     ),
     "missing anchor": (replace(GOOD, anchor="no.der").command(), "FILE_MISSING", 9),
-    "anchor that is none": (replace(GOOD, anchor="healthy.json").command(), "MALFORMED", 3),
+    "anchor that is none": (replace(GOOD, anchor="healthy.json").command(), "FORM_UNKNOWN", 3),
     "missing collateral": (
         [*_without(GOOD.command(), "--collateral"), "--collateral", "no"],
         "FILE_MISSING",
@@ -401,7 +401,7 @@ BAD: dict[str, tuple[list[str], str, int]] = {
         9,
     ),
     "inspect nothing": (["attest", "inspect", "no.json"], "FILE_MISSING", 9),
-    "inspect garbage": (["attest", "inspect", "garbage"], "MALFORMED", 3),
+    "inspect garbage": (["attest", "inspect", "garbage"], "FORM_UNKNOWN", 3),
 }
 
 

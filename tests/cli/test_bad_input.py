@@ -153,7 +153,7 @@ CASES: dict[str, tuple[list[str], int, str]] = {
     "collateral fetch, no address": (
         ["collateral", "fetch", "--evidence", "phrase", "--into", "new"],
         3,
-        "MALFORMED",
+        "FORM_UNKNOWN",
     ),
     "store, nothing there": (["store", "serve", "none"], 9, "NOT_A_DIRECTORY"),
     "broker, no configuration": (["broker", "serve", "--config", "none.toml"], 9, "FILE_MISSING"),

@@ -229,6 +229,24 @@ def test_a_quote_of_tdx(machines: Machines, name: str) -> None:
     assert "quote" in decoded_fields(found)
 
 
+def test_a_cloud_that_calls_the_log_otherwise(machines: Machines) -> None:
+    beside = {"tdQuote": b64(machines.tdx.report), "ccelData": b64(machines.ccel)}
+    found = recognize(as_json({"tdxCcel": {**beside, "ccelAcpiTable": b64(bytes(56))}}))
+    assert found.evidence is not None
+    assert found.evidence.report == machines.tdx.report
+    assert found.evidence.event_log == machines.ccel
+
+
+def test_a_request_to_azures_service(machines: Machines) -> None:
+    """A report and its chain in base64, in a document in base64."""
+    chain = "".join(map(pem, machines.snp.endorsements)).encode()
+    inner = {"SnpReport": b64url(machines.snp.report), "VcekCertChain": b64url(chain)}
+    found = recognize(as_json({"report": b64url(as_json(inner)), "nonce": "0" * 40}))
+    assert found.evidence is not None
+    assert found.evidence.report == machines.snp.report
+    assert found.evidence.endorsements == machines.snp.endorsements
+
+
 def test_a_quote_of_a_version_to_come_is_one(machines: Machines) -> None:
     """It is told by its header, and the verifier says which versions it knows."""
     found = recognize(b"\x06\x00" + machines.tdx.report[2:])

@@ -154,7 +154,7 @@ def test_pin_with_missing_or_malformed_input(testbed: PolicyTestbed) -> None:
     folder = testbed.pin(source=str(testbed.folder))
     assert testbed.json(*folder, status=9)["error"]["code"] in {"IO_FAILED", "NO_PERMISSION"}
     bad = testbed.write("bad.json", b"{}")
-    assert testbed.refused(*testbed.pin(source=bad), status=3) == "MALFORMED"
+    assert testbed.refused(*testbed.pin(source=bad), status=3) == "FORM_UNKNOWN"
     short = ["00" * 63 if each == REPORT_DATA.hex() else each for each in testbed.pin()]
     assert testbed.refused(*short, status=2) == "BAD_USAGE"
     broken = testbed.write("broken.pub", b"no key")
@@ -166,7 +166,7 @@ def test_pin_with_missing_or_malformed_input(testbed: PolicyTestbed) -> None:
     assert testbed.refused(*testbed.pin("--lease", "0"), status=3) == "MALFORMED"
     anchor = testbed.pin()
     anchor[anchor.index("--dangerous-simulated-anchor") + 1] = bad
-    assert testbed.refused(*anchor, status=3) == "MALFORMED"
+    assert testbed.refused(*anchor, status=3) == "FORM_UNKNOWN"
     collateral = testbed.pin()
     collateral[collateral.index("--collateral") + 1] = testbed.path("none")
     assert testbed.refused(*collateral, status=9) == "FILE_MISSING"

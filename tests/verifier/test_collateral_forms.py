@@ -148,6 +148,13 @@ def test_what_is_none_of_these(chain: tuple[bytes, ...]) -> None:
         assert said == "cut: neither certificates nor a revocation list"
 
 
+@pytest.mark.parametrize("name", ["tcbInfo", "enclaveIdentity", "tcb_info"])
+def test_intels_documents_are_read_whole(chain: tuple[bytes, ...], name: str) -> None:
+    """What is damaged in one of them is not passed over for the certificates beside it."""
+    document = {name: {}, "signature": "00", "chain": "".join(map(pem, chain))}
+    refused("MALFORMED", sort_files, files={"file": json.dumps(document).encode()})
+
+
 @pytest.mark.parametrize("data", [b'{"a":"\xf5"}', b'{"a":' + b"[" * 100_000, b'{"a":'])
 def test_documents_that_are_no_json(data: bytes) -> None:
     refused("MALFORMED", sort_files, files={"file": data})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _QUOTES = ("quote", "intel_quote", "td_quote", "tdx_quote", "tdQuote")
 # Of Azure's THIM, of Intel's service, and of tools that keep its answers.
 _ENDORSEMENTS = frozenset({"vcekCert", "tcbInfo", "enclaveIdentity", "tcb_info"})
-_LOGS = ("cc_eventlog", "event_log", "eventlog", "ccel", "eventLog")
+_LOGS = ("cc_eventlog", "event_log", "eventlog", "ccel", "ccelData", "eventLog")
 
 
 @dataclass(frozen=True, slots=True)

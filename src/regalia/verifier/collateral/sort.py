@@ -142,8 +142,8 @@ def _answer(text: bytes) -> tuple[bytes, bytes]:
 
 def _of_a_cloud(body: bytes, path: str) -> tuple[bytes, ...]:
     """Certificates of a JSON document that is neither ours nor Intel's: Azure's THIM, and alike."""
-    document = _decoded(body, object, path)
-    if not isinstance(document, dict) or _INTELS.intersection(document):
+    document = _decoded(body, dict[str, object], path)
+    if _INTELS.intersection(document):
         return ()
     return certificates_in_json(document)
 
