@@ -24,6 +24,7 @@ from regalia.client.exchange import padded_size, seal_request
 from regalia.crypto.hpke import DEFAULT_SUITE, RecipientContext, SenderContext
 from regalia.crypto.kem import XWingKeyPair
 from regalia.crypto.ohttp import (
+    CHUNKS_FREE,
     ClientRequest,
     ResponseSealer,
     ServerExchange,
@@ -179,6 +180,13 @@ def _sealed(framed: bytes) -> bytes:
     return framed[1 + (framed[0] >> 6) :]
 
 
+def one_byte_chunks(ex: Exchange) -> bytes:
+    """A request in chunks of one byte, more of them than are accepted."""
+    sender = ex.sender()
+    chunks = [sender.seal(b"x") for _ in range(CHUNKS_FREE + 16)]
+    return b"".join([sender.start, *chunks, sender.seal_final()])
+
+
 def ohttp_defects(ex: Exchange) -> dict[str, tuple[bytes, str]]:
     """By file name without suffix."""
     parts = ex.request()
@@ -191,6 +199,7 @@ def ohttp_defects(ex: Exchange) -> dict[str, tuple[bytes, str]]:
         "aead_unknown": (start[:6] + b"\x01" + start[7:] + rest, "OHTTP_KEY_UNKNOWN"),
         "enc_mlkem_flipped": (flip(start, 20) + rest, "OHTTP_CHUNK_ALTERED"),
         "enc_x25519_flipped": (flip(start, -9) + rest, "OHTTP_CHUNK_ALTERED"),
+        "too_many_chunks": (one_byte_chunks(ex), "OHTTP_TOO_MANY_CHUNKS"),
         "enc_small_order": (start[:-32] + bytes(32) + rest, "HPKE_KEY_MALFORMED"),
     }
     answer = ex.response()
