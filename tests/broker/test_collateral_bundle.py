@@ -228,8 +228,8 @@ def test_starts_that_are_refused(deployment: Deployment, tmp_path: Path) -> None
         ("BAD_CONFIG", good, {"attest.collateral_signers": ""}),
         ("BAD_CONFIG", good, {"attest.collateral_name": ""}),
         ("BAD_CONFIG", good, {"attest.collateral_threshold": "0"}),
-        ("COLLATERAL_SIG_INVALID", good, {"attest.collateral_threshold": "3"}),
-        ("FILE_MISSING", good, {"attest.collateral_signers": '["none.pub"]'}),
+        ("BAD_CONFIG", good, {"attest.collateral_threshold": "3"}),
+        ("FILE_MISSING", good, {"attest.collateral_signers": '["none.pub", "owner.pub"]'}),
         # Who can put a folder in the bundle's place gets nowhere.
         ("BAD_CONFIG", good, {"attest.collateral": '"."'}),
     ]
