@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -204,8 +205,9 @@ def test_only_tdx_asks_the_host() -> None:
 
 
 def test_without_the_tss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(azure, "TPM_DEVICE", "regalia.tees.tpm.absent")
-    with pytest.raises(UsageError, match="PLUGIN_UNKNOWN: the vTPM needs"):
+    monkeypatch.delitem(sys.modules, "regalia.tees.tpm.device", raising=False)
+    monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
+    with pytest.raises(UsageError, match=r"EXTRA_MISSING: tpm2_pytss .* 'regalia\[tpm\]'"):
         open_snp({}).collect(REPORT_DATA, b"")
 
 

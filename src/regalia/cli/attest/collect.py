@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from regalia.cli.new_files import must_be_new
 from regalia.cli.output import show_facts, show_json
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import write_new
+from regalia.host.plugins import DEVICE_SOURCES, EVIDENCE_SOURCES, load
 from regalia.verifier.registry import plugin_for
 from regalia.wire.evidence import DeviceKind, Tee
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Bytes, if no challenge is given: small enough for every TPM, where the evidence leaves a choice.
 _OWN_CHALLENGE = 32
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,13 @@ class Source:
 
     Attributes:
         kind: of what it attests.
-        module: in which it is; imported on use, since some need an extra.
-        opener: its function.
+        plugin: its name among the plug-ins; imported on use, since some need an extra.
+        group: of entry points.
     """
 
     kind: Tee | DeviceKind
-    module: str
-    opener: str = "open_source"
+    plugin: str
+    group: str = EVIDENCE_SOURCES
 
     def sizes(self) -> range:
         """How many bytes a challenge can have."""
@@ -46,12 +48,9 @@ class Source:
         """The source with its options.
 
         Raises:
-            UsageError: PLUGIN_UNKNOWN, an extra is not installed; BAD_CONFIG, an option is wrong.
+            UsageError: EXTRA_MISSING; BAD_CONFIG, an option is wrong.
         """
-        try:
-            opener = getattr(importlib.import_module(self.module), self.opener)
-        except ImportError as exc:
-            raise UsageError(CoreCode.PLUGIN_UNKNOWN, f"the source does not import: {exc}") from exc
+        opener: Any = load(self.group, self.plugin)
         if isinstance(self.kind, Tee):
             return opener(options)
         if options:
@@ -60,13 +59,13 @@ class Source:
 
 
 SOURCES = {
-    "snp": Source(Tee.SEV_SNP, "regalia.tees.snp.source"),
-    "tdx": Source(Tee.TDX, "regalia.tees.intel.source"),
-    "nitro": Source(Tee.NITRO, "regalia.tees.nitro.source"),
-    "tpm": Source(Tee.TPM, "regalia.tees.tpm.source"),
-    "az-snp": Source(Tee.AZURE_SNP, "regalia.tees.azure.source", "open_snp"),
-    "az-tdx": Source(Tee.AZURE_TDX, "regalia.tees.azure.source", "open_tdx"),
-    "nvidia": Source(DeviceKind.NVIDIA_GPU, "regalia.tees.nvidia.source"),
+    "snp": Source(Tee.SEV_SNP, "snp"),
+    "tdx": Source(Tee.TDX, "tdx"),
+    "nitro": Source(Tee.NITRO, "nitro"),
+    "tpm": Source(Tee.TPM, "tpm"),
+    "az-snp": Source(Tee.AZURE_SNP, "az-snp"),
+    "az-tdx": Source(Tee.AZURE_TDX, "az-tdx"),
+    "nvidia": Source(DeviceKind.NVIDIA_GPU, "nvidia-gpu", DEVICE_SOURCES),
 }
 
 
@@ -132,5 +131,5 @@ def _options(given: tuple[str, ...]) -> dict[str, object]:
             raise UsageError(
                 CoreCode.BAD_USAGE, f"--option {each[:80]!r}: want NAME=VALUE, each name once"
             )
-        options[name] = int(value) if value.isascii() and value.isdecimal() else value
+        options[name] = int(value) if _NUMBER.fullmatch(value) else value
     return options

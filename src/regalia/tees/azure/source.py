@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
+from regalia.core.extras import missing_extra
 from regalia.host.fetch import post_json
 from regalia.host.localfs import read_file
 from regalia.tees.azure.evidence.guest import paravisor_key
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 HCL_INDEX = 0x01400001
 AK_HANDLE = 0x81000003
 QUOTE_SERVICE = "http://169.254.169.254/acc/tdquote"
-TPM_DEVICE = "regalia.tees.tpm.device"
 _KINDS: Mapping[Tee, ReportType] = MappingProxyType(
     {Tee.AZURE_SNP: ReportType.SNP, Tee.AZURE_TDX: ReportType.TDX}
 )
@@ -117,18 +116,17 @@ class Vtpm(Registers, Protocol):
 
 
 def open_vtpm(tcti: str) -> AbstractContextManager[Vtpm]:
-    """Open the vTPM. The TSS is loaded here and by name: it is an extra, which others do not need.
+    """Open the vTPM.
 
     Raises:
-        UsageError: PLUGIN_UNKNOWN, the extra is not installed.
+        UsageError: EXTRA_MISSING, the TSS is not installed.
         UnavailableError: TPM_UNREACHABLE.
     """
     try:
-        device = importlib.import_module(TPM_DEVICE)
+        from regalia.tees.tpm.device import TpmDevice  # noqa: PLC0415 - of an extra
     except ImportError as exc:
-        raise UsageError(CoreCode.PLUGIN_UNKNOWN, f"the vTPM needs regalia[tpm]: {exc}") from exc
-    opened: AbstractContextManager[Vtpm] = device.TpmDevice.open(tcti)
-    return opened
+        raise missing_extra(exc) or exc from exc
+    return TpmDevice.open(tcti)
 
 
 @dataclass(frozen=True, slots=True)
