@@ -147,7 +147,7 @@ def test_trailing_bytes_of_a_device(device_testbed: NvidiaTestbed) -> None:
         device_testbed.verify,
         [
             (repr(tail), replace(evidence, report=evidence.report + tail))
-            for tail in (b"\x00", b"x", bytes(37))
+            for tail in (b"\x00\x00", b"x", bytes(37))
         ],
     )
     assert codes <= {"TRAILING_DATA", "MALFORMED"}

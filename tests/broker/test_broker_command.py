@@ -321,7 +321,7 @@ def test_countersign_a_manifest(
     folder, alice = config.parent, SigningKey.generate_p384()
     (folder / "alice.key").write_bytes(alice.to_pem(None))
     (folder / "alice.key").chmod(0o600)
-    args = ["broker", "countersign", "--manifest", str(folder / "manifest.json"), "--owner-key"]
+    args = ["broker", "countersign", "--manifest", str(folder / "manifest.json"), "--signer"]
     args += [str(folder / "owner.pub"), "--sign", str(folder / "alice.key")]
     args += ["--out", str(folder / "both.json")]
     assert run([*args, "--json"]) == 0

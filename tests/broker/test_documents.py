@@ -256,7 +256,7 @@ def test_collateral_in_pem_and_der(deployment: Deployment, tmp_path: Path) -> No
 )
 def test_collateral_that_is_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.pem").write_bytes(data)
-    with pytest.raises(ParseError, match="MALFORMED"):
+    with pytest.raises(ParseError, match="FORM_UNKNOWN"):
         read_collateral(tmp_path)
 
 

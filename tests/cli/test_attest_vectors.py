@@ -264,26 +264,26 @@ ROWS = (
     ),
     Row("az/tdx/evidence-v1.json", (), at(1773703290), REFUSED, ("COLLATERAL_MISSING",)),
     # As evidence reaches people
-    Row("forms/nitro-indefinite-map.cbor", (), "2026-02-12T17:56:02Z", AFFIRMED),
-    Row("forms/nitro-user-data-1024.b64", (), "2024-09-07T14:37:39Z", AFFIRMED),
+    Row("forms/nitro-indefinite-map.cbor", (), "2026-02-12T17:56:02Z", WARNED),
+    Row("forms/nitro-user-data-1024.b64", (), "2024-09-07T14:37:39Z", WARNED),
     Row(
         "forms/hopper-one-zero-byte-behind.txt",
         ("forms/hopper-one-zero-byte-behind.certs.txt",),
         MARCH,
-        AFFIRMED,
+        WARNED,
     ),
-    Row("forms/platform-evidence-snp.json", (GENOA,), "2026-03-10T00:00:00Z", AFFIRMED),
-    Row("forms/tsm-outblob-auxblob.json", (), "2025-09-01T00:00:00Z", AFFIRMED),
+    Row("forms/platform-evidence-snp.json", (GENOA,), "2026-03-10T00:00:00Z", WARNED),
+    Row("forms/tsm-outblob-auxblob.json", (), "2025-09-01T00:00:00Z", WARNED),
     Row(
         "forms/thim-snp-report.bin",
         ("forms/thim-certificates.json",),
         "2023-06-01T00:00:00Z",
-        AFFIRMED,
+        WARNED,
         own=True,
     ),
     Row("forms/msg-report-rsp.bin", (MILAN,), MARCH, REFUSED, ("COLLATERAL_MISSING",)),
-    Row("forms/nras-request-8-hopper.json", (), MARCH, AFFIRMED),
-    Row("forms/nvattest-ppcie.json", (), MARCH, AFFIRMED),
+    Row("forms/nras-request-8-hopper.json", (), MARCH, WARNED),
+    Row("forms/nvattest-ppcie.json", (), MARCH, WARNED),
     # TPM
     *(
         Row(f"tpm/{name}", (), MARCH, REFUSED, ("AK_UNBOUND",))

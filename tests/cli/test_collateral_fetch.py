@@ -259,7 +259,7 @@ def test_wrong_answers_of_intels_service(
             5,
         ),
         (root, theirs[root], "CRL_SIG_INVALID", 5),
-        (root, Served(b"\x30"), "MALFORMED", 3),
+        (root, Served(b"\x30"), "FORM_UNKNOWN", 3),
     ]
     for path, served, code, status in cases:
         server.answers = {**right, path: served}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from regalia.cli.main import COMMANDS, cli
+from regalia.cli.policy.command import TEES
+from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,3 +106,7 @@ def test_choices_of_one_name_are_alike() -> None:
         if isinstance(option.type, click.Choice):
             choices[option.opts[0]].add(tuple(map(str, option.type.choices)))
     assert all(len(kinds) == 1 for kinds in choices.values()), choices
+
+
+def test_every_tee_can_be_named() -> None:
+    assert tuple(Tee) == TEES

@@ -34,7 +34,7 @@ ENTRY_POINTS: dict[str, dict[str, set[str]]] = {
         "console_scripts": {"regalia"},
         "regalia.device_sources": {"nvidia-gpu"},
         "regalia.engines": {"transformers"},
-        "regalia.evidence_sources": {"nitro", "snp", "tdx", "tpm"},
+        "regalia.evidence_sources": {"az-snp", "az-tdx", "nitro", "snp", "tdx", "tpm"},
         "regalia.key_stores": {"dev-file"},
     },
     "regalia-testing": {

@@ -125,13 +125,12 @@ def _bundle(found: Documents) -> dict[str, object] | None:
 @broker.command("countersign")
 @file_option("--manifest", "The signed manifest.json.", into="manifest_file", required=True)
 @file_option(
-    "--owner-key FILE.pub",
-    "Public key of the model's owner; may be repeated.",
+    "--signer PUB...",
+    "Public key of one of the model's owners (NAME.pub).",
     into="owner_keys",
     required=True,
-    multiple=True,
 )
-@file_option("--sign FILE.key", "Your signing key.", into="key_file", required=True)
+@file_option("--sign KEY", "Your signing key (NAME.key).", into="key_file", required=True)
 @file_option("--passphrase-file FILE", "Passphrase of your key.")
 @file_option("--out FILE", "The manifest with all signatures.", required=True)
 @_json
@@ -171,10 +170,9 @@ def countersign(
 @broker.command("recover")
 @_config
 @option(
-    "--accept LOSS",
-    "What was lost or put back: state, log or clock.",
+    "--accept [state|log|clock]",
+    "What was lost or put back.",
     required=True,
-    type=click.Choice(["state", "log", "clock"]),
 )
 @_json
 def recover(*, config_file: Path, accept: str, as_json: bool) -> None:
