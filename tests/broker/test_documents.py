@@ -252,11 +252,17 @@ def test_collateral_in_pem_and_der(deployment: Deployment, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"rubbish", b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN X509 CRL-----\nAA"]
+    ("data", "code"),
+    [
+        (b"", "FORM_UNKNOWN"),
+        (b"rubbish", "FORM_UNKNOWN"),
+        (b"-----BEGIN CERTIFICATE-----\n", "MALFORMED"),
+        (b"-----BEGIN X509 CRL-----\nAA", "MALFORMED"),
+    ],
 )
-def test_collateral_that_is_none(tmp_path: Path, data: bytes) -> None:
+def test_collateral_that_is_none(tmp_path: Path, data: bytes, code: str) -> None:
     (tmp_path / "x.pem").write_bytes(data)
-    with pytest.raises(ParseError, match="FORM_UNKNOWN"):
+    with pytest.raises(ParseError, match=code):
         read_collateral(tmp_path)
 
 
