@@ -8,7 +8,7 @@ python=$1 venv=$2 install=$3 for=$4
 torch_index=${REGALIA_TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 torch=2.13.0
 
-say() { printf '%s\n' "regalia: $*"; }
+say() { printf '%s\n' "regalia: $*" >&2; } # standard output is the demo's
 fail() { printf '%s\n' "regalia: $*" >&2; exit 1; }
 
 command -v "$python" >/dev/null 2>&1 || fail "$python is missing: apt-get install python3 python3-venv"

@@ -108,7 +108,7 @@ def test_without_a_wheel_torch_comes_from_the_index_by_its_hash(tmp_path: Path) 
     call = machine.torch_calls()[-1]
     assert f"--index-url {INDEX}" in call
     assert "--require-hashes" in call
-    assert f"torch 2.13.0 comes from {INDEX}\n" in done.stdout
+    assert f"torch 2.13.0 comes from {INDEX}\n" in done.stderr
 
 
 def test_for_another_python_torch_is_pinned_by_version_and_it_says_so(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_for_another_python_torch_is_pinned_by_version_and_it_says_so(tmp_path: 
     assert done.returncode == 0
     (call,) = machine.torch_calls()
     assert call == f"--quiet --index-url {INDEX} --no-deps torch==2.13.0"
-    assert "pinned by version: no hash is known for this Python" in done.stdout
+    assert "pinned by version: no hash is known for this Python" in done.stderr
 
 
 @pytest.mark.parametrize("hash_known", [True, False])
@@ -127,7 +127,7 @@ def test_without_any_torch_it_says_what_to_set(tmp_path: Path, *, hash_known: bo
     assert done.returncode == 1
     assert "PIP_FIND_LINKS" in done.stderr
     assert "REGALIA_TORCH_INDEX" in done.stderr
-    assert "ready" not in done.stdout
+    assert "ready" not in done.stderr
 
 
 def test_the_demo_installs_less_than_the_tests(tmp_path: Path) -> None:
