@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.appraisal.appraisal_context import AppraisalContext
-from regalia.appraisal.check import UNKNOWN
+from regalia.appraisal.check import UNKNOWN, Outcome
 from regalia.appraisal.check_log import CheckLog
 from regalia.appraisal.claims import MINT, Hardware, Revocation
 from regalia.core.errors import RegaliaError
@@ -314,14 +314,17 @@ def test_the_trail_names_every_check(device_testbed: NvidiaTestbed) -> None:
     assert told["nvidia/fwid"][0] == told["nvidia/fwid"][1] != ""
     driver, vbios = "NV_GPU_DRIVER_GH100_590.12", "NV_GPU_VBIOS_G520_0200_885_9600A50001"
     assert told["nvidia/rim"] == (f"{driver}, {vbios}", "a match")
-    check_log = CheckLog()
-    bare = {
-        **arguments,
-        "collateral": prepare(replace(device_testbed.machine.collateral(), rims=())),
-    }
-    verify_genuine(parse(evidence), at=replace(at, check_log=check_log), **bare)
-    assert check_log.steps()[-1].seen == UNKNOWN
-    assert check_log.steps()[-1].wanted == f"{driver}, {vbios}"
+    rims = device_testbed.machine.collateral().rims
+    for given, seen, wanted in (((), UNKNOWN, f"{driver}, {vbios}"), (rims[:1], driver, vbios)):
+        check_log = CheckLog()
+        partly = prepare(replace(device_testbed.machine.collateral(), rims=given))
+        verify_genuine(
+            parse(evidence),
+            at=replace(at, check_log=check_log),
+            **{**arguments, "collateral": partly},
+        )
+        step = check_log.steps()[-1]
+        assert (step.seen, step.wanted, step.outcome) == (seen, wanted, Outcome.OPEN)
     check_log = CheckLog()
     at = replace(at, check_log=check_log)
     with pytest.raises(RegaliaError) as caught:
