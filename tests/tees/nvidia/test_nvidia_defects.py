@@ -314,6 +314,11 @@ def test_the_trail_names_every_check(device_testbed: NvidiaTestbed) -> None:
     assert told["nvidia/fwid"][0] == told["nvidia/fwid"][1] != ""
     driver, vbios = "NV_GPU_DRIVER_GH100_590.12", "NV_GPU_VBIOS_G520_0200_885_9600A50001"
     assert told["nvidia/rim"] == (f"{driver}, {vbios}", "a match")
+    check_log = CheckLog()
+    old = parse(device_testbed.evidence(old_opaque=True))
+    verify_genuine(old, at=replace(at, check_log=check_log), **arguments)
+    (fwid,) = (step for step in check_log.steps() if step.check.name == "nvidia/fwid")
+    assert (fwid.seen, fwid.outcome) == ("the report repeats no FWID", Outcome.OPEN)
     rims = device_testbed.machine.collateral().rims
     for given, seen, wanted in (((), UNKNOWN, f"{driver}, {vbios}"), (rims[:1], driver, vbios)):
         check_log = CheckLog()
