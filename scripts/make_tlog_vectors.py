@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from vector_files import write_or_compare
 
 from regalia.core.codec import b64, unb64
 from regalia.crypto.sign import SigningKey
@@ -259,17 +260,7 @@ def files() -> dict[str, bytes]:
 
 def main() -> int:
     """Write the files, or compare them."""
-    check = sys.argv[1:] == ["--check"]
-    status = 0
-    for name, data in files().items():
-        path = FOLDER / name
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        elif not path.exists() or path.read_bytes() != data:
-            print(f"{path} is not what this script writes")
-            status = 1
-    return status
+    return write_or_compare(FOLDER, files())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from regalia.client import AsyncRegaliaTransport, RegaliaTransport
 from regalia.client.errors import ClientCode, RuntimeNotVerifiedError, SealedChannelError
 from regalia.client.exchange import padded_size
 from regalia.core.errors import ParseError
-from regalia.crypto.ohttp import CHUNK_MAX
+from regalia.crypto.ohttp_codes import CHUNK_MAX
 from regalia.wire import bhttp
 from regalia.wire.serving import EVIDENCE_PATH, SEALED_PATH
 

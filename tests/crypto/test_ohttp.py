@@ -26,16 +26,15 @@ from regalia.crypto.hpke import (
 )
 from regalia.crypto.kem import X25519KeyPair, encapsulate_x25519
 from regalia.crypto.ohttp import (
-    CHUNK_MAX,
     ClientRequest,
     KeyConfig,
-    OhttpCode,
     ResponseSealer,
     ServerExchange,
     parse_key_config,
     request_info,
     serving_key_config,
 )
+from regalia.crypto.ohttp_codes import CHUNK_MAX, OhttpCode
 
 if TYPE_CHECKING:
     from regalia.crypto import ohttp

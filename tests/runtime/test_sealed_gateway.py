@@ -13,6 +13,7 @@ from regalia.core.errors import IntegrityError
 from regalia.crypto import ohttp
 from regalia.crypto.hpke import Kem, generate_keypair
 from regalia.crypto.ohttp import ClientRequest, serving_key_config
+from regalia.crypto.ohttp_codes import OhttpCode
 from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.sealed import GatewayLimits, SealedGateway
@@ -342,7 +343,7 @@ def test_a_failure_is_told_without_its_words(gate: Gate, capfd: pytest.CaptureFi
     assert not answer.complete
     with pytest.raises(IntegrityError) as caught:
         Opened(answer, request)
-    assert caught.value.code is ohttp.OhttpCode.OHTTP_TRUNCATED
+    assert caught.value.code is OhttpCode.OHTTP_TRUNCATED
     shown = capfd.readouterr()
     assert '"code": "RuntimeError"' in shown.err
     assert "two" not in shown.err + shown.out

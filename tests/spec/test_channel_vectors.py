@@ -18,11 +18,11 @@ from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import ParseError
 from regalia.crypto.kem import XWingKeyPair
 from regalia.crypto.ohttp import (
-    OhttpCode,
     ServerExchange,
     parse_key_config,
     serving_key_config,
 )
+from regalia.crypto.ohttp_codes import OhttpCode
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
 from regalia.runtime.replay import ReplayMemory

@@ -25,7 +25,8 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
-from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE, OhttpCode
+from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE
+from regalia.crypto.ohttp_codes import OhttpCode
 from regalia.wire.serving import KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ import msgspec
 
 from regalia.core.errors import CoreCode, IntegrityError, ParseError, RegaliaError
 from regalia.crypto import ohttp
-from regalia.crypto.ohttp import OhttpCode, ServerExchange
+from regalia.crypto.ohttp import ServerExchange
+from regalia.crypto.ohttp_codes import OhttpCode
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.inflight import Inflight

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.crypto import ohttp
+from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE
+from regalia.crypto.ohttp_codes import CHUNK_MAX
 from regalia.wire import bhttp
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class SealedAnswer:
                     "type": "http.response.start",
                     "status": 200,
                     "headers": [
-                        (b"content-type", ohttp.RESPONSE_MEDIA_TYPE.encode()),
+                        (b"content-type", RESPONSE_MEDIA_TYPE.encode()),
                         (b"cache-control", b"no-store"),
                     ],
                 }
@@ -88,8 +89,8 @@ class SealedAnswer:
 
 
 def _split(data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), ohttp.CHUNK_MAX):
-        yield data[start : start + ohttp.CHUNK_MAX]
+    for start in range(0, len(data), CHUNK_MAX):
+        yield data[start : start + CHUNK_MAX]
 
 
 async def _never() -> Message:
