@@ -61,13 +61,17 @@ def test_only_wipeable_buffers_are_taken() -> None:
         SecretBytes(KEY)  # type: ignore[arg-type]
 
 
-def is_locked(address: int) -> bool:
-    """Whether the kernel says that the page at this address is locked."""
-    for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
-        first, last = (int(part, 16) for part in block.split()[0].split("-"))
-        if first <= address < last:
-            return " lo" in block.rpartition("VmFlags:")[2]
-    raise AssertionError("not mapped")
+def locked(addresses: list[int]) -> list[bool]:
+    """Whether the kernel says that the pages at these addresses are locked."""
+    blocks = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+    mappings = [
+        ([int(part, 16) for part in block.split()[0].split("-")], block.rpartition("VmFlags:")[2])
+        for block in blocks
+    ]
+    return [
+        next(" lo" in flags for (first, last), flags in mappings if first <= address < last)
+        for address in addresses
+    ]
 
 
 def test_closing_a_secret_leaves_its_neighbors_locked() -> None:
@@ -83,7 +87,7 @@ def test_closing_a_secret_leaves_its_neighbors_locked() -> None:
         places[id(item)] // 4096 for item in secrets[::2]
     }
     assert shared, "some of those that were closed lay beside others"
-    assert all(is_locked(places[id(item)]) for item in left)
+    assert all(locked([places[id(item)] for item in left]))
     for item in left:
         item.close()
-    assert not any(is_locked(places[id(item)]) for item in secrets)
+    assert not any(locked([places[id(item)] for item in secrets]))

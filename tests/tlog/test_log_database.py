@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,17 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
-from regalia.core.errors import UsageError
-from regalia.tlog.database import ENTRIES, HASHES, METADATA, STATE, open_engine, transaction
+from regalia.core.errors import LocalError, UsageError
+from regalia.tlog import database
+from regalia.tlog.database import (
+    ENTRIES,
+    HASHES,
+    METADATA,
+    STATE,
+    open_engine,
+    open_existing,
+    transaction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,11 +66,50 @@ def test_every_column_is_needed_and_no_row_stands_twice(
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+    "url",
+    ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"],
 )
 def test_a_log_in_memory_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="a file that outlives the process"):
         open_engine(url)
+
+
+def test_a_database_that_must_be_there(tmp_path: Path) -> None:
+    """SQLite would make an empty one, and its log would be empty too."""
+    path = tmp_path / "log.db"
+    with pytest.raises(LocalError, match="FILE_MISSING") as caught:
+        open_existing(f"sqlite:///{path}")
+    assert str(path) in str(caught.value)
+    assert not path.exists()
+    open_engine(f"sqlite:///{path}").dispose()
+    open_existing(f"sqlite:///{path}").dispose()
+
+
+def test_a_file_with_options_is_sqlites_to_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the URL is not that of a file: nothing is made or looked for under it."""
+    monkeypatch.chdir(tmp_path)
+    for opened in (open_engine, open_existing):
+        with transaction(opened("sqlite:///file:log.db?mode=rwc&uri=true"), writes=True):
+            assert [path.name for path in tmp_path.glob("*.db")] == ["log.db"]
+    assert not list(tmp_path.glob("file:*"))
+
+
+def test_a_servers_database_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = SimpleNamespace(
+        url=sa.make_url("postgresql+psycopg://host/regalia"), dialect=postgresql.dialect()
+    )
+    monkeypatch.setattr(database, "open_engine", lambda *_, **__: engine)
+    opened: object = open_existing("postgresql+psycopg://host/regalia")
+    assert opened is engine
+
+
+def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UsageError, match=r"EXTRA_MISSING.*regalia\[postgres\]") as caught:
+        open_engine("postgresql+psycopg://user:secret@host/regalia")
+    assert "secret" not in str(caught.value)
 
 
 def test_others_cannot_read_the_database(tmp_path: Path) -> None:
