@@ -167,6 +167,7 @@ BAD: list[tuple[str, dict[str, str], int, str]] = [
     ("zero ttl", {"limits.challenge_ttl_s": "0"}, 2, "BAD_CONFIG"),
     ("endless ttl", {"limits.challenge_ttl_s": "3601"}, 2, "BAD_CONFIG"),
     ("no refusals", {"limits.peer_refusals": "0"}, 2, "BAD_CONFIG"),
+    ("no requests", {"limits.peer_requests": "0"}, 2, "BAD_CONFIG"),
     ("no denials", {"limits.denials_logged": "0"}, 2, "BAD_CONFIG"),
     ("a million threads", {"limits.concurrent": "1000000"}, 2, "BAD_CONFIG"),
     ("a million wait", {"limits.waiting": "1000000"}, 2, "BAD_CONFIG"),

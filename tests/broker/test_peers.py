@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from regalia.broker import peers as peers_module
 from regalia.broker.app import create_app
 from regalia.broker.config import LimitsSection
 from regalia.broker.denials import DenialCounter
 from regalia.broker.leases import HeldLease
-from regalia.broker.peers import Allowances, Peers, peer_of
+from regalia.broker.peers import Peers
 from regalia.core.codec import canonical_json
 from regalia.core.errors import LogError, ParseError, UnavailableError
 from regalia.tlog.codes import TlogCode
@@ -37,50 +36,6 @@ def later(seconds: float) -> datetime:
 
 
 # -- parts ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("host", "peer"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("", ""),
-        ("a name", "a name"),
-    ],
-)
-def test_one_peer_is_one_network(host: str, peer: str) -> None:
-    assert peer_of(host) == peer
-
-
-def test_allowances_come_back_evenly() -> None:
-    allowances = Allowances(6)
-    assert [allowances.take("a", NOW) for _ in range(7)] == [True] * 6 + [False]
-    assert allowances.take("b", NOW)
-    assert not allowances.take("a", later(9))
-    assert not allowances.has("a", later(9))
-    assert allowances.refused("a") == 2
-    assert allowances.take("a", later(10.1))
-    assert allowances.refused("a") == 0
-    assert not allowances.take("a", later(5))  # a clock that goes back gives nothing
-    assert [allowances.take("a", later(1000)) for _ in range(7)] == [True] * 6 + [False]
-    allowances.give_back("a")
-    assert allowances.has("a", later(1000))
-    for _ in range(9):
-        allowances.give_back("b")  # never more than there were
-    assert [allowances.take("b", later(1000)) for _ in range(7)] == [True] * 6 + [False]
-
-
-def test_so_many_peers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers_module, "PEERS_MAX", 2)
-    allowances = Allowances(1)
-    for key in ("a", "b", "a", "c"):
-        allowances.take(key, NOW)
-    assert not allowances.has("a", NOW)
-    assert allowances.has("b", NOW)  # it had not asked for longest, and begins anew
 
 
 def attempt(peers: Peers, peer: str, ends: Exception | None = None, after_s: float = 0) -> str:

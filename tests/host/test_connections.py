@@ -292,6 +292,35 @@ def test_requests_one_after_the_other_are_no_flood() -> None:
             assert answer_of(sock) == b"1"
 
 
+def test_who_asks_too_fast_waits_and_nobody_else_does() -> None:
+    """Fifteen requests come at once, and ten may begin in a second. None is refused or cut, though
+    the last ones wait for longer than a head may take; another address does not wait.
+    """
+    limits = ConnectionLimits(requests_per_s=10.0, head_s=0.3)
+    with serving(limits) as address, connect(address) as sock:
+        began = time.monotonic()
+        sock.sendall((HEAD + b"content-length: 1\r\n\r\nx") * 15)
+        answers = b""
+        while answers.count(b"\r\n\r\n1") < 10:
+            answers += sock.recv(65536)
+        with socket.create_connection(address, SOON, ("127.0.0.9", 0)) as other:
+            other.sendall(b"GET /1 HTTP/1.1\r\nhost: h\r\n\r\n")
+            assert answer_of(other) == b"\0"
+        assert answers.count(b"\r\n\r\n1") < 15, "the last ones still wait"
+        while answers.count(b"\r\n\r\n1") < 15:
+            answers += sock.recv(65536)
+        assert time.monotonic() - began > 0.45, "five had to wait for a tenth of a second each"
+
+
+def test_whoever_waits_for_a_turn_may_leave() -> None:
+    limits = ConnectionLimits(requests_per_s=2.0, connections=4)
+    with serving(limits) as address:
+        with contextlib.ExitStack() as stack:
+            for _ in range(6):
+                stack.enter_context(connect(address)).sendall(HEAD)
+        assert ask(address).endswith(b"5")
+
+
 def chunks(size: int, count: int) -> bytes:
     return b"%x\r\n%s\r\n" % (size, b"x" * size) * count
 

@@ -25,7 +25,6 @@ from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.metrics import CONTENT_TYPE
-from regalia.broker.peers import peer_of
 from regalia.broker.request import CHALLENGE_REQUEST_LIMIT
 from regalia.broker.service import refusal_of
 from regalia.core.codec import MIB, canonical_json
@@ -38,6 +37,7 @@ from regalia.core.errors import (
     UsageError,
 )
 from regalia.host.events import ServiceEvent, emit
+from regalia.host.peers import peer_of
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.tiles import parse_tile_path
 from regalia.wire.release import REQUEST_LIMIT

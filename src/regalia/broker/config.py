@@ -24,6 +24,7 @@ SIMULATED_ANCHOR = "attest.dangerous_simulated_anchor"
 _RANGES = {
     "challenge_ttl_s": (1, 3600),
     "peer_refusals": (1, 100_000),
+    "peer_requests": (1, 100_000),
     "denials_logged": (1, 100_000),
     "concurrent": (1, 256),
     "waiting": (0, 4096),
@@ -73,6 +74,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
 
     challenge_ttl_s: int = 60
     peer_refusals: int = 30  # refusals that one address may cause in a minute
+    peer_requests: int = 50  # requests that one address may begin in a second; more wait
     denials_logged: int = 60  # refusals of one kind in a minute with an entry of their own
     concurrent: int = 8  # requests that are processed at the same time
     waiting: int = 24  # requests that may wait in addition

@@ -12,8 +12,8 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from regalia.broker.peers import Allowances
 from regalia.core.clock import parse_rfc3339, rfc3339
+from regalia.host.peers import Allowances
 from regalia.wire.release import NOTICE_FORMAT, LogNotice
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class DenialCounter:
     """
 
     def __init__(self, per_minute: int) -> None:
-        self._allowances = Allowances(per_minute)
+        self._allowances = Allowances(per_minute, seconds=60.0)
         self._codes: Counter[str] = Counter()
         self._count = 0
         self._since: datetime | None = None
@@ -46,8 +46,9 @@ class DenialCounter:
             verified: whether its evidence was verified.
             now: current time, timezone-aware.
         """
+        kind = "verified" if verified else "rubbish"
         with self._lock:
-            if self._allowances.take("verified" if verified else "rubbish", now):
+            if self._allowances.take(kind, now.timestamp()):
                 return False
             self._count += 1
             self._codes.update(set(codes))

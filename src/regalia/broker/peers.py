@@ -7,12 +7,9 @@ places of their own at the edge, so that strangers cannot keep them from renewin
 
 from __future__ import annotations
 
-import ipaddress
 import threading
-from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from regalia.broker.codes import BrokerCode
 from regalia.core.errors import (
@@ -23,6 +20,7 @@ from regalia.core.errors import (
     UnavailableError,
 )
 from regalia.host.events import ServiceEvent, emit
+from regalia.host.peers import Allowances
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,91 +28,7 @@ if TYPE_CHECKING:
 
     from regalia.broker.leases import HeldLease
 
-_IPV6_PREFIX = 64  # bits; a smaller part of an IPv6 address is free to choose for whoever has it
-PEERS_MAX = 10_000  # remembered at one time; who has not asked for longest is forgotten
-_MINUTE = 60.0  # seconds
-
-
-def peer_of(host: str) -> str:
-    """The peer that an address belongs to: itself, or for IPv6 its /64 network.
-
-    Args:
-        host: address of the other end of a connection; empty if it has none.
-    """
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
-    return str(address)
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    filled: float  # seconds since 1970
-    refused: int = 0  # since a token was there
-
-
-class Allowances:
-    """A number of tokens for each key, which come back evenly over a minute. Not thread-safe.
-
-    Args:
-        per_minute: number of tokens, and how many come back in a minute.
-    """
-
-    def __init__(self, per_minute: int) -> None:
-        self._most = float(per_minute)
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-
-    def take(self, key: str, now: datetime) -> bool:
-        """Take a token. Returns whether there was one.
-
-        Args:
-            key: whose token.
-            now: current time, timezone-aware.
-        """
-        bucket = self._filled(key, now)
-        if bucket.tokens < 1:
-            bucket.refused += 1
-            return False
-        bucket.tokens -= 1
-        bucket.refused = 0
-        return True
-
-    def has(self, key: str, now: datetime) -> bool:
-        """Whether there is a token.
-
-        Args:
-            key: whose token.
-            now: current time, timezone-aware.
-        """
-        return self._filled(key, now).tokens >= 1
-
-    def give_back(self, key: str) -> None:
-        """Give a token back."""
-        bucket = self._buckets.get(key)
-        if bucket is not None:
-            bucket.tokens = min(self._most, bucket.tokens + 1)
-
-    def refused(self, key: str) -> int:
-        """How often there was no token, since there was one."""
-        bucket = self._buckets.get(key)
-        return 0 if bucket is None else bucket.refused
-
-    def _filled(self, key: str, now: datetime) -> _Bucket:
-        seconds = now.timestamp()
-        bucket = self._buckets.pop(key, None) or _Bucket(self._most, seconds)
-        elapsed = max(0.0, seconds - bucket.filled)
-        bucket.tokens = min(self._most, bucket.tokens + elapsed * self._most / _MINUTE)
-        bucket.filled = seconds
-        self._buckets[key] = bucket
-        if len(self._buckets) > PEERS_MAX:
-            self._buckets.popitem(last=False)
-        return bucket
+_MINUTE_S = 60.0
 
 
 class Peers:
@@ -126,8 +40,8 @@ class Peers:
     """
 
     def __init__(self, refusals_per_minute: int, held: Iterable[HeldLease]) -> None:
-        self._strangers = Allowances(refusals_per_minute)
-        self._reserve = Allowances(refusals_per_minute)
+        self._strangers = Allowances(refusals_per_minute, seconds=_MINUTE_S)
+        self._reserve = Allowances(refusals_per_minute, seconds=_MINUTE_S)
         self._holders: dict[str, datetime] = {}
         self._lock = threading.Lock()
         for lease in held:
@@ -163,10 +77,11 @@ class Peers:
         Raises:
             UnavailableError: PEER_LIMITED.
         """
+        seconds = now.timestamp()
         with self._lock:
-            allowed = any(which.has(peer, now) for which in self._allowances(peer, now))
+            allowed = any(which.has(peer, seconds) for which in self._allowances(peer, now))
             if not allowed:
-                self._strangers.take(peer, now)  # counts the refusal
+                self._strangers.take(peer, seconds)  # counts the refusal
         if not allowed:
             self._limited(peer)
 
@@ -181,12 +96,12 @@ class Peers:
         Raises:
             UnavailableError: PEER_LIMITED.
         """
+        seconds = now.timestamp()
         with self._lock:
             allowances = self._allowances(peer, now)
-            taken = next((which for which in allowances if which.take(peer, now)), None)
+            taken = next((which for which in allowances if which.take(peer, seconds)), None)
         if taken is None:
             self._limited(peer)
-            return
         try:
             yield
         except (ParseError, AttestationError, PolicyDenied, IntegrityError):
@@ -211,7 +126,7 @@ class Peers:
         with self._lock:
             taken.give_back(peer)
 
-    def _limited(self, peer: str) -> None:
+    def _limited(self, peer: str) -> NoReturn:
         with self._lock:
             refused = self._strangers.refused(peer)
         # Powers of two tell of a beginning and of its size, in few lines.

@@ -51,6 +51,7 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
     from regalia.broker.app import create_app
     from regalia.broker.config import load_config
     from regalia.broker.hardening import harden
+    from regalia.host.connections import ConnectionLimits
     from regalia.host.events import ServiceEvent, emit
     from regalia.host.listen import address_of, bind
     from regalia.host.listen import serve as serve_app
@@ -76,7 +77,8 @@ def serve(*, config_file: Path, listen: str | None, as_json: bool) -> None:
 
         try:
             app = create_app(ready.broker, ready.metrics, config.limits)
-            serve_app(app, sock, drain_s=_DRAIN_S, on_ready=on_ready)
+            limits = ConnectionLimits(requests_per_s=config.limits.peer_requests)
+            serve_app(app, sock, drain_s=_DRAIN_S, on_ready=on_ready, limits=limits)
         finally:
             ready.close()
     emit(ServiceEvent.SERVICE_STOPPED, service="broker")

@@ -1,4 +1,4 @@
-"""Bounds what connections cost: time until a request's head, pieces of a body, unread answers.
+"""Bounds what connections cost: time of a head, pieces of a body, unread answers, requests.
 
 A connection waits until a request has arrived whole, then carries it. Silent and slow clients are
 cut by deadlines. If all places are taken, the connection that has waited longest is closed, of the
@@ -17,6 +17,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from regalia.host.events import ServiceEvent, emit
+from regalia.host.pace import Pace
+from regalia.host.peers import peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,7 @@ class ConnectionLimits:
         offenses: number of connections of one peer that are cut for what they do, in ``offense_s``;
             then its new connections are closed at once until that time is over.
         offense_s: seconds after which a peer begins anew.
+        requests_per_s: requests that one peer may begin in a second; the next ones wait.
         report_s: seconds between two events that tell of connections which were dropped.
     """
 
@@ -54,6 +57,7 @@ class ConnectionLimits:
     unread: int = 64 << 20
     offenses: int = 16
     offense_s: float = 10.0
+    requests_per_s: float = 1000.0
     report_s: float = 10.0
 
 
@@ -62,6 +66,7 @@ class Door:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
+        self.pace = Pace(limits.requests_per_s)
         self._inside: dict[GuardedProtocol, None] = {}  # in the order in which they came
         self._waiting: dict[GuardedProtocol, None] = {}  # in the order in which they began to wait
         self._unread: dict[GuardedProtocol, None] = {}  # whose answers are not read as they come
@@ -88,6 +93,7 @@ class Door:
 
     def leave(self, connection: GuardedProtocol) -> None:
         """Give the place back. May be called again."""
+        self.pace.leave(connection)
         self._inside.pop(connection, None)
         self._waiting.pop(connection, None)
         self._unread.pop(connection, None)
@@ -189,7 +195,7 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, and wait for a request."""
         super().connection_made(transport)
-        self.peer = self.client[0] if self.client else ""
+        self.peer = peer_of(self.client[0] if self.client else "")
         if self._door.shuts_out(self.peer):
             self.drop("shut out")
             return
@@ -205,13 +211,35 @@ class GuardedProtocol(H11Protocol):
         self._door.leave(self)
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes; the deadline for the head ends with it."""
-        super().data_received(data)
+    def handle_events(self) -> None:
+        """Read what has arrived, unless it begins a request and the peer has to wait for its turn.
+
+        The bytes of a next request may have come with those of the last one, so that this is called
+        after each answer too.
+        """
+        arrived = not self.begun and bool(self.conn.trailing_data[0])
+        if arrived and not self._door.pace.may_begin(self):
+            self._unset_keepalive_if_required()
+            self._cancel_head()
+            self.flow.pause_reading()
+            self._door.waits(self)
+            return
+        self._read(arrived=arrived)
+
+    def go_on(self) -> None:
+        """See ``pace.Waiter``."""
+        self.flow.resume_reading()
+        self._read(arrived=True)
+
+    def _read(self, *, arrived: bool) -> None:
+        """Take what has arrived; the deadline for the head ends with it."""
+        super().handle_events()
         if not self.open or self.transport.is_closing():
             return
         if not self.begun:
-            self._wait()
+            self._door.waits(self)
+            if arrived:  # if nothing did, keep-alive has its own time
+                self._wait()
         elif self.cycle.more_body:
             # The application has a deadline for the body. The place is kept until another needs it.
             self._cancel_head()
@@ -224,8 +252,7 @@ class GuardedProtocol(H11Protocol):
         """The next request begins to count."""
         self._pieces = self.buffered = 0
         super().on_response_complete()
-        # Bytes of the next request may have arrived already; if not, keep-alive has its own time.
-        if self.open and not self.transport.is_closing():
+        if self.open and not self.transport.is_closing() and not self.begun:
             self._door.waits(self)
 
     def pause_writing(self) -> None:
@@ -252,7 +279,9 @@ class GuardedProtocol(H11Protocol):
     def _counted_event(self) -> Any:  # noqa: ANN401 - h11's events have no common type
         """The next event of the connection. Each costs much more than the byte that it may hold."""
         event = self._next_event()
-        if isinstance(event, h11.Data):
+        if isinstance(event, h11.Request):
+            self._door.pace.began(self.peer)
+        elif isinstance(event, h11.Data):
             self._pieces += 1
             self.buffered += len(event.data)
             if self._pieces > self._limits.pieces + self.buffered // self._limits.piece_size:
