@@ -38,6 +38,8 @@ from regalia.wire.evidence import (
 from regalia.wire.release import (
     ChallengeRequest,
     ChallengeResponse,
+    LeaseReturn,
+    LeaseReturned,
     LogProof,
     Reason,
     Refusal,
@@ -117,6 +119,7 @@ VALUES: dict[str, Any] = {
     "wrapped_key": b64(fixed("wrapped key", 48)),
     "custody": "broker",
     "lease_s": 900,
+    "token": b64(fixed("return token")),
     "log": PROOF,
     "code": "DEBUG_ENABLED",
     "what": "guest policy 0xb0000",
@@ -161,12 +164,21 @@ def exchange() -> dict[str, Any]:
         "release_request": request,
         "release_request_to_renew": message(ReleaseRequest, lease_id=LEASE_ID),
         "release_response": message(ReleaseResponse, lease_id=LEASE_ID),
+        "lease_return": message(LeaseReturn, lease_id=LEASE_ID),
+        "lease_returned": message(LeaseReturned, lease_id=LEASE_ID),
         "denial": message(Refusal),
         "refusal_without_record": message(Refusal, code="TOO_LARGE", reasons=[], log=None),
         "refused_challenge_requests": {
             "member_unknown": changed(message(ChallengeRequest), extra=1),
             "model_id_no_text_form": changed(message(ChallengeRequest), model_id="llama"),
             "white_space": message(ChallengeRequest) + " ",
+        },
+        "refused_lease_returns": {
+            "lease_upper_case": changed(message(LeaseReturn), lease_id="lease:" + "A" * 32),
+            "member_unknown": changed(message(LeaseReturn, lease_id=LEASE_ID), extra=1),
+            "token_short": changed(
+                message(LeaseReturn, lease_id=LEASE_ID), token=b64(fixed("return token", 31))
+            ),
         },
         # By the code of the denial; the first three are refused before the challenge is spent.
         "refused_release_requests": {

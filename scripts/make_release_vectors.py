@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from vector_files import VECTORS, as_json, fixed, write_or_compare
 
 from regalia.broker.challenges import RANDOM_SIZE, TIME_SIZE, tag_of
-from regalia.core.codec import b64, canonical_json, lp
+from regalia.core.codec import b64, canonical_json, lp, unb64
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.crypto import hpke
@@ -31,7 +31,7 @@ from regalia.seal.format.sealed import SealId, wrap_context
 from regalia.wire.approval import FORMAT as APPROVAL_FORMAT
 from regalia.wire.approval import Approval
 from regalia.wire.evidence import BINDING_DOMAIN, NO_DEVICES, Binding, Role
-from regalia.wire.release import release_info
+from regalia.wire.release import RETURN_EXPORT, release_info
 from regalia.wire.serving import serving_binding
 
 FOLDER = VECTORS / "release"
@@ -120,6 +120,9 @@ def released_key(existing: dict[str, Any] | None) -> dict[str, Any]:
     if not sealed:
         enc, ciphertext = hpke.seal(recipient().public_key, info, b"", fixed("model key"))
         sealed = {"encapsulated_key": b64(enc), "wrapped_key": b64(ciphertext)}
+    enc = unb64(sealed["encapsulated_key"], what="enc")
+    with hpke.setup_recipient(recipient(), enc, info).export(RETURN_EXPORT, 32) as token:
+        return_token = bytes(token.view()).hex()
     return {
         "mlkem768_seed": fixed("ML-KEM-768 seed", 64).hex(),
         "x25519_private": fixed("X25519 key").hex(),
@@ -128,6 +131,7 @@ def released_key(existing: dict[str, Any] | None) -> dict[str, Any]:
         "encapsulated_key": sealed["encapsulated_key"],
         "wrapped_key": sealed["wrapped_key"],
         "model_key": fixed("model key").hex(),
+        "return_token": return_token,
     }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.broker.harness import Deployment
 
 OTHER = hashlib.sha256(b"other").digest()
+DIGEST = hashlib.sha256(b"token").digest()
 
 
 # -- challenges -----------------------------------------------------------------------------------
@@ -340,7 +341,7 @@ def test_a_lease_is_for_one_model(deployment: Deployment) -> None:
     mine = leases.take(model_id="a", renew=None, **grant)
     with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):  # it is not confirmed
         leases.take(model_id="a", renew=mine.lease_id, **grant)
-    leases.confirm(mine, checkpoint(deployment), deployment.now)
+    leases.confirm(mine, checkpoint(deployment), DIGEST, deployment.now)
     with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):
         leases.take(model_id="b", renew=mine.lease_id, **grant)
     again = leases.take(model_id="a", renew=mine.lease_id, **grant)
@@ -371,7 +372,7 @@ class Leases:
 
     def take(self, after_s: float, renew: str | None) -> Lease:
         lease = self.claim(after_s, renew)
-        self.store.confirm(lease, checkpoint(self.deployment), self.at(after_s))
+        self.store.confirm(lease, checkpoint(self.deployment), DIGEST, self.at(after_s))
         return lease
 
     def held(self, after_s: float) -> int:
@@ -402,7 +403,7 @@ def test_a_lease_that_is_not_confirmed_does_not_last(deployment: Deployment) -> 
     mine = leases.claim(0, None)
     assert (leases.held(29), leases.held(31)) == (1, 0)
     with pytest.raises(UnavailableError, match="LEASE_LAPSED"):
-        leases.store.confirm(mine, checkpoint(deployment), leases.at(31))
+        leases.store.confirm(mine, checkpoint(deployment), DIGEST, leases.at(31))
     renewed = leases.take(31, None)
     leases.claim(60, renewed.lease_id)  # the old end stays, until the renewal is logged
     assert (leases.held(90.5), leases.held(91)) == (1, 0)
@@ -413,7 +414,7 @@ def test_renewals_of_one_lease_at_once_are_both_confirmed(deployment: Deployment
     mine = leases.take(0, None)
     first, second = leases.claim(10, mine.lease_id), leases.claim(20, mine.lease_id)
     for renewal in (second, first):
-        leases.store.confirm(renewal, checkpoint(deployment), leases.at(20))
+        leases.store.confirm(renewal, checkpoint(deployment), DIGEST, leases.at(20))
     assert (leases.held(79), leases.held(81)) == (1, 0)
 
 

@@ -26,6 +26,7 @@ from regalia.crypto import hpke
 from regalia.crypto.kem import XWingKeyPair
 from regalia.keys.devfile import open_store
 from regalia.wire.approval import parse_approval
+from regalia.wire.release import RETURN_EXPORT, RETURN_TOKEN_SIZE
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "vectors" / "release"
@@ -85,6 +86,9 @@ def test_released_key() -> None:
     assert pair.public_key == unb64(item["public_key"], what="public")
     opened = hpke.open_(pair, enc, item["info"].encode(), b"", sealed)
     assert opened.hex() == item["model_key"]
+    channel = hpke.setup_recipient(pair, enc, item["info"].encode())
+    with channel.export(RETURN_EXPORT, RETURN_TOKEN_SIZE) as token:
+        assert bytes(token.view()).hex() == item["return_token"]
     # The library's own HPKE opens the same bytes.
     suite = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
     theirs = suite.decrypt(

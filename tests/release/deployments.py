@@ -182,7 +182,13 @@ class MachineDeployment(Deployment):
         Raises:
             PolicyDenied: as a runtime is told.
         """
-        done = exchange(self.broker_client(), attester, model_version=3, lease_id=lease_id)
+        done = exchange(
+            self.broker_client(),
+            attester,
+            log_key=self.shared.log_key,
+            model_version=3,
+            lease_id=lease_id,
+        )
         accepted = accept(done, log_key=self.shared.log_key)
         with unwrap(accepted, attester.keys.release, attester.model_id) as key:
             return Released(accepted, done.evidence, bytes(key.view()))

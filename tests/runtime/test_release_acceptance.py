@@ -280,13 +280,13 @@ def test_a_key_of_another_size_is_forgotten(
     testbed: RuntimeTestbed, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     opened: list[SecretBytes] = []
-    real = hpke.open_secret
+    real = hpke.RecipientContext.open_secret
 
-    def open_secret(*args: Any) -> SecretBytes:  # noqa: ANN401 - as hpke.open_secret
+    def open_secret(*args: Any) -> SecretBytes:  # noqa: ANN401 - as the method
         opened.append(real(*args))
         return opened[-1]
 
-    monkeypatch.setattr(hpke, "open_secret", open_secret)
+    monkeypatch.setattr(hpke.RecipientContext, "open_secret", open_secret)
     done = resealed(testbed, testbed.proof(), bytes(range(1, size + 1)))
     with pytest.raises(KeyAccessError, match=f"a model key of {size} bytes, want 32"):
         unwrap(accept(done, log_key=LOG_KEY), PAIR, MODEL)

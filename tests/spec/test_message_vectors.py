@@ -16,7 +16,12 @@ import pytest
 from regalia.appraisal.config_binding import expected_slot
 from regalia.broker.approvals import verify_approvals
 from regalia.broker.leases import holder_of
-from regalia.broker.request import decode, parse_challenge_request, parse_release_request
+from regalia.broker.request import (
+    decode,
+    parse_challenge_request,
+    parse_lease_return,
+    parse_release_request,
+)
 from regalia.core.codec import MIB, canonical_json, parse_json
 from regalia.core.errors import ParseError, RegaliaError
 from regalia.core.types import ModelId, PolicyId
@@ -32,8 +37,11 @@ from regalia.wire.evidence import (
     parse_evidence,
 )
 from regalia.wire.release import (
+    RETURN_TOKEN_SIZE,
     ChallengeRequest,
     ChallengeResponse,
+    LeaseReturn,
+    LeaseReturned,
     Refusal,
     ReleaseRequest,
     ReleaseResponse,
@@ -51,6 +59,8 @@ MESSAGES = {
     "release_request": ReleaseRequest,
     "release_request_to_renew": ReleaseRequest,
     "release_response": ReleaseResponse,
+    "lease_return": LeaseReturn,
+    "lease_returned": LeaseReturned,
     "denial": Refusal,
     "refusal_without_record": Refusal,
 }
@@ -105,6 +115,18 @@ def test_the_broker_reads_the_requests() -> None:
 def test_challenge_requests_are_refused(name: str) -> None:
     body = EXCHANGE["refused_challenge_requests"][name].encode()
     assert code_of(lambda: parse_challenge_request(body)) == "MALFORMED"
+
+
+def test_a_lease_is_given_back() -> None:
+    lease_id, token = parse_lease_return(EXCHANGE["lease_return"].encode())
+    assert json.loads(EXCHANGE["lease_returned"]) == {"lease_id": lease_id}
+    assert len(token) == RETURN_TOKEN_SIZE
+
+
+@pytest.mark.parametrize("name", EXCHANGE["refused_lease_returns"])
+def test_lease_returns_are_refused(name: str) -> None:
+    body = EXCHANGE["refused_lease_returns"][name].encode()
+    assert code_of(lambda: parse_lease_return(body)) == "MALFORMED"
 
 
 @pytest.mark.parametrize("name", EXCHANGE["refused_release_requests"])

@@ -1,6 +1,6 @@
 """The broker's HTTP interface: bounds requests, runs them in threads, and renders refusals.
 
-POST /v1/challenge   POST /v1/release
+POST /v1/challenge   POST /v1/release   POST /v1/lease/return
 GET /checkpoint      GET /tile/...       (C2SP tlog-tiles)
 GET /health          GET /metrics
 """
@@ -25,8 +25,8 @@ from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.metrics import CONTENT_TYPE
-from regalia.broker.request import CHALLENGE_REQUEST_LIMIT
-from regalia.broker.service import refusal_of
+from regalia.broker.refusal import refusal_of
+from regalia.broker.request import CHALLENGE_REQUEST_LIMIT, RETURN_LIMIT
 from regalia.core.codec import MIB, canonical_json
 from regalia.core.errors import (
     CoreCode,
@@ -111,6 +111,7 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
         routes=[
             Route("/v1/challenge", edge.challenge, methods=["POST"]),
             Route("/v1/release", edge.release, methods=["POST"]),
+            Route("/v1/lease/return", edge.take_back, methods=["POST"]),
             Route("/checkpoint", edge.checkpoint, methods=["GET"]),
             Route("/tile/{rest:path}", edge.tile, methods=["GET"]),
             Route("/health", edge.health, methods=["GET"]),
@@ -195,14 +196,10 @@ class _Edge:
         return await self._post(request, CHALLENGE_REQUEST_LIMIT, self.broker.challenge)
 
     async def release(self, request: Request) -> Response:
-        peer = _peer(request)
-        try:
-            # Before the body is read: what is refused anyway must not take memory.
-            self.broker.peers.require(peer, self.broker.clock())
-        except UnavailableError as exc:
-            self.metrics.answer("/v1/release", status_of(exc))
-            raise
-        return await self._post(request, REQUEST_LIMIT, partial(self.broker.release, peer=peer))
+        return await self._charged(request, REQUEST_LIMIT, self.broker.release)
+
+    async def take_back(self, request: Request) -> Response:
+        return await self._charged(request, RETURN_LIMIT, self.broker.take_back)
 
     async def checkpoint(self, request: Request) -> Response:
         note = await self._read(request, self.broker.log.reader.checkpoint)
@@ -226,6 +223,19 @@ class _Edge:
         if text is None:
             text = self.metrics.render(await self._read(request, self._size))
         return Response(text, headers={"content-type": CONTENT_TYPE})
+
+    async def _charged(
+        self, request: Request, limit: int, handle: Callable[[bytes, str], object]
+    ) -> Response:
+        """As ``_post``, for requests whose refusals a peer is charged for."""
+        peer = _peer(request)
+        try:
+            # Before the body is read: what is refused anyway must not take memory.
+            self.broker.peers.require(peer, self.broker.clock())
+        except UnavailableError as exc:
+            self.metrics.answer(request.scope["path"], status_of(exc))
+            raise
+        return await self._post(request, limit, lambda body: handle(body, peer))
 
     async def _post(
         self, request: Request, limit: int, handle: Callable[[bytes], object]

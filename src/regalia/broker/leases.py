@@ -7,6 +7,7 @@ guests apart, so it does not have to wait until the lease that it can no longer 
     take       a place, claimed for half a minute
     confirm    the release stands in the log, so the place is taken until the lease ends
     undo       the release did not happen
+    end        the holder has given it back
 
 A broker that is killed between lease and log leaves a claim, which ends by itself. Ended leases are
 kept for a day: with them, ``reconcile`` tells a state that is older than its log.
@@ -15,6 +16,7 @@ kept for a day: with them, ``reconcile`` tells a state that is older than its lo
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,7 +26,7 @@ import sqlalchemy as sa
 
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.broker.codes import BrokerCode
-from regalia.broker.state import FLOORS, LEASES, from_us, state, to_us
+from regalia.broker.state import FLOORS, LEASES, RETURNS, from_us, state, to_us
 from regalia.broker.watermarks import note_log
 from regalia.core.codec import lp
 from regalia.core.errors import PolicyDenied, UnavailableError
@@ -142,7 +144,7 @@ class LeaseStore:
             connection.execute(
                 sa.select(FLOORS.c.model_id).where(FLOORS.c.model_id == model_id).with_for_update()
             )
-            connection.execute(LEASES.delete().where(LEASES.c.asked_us <= to_us(now - KEPT)))
+            _forget(connection, now)
             active = _active(connection, model_id, now, holder)
             if active >= holders_max:
                 raise PolicyDenied(
@@ -162,12 +164,16 @@ class LeaseStore:
             connection.execute(LEASES.insert().values(values))
         return Lease(lease_id, until, None, claim_us)
 
-    def confirm(self, lease: Lease, checkpoint: Checkpoint, now: datetime) -> None:
+    def confirm(
+        self, lease: Lease, checkpoint: Checkpoint, token_digest: bytes, now: datetime
+    ) -> None:
         """Let a lease last, whose release stands in the log under ``checkpoint``.
 
         Args:
             lease: as ``take`` returned it.
             checkpoint: verified; its log holds the release.
+            token_digest: SHA-256 of the token that gives the lease back. That of the first
+                release counts, so that a renewal whose answer is lost changes nothing.
             now: current time, timezone-aware.
 
         Raises:
@@ -190,6 +196,47 @@ class LeaseStore:
                 .where(mine)
                 .values(expires_us=max(until_us, row.expires_us), claim_us=claim_us)
             )
+            if lease.before is None:
+                values = {"lease_id": lease.lease_id, "token_digest": token_digest}
+                connection.execute(RETURNS.insert().values(values))
+
+    def runs(self, lease_id: str, token: bytes, now: datetime) -> bool:
+        """Whether a lease has not ended, for whoever knows its token.
+
+        Args:
+            lease_id: untrusted.
+            token: untrusted.
+            now: current time, timezone-aware.
+
+        Raises:
+            PolicyDenied: LEASE_UNKNOWN, whether the lease or its token is wrong.
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        kept = sa.select(RETURNS.c.token_digest).where(RETURNS.c.lease_id == lease_id)
+        until = sa.select(LEASES.c.expires_us).where(LEASES.c.lease_id == lease_id)
+        with state(self._engine, writes=False) as connection:
+            digest = connection.execute(kept).scalar()
+            expires_us = connection.execute(until).scalar()
+        given = hashlib.sha256(token).digest()
+        if digest is None or not hmac.compare_digest(digest, given):
+            raise PolicyDenied(BrokerCode.LEASE_UNKNOWN, "there is no such lease of this attester")
+        return expires_us is not None and expires_us > to_us(now)
+
+    def end(self, lease_id: str, now: datetime) -> None:
+        """Free the place of a lease whose holder has given it back, also if it is just renewed.
+
+        Args:
+            lease_id: of a lease; see ``runs``.
+            now: current time, timezone-aware.
+
+        Raises:
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        mine = LEASES.c.lease_id == lease_id
+        with state(self._engine, writes=True) as connection:
+            connection.execute(
+                LEASES.update().where(mine).values(expires_us=to_us(now), claim_us=0)
+            )
 
     def undo(self, lease: Lease) -> None:
         """Give back a lease whose release did not happen; a renewal is reverted to its old end.
@@ -209,6 +256,14 @@ class LeaseStore:
                 values["expires_us"] = 0 if lease.before is None else to_us(lease.before)
             if values:
                 connection.execute(LEASES.update().where(mine).values(values))
+
+
+def _forget(connection: Connection, now: datetime) -> None:
+    """Forget leases that ended long ago."""
+    gone = connection.execute(LEASES.delete().where(LEASES.c.asked_us <= to_us(now - KEPT)))
+    if gone.rowcount:
+        held = sa.select(LEASES.c.lease_id)
+        connection.execute(RETURNS.delete().where(RETURNS.c.lease_id.not_in(held)))
 
 
 def _active(connection: Connection, model_id: str, now: datetime, besides: str) -> int:

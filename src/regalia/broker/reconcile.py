@@ -145,22 +145,44 @@ def decisions_of(reader: LogReader, first: int, last: int) -> Iterator[Decision]
     Raises:
         LogError: the log cannot be read, or LOG_INCONSISTENT.
     """
-    for start in range(first, last, LOOK_BACK):
-        entries = reader.entries(start, min(start + LOOK_BACK, last))
-        yield from _decisions(start, entries)
-
-
-def _decisions(start: int, entries: Iterable[bytes]) -> Iterator[Decision]:
-    for index, entry in enumerate(entries, start):
+    for index, record in _entries(reader, first, last):
+        if isinstance(record, LogNotice):
+            continue
         try:
-            record = parse_entry(entry)
-            if isinstance(record, LogNotice):
-                continue
             released = record.decision == "release"
             until = parse_rfc3339(record.lease_until) if released else None
-        except (ParseError, ValueError) as exc:
+        except ValueError as exc:
             raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is no record") from exc
         yield Decision(index, record, until)
+
+
+def returned_leases(reader: LogReader) -> frozenset[str]:
+    """Identifiers of the leases that were given back before they ended.
+
+    Args:
+        reader: of a log whose stored tree is the one that was signed last.
+
+    Raises:
+        LogError: as ``decisions_of``.
+    """
+    return frozenset(
+        record.what
+        for _, record in _entries(reader, 0, reader.size())
+        if isinstance(record, LogNotice) and record.kind == "lease-returned"
+    )
+
+
+def _entries(
+    reader: LogReader, first: int, last: int
+) -> Iterator[tuple[int, ReleaseRecord | LogNotice]]:
+    for start in range(first, last, LOOK_BACK):
+        entries = reader.entries(start, min(start + LOOK_BACK, last))
+        for index, entry in enumerate(entries, start):
+            try:
+                record = parse_entry(entry)
+            except ParseError as exc:
+                raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is no record") from exc
+            yield index, record
 
 
 def _last_time(reader: LogReader, size: int) -> datetime:

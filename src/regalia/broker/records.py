@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regalia.core.clock import rfc3339
-from regalia.wire.release import RECORD_FORMAT, Reason, ReleaseRecord, device_names
+from regalia.wire.release import (
+    NOTICE_FORMAT,
+    RECORD_FORMAT,
+    LogNotice,
+    Reason,
+    ReleaseRecord,
+    device_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,4 +136,23 @@ def _record(
         lease_until="" if lease is None else rfc3339(lease.until),
         wildcards=list(wildcards),
         reasons=reasons,
+    )
+
+
+def returned_notice(broker: str, lease_id: str, now: datetime) -> LogNotice:
+    """Say that a lease ended before its time, because its holder gave it back.
+
+    Args:
+        broker: the log's origin.
+        lease_id: the lease.
+        now: current time, timezone-aware.
+    """
+    return LogNotice(
+        format=NOTICE_FORMAT,
+        kind="lease-returned",
+        time=rfc3339(now),
+        since=rfc3339(now),
+        broker=broker,
+        count=1,
+        what=lease_id,
     )

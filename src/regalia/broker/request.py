@@ -20,9 +20,16 @@ from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.crypto.hpke import Kem, setup_sender
 from regalia.seal.format.sealed import VERSION_MAX
 from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT, WRAP_KEY_MAX
-from regalia.wire.release import REQUEST_LIMIT, ChallengeRequest, ReleaseRequest
+from regalia.wire.release import (
+    REQUEST_LIMIT,
+    RETURN_TOKEN_SIZE,
+    ChallengeRequest,
+    LeaseReturn,
+    ReleaseRequest,
+)
 
 CHALLENGE_REQUEST_LIMIT = 4096  # bytes
+RETURN_LIMIT = 4096  # bytes
 WRAP_KEY_BITS = 3072
 WRAP_KEY_EXPONENT = 65537
 LEASE_ID = re.compile(r"lease:[0-9a-f]{32}")
@@ -52,6 +59,14 @@ def parse_release_request(body: bytes) -> tuple[ReleaseRequest, bytes]:
     """Decode a request's JSON and its challenge only; see ``decode``. Raises ParseError."""
     request = parse_json(body, ReleaseRequest, limit=REQUEST_LIMIT, what="release request")
     return request, unb64(request.challenge, what="challenge", size=CHALLENGE_SIZE)
+
+
+def parse_lease_return(body: bytes) -> tuple[str, bytes]:
+    """Decode a lease's return into its identifier and token. Raises ParseError."""
+    asked = parse_json(body, LeaseReturn, limit=RETURN_LIMIT, what="lease return")
+    if not LEASE_ID.fullmatch(asked.lease_id):
+        raise ParseError(CoreCode.MALFORMED, "lease_id: want lease:<32 hex>")
+    return asked.lease_id, unb64(asked.token, what="token", size=RETURN_TOKEN_SIZE)
 
 
 def decode(request: ReleaseRequest) -> DecodedRequest:

@@ -14,6 +14,7 @@ reordered. From (1) on every refusal is logged as a denial.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
@@ -24,12 +25,19 @@ from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.leases import holder_of
-from regalia.broker.records import ReleaseAttempt, clean_reasons, denial_record, release_record
+from regalia.broker.records import (
+    ReleaseAttempt,
+    denial_record,
+    release_record,
+    returned_notice,
+)
+from regalia.broker.refusal import Denial, ReleaseDenied
 from regalia.broker.request import (
     decode,
     evidence_digest_of,
     lease_of,
     parse_challenge_request,
+    parse_lease_return,
     parse_release_request,
     recipient_of,
     version_of,
@@ -46,9 +54,17 @@ from regalia.core.errors import (
 )
 from regalia.core.types import ModelId, PolicyId
 from regalia.crypto import hpke
+from regalia.crypto.hpke import Kem
 from regalia.host.events import ServiceEvent, emit
 from regalia.policy.verdict import Deny
-from regalia.wire.release import ChallengeResponse, Refusal, ReleaseResponse, release_info
+from regalia.wire.release import (
+    RETURN_EXPORT,
+    RETURN_TOKEN_SIZE,
+    ChallengeResponse,
+    LeaseReturned,
+    ReleaseResponse,
+    release_info,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,11 +81,12 @@ if TYPE_CHECKING:
     from regalia.broker.request import DecodedRequest
     from regalia.broker.watermarks import LogWatch
     from regalia.core.errors import Code
+    from regalia.crypto.hpke import SenderContext
     from regalia.host.clock import Clock
     from regalia.keys.base import KeyStore
     from regalia.policy.verdict import Allow
     from regalia.tlog.log import Log
-    from regalia.wire.release import LoggedRecord, LogProof, ReleaseRequest
+    from regalia.wire.release import LoggedRecord, ReleaseRequest
 
 
 # Catches honest mistakes, such as a release that was never appraised; no wall against hostile code.
@@ -114,43 +131,26 @@ class AuthorizedRelease:
 
 
 @dataclass(frozen=True, slots=True)
-class Denial:
-    """The reasons of a denial, and the facts that were verified before it.
+class _LoggedRelease:
+    """A release that stands in the log, and the channel on which its key will be sent."""
 
-    Attributes:
-        attempt: facts of the request.
-        claims: None if the evidence was not verified.
-        wildcards: rules that the policy leaves unrestricted; empty if it was not evaluated.
-        reasons: code and explanation of every reason.
-    """
+    logged: LoggedRecord
+    encapsulated_key: bytes
+    channel: SenderContext
 
-    attempt: ReleaseAttempt
-    claims: Claims | None
-    wildcards: tuple[str, ...]
-    reasons: tuple[tuple[Code, str], ...]
+    @classmethod
+    def of(cls, cleared: AuthorizedRelease, logged: LoggedRecord) -> _LoggedRelease:
+        info = release_info(
+            model_id=str(cleared.model.model_id),
+            lease_id=cleared.lease.lease_id,
+            record_index=logged.index,
+        )
+        return cls(logged, *hpke.setup_sender(Kem.X_WING, cleared.asked.hpke_public_key, info))
 
-
-class ReleaseDenied(PolicyDenied):
-    """A denial that was logged; ``proof`` shows that it was."""
-
-    def __init__(self, denial: Denial, logged: LoggedRecord) -> None:
-        code, what = denial.reasons[0]
-        super().__init__(code, what, denial.reasons)
-        self.proof: LogProof = logged.proof
-
-
-def refusal_of(error: RegaliaError) -> Refusal:
-    """Build the answer to a request that is not granted."""
-    reasons = error.reasons if isinstance(error, PolicyDenied) else ((error.code, error.what),)
-    (first, *_) = clean_reasons([(error.code, error.what)])
-    return Refusal(
-        code=error.code.name,
-        what=first.what,
-        why=error.code.why,
-        fix=error.code.fix,
-        reasons=clean_reasons(reasons),
-        log=error.proof if isinstance(error, ReleaseDenied) else None,
-    )
+    def token_digest(self) -> bytes:
+        """What the state keeps of the token that gives the lease back."""
+        with self.channel.export(RETURN_EXPORT, RETURN_TOKEN_SIZE) as token:
+            return hashlib.sha256(token.view()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +213,29 @@ class Broker:
         self.tell(now, after=TOLD_AFTER)
         with self.peers.admitted(peer, now):
             return self._release(body, peer, now)
+
+    def take_back(self, body: bytes, peer: str) -> LeaseReturned:
+        """End a lease whose holder has wiped key and weights, so that its place is free at once.
+
+        Args:
+            body: a ``LeaseReturn``, raw and untrusted.
+            peer: address that it came from.
+
+        Raises:
+            ParseError: the request is malformed.
+            PolicyDenied: LEASE_UNKNOWN, also for a token that is not the lease's.
+            LogError: the log cannot be written, and the lease runs on.
+            UnavailableError: the database failed, or PEER_LIMITED.
+        """
+        now = self.clock()
+        with self.peers.admitted(peer, now):
+            lease_id, token = parse_lease_return(body)
+            if self.leases.runs(lease_id, token, now):
+                # Killed in between, the broker counts a holder too many, and never too few.
+                self.seen.saw(self.log.note(returned_notice(self.log.origin, lease_id, now)))
+                self.leases.end(lease_id, now)
+                emit(ServiceEvent.LEASE_TAKEN_BACK, lease=lease_id)
+        return LeaseReturned(lease_id=lease_id)
 
     def tell(self, now: datetime, *, after: timedelta) -> None:
         """Write into the log how many denials have no entry of their own.
@@ -369,8 +392,8 @@ class Broker:
     def _grant(self, cleared: AuthorizedRelease) -> ReleaseResponse:
         """Run steps (5) to (7). If any of them fails, the lease is given back."""
         try:
-            logged = self._append(cleared)  # (5)
-            response = self._rewrap(cleared, logged)  # (6) (7)
+            released = self._append(cleared)  # (5)
+            response = self._rewrap(cleared, released)  # (6) (7)
         except BaseException as exc:
             # Catch everything: key stores are plug-ins that may raise any exception, and a lease
             # without a released key would block a holder until it expires.
@@ -380,47 +403,45 @@ class Broker:
             raise
         self.peers.granted(cleared.attempt.peer, cleared.lease.until)
         self.watch.decision("release", ())
+        record = released.logged.record
         emit(
             ServiceEvent.RELEASE_GRANTED,
-            index=logged.index,
-            model_id=logged.record.model_id,
-            hardware=logged.record.hardware,
-            product=logged.record.product,
-            recipient=logged.record.recipient,
-            lease_id=logged.record.lease_id,
-            lease_until=logged.record.lease_until,
-            wildcards=logged.record.wildcards,
+            index=released.logged.index,
+            model_id=record.model_id,
+            hardware=record.hardware,
+            product=record.product,
+            recipient=record.recipient,
+            lease_id=record.lease_id,
+            lease_until=record.lease_until,
+            wildcards=record.wildcards,
         )
         return response
 
-    def _append(self, cleared: AuthorizedRelease) -> LoggedRecord:
+    def _append(self, cleared: AuthorizedRelease) -> _LoggedRelease:
         record = release_record(
             cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
         )
         with self._stage("log"):
             logged = self.log.append(record)
+            released = _LoggedRelease.of(cleared, logged)
             checkpoint = self.log.checkpoint_of(logged.proof)
-            self.leases.confirm(cleared.lease, checkpoint, self.clock())
-            return logged
+            self.leases.confirm(cleared.lease, checkpoint, released.token_digest(), self.clock())
+            return released
 
-    def _rewrap(self, cleared: AuthorizedRelease, logged: LoggedRecord) -> ReleaseResponse:
+    def _rewrap(self, cleared: AuthorizedRelease, released: _LoggedRelease) -> ReleaseResponse:
         """Unwrap the model key and seal it to the attested key.
 
         This is the only place where the broker has the model key in clear; ``with`` wipes it.
         """
         wrapped, context = cleared.model.wrapped_key, cleared.model.wrap_context
-        info = release_info(
-            model_id=str(cleared.model.model_id),
-            lease_id=cleared.lease.lease_id,
-            record_index=logged.index,
-        )
+        logged = released.logged
         with self._stage("unwrap"):
             model_key = self.keys.unwrap_logged(wrapped.kek, wrapped.blob, context, logged=logged)
         with model_key, self._stage("rewrap"):
             self.floors.opened(cleared.model.versions)
-            enc, sealed = hpke.seal(cleared.asked.hpke_public_key, info, b"", model_key.view())
+            sealed = released.channel.seal(b"", model_key.view())
         return ReleaseResponse(
-            encapsulated_key=b64(enc),
+            encapsulated_key=b64(released.encapsulated_key),
             wrapped_key=b64(sealed),
             custody=self.keys.custody,
             lease_id=cleared.lease.lease_id,

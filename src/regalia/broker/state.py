@@ -48,6 +48,12 @@ LEASES = sa.Table(
     sa.Column("expires_us", sa.BigInteger, nullable=False),  # end that stands in the log
     sa.Column("claim_us", sa.BigInteger, nullable=False),  # end of a place that waits for the log
 )
+RETURNS = sa.Table(  # of leases that their holders may give back
+    "broker_lease_returns",
+    METADATA,
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    sa.Column("token_digest", sa.LargeBinary, nullable=False),
+)
 FLOORS = sa.Table(
     "broker_model_floors",
     METADATA,

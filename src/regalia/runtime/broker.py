@@ -24,6 +24,7 @@ from regalia.wire.release import (
     RESPONSE_LIMIT,
     ChallengeRequest,
     ChallengeResponse,
+    LeaseReturned,
     Refusal,
     ReleaseResponse,
 )
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from regalia.core.errors import RegaliaError
     from regalia.core.types import ModelId
-    from regalia.wire.release import ReleaseRequest
+    from regalia.wire.release import LeaseReturn, ReleaseRequest
 
 T = TypeVar("T")
 TIMEOUT_S = 15.0
@@ -74,6 +75,10 @@ class BrokerClient:
             UsageError: BAD_CONFIG, the configured address is not a URL.
         """
         return self._post("/v1/release", request, ReleaseResponse)
+
+    def give_back(self, message: LeaseReturn) -> None:
+        """Give a lease back. Raises as ``release``."""
+        self._post("/v1/lease/return", message, LeaseReturned)
 
     def _post(self, path: str, message: object, kind: type[T]) -> T:
         """POST canonical JSON and parse the answer. Raises as ``release``."""
@@ -158,6 +163,10 @@ def _reason(name: str, what: str) -> tuple[Code, str]:
     return code, _clean(what)
 
 
-def open_http() -> httpx.Client:
-    """An HTTP client that ignores proxy variables and follows no redirects."""
-    return httpx.Client(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)
+def open_http(timeout_s: float = TIMEOUT_S) -> httpx.Client:
+    """An HTTP client that ignores proxy variables and follows no redirects.
+
+    Args:
+        timeout_s: seconds that the other side may take for each step.
+    """
+    return httpx.Client(timeout=timeout_s, trust_env=False, follow_redirects=False)

@@ -32,6 +32,10 @@ class RuntimeCode(Code):
         "The model owner's policy does not allow this runtime to have the key.",
         "The reasons name what to change; `regalia policy explain` says what the policy wants.",
     )
+    BROKER_LOG_MISMATCH = (
+        "A release counts only if it stands in the log whose key is in the measured configuration.",
+        "Check the broker's address, or the log key in the configuration.",
+    )
     BROKER_REFUSED = (
         "The broker answered, and not with a key.",
         "Look at the broker's own log for the named code.",

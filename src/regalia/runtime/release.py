@@ -3,6 +3,7 @@
     exchange   challenge -> evidence -> request -> answer
     accept     answer -> AcceptedRelease: the trusted log holds exactly this release
     unwrap     AcceptedRelease -> model key
+    give_back  AcceptedRelease -> what ends its lease, once key and weights are wiped
 
 ``unwrap`` accepts only the return value of ``accept``, so the type system rules out the use of a
 key whose release was not logged. Spec: docs/spec/release-exchange.md.
@@ -19,14 +20,21 @@ from regalia.core.errors import IntegrityError, KeyAccessError, LogError, ParseE
 from regalia.core.types import KeyFingerprint, PolicyId
 from regalia.crypto import hpke
 from regalia.runtime.codes import RuntimeCode
+from regalia.tlog.note import parse_log_key
 from regalia.tlog.verify import verify_proof
 from regalia.wire.evidence import CHALLENGE_SIZE
-from regalia.wire.release import ReleaseRequest, release_info
+from regalia.wire.release import (
+    RETURN_EXPORT,
+    RETURN_TOKEN_SIZE,
+    LeaseReturn,
+    ReleaseRequest,
+    release_info,
+)
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.core.types import ModelId
-    from regalia.crypto.hpke import KemKeyPair
+    from regalia.crypto.hpke import KemKeyPair, RecipientContext
     from regalia.runtime.attester import Attester
     from regalia.runtime.broker import BrokerClient
     from regalia.wire.evidence import Evidence
@@ -70,21 +78,34 @@ class AcceptedRelease:
 
 
 def exchange(
-    broker: BrokerClient, attester: Attester, *, model_version: int, lease_id: str | None
+    broker: BrokerClient,
+    attester: Attester,
+    *,
+    log_key: str,
+    model_version: int,
+    lease_id: str | None,
 ) -> Exchange:
     """Request the model key, or the renewal of a lease.
 
     Args:
         broker: client of the broker, which need not be trusted.
         attester: collects evidence over this runtime's keys.
+        log_key: verifier key of the trusted log, from the measured configuration.
         model_version: version of the model that will be served.
         lease_id: identifier of the lease to renew; None for the first release.
 
     Raises:
         UnavailableError, PolicyDenied, ParseError: as ``BrokerClient.release``.
         LocalError: the evidence source failed.
+        LogError: BROKER_LOG_MISMATCH; no evidence was made for this broker.
     """
     asked = broker.challenge(attester.model_id)
+    origin = parse_log_key(log_key).origin
+    if asked.audience != origin:
+        raise LogError(
+            RuntimeCode.BROKER_LOG_MISMATCH,
+            f"the broker writes {asked.audience[:100]!r}, want {origin!r}",
+        )
     policy_id = PolicyId.parse(asked.policy_id)
     evidence = attester.for_release(
         challenge=unb64(asked.challenge, what="challenge", size=CHALLENGE_SIZE),
@@ -174,22 +195,10 @@ def unwrap(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> 
     Raises:
         KeyAccessError: RELEASED_KEY_UNUSABLE.
     """
-    response = release.response
-    # The HPKE info binds the ciphertext to model, lease and log entry, so the broker cannot pair
-    # a key with the record of another release.
-    info = release_info(
-        model_id=str(model_id),
-        lease_id=response.lease_id,
-        record_index=release.logged.index,
-    )
+    wrapped = release.response.wrapped_key
     try:
-        key = hpke.open_secret(
-            private,
-            unb64(response.encapsulated_key, what="encapsulated_key"),
-            info,
-            b"",
-            unb64(response.wrapped_key, what="wrapped_key"),
-        )
+        channel = _channel(release, private, model_id)
+        key = channel.open_secret(b"", unb64(wrapped, what="wrapped_key"))
     except (ParseError, IntegrityError) as exc:
         raise KeyAccessError(RuntimeCode.RELEASED_KEY_UNUSABLE, exc.what) from exc
     if len(key) != MODEL_KEY_SIZE:
@@ -199,3 +208,35 @@ def unwrap(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> 
             RuntimeCode.RELEASED_KEY_UNUSABLE, f"a model key of {size} bytes, want {MODEL_KEY_SIZE}"
         )
     return key
+
+
+def give_back(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> LeaseReturn:
+    """Build the message that ends a lease. It may be sent once key and weights are wiped.
+
+    Args:
+        release: the first release of the lease.
+        private: key pair whose public half is in the evidence.
+        model_id: identifier of the requested model.
+
+    Raises:
+        KeyAccessError: RELEASED_KEY_UNUSABLE.
+    """
+    try:
+        channel = _channel(release, private, model_id)
+    except ParseError as exc:
+        raise KeyAccessError(RuntimeCode.RELEASED_KEY_UNUSABLE, exc.what) from exc
+    with channel.export(RETURN_EXPORT, RETURN_TOKEN_SIZE) as token:
+        return LeaseReturn(lease_id=release.response.lease_id, token=b64(bytes(token.view())))
+
+
+def _channel(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> RecipientContext:
+    """The channel from the broker. Raises ParseError."""
+    # The HPKE info binds the ciphertext to model, lease and log entry, so the broker cannot pair
+    # a key with the record of another release.
+    info = release_info(
+        model_id=str(model_id),
+        lease_id=release.response.lease_id,
+        record_index=release.logged.index,
+    )
+    enc = unb64(release.response.encapsulated_key, what="encapsulated_key")
+    return hpke.setup_recipient(private, enc, info)

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import KeyAccessError
+from regalia.core.errors import KeyAccessError, RegaliaError
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
@@ -18,7 +18,7 @@ from regalia.runtime.generation import Generations
 from regalia.runtime.hardening import harden
 from regalia.runtime.lease import Lease, since_boot
 from regalia.runtime.metrics import Metrics
-from regalia.runtime.release import accept, exchange, unwrap
+from regalia.runtime.release import accept, exchange, give_back, unwrap
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.startup import (
     announce_dangers,
@@ -50,13 +50,14 @@ if TYPE_CHECKING:
     from regalia.runtime.release import AcceptedRelease
     from regalia.runtime.startup import Identity
     from regalia.seal.manifest import VerifiedManifest
-    from regalia.wire.release import LogProof
+    from regalia.wire.release import LeaseReturn, LogProof
     from regalia.wire.serving import ServingEvidence
 
 # Seconds between the loss of the lease and the stop of the server. Clients that ask meanwhile get
 # NOT_SERVING instead of a refused connection.
 LINGER_S = 0.3
 LEAVE_S = 3.0  # seconds from the loss of the lease to the end of a process that does not end itself
+RETURN_S = 2.0  # seconds for each step of giving the lease back, at the end
 BUSY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # before a busy broker is asked again
 
 
@@ -101,6 +102,7 @@ class Runtime:
         self._key: SecretBytes | None = None
         self._writing = False  # whether the model is being written into memory
         self._leave = leave
+        self._owed: Callable[[], LeaseReturn] | None = None  # what gives the lease back
         self.memory = make_memory(config)
         self.metrics = Metrics()
         self.checks: tuple[HardeningCheck, ...] = ()
@@ -161,6 +163,7 @@ class Runtime:
         done = exchange(
             broker,
             identity.attester,
+            log_key=identity.measured.log_key,
             model_version=manifest.content.version,
             lease_id=lease_id,
         )
@@ -179,6 +182,8 @@ class Runtime:
     ) -> Engine:
         """Obtain the key, load the model and build the engine, all under a running lease."""
         accepted, asked_at = self._first_release(broker, identity, manifest)
+        attester = identity.attester
+        self._owed = lambda: give_back(accepted, attester.keys.release, attester.model_id)
         lease_id = accepted.response.lease_id
         emit(
             ServiceEvent.KEY_RECEIVED,
@@ -198,7 +203,7 @@ class Runtime:
         )
         self._writing = True
         self.lease.start()
-        key = unwrap(accepted, identity.attester.keys.release, identity.attester.model_id)
+        key = unwrap(accepted, attester.keys.release, attester.model_id)
         with self._writers(key):
             began = time.monotonic()
             watched = WatchedBlobs(source, self._require_lease)
@@ -295,7 +300,20 @@ class Runtime:
         with self._lock:
             self._serving = False
             self.memory.close()
+        self._give_back()
         emit(ServiceEvent.SERVICE_STOPPED, service="runtime")
+
+    def _give_back(self) -> None:
+        """Give back a lease that runs on, now that key and weights are wiped: others may wait."""
+        if self._owed is None or self._lost is not None:
+            return
+        try:
+            with open_http(RETURN_S) as http:
+                BrokerClient(self._config.broker, http).give_back(self._owed())
+        except RegaliaError as exc:
+            emit(ServiceEvent.LEASE_NOT_RETURNED, code=exc.code.name)
+        else:
+            emit(ServiceEvent.LEASE_RETURNED)
 
     # Serving -----------------------------------------------------------------------------------
 

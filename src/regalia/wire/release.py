@@ -26,6 +26,8 @@ _NOTICE = b'"format":"' + NOTICE_FORMAT.encode() + b'"'
 _OLD = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
 REQUEST_LIMIT = 8 * MIB
 RESPONSE_LIMIT = 1 * MIB
+RETURN_EXPORT = b"regalia/lease-return/v1"  # HPKE export of a release's context
+RETURN_TOKEN_SIZE = 32  # bytes
 RECORD_LIMIT = (1 << 16) - 1  # bytes; an entry bundle states the size in two bytes
 
 # Catches honest mistakes as appraisal.claims.MINT does; no wall against hostile code.
@@ -113,12 +115,18 @@ class LogNotice(_Doc, frozen=True, kw_only=True):
     """An entry of the log that is no decision: it says what the other entries do not show."""
 
     format: str
-    kind: Literal["denials-counted", "state-loss-accepted", "log-loss-accepted", "clock-accepted"]
+    kind: Literal[
+        "denials-counted",
+        "lease-returned",
+        "state-loss-accepted",
+        "log-loss-accepted",
+        "clock-accepted",
+    ]
     time: str  # RFC 3339, whole seconds, UTC
     since: str  # of the first thing that it counts
     broker: str
     count: int  # refusals that have no entry, or entries that are lost
-    what: str  # for people
+    what: str  # for people; of a lease that was returned, its identifier
 
     def encode(self) -> bytes:
         """Encode as canonical JSON, the exact bytes of the log entry."""
@@ -143,6 +151,19 @@ class ReleaseResponse(_Doc, frozen=True, kw_only=True):
     lease_id: str
     lease_s: int
     log: LogProof
+
+
+class LeaseReturn(_Doc, frozen=True, kw_only=True):
+    """Body of POST /v1/lease/return: the holder has wiped key and weights."""
+
+    lease_id: str
+    token: str  # base64, 32 bytes: only the recipient of the lease's first release knows it
+
+
+class LeaseReturned(_Doc, frozen=True, kw_only=True):
+    """Answer to a lease that was given back."""
+
+    lease_id: str
 
 
 class Refusal(_Doc, frozen=True, kw_only=True):
