@@ -177,6 +177,7 @@ def _audit(
 
 @contextmanager
 def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
+    from regalia.host.fetch import open_client
     from regalia.tlog.database import open_existing
     from regalia.tlog.log import LogReader
     from regalia.tlog.source import DatabaseSource, HttpSource
@@ -184,7 +185,7 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
     if (url is None) == (database is None):
         raise UsageError(CoreCode.BAD_USAGE, "give either --url or --database")
     if url is not None:
-        http = HttpSource(url)
+        http = HttpSource(url, open_client())
         try:
             yield http
         finally:

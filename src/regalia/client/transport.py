@@ -27,6 +27,7 @@ from regalia.core.errors import (
 )
 from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE
 from regalia.crypto.ohttp_codes import OhttpCode
+from regalia.host.transports import AsyncHeadTransport, HeadTransport
 from regalia.wire.serving import KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class RegaliaTransport(_Sealing, httpx.BaseTransport):
         on_verified: Callable[[VerifiedRuntime], None] | None = None,
     ) -> None:
         super().__init__(base_url, trust, on_verified)
-        self._inner = inner if inner is not None else httpx.HTTPTransport(trust_env=False)
+        self._inner = inner if inner is not None else HeadTransport()
         self._lock = threading.RLock()  # on_verified may use this transport
 
     def verify(self) -> VerifiedRuntime:
@@ -330,7 +331,7 @@ class AsyncRegaliaTransport(_Sealing, httpx.AsyncBaseTransport):
         on_verified: Callable[[VerifiedRuntime], None] | None = None,
     ) -> None:
         super().__init__(base_url, trust, on_verified)
-        self._inner = inner if inner is not None else httpx.AsyncHTTPTransport(trust_env=False)
+        self._inner = inner if inner is not None else AsyncHeadTransport()
 
     async def verify(self) -> VerifiedRuntime:
         """Verify the runtime now, with a new challenge. Raises as ``verify_runtime``."""

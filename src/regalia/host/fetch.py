@@ -10,6 +10,7 @@ import httpx
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, UnavailableError, UsageError
 from regalia.host.fetch_codes import FetchCode
+from regalia.host.transports import HeadTransport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +107,7 @@ def post_json(url: str, question: Mapping[str, str], refused: Code, what: str) -
 
 def open_client() -> httpx.Client:
     """Follows no redirect, and takes no proxy or credentials from the environment."""
-    return httpx.Client(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+    return httpx.Client(transport=HeadTransport(), timeout=TIMEOUT_S, follow_redirects=False)
 
 
 def _refused(url: str, status: int) -> UnavailableError:

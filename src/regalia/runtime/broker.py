@@ -19,6 +19,7 @@ from regalia.core.errors import (
     UnavailableError,
     UsageError,
 )
+from regalia.host.transports import HeadTransport
 from regalia.runtime.codes import RuntimeCode
 from regalia.wire.release import (
     RESPONSE_LIMIT,
@@ -169,4 +170,4 @@ def open_http(timeout_s: float = TIMEOUT_S) -> httpx.Client:
     Args:
         timeout_s: seconds that the other side may take for each step.
     """
-    return httpx.Client(timeout=timeout_s, trust_env=False, follow_redirects=False)
+    return httpx.Client(transport=HeadTransport(), timeout=timeout_s, follow_redirects=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import httpx
 
 from regalia.core.errors import CoreCode, IntegrityError, UnavailableError, UsageError
+from regalia.host.transports import HeadTransport
 from regalia.store.names import BLOB_NAME, StoreCode
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ class HttpBlobs:
         if self._url.scheme not in ("http", "https") or not self._url.host or self._url.query:
             raise UsageError(CoreCode.BAD_CONFIG, f"store {url!r}: want http://HOST[:PORT]/PATH/")
         self._http = httpx.Client(
-            timeout=TIMEOUT_S, trust_env=False, follow_redirects=False, transport=transport
+            timeout=TIMEOUT_S,
+            follow_redirects=False,
+            transport=HeadTransport() if transport is None else transport,
         )
         self._pause = pause
         self._sizes: dict[str, int] = {}
