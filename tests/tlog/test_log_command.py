@@ -126,6 +126,22 @@ def test_a_database_that_is_not_there_is_not_made(
     assert not (tmp_path / "gone.db").exists()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:crown@host/regalia",
+        "postgresql+psycopg://host/regalia?password=crown",
+    ],
+)
+def test_a_password_does_not_belong_on_the_command_line(
+    url: str, capsys: pytest.CaptureFixture[str], log: Log
+) -> None:
+    text = output(capsys, "show", "--database", url, "--log-key", log.log_key, status=2)
+    assert "BAD_USAGE" in text
+    assert "passfile" in text
+    assert "crown" not in text
+
+
 def test_prove_and_verify_offline(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, database: str, log: Log
 ) -> None:

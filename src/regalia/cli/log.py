@@ -138,7 +138,7 @@ def _check_remembered(remember: Path | None, *, first: bool) -> None:
 def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
     from regalia.core.codec import canonical_json
-    from regalia.tlog.database import open_existing
+    from regalia.tlog.database import has_password, open_existing
     from regalia.tlog.log import LogReader
     from regalia.tlog.verify import verify_with_key
 
@@ -191,6 +191,12 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
         finally:
             http.close()
         return
+    if has_password(str(database)):
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            "--database has a password, which everybody on this machine can read there; put it "
+            "into ~/.pgpass, or into a file that …/DATABASE?passfile=FILE names",
+        )
     engine = open_existing(str(database))
     try:
         yield DatabaseSource(LogReader(engine))

@@ -57,6 +57,15 @@ class _DBAPIConnection(Protocol):
     def execute(self, statement: str) -> object: ...
 
 
+def has_password(url: str) -> bool:
+    """Whether a database URL contains a password. False for what is no URL at all."""
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        return False
+    return parsed.password is not None or "password" in parsed.query
+
+
 def open_existing(url: str) -> Engine:
     """Open a database that must be there, as ``open_engine`` does; SQLite would create it.
 
