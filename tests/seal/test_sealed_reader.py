@@ -157,7 +157,7 @@ def test_an_interrupt_stops_the_threads(
     def before(begun: int) -> None:
         if begun == 1:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        stopped.wait(30)  # ends as soon as the interrupt is handled
+        stopped.wait(2)  # ends as soon as the interrupt is handled
 
     monkeypatch.setattr(reader_module._SharedWork, "stop", stop)
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)

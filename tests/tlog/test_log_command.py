@@ -133,10 +133,11 @@ def test_a_database_that_is_not_there_is_not_made(
         "postgresql+psycopg://host/regalia?password=crown",
     ],
 )
+@pytest.mark.parametrize("command", [["show"], ["verify"], ["prove", "0"]])
 def test_a_password_does_not_belong_on_the_command_line(
-    url: str, capsys: pytest.CaptureFixture[str], log: Log
+    command: list[str], url: str, capsys: pytest.CaptureFixture[str], log: Log
 ) -> None:
-    text = output(capsys, "show", "--database", url, "--log-key", log.log_key, status=2)
+    text = output(capsys, *command, "--database", url, "--log-key", log.log_key, status=2)
     assert "BAD_USAGE" in text
     assert "passfile" in text
     assert "crown" not in text

@@ -105,6 +105,14 @@ def test_a_servers_database_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened is engine
 
 
+def test_urls_with_a_password() -> None:
+    """What is no URL is refused where it is opened."""
+    for url in ("postgresql+psycopg://host/regalia?passfile=f", "sqlite:///log.db", "none", ""):
+        assert not database.has_password(url)
+    for url in ("postgresql://user:x@host/regalia", "postgresql://host/regalia?password=x"):
+        assert database.has_password(url)
+
+
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(UsageError, match=r"EXTRA_MISSING.*regalia\[postgres\]") as caught:

@@ -16,6 +16,8 @@ from regalia.host.localfs import read_file, replace_file, write_new
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from sqlalchemy.engine import Engine
+
     from regalia.tlog.audit import Audit
     from regalia.tlog.note import LogKey
     from regalia.tlog.source import LogSource
@@ -138,12 +140,11 @@ def _check_remembered(remember: Path | None, *, first: bool) -> None:
 def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     """Write the proof that entry INDEX is in the log; `log verify --proof` checks it offline."""
     from regalia.core.codec import canonical_json
-    from regalia.tlog.database import has_password, open_existing
     from regalia.tlog.log import LogReader
     from regalia.tlog.verify import verify_with_key
 
     key = _read_log_key(log_key)
-    engine = open_existing(database)
+    engine = _open_database(database)
     try:
         proof = LogReader(engine).prove(index)
     finally:
@@ -175,10 +176,21 @@ def _audit(
         return audit_log(source, key, remembered=remembered, visit=visit)
 
 
+def _open_database(url: str) -> Engine:
+    from regalia.tlog.database import has_password, open_existing
+
+    if has_password(url):
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            "--database has a password, which everybody on this machine can read there; put it "
+            "into ~/.pgpass, or into a file that …/DATABASE?passfile=FILE names",
+        )
+    return open_existing(url)
+
+
 @contextmanager
 def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
     from regalia.host.fetch import open_client
-    from regalia.tlog.database import open_existing
     from regalia.tlog.log import LogReader
     from regalia.tlog.source import DatabaseSource, HttpSource
 
@@ -191,13 +203,7 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
         finally:
             http.close()
         return
-    if has_password(str(database)):
-        raise UsageError(
-            CoreCode.BAD_USAGE,
-            "--database has a password, which everybody on this machine can read there; put it "
-            "into ~/.pgpass, or into a file that …/DATABASE?passfile=FILE names",
-        )
-    engine = open_existing(str(database))
+    engine = _open_database(str(database))
     try:
         yield DatabaseSource(LogReader(engine))
     finally:
