@@ -172,6 +172,31 @@ def test_an_interrupt_stops_the_threads(
     assert set(out[PAYLOAD:]) == {UNTOUCHED}
 
 
+def test_an_interrupt_while_a_thread_is_started_leaves_no_plaintext(
+    reader: SealedReader, out: memoryview, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool then knows nothing of that thread, and does not wait for it."""
+    begun = threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        assert begun.wait(20)
+        raise KeyboardInterrupt
+
+    def before(_begun: int) -> None:
+        begun.set()
+        time.sleep(0.2)  # the reader is stopped meanwhile, and would have wiped
+
+    watch(before)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reader.read_all(out, threads=1, progress=no_progress)
+    assert not any(out[:PAYLOAD])
+    time.sleep(0.5)
+    assert not any(out[:PAYLOAD]), "nobody writes any more"
+
+
 def test_no_plaintext_stays_beside_a_range(reader: SealedReader, watch: Watch) -> None:
     """A chunk that is wanted in part is decrypted somewhere else, which is wiped."""
     targets = watch(lambda _: None)

@@ -114,14 +114,17 @@ class SealedReader:
 
         def run() -> None:
             scratch = memoryview(bytearray(self.manifest.geometry.stride))
-            for shard, chunk, start in work:
+            while (item := work.take()) is not None:
+                shard, chunk, start = item
                 target = out[start : start + chunk.size]
-                pages.prepare(start, chunk.size)
                 try:
+                    pages.prepare(start, chunk.size)
                     shard.read_chunk(chunk, scratch, target)
                 except BaseException:
                     work.stop()
                     raise
+                finally:
+                    work.done()
                 counter.add(chunk.size)
 
         try:
@@ -132,33 +135,51 @@ class SealedReader:
                 finally:
                     work.stop()
         except BaseException:
-            # Wipe only up to the last chunk that was begun: the rest is untouched, and zeroing it
-            # would populate pages of up to terabytes.
-            wipe(out[: work.reached])
+            # The pool waits for its threads, but an interrupt while it starts one makes it forget
+            # that one. What is written after the wipe would stay.
+            try:
+                work.settle()
+            finally:
+                # Wipe only up to the last chunk that was begun: the rest is untouched, and zeroing
+                # it would populate pages of up to terabytes.
+                wipe(out[: work.reached])
             raise
 
 
 class _SharedWork:
-    """An iterator that several threads share."""
+    """Chunks that several threads take one by one."""
 
     def __init__(self, items: Iterator[tuple[OpenedFile, Chunk, int]]) -> None:
         self._items = items
-        self._lock = threading.Lock()
+        self._condition = threading.Condition()
         self._stopped = False
+        self._begun = 0  # chunks that were handed out and are not done
         self.reached = 0  # stream offset after the last chunk that was handed out
 
-    def __iter__(self) -> Iterator[tuple[OpenedFile, Chunk, int]]:
-        while True:
-            with self._lock:
-                item = None if self._stopped else next(self._items, None)
-                if item is None:
-                    return
+    def take(self) -> tuple[OpenedFile, Chunk, int] | None:
+        """The next chunk; None if there is none. ``done`` must follow."""
+        with self._condition:
+            item = None if self._stopped else next(self._items, None)
+            if item is not None:
+                self._begun += 1
                 self.reached = item[2] + item[1].size
-            yield item
+            return item
+
+    def done(self) -> None:
+        """A chunk is written, or will not be."""
+        with self._condition:
+            self._begun -= 1
+            self._condition.notify_all()
 
     def stop(self) -> None:
         """Hand out no more chunks."""
-        self._stopped = True
+        with self._condition:
+            self._stopped = True
+
+    def settle(self) -> None:
+        """Wait until nobody writes any more."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._begun == 0)
 
 
 def open_sealed(
