@@ -107,7 +107,13 @@ def test_a_servers_database_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_urls_with_a_password() -> None:
     """What is no URL is refused where it is opened."""
-    for url in ("postgresql+psycopg://host/regalia?passfile=f", "sqlite:///log.db", "none", ""):
+    for url in (
+        "postgresql+psycopg://host/regalia?passfile=f",
+        "postgresql+psycopg://user:secret@host:port/regalia",
+        "sqlite:///log.db",
+        "none",
+        "",
+    ):
         assert not database.has_password(url)
     for url in ("postgresql://user:x@host/regalia", "postgresql://host/regalia?password=x"):
         assert database.has_password(url)
