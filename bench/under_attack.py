@@ -122,9 +122,11 @@ def measure(deployment: Any, attack: str, folder: Path, keys: int) -> dict[str, 
             seconds = ask(honest, keys)
         else:
             script = str(Path(__file__).with_name("attackers.py"))
-            with process(script, attack, address, str(folder / "request.json")):
+            with process(script, attack, address, str(folder / "request.json")) as attacker:
                 time.sleep(WARM_UP_S)
                 seconds = ask(honest, keys)
+                if attacker.poll() is not None:
+                    raise SystemExit(f"{attack}: the attacker has ended, so this shows nothing")
         row = {"median_s": statistics.median(seconds), "worst_s": max(seconds)}
         return row | {"peak_mib": peak_mib(broker.pid), "log_entries": entries(config.parent)}
 
