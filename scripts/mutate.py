@@ -73,7 +73,6 @@ TARGETS = (
 PROJECT = Path(__file__).parents[1]
 EXPLAINED = PROJECT / "scripts" / "mutants_explained.toml"
 KEY = ("module", "function", "line", "change")  # what an explanation says of its mutant
-WAIT_S = 120  # for a fork that waits for something; processor time is limited in the fork itself
 RSA_EXPONENT = 65537
 RSA_KEYS = {2048: 4, 4096: 4}  # by size in bits; as many as most tests need
 PROGRESS_EVERY = 25  # mutants, where no terminal shows a running line
@@ -140,8 +139,11 @@ class Trial:
 class Testbed:
     """Prepares this process, and makes its forks."""
 
-    def __init__(self, root: Path, folder: Path, targets: Iterable[Target]) -> None:
+    def __init__(
+        self, root: Path, folder: Path, targets: Iterable[Target], *, wait_s: float
+    ) -> None:
         self._root = root
+        self._wait_s = wait_s
         self._folder = folder
         self._paths = frozenset(str(target.path) for target in targets)
         self._count = 0
@@ -221,7 +223,7 @@ class Testbed:
     ) -> tuple[int, Trial]:
         child, work = self._fork(mutant, tests, baseline)
         seconds = sum(baseline.seconds[test] for test in tests)
-        return child, Trial(mutant, rest, work, time.monotonic() + WAIT_S + 10 * seconds)
+        return child, Trial(mutant, rest, work, time.monotonic() + self._wait_s + 10 * seconds)
 
     def _fork(
         self, mutant: Mutant | None, tests: list[str], baseline: Baseline
@@ -389,7 +391,7 @@ def run(
         return 0
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
-        bench = Testbed(root, Path(folder), targets)
+        bench = Testbed(root, Path(folder), targets, wait_s=args.wait)
         ends = time.monotonic() + args.seconds
         for number, target in enumerate(targets):
             share = (ends - time.monotonic()) / (len(targets) - number)
@@ -409,6 +411,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="modules whose path has this in it; a pattern")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for all modules")
+    # The processor time of a fork is limited in it; this is for one that waits for something.
+    parser.add_argument("--wait", type=float, default=120, help="seconds, at most, for a mutant")
     parser.add_argument("--list", action="store_true", help="show the mutants, and run nothing")
     parser.add_argument("--json", type=Path, help="write the outcomes to this file too")
     return parser.parse_args(arguments)

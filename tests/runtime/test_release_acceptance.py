@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from regalia.core.codec import b64, canonical_json
+from regalia.core.codec import b64, canonical_json, unb64
 from regalia.core.errors import KeyAccessError, LogError
 from regalia.core.secret import SecretBytes
 from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto import hpke
 from regalia.crypto.sign import SigningKey
 from regalia.runtime.codes import RuntimeCode
-from regalia.runtime.release import AcceptedRelease, Exchange, accept, unwrap
+from regalia.runtime.release import AcceptedRelease, Exchange, accept, give_back, unwrap
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
@@ -293,6 +293,22 @@ def test_a_key_of_another_size_is_forgotten(
     (secret,) = opened
     with pytest.raises(RuntimeError):
         secret.view()
+
+
+def test_the_token_that_gives_the_lease_back(testbed: RuntimeTestbed) -> None:
+    """Both sides of the release's channel know it, and nobody else."""
+    done = testbed.exchange(testbed.proof())
+    message = give_back(accept(done, log_key=LOG_KEY), PAIR, MODEL)
+    assert message.lease_id == "lease-1"
+    assert len(unb64(message.token, what="token")) == 32
+    other = hpke.generate_keypair(hpke.Kem.X_WING)
+    assert give_back(accept(done, log_key=LOG_KEY), other, MODEL).token != message.token
+
+
+def test_a_channel_that_is_none_gives_no_token(testbed: RuntimeTestbed) -> None:
+    done = testbed.exchange(testbed.proof(), encapsulated_key=b64(b"short"))
+    with pytest.raises(KeyAccessError, match="RELEASED_KEY_UNUSABLE"):
+        give_back(accept(done, log_key=LOG_KEY), PAIR, MODEL)
 
 
 def test_a_key_for_another_runtime(testbed: RuntimeTestbed) -> None:
