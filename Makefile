@@ -47,6 +47,7 @@ bench: install
 	$(BIN)/python bench/load_speed.py
 	$(BIN)/python bench/seal_speed.py
 	$(BIN)/python bench/release_latency.py
+	$(BIN)/python bench/first_token.py
 	-$(BIN)/python bench/under_attack.py
 	$(BIN)/python bench/attest_cost.py
 
