@@ -107,7 +107,9 @@ def post_json(url: str, question: Mapping[str, str], refused: Code, what: str) -
 
 def open_client() -> httpx.Client:
     """Follows no redirect, and takes no proxy or credentials from the environment."""
-    return httpx.Client(transport=HeadTransport(), timeout=TIMEOUT_S, follow_redirects=False)
+    return httpx.Client(
+        transport=HeadTransport(), timeout=TIMEOUT_S, trust_env=False, follow_redirects=False
+    )
 
 
 def _refused(url: str, status: int) -> UnavailableError:

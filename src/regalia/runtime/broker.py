@@ -170,4 +170,6 @@ def open_http(timeout_s: float = TIMEOUT_S) -> httpx.Client:
     Args:
         timeout_s: seconds that the other side may take for each step.
     """
-    return httpx.Client(transport=HeadTransport(), timeout=timeout_s, follow_redirects=False)
+    return httpx.Client(
+        transport=HeadTransport(), timeout=timeout_s, trust_env=False, follow_redirects=False
+    )

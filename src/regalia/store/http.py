@@ -65,6 +65,7 @@ class HttpBlobs:
             raise UsageError(CoreCode.BAD_CONFIG, f"store {url!r}: want http://HOST[:PORT]/PATH/")
         self._http = httpx.Client(
             timeout=TIMEOUT_S,
+            trust_env=False,
             follow_redirects=False,
             transport=HeadTransport() if transport is None else transport,
         )
