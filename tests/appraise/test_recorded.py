@@ -100,6 +100,18 @@ def test_a_whole_machine_that_answers_as_expected(machine: CompositeTestbed) -> 
     assert not {"any/freshness", "composite/cpu", "composite/devices"} & set(left_open(whole))
 
 
+def test_a_configuration_that_the_hardware_did_not_record(machine: CompositeTestbed) -> None:
+    """Nothing signs it but the field in which the hardware keeps its digest."""
+    evidence = machine.evidence(())
+    forged = replace(evidence, runtime_config=evidence.runtime_config + b" ")
+    for rules in (BASELINE, OWN):
+        assert "CONFIG_MISMATCH" not in codes(appraise(machine, of_cpu(evidence), None, rules))
+        assert "CONFIG_MISMATCH" in codes(appraise(machine, of_cpu(forged), None, rules))
+    # Evidence of other tools comes without one, and says nothing about it.
+    bare = replace(evidence, runtime_config=b"")
+    assert "CONFIG_MISMATCH" not in codes(appraise(machine, of_cpu(bare)))
+
+
 def test_no_devices_and_none_joined(machine: CompositeTestbed) -> None:
     found = appraise(machine, of_cpu(machine.evidence(())))
     assert found.claims is not None

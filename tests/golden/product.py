@@ -32,6 +32,7 @@ from regalia_testing.tees.azure.policy import (
     azure_tdx_scenario,
 )
 from regalia_testing.tees.azure.simulator import AzureSimulator
+from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.intel.defects import IntelDefects
 from regalia_testing.tees.intel.policy import SGX_DEFECTS, TDX_DEFECTS, sgx_scenario, tdx_scenario
 from regalia_testing.tees.intel.simulator import IntelSimulator
@@ -46,7 +47,7 @@ from regalia_testing.tees.snp.defects import SnpDefects
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.tees.tpm.authority import TpmAuthority
 from regalia_testing.tees.tpm.policy import TPM_DEFECTS, tpm_scenario
-from regalia_testing.tees.tpm.simulator import TpmSimulator
+from regalia_testing.tees.tpm.simulator import TpmSimulator, registers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,6 +69,7 @@ __all__ = [
     "NvidiaSimulator",
     "PolicyScenario",
     "RegaliaError",
+    "SimulatedBoot",
     "SnpDefects",
     "SnpKeys",
     "SnpSimulator",
@@ -75,6 +77,7 @@ __all__ = [
     "TpmAuthority",
     "TpmSimulator",
     "cli",
+    "registers",
     "run",
 ]
 

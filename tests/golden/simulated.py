@@ -285,7 +285,8 @@ def _azure(tee: Any, keys: Any) -> Platform:  # noqa: ANN401 - the product's own
 
 def _tpm() -> Platform:
     authority = product.TpmAuthority.create(now=NOW)
-    tpm = product.TpmSimulator.create(authority)
+    pcrs = product.registers(product.SimulatedBoot(), product.CONFIG)
+    tpm = replace(product.TpmSimulator.create(authority), pcrs=pcrs)
     collateral = Path("tpm/collateral")
     collateral.mkdir(parents=True)
     (collateral / "tpm-ek-root.der").write_bytes(authority.root())
@@ -295,7 +296,7 @@ def _tpm() -> Platform:
         (collateral / f"{number}.crl").write_bytes(crl)
     states = {
         "rebooted": replace(tpm, reset_count=8),
-        "not enrolled": product.TpmSimulator.create(authority),
+        "not enrolled": replace(product.TpmSimulator.create(authority), pcrs=pcrs),
         "stranger": product.TpmSimulator.create(product.TpmAuthority.create(now=NOW)),
     }
 

@@ -106,7 +106,7 @@ def _appraise(  # noqa: PLR0913, PLR0917 - as its caller
             steps=check_log.steps(),
             claims=claims,
             devices=claims.devices,
-            judged=rules.judge(claims),
+            judged=rules.judge_configured(claims, found.evidence.runtime_config),
         )
     devices = recorded.devices(found.devices, expected)
     check_log.begin(DISTINCT, f"{len({each.identity for each in devices})} different devices")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +12,7 @@ from regalia.appraisal.policy_codes import PolicyCode
 from regalia.appraisal.policy_field import BaselineWords
 from regalia.policy.device_set import baseline_devices
 from regalia.policy.documents import collateral_rule
-from regalia.policy.rules import lone_device_findings, platform_findings
+from regalia.policy.rules import config_findings, lone_device_findings, platform_findings
 from regalia.wire.evidence import Tee
 
 if TYPE_CHECKING:
@@ -39,6 +39,19 @@ class PlatformRules:
     def judge(self, claims: Claims) -> PlatformFindings:
         """Rules about a release (model, placement, lease, configuration) do not apply here."""
         return self._findings(platform_findings(self._for(claims.devices), claims))
+
+    def judge_configured(self, claims: Claims, runtime_config: bytes) -> PlatformFindings:
+        """As ``judge``, and whether the hardware recorded the configuration that came along.
+
+        Args:
+            claims: verified, of the CPU.
+            runtime_config: exact bytes, untrusted; empty if none came along.
+        """
+        found = self.judge(claims)
+        if not runtime_config:
+            return found
+        forged = tuple(config_findings(claims, runtime_config))
+        return replace(found, findings=found.findings + forged)
 
     def judge_devices(self, devices: Sequence[DeviceClaims]) -> PlatformFindings:
         """Devices without a CPU."""

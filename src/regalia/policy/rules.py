@@ -140,10 +140,18 @@ def _platform(case: Case) -> Iterator[Finding]:
 
 
 def _config_digest(case: Case) -> Iterator[Finding]:
-    """(20) The configuration that came along is the one that the hardware recorded."""
-    claims = case.claims
+    return config_findings(case.claims, case.context.runtime_config.encode())
+
+
+def config_findings(claims: Claims, runtime_config: bytes) -> Iterator[Finding]:
+    """(20) The configuration that came along is the one that the hardware recorded.
+
+    Args:
+        claims: verified, of the CPU.
+        runtime_config: exact bytes, untrusted.
+    """
     binding = plugin_of(claims).binding
-    expected = binding.expected(case.context.runtime_config.encode())
+    expected = binding.expected(runtime_config)
     if claims.config_binding != expected:
         yield finding(
             PolicyCode.CONFIG_MISMATCH,
