@@ -112,6 +112,17 @@ class Attacker:
         """Heads that arrive byte by byte."""
         self.hold(HEAD, lambda sock: sock.sendall(b"x"))
 
+    def many_fields(self) -> None:
+        """Heads of 64 KiB with as many fields as fit, as fast as they are taken."""
+        head = b"GET /nowhere HTTP/1.1\r\nhost: h\r\n" + b"a:\r\n" * 16_200 + b"\r\n"
+
+        def run() -> None:
+            with self.connect() as sock:
+                sock.sendall(head)
+                sock.recv(65536)
+
+        self.threads(run)
+
     def slow_bodies(self) -> None:
         """Bodies that arrive byte by byte."""
         self.hold(HEAD + b"content-length: 1000000\r\n\r\n{", lambda sock: sock.sendall(b"x"))
@@ -160,6 +171,7 @@ class Attacker:
 ATTACKS = (
     "silent_connections",
     "slow_headers",
+    "many_fields",
     "slow_bodies",
     "tiny_chunks",
     "unread_answers",

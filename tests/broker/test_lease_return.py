@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from regalia.broker.config import LimitsSection
-from regalia.broker.reconcile import begin
+from regalia.broker.reconcile import begin, decisions_of
 from regalia.broker.recover import Loss, recover
 from regalia.broker.state import LEASES, METADATA, RETURNS, create_tables
-from regalia.core.codec import b64, unb64
+from regalia.core.codec import b64, canonical_json, unb64
 from regalia.crypto import hpke
 from regalia.tlog.verify import verify_proof
 from regalia.wire.release import LeaseReturned, LogNotice, release_info
@@ -171,6 +173,38 @@ def test_a_renewal_that_is_under_way_does_not_bring_the_lease_back(one_place: De
     assert leases_of(one_place) == 0
 
 
+def test_a_renewal_that_began_before_the_return_finds_no_lease(one_place: Deployment) -> None:
+    """Its time is that of its request, when the lease still ran."""
+    first = one_place.granted(one_place.ask())
+    asked = Deviation(request={"lease_id": first.lease_id})
+    earlier = one_place.now
+    one_place.pass_time(5)
+    returned(one_place, first)
+    one_place.now = earlier
+    assert one_place.denied(one_place.ask(asked), status=409) == ["LEASE_UNKNOWN"]
+    one_place.pass_time(5)
+    one_place.open(one_place.ask(Deviation(platform=one_place.guest(7))))
+
+
+def test_returns_at_once_have_one_notice(one_place: Deployment) -> None:
+    first = one_place.granted(one_place.ask())
+    body = canonical_json({"lease_id": first.lease_id, "token": b64(token_of(one_place, first))})
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(one_place.broker.take_back, body, "peer") for _ in range(16)]
+        assert {each.result().lease_id for each in done} == {first.lease_id}
+    assert len(notices(one_place)) == 1
+
+
+def test_a_release_behind_the_notice_counts(one_place: Deployment) -> None:
+    """Of a renewal that was logged too late; a set of returned leases would forget it."""
+    first = one_place.granted(one_place.ask())
+    returned(one_place, first)
+    (record,) = one_place.records()
+    one_place.log.append(record)
+    found = decisions_of(one_place.log.reader, 0, 3)
+    assert [(each.index, each.returned) for each in found] == [(0, True), (2, False)]
+
+
 def test_a_state_that_is_rebuilt_knows_what_was_given_back(one_place: Deployment) -> None:
     first = one_place.granted(one_place.ask())
     returned(one_place, first)
@@ -181,10 +215,25 @@ def test_a_state_that_is_rebuilt_knows_what_was_given_back(one_place: Deployment
     held = one_place.broker.leases.held(one_place.now)
     assert [lease.lease_id for lease in held] == [second.lease_id]
     assert first.lease_id != second.lease_id
+    begin(one_place.state_engine, one_place.log, one_place.now)
+    one_place.restart()
 
 
 def test_state_and_log_agree_after_a_return(one_place: Deployment) -> None:
     returned(one_place, one_place.granted(one_place.ask()))
+    begin(one_place.state_engine, one_place.log, one_place.now)
+    one_place.restart()
+    assert leases_of(one_place) == 0
+
+
+def test_an_older_copy_of_the_state_can_be_accepted(one_place: Deployment) -> None:
+    """It is of the time before the release, and the lease was given back since."""
+    with sqlite3.connect(one_place.folder / "state.db") as live:
+        copy = "\n".join(live.iterdump())
+    returned(one_place, one_place.granted(one_place.ask()))
+    METADATA.drop_all(one_place.state_engine)
+    with sqlite3.connect(one_place.folder / "state.db") as live:
+        live.executescript(copy)
     begin(one_place.state_engine, one_place.log, one_place.now)
     one_place.restart()
     assert leases_of(one_place) == 0

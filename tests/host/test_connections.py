@@ -312,6 +312,105 @@ def test_who_asks_too_fast_waits_and_nobody_else_does() -> None:
         assert time.monotonic() - began > 0.45, "five had to wait for a tenth of a second each"
 
 
+def is_dropped(sock: socket.socket) -> bool:
+    """Whether the server closes without an answer."""
+    try:
+        return sock.recv(65536) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b""])
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+def test_a_head_of_many_fields_is_not_even_parsed(end: bytes, newline: bytes) -> None:
+    limits = ConnectionLimits(fields=10)
+    with serving(limits) as address:
+        for count in (9, 10):
+            head = (
+                b"GET / HTTP/1.1" + newline + b"host: h" + newline + (b"a:" + newline) * (count - 2)
+            )
+            with connect(address) as sock:
+                sock.sendall(head + newline)
+                assert b" 200 " in sock.recv(65536)
+        with connect(address) as sock:
+            sock.sendall(head + (b"a:" + newline) * 2 + end)
+            assert is_dropped(sock)
+
+
+def test_a_head_has_a_size() -> None:
+    with serving(ConnectionLimits(head_size=1024)) as address, connect(address) as sock:
+        sock.sendall(HEAD + b"x: " + b"x" * 1200)
+        assert b" 400 " in sock.recv(65536)
+
+
+def test_fields_behind_a_body_are_bounded_too() -> None:
+    with serving(ConnectionLimits(fields=10)) as address:
+        for count in (10, 11):
+            with connect(address) as sock:
+                sock.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n")
+                sock.sendall(b"a: a\r\n" * count + b"\r\n")
+                if count == 10:
+                    assert answer_of(sock) == b"0"
+                else:
+                    assert is_dropped(sock)
+
+
+class Early(Echo):
+    """Answers before it has read the body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/early":
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def test_what_is_wrong_in_line_keeps_nobody_waiting(capfd: pytest.CaptureFixture[str]) -> None:
+    """It comes behind an answer that was given early, so that no other can be given."""
+    limits = ConnectionLimits(requests_per_s=5.0)
+    start = b"POST /early HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+    with serving(limits, Early()) as address, connect(address) as wrong, connect(address) as busy:
+        wrong.sendall(start)
+        assert b" 404 " in wrong.recv(65536)
+        busy.sendall((HEAD + b"content-length: 1\r\n\r\nx") * 6)
+        wrong.sendall(b"ZZZ\r\n\r\n")
+        assert ask(address).endswith(b"5")
+        assert is_dropped(wrong) or is_dropped(wrong)
+        assert ask(address).endswith(b"5")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_is_no_http_is_an_offense() -> None:
+    limits = ConnectionLimits(offenses=3, offense_s=60.0)
+    with serving(limits) as address:
+        for _ in range(3):
+            with connect(address) as sock:
+                sock.sendall(b"nonsense\r\n\r\n")
+                assert b" 400 " in sock.recv(65536)
+        with connect(address) as sock:
+            assert is_dropped(sock)
+
+
+def test_a_slow_head_is_cut_though_its_peer_is_busy() -> None:
+    """Waiting for a turn gives it no more time."""
+    limits = ConnectionLimits(requests_per_s=20.0, head_s=0.6)
+    with serving(limits) as address, connect(address) as slow, connect(address) as busy:
+        began = time.monotonic()
+        closed = False
+        while not closed and time.monotonic() - began < SOON:
+            busy.sendall(HEAD + b"content-length: 1\r\n\r\nx")
+            try:
+                slow.sendall(b"x")
+                slow.settimeout(0.02)
+                closed = slow.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                closed = True
+        assert closed
+
+
 def test_whoever_waits_for_a_turn_may_leave() -> None:
     limits = ConnectionLimits(requests_per_s=2.0, connections=4)
     with serving(limits) as address:

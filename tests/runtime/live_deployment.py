@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ class Between:
     deployment: Deployment
     change: Callable[[bytes], bytes] | None = None
     down: bool = False
+    drips: bool = False
     releases: int = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
@@ -141,6 +143,12 @@ class Between:
             await send({"type": "http.response.start", "status": 503, "headers": []})
             await send({"type": "http.response.body", "body": b"down"})
             return
+        if self.drips:
+            headers = [(b"content-length", b"1000000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for _ in range(1_000_000):
+                await send({"type": "http.response.body", "body": b" ", "more_body": True})
+                await asyncio.sleep(0.1)
         messages: list[Any] = []
 
         async def keep(message: Any) -> None:  # noqa: ANN401

@@ -71,6 +71,17 @@ def test_a_broker_that_is_gone_keeps_nobody_from_stopping(
     assert places(live) == 1, "until the lease ends"
 
 
+def test_a_broker_that_answers_without_end_keeps_nobody_from_stopping(
+    live: LiveDeployment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(service, "RETURN_S", 0.5)
+    running = live.start()
+    live.between.drips = True
+    running.stop()
+    assert running.error is None
+    assert '"runtime.lease.not_returned", "code": "PEER_UNREACHABLE"' in capfd.readouterr().err
+
+
 def test_a_lease_that_was_lost_is_not_given_back(
     live: LiveDeployment, capfd: pytest.CaptureFixture[str]
 ) -> None:

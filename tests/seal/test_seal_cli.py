@@ -368,7 +368,7 @@ def test_wrapped_key_of_another_sealing(
     assert (status, body["error"]["code"]) == (7, "KEY_UNWRAP_FAILED")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_from_outside(testbed: SealTestbed, number: signal.Signals) -> None:
     """Ctrl-C and a service manager's stop leave nothing behind, and end with status 130."""
     big = testbed.folder / "big"

@@ -92,7 +92,7 @@ def test_nothing_runs_after_it_is_left() -> None:
     with pytest.raises(Broken):
         run()
     left.set()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # threads of others may have ended
     time.sleep(0.05)
     assert late == []
 

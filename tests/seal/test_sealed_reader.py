@@ -172,6 +172,41 @@ def test_an_interrupt_stops_the_threads(
     assert set(out[PAYLOAD:]) == {UNTOUCHED}
 
 
+def test_impatience_leaves_no_plaintext(
+    reader: SealedReader, out: memoryview, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever interrupts again while the threads end, or while the wipe is made, waits for both."""
+    main = threading.main_thread().ident or 0
+    interrupts = iter(range(3))
+    wipe = reader_module.wipe
+
+    def interrupt() -> None:
+        if next(interrupts, None) is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.1)
+
+    def before(_begun: int) -> None:
+        interrupt()
+        interrupt()
+        time.sleep(0.2)
+
+    def wiping(buffer: memoryview) -> None:
+        interrupt()
+        wipe(buffer)
+
+    watch(before)
+    monkeypatch.setattr(reader_module, "wipe", wiping)
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            reader.read_all(out, threads=1, progress=no_progress)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert next(interrupts, None) is None
+    time.sleep(0.5)
+    assert not any(out[:PAYLOAD])
+
+
 def test_an_interrupt_while_a_thread_is_started_leaves_no_plaintext(
     reader: SealedReader, out: memoryview, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -91,6 +92,7 @@ class LeaseStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.returning = threading.Lock()  # held from ``runs`` to ``end``
 
     def active(self, model_id: str, now: datetime, *, besides: str) -> int:
         """Count the holders with an unexpired lease of a model, except ``besides``.
@@ -222,21 +224,19 @@ class LeaseStore:
             raise PolicyDenied(BrokerCode.LEASE_UNKNOWN, "there is no such lease of this attester")
         return expires_us is not None and expires_us > to_us(now)
 
-    def end(self, lease_id: str, now: datetime) -> None:
+    def end(self, lease_id: str) -> None:
         """Free the place of a lease whose holder has given it back, also if it is just renewed.
 
         Args:
             lease_id: of a lease; see ``runs``.
-            now: current time, timezone-aware.
 
         Raises:
             UnavailableError: STATE_UNAVAILABLE.
         """
-        mine = LEASES.c.lease_id == lease_id
+        # Not the time: a renewal that began earlier would still find the lease running then.
+        ended = LEASES.update().where(LEASES.c.lease_id == lease_id)
         with state(self._engine, writes=True) as connection:
-            connection.execute(
-                LEASES.update().where(mine).values(expires_us=to_us(now), claim_us=0)
-            )
+            connection.execute(ended.values(expires_us=0, claim_us=0))
 
     def undo(self, lease: Lease) -> None:
         """Give back a lease whose release did not happen; a renewal is reverted to its old end.

@@ -14,7 +14,7 @@ A loss that an operator accepts on purpose is written into the log: see ``recove
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -54,11 +54,13 @@ class Decision:
         index: of the entry.
         record: the decision.
         until: end of the lease that was given; None for a denial.
+        returned: whether the lease was given back later.
     """
 
     index: int
     record: ReleaseRecord
     until: datetime | None
+    returned: bool = False
 
 
 def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
@@ -84,7 +86,7 @@ def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
         seen = _require_seen(engine)
     size = log.reader.size()
     _compare_log(log.reader, seen, size)
-    decisions = list(decisions_of(log.reader, max(0, seen.log_size - LOOK_BACK), size))
+    decisions = decisions_of(log.reader, max(0, seen.log_size - LOOK_BACK), size)
     with state(engine, writes=False) as connection:
         for decision in decisions:
             _compare_decision(connection, decision, seen, now)
@@ -134,8 +136,8 @@ def _compare_log(reader: LogReader, seen: Watermarks, size: int) -> None:
         )
 
 
-def decisions_of(reader: LogReader, first: int, last: int) -> Iterator[Decision]:
-    """The decisions among the entries ``first`` to ``last`` - 1.
+def decisions_of(reader: LogReader, first: int, last: int) -> list[Decision]:
+    """The decisions among the entries ``first`` to ``last`` - 1, in their order.
 
     Args:
         reader: of a log whose stored tree is the one that was signed last.
@@ -145,31 +147,26 @@ def decisions_of(reader: LogReader, first: int, last: int) -> Iterator[Decision]
     Raises:
         LogError: the log cannot be read, or LOG_INCONSISTENT.
     """
+    found: dict[int, Decision] = {}
+    of_lease: dict[str, list[int]] = {}
     for index, record in _entries(reader, first, last):
         if isinstance(record, LogNotice):
+            if record.kind == "lease-returned":
+                # A release that stands behind the notice is of a renewal that came too late.
+                for earlier in of_lease.pop(record.what, ()):
+                    found[earlier] = replace(found[earlier], returned=True)
             continue
-        try:
-            released = record.decision == "release"
-            until = parse_rfc3339(record.lease_until) if released else None
-        except ValueError as exc:
-            raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is no record") from exc
-        yield Decision(index, record, until)
+        found[index] = _decision(index, record)
+        of_lease.setdefault(record.lease_id, []).append(index)
+    return list(found.values())
 
 
-def returned_leases(reader: LogReader) -> frozenset[str]:
-    """Identifiers of the leases that were given back before they ended.
-
-    Args:
-        reader: of a log whose stored tree is the one that was signed last.
-
-    Raises:
-        LogError: as ``decisions_of``.
-    """
-    return frozenset(
-        record.what
-        for _, record in _entries(reader, 0, reader.size())
-        if isinstance(record, LogNotice) and record.kind == "lease-returned"
-    )
+def _decision(index: int, record: ReleaseRecord) -> Decision:
+    try:
+        released = record.decision == "release"
+        return Decision(index, record, parse_rfc3339(record.lease_until) if released else None)
+    except ValueError as exc:
+        raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is no record") from exc
 
 
 def _entries(
@@ -203,6 +200,8 @@ def _compare_decision(
     floor = read_floor(connection, record.model_id, lock=False)
     if floor is None or floor.policy_version < record.policy_version:
         raise _behind(decision, f"policy version {record.policy_version} of {record.model_id}")
+    if decision.returned:
+        return
     # An ended lease may be forgotten, but not one that was under way when brokers were stopped.
     under_way = decision.index >= seen.log_size
     if not under_way and decision.until <= now:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions, read_floor, write_floor
-from regalia.broker.reconcile import begin, create, decisions_of, floors_of, returned_leases
+from regalia.broker.reconcile import begin, create, decisions_of, floors_of
 from regalia.broker.state import LEASES, STATE, state, to_us
 from regalia.broker.watermarks import read_watermarks
 from regalia.core.clock import rfc3339
@@ -81,8 +81,7 @@ def recover(engine: Engine, log: Log, loss: Loss, now: datetime) -> str:
 
 
 def _rebuild_state(engine: Engine, log: Log, now: datetime, what: str) -> None:
-    decisions = list(decisions_of(log.reader, 0, log.reader.size()))
-    returned = returned_leases(log.reader)
+    decisions = decisions_of(log.reader, 0, log.reader.size())
     with state(engine, writes=True) as connection:
         seen = read_watermarks(connection, lock=True)
         if seen is None:
@@ -90,8 +89,7 @@ def _rebuild_state(engine: Engine, log: Log, now: datetime, what: str) -> None:
         for versions in floors_of(decisions).values():
             _raise_floor(connection, versions)
         for decision in decisions:
-            if decision.record.lease_id not in returned:
-                _add_lease(connection, decision, now)
+            _add_lease(connection, decision, now)
     missed = len(decisions) if seen is None else max(0, log.reader.size() - seen.log_size)
     checkpoint = log.note(_notice("state-loss-accepted", log, now, missed, what))
     _set_log(engine, checkpoint)
@@ -109,7 +107,7 @@ def _raise_floor(connection: Connection, versions: Versions) -> None:
 
 def _add_lease(connection: Connection, decision: Decision, now: datetime) -> None:
     """Keep the place of a lease that has not ended. An older copy may know it with an older end."""
-    if decision.until is None or decision.until <= now:
+    if decision.until is None or decision.until <= now or decision.returned:
         return
     mine = LEASES.c.lease_id == decision.record.lease_id
     ends = {"asked_us": to_us(decision.until), "expires_us": to_us(decision.until)}

@@ -1,4 +1,4 @@
-"""For long work: a progress bar, and clean termination on SIGTERM."""
+"""For long work: a progress bar, and clean termination on SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -47,13 +47,15 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
 
 @contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that nothing half-written stays behind."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half-written stays."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # Reasons that are a peer's own doing. Whoever makes room for others has done nothing.
-OFFENSES = frozenset({"slow", "unread", "pieces", "bytes", "answers"})
+OFFENSES = frozenset({"slow", "unread", "pieces", "bytes", "answers", "fields", "malformed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class ConnectionLimits:
 
     Attributes:
         connections: number of connections at a time.
+        head_size: bytes of a request's head, or of what stands behind a body in chunks.
+        fields: number of fields there. Each costs more than the bytes that it has.
         head_s: seconds until the head of a request is complete, from the connection or from the
             first byte after an answer.
         unread_s: seconds that a client may leave an answer unread once its buffers are full.
@@ -49,6 +51,8 @@ class ConnectionLimits:
     """
 
     connections: int = 256
+    head_size: int = 8192
+    fields: int = 64
     head_s: float = 10.0
     unread_s: float = 30.0
     pieces: int = 256
@@ -59,6 +63,12 @@ class ConnectionLimits:
     offense_s: float = 10.0
     requests_per_s: float = 1000.0
     report_s: float = 10.0
+
+
+def fields_in(data: bytes) -> int:
+    """Number of lines in the head that these bytes begin, whole or not."""
+    ends = [end for end in (data.find(b"\n\r\n"), data.find(b"\n\n")) if end >= 0]
+    return data.count(b"\n", 0, min(ends, default=len(data)))
 
 
 class Door:
@@ -174,6 +184,7 @@ class GuardedProtocol(H11Protocol):
         self._door = door
         self._limits = door.limits
         self._head: asyncio.TimerHandle | None = None
+        self._head_left_s = door.limits.head_s
         self._unread: asyncio.TimerHandle | None = None
         self._pieces = 0
         self.buffered = 0  # bytes of the body that is arriving
@@ -217,10 +228,14 @@ class GuardedProtocol(H11Protocol):
         The bytes of a next request may have come with those of the last one, so that this is called
         after each answer too.
         """
-        arrived = not self.begun and bool(self.conn.trailing_data[0])
+        data = b"" if self.begun else self.conn.trailing_data[0]
+        arrived = bool(data)
+        if fields_in(data) > self._limits.fields:
+            self.drop("fields")
+            return
         if arrived and not self._door.pace.may_begin(self):
             self._unset_keepalive_if_required()
-            self._cancel_head()
+            self._pause_head()
             self.flow.pause_reading()
             self._door.waits(self)
             return
@@ -233,7 +248,10 @@ class GuardedProtocol(H11Protocol):
 
     def _read(self, *, arrived: bool) -> None:
         """Take what has arrived; the deadline for the head ends with it."""
-        super().handle_events()
+        try:
+            super().handle_events()
+        except h11.ProtocolError:  # what came behind an answer that was given early
+            self.drop("malformed")
         if not self.open or self.transport.is_closing():
             return
         if not self.begun:
@@ -247,6 +265,11 @@ class GuardedProtocol(H11Protocol):
             self._door.buffers()
         else:
             self._stop_waiting()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP. It costs as much as a request, and takes no token."""
+        self._door.count("malformed", self.peer)
+        super().send_400_response(msg)
 
     def on_response_complete(self) -> None:
         """The next request begins to count."""
@@ -281,6 +304,9 @@ class GuardedProtocol(H11Protocol):
         event = self._next_event()
         if isinstance(event, h11.Request):
             self._door.pace.began(self.peer)
+        elif isinstance(event, h11.EndOfMessage) and len(event.headers) > self._limits.fields:
+            self.drop("fields")
+            return h11.NEED_DATA
         elif isinstance(event, h11.Data):
             self._pieces += 1
             self.buffered += len(event.data)
@@ -292,13 +318,21 @@ class GuardedProtocol(H11Protocol):
     def _wait(self) -> None:
         self._door.waits(self)
         if self._head is None:
-            self._head = self.loop.call_later(self._limits.head_s, self.drop, "slow")
+            self._head = self.loop.call_later(self._head_left_s, self.drop, "slow")
+
+    def _pause_head(self) -> None:
+        """Waiting for a turn is nobody's fault, and gives no more time either."""
+        if self._head is not None:
+            self._head_left_s = max(0.0, self._head.when() - self.loop.time())
+            self._head.cancel()
+            self._head = None
 
     def _stop_waiting(self) -> None:
         self._door.works(self)
         self._cancel_head()
 
     def _cancel_head(self) -> None:
+        self._head_left_s = self._limits.head_s
         if self._head is not None:
             self._head.cancel()
             self._head = None

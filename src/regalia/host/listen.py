@@ -157,6 +157,7 @@ def _make_server(
         backlog=_BACKLOG,
         http=door.protocol(),  # type: ignore[arg-type] # it wants a class, and calls it
         timeout_graceful_shutdown=drain_s,
+        h11_max_incomplete_event_size=door.limits.head_size,
     )
     return Server(config)
 

@@ -63,17 +63,18 @@ class Pace:
             line.pop(waiter, None)
 
     def _turn(self, peer: str) -> None:
-        """Let those begin that may, and look again when there is a token for the next."""
+        """Let the first begin if it may, and look again for the next."""
         line = self._lines[peer]
-        while line:
-            wait_s = self._allowances.wait_s(peer, _now())
-            if wait_s:
-                asyncio.get_running_loop().call_later(wait_s, self._turn, peer)
-                return
+        if not line:
+            del self._lines[peer]
+            return
+        wait_s = self._allowances.wait_s(peer, _now())
+        # Before anything else: whatever becomes of the first, the others have their turn.
+        asyncio.get_running_loop().call_later(wait_s, self._turn, peer)
+        if not wait_s:
             first = next(iter(line))
             del line[first]
             first.go_on()
-        del self._lines[peer]
 
 
 def _now() -> float:

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import KeyAccessError, RegaliaError
+from regalia.core.errors import CoreCode, KeyAccessError, RegaliaError
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 # NOT_SERVING instead of a refused connection.
 LINGER_S = 0.3
 LEAVE_S = 3.0  # seconds from the loss of the lease to the end of a process that does not end itself
-RETURN_S = 2.0  # seconds for each step of giving the lease back, at the end
+RETURN_S = 5.0  # seconds that giving the lease back may take, at the end
 BUSY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # before a busy broker is asked again
 
 
@@ -307,9 +307,17 @@ class Runtime:
         """Give back a lease that runs on, now that key and weights are wiped: others may wait."""
         if self._owed is None or self._lost is not None:
             return
+        # A thread of its own: whatever the broker answers, and however slowly, the process ends.
+        sending = threading.Thread(target=self._send_back, args=(self._owed,), daemon=True)
+        sending.start()
+        sending.join(RETURN_S)
+        if sending.is_alive():
+            emit(ServiceEvent.LEASE_NOT_RETURNED, code=CoreCode.PEER_UNREACHABLE.name)
+
+    def _send_back(self, owed: Callable[[], LeaseReturn]) -> None:
         try:
             with open_http(RETURN_S) as http:
-                BrokerClient(self._config.broker, http).give_back(self._owed())
+                BrokerClient(self._config.broker, http).give_back(owed())
         except RegaliaError as exc:
             emit(ServiceEvent.LEASE_NOT_RETURNED, code=exc.code.name)
         else:

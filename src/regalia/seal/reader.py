@@ -19,7 +19,7 @@ from regalia.seal.opened import Place, open_file
 from regalia.seal.progress import Counter, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
@@ -137,13 +137,21 @@ class SealedReader:
         except BaseException:
             # The pool waits for its threads, but an interrupt while it starts one makes it forget
             # that one. What is written after the wipe would stay.
-            try:
-                work.settle()
-            finally:
-                # Wipe only up to the last chunk that was begun: the rest is untouched, and zeroing
-                # it would populate pages of up to terabytes.
-                wipe(out[: work.reached])
+            _finish(work.settle)
+            # Wipe only up to the last chunk that was begun: the rest is untouched, and zeroing it
+            # would populate pages of up to terabytes.
+            _finish(lambda: wipe(out[: work.reached]))
             raise
+
+
+def _finish(step: Callable[[], object]) -> None:
+    """Do what must be done before anything ends, however often somebody interrupts."""
+    while True:
+        try:
+            step()
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 class _SharedWork:
