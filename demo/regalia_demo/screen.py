@@ -22,7 +22,10 @@ SIMULATED = (
 )
 
 
-NARROW = 80  # columns; below them a table would break words or lose columns
+_WIDTH_OF_A_PIPE = 200  # columns; wide enough that every row of the table is one line
+_GAP = 2  # columns between those of the table
+_HEADINGS = ("#", "attack", "unprotected", "Regalia", "code")
+_ATTACK = 1  # the one column that may be broken into lines, between words
 _LONG_HEX = re.compile(r"[0-9a-f]{33,}")
 
 
@@ -79,26 +82,33 @@ class Screen:
 
     def table(self, outcomes: list[Outcome]) -> None:
         """The whole story on one page."""
-        if self._console.width < NARROW:
+        console = self._console
+        if not console.is_terminal:
+            console = Console(quiet=console.quiet, highlight=False, width=_WIDTH_OF_A_PIPE)
+        rows = [_cells(outcome) for outcome in outcomes]
+        if console.width < _narrowest([_HEADINGS, *rows]):
             self._list(outcomes)
             return
-        table = Table(title="What was tried, and what came of it", title_justify="left")
-        for name in ("", "attack", "unprotected", "Regalia"):
-            table.add_column(name)
-        table.add_column("code", overflow="fold")
-        for outcome in outcomes:
-            colour = "green" if outcome.regalia == "refused" else "yellow"
-            if not outcome.as_expected:
-                colour = "bold red"
-            table.add_row(
-                str(outcome.number),
-                escape(outcome.attack),
-                f"[red]{escape(outcome.control)}",
-                f"[{colour}]{escape(outcome.regalia)}",
-                escape(outcome.code),
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+        for name in _HEADINGS:
+            table.add_column(
+                name,
+                no_wrap=name != _HEADINGS[_ATTACK],
+                justify="right" if name == _HEADINGS[0] else "left",
             )
-        self._console.print()
-        self._console.print(table)
+        for outcome, (number, attack, control, regalia, code) in zip(outcomes, rows, strict=True):
+            color = "green" if outcome.regalia == "refused" else "yellow"
+            if not outcome.as_expected:
+                color = "bold red"
+            table.add_row(
+                number,
+                escape(attack),
+                f"[red]{escape(control)}",
+                f"[{color}]{escape(regalia)}",
+                escape(code),
+            )
+        console.print()
+        console.print(table)
 
     def _list(self, outcomes: list[Outcome]) -> None:
         """The same on a narrow terminal, one line for each thing."""
@@ -109,3 +119,22 @@ class Screen:
             self._console.print(f"Regalia      {escape(outcome.regalia)}", soft_wrap=True)
             if outcome.code:
                 self._console.print(f"code         {escape(outcome.code)}", soft_wrap=True)
+
+
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    """One row of the table. Where nobody refused there is no code, and the reason stands there."""
+    regalia, _, reason = outcome.regalia.partition(": ")
+    return (
+        str(outcome.number),
+        outcome.attack,
+        outcome.control,
+        regalia,
+        outcome.code or reason,
+    )
+
+
+def _narrowest(rows: list[tuple[str, ...]]) -> int:
+    """Columns that the table needs if it breaks no word."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[_ATTACK] = max(len(word) for row in rows for word in row[_ATTACK].split())
+    return sum(widths) + _GAP * len(widths)

@@ -72,6 +72,16 @@ def machine(kind: str, folder: Path) -> None:
     )
 
 
+@testing.command("pin-files")
+@click.argument("folder", type=_FOLDER)
+def pin_files(folder: Path) -> None:
+    """Make in FOLDER what docs/howto/pin-reference-values.md starts from. It protects nothing."""
+    from regalia_testing.pin_files import write_pin_files
+
+    write_pin_files(folder.absolute())
+    click.echo(f"simulated machine and GPUs, and their evidence  {folder}")
+
+
 def main() -> int:
     """Run, with refusals as the command line shows them."""
     try:

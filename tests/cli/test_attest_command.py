@@ -380,7 +380,7 @@ BAD: dict[str, tuple[list[str], str, int]] = {
     "words beside a policy": ([*_policy("garbage"), "--revocation", "any"], "BAD_USAGE", 2),
     "machine beside a policy": ([*_policy("garbage"), "--machine", "00"], "BAD_USAGE", 2),
     "missing policy": (_policy("no.json"), "FILE_MISSING", 9),
-    "policy that is none": (_policy("garbage"), "MALFORMED", 3),
+    "policy that is none": (_policy("garbage"), "WRONG_FILE", 3),
     "missing endorsement": (GOOD.command("healthy", "--endorsement", "no.der"), "FILE_MISSING", 9),
     "endorsement that is none": (
         GOOD.command("healthy", "--endorsement", "garbage"),

@@ -134,7 +134,7 @@ CASES: dict[str, tuple[list[str], int, str]] = {
         4,
         "WRONG_PAYLOAD_TYPE",
     ),
-    "collateral check, malformed": (["collateral", "check", "model"], 3, "MALFORMED"),
+    "collateral check, malformed": (["collateral", "check", "model"], 3, "WRONG_FILE"),
     "collateral import, no signer": (
         ["collateral", "import", "phrase", "--into", "new", "--name", "x"],
         2,

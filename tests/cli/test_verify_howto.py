@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.appraisal.check import Source
+from regalia.cli.attest.collect import SOURCES
 from regalia.crypto.jws import verify_compact
 from regalia.crypto.sign import VerifyKey
 from regalia.host.clock import system_clock
 from regalia.policy import ear as vectors
 from regalia.policy import ear_document as ear
+from regalia.wire.serving import encode_challenge
 from regalia_testing.machines import MACHINES
 from regalia_testing.pages import blocks_of, run_blocks
 from regalia_testing.relying_party import REPORT_DATA, RUNTIME_CONFIG, relying_party_for
@@ -77,19 +79,30 @@ def policy_for(machine: SimulatedMachine) -> bytes:
 def test_the_howto_works_as_written(tmp_path: Path) -> None:
     prepare(tmp_path)
     blocks = blocks_of(HOWTO)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     said = run_blocks(tmp_path, blocks).stdout
     assert said.count("ACCEPTED WITH A WARNING\n") == 6
     assert "REFUSED" not in said
     assert "['DEBUG_ENABLED']" in said
     assert said.count("bound to the challenge") == 4
     assert "UNTRUSTED: nothing was verified." in said
+    asked = re.search(r"asked with (\w{64}), which is (\S+) in the address", said)
+    assert asked is not None
+    assert encode_challenge(bytes.fromhex(asked[1])) == asked[2]
     fields = json.loads((tmp_path / "fields.json").read_bytes())
     assert fields["verified"] is False
     token = (tmp_path / "result.jwt").read_text()
     key = VerifyKey.from_pem((tmp_path / "verifier.pub").read_bytes())
     written = ear.parse_ear(verify_compact(token, [key], typ=ear.MEDIA_TYPE))
     assert written.status() is ear.Status.WARNING
+
+
+def test_the_page_on_sources_names_their_kinds() -> None:
+    page = (ROOT / "docs/reference/evidence-sources.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `([\w-]+)` \| `([\w-]+)`", page, re.MULTILINE))
+    assert {name: table.get(name) for name in SOURCES} == {
+        name: str(source.kind) for name, source in SOURCES.items()
+    }
 
 
 def test_the_page_on_results_names_what_is_written() -> None:

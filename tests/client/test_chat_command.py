@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,21 @@ def test_once(args: list[str], live: tuple[object, str], capsys: pytest.CaptureF
     assert relay.paths() == [EVIDENCE_PATH, SEALED_PATH, SEALED_PATH]
     assert NEEDLE.encode() not in relay.everything()
     assert json.loads(relay.runtime.requests[1].body)["model"] == "crown"
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_an_id_is_broken_nowhere(
+    width: int, args: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on a terminal of any width, nor in a pipe, whatever the width is said to be."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    for terminal in ("1", ""):
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+        assert run([*args, "--once", NEEDLE]) == 0
+        shown = capsys.readouterr().err
+        assert "22" * 48 in shown
+        assert re.search(r"\bmodel:[0-9a-f]{64}\b", shown)
+        assert len(re.findall(r"\bkey:[0-9a-f]{64}\b", shown)) == 2
 
 
 def test_json(args: list[str], live: tuple[object, str], capsys: pytest.CaptureFixture) -> None:

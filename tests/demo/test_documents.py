@@ -76,6 +76,8 @@ def test_the_tutorial_works_as_written(tmp_path: Path, model_cache: Path) -> Non
         "SEALED_PATH_ONLY",
         "HOLDERS",
         "the same",
+        "runtime.lease.returned",  # a clean stop, as step 7 says
+        "broker.lease.taken_back",
     ):
         assert expected in output, f"{expected} not in:\n{output[-6000:]}"
     assert "Traceback" not in output

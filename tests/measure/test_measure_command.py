@@ -193,7 +193,7 @@ def test_tdvf(capsys: pytest.CaptureFixture[str]) -> None:
 
 REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "snp, nothing there": (("snp", "none", "--vcpus", "1", *EPYC), 9, "FILE_MISSING"),
-    "snp, not firmware": (("snp", "text", "--vcpus", "1", *EPYC), 3, "MALFORMED"),
+    "snp, not firmware": (("snp", "text", "--vcpus", "1", *EPYC), 3, "WRONG_FILE"),
     "snp, empty": (("snp", "empty", "--vcpus", "1", *EPYC), 3, "MALFORMED"),
     "snp, no metadata": (("snp", "plain.fd", "--vcpus", "1", *EPYC), 3, "NO_SEV_METADATA"),
     "snp, no CPU": (SNP, 2, "BAD_USAGE"),
@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "snp, no kernel there": ((*SNP, *EPYC, "--kernel", "none"), 9, "FILE_MISSING"),
     "uki, nothing there": (("uki", "none"), 9, "FILE_MISSING"),
     "uki, a folder": (("uki", "."), 9, "IO_FAILED"),
-    "uki, not PE": (("uki", "text"), 3, "MALFORMED"),
+    "uki, not PE": (("uki", "text"), 3, "WRONG_FILE"),
     "uki, only a kernel": (("uki", "vmlinuz"), 3, "STUB_VERSION_UNKNOWN"),
     "uki, only a kernel, with a version": (
         ("uki", "vmlinuz", "--systemd", "252", *OFF),
@@ -220,13 +220,13 @@ REFUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "uki, ancient stub": (("uki", "uki.efi", "--systemd", "249", *OFF), 2, "STUB_VERSION_UNKNOWN"),
     "uki, Secure Boot not said": (("uki", "uki.efi"), 2, "BAD_USAGE"),
     "uki, odd phases": (("uki", "uki.efi", "--phases", "a::b", *OFF), 2, "BAD_USAGE"),
-    "uki, earlier is not PE": (("uki", "uki.efi", "--earlier", "text", *OFF), 3, "MALFORMED"),
+    "uki, earlier is not PE": (("uki", "uki.efi", "--earlier", "text", *OFF), 3, "WRONG_FILE"),
     "uki, earlier is not there": (("uki", "uki.efi", "--earlier", "none", *OFF), 9, "FILE_MISSING"),
     "eif, nothing there": (("eif", "none"), 9, "FILE_MISSING"),
-    "eif, not EIF": (("eif", "text"), 3, "MALFORMED"),
+    "eif, not EIF": (("eif", "text"), 3, "WRONG_FILE"),
     "eif, empty": (("eif", "empty"), 3, "MALFORMED"),
     "tdvf, nothing there": (("tdvf", "none"), 9, "FILE_MISSING"),
-    "tdvf, not firmware": (("tdvf", "text"), 3, "MALFORMED"),
+    "tdvf, not firmware": (("tdvf", "text"), 3, "WRONG_FILE"),
     "tdvf, no metadata": (("tdvf", "plain.fd"), 3, "NO_TDX_METADATA"),
 }
 

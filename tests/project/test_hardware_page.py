@@ -15,7 +15,8 @@ PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs/howto/real-hardware.md").read_text()
 CODES = (PROJECT / "docs/errors.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("regalia ")]
+JOINED = [block.replace("\\\n", " ") for block in BLOCKS]
+COMMANDS = [line for block in JOINED for line in block.splitlines() if line.startswith("regalia ")]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -37,6 +38,23 @@ def test_a_command_of_the_page_exists_with_its_options(line: str) -> None:
         if each.required and isinstance(each, click.Option) and each not in given
     ]
     assert not missing, line
+
+
+def test_no_command_of_the_page_writes_what_another_has_written() -> None:
+    """Nothing is overwritten: the second one would be refused with FILE_EXISTS."""
+    words = [word for line in COMMANDS for word in shlex.split(line, comments=True)]
+    written = [
+        words[at + 1] for at, word in enumerate(words) if word in {"--out", "--evidence-only"}
+    ]
+    assert len(written) >= 3
+    assert len(set(written)) == len(written)
+
+
+def test_whatever_verifies_evidence_is_given_collateral() -> None:
+    """Genuine evidence is refused without its vendor's lists."""
+    verifying = [line for line in COMMANDS if "--challenge any" in line]
+    assert len(verifying) >= 3
+    assert all("--collateral collateral/" in line for line in verifying)
 
 
 def test_the_page_has_commands() -> None:

@@ -115,6 +115,7 @@ def test_evidence_over_the_clients_challenge(front: Front) -> None:
 def test_challenges_that_are_none(query: str, front: Front) -> None:
     answer = front.get(EVIDENCE_PATH + query)
     assert (answer.status, answer.json()["code"]) == (400, "MALFORMED")
+    assert "32 random bytes in base64url" in answer.json()["fix"]
 
 
 def test_evidence_that_cannot_be_had(front: Front) -> None:

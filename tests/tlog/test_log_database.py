@@ -219,8 +219,9 @@ def test_the_state_is_locked_by_those_who_append(
     ],
 )
 def test_a_driver_that_is_absent_or_an_option_that_is_none(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # SQLite makes the file before it looks at the option
     monkeypatch.setitem(sys.modules, "pymysql", None)
     with pytest.raises(UsageError, match="BAD_CONFIG") as caught:
         open_engine(url)

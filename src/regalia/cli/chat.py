@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _PROMPT_MAX = 1 << 20  # bytes read from standard input
 _QUIT = ("/quit", "/exit")
+_TITLE = "Verified before anything was sent"
+_WIDTH_OF_A_PIPE = 200  # columns; wide enough that no id is broken across lines
+_BORDERS = 7  # columns of the table's lines and spaces
 
 SIMULATED_BANNER = (
     "SIMULATED TEE: the evidence is signed by a throw-away root. This protects nothing from the"
@@ -101,7 +104,10 @@ def _policy_errors(policy: Path) -> Iterator[None]:
 
         try:
             found = read_policy(policy, (), 1)
-        except (ParseError, LocalError):
+        except ParseError as other:
+            known = other if other.code is CoreCode.WRONG_FILE else exc
+            raise ParseError(known.code, f"--policy {known.what}") from exc
+        except LocalError:
             raise ParseError(exc.code, f"--policy {policy}: {exc.what}") from exc
         if found.kind == "client policy":
             raise
@@ -222,12 +228,23 @@ def _show_table(runtime: VerifiedRuntime, url: str, *, to_stderr: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Verified before anything was sent", show_header=False)
+    console = Console(stderr=to_stderr, highlight=False)
+    rows = list(_rows(runtime, url))
+    if not console.is_terminal:
+        console = Console(stderr=to_stderr, highlight=False, width=_WIDTH_OF_A_PIPE)
+    names = max(len(name) for name, _, _ in rows)
+    longest = max(len(word) for _, value, _ in rows for word in value.split())
+    if console.width < names + _BORDERS + longest:
+        console.print(_TITLE, style="bold")
+        for name, value, style in rows:  # an id is not broken: it could not be copied
+            console.print(Text(name.ljust(names), "bold"), Text(value, style), soft_wrap=True)
+        return
+    table = Table(title=_TITLE, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value, style in _rows(runtime, url):
+    for name, value, style in rows:
         table.add_row(name, Text(value, style=style))
-    Console(stderr=to_stderr, highlight=False).print(table)
+    console.print(table)
 
 
 def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:

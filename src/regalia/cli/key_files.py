@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regalia.cli.passphrase import read_passphrase
+from regalia.core.errors import ParseError
 from regalia.host.localfs import read_file, read_private_file
 
 if TYPE_CHECKING:
@@ -18,9 +19,25 @@ _PEM_LIMIT = 64 * 1024  # bytes
 
 def read_public_keys(paths: Iterable[Path]) -> tuple[VerifyKey, ...]:
     """Read public keys in PEM form. Raises ParseError or LocalError."""
+    return tuple(_read_public_key(path) for path in paths)
+
+
+def _read_public_key(path: Path) -> VerifyKey:
+    """A refusal names the file, and says what it seems to be without showing anything of it."""
+    from regalia.cli.wrong_file import PRIVATE_KEY, seems_to_be
     from regalia.crypto.sign import VerifyKey
 
-    return tuple(VerifyKey.from_pem(read_file(path, limit=_PEM_LIMIT)) for path in paths)
+    pem = read_file(path, limit=_PEM_LIMIT)
+    try:
+        return VerifyKey.from_pem(pem)
+    except ParseError as exc:
+        seems = seems_to_be(pem)
+        what = f"{path}: {exc.what}"
+        if seems == PRIVATE_KEY:
+            what = f"{path} is a private key; want its public half, {path.with_suffix('.pub').name}"
+        elif seems is not None:
+            what = f"{what}; it seems to be {seems}"
+        raise ParseError(exc.code, what) from exc
 
 
 def read_signing_keys(

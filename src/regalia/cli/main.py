@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from regalia import __version__
+from regalia.cli.streams import OutputLostError, Streams
 from regalia.core.errors import EXIT_BUG, EXIT_INTERRUPTED, RegaliaError
 from regalia.core.extras import missing_extra
 from regalia.host.plugins import ADDED_COMMANDS, announced, load
@@ -56,10 +57,14 @@ def _ends_with_its_reader() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Python writes what is left when it ends, and would complain.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_what_is_left()
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+
+
+def _drop_what_is_left() -> None:
+    """Python writes what is left when it ends, and would complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class LazyGroup(click.Group):
@@ -139,21 +144,41 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    streams = Streams()
+    sys.exit(_finish(streams, run(sys.argv[1:])))
+
+
+def _finish(streams: Streams, status: int) -> int:
+    """Say so if standard output did not take all of the output. Returns the exit status.
+
+    Args:
+        streams: of this process.
+        status: of the command; that of a refusal is kept.
+    """
+    try:
+        lost = streams.flush()
+    except BrokenPipeError:
+        _drop_what_is_left()
+        return EXIT_INTERRUPTED
+    if lost is None:
+        return status
+    from regalia.cli.output import show_error
+
+    show_error(lost, as_json=False)
+    return status or lost.exit_status
 
 
 def run(args: list[str]) -> int:
     """Run one command; returns the exit status. No traceback reaches a user."""
-    from regalia.cli.output import show_click_error, show_error
-
     wants_json = "--json" in args
     try:
         status = cli.main(args=args, prog_name="regalia", standalone_mode=False)
+    except OutputLostError as error:
+        status = error.exit_status  # main says so when everything is over
     except RegaliaError as error:
-        show_error(error, as_json=wants_json)
-        return error.exit_status
+        return _show_refusal(error, as_json=wants_json)
     except click.ClickException as error:
-        return show_click_error(error, as_json=wants_json)
+        return _show_usage(error, as_json=wants_json)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
@@ -164,13 +189,34 @@ def run(args: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _show_refusal(error: RegaliaError, *, as_json: bool) -> int:
+    """Show a refusal, on standard error if standard output takes nothing. Returns its status."""
+    from regalia.cli.output import show_error
+
+    try:
+        show_error(error, as_json=as_json)
+    except OutputLostError:
+        show_error(error, as_json=False)
+    return error.exit_status
+
+
+def _show_usage(error: click.ClickException, *, as_json: bool) -> int:
+    """As ``_show_refusal``, of what click found."""
+    from regalia.cli.output import show_click_error
+
+    try:
+        return show_click_error(error, as_json=as_json)
+    except OutputLostError:
+        return show_click_error(error, as_json=False)
+
+
 def _show_unexpected(error: Exception, *, as_json: bool) -> int:
     """Report a bug, unless the package of an extra is not installed. Returns the exit status."""
-    from regalia.cli.output import show_bug, show_error
+    from regalia.cli.output import show_bug
 
     refusal = missing_extra(error) if isinstance(error, ImportError) else None
-    if refusal is None:
+    if refusal is not None:
+        return _show_refusal(refusal, as_json=as_json)
+    with suppress(OutputLostError):
         show_bug(error, as_json=as_json)
-        return EXIT_BUG
-    show_error(refusal, as_json=as_json)
-    return refusal.exit_status
+    return EXIT_BUG

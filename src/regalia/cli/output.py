@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +36,7 @@ def show_error(error: RegaliaError, *, as_json: bool) -> None:
     click.echo(
         click.style(f"refused [{error.code.name}] ", fg="red", bold=True), err=True, nl=False
     )
-    click.echo(error.explain(), err=True)
+    click.echo(error.explain().replace(error.what, tame(error.what), 1), err=True)
 
 
 def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
@@ -109,7 +110,19 @@ def show_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
 
 def fact_text(value: object) -> str:
     """Format one value; the items of a list are separated by commas."""
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return tame(str(value)) if isinstance(value, Path) else str(value)
+
+
+def tame(text: str) -> str:
+    """Text on one line: a line break, or what steers a terminal, is shown as its escape.
+
+    Names of files are untrusted: one with a line break could look like a line of ours.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def show_columns(facts: Mapping[str, object]) -> None:

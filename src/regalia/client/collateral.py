@@ -91,8 +91,9 @@ def load_collateral(
     if source.is_file():
         raise UsageError(
             CoreCode.BAD_USAGE,
-            f"{source} is a file: to use a bundle, say who must have signed it, for which site it "
-            "is, and where to remember its serial number",
+            f"{source} is a file: want a folder of loose files, or a signed bundle. To use a "
+            "bundle, say who must have signed it, for which site it is, and where to remember its "
+            "serial number (--collateral-signer, --collateral-name, --collateral-state)",
         )
     return parse_collateral(read_loose(source))
 

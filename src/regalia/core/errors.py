@@ -146,6 +146,10 @@ class CoreCode(Code):
         "Parsers accept one canonical encoding only, so that two readers never see two meanings.",
         "Fetch the file or message again from its producer; if it is yours, regenerate it.",
     )
+    WRONG_FILE = (
+        "A file of another kind is never read as if it were the one that is needed.",
+        "Give a file of the kind that the message names.",
+    )
     TOO_LARGE = (
         "Limits are checked before memory is allocated, so that nobody can exhaust this process.",
         "Check that this is the right file; the limit is in the message.",
@@ -167,6 +171,10 @@ class CoreCode(Code):
         "Choose another path, or move the existing one away.",
     )
     NOT_A_DIRECTORY = ("The command needs a directory here.", "Give the path of a directory.")
+    NOT_A_REGULAR_FILE = (
+        "The size of what is read must be known before, and it may be read more than once.",
+        "Give a regular file: save what comes through a pipe or standard input to one first.",
+    )
     NO_PERMISSION = (
         "The operating system refuses access to this path.",
         "Run as the user who owns it, or change its mode.",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_STANDARD_INPUT = "-"  # as other programs spell it
 _CODES = {
     errno.ENOENT: CoreCode.FILE_MISSING,
     errno.EEXIST: CoreCode.FILE_EXISTS,
@@ -48,16 +49,25 @@ def read_file(path: Path, *, limit: int) -> bytes:
     Raises:
         LocalError: it is missing, unreadable, no regular file or too large.
     """
+    if str(path) == _STANDARD_INPUT and not path.exists():
+        raise LocalError(
+            CoreCode.NOT_A_REGULAR_FILE, "-: want a regular file, and standard input is none"
+        )
     with os_errors(path):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
-                raise LocalError(CoreCode.IO_FAILED, f"{path}: not a regular file")
+                raise LocalError(CoreCode.NOT_A_REGULAR_FILE, f"{path}: {_other(info.st_mode)}")
             data = file.read(limit + 1)
     if len(data) > limit:
         raise LocalError(CoreCode.TOO_LARGE, f"{path}: more than {limit} bytes")
     return data
+
+
+def _other(mode: int) -> str:
+    """What stands where a regular file should."""
+    return f"want a regular file, and this is {'a pipe' if stat.S_ISFIFO(mode) else 'a device'}"
 
 
 def read_folder(

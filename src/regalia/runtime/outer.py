@@ -19,6 +19,7 @@ from regalia.core.errors import ParseError, RegaliaError
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
 from regalia.wire import serving
+from regalia.wire.evidence import CHALLENGE_SIZE
 from regalia.wire.release import Refusal
 
 if TYPE_CHECKING:
@@ -36,8 +37,23 @@ _WAITING_MAX = 64  # evidence requests in progress, waiting ones included
 OPENAI_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-def _refusal(status: int, code: Code, what: str) -> Response:
-    body = Refusal(code=code.name, what=what, why=code.why, fix=code.fix, reasons=[], log=None)
+_ASK_AGAIN = (
+    f"Ask with ?challenge= and {CHALLENGE_SIZE} random bytes in base64url without padding;"
+    " hex is for the command line."
+)
+
+
+def _refusal(status: int, code: Code, what: str, fix: str | None = None) -> Response:
+    """A refusal in clear.
+
+    Args:
+        status: of HTTP.
+        code: why.
+        what: happened.
+        fix: what to do; the code's own if None.
+    """
+    fix = code.fix if fix is None else fix
+    body = Refusal(code=code.name, what=what, why=code.why, fix=fix, reasons=[], log=None)
     return Response(msgspec.json.encode(body), status, media_type=_JSON)
 
 
@@ -87,7 +103,7 @@ class Outside:
         try:
             challenge = serving.parse_challenge(http.query_params.get("challenge", ""))
         except ParseError as error:
-            return _refusal(400, error.code, error.what)
+            return _refusal(400, error.code, error.what, _ASK_AGAIN)
         if not self._serving():
             return _refusal(503, RequestCode.NOT_SERVING, "the runtime has no model")
         if self._waiting >= _WAITING_MAX:

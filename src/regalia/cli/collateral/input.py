@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from regalia.verifier.collateral import Floor, Item, VerifiedBundle
     from regalia.wire.evidence import Evidence
 
+_WANTED = (
+    "want a folder of certificates, revocation lists and vendors' documents, and no other file"
+)
+_OTHER_FOLDERS = {"config.json": "a model", "manifest.json": "a sealed model"}
 INSTALLED = "collateral.bundle"  # in a folder that `collateral import` keeps
 
 
@@ -90,6 +94,23 @@ def read_items(folder: Path, *, now: datetime) -> tuple[Item, ...]:
         ParseError, AttestationError: a file is no collateral, or does not verify.
         LocalError: a file cannot be read.
     """
+    try:
+        return _sorted_items(folder, now)
+    except ParseError as exc:
+        seems = _folder_seems_to_be(folder)
+        if seems is None:
+            raise ParseError(exc.code, f"{exc.what} ({_WANTED})") from exc
+        raise ParseError(CoreCode.WRONG_FILE, f"{folder} seems to be {seems}; {_WANTED}") from exc
+
+
+def _folder_seems_to_be(folder: Path) -> str | None:
+    for name, what in _OTHER_FOLDERS.items():
+        if (folder / name).is_file():
+            return what
+    return None
+
+
+def _sorted_items(folder: Path, now: datetime) -> tuple[Item, ...]:
     files = read_loose(folder)
     for form in signed_files():
         found = read_folder(

@@ -10,7 +10,7 @@ import click
 from regalia.appraisal.codes import AttestCode
 from regalia.cli.collateral.input import Signers, installed_bundle, read_evidence_file, read_items
 from regalia.cli.key_files import read_public_keys
-from regalia.cli.output import show_error, show_facts, show_json, show_table, warn
+from regalia.cli.output import show_error, show_facts, show_json, show_table, tame, warn
 from regalia.client.collateral import FloorFile
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import EXIT_OK, AttestationError, CoreCode, UsageError
@@ -66,7 +66,7 @@ def show_bundle(
         return
     names = ", ".join(found.signers) or "nobody"
     show_facts(
-        str(path),
+        tame(str(path)),
         [
             ("name", document.name),
             ("serial", str(document.serial)),
@@ -190,7 +190,7 @@ def check_collateral(options: CheckOptions) -> int:
     click.secho(f"{len(items)} entries at {rfc3339(now)}; the first to end:", bold=True)
     _show_items(soonest, now)
     for path, each in needs.items():
-        click.secho(f"Needed for {path}", bold=True)
+        click.secho(f"Needed for {tame(path)}", bold=True)
         where = [(n.where, "green") if n.where else ("MISSING", "bold red") for n in each]
         rows = [(n.kind.value, n.what, found) for n, found in zip(each, where, strict=True)]
         show_table(("kind", "what", "where"), rows)
@@ -216,7 +216,9 @@ def _load(options: CheckOptions, now: datetime) -> tuple[tuple[Item, ...], Colla
     data = read_file(path, limit=LIMIT)
     if not options.signers or options.name is None:
         raise UsageError(
-            CoreCode.BAD_USAGE, "a bundle is checked against --signer and --name: give both"
+            CoreCode.BAD_USAGE,
+            f"{path} is a file: want a folder of loose files, or a bundle, which is checked against"
+            " --signer and --name: give both",
         )
     floor = NO_FLOOR
     if options.state is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from regalia.cli.output import show_facts, show_json, warn
-from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.cli.wrong_file import EIF, FIRMWARE, PE, wanting
+from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file
 from regalia.measure.images.ovmf import LIMIT as FIRMWARE_LIMIT
 from regalia.measure.images.ovmf import parse_ovmf
@@ -114,7 +115,9 @@ def measure_eif_file(path: Path, *, as_json: bool) -> None:
         path: of the image.
         as_json: print for programs.
     """
-    pcrs = measure_eif(parse_eif(read_file(path, limit=EIF_LIMIT))).pcrs
+    data = read_file(path, limit=EIF_LIMIT)
+    with wanting(EIF, path, data):
+        pcrs = measure_eif(parse_eif(data)).pcrs
     if as_json:
         show_json({"ok": True, "pcrs": {str(pcr): value.hex() for pcr, value in pcrs.items()}})
         return
@@ -133,8 +136,9 @@ def measure_tdvf_file(
         order: in which pages are added and extended.
         as_json: print for programs.
     """
-    image = parse_ovmf(read_file(path, limit=FIRMWARE_LIMIT))
-    value = tdx_mrtd(image, PageOrder(order)).hex()
+    data = read_file(path, limit=FIRMWARE_LIMIT)
+    with wanting(FIRMWARE, path, data):
+        value = tdx_mrtd(parse_ovmf(data), PageOrder(order)).hex()
     if as_json:
         show_json({"ok": True, "mrtd": value, "order": order})
         return
@@ -148,10 +152,9 @@ def measure_tdvf_file(
 
 
 def _read_pe(path: Path) -> PeImage:
-    try:
-        return parse_pe(read_file(path, limit=PE_LIMIT))
-    except ParseError as exc:
-        raise ParseError(exc.code, f"{path}: {exc.what}") from exc
+    data = read_file(path, limit=PE_LIMIT)
+    with wanting(PE, path, data):
+        return parse_pe(data)
 
 
 def _inner_kernel(options: UkiOptions, version: int) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from regalia.cli.output import show_facts, show_json
+from regalia.cli.wrong_file import FIRMWARE, wanting
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file
@@ -51,7 +52,9 @@ def measure_snp(options: SnpOptions) -> None:
         vmm=Vmm(options.vmm),
         direct_boot=_direct_boot(options),
     )
-    value = snp_measurement(read_file(options.firmware, limit=FIRMWARE_LIMIT), launch).hex()
+    firmware = read_file(options.firmware, limit=FIRMWARE_LIMIT)
+    with wanting(FIRMWARE, options.firmware, firmware):
+        value = snp_measurement(firmware, launch).hex()
     if options.as_json:
         show_json(
             {

@@ -9,7 +9,7 @@ import click
 
 from regalia.appraise.exchange import judge
 from regalia.cli.attest.input import read_endorsements, read_time
-from regalia.cli.output import show_json
+from regalia.cli.output import show_json, tame
 from regalia.cli.policy.evidence import make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
 from regalia.cli.policy.output import finding_json, policy_facts, show_headline
@@ -64,7 +64,7 @@ def explain_files(options: ExplainOptions) -> bool:
     for sentence in explain_policy(found.policy):
         click.echo(sentence)
     for each in answers:
-        click.echo(click.style(f"\n{each.path}", bold=True))
+        click.echo(click.style(f"\n{tame(str(each.path))}", bold=True))
         for sentence in explain_findings(each.reasons, each.hardware, each.wildcards):
             click.echo(sentence)
     return allowed

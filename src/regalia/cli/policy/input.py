@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import warn
-from regalia.core.errors import CoreCode, IntegrityError, ParseError, UsageError
+from regalia.cli.wrong_file import POLICY, wanting
+from regalia.core.errors import CoreCode, IntegrityError, LocalError, UsageError
 from regalia.core.types import KeyFingerprint, ModelId
 from regalia.crypto import dsse
 from regalia.crypto.dsse import LIMIT
 from regalia.host.localfs import read_file
+from regalia.policy.baseline import NAME as BASELINE
 from regalia.policy.documents import Platform, ReleasePolicy
 from regalia.policy.signed import load_release_policy, read_draft_or_section, read_unverified
 
@@ -71,12 +73,21 @@ def read_policy(path: Path, signers: tuple[str, ...], threshold: int) -> PolicyF
         ParseError: malformed. LocalError: not readable.
         IntegrityError: signers were named, and the file is unsigned or signed by others.
     """
-    data = read_file(path, limit=dsse.LIMIT)
+    data = _read_policy_file(path)
     keys = read_public_keys(Path(word) for word in signers)
-    try:
+    with wanting(POLICY, path, data):
         return _read(data, path, keys, threshold)
-    except ParseError as exc:
-        raise ParseError(exc.code, f"{path}: {exc.what}") from exc
+
+
+def _read_policy_file(path: Path) -> bytes:
+    """The file's bytes. Raises LocalError, which says what a lone word may have been meant for."""
+    try:
+        return read_file(path, limit=dsse.LIMIT)
+    except LocalError as exc:
+        if exc.code is not CoreCode.FILE_MISSING or not str(path).isalpha():
+            raise
+        known = f"{exc.what}; the one word that stands for a policy, in `attest verify`, is"
+        raise LocalError(exc.code, f"{known} {BASELINE}") from exc
 
 
 def _read(data: bytes, path: Path, keys: tuple[VerifyKey, ...], threshold: int) -> PolicyFile:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from regalia.cli.output import show_facts, warn
+from regalia.cli.output import show_facts, tame, warn
 from regalia.core.types import PolicyId
 from regalia.policy.condition_truth import cannot_fail
 from regalia.policy.documents import Platform, platform_wildcards, wildcards
@@ -73,7 +73,7 @@ def show_headline(path: Path, found: PolicyFile) -> None:
         ("policy id", policy_id(found.policy)),
         ("signature", found.signature()),
     ]
-    show_facts(str(path), facts)
+    show_facts(tame(str(path)), facts)
 
 
 def open_paths(policy: ReleasePolicy | ClientPolicy | Platform) -> tuple[str, ...]:
