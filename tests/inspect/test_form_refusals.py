@@ -138,7 +138,7 @@ def test_other_bytes_behind_a_report_are_left_to_the_verifier(machines: Machines
 
 def test_two_machines_in_one_document(machines: Machines) -> None:
     data = as_json([b64(machines.snp.report), b64(machines.tdx.report)])
-    assert "2 machines" in refused("MALFORMED", recognize, data=data)
+    assert "2 machines" in refused("EVIDENCE_OF_SEVERAL", recognize, data=data)
 
 
 def test_documents_have_limits(machines: Machines) -> None:
