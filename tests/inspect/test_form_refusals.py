@@ -80,6 +80,8 @@ def test_an_answer_of_keylime(machines: Machines) -> None:
         assert found.bare_quote.signature == quote.signature
         assert "without its key" in found.form
         assert "TPMS_ATTEST" in decoded_fields(found)
+    cut = wrappers.keylime_answer(quote.quoted[:-9], quote.signature)
+    refused("MALFORMED", recognize, data=as_json(cut))  # for inspect and verify alike
     answer["results"]["quote"] = answer["results"]["quote"][:-30]
     refused("FORM_UNKNOWN", recognize, data=as_json(answer["results"] | {"quote": "r::"}))
 

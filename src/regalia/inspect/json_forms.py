@@ -25,6 +25,7 @@ from regalia.tees.nvidia.evidence.nvtrust import (
 )
 from regalia.tees.snp.evidence.certificate_table import parse_certificate_table
 from regalia.tees.snp.evidence.fields_json import report_of_fields
+from regalia.tees.tpm.evidence.wire import parse_quote
 from regalia.wire.evidence import ENDORSEMENTS_MAX, Evidence, Tee
 from regalia.wire.spelling import certificates_in, certificates_in_json, from_json_value
 
@@ -188,6 +189,7 @@ def _bare(read: Callable[[Members], BareQuote | None]) -> Callable[[Members], Re
         quote = read(body)
         if quote is None:
             return None
+        parse_quote(quote.quoted)  # what cannot be read is bound to nobody's key
         key = "with a bare public key" if quote.ak_spki else "without its key"
         return Recognized(form=f"TPM quote, {key}", evidence=None, bare_quote=quote)
 

@@ -53,10 +53,10 @@ def _once(pairs: list[tuple[str, object]]) -> None:
 
 
 def why_no_json(text: bytes) -> str:
-    """Where a text that begins like JSON stops being readable, for people.
+    """Where a text that begins like JSON stops being readable, for people; empty if it is JSON.
 
     Args:
-        text: raw, untrusted, and no JSON.
+        text: raw, untrusted.
     """
     try:
         msgspec.json.decode(text)
@@ -65,7 +65,7 @@ def why_no_json(text: bytes) -> str:
     except RecursionError:
         return "it has too many levels"
     else:
-        return "it cannot be read"
+        return ""
     found = _AT_BYTE.search(said)
     if found is None:
         lines = text.count(b"\n") + 1

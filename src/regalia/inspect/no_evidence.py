@@ -66,9 +66,10 @@ def named(data: bytes) -> str:
     if packed:
         return f"an archive or a packed file ({packed}): unpack it, and give what is in it"
     found = next((what for pattern, what in _TEXTS if pattern.search(text)), "")
-    if not found and text.startswith(JSON_STARTS):
-        return f"it begins like JSON, and cannot be read as JSON: {why_no_json(text)}"
-    return found
+    if found or not text.startswith(JSON_STARTS):
+        return found
+    why = why_no_json(text)
+    return f"it begins like JSON, and cannot be read as JSON: {why}" if why else ""
 
 
 def _packed(data: bytes) -> str:

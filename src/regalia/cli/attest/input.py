@@ -118,10 +118,15 @@ def _read_loose(
 
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
-    """The kind follows from the chain: a bare report does not say whether it is a switch's."""
+    """The kind follows from the chain: a bare report does not say whether it is a switch's.
+
+    Certificates that name no model are another vendor's, and no device's chain.
+    """
     tell = plugin_for(device.kind).vendor.kind_of_chain
     kind = None if tell is None else tell(given.certificates)
-    return replace(device, kind=kind or device.kind, endorsements=given.certificates)
+    if kind is None:
+        return device
+    return replace(device, kind=kind, endorsements=given.certificates)
 
 
 def read_rules(
