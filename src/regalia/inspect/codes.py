@@ -20,3 +20,7 @@ class InspectCode(Code):
         "Endorsements say what is genuine or known to be good, and nothing of any machine's state.",
         "Give the evidence, and this file beside it with --endorsement.",
     )
+    EVIDENCE_OF_SEVERAL = (
+        "Which of several machines an answer is about would be a guess.",
+        "Give each machine's evidence in a file of its own.",
+    )

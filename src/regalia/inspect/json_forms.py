@@ -12,19 +12,27 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import ParseError
 from regalia.inspect.codes import InspectCode
-from regalia.inspect.raw_forms import intel, malformed, snp
+from regalia.inspect.members import member_bytes, require_member, unread
+from regalia.inspect.raw_forms import intel, snp
 from regalia.inspect.recognized import Recognized
 from regalia.inspect.tpm_json import azure, keylime_answer, keylime_text, tpm_beside_bare_key
 from regalia.tees.boot.evidence.log import looks_like_event_log
-from regalia.tees.nvidia.evidence.nvtrust import is_device, read_devices
+from regalia.tees.nvidia.evidence.nvtrust import (
+    CHAIN_MEMBERS,
+    REPORT_MEMBERS,
+    is_device,
+    read_devices,
+)
 from regalia.tees.snp.evidence.certificate_table import parse_certificate_table
 from regalia.tees.snp.evidence.fields_json import report_of_fields
+from regalia.tees.tpm.evidence.wire import parse_quote
 from regalia.wire.evidence import ENDORSEMENTS_MAX, Evidence, Tee
 from regalia.wire.spelling import certificates_in, certificates_in_json, from_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from regalia.inspect.members import Unread
     from regalia.inspect.recognized import BareQuote
 
     Members = Mapping[str, object]
@@ -42,29 +50,27 @@ class JsonForm:
     Attributes:
         name: for people.
         members: it has all of these.
+        report: the member that holds the evidence.
         read: makes evidence of it; None if it is not this kind after all.
     """
 
     name: str
     members: frozenset[str]
+    report: str
     read: Callable[[Members], Recognized | None]
 
     def fits(self, body: Members) -> bool:
         """Whether the document has the members."""
         return self.members <= body.keys()
 
+    def unread(self, body: Members, path: str) -> Unread:
+        """What is wrong with a document that has the members and cannot be read.
 
-def required_bytes(body: Members, name: str) -> bytes:
-    """A member's bytes. Raises ParseError MALFORMED.
-
-    Args:
-        body: untrusted.
-        name: of the member.
-    """
-    raw = from_json_value(body.get(name))
-    if raw is None:
-        raise malformed(f"{name} is neither hex, nor base64, nor a list of numbers")
-    return raw
+        Args:
+            body: decoded, untrusted.
+            path: of the document, for people.
+        """
+        return unread(self.name, body, self.report, path)
 
 
 def with_certificates(found: Recognized, certificates: tuple[bytes, ...]) -> Recognized:
@@ -114,7 +120,7 @@ def _intel_quote(body: Members) -> Recognized | None:
 
 def _tsm(body: Members) -> Recognized | None:
     """configfs-tsm: what the kernel's interface gives for any TEE."""
-    raw = required_bytes(body, "outblob")
+    raw = member_bytes(body, "outblob")
     found = snp(raw, "") or intel(raw, "")
     if found is None:
         return None
@@ -126,9 +132,14 @@ def _tsm(body: Members) -> Recognized | None:
     return with_certificates(found, certificates)
 
 
-def _device_list(body: Members) -> Recognized | None:
-    items = body.get("evidence_list", body.get("device_evidence_list"))
-    return devices_of(items, str(body.get("arch") or "")) if isinstance(items, list) else None
+def _device_list(name: str) -> Callable[[Members], Recognized | None]:
+    def reader(body: Members) -> Recognized | None:
+        items = body.get(name)
+        if not isinstance(items, list) or not items:
+            return None
+        return devices_of(items, str(body.get("arch") or ""), name)
+
+    return reader
 
 
 def _nvattest(name: str) -> Callable[[Members], Recognized | None]:
@@ -136,25 +147,41 @@ def _nvattest(name: str) -> Callable[[Members], Recognized | None]:
         items = body.get(name)
         if not isinstance(items, list) or not items or not all(map(is_device, items)):
             return None
-        return devices_of(items, "")
+        return devices_of(items, "", name)
 
     return reader
 
 
 def _one_device(body: Members) -> Recognized | None:
-    return devices_of([body], "") if is_device(body) else None
+    if not is_device(body):
+        return None
+    _require_device(body, "")
+    return devices_of([body], "", "")
 
 
-def devices_of(items: list[object], arch: str) -> Recognized:
-    """NVIDIA's devices, one for each object. Raises ParseError.
+def devices_of(items: list[object], arch: str, path: str) -> Recognized:
+    """NVIDIA's devices, one for each object.
 
     Args:
         items: untrusted.
         arch: of those that do not say their own.
+        path: of the list, for people.
+
+    Raises:
+        ParseError: EVIDENCE_INCOMPLETE, a report or a chain is missing; MALFORMED; TOO_LARGE.
     """
+    for index, item in enumerate(items):
+        if isinstance(item, dict):
+            _require_device(item, "" if len(items) == 1 and not path else f"{path}[{index}].")
     devices = read_devices(items, arch=arch)
     form = f"NVIDIA evidence of {len(devices)} device{'' if len(devices) == 1 else 's'}"
     return Recognized(form=form, evidence=None, devices=devices)
+
+
+def _require_device(item: Members, around: str) -> None:
+    """Its report and its chain hold something; NVIDIA's own names stand for those that lack."""
+    for names in (REPORT_MEMBERS, CHAIN_MEMBERS):
+        require_member(item, next((name for name in names if name in item), names[0]), around)
 
 
 def _bare(read: Callable[[Members], BareQuote | None]) -> Callable[[Members], Recognized | None]:
@@ -162,6 +189,7 @@ def _bare(read: Callable[[Members], BareQuote | None]) -> Callable[[Members], Re
         quote = read(body)
         if quote is None:
             return None
+        parse_quote(quote.quoted)  # what cannot be read is bound to nobody's key
         key = "with a bare public key" if quote.ak_spki else "without its key"
         return Recognized(form=f"TPM quote, {key}", evidence=None, bare_quote=quote)
 
@@ -177,10 +205,11 @@ def _endorsements(body: Members) -> Recognized | None:
 
 
 def _form(name: str, members: str, read: Callable[[Members], Recognized | None]) -> JsonForm:
-    return JsonForm(name, frozenset(members.split()), read)
+    names = members.split()
+    return JsonForm(name, frozenset(names), names[0], read)
 
 
-# In order: what has more members of its own goes first.
+# In order: what has more members of its own goes first. The first member holds the evidence.
 JSON_FORMS: tuple[JsonForm, ...] = (
     _form("CoCo evidence of Azure", "tpm_quote hcl_report", azure),
     _form("CoCo evidence of Azure, version 0", "quote report vcek", azure),
@@ -191,12 +220,21 @@ JSON_FORMS: tuple[JsonForm, ...] = (
     _form("CoCo evidence of SEV-SNP", "attestation_report cert_chain", _snp_evidence),
     _form("evidence of SEV-SNP", "attestation_report", _snp_evidence),
     _form("an answer of configfs-tsm", "outblob", _tsm),
-    _form("a request to NVIDIA's service", "evidence_list", _device_list),
-    _form("CoCo evidence of NVIDIA devices", "device_evidence_list", _device_list),
+    _form("a request to NVIDIA's service", "evidence_list", _device_list("evidence_list")),
+    _form(
+        "CoCo evidence of NVIDIA devices",
+        "device_evidence_list",
+        _device_list("device_evidence_list"),
+    ),
     _form("JSON of NVIDIA's verifier", "gpus", _nvattest("gpus")),
     _form("JSON of NVIDIA's verifier", "nvswitches", _nvattest("nvswitches")),
     _form("evidence of an NVIDIA device", "evidence certificate", _one_device),
     _form("JSON of NVIDIA's verifier", "AttestationReport CertificateChains", _one_device),
+    _form(
+        "JSON of NVIDIA's Python tools",
+        "attestationReportHexStr certChainBase64Encoded",
+        _one_device,
+    ),
     _form("CoCo evidence of TDX", "quote cc_eventlog", _intel_quote),
     _form("a getQuote answer of dstack", "quote vm_config", _intel_quote),
     *(_form(f"a document with the member {name}", name, _intel_quote) for name in _QUOTES),

@@ -29,6 +29,8 @@ from regalia.wire.evidence import DeviceEvidence, DeviceKind, Evidence, Tee
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from regalia.tees.tpm.evidence.go_tpm_tools import GoAttestation
+
     RawForm = Callable[[bytes, str], Recognized | None]
 
 _QUOTE_HEADER = struct.Struct("<HHI")  # version, type of the attestation key, type of the TEE
@@ -213,15 +215,22 @@ def go_tpm_tools(data: bytes, suffix: str) -> Recognized | None:
     """
     if not data or data[0] != _GO_TPM_START:
         return None
-    try:
-        found = parse_go_attestation(data)
-    except ParseError:
+    found = _go_attestation(data) or _go_attestation(data.removesuffix(b"\n").removesuffix(b"\r"))
+    if found is None:
         return None
     certificates = (found.ak_cert, *found.intermediate_certs) if found.ak_cert else ()
     evidence = Evidence(
         Tee.TPM, found.quotes[-1].encode(), certificates, b"", event_log=found.event_log
     )
     return Recognized(form=f"go-tpm-tools attestation{suffix}", evidence=evidence)
+
+
+def _go_attestation(data: bytes) -> GoAttestation | None:
+    """Tried without a last newline too, which an editor or a shell may have put there."""
+    try:
+        return parse_go_attestation(data)
+    except ParseError:
+        return None
 
 
 def fragment(data: bytes, suffix: str) -> Recognized | None:

@@ -12,28 +12,32 @@ from regalia.appraisal.pki import parse_certificate, parse_crl
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
 from regalia.inspect.codes import InspectCode
+from regalia.inspect.json_text import JSON_STARTS, decode_json, why_no_json
 from regalia.inspect.known import unknown
-from regalia.inspect.raw_forms import RAW_FORMS, is_token
+from regalia.inspect.no_evidence import as_text, beside_certificates, named
+from regalia.inspect.own_forms import OWN_MARKS
+from regalia.inspect.raw_forms import RAW_FORMS, is_token, malformed
 from regalia.inspect.recognize_json import recognize_json
-from regalia.inspect.recognized import Recognized
 from regalia.tees.boot.evidence.log import looks_like_event_log, parse_event_log
 from regalia.tees.nitro.eif import MAGIC as EIF_MAGIC
 from regalia.tees.snp.evidence.certificate_table import parse_certificate_table
-from regalia.wire.evidence import parse_evidence
-from regalia.wire.serving import FORMAT as SERVING_FORMAT
-from regalia.wire.serving import parse_serving_evidence
-from regalia.wire.spelling import certificates_in, from_base64, from_hex, from_pem, plain_text
+from regalia.wire.spelling import (
+    certificates_in,
+    from_base64,
+    from_hex,
+    from_pem,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regalia.inspect.recognized import Recognized
+
 __all__ = ["LIMIT", "InspectCode", "event_log_in", "recognize"]
 
 LIMIT = 8 * MIB
-_ENVELOPE_START = b'{"devices":'  # canonical evidence begins so
-_SERVING_START = b'{"evidence":"'  # canonical serving evidence begins so
-_SERVING_FORMAT = f'"format":"{SERVING_FORMAT}"'.encode()
-_JSON_STARTS = (b"{", b"[")
+_TEXT_START = b'"'  # of a JSON string, which may hold a document
 _LAYERS_MAX = 3  # spellings around each other, e.g. base64 of hex
 _RIM_START = b"<SoftwareIdentity"
 _CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CRL"})
@@ -49,20 +53,17 @@ def recognize(data: bytes) -> Recognized:
     """
     if len(data) > LIMIT:
         raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(data)} bytes, at most {LIMIT}")
-    if data.startswith(_ENVELOPE_START):
-        return Recognized(form="Regalia evidence", evidence=parse_evidence(data))
-    if data.startswith(_SERVING_START) and _SERVING_FORMAT in data:
-        serving = parse_serving_evidence(data)
-        return Recognized(
-            form="a runtime's answer to a challenge", evidence=serving.evidence, serving=serving
-        )
     found = _read(data, "", _LAYERS_MAX)
     if found is not None:
         return found
+    _refuse_damaged(data)
     _refuse_known(data)
+    what = named(data)
+    if what:
+        raise unknown(what)
     raise unknown(
         f"{len(data)} bytes that are no evidence known here; they begin with "
-        f"{data[:8].hex() or 'nothing'}"
+        f"{data[:8].hex()}{_certificates_within(data)}"
     )
 
 
@@ -82,10 +83,14 @@ def event_log_in(data: bytes) -> bytes | None:
 def _read(data: bytes, suffix: str, layers: int) -> Recognized | None:
     """Bytes as they are, then a document, then what they spell."""
     text = plain_text(data)
-    if text.startswith(_JSON_STARTS):
+    if text.startswith(JSON_STARTS):
         found = recognize_json(text)
         if found is not None:
             return found
+    if text.startswith(_TEXT_START) and layers:
+        inner = decode_json(text)
+        if isinstance(inner, str) and inner.lstrip().startswith(("{", "[")):
+            return _read(inner.encode("utf-8", "replace"), suffix, layers - 1)
     for form in RAW_FORMS:
         found = form(data, suffix)
         if found is not None:
@@ -107,6 +112,13 @@ def _spellings(text: bytes) -> Iterator[tuple[str, bytes]]:
         inner = decode(text)
         if inner:
             yield name, inner
+
+
+def _refuse_damaged(data: bytes) -> None:
+    """A document that says that it is Regalia's own, and is no JSON, is said to be damaged."""
+    text = plain_text(data)
+    if text.startswith(JSON_STARTS) and any(mark in text for mark in OWN_MARKS):
+        raise malformed(f"a document of Regalia's own that is no JSON: {why_no_json(text)}")
 
 
 def _refuse_known(data: bytes) -> None:
@@ -137,13 +149,26 @@ def _refuse_known(data: bytes) -> None:
 
 def _certificates(data: bytes) -> tuple[bytes, ...]:
     """Those that can be read, of a file that holds nothing else."""
-    found = certificates_in(data)
+    found = () if beside_certificates(data) else certificates_in(data)
     if not found:
         try:
             found = parse_certificate_table(data)
         except ParseError:
             return ()
     return found if all(map(_is_signed_by_authority, found)) else ()
+
+
+def _certificates_within(data: bytes) -> str:
+    """How many certificates stand within something else, for people; empty if there are none."""
+    text = as_text(data)
+    found = [der for _, der in from_pem(text) if _is_signed_by_authority(der)]
+    if not found:
+        return ""
+    return (
+        f"; {len(found)} certificates or revocation lists in PEM stand in it, the first at byte"
+        f" {text.find(b'-----BEGIN ')}, and the rest is not known: it may be cut short, or have"
+        " something before it"
+    )
 
 
 def _is_signed_by_authority(der: bytes) -> bool:

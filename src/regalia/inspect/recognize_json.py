@@ -5,65 +5,85 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
 from regalia.inspect.codes import InspectCode
 from regalia.inspect.json_forms import JSON_FORMS, devices_of, with_certificates
+from regalia.inspect.json_text import JSON_STARTS, decode_json
 from regalia.inspect.known import unknown
-from regalia.inspect.raw_forms import RAW_FORMS, is_token, malformed
+from regalia.inspect.no_evidence import beside_certificates, refusal_in
+from regalia.inspect.own_forms import SERVING_MARK, own_form
+from regalia.inspect.raw_forms import RAW_FORMS, is_token
 from regalia.tees.nvidia.evidence.nvtrust import is_device
 from regalia.wire.evidence import DEVICES_MAX, Tee
+from regalia.wire.serving import LIMIT as SERVING_LIMIT
 from regalia.wire.spelling import certificates_in, from_numbers, from_text, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from regalia.inspect.members import Unread
     from regalia.inspect.recognized import Recognized
 
 LIMIT = 4 * MIB
 DEPTH_MAX = 12  # levels of objects, lists, and documents written into text
 _TEXT_MIN = 32  # characters; what is shorter is no evidence
-_JSON_STARTS = (b"{", b"[")
 _SHOWN = 8  # members in a message
+_PLACES = 4  # of certificates in a message
+_NAME_SHOWN = 40  # characters
 
 
 @dataclass(slots=True)
 class _Search:
-    """What a document holds, in its order. Raw and untrusted."""
+    """What a document holds, in its order. Raw and untrusted.
+
+    Attributes:
+        unread: what is wrong with the members of forms that are known, in words.
+        places: where certificates stand.
+        others: how many texts and lists of numbers were nothing that is known here.
+    """
 
     found: list[Recognized] = field(default_factory=list)
     certificates: list[bytes] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     tokens: int = 0
+    others: int = 0
 
-    def look(self, value: object, where: str, depth: int) -> None:
+    def look(self, value: object, path: str, depth: int) -> None:
         """Search one value. Raises ParseError where a form is known and its content is not right.
 
         Args:
             value: raw, untrusted.
-            where: forms around it, for people.
+            path: the names of the members around it, for people.
             depth: levels above it.
         """
         if depth > DEPTH_MAX:
             raise ParseError(CoreCode.TOO_LARGE, f"evidence: JSON of more than {DEPTH_MAX} levels")
         if isinstance(value, dict):
-            self._object(value, where, depth)
+            self._object(value, path, depth)
         elif isinstance(value, list):
-            self._list(value, where, depth)
+            self._list(value, path, depth)
         elif isinstance(value, str) and len(value) >= _TEXT_MIN:
-            self._text(value, where, depth)
+            self._text(value, path, depth)
 
-    def _object(self, body: Mapping[str, object], where: str, depth: int) -> None:
+    def _object(self, body: Mapping[str, object], path: str, depth: int) -> None:
+        own = own_form(body)
+        if own is not None:
+            self.found.append(own)
+            return
         for form in JSON_FORMS:
-            found = form.read(body) if form.fits(body) else None
-            if found is None:
+            if not form.fits(body):
                 continue
-            self.found.append(_named(found, form.name, where))
+            found = form.read(body)
+            if found is None:
+                self.unread.append(form.unread(body, path))
+                continue
+            self.found.append(_named(found, form.name))
             self._beside(found, body, form.members, depth)
             return
-        for each in body.values():
-            self.look(each, where, depth + 1)
+        for name, each in body.items():
+            self.look(each, _below(path, name), depth + 1)
 
     def _beside(
         self, found: Recognized, body: Mapping[str, object], read: frozenset[str], depth: int
@@ -78,36 +98,45 @@ class _Search:
                 rest.look(value, "", depth + 1)
         self.certificates += rest.certificates
         self.found += [
-            each for each in rest.found if each.devices or (each.evidence and found.devices)
+            each
+            for each in rest.found
+            if each.own or each.devices or (each.evidence and found.devices)
         ]
 
-    def _list(self, values: list[object], where: str, depth: int) -> None:
+    def _list(self, values: list[object], path: str, depth: int) -> None:
         raw = from_numbers(values)
         if raw is not None:
-            self._bytes(raw, where)
+            self.others += not self._bytes(raw)
         elif values and all(map(is_device, values)):
-            self.found.append(devices_of(values, ""))
+            self.found.append(devices_of(values, "", path))
         else:
-            for each in values:
-                self.look(each, where, depth + 1)
+            for index, each in enumerate(values):
+                self.look(each, f"{path}[{index}]", depth + 1)
 
-    def _text(self, value: str, where: str, depth: int) -> None:
+    def _text(self, value: str, path: str, depth: int) -> None:
         text = plain_text(value.encode("utf-8", "replace"))
-        self.tokens += is_token(text)
-        raw = text if text.startswith(_JSON_STARTS) else from_text(text)
-        if raw is not None and raw.lstrip().startswith(_JSON_STARTS):
-            inner = _decoded(raw)
-            if inner is not None:
-                self.look(inner, where, depth + 1)
+        raw = text if text.startswith(JSON_STARTS) else from_text(text)
+        if raw is not None and raw.lstrip().startswith(JSON_STARTS):
+            inner = decode_json(raw)
+            if isinstance(inner, dict | list):
+                self.look(inner, path, depth + 1)
                 return
-        if raw is None or not self._bytes(raw, where):
-            self.certificates += certificates_in(text)
+        if raw is not None and self._bytes(raw):
+            return
+        certificates = certificates_in(text)
+        self.certificates += certificates
+        if certificates:
+            self.places.append(path)
+        if is_token(text):
+            self.tokens += 1
+        elif not certificates or beside_certificates(text):
+            self.others += 1
 
-    def _bytes(self, raw: bytes, where: str) -> bool:
+    def _bytes(self, raw: bytes) -> bool:
         for form in RAW_FORMS:
             found = form(raw, "")
             if found is not None:
-                self.found.append(_named(found, "", where))
+                self.found.append(found)
                 return True
         return False
 
@@ -117,9 +146,10 @@ class _Search:
         devices = tuple(device for each in self.found for device in each.devices)
         named = f"{len(devices)} NVIDIA device{'' if len(devices) == 1 else 's'}"
         if len(whole) > 1:
-            raise malformed(
+            raise ParseError(
+                InspectCode.EVIDENCE_OF_SEVERAL,
                 f"{len(whole)} machines' evidence in one document: "
-                f"{', '.join(each.form for each in whole[:4])}; give each its own file"
+                f"{', '.join(each.form for each in whole[:4])}",
             )
         if len(devices) > DEVICES_MAX:
             raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(devices)} devices")
@@ -129,6 +159,8 @@ class _Search:
                 return first
             return replace(first, form=f"NVIDIA evidence of {named}", devices=devices)
         (found,) = whole
+        if found.own:
+            return self._own(found)
         evidence = found.evidence
         if evidence is not None and devices:
             form = f"{found.form}, with {named}"
@@ -136,6 +168,46 @@ class _Search:
         if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
             found = with_certificates(found, tuple(self.certificates))
         return found
+
+    def _own(self, found: Recognized) -> Recognized:
+        """Regalia's own names its devices, which the report binds: others cannot be joined."""
+        if len(self.found) > 1:
+            raise ParseError(
+                InspectCode.EVIDENCE_OF_SEVERAL,
+                f"{found.form} and other evidence beside it in one document",
+            )
+        return found
+
+    def refusal(self, body: object) -> ParseError:
+        """Why there is no evidence in the document."""
+        stand = f"certificates stand at {', '.join(self.places[:_PLACES])}" if self.places else ""
+        wrong = next(iter(self.unread), None)
+        if wrong is not None and wrong.lack:
+            return wrong.refusal(stand)
+        code = refusal_in(body) if isinstance(body, dict) else ""
+        if code:
+            return unknown(f"a saved refusal ({code}): the service that was asked gave no evidence")
+        if self.certificates and wrong is None and not self.others and not self.tokens:
+            return ParseError(
+                InspectCode.ENDORSEMENTS_NO_EVIDENCE,
+                f"a JSON document of {len(self.certificates)} certificates, and no report",
+            )
+        if self.tokens:
+            return ParseError(
+                InspectCode.TOKEN_NO_EVIDENCE,
+                f"a JSON document of tokens (JWT), {self.tokens} in all: somebody else's results",
+            )
+        if wrong is not None:
+            return wrong.refusal(stand)
+        if isinstance(body, dict):
+            shown = ", ".join(sorted(_tame(name) for name in body)[:_SHOWN])
+            what = f"its members: {shown}"
+        else:
+            what = f"a list of {len(body)}" if isinstance(body, list) else ""
+        return unknown(
+            f"a JSON document that wraps no evidence known here; {what}"
+            f"{f'; {stand}, and the rest is not known' if stand else ''}"
+        )
 
 
 def recognize_json(data: bytes) -> Recognized | None:
@@ -151,39 +223,27 @@ def recognize_json(data: bytes) -> Recognized | None:
         ParseError: TOO_LARGE; FORM_UNKNOWN, it wraps no evidence that is known here; or its form
             is known, and its content is not right.
     """
-    if len(data) > LIMIT:
+    if len(data) > (SERVING_LIMIT if SERVING_MARK in data else LIMIT):
         raise ParseError(CoreCode.TOO_LARGE, f"evidence: {len(data)} bytes of JSON")
-    body = _decoded(data)
-    if body is None:
+    body = decode_json(data)
+    if not isinstance(body, dict | list):
         return None
     search = _Search()
     search.look(body, "", 0)
     found = search.result()
-    if found is not None:
-        return found
-    if search.certificates:
-        raise ParseError(
-            InspectCode.ENDORSEMENTS_NO_EVIDENCE,
-            f"a JSON document of {len(search.certificates)} certificates, and no report",
-        )
-    if search.tokens:
-        raise ParseError(
-            InspectCode.TOKEN_NO_EVIDENCE,
-            f"a JSON document of tokens (JWT), {search.tokens} in all: somebody else's results",
-        )
-    shown = ", ".join(sorted(ascii(str(name)[:40])[1:-1] for name in body)[:_SHOWN])
-    what = f"its members: {shown}" if isinstance(body, dict) else f"a list of {len(body)}"
-    raise unknown(f"a JSON document that wraps no evidence known here; {what}")
+    if found is None:
+        raise search.refusal(body)
+    return found
 
 
-def _decoded(data: bytes) -> dict[str, object] | list[object] | None:
-    try:
-        body = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return None
-    return body if isinstance(body, dict | list) else None
+def _tame(name: object) -> str:
+    """A member's name as it can be shown."""
+    return ascii(str(name)[:_NAME_SHOWN])[1:-1]
 
 
-def _named(found: Recognized, form: str, where: str) -> Recognized:
-    around = [name for name in (form, where) if name]
-    return replace(found, form=", in ".join((found.form, *around)))
+def _below(path: str, name: object) -> str:
+    return f"{path}.{_tame(name)}" if path else _tame(name)
+
+
+def _named(found: Recognized, form: str) -> Recognized:
+    return replace(found, form=f"{found.form}, in {form}")

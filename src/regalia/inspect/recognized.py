@@ -65,6 +65,7 @@ class Recognized:
         bare_quote: a quote that can be looked at, and never be accepted.
         serving: the runtime's whole answer, if that is what it was: it says which keys are bound.
         fragment: a part of evidence, if no more than that is there.
+        own: whether it is a document of Regalia's own, which is whole by itself.
     """
 
     form: str
@@ -73,6 +74,7 @@ class Recognized:
     bare_quote: BareQuote | None = None
     serving: ServingEvidence | None = None
     fragment: Fragment | None = None
+    own: bool = False
 
     @property
     def subject(self) -> str:

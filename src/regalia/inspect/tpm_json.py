@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regalia.inspect.members import member_bytes, require_member
 from regalia.inspect.raw_forms import malformed
 from regalia.inspect.recognized import BareQuote, Recognized
 from regalia.tees.azure.evidence.wire import AzureDocument
@@ -32,15 +33,15 @@ def azure(body: Mapping[str, object]) -> Recognized | None:
     quote = body.get("tpm_quote", body.get("quote"))
     if not isinstance(quote, dict):
         return None
-    pcrs = quote.get("pcrs")
+    pcrs = require_member(quote, "pcrs", "tpm_quote: ")
     if not isinstance(pcrs, list):
         raise malformed("tpm_quote.pcrs is no list")
-    td_quote = _bytes(body, "td_quote") if body.get("td_quote") else b""
+    td_quote = member_bytes(body, "td_quote") if body.get("td_quote") else b""
     document = AzureDocument(
-        hcl_report=_bytes(body, "hcl_report" if "hcl_report" in body else "report"),
+        hcl_report=member_bytes(body, "hcl_report" if "hcl_report" in body else "report"),
         td_quote=td_quote,
-        quoted=_bytes(quote, "message"),
-        signature=_rsa_signature(_bytes(quote, "signature")),
+        quoted=member_bytes(quote, "message"),
+        signature=_rsa_signature(member_bytes(quote, "signature")),
         pcrs=_bank([from_json_value(value) for value in pcrs]),
     )
     tee, name = (Tee.AZURE_TDX, "TDX") if td_quote else (Tee.AZURE_SNP, "SEV-SNP")
@@ -57,16 +58,18 @@ def tpm_beside_bare_key(body: Mapping[str, object]) -> BareQuote | None:
     if not isinstance(quote, dict):
         return None
     return BareQuote(
-        _bytes(quote, "message"), _bytes(quote, "signature"), _bytes(body, "ak_public")
+        member_bytes(quote, "message"),
+        member_bytes(quote, "signature"),
+        member_bytes(body, "ak_public"),
     )
 
 
 def keylime_text(body: Mapping[str, object]) -> BareQuote | None:
     """A quote and its key in members of their own. Raises ParseError."""
     return BareQuote(
-        _bytes(body, "tpms_attest_b64"),
-        _bytes(body, "tpmt_signature_b64"),
-        _bytes(body, "ak_public_pem"),
+        member_bytes(body, "tpms_attest_b64"),
+        member_bytes(body, "tpmt_signature_b64"),
+        member_bytes(body, "ak_public_pem"),
     )
 
 
@@ -83,13 +86,6 @@ def keylime_answer(body: Mapping[str, object]) -> BareQuote | None:
         return None
     quoted, signature, _ = (part or b"" for part in parts)
     return BareQuote(quoted, signature, b"") if quoted.startswith(_ATTEST_START[:3]) else None
-
-
-def _bytes(body: Mapping[str, object], name: str) -> bytes:
-    raw = from_json_value(body.get(name))
-    if raw is None:
-        raise malformed(f"{name} is neither hex, nor base64, nor a list of numbers")
-    return raw
 
 
 def _bank(values: Sequence[bytes | None]) -> dict[HashAlg, dict[int, bytes]]:

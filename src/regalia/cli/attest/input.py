@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regalia.cli.attest.endorsement_files import read_collateral
 from regalia.cli.collateral.input import signed_files
 from regalia.cli.policy.input import read_policy
 from regalia.core.clock import parse_rfc3339
@@ -17,7 +18,7 @@ from regalia.host.localfs import read_file
 from regalia.inspect.recognize import LIMIT, event_log_in, recognize
 from regalia.policy.baseline import NAME, BaselineWords, baseline, baseline_id
 from regalia.policy.platform import PlatformRules
-from regalia.verifier.collateral import COLLATERAL_FILE_MAX, parse_collateral
+from regalia.verifier.collateral import COLLATERAL_FILE_MAX
 from regalia.verifier.registry import PLUGINS, plugin_for
 from regalia.wire.evidence import ENDORSEMENTS_MAX
 
@@ -83,7 +84,7 @@ def read_endorsements(
         UsageError: the extra that reads a file is not installed, or there are several event logs.
     """
     logs, files = _read_loose(paths, found, now)
-    given = parse_collateral(files)
+    given = read_collateral(files)
     if found.evidence is not None and logs:
         found = replace(found, evidence=replace(found.evidence, event_log=logs[0]))
     evidence = found.evidence
@@ -118,10 +119,15 @@ def _read_loose(
 
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
-    """The kind follows from the chain: a bare report does not say whether it is a switch's."""
+    """The kind follows from the chain: a bare report does not say whether it is a switch's.
+
+    Certificates that name no model are another vendor's, and no device's chain.
+    """
     tell = plugin_for(device.kind).vendor.kind_of_chain
     kind = None if tell is None else tell(given.certificates)
-    return replace(device, kind=kind or device.kind, endorsements=given.certificates)
+    if kind is None:
+        return device
+    return replace(device, kind=kind, endorsements=given.certificates)
 
 
 def read_rules(

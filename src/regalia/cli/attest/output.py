@@ -43,6 +43,7 @@ _FRESHNESS = {
     Freshness.FAILED: "FAILED: the evidence was not made for this challenge",
     Freshness.NOT_REACHED: "not reached: something was refused before",
 }
+_IDENTITY_SHOWN = 12  # hex digits of a device's identity beside its number
 _VALUE_WIDTH = 64  # characters of a value in the table
 
 
@@ -60,7 +61,7 @@ def show_result(result: Result, *, explain: bool, as_json: bool) -> None:
     _show_headline(result)
     if explain:
         _show_words(result.question.found.subject)
-    _show_steps(result.found.steps, explain=explain)
+    _show_steps(result, explain=explain)
     _show_findings(result)
     _show_warnings(result)
     _show_open(result)
@@ -70,6 +71,7 @@ def result_json(result: Result) -> dict[str, object]:
     """The answer for programs; ``ok`` only for an affirming one."""
     question = result.question
     refusal = result.found.refusal
+    devices = [_device_json(result, index) for index in result.device_of_steps]
     codes = [each.code.name for each in result.found.judged.findings]
     return {
         "ok": result.exit_status == 0,
@@ -99,8 +101,9 @@ def result_json(result: Result) -> dict[str, object]:
                 "seen": step.seen,
                 "wanted": step.wanted,
                 "source": step.check.source.value,
+                "device": device,
             }
-            for step in result.found.steps
+            for step, device in zip(result.found.steps, devices, strict=True)
         ],
         "ear": result.ear.wire(),
     }
@@ -133,8 +136,11 @@ def _show_headline(result: Result) -> None:
         ("freshness", _freshness(result)),
     ]
     facts += [
-        ("device", f"{device.kind} {device.identity.hex()}, {device.revocation}")
-        for device in result.found.devices
+        (
+            "device" if len(result.found.devices) == 1 else f"device {index}",
+            f"{device.kind} {device.identity.hex()}, {device.revocation}",
+        )
+        for index, device in enumerate(result.found.devices)
     ]
     if claims is not None:
         facts += [("measurement", claims.measurement.hex())]
@@ -173,10 +179,25 @@ def _freshness(result: Result) -> str:
     return _FRESHNESS[result.freshness]
 
 
-def _show_steps(steps: tuple[Step, ...], *, explain: bool) -> None:
+def _device_json(result: Result, index: int | None) -> dict[str, object] | None:
+    """Which device a check is about; its identity is empty unless all of it was verified."""
+    if index is None:
+        return None
+    return {"index": index, "identity": result.identity_of(index)}
+
+
+def _device_name(result: Result, index: int | None) -> str:
+    if index is None:
+        return ""
+    identity = result.identity_of(index)
+    return f" [device {index}{f', {identity[:_IDENTITY_SHOWN]}...' if identity else ''}]"
+
+
+def _show_steps(result: Result, *, explain: bool) -> None:
     click.echo(click.style("\nChecks of the verifier", bold=True))
-    for number, step in enumerate(steps, start=1):
-        click.echo(f"{_mark(step)} {number:2}. {step.check.title}")
+    both = zip(result.found.steps, result.device_of_steps, strict=True)
+    for number, (step, index) in enumerate(both, start=1):
+        click.echo(f"{_mark(step)} {number:2}. {step.check.title}{_device_name(result, index)}")
         for line in _step_lines(step, explain=explain):
             click.echo(f"         {line}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from regalia import __version__
 from regalia.appraisal.check import Outcome
 from regalia.appraisal.claims import FRESHNESS
+from regalia.cli.attest.device_steps import device_of_steps
 from regalia.policy.documents import wildcards_for
 from regalia.policy.ear import device_submod, refused_submod, submod
 from regalia.policy.ear_document import PROFILE, Ear, Status
@@ -218,6 +219,22 @@ class Result:
             for step in self.found.steps
         )
         return Freshness.FAILED if failed else Freshness.NOT_REACHED
+
+    @property
+    def device_of_steps(self) -> tuple[int | None, ...]:
+        """For each check the device that it is about, if there are several."""
+        evidence = self.question.found.evidence
+        devices = self.question.found.devices if evidence is None else evidence.devices
+        return device_of_steps(self.found.steps, len(devices))
+
+    def identity_of(self, index: int) -> str:
+        """A device's identity in hex; empty if something was refused before it was known.
+
+        Args:
+            index: of the device in the evidence.
+        """
+        devices = self.found.devices
+        return devices[index].identity.hex() if index < len(devices) else ""
 
     @property
     def hardware(self) -> Hardware | None:

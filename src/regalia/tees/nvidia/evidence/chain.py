@@ -99,7 +99,8 @@ def verify_chain(
     if len(ders) < CERTIFICATES_MIN:
         raise AttestationError(
             AttestCode.COLLATERAL_MISSING,
-            f"the device sent {len(ders)} certificates, want its whole chain",
+            f"{f'{len(ders)} certificates' if ders else 'no certificate chain'} came with the"
+            " device's report: give its whole chain, leaf first, beside it with --endorsement",
         )
     cache, now = at.cache, at.now
     path = cache.derived(

@@ -33,8 +33,13 @@ _KINDS: Mapping[str, DeviceKind] = MappingProxyType(
     }
 )
 # By the names that tools give them; the first pair is NVIDIA's own.
-REPORT_MEMBERS = ("evidence", "AttestationReport", "attestation_report")
-CHAIN_MEMBERS = ("certificate", "CertificateChains", "attestation_cert_chain")
+REPORT_MEMBERS = ("evidence", "AttestationReport", "attestation_report", "attestationReportHexStr")
+CHAIN_MEMBERS = (
+    "certificate",
+    "CertificateChains",
+    "attestation_cert_chain",
+    "certChainBase64Encoded",
+)
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 

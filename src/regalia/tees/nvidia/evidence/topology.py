@@ -29,10 +29,10 @@ def check_topology(devices: Sequence[NvidiaClaims]) -> None:
     named_switches = {gpu.switch_pdis for gpu in gpus}
     here = tuple(sorted(switch.pdi for switch in switches))
     if named_switches not in (set(), {()}, {here}):
-        seen = sorted(pdi.hex() for pdis in named_switches for pdi in pdis)
+        seen = sorted({pdi.hex() for pdis in named_switches for pdi in pdis})
         raise _mismatch(
-            f"GPUs are linked to switches {sorted(set(seen))}, "
-            f"and evidence came from {[pdi.hex() for pdi in here]}"
+            f"GPUs are linked to switches {', '.join(seen)},"
+            f" and evidence came from {', '.join(pdi.hex() for pdi in here) or 'none'}"
         )
     named_gpus = {switch.gpu_pdis for switch in switches}
     if len(named_gpus) > 1:
