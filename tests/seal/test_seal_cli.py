@@ -117,6 +117,30 @@ def test_help_lines_agree() -> None:
         assert command.get_short_help_str(200) == COMMANDS[name][2]
 
 
+def test_what_is_sealed_already_is_not_sealed_again(
+    testbed: SealTestbed, call: Callable[[list[str]], Outcome]
+) -> None:
+    args = testbed.seal("again")
+    args[1] = testbed.path("sealed")
+    status, _, err = call(args)
+    assert status == 9
+    assert "refused [ALREADY_SEALED]" in err
+    assert not (testbed.folder / "again").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.bin"])
+def test_a_model_without_weights_is_warned_of(
+    name: str, testbed: SealTestbed, call: Callable[[list[str]], Outcome]
+) -> None:
+    (testbed.folder / "bare").mkdir()
+    (testbed.folder / "bare" / name).write_bytes(bytes(100))
+    args = testbed.seal("of-bare")
+    args[1] = testbed.path("bare")
+    status, _, err = call(args)
+    assert status == 0
+    assert ("no weights: no file in" in err) == (name == "weights.bin")
+
+
 def test_inspect(testbed: SealTestbed, call: Callable[[list[str]], Outcome]) -> None:
     status, text, _ = call(["inspect", testbed.path("sealed")])
     assert status == 0

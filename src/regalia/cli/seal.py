@@ -102,6 +102,11 @@ def seal(
         warn(f"removed {name}, which an interrupted run had left behind")
     if result.left_out:
         warn(f"left out, as not part of a model: {', '.join(result.left_out)}")
+    if not result.safetensors:
+        warn(
+            f"no weights: no file in {model_dir} ends in .safetensors, so the transformers engine"
+            " will refuse this model (ENGINE_NEEDS_SAFETENSORS)"
+        )
     if signing_key is None:
         warn("UNSIGNED: `regalia verify` and every runtime will refuse this; seal with --sign KEY")
     _show(result, model_dir, out, as_json=as_json)

@@ -21,6 +21,10 @@ class SealCode(Code):
         "Move the key out of the model directory, and seal again.",
     )
     MODEL_EMPTY = ("There is nothing to seal.", "Give the directory that holds the model's files.")
+    ALREADY_SEALED = (
+        "A sealed model inside another can be served by no runtime.",
+        "Give the directory of the model in clear; `regalia open` recovers it for its owner.",
+    )
     MODEL_TOO_LARGE = (
         "The format's limits bound what every reader must be ready for.",
         "Seal with a larger stride, or split the model; the limit is in the message.",

@@ -12,7 +12,7 @@ from regalia.core.errors import LocalError, ParseError
 from regalia.host.localfs import os_errors
 from regalia.seal.codes import SealCode
 from regalia.seal.format.paths import check_collisions, check_path
-from regalia.seal.format.sealed import FILES_MAX
+from regalia.seal.format.sealed import FILES_MAX, INDEX_NAME, MANIFEST_NAME
 
 # Left out at any depth: what version control, downloads and desktops keep beside a model. They
 # differ between copies of one model, and a repository's configuration may hold a password.
@@ -79,7 +79,7 @@ def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
 
     Raises:
         LocalError: NOT_A_PLAIN_FILE, GIT_LFS_POINTER, PRIVATE_KEY_INSIDE, MODEL_EMPTY,
-            MODEL_TOO_LARGE, or a file cannot be read.
+            ALREADY_SEALED, MODEL_TOO_LARGE, or a file cannot be read.
         ParseError: PATH_REFUSED or PATHS_COLLIDE.
     """
     scanner = _Scanner(model, None if links_into is None else Path(os.path.realpath(links_into)))
@@ -94,6 +94,10 @@ def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
             )
     if not scanner.found:
         raise LocalError(SealCode.MODEL_EMPTY, f"{model}: no files in it")
+    if {MANIFEST_NAME, INDEX_NAME} <= {file.path for file in scanner.found}:
+        raise LocalError(
+            SealCode.ALREADY_SEALED, f"{model}: has {MANIFEST_NAME} and {INDEX_NAME} of a sealing"
+        )
     check_collisions(file.path for file in scanner.found)
     return Scanned(tuple(sorted(scanner.found)), tuple(sorted(scanner.left_out)))
 

@@ -103,6 +103,7 @@ class SealResult:
 
     manifest: Manifest
     files: int
+    safetensors: int  # files among them, by the endings of their names
     plaintext_size: int  # bytes of all files, without the gaps for alignment
     left_out: tuple[str, ...]  # paths in the directory that are not part of the model
     removed_leftovers: tuple[str, ...]
@@ -191,6 +192,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
     return SealResult(
         manifest=manifest,
         files=len(the_plan.placed),
+        safetensors=sum(each.file.path.endswith(".safetensors") for each in the_plan.placed),
         plaintext_size=sum(placed.file.size for placed in the_plan.placed),
         left_out=found.left_out,
         removed_leftovers=staged.removed,
