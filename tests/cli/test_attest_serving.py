@@ -67,6 +67,19 @@ def verify(
         yield call
 
 
+def test_an_answer_that_was_printed(
+    answered: tuple[Path, ServingEvidence],
+    verify: Any,  # noqa: ANN401 - the fixture above
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """White space changes nothing: the challenge has 32 bytes, and keys and devices are bound."""
+    _, serving = answered
+    printed = json.dumps(json.loads(serving.encode()), indent=4).encode() + b"\n"
+    monkeypatch.setattr(ServingEvidence, "encode", lambda _: printed)
+    found = verify(serving, CHALLENGE.hex(), 11)
+    assert (found["codes"], found["fresh"], found["unbound_devices"]) == ([], True, 0)
+
+
 def test_a_whole_machine(answered: tuple[Path, ServingEvidence], verify: Any) -> None:  # noqa: ANN401 - the fixture above
     _, serving = answered
     found = verify(serving, CHALLENGE.hex(), 11)

@@ -102,9 +102,12 @@ def _check(check: Json, tables: Tables) -> str:
     meaning = (check.pop("title"), check.pop("meaning"), check.pop("source"))
     tables.checks.setdefault(name, set()).add(meaning)
     seen, wanted, code = check.pop("seen"), check.pop("wanted"), check.pop("code")
+    device = check.pop("device", None)  # its identity is in the submods too
     if check.pop("passed") is not (outcome == "pass") or check:
         raise ValueError(f"{name}: {outcome} and passed do not fit, or members are new")
     line = f"{outcome} {name}{f' {code}' if code else ''}"
+    if device is not None:
+        line += f" [device {device['index']}]"
     if seen or wanted:
         line += f": {shorten(seen)}"
     return line + (f" | wanted {shorten(wanted)}" if wanted else "")
@@ -118,7 +121,7 @@ def _ear(
     submods = rest.pop("submods")
     yield from flat(rest, "ear")
     short = [
-        {name: value for name, value in each.items() if name not in {"title", "meaning"}}
+        {name: value for name, value in each.items() if name not in {"title", "meaning", "device"}}
         for each in checks
     ]
     warned = list(dict.fromkeys(warnings))

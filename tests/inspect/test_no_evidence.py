@@ -98,6 +98,16 @@ def test_certificates_in_somebodys_document(machines: Machines) -> None:
     refused("FORM_UNKNOWN", recognize, data=as_json(document))
 
 
+def test_a_private_key_in_a_document_is_no_certificate() -> None:
+    said = refused("FORM_UNKNOWN", recognize, data=as_json({"key": KEY.decode()}))
+    assert "certificates stand" not in said
+
+
+def test_bytes_that_begin_like_json_are_not_called_json() -> None:
+    said = refused("FORM_UNKNOWN", recognize, data=b"[\x01\xff" + bytes(100))
+    assert "103 bytes that are no evidence" in said
+
+
 # -- members that lack --------------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from regalia.appraisal.pki import parse_certificate, parse_crl
+from regalia.core.errors import ParseError
 from regalia.inspect.json_text import JSON_STARTS, why_no_json
 from regalia.wire.spelling import from_text, is_pem, plain_text
 
@@ -66,7 +68,7 @@ def named(data: bytes) -> str:
     if packed:
         return f"an archive or a packed file ({packed}): unpack it, and give what is in it"
     found = next((what for pattern, what in _TEXTS if pattern.search(text)), "")
-    if found or not text.startswith(JSON_STARTS):
+    if found or not text.startswith(JSON_STARTS) or not _is_text(text):
         return found
     why = why_no_json(text)
     return f"it begins like JSON, and cannot be read as JSON: {why}" if why else ""
@@ -115,8 +117,28 @@ def beside_certificates(data: bytes) -> bool:
     rest = _BLOCK.sub(b"", text)
     if not is_pem(text):
         return False
+    return not _is_text(rest)
+
+
+def _is_text(data: bytes) -> bool:
     try:
-        words = rest.decode("utf-8")
+        words = data.decode("utf-8")
     except UnicodeDecodeError:
-        return True
-    return not all(c.isprintable() or c.isspace() for c in words)
+        return False
+    return all(c.isprintable() or c.isspace() for c in words)
+
+
+def is_endorsement(der: bytes) -> bool:
+    """Whether these bytes can be read as a certificate or as a revocation list.
+
+    Args:
+        der: raw, untrusted.
+    """
+    try:
+        parse_certificate(der, what="certificate")
+    except ParseError:
+        try:
+            parse_crl(der)
+        except ParseError:
+            return False
+    return True

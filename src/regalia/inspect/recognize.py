@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regalia.appraisal.pki import parse_certificate, parse_crl
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
 from regalia.inspect.codes import InspectCode
 from regalia.inspect.json_text import JSON_STARTS, decode_json, why_no_json
 from regalia.inspect.known import unknown
-from regalia.inspect.no_evidence import as_text, beside_certificates, named
+from regalia.inspect.no_evidence import as_text, beside_certificates, is_endorsement, named
 from regalia.inspect.own_forms import OWN_MARKS
 from regalia.inspect.raw_forms import RAW_FORMS, is_token, malformed
 from regalia.inspect.recognize_json import recognize_json
@@ -155,13 +154,13 @@ def _certificates(data: bytes) -> tuple[bytes, ...]:
             found = parse_certificate_table(data)
         except ParseError:
             return ()
-    return found if all(map(_is_signed_by_authority, found)) else ()
+    return found if all(map(is_endorsement, found)) else ()
 
 
 def _certificates_within(data: bytes) -> str:
     """How many certificates stand within something else, for people; empty if there are none."""
     text = as_text(data)
-    found = [der for _, der in from_pem(text) if _is_signed_by_authority(der)]
+    found = [der for _, der in from_pem(text) if is_endorsement(der)]
     if not found:
         return ""
     return (
@@ -169,14 +168,3 @@ def _certificates_within(data: bytes) -> str:
         f" {text.find(b'-----BEGIN ')}, and the rest is not known: it may be cut short, or have"
         " something before it"
     )
-
-
-def _is_signed_by_authority(der: bytes) -> bool:
-    try:
-        parse_certificate(der, what="certificate")
-    except ParseError:
-        try:
-            parse_crl(der)
-        except ParseError:
-            return False
-    return True

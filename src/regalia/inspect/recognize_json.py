@@ -11,7 +11,7 @@ from regalia.inspect.codes import InspectCode
 from regalia.inspect.json_forms import JSON_FORMS, devices_of, with_certificates
 from regalia.inspect.json_text import JSON_STARTS, decode_json
 from regalia.inspect.known import unknown
-from regalia.inspect.no_evidence import beside_certificates, refusal_in
+from regalia.inspect.no_evidence import beside_certificates, is_endorsement, refusal_in
 from regalia.inspect.own_forms import SERVING_MARK, own_form
 from regalia.inspect.raw_forms import RAW_FORMS, is_token
 from regalia.tees.nvidia.evidence.nvtrust import is_device
@@ -125,11 +125,12 @@ class _Search:
             return
         certificates = certificates_in(text)
         self.certificates += certificates
-        if certificates:
+        readable = bool(certificates) and all(map(is_endorsement, certificates))
+        if readable:
             self.places.append(path)
         if is_token(text):
             self.tokens += 1
-        elif not certificates or beside_certificates(text):
+        elif not readable or beside_certificates(text):
             self.others += 1
 
     def _bytes(self, raw: bytes) -> bool:

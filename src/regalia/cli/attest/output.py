@@ -101,7 +101,7 @@ def result_json(result: Result) -> dict[str, object]:
                 "seen": step.seen,
                 "wanted": step.wanted,
                 "source": step.check.source.value,
-                "device": device,
+                **({} if device is None else {"device": device}),
             }
             for step, device in zip(result.found.steps, devices, strict=True)
         ],
