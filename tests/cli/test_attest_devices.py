@@ -160,3 +160,10 @@ def test_what_is_no_endorsement_is_named(
     assert said in found["error"]["what"]
     assert "NVIDIA's reference values (RIM)" in found["error"]["what"]
     assert "c2VjcmV0" not in json.dumps(found)
+
+
+def test_a_refused_rim_is_named_by_its_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "given").write_bytes(b'<SoftwareIdentity name="GH100">')
+    found = answer(GOOD.command("healthy", "--endorsement", "given"), 3, capsys)
+    assert found["error"]["code"] == "RIM_MALFORMED"
+    assert found["error"]["what"].startswith("given: RIM: it is not XML")

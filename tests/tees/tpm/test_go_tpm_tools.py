@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regalia.core.errors import ParseError
+from regalia.inspect.recognize import recognize
 from regalia.tees.tpm.evidence.go_tpm_tools import parse_go_attestation
 from regalia.tees.tpm.evidence.layout import HashAlg
 
@@ -37,6 +38,13 @@ def test_fields() -> None:
     assert quote.pcrs == {HashAlg.SHA256: {0: bytes(32), 4: b"4" * 32}}
     assert (found.event_log, found.ak_cert, found.intermediate_certs) == (b"log", b"cert", (b"ca",))
     assert parse_go_attestation(WHOLE + field(9, b"tdx")).tee == b"tdx"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_a_last_newline_is_no_part_of_it(end: bytes) -> None:
+    found = recognize(WHOLE + end)
+    assert found == recognize(WHOLE)
+    assert found.form == "go-tpm-tools attestation"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from regalia.cli.attest.endorsement_files import read_collateral
 from regalia.cli.collateral.input import signed_files
 from regalia.cli.policy.input import read_policy
 from regalia.core.clock import parse_rfc3339
-from regalia.core.errors import CoreCode, UsageError
+from regalia.core.errors import AttestationError, CoreCode, ParseError, UsageError
 from regalia.core.types import PolicyId
 from regalia.host.clock import system_clock
 from regalia.host.localfs import read_file
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from regalia.appraisal.evidence_plugin import SignedFiles
     from regalia.inspect.recognized import Recognized
     from regalia.verifier.collateral import CollateralSet
     from regalia.wire.evidence import DeviceEvidence
@@ -109,13 +110,22 @@ def _read_loose(
         if log is not None:
             logs.append(log)
         elif form is not None:
-            content = form.ingest(data, devices=found.devices, name=path.stem, now=now)
-            files[f"{path} (ingested)"] = content
+            files[f"{path} (ingested)"] = _ingested(form, data, path, found, now)
         else:
             files[str(path)] = data
     if len(logs) > 1:
         raise UsageError(CoreCode.BAD_USAGE, f"{len(logs)} event logs: want one at most")
     return logs, files
+
+
+def _ingested(
+    form: SignedFiles, data: bytes, path: Path, found: Recognized, now: datetime
+) -> bytes:
+    """A file in a vendor's signed form; the refusal names the file, of which there may be many."""
+    try:
+        return form.ingest(data, devices=found.devices, name=path.stem, now=now)
+    except (ParseError, AttestationError) as exc:
+        raise type(exc)(exc.code, f"{path}: {exc.what}") from exc
 
 
 def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
