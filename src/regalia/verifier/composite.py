@@ -161,13 +161,14 @@ def require_distinct(devices: Sequence[DeviceClaims]) -> None:
     counts = Counter((device.kind, device.identity) for device in devices)
     twice = [identity.hex() for (_, identity), count in counts.items() if count > 1]
     if twice:
-        raise _mismatch(f"devices {twice} sent more than one report")
+        raise _mismatch(f"more than one report of device {', '.join(twice)}")
 
 
 def _check_hardware(claims: Claims, devices: Sequence[DeviceClaims]) -> None:
-    others = [i for i, device in enumerate(devices) if device.hardware is not claims.hardware]
+    places = enumerate(devices)
+    others = [str(i) for i, device in places if device.hardware is not claims.hardware]
     if others:
-        raise _mismatch(f"the CPU is {claims.hardware}, devices {others} are not")
+        raise _mismatch(f"the CPU is {claims.hardware}, and device {', '.join(others)} is not")
 
 
 def _check_links(devices: Sequence[DeviceClaims]) -> None:
