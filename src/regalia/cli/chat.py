@@ -105,8 +105,9 @@ def _policy_errors(policy: Path) -> Iterator[None]:
         try:
             found = read_policy(policy, (), 1)
         except ParseError as other:
-            known = other if other.code is CoreCode.WRONG_FILE else exc
-            raise ParseError(known.code, f"--policy {known.what}") from exc
+            if other.code is CoreCode.WRONG_FILE:
+                raise ParseError(other.code, f"--policy {other.what}") from exc
+            raise ParseError(exc.code, f"--policy {policy}: {exc.what}") from exc
         except LocalError:
             raise ParseError(exc.code, f"--policy {policy}: {exc.what}") from exc
         if found.kind == "client policy":
