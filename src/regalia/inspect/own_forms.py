@@ -24,10 +24,11 @@ from regalia.wire.serving import parse_serving_evidence
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SERVING_MARK = b"regalia/serving-evidence/"
-OWN_MARKS = (b"regalia/evidence/", SERVING_MARK)
-_OURS = "regalia/"
-_EVIDENCE = ("regalia/evidence", "regalia/serving-evidence")
+# The names without their version: "regalia" and what the document is.
+_EVIDENCE = (EVIDENCE_FORMAT.rpartition("/")[0], SERVING_FORMAT.rpartition("/")[0])
+_OURS = EVIDENCE_FORMAT.partition("/")[0] + "/"
+SERVING_MARK = f"{_EVIDENCE[1]}/".encode()
+OWN_MARKS = (f"{_EVIDENCE[0]}/".encode(), SERVING_MARK)
 _VERSIONED = re.compile(r"(.+)/v([1-9][0-9]{0,5})")
 # Of documents that go beside evidence, with --endorsement or in a bundle.
 _BESIDE = ("rim", "key-denials", "deny-list", "tpm-enrolment", "collateral-bundle")
