@@ -98,7 +98,7 @@ def test_the_refusal_says_what_was_given_for_what(
     ("data", "seems"),
     [
         (b"a passphrase", "text, and no document known here"),
-        (b"\xff\xfe\x00\x01", "bytes that begin with fffe0001"),
+        (b"\xff\xfe\x00\x01", "bytes that are no text, of a kind that is not known here"),
         (b'{"format": "regalia/client-policy/v1"}', "a client policy"),
         (b'{"format": "regalia/rim/v1"}', "a document of the format regalia/rim/v1"),
         (b'{"\\u001b[31m": 1}', "members: '\\x1b[31m'"),

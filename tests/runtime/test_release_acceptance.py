@@ -301,6 +301,7 @@ def test_the_token_that_gives_the_lease_back(testbed: RuntimeTestbed) -> None:
     message = give_back(accept(done, log_key=LOG_KEY), PAIR, MODEL)
     assert message.lease_id == "lease-1"
     assert len(unb64(message.token, what="token")) == 32
+    assert message.token not in repr(message)
     other = hpke.generate_keypair(hpke.Kem.X_WING)
     assert give_back(accept(done, log_key=LOG_KEY), other, MODEL).token != message.token
 

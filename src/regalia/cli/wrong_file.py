@@ -103,7 +103,7 @@ def _of_text(data: bytes) -> str | None:
     try:
         text = data.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return f"bytes that begin with {data[:8].hex()}"
+        return "bytes that are no text, of a kind that is not known here"
     if not text.startswith("{"):
         return "text, and no document known here"
     try:

@@ -159,6 +159,9 @@ class LeaseReturn(_Doc, frozen=True, kw_only=True):
     lease_id: str
     token: str  # base64, 32 bytes: only the recipient of the lease's first release knows it
 
+    def __repr__(self) -> str:
+        return f"<return of {self.lease_id}>"
+
 
 class LeaseReturned(_Doc, frozen=True, kw_only=True):
     """Answer to a lease that was given back."""
