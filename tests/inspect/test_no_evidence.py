@@ -26,7 +26,7 @@ NAMED: dict[bytes, str] = {
     b'{"a": 1,\n}': "cannot be read as JSON: line 2, byte 9",
     b"{'a': 1}": "cannot be read as JSON: line 1, byte 1",
     b'{"a": 1}\n{"a": 2}\n': "cannot be read as JSON: line 2, byte 10",
-    gzip.compress(b"evidence"): "(gzip): unpack it",
+    gzip.compress(b"evidence", mtime=0): "(gzip): unpack it",
     b"PK\x03\x04" + bytes(40): "(zip): unpack it",
     b"name".ljust(257, b"\x00") + b"ustar\x00" + bytes(250): "(tar): unpack it",
     b"<!DOCTYPE html>\n<html><body>502</body></html>": "a web page",
