@@ -23,7 +23,7 @@ COMMANDS = [line for block in JOINED for line in block.splitlines() if line.star
 def test_a_command_of_the_page_exists_with_its_options(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = cli
-    context = click.Context(cli)
+    context = click.Context(cli, **cli.context_settings)  # the help option is kept as first made
     while isinstance(command, click.Group):
         found = command.get_command(context, words.pop(0))
         assert found is not None, line
