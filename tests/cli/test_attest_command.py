@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from regalia_testing.policy_scenario import PolicyScenario
 
 LATE = "2029-01-01T00:00:00Z"
 
@@ -362,6 +363,21 @@ def _policy(path: str) -> list[str]:
     command = _without(GOOD.command(), "--revocation")
     command[command.index("--policy") + 1] = path
     return command
+
+
+def test_rules_about_a_release_are_named_and_not_judged(
+    here: Path, scenario: PolicyScenario, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A policy that nothing of a platform's fails is still no release."""
+    (here / "release.json").write_bytes(scenario.policy.encode())
+    (here / "section.json").write_bytes(scenario.policy.platform.encode())
+    found = answer(_policy("release.json"), 5, capsys)
+    assert found["not_applied"][:3] == ["model", "freshness", "placement"]
+    assert {"holders_max", "custody", "approvals", "conditions"} <= set(found["not_applied"])
+    assert not {"platform", "format", "version"} & set(found["not_applied"])
+    assert answer(_policy("section.json"), 5, capsys)["not_applied"] == []
+    assert run(_policy("release.json")) == 5
+    assert "nothing is released here: model, freshness, placement" in capsys.readouterr().out
 
 
 BAD: dict[str, tuple[list[str], str, int]] = {

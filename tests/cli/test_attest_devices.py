@@ -132,6 +132,23 @@ def test_a_bare_device_report_says_that_its_chain_lacks(
         assert "--endorsement" in said
 
 
+def test_a_chain_among_another_vendors_certificates(
+    here: Path, with_devices: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever file comes first, the device's own chain is found."""
+    device = parse_evidence((here / "devices.json").read_bytes()).devices[0]
+    (here / "report.bin").write_bytes(device.report)
+    chain = "".join(ssl.DER_cert_to_PEM_cert(der) for der in device.endorsements)
+    (here / "chain.pem").write_text(chain)
+    nonce = device_nonce(BINDING.role, BINDING.challenge, BINDING.hpke_public_key).hex()
+    command = [*with_devices[:2], "report.bin", *with_devices[3:]]
+    command[command.index("--challenge") + 1] = nonce
+    files = ["chain.pem", "sev-snp/collateral/ark.der"]
+    for each in (files, files[::-1]):
+        given = [word for file in each for word in ("--endorsement", file)]
+        assert answer([*command, *given], 11, capsys)["codes"] == []
+
+
 NO_ENDORSEMENTS: dict[str, tuple[bytes, str]] = {
     "an empty document": (b"{}", "its members: none"),
     "config.json": (b'{"hidden_size": 64, "vocab_size": 9}', "its members: hidden_size, vocab"),

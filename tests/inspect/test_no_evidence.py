@@ -117,9 +117,13 @@ def lacking(m: Machines) -> dict[str, tuple[Any, str]]:
     gpu = wrappers.nvidia_list(m.devices[:1])[0]
     bare = {name: value for name, value in gpu.items() if name != "certificate"}
     unsigned = {name: value for name, value in quote.items() if name != "signature"}
+    tdx = wrappers.coco_azure(m.azure_tdx, numbers=False)
+    alone = {"td_quote": tdx["td_quote"], "tpm_quote": tdx["tpm_quote"]}
     return {
         "hcl_report": (az | {"hcl_report": None}, "hcl_report is null"),
         "tpm_quote": ({"tpm_quote": None, "hcl_report": None}, "tpm_quote is null"),
+        "tpm_quote of a TD": (tdx | {"tpm_quote": None}, "of an Azure guest: tpm_quote is null"),
+        "hcl_report of a TD": (alone, "of an Azure guest: hcl_report is missing"),
         "signature": (az | {"tpm_quote": unsigned}, "signature is missing"),
         "pcrs": (az | {"tpm_quote": quote | {"pcrs": None}}, "pcrs is null"),
         "outblob": ({"outblob": None, "auxblob": ""}, "outblob is null"),
@@ -137,6 +141,8 @@ def lacking(m: Machines) -> dict[str, tuple[Any, str]]:
 LACKING = (
     "hcl_report",
     "tpm_quote",
+    "tpm_quote of a TD",
+    "hcl_report of a TD",
     "signature",
     "pcrs",
     "outblob",
@@ -163,6 +169,50 @@ def test_an_empty_list_beside_another_is_nothing(machines: Machines) -> None:
     document = wrappers.nvattest(machines.devices[:1])
     assert document["nvswitches"] == []
     assert recognize(as_json(document)).devices == machines.devices[:1]
+
+
+def test_what_stands_beside_a_report_is_read_or_refused(machines: Machines) -> None:
+    """Else a broken table is a chain that lacks, and a driver's name means nothing."""
+    tsm = wrappers.tsm_snp(machines.snp)
+    for broken, said in (("?", "auxblob is neither"), ("00" * 5 + "ff", "auxblob holds no cert")):
+        document = tsm | {"auxblob": broken}
+        assert said in refused("MALFORMED", recognize, data=as_json(document))
+    for nothing in (None, ""):
+        found = recognize(as_json(tsm | {"auxblob": nothing}))
+        assert found.evidence is not None
+        assert not found.evidence.endorsements
+    said = refused("MALFORMED", recognize, data=as_json(tsm | {"provider": "tdx_guest\n"}))
+    assert "provider says tdx, and outblob holds a SEV-SNP report" in said
+    for known in ("sev_guest\n", "another_guest", None, 7):
+        assert recognize(as_json(tsm | {"provider": known})).evidence is not None
+
+
+def test_an_outblob_that_is_no_bytes_is_not_fetched_again(machines: Machines) -> None:
+    tsm = wrappers.tsm_snp(machines.snp) | {"outblob": "?"}
+    said = refused("FORM_UNKNOWN", recognize, data=as_json(tsm))
+    assert "configfs-tsm: outblob is neither hex, nor base64" in said
+
+
+def test_versions_of_azures_documents(machines: Machines) -> None:
+    document = wrappers.coco_azure(machines.azure_snp, numbers=False)
+    for version in (0, 1, "2", None):
+        assert recognize(as_json(document | {"version": version})).evidence is not None
+    for version in (3, "9"):
+        said = refused(
+            "UNSUPPORTED_VERSION", recognize, data=as_json(document | {"version": version})
+        )
+        assert f"CoCo evidence of Azure: version {version}; the newest known here is 2" in said
+    for version in (True, "1.0", "", [1], 1.5, -1):
+        refused("MALFORMED", recognize, data=as_json(document | {"version": version}))
+
+
+@pytest.mark.parametrize("size", [32, 64, 255])
+def test_no_byte_of_a_short_unknown_file_is_shown(size: int) -> None:
+    """It may be a raw key."""
+    key = bytes(range(0x90, 0x90 + 32)) * 8
+    said = refused("FORM_UNKNOWN", recognize, data=key[:size])
+    assert f"{size} bytes that are no evidence" in said
+    assert "9091" not in said
 
 
 # -- other forms --------------------------------------------------------------------------------

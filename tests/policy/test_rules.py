@@ -80,6 +80,21 @@ def test_tcb_is_compared_component_by_component(scenario: PolicyScenario) -> Non
         assert all(component in each.what for each in verdict.reasons)
 
 
+@pytest.mark.parametrize("product", ["Genoa", "Milan"])
+def test_nobody_is_told_to_list_a_chip_that_a_report_does_not_name(
+    scenario: PolicyScenario, product: str
+) -> None:
+    listed = scenario.demand(f"{SNP}.chip_ids", ["ab" * 64]).demand(f"{SNP}.products", [product])
+    for chip, told in ((bytes(64), "no list of chips"), (b"\xcd" * 64, "chip_ids")):
+        verdict = listed.attest(chip_id=chip, product=product).verdict()
+        assert isinstance(verdict, Deny)
+        codes = {"INSTANCE_NOT_ALLOWED", "PRODUCT_DENIED"}
+        found = [each for each in verdict.reasons if each.code.name in codes]
+        assert len(found) == (2 if product == "Milan" else 1)
+        assert all(told in each.fix for each in found)
+        assert all(("chip_ids" in each.fix) == any(chip) for each in found)
+
+
 def test_limits_belong_to_what_is_accepted(scenario: PolicyScenario) -> None:
     for at_the_limit in (
         scenario.ask(age_s=0.0),

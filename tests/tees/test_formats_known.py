@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from regalia.core.errors import ParseError
+from regalia.inspect import tpm_json
 from regalia.inspect.json_forms import JSON_FORMS
 from regalia.inspect.known import KNOWN_FORMS
+from regalia.inspect.recognize import recognize
 from regalia.measure.images.ovmf import METADATA_VERSIONS, parse_ovmf
 from regalia.tees.azure.evidence import hcl
 from regalia.tees.boot.evidence import log
@@ -125,6 +127,10 @@ FORMATS: dict[str, Format] = {
     "HCL report: version": Format(hcl.HCL_VERSIONS, lambda v: _hcl(v, 1)),
     "HCL report: runtime data of version": Format((hcl.RUNTIME_VERSION,), lambda v: _hcl(1, v)),
     "event log: Spec ID Event": Format(log.SPEC_IDS, _log),
+    "CoCo evidence of Azure: version": Format(
+        tpm_json._AZURE_VERSIONS,
+        lambda v: recognize(json.dumps({"version": v, "tpm_quote": {}, "hcl_report": ""}).encode()),
+    ),
     "EIF: version": Format(eif.VERSIONS, _eif),
     "OVMF image: ASEV metadata version": Format(
         METADATA_VERSIONS, lambda v: parse_ovmf(ovmf_image(Firmware(sev_head=(b"ASEV", v))))

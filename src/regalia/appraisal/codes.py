@@ -51,8 +51,14 @@ class AttestCode(Code):
         "Replace the CRL in the collateral by one fetched from the vendor.",
     )
     COLLATERAL_MISSING = (
-        "The chain cannot be followed without every one of its certificates.",
-        "Add the named certificate to the evidence or to the verifier's collateral.",
+        (
+            "The verdict rests on every certificate of the chain, and on what the vendor states of "
+            "this platform's security level."
+        ),
+        (
+            "Give what the message names, beside the evidence or in the verifier's collateral; "
+            "regalia collateral fetch gets a vendor's documents for the evidence at hand."
+        ),
     )
     COLLATERAL_STALE = (
         "Collateral out of its dates does not show recent revocations and security fixes.",
@@ -75,10 +81,14 @@ class AttestCode(Code):
     )
     LEAF_BINDING_MISMATCH = (
         (
-            "The certificate is for another chip, product or firmware level than the report, so a "
-            "key of a healthier platform could vouch for a weaker one."
+            "What came beside the report is for another platform, product, key or firmware level, "
+            "so a healthier one could vouch for a weaker one."
         ),
-        "Send the certificate issued for this chip at its reported TCB, with chip masking off.",
+        (
+            "Give what was issued for this very platform: AMD's certificate of this chip at its "
+            "reported TCB, with chip masking off; Intel's TCB info of the named FMSPC; a TPM's or "
+            "a device's own certificate."
+        ),
     )
     NONCE_MISMATCH = (
         (

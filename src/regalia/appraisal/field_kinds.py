@@ -125,6 +125,7 @@ class OneOf(Generic[C]):
         run: str = "on an enrolled machine",
         check: str = "where it stands",
         can_match: Callable[[str], bool] = lambda _: True,
+        unnamed: str = "",
         baseline: Callable[[BaselineWords], Accepted] | None = None,
     ) -> Self:
         """Accepted chips or machines, which an owner may pin. Other arguments as ``OneOf``.
@@ -132,14 +133,21 @@ class OneOf(Generic[C]):
         Args:
             run: where to run instead.
             check: what to look at before the machine is added to the list.
+            unnamed: what to do where the evidence names none, as ``can_match`` tells.
         """
+
+        def fix(value: str) -> str:
+            if not can_match(value):
+                return unnamed
+            return f"Run {run}, or add {shown(value)} to {name} after checking {check}."
+
         return cls(
             name,
             entry,
             have,
             PolicyCode.INSTANCE_NOT_ALLOWED,
             what,
-            lambda value: f"Run {run}, or add {shown(value)} to {name} after checking {check}.",
+            fix,
             can_match,
             pinned="machine",
             baseline=baseline,

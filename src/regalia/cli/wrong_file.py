@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, ParseError
+from regalia.inspect.no_evidence import packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,6 @@ _STARTS = {
     b".eif": EIF,
     b"MZ": PE,
     b"\x7fELF": "a program (ELF)",
-    b"\x1f\x8b": "a compressed file (gzip)",
-    b"PK\x03\x04": "an archive (ZIP)",
 }
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _PEM_KINDS = {
@@ -90,6 +89,9 @@ def seems_to_be(data: bytes) -> str | None:
     for start, kind in _STARTS.items():
         if data.startswith(start):
             return kind
+    packing = packed(data)
+    if packing:
+        return f"an archive or a packed file ({packing})"
     if data[-_OVMF_TAIL:].startswith(_OVMF_FOOTER):
         return FIRMWARE
     armored = _PEM.search(data[:4096])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import ParseError
 from regalia.inspect.codes import InspectCode
-from regalia.inspect.members import member_bytes, require_member, unread
-from regalia.inspect.raw_forms import intel, snp
+from regalia.inspect.members import lack, require_member, unread
+from regalia.inspect.raw_forms import intel, malformed, snp
 from regalia.inspect.recognized import Recognized
 from regalia.inspect.tpm_json import azure, keylime_answer, keylime_text, tpm_beside_bare_key
 from regalia.tees.boot.evidence.log import looks_like_event_log
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 _QUOTES = ("quote", "intel_quote", "td_quote", "tdx_quote", "tdQuote")
 # Of Azure's THIM, of Intel's service, and of tools that keep its answers.
 _ENDORSEMENTS = frozenset({"vcekCert", "tcbInfo", "enclaveIdentity", "tcb_info"})
+# Of Azure's evidence: they bind a guest to its vTPM, which a quote of the TD alone does not.
+_VTPM = ("tpm_quote", "hcl_report")
+# Names of the drivers behind configfs-tsm (Linux, Documentation/ABI/testing/configfs-tsm-report).
+_PROVIDERS = {"sev_guest": Tee.SEV_SNP, "tdx_guest": Tee.TDX}
 _LOGS = ("cc_eventlog", "event_log", "eventlog", "ccel", "ccelData", "eventLog")
 
 
@@ -107,7 +111,13 @@ def _snp_evidence(body: Members) -> Recognized | None:
 
 
 def _intel_quote(body: Members) -> Recognized | None:
-    """A quote and what comes with it; a log in another form than the TCG's is not read."""
+    """A quote and what comes with it; a log in another form than the TCG's is not read.
+
+    Raises:
+        ParseError: EVIDENCE_INCOMPLETE, it is a part of Azure's evidence, and the rest is missing.
+    """
+    for part in _VTPM if any(name in body for name in _VTPM) else ():
+        require_member(body, part, "of an Azure guest: ")
     name = next(name for name in _QUOTES if name in body)
     raw = from_json_value(body[name])
     found = None if raw is None else intel(raw, "")
@@ -120,16 +130,31 @@ def _intel_quote(body: Members) -> Recognized | None:
 
 def _tsm(body: Members) -> Recognized | None:
     """configfs-tsm: what the kernel's interface gives for any TEE."""
-    raw = member_bytes(body, "outblob")
-    found = snp(raw, "") or intel(raw, "")
-    if found is None:
+    raw = from_json_value(body["outblob"])
+    found = None if raw is None else snp(raw, "") or intel(raw, "")
+    if found is None or found.evidence is None:
         return None
-    beside = from_json_value(body.get("auxblob")) or b""
+    provider = body.get("provider")
+    said = _PROVIDERS.get(provider.strip()) if isinstance(provider, str) else None
+    if said is not None and said is not found.evidence.tee:
+        raise malformed(f"provider says {said}, and outblob holds a {found.form}")
+    return with_certificates(found, _aux_certificates(body))
+
+
+def _aux_certificates(body: Members) -> tuple[bytes, ...]:
+    """The certificates beside a report. Raises ParseError MALFORMED."""
+    if lack(body, "auxblob"):
+        return ()
+    beside = from_json_value(body["auxblob"])
+    if beside is None:
+        raise malformed("auxblob is neither hex, nor base64, nor a list of numbers")
     try:
-        certificates = parse_certificate_table(beside)
-    except ParseError:
+        return parse_certificate_table(beside)
+    except ParseError as exc:
         certificates = certificates_in(beside)
-    return with_certificates(found, certificates)
+        if not certificates:
+            raise malformed(f"auxblob holds no certificates: {exc.what}") from exc
+        return certificates
 
 
 def _device_list(name: str) -> Callable[[Members], Recognized | None]:

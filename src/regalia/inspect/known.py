@@ -19,6 +19,18 @@ KNOWN_FORMS = (
 SPELLINGS = "each as bytes, hex, base64, PEM or a list of numbers"
 
 
+_SHOWN_FROM = 256  # bytes; what is shorter may be a raw key, of which nothing is shown
+
+
+def beginning(data: bytes) -> str:
+    """The first bytes of what is not known, as the end of a sentence; empty for a short one.
+
+    Args:
+        data: raw, untrusted.
+    """
+    return f"; they begin with {data[:8].hex()}" if len(data) >= _SHOWN_FROM else ""
+
+
 def unknown(what: str) -> ParseError:
     """A refusal of what is no evidence known here; it lists what is.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regalia.core.errors import ParseError
 from regalia.inspect.codes import InspectCode
-from regalia.inspect.known import unknown
+from regalia.inspect.known import beginning, unknown
 from regalia.inspect.raw_forms import malformed
 from regalia.wire.spelling import from_json_value
 
@@ -102,8 +102,5 @@ def unread(form: str, body: Mapping[str, object], name: str, path: str) -> Unrea
     if raw is None:
         seen = f"{name} is neither hex, nor base64, nor a list of numbers"
     else:
-        seen = (
-            f"{name} holds {len(raw)} bytes that are no evidence known here; they begin with"
-            f" {raw[:8].hex()}"
-        )
+        seen = f"{name} holds {len(raw)} bytes that are no evidence known here{beginning(raw)}"
     return Unread(form, path, lack(body, name), seen)

@@ -64,9 +64,9 @@ def named(data: bytes) -> str:
     text = plain_text(data)
     if not text:
         return "an empty file" if not data else "a file of white space alone, which is empty"
-    packed = _packed(data)
-    if packed:
-        return f"an archive or a packed file ({packed}): unpack it, and give what is in it"
+    packing = packed(data)
+    if packing:
+        return f"an archive or a packed file ({packing}): unpack it, and give what is in it"
     found = next((what for pattern, what in _TEXTS if pattern.search(text)), "")
     if found or not text.startswith(JSON_STARTS) or not _is_text(text):
         return found
@@ -74,7 +74,12 @@ def named(data: bytes) -> str:
     return f"it begins like JSON, and cannot be read as JSON: {why}" if why else ""
 
 
-def _packed(data: bytes) -> str:
+def packed(data: bytes) -> str:
+    """The name of an archive's or a packed file's format; empty for any other file.
+
+    Args:
+        data: raw, untrusted.
+    """
     found = next((name for start, name in _PACKED if data.startswith(start)), "")
     return "tar" if data[_TAR_AT:].startswith(_TAR_MARK) else found
 

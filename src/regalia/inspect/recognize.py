@@ -12,7 +12,7 @@ from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
 from regalia.inspect.codes import InspectCode
 from regalia.inspect.json_text import JSON_STARTS, decode_json, why_no_json
-from regalia.inspect.known import unknown
+from regalia.inspect.known import beginning, unknown
 from regalia.inspect.no_evidence import as_text, beside_certificates, is_endorsement, named
 from regalia.inspect.own_forms import OWN_MARKS
 from regalia.inspect.raw_forms import RAW_FORMS, is_token, malformed
@@ -61,8 +61,8 @@ def recognize(data: bytes) -> Recognized:
     if what:
         raise unknown(what)
     raise unknown(
-        f"{len(data)} bytes that are no evidence known here; they begin with "
-        f"{data[:8].hex()}{_certificates_within(data)}"
+        f"{len(data)} bytes that are no evidence known here{beginning(data)}"
+        f"{_certificates_within(data)}"
     )
 
 

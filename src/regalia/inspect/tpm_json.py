@@ -5,6 +5,7 @@ Numbers, hex and base64 are read alike: CoCo's version 0 wrote lists of numbers,
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from regalia.inspect.members import member_bytes, require_member
@@ -14,22 +15,29 @@ from regalia.tees.azure.evidence.wire import AzureDocument
 from regalia.tees.tpm.evidence.layout import HashAlg, SignatureAlg
 from regalia.tees.tpm.evidence.wire import TPM_GENERATED_VALUE
 from regalia.wire.evidence import ENDORSEMENTS_MAX, Evidence, Tee
+from regalia.wire.evidence_codes import unsupported_version
 from regalia.wire.spelling import certificates_in_json, from_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PCRS = 24
+_DECIMAL = re.compile(r"[0-9]{1,9}")
+_AZURE_VERSIONS = (0, 1, 2)
 _U16_MAX = (1 << 16) - 1
 _KEYLIME_MARK = "r"  # before the three parts of a quote, as tpm2_quote's own format has it
 _ATTEST_START = TPM_GENERATED_VALUE.to_bytes(4, "big")
 
 
 def azure(body: Mapping[str, object]) -> Recognized | None:
-    """A paravisor's report, the vTPM's quote, and a VCEK or a TD's quote. Raises ParseError.
+    """A paravisor's report, the vTPM's quote, and a VCEK or a TD's quote.
 
     None if there is no quote of a vTPM in it.
+
+    Raises:
+        ParseError: UNSUPPORTED_VERSION, EVIDENCE_INCOMPLETE or MALFORMED.
     """
+    _require_known_version(body.get("version"))
     quote = body.get("tpm_quote", body.get("quote"))
     if not isinstance(quote, dict):
         return None
@@ -50,6 +58,17 @@ def azure(body: Mapping[str, object]) -> Recognized | None:
         form=f"Azure confidential VM on {name}",
         evidence=Evidence(tee, document.encode(), certificates, b""),
     )
+
+
+def _require_known_version(version: object) -> None:
+    """It says how values are written. Absent, as in version 0, it may be null."""
+    if version is None:
+        return
+    text = version if isinstance(version, str) else str(version)
+    if isinstance(version, bool) or not _DECIMAL.fullmatch(text):
+        raise malformed("version is no whole number")
+    if int(text) not in _AZURE_VERSIONS:
+        raise unsupported_version("CoCo evidence of Azure: version", int(text), _AZURE_VERSIONS)
 
 
 def tpm_beside_bare_key(body: Mapping[str, object]) -> BareQuote | None:

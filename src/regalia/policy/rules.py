@@ -254,7 +254,7 @@ def _holders(case: ReleaseCase) -> Iterator[Finding]:
     if not 0 <= case.context.active_holders < case.policy.holders_max:
         yield finding(
             PolicyCode.HOLDERS_EXHAUSTED,
-            f"{case.context.active_holders} leases are held; at most {case.policy.holders_max}",
+            f"leases held: {case.context.active_holders}; at most {case.policy.holders_max}",
         )
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import httpx
+
 from regalia.core.errors import CoreCode, LogError, UnavailableError, UsageError
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.note import NOTE_LIMIT
 from regalia.tlog.tiles import BUNDLE_MAX
 
 if TYPE_CHECKING:
-    import httpx
-
     from regalia.tlog.log import LogReader
     from regalia.tlog.tiles import Tile
-
-_TIMEOUT_S = 30
 
 
 class LogSource(Protocol):
@@ -46,21 +44,21 @@ class DatabaseSource:
 class HttpSource:
     """Reads a C2SP tlog-tiles log over HTTP. Redirects are not followed."""
 
-    def __init__(self, base_url: str, client: httpx.Client | None = None) -> None:
-        """Prepare to read the log at ``base_url``; ``client`` replaces the HTTP client in tests.
+    def __init__(self, base_url: str, client: httpx.Client) -> None:
+        """Prepare to read the log at ``base_url``.
+
+        Args:
+            base_url: of the log.
+            client: should follow no redirects and bound the time for the head of an answer, as
+                ``regalia.host.fetch.open_client`` does. It is closed with this source.
 
         Raises:
             UsageError: BAD_USAGE, the address is not an http or https URL.
         """
-        import httpx  # noqa: PLC0415 - most users of this package do not need it
-
         if not base_url.startswith(("http://", "https://")):
             raise UsageError(CoreCode.BAD_USAGE, f"log URL {base_url[:200]!r}: want http(s)://…")
         self._base = base_url.rstrip("/")
-        self._client = client or httpx.Client(
-            timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False
-        )
-        self._errors = (httpx.HTTPError, httpx.InvalidURL)
+        self._client = client
 
     def checkpoint(self) -> str:
         """The latest checkpoint.
@@ -94,7 +92,7 @@ class HttpSource:
                     data += part
                     if len(data) > limit:
                         raise LogError(TlogCode.LOG_UNREADABLE, f"{url}: over {limit} bytes")
-        except self._errors as exc:
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise UnavailableError(
                 CoreCode.PEER_UNREACHABLE, f"{url}: {exc or type(exc).__name__}"
             ) from exc

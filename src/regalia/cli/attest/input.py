@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regalia.appraisal.pki import parse_certificate
 from regalia.cli.attest.endorsement_files import read_collateral
 from regalia.cli.collateral.input import signed_files
 from regalia.cli.policy.input import read_policy
@@ -23,7 +24,7 @@ from regalia.verifier.registry import PLUGINS, plugin_for
 from regalia.wire.evidence import ENDORSEMENTS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from regalia.appraisal.evidence_plugin import SignedFiles
@@ -41,12 +42,14 @@ class Rules:
         policy_id: for results.
         applied: the rules.
         signature: what is known of the policy's signature, for people.
+        not_applied: members of the policy that are about a release, which nobody asks for here.
     """
 
     name: str
     policy_id: str
     applied: PlatformRules
     signature: str
+    not_applied: tuple[str, ...] = ()
 
 
 def read_time(text: str) -> datetime:
@@ -134,10 +137,31 @@ def _with_chain(device: DeviceEvidence, given: CollateralSet) -> DeviceEvidence:
     Certificates that name no model are another vendor's, and no device's chain.
     """
     tell = plugin_for(device.kind).vendor.kind_of_chain
-    kind = None if tell is None else tell(given.certificates)
-    if kind is None:
+    if tell is None:
         return device
-    return replace(device, kind=kind, endorsements=given.certificates)
+    chains = [chain for chain in _chains(given.certificates) if tell(chain) is not None]
+    chain = chains[0] if len(chains) == 1 else given.certificates
+    kind = tell(chain)
+    return device if kind is None else replace(device, kind=kind, endorsements=chain)
+
+
+def _chains(certificates: Sequence[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """Runs in which each certificate names the next one as its issuer.
+
+    Args:
+        certificates: DER, in the order of the files.
+    """
+    chain: list[bytes] = []
+    wanted = None
+    for der in certificates:
+        read = parse_certificate(der, what="endorsement")
+        if chain and read.subject != wanted:
+            yield tuple(chain)
+            chain = []
+        chain.append(der)
+        wanted = read.issuer
+    if chain:
+        yield tuple(chain)
 
 
 def read_rules(
@@ -176,6 +200,7 @@ def read_rules(
         str(PolicyId.of(found.policy.encode())),
         PlatformRules(found.platform, built_in=False),
         signature=found.signature(),
+        not_applied=found.about_releases,
     )
 
 

@@ -46,7 +46,7 @@ def inspect_file(path: Path, *, raw: bool, as_json: bool) -> None:
             }
         )
         return
-    click.echo(click.style(f"{path}: {found.form}", bold=True))
+    click.echo(click.style(f"{_text(str(path))}: {found.form}", bold=True))
     click.echo(click.style(WARNING, fg="yellow", bold=True))
     for name, value in (parts if raw else compact(found, parts)).items():
         click.echo(click.style(f"\n{name}", bold=True))

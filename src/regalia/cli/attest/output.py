@@ -88,6 +88,7 @@ def result_json(result: Result) -> dict[str, object]:
         "findings": [finding_json(each) for each in result.found.judged.findings],
         "warnings": [finding_json(each) for each in result.warnings],
         "not_judged": list(result.found.judged.not_judged),
+        "not_applied": list(question.rules.not_applied),
         "unbound_devices": question.unbound_devices,
         "wildcards": list(question.wildcards),
         "checks": [
@@ -145,10 +146,24 @@ def _show_headline(result: Result) -> None:
     if claims is not None:
         facts += [("measurement", claims.measurement.hex())]
         facts += [("machine", _machine(claims))]
-        facts += [(name.replace("_", " "), str(value)) for name, value in claims.tcb.items()]
+        facts += _standing(claims)
         facts += [("revocation", str(claims.revocation))]
     title = click.style(_SAYS[status], fg=_COLORS.get(status, "red"), bold=True)
     show_facts(title, facts)
+
+
+def _standing(claims: Claims) -> Iterator[tuple[str, str]]:
+    """What the vendor says of the platform, and then its security versions in one line."""
+    numbers = {name: value for name, value in claims.tcb.items() if isinstance(value, int)}
+    for name, value in claims.tcb.items():
+        if name not in numbers:
+            yield _spaced(name), str(value)
+    if numbers:
+        yield "TCB", ", ".join(f"{_spaced(n)} {value}" for n, value in numbers.items())
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _machine(claims: Claims) -> str:
@@ -254,6 +269,11 @@ def _show_open(result: Result) -> None:
         return
     if result.found.judged.not_judged:
         click.echo("Not judged: whose workload this is. A policy of its owner says that.")
+    if result.question.rules.not_applied:
+        click.echo(
+            "Not judged, since nothing is released here: "
+            f"{', '.join(result.question.rules.not_applied)} of the policy."
+        )
     if result.found.claims is None:
         click.echo("No CPU commits to these devices: by themselves they say nothing of a machine.")
     wildcards = result.question.wildcards

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regalia.policy.documents import ClientPolicy
     from regalia.verifier.anchors import TrustAnchors
 
+_NO_RELEASE_RULES = frozenset({"format", "name", "version", "platform"})
 _ENVELOPE_START = b'{"payload":'  # canonical DSSE begins so
 
 
@@ -50,6 +51,13 @@ class PolicyFile:
     def platform(self) -> Platform:
         """The rules about the platform, which every kind has."""
         return self.policy if isinstance(self.policy, Platform) else self.policy.platform
+
+    @property
+    def about_releases(self) -> tuple[str, ...]:
+        """Members that judge a release or a session, and not a platform."""
+        if isinstance(self.policy, Platform):
+            return ()
+        return tuple(n for n in self.policy.__struct_fields__ if n not in _NO_RELEASE_RULES)
 
     def signature(self) -> str:
         """Describe the signature for people."""

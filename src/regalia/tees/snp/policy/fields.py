@@ -56,6 +56,10 @@ _PROTECTIVE = (
     PlatformInfoBit.ALIAS_CHECK_COMPLETE,
 )
 
+UNNAMED_CHIP = (
+    "Such a report fits no list of chips: have it signed by the chip's own key (VCEK), with chip"
+    " masking off."
+)
 _one_of = OneOf[SnpClaims]
 _digests = _one_of.digests
 
@@ -451,6 +455,7 @@ FIELDS: tuple[Field[SnpClaims, Any], ...] = (
         lambda have, values, _: f"chip {have[:16]}... is not among {len(values)} enrolled",
         # A masked or VLEK-signed report names no chip and never matches a list.
         can_match=lambda have: bool(have.strip("0")),
+        unnamed=UNNAMED_CHIP,
     ).words(
         "CHIP_ID; 64 zeros are refused, since every VLEK report says so",
         "chips",

@@ -13,7 +13,7 @@ from regalia.appraisal.policy_plugin import RuleInput, judges
 from regalia.core.bits import bit
 from regalia.tees.snp.claims import SnpClaims
 from regalia.tees.snp.names import GUEST_POLICY_DEFINED, MILAN, GuestPolicyBit, PlatformInfoBit
-from regalia.tees.snp.policy.fields import abi, dotted, version
+from regalia.tees.snp.policy.fields import UNNAMED_CHIP, abi, dotted, version
 from regalia.tees.snp.policy.section import Snp
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def guest_policy_shape(case: SnpRuleInput) -> Iterator[Finding]:
         yield finding(PolicyCode.POLICY_BIT, f"guest policy {have:#x}: {each}")
 
 
+_NAME_CHIP = "List this chip's id in chip_ids if the machine is in your own custody."
+
+
 @judges("products", "chip_ids")
 def product(case: SnpRuleInput) -> Iterator[Finding]:
     """(5) Product lines. Milan's signing seed can be extracted in software (arXiv 2605.12990),
@@ -55,12 +58,12 @@ def product(case: SnpRuleInput) -> Iterator[Finding]:
             f"product {case.claims.product}; accepted: {listing(accepted)}",
         )
     elif case.claims.product == MILAN and not _names_chip(case):
+        names_one = any(case.claims.chip_id)
         yield finding(
             PolicyCode.PRODUCT_DENIED,
-            "product Milan: reports can be forged for chips in an attacker's hands, and chip_ids"
-            " does not name this chip",
-            "List this chip's id in chip_ids if the machine is in your own custody; better, use"
-            " Genoa or Turin.",
+            "product Milan: reports can be forged for chips in an attacker's hands, and "
+            + ("chip_ids does not name this chip" if names_one else "this report names no chip"),
+            f"{_NAME_CHIP if names_one else UNNAMED_CHIP} Better, use Genoa or Turin.",
         )
 
 
