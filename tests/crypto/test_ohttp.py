@@ -135,6 +135,26 @@ def test_no_plaintext_of_a_damaged_chunk_is_handed_on() -> None:
         server.feed(script.flip(second, 10) + final)
 
 
+@pytest.mark.parametrize(
+    ("at", "taken", "code"),
+    [
+        (0, 16, "OHTTP_CHUNK_REORDERED"),
+        (0, 17, "OHTTP_CHUNK_ALTERED"),
+        (18, 2, "OHTTP_CHUNK_REPEATED"),
+        (19, 2, "OHTTP_CHUNK_ALTERED"),
+    ],
+)
+def test_a_moved_chunk_is_looked_for_16_positions_to_each_side(
+    at: int, taken: int, code: str
+) -> None:
+    client = ClientRequest.to(CONFIG)
+    chunks = [client.seal(bytes([number])) for number in range(20)]
+    chunks[at] = chunks[taken]
+    request = client.start + b"".join(chunks) + client.seal_final(b"")
+    with pytest.raises(IntegrityError, match=code):
+        receive(ServerExchange(PAIR), request, len(request))
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=300), max_size=6),

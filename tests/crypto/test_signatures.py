@@ -60,6 +60,27 @@ def test_other_kinds_of_key_are_refused() -> None:
         VerifyKey.from_pem(b"nonsense")
 
 
+def test_a_signed_document_names_a_key_in_its_one_encoding() -> None:
+    """A file in PEM is carried by people, and may have another."""
+    point = serialization.load_der_public_key(EC.verify_key.spki)
+    assert isinstance(point, ec.EllipticCurvePublicKey)
+    long = point.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    short = point.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+    )
+    head = EC.verify_key.spki.removesuffix(long)
+    hybrid = bytes([6 + (long[-1] & 1)]) + long[1:]
+    less = len(long) - len(short)
+    compressed = bytes([head[0], head[1] - less, *head[2:-2], head[-2] - less, head[-1]]) + short
+    assert VerifyKey.from_der(EC.verify_key.spki) == EC.verify_key
+    assert serialization.load_der_public_key(compressed) == point
+    for other in (compressed, head + hybrid, EC.verify_key.spki + b"\0"):
+        with pytest.raises(ParseError, match="PUBLIC_KEY_MALFORMED"):
+            VerifyKey.from_der(other)
+
+
 def test_pae_is_the_published_one() -> None:
     # secure-systems-lab/dsse, protocol.md, test vector.
     want = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"

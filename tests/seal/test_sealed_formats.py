@@ -89,7 +89,7 @@ def test_prefix_size(size: int) -> None:
     ("numbers", "code"),  # shard index, shard count, stride, plaintext size
     [
         ((0, 0, STRIDES[0], 0), CoreCode.MALFORMED),
-        ((0, 10_001, STRIDES[0], 0), CoreCode.MALFORMED),
+        ((0, 10_001, STRIDES[0], 0), CoreCode.TOO_LARGE),
         ((1, 1, STRIDES[0], 0), CoreCode.MALFORMED),
         ((0, 1, 4096, 0), CoreCode.MALFORMED),
         ((0, 1, STRIDES[0], 65_520 * 65_536 + 1), CoreCode.TOO_LARGE),

@@ -172,7 +172,8 @@ ENTRY = {"digest": "sha256:" + 64 * "0", "prefix_digest": "sha256:" + 64 * "0", 
         ({"wrapped_key": {"kek": "\x1b", "algorithm": "a", "blob": "AA=="}}, CoreCode.MALFORMED),
         ({"wrapped_key": {"kek": "ü", "algorithm": "a", "blob": "AA=="}}, CoreCode.MALFORMED),
         ({"wrapped_key": {"kek": "k", "algorithm": "ü", "blob": "AA=="}}, CoreCode.MALFORMED),
-        ({"wrapped_key": {"kek": "k", "algorithm": "a" * 65, "blob": "AA=="}}, CoreCode.MALFORMED),
+        ({"wrapped_key": {"kek": "k", "algorithm": "a" * 65, "blob": "AA=="}}, CoreCode.TOO_LARGE),
+        ({"wrapped_key": {"kek": "k" * 257, "algorithm": "a", "blob": "AA=="}}, CoreCode.TOO_LARGE),
         ({"wrapped_key": {"kek": "k", "algorithm": "a", "blob": ""}}, CoreCode.MALFORMED),
         ({"wrapped_key": {"kek": "k", "algorithm": "a", "blob": "A" * 8000}}, CoreCode.TOO_LARGE),
     ],
@@ -181,6 +182,22 @@ ENTRY = {"digest": "sha256:" + 64 * "0", "prefix_digest": "sha256:" + 64 * "0", 
 def test_manifest_field(sealed: OwnedModel, fields: dict[str, object], code: Code) -> None:
     sealed.resign_raw(**fields)
     refused(code, sealed.verified)
+
+
+@pytest.mark.parametrize("less", ["stride", "shards", "wrapped_key"])
+def test_another_version_is_called_so_whatever_members_it_has(
+    sealed: OwnedModel, less: str
+) -> None:
+    """It is not damaged, and fetching it again would not help."""
+    fields = json.loads(sealed.manifest().encode())
+    for changes, code in (
+        ({"format": "regalia/sealed-model/v2"}, SealedCode.SEALED_VERSION_UNKNOWN),
+        ({"suite": "aes-256-gcm-siv"}, SealedCode.SEALED_SUITE_UNKNOWN),
+        ({}, CoreCode.MALFORMED),
+    ):
+        other = {name: value for name, value in fields.items() if name != less}
+        sealed.sign_payload(canonical_json(other | changes | {"tensors": []}))
+        refused(code, sealed.verified)
 
 
 def test_oversized_manifest(sealed: OwnedModel) -> None:

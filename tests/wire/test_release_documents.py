@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -15,12 +15,14 @@ from regalia.core.errors import ParseError
 from regalia.tlog.tiles import ENTRY_MAX
 from regalia.wire.release import (
     MINT,
+    NOTICE_FORMAT,
     RECORD_FORMAT,
     RECORD_FORMAT_V1,
     RECORD_LIMIT,
     ChallengeRequest,
     ChallengeResponse,
     LoggedRecord,
+    LogNotice,
     LogProof,
     Reason,
     Refusal,
@@ -28,6 +30,7 @@ from regalia.wire.release import (
     ReleaseRequest,
     ReleaseResponse,
     device_names,
+    parse_entry,
     parse_record,
     release_info,
 )
@@ -48,8 +51,11 @@ def structs(kind: type[Any]) -> st.SearchStrategy[Any]:
 def _of(kind: Any, name: str) -> st.SearchStrategy[Any]:  # noqa: ANN401
     if name == "format":
         return st.just(RECORD_FORMAT)
-    if name == "decision":
-        return st.sampled_from(["release", "denial"])
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if get_origin(kind) is Annotated:
+        text = st.from_regex(r"\Alease:[0-9a-f]{32}\Z")
+        return text if name == "lease_id" else st.integers(0, 2**53 - 1)
     simple: dict[Any, st.SearchStrategy[Any]] = {
         str: _TEXT,
         int: _INT,
@@ -72,6 +78,7 @@ KINDS: list[type[Any]] = [
     Refusal,
     LogProof,
     ReleaseRecord,
+    LogNotice,
 ]
 
 
@@ -104,7 +111,7 @@ def test_records(record: ReleaseRecord) -> None:
 
 def _record() -> ReleaseRecord:
     fields: dict[str, Any] = {
-        field.name: 0 if field.type is int else ""
+        field.name: 0 if field.name.endswith("_version") else ""
         for field in msgspec.structs.fields(ReleaseRecord)
     }
     fields |= {name: [] for name in ("devices", "wildcards", "reasons")}
@@ -121,6 +128,8 @@ def _record() -> ReleaseRecord:
         {"decision": "maybe"},
         {"model_version": "1"},
         {"model_version": 1.0},
+        {"model_version": -1},
+        {"policy_version": 2**53},
         {"reasons": [{"code": "X"}]},
         {"wildcards": None},
     ],
@@ -146,6 +155,60 @@ def test_a_record_from_before_devices_keeps_its_bytes() -> None:
     # The words of the format inside of a text are a text.
     spoken = msgspec.structs.replace(_record(), broker=f'"format":"{RECORD_FORMAT_V1}"')
     assert parse_record(spoken.encode()) == spoken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"count": -1},
+        {"count": 2**53},
+        {"count": 10**30},
+        {"count": "1"},
+        {"kind": "key-released"},
+        {"format": "regalia/log-notice/v2"},
+        {"more": ""},
+    ],
+)
+def test_notices_that_are_none(changes: dict[str, Any]) -> None:
+    fields = {
+        "broker": "",
+        "count": 1,
+        "format": NOTICE_FORMAT,
+        "kind": "denials-counted",
+        "since": "",
+        "time": "",
+        "what": "",
+    }
+    assert isinstance(parse_entry(canonical_json(fields)), LogNotice)
+    with pytest.raises(ParseError):
+        parse_entry(canonical_json(fields | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"custody": "vault"},
+        {"lease_id": ""},
+        {"lease_id": "lease:" + 32 * "A"},
+        {"lease_id": "lease:" + 32 * "0" + "\n"},
+        {"lease_id": "x\nlease:" + 32 * "0"},
+    ],
+)
+def test_answers_that_are_none(changes: dict[str, Any]) -> None:
+    proof = {"checkpoint": "", "index": 0, "path": [], "record": ""}
+    fields = {
+        "custody": "hsm",
+        "encapsulated_key": "",
+        "lease_id": "lease:" + 32 * "0",
+        "lease_s": 1,
+        "log": proof,
+        "wrapped_key": "",
+    }
+    parse_json(canonical_json(fields), ReleaseResponse, limit=RECORD_LIMIT, what="answer")
+    with pytest.raises(ParseError):
+        parse_json(
+            canonical_json(fields | changes), ReleaseResponse, limit=RECORD_LIMIT, what="answer"
+        )
 
 
 def test_devices_are_named_in_one_order() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+_YEAR_MIN = 1000
+
 
 def rfc3339(moment: datetime) -> str:
     """Format as ``2026-11-22T10:00:00Z``, the only form in our documents: whole seconds, UTC."""
@@ -16,4 +18,6 @@ def parse_rfc3339(text: str) -> datetime:
     # strptime also accepts missing leading zeros and the digits of other scripts.
     if rfc3339(moment) != text:
         raise ValueError("not in the one form of a time")
+    if moment.year < _YEAR_MIN:  # whose four digits not every C library writes
+        raise ValueError("a year before 1000")
     return moment

@@ -291,7 +291,7 @@ def _explain(messages: AeadSequence, sealed: bytes, *, final: bool) -> Integrity
         return IntegrityError(
             OhttpCode.OHTTP_DATA_AFTER_FINAL, f"chunk {here} was sealed as last and is not last"
         )
-    window = range(max(0, here - _DIAGNOSIS_WINDOW), here + _DIAGNOSIS_WINDOW)
+    window = range(max(0, here - _DIAGNOSIS_WINDOW), here + _DIAGNOSIS_WINDOW + 1)
     others = [position for position in window if position != here]
     found = messages.find(b"", sealed, others)
     if found is None:

@@ -92,8 +92,16 @@ class VerifyKey:
 
     @classmethod
     def from_der(cls, spki: bytes) -> VerifyKey:
-        """Parse a key in DER. Raises ParseError PUBLIC_KEY_MALFORMED."""
-        return _wrap(_load_public(spki))
+        """Parse a key in DER, as signed documents name it.
+
+        Raises:
+            ParseError: PUBLIC_KEY_MALFORMED, also for another encoding of a key, such as a
+                compressed point: a fingerprint is over the one encoding that this format has.
+        """
+        key = _wrap(_load_public(spki))
+        if key.spki != spki:
+            raise ParseError(SignCode.PUBLIC_KEY_MALFORMED, "the key has another encoding")
+        return key
 
 
 def _supported(key: object) -> _PublicKey:

@@ -6,7 +6,7 @@ Specs: docs/spec/release-exchange.md, docs/spec/release-record.md.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import msgspec
 
@@ -29,6 +29,11 @@ RESPONSE_LIMIT = 1 * MIB
 RETURN_EXPORT = b"regalia/lease-return/v1"  # HPKE export of a release's context
 RETURN_TOKEN_SIZE = 32  # bytes
 RECORD_LIMIT = (1 << 16) - 1  # bytes; an entry bundle states the size in two bytes
+
+_COUNT_MAX = (1 << 53) - 1  # JSON software that uses doubles keeps no larger ones exactly
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
+_LeaseId = Annotated[str, msgspec.Meta(pattern=r"\Alease:[0-9a-f]{32}\Z")]
 
 # Catches honest mistakes as appraisal.claims.MINT does; no wall against hostile code.
 MINT = object()
@@ -81,9 +86,9 @@ class _RecordV1(_Doc, frozen=True, kw_only=True):
     time: str  # RFC 3339, whole seconds, UTC
     broker: str
     model_id: str
-    model_version: int
+    model_version: _Count
     policy_id: str
-    policy_version: int
+    policy_version: _Count
     hardware: str  # genuine, simulated, or unverified if the evidence did not verify
     tee: str
     product: str
@@ -125,7 +130,7 @@ class LogNotice(_Doc, frozen=True, kw_only=True):
     time: str  # RFC 3339, whole seconds, UTC
     since: str  # of the first thing that it counts
     broker: str
-    count: int  # refusals that have no entry, or entries that are lost
+    count: _Count  # refusals that have no entry, or entries that are lost
     what: str  # for people; of a lease that was returned, its identifier
 
     def encode(self) -> bytes:
@@ -147,8 +152,8 @@ class ReleaseResponse(_Doc, frozen=True, kw_only=True):
 
     encapsulated_key: str  # base64, HPKE enc
     wrapped_key: str  # base64, HPKE ciphertext of the 32-byte model key
-    custody: str
-    lease_id: str
+    custody: Literal["broker", "hsm"]
+    lease_id: _LeaseId
     lease_s: int
     log: LogProof
 

@@ -44,6 +44,13 @@ class _Doc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Base of the wire structs: unknown fields are an error."""
 
 
+class _Version(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in every version of a manifest. Other members are not looked at."""
+
+    format: str
+    suite: str
+
+
 class _File(_Doc, frozen=True, kw_only=True):
     prefix_digest: str
     digest: str
@@ -135,13 +142,8 @@ def parse_manifest(payload: bytes) -> Manifest:
     Raises:
         ParseError: TOO_LARGE, MALFORMED, SEALED_VERSION_UNKNOWN or SEALED_SUITE_UNKNOWN.
     """
+    _require_known_version(payload)
     wire = parse_json(payload, _Wire, limit=LIMIT, what="manifest")
-    if wire.format != FORMAT:
-        raise ParseError(
-            SealedCode.SEALED_VERSION_UNKNOWN, f"manifest: format {wire.format[:80]!r}"
-        )
-    if wire.suite != SUITE_NAME:
-        raise ParseError(SealedCode.SEALED_SUITE_UNKNOWN, f"manifest: suite {wire.suite[:80]!r}")
     if not 1 <= wire.version <= VERSION_MAX:
         raise _malformed(f"version {wire.version}")
     geometry = _parse_geometry(wire)
@@ -171,6 +173,28 @@ def parse_manifest(payload: bytes) -> Manifest:
     return manifest
 
 
+def _require_known_version(payload: bytes) -> None:
+    """Look at format and suite first: another version may have other members.
+
+    Raises:
+        ParseError: TOO_LARGE, SEALED_VERSION_UNKNOWN or SEALED_SUITE_UNKNOWN. What cannot be read
+            at all is left to the parser.
+    """
+    if len(payload) > LIMIT:
+        raise ParseError(CoreCode.TOO_LARGE, f"manifest: {len(payload)} bytes, at most {LIMIT}")
+    try:
+        seen = msgspec.json.decode(payload, type=_Version)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return
+    if seen.format != FORMAT:
+        raise ParseError(
+            SealedCode.SEALED_VERSION_UNKNOWN,
+            f"manifest: format {seen.format[:80]!r}; the one known here is {FORMAT}",
+        )
+    if seen.suite != SUITE_NAME:
+        raise ParseError(SealedCode.SEALED_SUITE_UNKNOWN, f"manifest: suite {seen.suite[:80]!r}")
+
+
 def _malformed(what: str) -> ParseError:
     return ParseError(CoreCode.MALFORMED, f"manifest: {what}")
 
@@ -195,8 +219,12 @@ def _parse_wrapped(wire: _Wrapped) -> WrappedKey:
         ("kek", wire.kek, _KEK_LIMIT),
         ("algorithm", wire.algorithm, _ALGORITHM_LIMIT),
     ):
+        if len(text.encode()) > limit:
+            raise ParseError(
+                CoreCode.TOO_LARGE, f"manifest: wrapped_key.{name}: more than {limit} bytes"
+            )
         # ASCII alone: what else is printable changes with the version of Unicode.
-        if not 1 <= len(text) <= limit or not (text.isascii() and text.isprintable()):
+        if not text or not (text.isascii() and text.isprintable()):
             raise _malformed(f"wrapped_key.{name}: want 1 to {limit} printable ASCII characters")
     blob = unb64(wire.blob, what="manifest.wrapped_key.blob", limit=_BLOB_LIMIT)
     if not 1 <= len(blob) <= _BLOB_LIMIT:

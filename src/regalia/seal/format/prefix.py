@@ -88,7 +88,8 @@ def parse_prefix(data: bytes, *, what: str) -> Prefix:
         what: name of the file for error messages.
 
     Raises:
-        ParseError: NOT_A_SEALED_FILE, SEALED_VERSION_UNKNOWN, SEALED_SUITE_UNKNOWN, MALFORMED.
+        ParseError: NOT_A_SEALED_FILE, SEALED_VERSION_UNKNOWN, SEALED_SUITE_UNKNOWN, MALFORMED,
+            TOO_LARGE.
     """
     if len(data) != PREFIX_SIZE or data[: len(MAGIC)] != MAGIC:
         raise ParseError(SealedCode.NOT_A_SEALED_FILE, f"{what}: no sealed file's prefix")
@@ -106,7 +107,9 @@ def parse_prefix(data: bytes, *, what: str) -> Prefix:
         raise ParseError(CoreCode.MALFORMED, f"{what}: reserved bytes are not zero")
     if stride not in STRIDES:
         raise ParseError(CoreCode.MALFORMED, f"{what}: stride {stride} is not one of {STRIDES}")
-    if not 1 <= count <= SHARDS_MAX or index >= count:
+    if count > SHARDS_MAX:
+        raise ParseError(CoreCode.TOO_LARGE, f"{what}: {count} shards, at most {SHARDS_MAX}")
+    if index >= count:
         raise ParseError(CoreCode.MALFORMED, f"{what}: shard {index} of {count}")
     if chunk_count(size, stride) > SHARD_CHUNKS_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {size} bytes in one shard")
