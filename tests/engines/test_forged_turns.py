@@ -193,6 +193,21 @@ def test_a_plain_prompt_is_its_senders_own(tiny: Path) -> None:
     )
 
 
+def test_what_cannot_fit_is_not_tokenized(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizing megabytes takes seconds, and their length is known at once."""
+    codec = build_codec(FilesInMemory.of(tiny))
+    longest = max(32, *map(len, codec._backend.get_vocab()))
+    last = "a" * (10 * longest)
+    for text in (last, last + "a"):
+        with monkeypatch.context() as patch, pytest.raises(UsageError, match="PROMPT_TOO_LONG"):
+            if text != last:
+                patch.setattr(codec, "_backend", None)
+            codec.encode_text(text, most=10)
+    monkeypatch.setattr(codec, "_encode", lambda *_: pytest.fail("tokenized"))
+    with pytest.raises(UsageError, match="PROMPT_TOO_LONG"):
+        codec.encode_chat((Message("user", last), Message("user", "a")), most=10)
+
+
 def test_more_stand_ins_than_there_are(tiny: Path) -> None:
     codec = build_codec(FilesInMemory.of(tiny))
     with pytest.raises(UsageError, match="too many control tokens"):

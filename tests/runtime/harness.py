@@ -114,8 +114,9 @@ async def call(
     *,
     headers: dict[str, str] | None = None,
     leave: asyncio.Event | None = None,
+    client: str = "127.0.0.1",
 ) -> Answer:
-    """One request; ``leave`` is set when the client goes away."""
+    """One request from ``client``; ``leave`` is set when it goes away."""
     path, _, query = path.partition("?")
     answer = Answer()
     asked = False
@@ -148,7 +149,7 @@ async def call(
         "query_string": query.encode(),
         "root_path": "",
         "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
-        "client": ("127.0.0.1", 1),
+        "client": (client, 1),
         "server": ("127.0.0.1", 2),
     }
     await app(scope, receive, send)

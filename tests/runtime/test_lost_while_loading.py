@@ -14,6 +14,7 @@ from regalia.engines.codes import EngineCode
 from regalia.runtime import service, startup
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.memory import LockedMemory, MemoryKind
+from regalia.runtime.process_end import ProcessEnd
 from regalia.store.local import LocalBlobs
 from tests.runtime.live_deployment import LEASE_S
 
@@ -101,11 +102,20 @@ def test_a_process_that_does_not_end_is_ended(
     statuses: list[int] = []
     running = live.start()
 
-    def leave(status: int) -> None:
-        statuses.append(status)
-        left.set()
+    class Ending(ProcessEnd):
+        def __init__(self) -> None:
+            """Leave the signals of this process alone."""
 
-    running.runtime._leave = leave
+        @staticmethod
+        def now(status: int) -> None:
+            statuses.append(status)
+            left.set()
+
+        @staticmethod
+        def never() -> None:
+            pass
+
+    running.runtime._ending = Ending()
     running.runtime._lose("the test says so")
     assert left.wait(5)
     assert statuses == [7]

@@ -172,7 +172,7 @@ def test_the_proof_of_another_release_is_refused(make_live: Callable[..., LiveDe
 
 @pytest.mark.usefixtures("no_unwrap")
 def test_a_lease_that_the_log_does_not_know_is_refused(live: LiveDeployment) -> None:
-    live.between.change = answer(lambda r: msgspec.structs.replace(r, lease_id="mine"))
+    live.between.change = answer(lambda r: msgspec.structs.replace(r, lease_id=f"lease:{32 * '7'}"))
     assert live.refused().code is RuntimeCode.RELEASE_RECORD_MISMATCH
     live.between.change = answer(lambda r: msgspec.structs.replace(r, lease_s=1 << 20))
     assert live.refused().code is RuntimeCode.RELEASE_RECORD_MISMATCH

@@ -263,32 +263,55 @@ def test_dates_at_the_edge(gate: Gate) -> None:
 def test_the_clock_does_not_go_back_for_replays() -> None:
     now = NOW
     memory = ReplayMemory(lambda: now, since_boot=lambda: 7.0, capacity=10)
-    memory.require_admissible(b"a", http_date(NOW).decode())
+    memory.require_admissible(b"a", http_date(NOW).decode(), "")
     now = NOW + timedelta(seconds=1000)
-    memory.require_admissible(b"b", http_date(now).decode())
+    memory.require_admissible(b"b", http_date(now).decode(), "")
     assert len(memory) == 2, "the first one may become fresh again"
     now = NOW  # the host turns the clock back and plays the first one again
     with pytest.raises(ApiError, match="REQUEST_REPLAYED"):
-        memory.require_admissible(b"a", http_date(NOW).decode())
-    memory.require_admissible(b"c", http_date(NOW).decode())  # and honest ones are answered again
+        memory.require_admissible(b"a", http_date(NOW).decode(), "")
+    memory.require_admissible(
+        b"c", http_date(NOW).decode(), ""
+    )  # and honest ones are answered again
     now = NOW - timedelta(seconds=1000)  # before its start the runtime has accepted nothing
     with pytest.raises(ApiError, match="REQUEST_DATE_REFUSED"):
-        memory.require_admissible(b"old", http_date(now).decode())
-    memory.require_admissible(b"d", http_date(NOW).decode())
+        memory.require_admissible(b"old", http_date(now).decode(), "")
+    memory.require_admissible(b"d", http_date(NOW).decode(), "")
+
+
+def test_one_peer_cannot_fill_the_memory_of_replays() -> None:
+    memory = ReplayMemory(lambda: NOW, since_boot=lambda: 7.0, capacity=8)
+    date = http_date(NOW).decode()
+    for number in range(6):
+        memory.require_admissible(bytes([number]), date, "10.0.0.1")
+    with pytest.raises(ApiError, match="REPLAY_MEMORY_FULL"):
+        memory.require_admissible(b"one more", date, "10.0.0.1")
+    memory.require_admissible(b"a", date, "10.0.0.2")
+    memory.require_admissible(b"b", date, "10.0.0.3")
+    with pytest.raises(ApiError, match="REPLAY_MEMORY_FULL"):
+        memory.require_admissible(b"c", date, "10.0.0.4")
+
+
+def test_what_a_peer_asked_long_ago_is_not_counted() -> None:
+    now = NOW
+    memory = ReplayMemory(lambda: now, since_boot=lambda: now.timestamp(), capacity=4)  # noqa: PLW0108 - it moves
+    for number in range(9):
+        now = NOW + timedelta(seconds=130 * number)
+        memory.require_admissible(bytes([number]), http_date(now).decode(), "10.0.0.1")
 
 
 def test_a_future_date_is_remembered_as_long_as_it_lasts() -> None:
     now = NOW
     memory = ReplayMemory(lambda: now, since_boot=lambda: now.timestamp())  # noqa: PLW0108 - it moves
     late = http_date(NOW + timedelta(seconds=120)).decode()
-    memory.require_admissible(b"a", late)
+    memory.require_admissible(b"a", late, "")
     for seconds in (0, 120, 239, 240):
         now = NOW + timedelta(seconds=seconds)
         with pytest.raises(ApiError, match="REQUEST_REPLAYED"):
-            memory.require_admissible(b"a", late)
+            memory.require_admissible(b"a", late, "")
     now = NOW + timedelta(seconds=241)
     with pytest.raises(ApiError, match="REQUEST_DATE_REFUSED"):
-        memory.require_admissible(b"a", late)
+        memory.require_admissible(b"a", late, "")
 
 
 def test_a_full_memory_refuses(testbed: RuntimeTestbed) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -79,6 +78,7 @@ def _write_evidence(config: ServeConfig, folder: Path, out: Path, *, as_json: bo
 
 
 def _run(config: ServeConfig, folder: Path, *, as_json: bool) -> None:
+    from regalia.runtime.process_end import ProcessEnd
     from regalia.runtime.service import Runtime
 
     def on_serving(facts: dict[str, object]) -> None:
@@ -90,4 +90,4 @@ def _run(config: ServeConfig, folder: Path, *, as_json: bool) -> None:
             show_table(("protection", "state", "why"), cells)
         show_serving("Serving, sealed requests only", told, as_json=as_json)
 
-    Runtime(config, folder, show=warn, leave=os._exit).run(on_serving)
+    Runtime(config, folder, show=warn, ending=ProcessEnd()).run(on_serving)

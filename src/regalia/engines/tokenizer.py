@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regalia.core.codec import MIB, decimal
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.engines.codes import EngineCode
+from regalia.engines.quoting import ControlTokens, Quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +27,6 @@ SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 _OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
-_PRIVATE_USE = re.compile("[\U000f0000-\U000ffffd]")  # plane 15 of Unicode
 JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
 TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
 TOKEN_NUMBER_MAX = (1 << 31) - 1
@@ -36,6 +35,7 @@ TOKEN_NUMBER_MAX = (1 << 31) - 1
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 _FLAGS = ("add_bos_token", "add_eos_token")
 _TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_LONGEST_MIN = 32  # characters that a token may stand for: some tokenizers drop white space
 TEMPLATE_SECONDS = 2.0  # of processor time that a template may take for one conversation
 _TEMPLATE_FILE = "<template>"  # jinja2's name for the code of a template that is no file
 _TEMPLATE_WORDS_MAX = 300  # characters of a template's own message
@@ -172,46 +172,6 @@ def _some(ids: tuple[int, ...]) -> tuple[int, ...]:
     return ids
 
 
-def _control_pattern(backend: Any, template: str) -> re.Pattern[str] | None:  # noqa: ANN401
-    """Matches the text of tokens that structure a chat: special ones, and the template's own."""
-    added = backend.get_added_tokens_decoder().values()
-    texts = {token.content for token in added if token.special or token.content.strip() in template}
-    longest_first = sorted((text for text in texts if text.strip()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-
-
-def _unused(texts: Sequence[str]) -> Iterator[str]:
-    """Characters for private use that are in none of the texts."""
-    used = {char for text in texts for char in _PRIVATE_USE.findall(text)}
-    yield from (char for char in map(chr, range(0xF0000, 0xFFFFE)) if char not in used)
-
-
-class _Quoted:
-    """Texts in which control tokens are replaced by stand-ins: characters that no text contains."""
-
-    def __init__(self, controls: re.Pattern[str] | None, texts: Sequence[str]) -> None:
-        self._originals: dict[str, str] = {}  # by stand-in
-        unused = _unused(texts)
-
-        def stand_in(match: re.Match[str]) -> str:
-            char = next(unused, None)
-            if char is None:
-                raise UsageError(EngineCode.PROMPT_UNUSABLE, "too many control tokens in messages")
-            self._originals[char] = match.group()
-            return char
-
-        self.texts = [controls.sub(stand_in, text) if controls else text for text in texts]
-
-    def pieces(self, text: str) -> Iterator[str]:
-        """Split a rendered text so that no piece joins its neighbor to a control token."""
-        if not self._originals:
-            yield text
-            return
-        for piece in re.split(f"([{''.join(self._originals)}])", text):
-            original = self._originals.get(piece)
-            yield from (original[:1], original[1:]) if original else (piece,)
-
-
 class TextCodec:
     """Converts chats and texts to tokens, and tokens to text, as the model's files define it."""
 
@@ -219,7 +179,9 @@ class TextCodec:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._has_template = template is not None
-        self._controls = _control_pattern(self._backend, template or "")
+        self._controls = ControlTokens.of(self._backend, template or "")
+        # Of a vocabulary in bytes, each character of a token stands for one byte.
+        self._longest = max([_LONGEST_MIN, *map(len, self._backend.get_vocab())])
 
     @property
     def eos_token_id(self) -> int | None:
@@ -249,10 +211,20 @@ class TextCodec:
         # stay text: otherwise a user could speak in the system's name. It gets a stand-in while
         # the template is rendered, and is then tokenized in two pieces.
         roles = [item.role for item in messages]
-        quoted = _Quoted(self._controls, [item.content for item in messages])
+        self._require_room([item.content for item in messages], most)
+        quoted = Quoted(self._controls, [item.content for item in messages], most=most)
         ids = self._encode(quoted.pieces(self._render(roles, quoted.texts)), most)
         self._refuse_forged(ids, roles, messages)
         return _some(tuple(ids))
+
+    def _require_room(self, texts: Sequence[str], most: int) -> None:
+        """Refuse what cannot fit by its length: tokenizing costs much more than counting."""
+        length, room = sum(map(len, texts)), most * self._longest
+        if length > room:
+            raise UsageError(
+                EngineCode.PROMPT_TOO_LONG,
+                f"{length} characters of prompt; {most} tokens hold {room} at most",
+            )
 
     def _render(self, roles: Sequence[str], texts: Sequence[str]) -> str:
         turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
@@ -307,6 +279,7 @@ class TextCodec:
         Raises:
             UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
         """
+        self._require_room([text], most)
         encoded = self._backend.encode_batch_fast([text], add_special_tokens=True)
         _require_fit(encoded, most)
         return _some(tuple(encoded[0].ids))

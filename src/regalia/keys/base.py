@@ -12,7 +12,7 @@ from regalia.core.types import FixedBytes
 
 if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
-    from regalia.wire.release import LoggedRecord
+    from regalia.wire.release import Custody, LoggedRecord
 
 MODEL_KEY_SIZE = 32  # bytes
 
@@ -31,7 +31,7 @@ class KeyStore(Protocol):
         """Warning to show at every start; None if the store is meant for production."""
 
     @property
-    def custody(self) -> str:
+    def custody(self) -> Custody:
         """``hsm`` if the model key is rewrapped inside the store, ``broker`` otherwise."""
 
     @property

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from regalia.wire.release import LoggedRecord
+    from regalia.wire.release import Custody, LoggedRecord
 
 SCHEME = "dev-file"
 WRAP_ALGORITHM = "regalia/wrap-aes256gcm/v1"
@@ -115,7 +115,7 @@ class DevFileKeyStore:
         return fmt.BANNER
 
     @property
-    def custody(self) -> str:
+    def custody(self) -> Custody:
         """``broker``, because the model key is rewrapped in the broker's memory."""
         return "broker"
 

@@ -38,6 +38,7 @@ class Lease:
             starts later, so the runtime stops before the broker counts it as expired.
         renew: attests again and returns the new lease's duration in seconds. If it raises, the
             renewal is retried while the lease lasts.
+        on_held: called at the start and after each renewal with the seconds that are left.
         on_lost: called once, from a thread of this class, when the lease has ended; its argument
             is the reason of the last failed renewal.
     """
@@ -49,9 +50,11 @@ class Lease:
         *,
         renew: Callable[[], float],
         on_lost: Callable[[str], None],
+        on_held: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._renew = renew
         self._on_lost = on_lost
+        self._on_held = on_held
         self._condition = threading.Condition()
         self._lease_s = lease_s
         self._deadline = granted_at + lease_s
@@ -65,6 +68,7 @@ class Lease:
 
     def start(self) -> None:
         """Start both threads."""
+        self._on_held(self.remaining_s)
         for thread in self._threads:
             thread.start()
 
@@ -114,6 +118,7 @@ class Lease:
                     if since_boot() < self._deadline:
                         self._lease_s, self._deadline = lease_s, asked_at + lease_s
                         self.renewals += 1
+                        self._on_held(self._deadline - since_boot())
                         self._condition.notify_all()
                 due = asked_at + lease_s / 2
                 continue

@@ -16,6 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from regalia.core.errors import ParseError, RegaliaError
+from regalia.host.peers import peer_of
+from regalia.host.shares import FairPlaces, LineFullError
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.errors import ApiError
 from regalia.wire import serving
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from regalia.wire.serving import ServingEvidence
 
 _JSON = "application/json"
-_WAITING_MAX = 64  # evidence requests in progress, waiting ones included
+_WAITING_MAX = 64  # evidence requests that wait; one peer has three quarters of them
 OPENAI_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -79,8 +81,7 @@ class Outside:
     ) -> None:
         self._evidence = evidence
         self._metrics = metrics
-        self._gate = asyncio.Semaphore(parallel)
-        self._waiting = 0
+        self._places = FairPlaces(parallel, _WAITING_MAX)
         self._serving = serving
         self._refresh = refresh
 
@@ -106,16 +107,15 @@ class Outside:
             return _refusal(400, error.code, error.what, _ASK_AGAIN)
         if not self._serving():
             return _refusal(503, RequestCode.NOT_SERVING, "the runtime has no model")
-        if self._waiting >= _WAITING_MAX:
-            return _refusal(429, RequestCode.TOO_MANY_CHALLENGES, f"{self._waiting} are waiting")
-        self._waiting += 1
+        peer = peer_of(http.client.host if http.client else "")
         try:
-            async with self._gate:
+            async with self._places.place(peer):
                 made = await asyncio.to_thread(self._evidence, challenge)
+        except LineFullError:
+            waiting = f"{self._places.waiting} are waiting"
+            return _refusal(429, RequestCode.TOO_MANY_CHALLENGES, waiting)
         except RegaliaError as error:
             return _refusal(503, error.code, error.what)
-        finally:
-            self._waiting -= 1
         self._metrics.evidence.inc()
         return Response(
             made.encode(), media_type=serving.MEDIA_TYPE, headers={"cache-control": "no-store"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -61,17 +62,21 @@ class ReplayMemory:
         self._clock = SteadyClock(clock, since_boot, _alarm)
         self._capacity = capacity
         self._seen: set[bytes] = set()
-        self._until: list[tuple[datetime, bytes]] = []  # a heap: what may be forgotten first
+        self._until: list[tuple[datetime, bytes, str]] = []  # a heap: what may be forgotten first
+        self._of: Counter[str] = Counter()  # remembered requests by peer
 
     def __len__(self) -> int:
         return len(self._seen)
 
-    def require_admissible(self, enc: bytes, date: str | None) -> None:
+    def require_admissible(self, enc: bytes, date: str | None, peer: str) -> None:
         """Accept a request the first time, and remember it.
+
+        One peer may fill three quarters of the memory, so that others can always ask.
 
         Args:
             enc: encapsulated key of the request.
             date: value of its date field, from the decrypted request; None if there is none.
+            peer: whose it is, as ``host.peers.peer_of`` says.
 
         Raises:
             ApiError: REQUEST_DATE_REFUSED, REQUEST_REPLAYED or REPLAY_MEMORY_FULL.
@@ -83,10 +88,12 @@ class ReplayMemory:
         if name in self._seen:
             raise ApiError(RequestCode.REQUEST_REPLAYED, "This sealed request was answered before.")
         # Forgetting the oldest request instead would make it replayable, so fail closed.
-        if len(self._seen) >= self._capacity:
+        share = self._capacity - self._capacity // 4
+        if len(self._seen) >= self._capacity or self._of[peer] >= share:
             raise ApiError(RequestCode.REPLAY_MEMORY_FULL, "Too many requests in a few minutes.")
         self._seen.add(name)
-        heapq.heappush(self._until, (moment + timedelta(seconds=DATE_WINDOW_S), name))
+        self._of[peer] += 1
+        heapq.heappush(self._until, (moment + timedelta(seconds=DATE_WINDOW_S), name, peer))
 
     def _checked_date(self, date: str | None, now: datetime) -> datetime:
         if date is None:
@@ -107,7 +114,11 @@ class ReplayMemory:
     def _forget(self, earliest: datetime) -> None:
         """Forget requests whose date will be refused from here on, whatever the clock does."""
         while self._until and self._until[0][0] < earliest:
-            self._seen.discard(heapq.heappop(self._until)[1])
+            _, name, peer = heapq.heappop(self._until)
+            self._seen.discard(name)
+            self._of[peer] -= 1
+            if not self._of[peer]:
+                del self._of[peer]
 
 
 def _alarm(step: float) -> None:

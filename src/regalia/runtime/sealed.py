@@ -20,6 +20,7 @@ from regalia.crypto import ohttp
 from regalia.crypto.ohttp import ServerExchange
 from regalia.crypto.ohttp_codes import OhttpCode
 from regalia.host.events import ServiceEvent, emit
+from regalia.host.peers import peer_of
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.inflight import Inflight
 from regalia.runtime.openai.errors import ApiError, from_regalia
@@ -188,7 +189,7 @@ class SealedGateway:
         # From here on there is a response key, so refusals are sealed too.
         answer = self._answer(exchange, send)
         try:
-            self._admit(opened)
+            self._admit(opened, scope.get("client"))
         except ApiError as error:
             await self._refuse(answer, error)
             return
@@ -253,11 +254,11 @@ class SealedGateway:
             if not message.get("more_body", False):
                 return
 
-    def _admit(self, opened: _Opened) -> None:
+    def _admit(self, opened: _Opened, peer: tuple[str, int] | None) -> None:
         # Two date fields are as bad as none: which of them counts would be a guess.
         dates = [value for name, value in opened.head.fields if name == b"date"]
         date = dates[0].decode("ascii", "replace") if len(dates) == 1 else None
-        self._replays.require_admissible(opened.enc, date)
+        self._replays.require_admissible(opened.enc, date, peer_of(peer[0] if peer else ""))
 
     async def _run(
         self,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from regalia.engines.base import BuildEngine, Engine
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.hardening import HardeningCheck
+    from regalia.runtime.process_end import ProcessEnd
     from regalia.runtime.release import AcceptedRelease
     from regalia.runtime.startup import Identity
     from regalia.seal.manifest import VerifiedManifest
@@ -77,8 +78,8 @@ class Runtime:
         show: prints one line for the operator.
         hardening: enables the kernel's protections for this process. Tests replace it, because
             they share their process with other tests.
-        leave: ends the process with a status, without waiting for anything. Called if it has not
-            ended by itself soon after the lease was lost; None leaves that to the caller.
+        ending: ends the process if it has not ended by itself soon after the lease was lost; None
+            leaves that to the caller.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Runtime:
         *,
         show: Callable[[str], None],
         hardening: Callable[[], tuple[HardeningCheck, ...]] = harden,
-        leave: Callable[[int], object] | None = None,
+        ending: ProcessEnd | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -101,7 +102,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._key: SecretBytes | None = None
         self._writing = False  # whether the model is being written into memory
-        self._leave = leave
+        self._ending = ending
         self._owed: Callable[[], LeaseReturn] | None = None  # what gives the lease back
         self.memory = make_memory(config)
         self.metrics = Metrics()
@@ -199,7 +200,11 @@ class Runtime:
             return float(renewed.response.lease_s)
 
         self.lease = Lease(
-            float(accepted.response.lease_s), asked_at, renew=renew, on_lost=self._lose
+            float(accepted.response.lease_s),
+            asked_at,
+            renew=renew,
+            on_lost=self._lose,
+            on_held=self._hold_until,
         )
         self._writing = True
         self.lease.start()
@@ -272,6 +277,10 @@ class Runtime:
         self.memory.close()
         emit(ServiceEvent.WIPED, bytes=self.memory.size)
 
+    def _hold_until(self, left_s: float) -> None:
+        if self._ending is not None:
+            self._ending.after(left_s + LEAVE_S)
+
     def _lose(self, why: str) -> None:
         """Stop serving and wipe the model after the lease ended. The lease's thread calls this."""
         with self._lock:
@@ -285,13 +294,13 @@ class Runtime:
                 self._tell_wiped()
         _later(LINGER_S, self._stop_server)
         # Libraries keep copies on heaps of their own. The kernel takes them with the process.
-        if self._leave is not None:
+        if self._ending is not None:
             _later(LEAVE_S, self._leave_now)
 
     def _leave_now(self) -> None:
         self._show(f"LEASE_LOST: the lease ended: {self._lost}")
-        if self._leave is not None:
-            self._leave(KeyAccessError.exit_status)
+        if self._ending is not None:
+            self._ending.now(KeyAccessError.exit_status)
 
     def _end(self) -> None:
         """Wipe the model at the end of ``run``, also after a failure."""
@@ -300,6 +309,8 @@ class Runtime:
         with self._lock:
             self._serving = False
             self.memory.close()
+        if self._ending is not None:
+            self._ending.never()
         self._give_back()
         emit(ServiceEvent.SERVICE_STOPPED, service="runtime")
 

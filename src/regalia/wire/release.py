@@ -32,6 +32,7 @@ RECORD_LIMIT = (1 << 16) - 1  # bytes; an entry bundle states the size in two by
 
 _COUNT_MAX = (1 << 53) - 1  # JSON software that uses doubles keeps no larger ones exactly
 
+Custody = Literal["broker", "hsm"]  # where a model key is in clear while it is rewrapped
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
 _LeaseId = Annotated[str, msgspec.Meta(pattern=r"\Alease:[0-9a-f]{32}\Z")]
 
@@ -152,7 +153,7 @@ class ReleaseResponse(_Doc, frozen=True, kw_only=True):
 
     encapsulated_key: str  # base64, HPKE enc
     wrapped_key: str  # base64, HPKE ciphertext of the 32-byte model key
-    custody: Literal["broker", "hsm"]
+    custody: Custody
     lease_id: _LeaseId
     lease_s: int
     log: LogProof

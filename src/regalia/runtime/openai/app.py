@@ -17,6 +17,7 @@ from starlette.routing import Route
 from regalia.core.errors import RegaliaError
 from regalia.engines.base import GenerationRequest
 from regalia.engines.codes import EngineCode
+from regalia.host.shares import FairPlaces
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.answers import DONE, EVENT_STREAM, new_shape, pad_event
 from regalia.runtime.openai.errors import ApiError, from_regalia
@@ -57,6 +58,7 @@ class Service:
         padding: streamed events are padded to multiples of this many bytes.
         started: Unix time of the start, in seconds.
         readers: threads of their own, so that long prompts do not hold up making of evidence.
+        places: who may use these threads: callers in turn.
     """
 
     engine: Engine
@@ -71,9 +73,17 @@ class Service:
         default_factory=lambda: ThreadPoolExecutor(READERS, thread_name_prefix="prompts")
     )
 
-    async def read(self, work: Callable[[], T]) -> T:
-        """Decode a large body, or tokenize a prompt, outside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.readers, work)
+    places: FairPlaces = field(default_factory=lambda: FairPlaces(READERS))
+
+    async def read(self, caller: Caller, work: Callable[[], T]) -> T:
+        """Decode a large body, or tokenize a prompt, outside the event loop.
+
+        Args:
+            caller: whose it is.
+            work: what is done.
+        """
+        async with self.places.place(caller.name):
+            return await asyncio.get_running_loop().run_in_executor(self.readers, work)
 
 
 def _check_model(service: Service, name: str) -> None:
@@ -192,18 +202,20 @@ def _delta_events(shape: Shape, delta: TextDelta) -> list[bytes]:
 
 async def _chat(service: Service, http: Request) -> Response:
     caller = _caller(service, http)
-    request = await _parsed(service, http, ChatRequest)
+    request = await _parsed(service, http, ChatRequest, caller)
     _check_model(service, request.model)
-    tokens = await service.read(lambda: service.engine.encode_chat(request.turns()))
+    tokens = await service.read(caller, lambda: service.engine.encode_chat(request.turns()))
     generation = _generation(service, request, tokens, request.limit)
     return await _answer(service, request, generation, caller)
 
 
-async def _parsed(service: Service, http: Request, kind: type[_Request]) -> _Request:
+async def _parsed(
+    service: Service, http: Request, kind: type[_Request], caller: Caller
+) -> _Request:
     body = await http.body()
     if len(body) <= SMALL_BODY:
         return parse_request(body, kind)
-    return await service.read(lambda: parse_request(body, kind))
+    return await service.read(caller, lambda: parse_request(body, kind))
 
 
 def _caller(service: Service, http: Request) -> Caller:
@@ -213,9 +225,9 @@ def _caller(service: Service, http: Request) -> Caller:
 
 async def _completion(service: Service, http: Request) -> Response:
     caller = _caller(service, http)
-    request = await _parsed(service, http, CompletionRequest)
+    request = await _parsed(service, http, CompletionRequest, caller)
     _check_model(service, request.model)
-    tokens = await service.read(lambda: _prompt_tokens(service.engine, request.prompt))
+    tokens = await service.read(caller, lambda: _prompt_tokens(service.engine, request.prompt))
     limit = request.max_tokens or COMPLETION_TOKENS
     generation = _generation(service, request, tokens, limit)
     return await _answer(service, request, generation, caller)

@@ -1,0 +1,53 @@
+"""The kernel ends a process whose threads cannot: nothing of a lease outlives it for long."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# One call of a library, of some minutes: all other threads stand still.
+_STUCK = """
+import re, signal, sys, threading
+from regalia.runtime.process_end import ProcessEnd
+{before}
+end = ProcessEnd()
+end.after({seconds})
+{then}
+threading.Thread(target=lambda: (event.wait(0.2), print("a thread", flush=True))).start()
+re.match("(a|aa)+$", "a" * 60 + "b")
+"""
+
+
+def run(*, before: str = "", seconds: float = 0.1, then: str = "event = threading.Event()") -> int:
+    code = _STUCK.format(before=before, seconds=seconds, then=then)
+    return subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "signal.signal(signal.SIGALRM, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})",
+    ],
+)
+def test_a_process_that_stands_still_is_ended(before: str) -> None:
+    assert run(before=before) == -signal.SIGALRM
+
+
+def test_a_renewal_moves_the_end() -> None:
+    then = "end.after(3600); import os; threading.Timer(1.5, lambda: os._exit(3)).start()"
+    code = "import threading, time\nfrom regalia.runtime.process_end import ProcessEnd\n"
+    code += f"end = ProcessEnd()\nend.after(0.1)\n{then}\ntime.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 3
+
+
+def test_after_the_wipe_it_may_take_its_time() -> None:
+    code = "import time\nfrom regalia.runtime.process_end import ProcessEnd\n"
+    code += "end = ProcessEnd()\nend.after(0.1)\nend.never()\ntime.sleep(1.5)\nend.now(4)"
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 4
