@@ -292,6 +292,8 @@ def key_configs(ex: Exchange) -> dict[str, object]:
         return (b"\x01" + bytes.fromhex(kem) + key + length + listed).hex()
 
     gcm_128, gcm_256, chacha, unknown = "00010001", "00010002", "00010003", "00020002"
+    # Of the KDF that is known: an AEAD that nobody has registered, and export only.
+    aead_unknown, export_only = "00010004", "0001ffff"
     return {
         "accepted": [
             {"config": config("647a", public, gcm_256), "aead": 2},
@@ -299,6 +301,10 @@ def key_configs(ex: Exchange) -> dict[str, object]:
             {"config": config("647a", public, gcm_128, chacha), "aead": 3},
             {"config": config("647a", public, unknown, gcm_128), "aead": 1},
             {"config": config("0020", weak, gcm_256), "aead": 2},
+            {"config": config("0020", weak, gcm_128, aead_unknown, export_only), "aead": 1},
+            {"config": config("0020", weak, export_only, chacha, unknown, gcm_128), "aead": 3},
+            {"config": config("0020", weak, aead_unknown, gcm_256), "aead": 2},
+            {"config": config("647a", public, aead_unknown, gcm_128, export_only), "aead": 1},
         ],
         # By name: the code, and the configuration.
         "refused": {
@@ -316,6 +322,10 @@ def key_configs(ex: Exchange) -> dict[str, object]:
             ],
             "kem_unknown": ["OHTTP_SUITE_UNSUPPORTED", config("0010", bytes(65), gcm_256)],
             "suites_unknown": ["OHTTP_SUITE_UNSUPPORTED", config("647a", public, unknown)],
+            "aeads_unknown": [
+                "OHTTP_SUITE_UNSUPPORTED",
+                config("0020", weak, aead_unknown, export_only),
+            ],
         },
     }
 

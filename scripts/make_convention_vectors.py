@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from vector_files import VECTORS, as_json, fixed, signing_key, write_or_compare
+from signed_documents import signed
+from vector_files import VECTORS, as_json, fixed, write_or_compare
 
 from regalia.core.codec import b64, canonical_json, lp
-from regalia.crypto.dsse import Envelope, pae, sign
 
 FOLDER = VECTORS / "conventions"
-TYPE = "application/vnd.regalia.test-vector.v1+json"
 TEXTS = ("", "a", '"\\/', "\b\t\n\f\r", "\0\x01\x1f\x7f\x80", "é€𝄞", "\u2028\u2029\ufeff")
 REFUSED_JSON = {
     "white_space_between": b'{"i": 1,"l":[],"t":""}',
@@ -131,70 +130,6 @@ def texts() -> dict[str, Any]:
             },
         },
         "times": {"accepted": TIMES, "refused": REFUSED_TIMES},
-    }
-
-
-def signed() -> dict[str, Any]:
-    """Signed documents, with what is signed."""
-    payload = canonical_json({"i": 1, "l": [], "t": "é"})
-    one, two, stranger = (signing_key(f"signer {name}") for name in ("one", "two", "three"))
-    good = sign(TYPE, payload, (one, two))
-    (first, first_signature), (second, _) = good.signatures
-
-    def envelope(*signatures: tuple[str, bytes], kind: str = TYPE) -> str:
-        return Envelope(kind, payload, signatures).encode().decode()
-
-    text = good.encode().decode()
-    return {
-        "payload_type": TYPE,
-        "payload": payload.decode(),
-        "signed_bytes": pae(TYPE, payload).hex(),
-        "keys": [
-            {
-                "seed": fixed(f"signer {name}").hex(),
-                "public_key": b64(key.verify_key.spki),
-                "fingerprint": str(key.verify_key.fingerprint),
-            }
-            for name, key in (("one", one), ("two", two))
-        ],
-        "accepted": {
-            "one_signature": envelope((first, first_signature)),
-            "two_signatures": text,
-            "and_a_stranger": sign(TYPE, payload, (stranger, one)).encode().decode(),
-            "and_a_keyid_of_no_form": envelope(("witness", b"\0"), (first, first_signature)),
-        },
-        "refused": {
-            "no_signature": {"envelope": envelope(), "code": "UNSIGNED"},
-            "stranger_alone": {
-                "envelope": sign(TYPE, payload, (stranger,)).encode().decode(),
-                "code": "SIGNER_UNKNOWN",
-            },
-            "one_holds_and_one_does_not": {
-                "envelope": envelope((first, first_signature), (second, first_signature)),
-                "code": "SIGNATURE_INVALID",
-            },
-            "other_type": {
-                "envelope": envelope((first, first_signature), kind="application/json"),
-                "code": "WRONG_PAYLOAD_TYPE",
-            },
-            "signed_without_type": {
-                "envelope": envelope((first, one.sign(payload))),
-                "code": "SIGNATURE_INVALID",
-            },
-            "one_key_twice": {
-                "envelope": envelope((first, first_signature), (first, first_signature)),
-                "code": "MALFORMED",
-            },
-            "seventeen_signatures": {
-                "envelope": envelope(*((f"key:{n:064x}", b"\0") for n in range(17))),
-                "code": "TOO_LARGE",
-            },
-            "member_missing": {
-                "envelope": text.replace(f'"payloadType":"{TYPE}",', ""),
-                "code": "MALFORMED",
-            },
-            "member_unknown": {"envelope": text[:-1] + ',"z":0}', "code": "MALFORMED"},
-        },
     }
 
 

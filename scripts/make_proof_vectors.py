@@ -12,11 +12,11 @@ import hashlib
 import sys
 from typing import Any
 
-from vector_files import VECTORS, as_json, fixed, signing_key, write_or_compare
+from vector_files import VECTORS, as_json, fixed, short, signing_key, write_or_compare
 
 from regalia.core.codec import b64, unb64
 from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, leaf_hash
-from regalia.tlog.note import Checkpoint, log_key, sign_checkpoint
+from regalia.tlog.note import NOTE_LIMIT, Checkpoint, log_key, sign_checkpoint
 
 FOLDER = VECTORS / "tlog"
 ORIGIN = "log.example/regalia-vectors"
@@ -142,6 +142,22 @@ def checkpoints() -> dict[str, Any]:
         line = b64(log_key(ORIGIN, key.verify_key).key_hash + signature)
         return f"{body}\n\N{EM DASH} {ORIGIN} {line}\n"
 
+    def other_line(size: int, name: str = "witness.example/w") -> str:
+        """A signature line of somebody else, with so many bytes."""
+        return f"\N{EM DASH} {name} {b64(fixed('witness', size))}\n"
+
+    def of_size(size: int) -> str:
+        """A note of so many bytes, which the log signed."""
+        empty = len(sign_checkpoint(Checkpoint(ORIGIN, 5, root, ("",)), key).encode())
+        return sign_checkpoint(Checkpoint(ORIGIN, 5, root, ("x" * (size - empty),)), key)
+
+    mine = log_key(ORIGIN, key.verify_key)
+    made = key.sign(f"{text}\n".encode())
+
+    def own_line(raw: bytes) -> str:
+        """A note in which the log's line has these bytes behind the hash."""
+        return f"{text}\n\n\N{EM DASH} {ORIGIN} {b64(mine.key_hash + raw)}\n"
+
     name, size, root_text = text.split("\n")
     extended = sign_checkpoint(Checkpoint(ORIGIN, 5, root, ("one", "two é")), key)
     return {
@@ -157,6 +173,12 @@ def checkpoints() -> dict[str, Any]:
             "witness_behind": good + witness,
             "witness_before": f"{text}\n\n{witness}{signature}",
             "sixteen_signatures": good + witness * 15,
+            # Neither of these is a line of the log, which has this name and this hash.
+            "name_of_the_log_with_another_hash": good + other_line(4 + 64, ORIGIN),
+            "another_name_with_the_hash_of_the_log": good
+            + f"\N{EM DASH} witness.example/w {b64(mine.key_hash + fixed('witness', 64))}\n",
+            "witness_of_5_bytes": good + other_line(5),
+            "65536_bytes": short(of_size(NOTE_LIMIT)),
         },
         # The bytes that the signature of "more_lines_of_text" covers.
         "signed_text": Checkpoint(ORIGIN, 5, root, ("one", "two é")).body(),
@@ -184,6 +206,21 @@ def checkpoints() -> dict[str, Any]:
             "signature_twice": good + signature,
             "hyphen_for_dash": good.replace("\N{EM DASH}", "-"),
             "signature_line_cut": good.removesuffix("\n"),
+            "65537_bytes": short(of_size(NOTE_LIMIT + 1)),
+            "log_line_with_another_hash_alone": f"{text}\n\n{other_line(4 + 64, ORIGIN)}",
+            "log_line_of_63_bytes": own_line(made[:-1]),
+            "log_line_of_65_bytes": own_line(made + b"\0"),
+            "log_line_without_signature": own_line(b""),
+            "witness_of_4_bytes": good + other_line(4),
+            "witness_without_bytes": good + "\N{EM DASH} witness.example/w \n",
+            "witness_without_space": good + "\N{EM DASH} witness.example/w\n",
+            "witness_without_name": good + other_line(4 + 64, ""),
+            "witness_without_dash": good + other_line(4 + 64).removeprefix("\N{EM DASH} "),
+            "witness_with_hyphen": good + other_line(4 + 64).replace("\N{EM DASH}", "-"),
+            "witness_base64_without_padding": good + other_line(5).replace("=", ""),
+            "witness_base64_unused_bits": good + "\N{EM DASH} witness.example/w AAAAAAB=\n",
+            "witness_line_of_anything": good + "x\n",
+            "empty_line_behind": good + "\n",
             "tab": signed(f"{name}\n{size}\n{root_text}\na\tb\n"),
         },
     }

@@ -12,11 +12,13 @@ import base64
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from message_parts import GPU, SWITCH
 from vector_files import VECTORS, as_json, fixed, write_or_compare
 
 from regalia.broker.challenges import RANDOM_SIZE, TIME_SIZE, tag_of
@@ -30,7 +32,7 @@ from regalia.keys.devfile import WRAP_ALGORITHM
 from regalia.seal.format.sealed import SealId, wrap_context
 from regalia.wire.approval import FORMAT as APPROVAL_FORMAT
 from regalia.wire.approval import Approval
-from regalia.wire.evidence import BINDING_DOMAIN, NO_DEVICES, Binding, Role
+from regalia.wire.evidence import BINDING_DOMAIN, NO_DEVICES, Binding, Role, devices_digest
 from regalia.wire.release import RETURN_EXPORT, release_info
 from regalia.wire.serving import serving_binding
 
@@ -50,7 +52,7 @@ def secret(label: str) -> SecretBytes:
 
 
 def bindings() -> list[dict[str, Any]]:
-    """Report data for two purposes."""
+    """Report data for two purposes, without devices and with two of them."""
     challenge = fixed("challenge")
     keys = fixed("HPKE public key", 1216), fixed("wrap public key", 422)
     released = Binding(
@@ -63,6 +65,15 @@ def bindings() -> list[dict[str, Any]]:
         policy_id=POLICY_ID,
         device_evidence=Digest(NO_DEVICES),
     )
+    served = serving_binding(
+        challenge,
+        *keys,
+        MODEL_ID,
+        model_version=3,
+        recipient=KeyFingerprint(fixed("recipient")),
+    )
+    devices = devices_digest((GPU, SWITCH))
+    with_devices = (replace(each, device_evidence=devices) for each in (released, served))
     return [
         {
             "domain": BINDING_DOMAIN.decode(),
@@ -73,19 +84,10 @@ def bindings() -> list[dict[str, Any]]:
             "wrap_public_key": binding.wrap_public_key.hex(),
             "model_id": binding.model_id.raw.hex(),
             "policy_id": binding.policy_id.raw.hex(),
-            "device_evidence": NO_DEVICES.hex(),
+            "device_evidence": binding.device_evidence.raw.hex(),
             "report_data": binding.report_data().hex(),
         }
-        for binding in (
-            released,
-            serving_binding(
-                challenge,
-                *keys,
-                MODEL_ID,
-                model_version=3,
-                recipient=KeyFingerprint(fixed("recipient")),
-            ),
-        )
+        for binding in (released, served, *with_devices)
     ]
 
 

@@ -14,9 +14,19 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sealed_limits import (
+    ABOUT,
+    Owner,
+    by_a_holder_of_the_key,
+    largest,
+    manifest_limits,
+    prefix_limits,
+    two_defects,
+    unexpected_files,
+)
 
 from regalia.core.codec import b64
 from regalia.core.secret import SecretBytes
@@ -161,9 +171,7 @@ def describe_file(path: Path, model_key: SecretBytes) -> dict[str, object]:
     }
 
 
-def describe_model(
-    folder: Path, files: dict[str, bytes], model_key: SecretBytes
-) -> dict[str, object]:
+def describe_model(folder: Path, files: dict[str, bytes], model_key: SecretBytes) -> dict[str, Any]:
     """Everything about one sealed model."""
     manifest = read_manifest(folder)
     names = [INDEX_NAME, *(shard_name(number) for number in range(len(manifest.shards)))]
@@ -442,16 +450,20 @@ def main(out: Path) -> None:
     nothing = {"empty": b""}
     empty_key = seal(nothing, out / "empty", name="empty", version=1)
     owner = signing_key(SIGNER_SEED)
+    good = read_manifest(out / "sealed")
+    signs, mallory = (Owner(each, good) for each in (owner, signing_key(MALLORY_SEED)))
+    models = [
+        describe_model(out / "sealed", files, key),
+        describe_model(out / "empty", nothing, empty_key),
+    ]
     write_json(
         out / "vectors.json",
         {
             "signer_seed": SIGNER_SEED.hex(),
             "signer_spki": b64(owner.verify_key.spki),
             "signer_fingerprint": str(owner.verify_key.fingerprint),
-            "models": [
-                describe_model(out / "sealed", files, key),
-                describe_model(out / "empty", nothing, empty_key),
-            ],
+            "models": models,
+            "manifests_at_their_limits": largest(signs),
             "geometry": geometry_table(),
             "model_ids": model_id_table(),
         },
@@ -463,7 +475,15 @@ def main(out: Path) -> None:
                   "minimum_version": 8})  # fmt: skip
     cases.append({**edit("wrong_key", verify=None, load="WRONG_MODEL_KEY"),
                   "model_key": empty_key.view().hex()})  # fmt: skip
-    write_json(out / "refused.json", {"base": "sealed", "cases": cases})
+    cases += manifest_limits(signs, mallory.key)
+    cases += prefix_limits(out / "sealed", signs)
+    cases += unexpected_files()
+    cases += by_a_holder_of_the_key(out / "sealed", models[0]["files"])
+    several = two_defects(signs, mallory)
+    write_json(
+        out / "refused.json",
+        {"about": ABOUT, "base": "sealed", "cases": cases, "two_defects": several},
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Write the log's test vectors: python scripts/make_tlog_vectors.py [--check].
 
 All keys come from published seeds and Ed25519 signatures have no randomness, so a second run
-gives the same bytes. ``log.json`` is a log of five records; ``defects.json`` holds proofs with
-exactly one defect each and the code that each deserves. Specs: docs/spec/release-record.md.
+gives the same bytes. ``log.json`` is a log of five records, and another one with notices and with
+entries that are no records; ``defects.json`` holds proofs with exactly one defect each and the code
+that each deserves. Specs: docs/spec/release-record.md.
 """
 
 from __future__ import annotations
@@ -16,19 +17,35 @@ from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from vector_files import write_or_compare
+from vector_files import short, write_or_compare
 
 from regalia.core.codec import b64, unb64
 from regalia.crypto.sign import SigningKey
 from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusion_path, leaf_hash
 from regalia.tlog.note import Checkpoint, log_key, sign_checkpoint
 from regalia.tlog.tiles import Tile, encode_bundle
-from regalia.wire.release import RECORD_FORMAT, RECORD_FORMAT_V1, LogProof, Reason, ReleaseRecord
+from regalia.wire.release import (
+    NOTICE_FORMAT,
+    RECORD_FORMAT,
+    RECORD_FORMAT_V1,
+    RECORD_LIMIT,
+    LogNotice,
+    LogProof,
+    Reason,
+    ReleaseRecord,
+)
 
 FOLDER = Path(__file__).parents[1] / "tests" / "vectors" / "tlog"
 ORIGIN = "log.example/regalia-vectors"
 SEED = hashlib.sha256(b"regalia test vector: log").digest()
 OTHER_SEED = hashlib.sha256(b"regalia test vector: another log").digest()
+NOTICES = {
+    "denials-counted": (41, "DEBUG_ENABLED 40, MALFORMED 1"),
+    "lease-returned": (1, "lease:000102030405060708090a0b0c0d0e0f"),
+    "state-loss-accepted": (3, "state.db was lost"),
+    "log-loss-accepted": (2, "log.db was lost"),
+    "clock-accepted": (0, "the clock ran ahead"),
+}
 ROOT_SIZES = (0, 1, 2, 3, 7, 8, 255, 256, 257, 65536, 65537)
 
 
@@ -94,6 +111,71 @@ def records() -> list[ReleaseRecord]:
         ),
         record(4, lease_id=f"lease:{digest('lease 0')[:32]}"),
     ]
+
+
+def notices() -> dict[str, bytes]:
+    """One entry of each kind of notice."""
+    return {
+        f"notice_{kind}": LogNotice(
+            format=NOTICE_FORMAT,
+            kind=kind,
+            time="2026-11-22T10:20:00Z",
+            since="2026-11-22T10:19:00Z",
+            broker=ORIGIN,
+            count=count,
+            what=what,
+        ).encode()
+        for kind, (count, what) in NOTICES.items()
+    }
+
+
+def sized(size: int) -> bytes:
+    """A record of so many bytes."""
+    return record(0, product="x" * (size - len(record(0, product="").encode()))).encode()
+
+
+def other_records() -> dict[str, bytes]:
+    """Records that a reader takes besides those of ``records``."""
+    return {
+        "record_plain": record(0).encode(),
+        "record_65535_bytes": sized(RECORD_LIMIT),
+        # What looks like another format is only a text here.
+        "record_that_names_a_format": record(0, product='"format":"regalia/other/v1"').encode(),
+    }
+
+
+def no_records() -> dict[str, bytes]:
+    """Entries that are neither a record nor a notice."""
+    good = record(0).encode()
+    notice = notices()["notice_denials-counted"]
+
+    def edited(old: bytes, new: bytes, entry: bytes = good) -> bytes:
+        if entry.count(old) != 1:
+            raise ValueError(f"{old!r} is not there once")
+        return entry.replace(old, new)
+
+    return {
+        "record_spaced": edited(b'"custody":', b'"custody": '),
+        "record_newline_behind": good + b"\n",
+        "record_members_out_of_order": edited(b'{"broker"', b'{"wildcards":[],"broker"').replace(
+            b',"wildcards":[]}', b"}"
+        ),
+        "record_format_unknown": record(0, format="regalia/release-record/v3").encode(),
+        "record_decision_unknown": record(0, decision="renewal").encode(),
+        "record_decision_empty": record(0, decision="").encode(),
+        "record_member_missing": edited(b'"product":"Genoa",', b""),
+        "record_member_unknown": edited(b'"product":', b'"priority":1,"product":'),
+        "record_without_devices": edited(b'"devices":[],', b""),
+        "record_of_version_1_with_devices": edited(b"record/v2", b"record/v1"),
+        "record_number_as_text": edited(b'"model_version":3', b'"model_version":"3"'),
+        "record_65536_bytes": sized(RECORD_LIMIT + 1),
+        "entry_empty_object": b"{}",
+        "entry_list": b"[]",
+        "notice_spaced": edited(b'"count":', b'"count": ', notice),
+        "notice_format_unknown": edited(b"log-notice/v1", b"log-notice/v2", notice),
+        "notice_kind_unknown": edited(b"denials-counted", b"denials-forgotten", notice),
+        "notice_member_unknown": edited(b'"kind":', b'"index":0,"kind":', notice),
+    }
 
 
 @dataclass(frozen=True)
@@ -164,6 +246,57 @@ class Vectors:
                 Tile(0, 0, last).path(): b64(b"".join(get((0, n)) for n in range(last))),
             },
             "roots_of_counters": counters(),
+            "other_log": OtherLog.build().document(),
+        }
+
+
+@dataclass(frozen=True)
+class OtherLog:
+    """A log of the same key with records, notices, and entries that are neither, in this order."""
+
+    kinds: dict[str, str | None]  # by name of the entry
+    log: Vectors
+
+    @classmethod
+    def build(cls) -> OtherLog:
+        """Append each entry."""
+        groups = {"record": other_records(), "notice": notices(), None: no_records()}
+        kinds = {name: kind for kind, group in groups.items() for name in group}
+        return cls(
+            kinds, Vectors.build([each for group in groups.values() for each in group.values()])
+        )
+
+    def proof(self, name: str) -> dict[str, Any]:
+        """The proof that an entry is in the log, which says nothing about what the entry is."""
+        index = list(self.kinds).index(name)
+        fields = msgspec.to_builtins(self.log.proof(index, len(self.kinds)))
+        return fields | {"record": short(fields["record"])}
+
+    def defects(self) -> list[dict[str, Any]]:
+        """Proofs in which the entry is the defect."""
+        return [
+            {"name": f"entry_is_{name}", "code": "PROOF_INVALID", "proof": self.proof(name)}
+            for name, kind in self.kinds.items()
+            if kind != "record"
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Its part of ``log.json``."""
+        entries = zip(self.kinds.items(), self.log.entries, strict=True)
+        kept = sum(kind is not None for kind in self.kinds.values())
+        return {
+            "about": (
+                "Entries that an auditor takes, each a record or a notice; behind them those that "
+                "are neither (null). A long text is 'before', then 'repeat' so many 'times', then "
+                "'behind'."
+            ),
+            "entries": [
+                {"name": name, "kind": kind, "entry": short(entry.decode())}
+                for (name, kind), entry in entries
+            ],
+            "audited": {"size": kept, "checkpoint": self.log.checkpoint(kept)},
+            "not_audited": {"size": kept + 1, "checkpoint": self.log.checkpoint(kept + 1)},
+            "proofs": {n: self.proof(n) for n, kind in self.kinds.items() if kind == "record"},
         }
 
 
@@ -240,7 +373,7 @@ def defects(vectors: Vectors) -> list[dict[str, Any]]:
             "proof": msgspec.to_builtins(msgspec.structs.replace(good, **changes)),
         }
         for name, (code, changes) in cases.items()
-    ]
+    ] + OtherLog.build().defects()
 
 
 def flip_signature(line: str) -> str:

@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from regalia.core.codec import unb64
 from regalia.core.secret import SecretBytes
+from regalia.core.types import Digest, ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.crypto.kem import XWingKeyPair
 from regalia.keys.devfile import open_store
 from regalia.wire.approval import parse_approval
+from regalia.wire.evidence import Binding, Role
 from regalia.wire.release import RETURN_EXPORT, RETURN_TOKEN_SIZE
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +66,26 @@ def test_report_data() -> None:
         ]
         digest = hashlib.sha512(item["domain"].encode() + lp(*parts))
         assert digest.hexdigest() == item["report_data"]
+        assert binding_of(item).report_data().hex() == item["report_data"]
+
+
+def binding_of(item: dict[str, str]) -> Binding:
+    return Binding(
+        role=Role(item["role"]),
+        audience=item["audience"],
+        challenge=bytes.fromhex(item["challenge"]),
+        hpke_public_key=bytes.fromhex(item["hpke_public_key"]),
+        wrap_public_key=bytes.fromhex(item["wrap_public_key"]),
+        model_id=ModelId(bytes.fromhex(item["model_id"])),
+        policy_id=PolicyId(bytes.fromhex(item["policy_id"])),
+        device_evidence=Digest(bytes.fromhex(item["device_evidence"])),
+    )
+
+
+def test_both_roles_are_bound_with_and_without_devices() -> None:
+    without = hashlib.sha256(b"regalia/no-devices/v1").hexdigest()
+    bound = {(item["role"], item["device_evidence"] == without) for item in read("bindings.json")}
+    assert bound == {(role, alone) for role in ("release", "serve") for alone in (True, False)}
 
 
 def test_challenge() -> None:

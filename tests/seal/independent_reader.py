@@ -163,6 +163,10 @@ def parse_manifest(payload: bytes) -> dict[str, Any]:
     need(m["stride"] in STRIDES and 1 <= m["shard_chunks"] <= 65_536, "MALFORMED")
     need(0 <= m["stream_size"] <= 1 << 53, "MALFORMED")
     shape(m["wrapped_key"], {"kek": str, "algorithm": str, "blob": str})
+    for name in ("kek", "algorithm"):
+        text = m["wrapped_key"][name]
+        need(text and all(" " <= character <= "~" for character in text), "MALFORMED")
+    unb64(m["signer"] or "", 1024)
     need(len(unb64(m["wrapped_key"]["blob"], 4096)) >= 1, "MALFORMED")
     sizes = shard_sizes(m)
     need(len(sizes) <= 10_000, "TOO_LARGE")
@@ -174,6 +178,9 @@ def parse_manifest(payload: bytes) -> dict[str, Any]:
     for file, size in zip(m["shards"], sizes, strict=True):
         need(file["size"] == stored(size, m["stride"]), "MALFORMED")
     need(m["index"]["size"] <= stored(64 * MIB, m["stride"]), "TOO_LARGE")
+    blocks = range(65_536, 64 * MIB + 1, 65_536)
+    sizes_of_indexes = (stored(size, m["stride"]) for size in blocks)
+    need(m["index"]["size"] in sizes_of_indexes, "MALFORMED")
     return m
 
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from vector_files import differing, text_of
 
 from regalia.core.errors import RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.core.types import Digest, KeyFingerprint
+from regalia.crypto.dsse import parse_envelope
 from regalia.crypto.sign import VerifyKey
 from regalia.seal.check import verify_ciphertext
 from regalia.seal.format.index import model_id
@@ -24,6 +26,7 @@ from regalia.seal.format.sealed import Geometry, stored_size
 from regalia.seal.load import load_model
 from regalia.seal.manifest import verify_manifest
 from regalia.seal.progress import no_progress
+from regalia.seal.recover import recover_files
 from regalia.store.local import LocalBlobs
 from regalia_testing.sealed import KeptMemory
 from tests.seal import independent_reader
@@ -171,7 +174,27 @@ def move(data: bytearray, edit: dict[str, Any]) -> bytearray:
     return data
 
 
+def envelope(edit: dict[str, Any]) -> bytes:
+    """A signed manifest, which differs from that of ``sealed``."""
+    good = base64.b64decode(read_json("sealed/manifest.json")["payload"]).decode()
+    payload = text_of(edit["payload"]) if "payload" in edit else differing(good, edit)
+    signature = {"keyid": edit["keyid"], "sig": edit["signature"]}
+    encoded = base64.b64encode(payload.encode()).decode()
+    members = {"payload": encoded, "payloadType": edit["type"], "signatures": [signature]}
+    return json.dumps(members, separators=(",", ":")).encode()
+
+
 def apply(folder: Path, edit: dict[str, Any]) -> None:
+    path = folder / edit["file"]
+    if edit["op"] == "add":
+        path.write_bytes(bytes.fromhex(edit["hex"]))
+    elif edit["op"] == "manifest":
+        path.write_bytes(envelope(edit))
+    else:
+        change(folder, edit)
+
+
+def change(folder: Path, edit: dict[str, Any]) -> None:
     path = folder / edit["file"]
     data = bytearray(path.read_bytes())
     match edit["op"]:
@@ -192,11 +215,16 @@ def apply(folder: Path, edit: dict[str, Any]) -> None:
             path.rename(folder / edit["to"])
         case "remove":
             path.unlink()
+        case "write":
+            new = bytes.fromhex(edit["hex"])
+            data[edit["offset"] : edit["offset"] + len(new)] = new
+            path.write_bytes(data)
         case unknown:
             raise AssertionError(unknown)
 
 
-CASES = {case["name"]: case for case in read_json("refused.json")["cases"]}
+REFUSED = read_json("refused.json")
+CASES = {case["name"]: case for case in (*REFUSED["cases"], *REFUSED["two_defects"])}
 
 
 def outcome(call: Callable[[], object]) -> str | None:
@@ -244,13 +272,36 @@ def test_both_readers_refuse(name: str, tmp_path: Path) -> None:
                 progress=no_progress,
             )
 
+    def ours_open() -> None:
+        manifest = verify_manifest(
+            (folder / "manifest.json").read_bytes(), signers=(owner,), minimum_version=minimum
+        )
+        with LocalBlobs(folder) as blobs, SecretBytes(bytearray(key)) as secret:
+            out = tmp_path / "opened"
+            recover_files(blobs, manifest, secret, out, threads=2, progress=no_progress)
+
+    opened = case.get("open", case["load"])
+    assert outcome(ours_open) == opened
     assert outcome(ours_verify) == case["verify"]
     assert outcome(ours_load) == case["load"]
     assert outcome(lambda: independent_reader.verify(folder, str(owner), minimum)) == case["verify"]
-    assert (
-        outcome(lambda: independent_reader.read(folder, key, str(owner), minimum)) == case["load"]
-    )
-    assert case["load"] is not None
+    assert outcome(lambda: independent_reader.read(folder, key, str(owner), minimum)) == opened
+    assert {case["verify"], opened} != {None}
+
+
+def test_every_name_of_a_case_is_its_own() -> None:
+    assert len(CASES) == len(REFUSED["cases"]) + len(REFUSED["two_defects"])
+
+
+@pytest.mark.parametrize("name", read_json("vectors.json")["manifests_at_their_limits"])
+def test_both_readers_take_manifests_at_their_limits(name: str) -> None:
+    vectors = read_json("vectors.json")
+    data = envelope(vectors["manifests_at_their_limits"][name])
+    owner = KeyFingerprint.parse(vectors["signer_fingerprint"])
+    verified = verify_manifest(data, signers=(owner,), minimum_version=1)
+    theirs = independent_reader.read_manifest(data, str(owner), 1)
+    assert len(verified.content.shards) == len(theirs["shards"])
+    assert parse_envelope(data, what="vector").encode() == data
 
 
 def test_independent_reader_opens_what_we_seal(pristine: OwnedModel) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from vector_files import text_of
 
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.codec import b64, canonical_json, lp, parse_json, unb64, unhex
@@ -112,27 +113,59 @@ def test_times() -> None:
 
 
 KEYS = tuple(VerifyKey.from_der(base64.b64decode(key["public_key"])) for key in SIGNED["keys"])
+P384 = VerifyKey.from_der(base64.b64decode(SIGNED["p384"]["public_key"]))
 
 
-def verified(text: str) -> bytes:
+def verified(text: str, *, threshold: int = 1) -> bytes:
+    """The payload, which is one of the documents above."""
     envelope = parse_envelope(text.encode(), what="vector")
-    return envelope.verify(SIGNED["payload_type"], KEYS, threshold=1)
+    payload = envelope.verify(SIGNED["payload_type"], (*KEYS, P384), threshold=threshold)
+    parse_json(payload, Document, limit=1000, what="payload")
+    return payload
+
+
+def groups() -> list[dict[str, Any]]:
+    """What one reader demands, with envelopes that are accepted and refused."""
+    return [{"threshold": 1} | SIGNED, SIGNED["two_must_sign"], SIGNED["p384"]]
 
 
 def test_signed_documents() -> None:
-    for key, about in zip(KEYS, SIGNED["keys"], strict=True):
+    for key, about in zip((*KEYS, P384), (*SIGNED["keys"], SIGNED["p384"]), strict=True):
         assert str(key.fingerprint) == about["fingerprint"]
-    for text in SIGNED["accepted"].values():
-        assert verified(text) == SIGNED["payload"].encode()
-        assert parse_envelope(text.encode(), what="vector").encode() == text.encode()
+    for group in groups():
+        for text in group["accepted"].values():
+            assert verified(text, threshold=group["threshold"]) == SIGNED["payload"].encode()
+            assert parse_envelope(text.encode(), what="vector").encode() == text.encode()
     kind, payload = SIGNED["payload_type"].encode(), SIGNED["payload"].encode()
     signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     assert signed.hex() == SIGNED["signed_bytes"]
 
 
-@pytest.mark.parametrize("name", SIGNED["refused"])
-def test_signed_documents_are_refused(name: str) -> None:
-    case = SIGNED["refused"][name]
+def refused() -> list[Any]:
+    cases = [
+        pytest.param(case | {"threshold": group["threshold"]}, id=name)
+        for group in groups()
+        for name, case in group["refused"].items()
+    ]
+    return cases + [pytest.param(case, id=name) for name, case in SIGNED["two_defects"].items()]
+
+
+@pytest.mark.parametrize("case", refused())
+def test_signed_documents_are_refused(case: dict[str, Any]) -> None:
     with pytest.raises(RegaliaError) as caught:
-        verified(case["envelope"])
+        verified(text_of(case["envelope"]), threshold=case["threshold"])
     assert caught.value.code.name == case["code"]
+
+
+def test_every_step_of_the_order_stands_before_another_in_some_vector() -> None:
+    pairs = {(case["code"], case["also"]) for case in SIGNED["two_defects"].values()}
+    assert pairs >= {
+        ("MALFORMED", "WRONG_PAYLOAD_TYPE"),
+        ("WRONG_PAYLOAD_TYPE", "UNSIGNED"),
+        ("WRONG_PAYLOAD_TYPE", "SIGNATURE_INVALID"),
+        ("UNSIGNED", "MALFORMED"),
+        ("SIGNATURE_INVALID", "SIGNER_UNKNOWN"),
+        ("SIGNATURE_INVALID", "MALFORMED"),
+        ("SIGNER_UNKNOWN", "MALFORMED"),
+    }
+    assert all(code != also for code, also in pairs)

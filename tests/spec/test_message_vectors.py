@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
+from vector_files import differing, text_of
 
 from regalia.appraisal.config_binding import expected_slot
 from regalia.broker.approvals import verify_approvals
 from regalia.broker.leases import holder_of
+from regalia.broker.models import ServedModel
 from regalia.broker.request import (
     decode,
     parse_challenge_request,
     parse_lease_return,
     parse_release_request,
 )
+from regalia.core.clock import parse_rfc3339
 from regalia.core.codec import MIB, canonical_json, parse_json
 from regalia.core.errors import ParseError, RegaliaError
 from regalia.core.types import ModelId, PolicyId
@@ -51,6 +54,7 @@ from regalia.wire.serving import encode_challenge, parse_challenge, parse_servin
 
 if TYPE_CHECKING:
     from regalia.appraisal.claims import Claims
+    from regalia.broker.approvals import VerifiedApproval
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "messages"
 MESSAGES = {
@@ -129,20 +133,6 @@ def test_lease_returns_are_refused(name: str) -> None:
     assert code_of(lambda: parse_lease_return(body)) == "MALFORMED"
 
 
-@pytest.mark.parametrize("name", EXCHANGE["refused_release_requests"])
-def test_release_requests_are_refused(name: str, hpke_public_key: str) -> None:
-    code, text = EXCHANGE["refused_release_requests"][name]
-    # With a key that is one, so that the named defect is the only one.
-    if "hpke" not in name:
-        good = json.loads(EXCHANGE["release_request"])["hpke_public_key"]
-        text = text.replace(good, hpke_public_key)
-
-    def all_of_it() -> None:
-        decode(parse_release_request(text.encode())[0])
-
-    assert code_of(all_of_it) == code
-
-
 @pytest.fixture(scope="module")
 def hpke_public_key() -> str:
     path = FOLDER.parent / "release" / "released-key.json"
@@ -173,7 +163,28 @@ def test_evidence(name: str) -> None:
 @pytest.mark.parametrize("name", EVIDENCE["refused"])
 def test_evidence_is_refused(name: str) -> None:
     code, text = EVIDENCE["refused"][name]
-    assert code_of(lambda: parse_evidence(text.encode())) == code
+    assert code_of(lambda: parse_evidence(text_of(text).encode())) == code
+
+
+def test_the_largest_evidence() -> None:
+    text = text_of(EVIDENCE["largest"]).encode()
+    assert len(text) == 4 * MIB
+    assert parse_evidence(text).encode() == text
+
+
+CONFIGURATIONS = EVIDENCE["runtime_configurations"]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS["accepted"])
+def test_runtime_configurations(name: str) -> None:
+    data = text_of(CONFIGURATIONS["accepted"][name]).encode()
+    assert parse_runtime_config(data).encode() == data
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS["refused"])
+def test_runtime_configurations_are_refused(name: str) -> None:
+    code, text = CONFIGURATIONS["refused"][name]
+    assert code_of(lambda: parse_runtime_config(text_of(text).encode())) == code
 
 
 def test_runtime_configuration() -> None:
@@ -253,9 +264,16 @@ def test_serving_evidence(name: str) -> None:
     assert parse_serving_evidence(text).encode() == text
 
 
+def test_the_largest_serving_evidence() -> None:
+    text = differing(SERVING["accepted"]["with_proof"], SERVING["largest"]).encode()
+    assert len(text) == 8 * MIB
+    assert parse_serving_evidence(text).encode() == text
+
+
 @pytest.mark.parametrize("name", SERVING["refused"])
 def test_serving_evidence_is_refused(name: str) -> None:
-    code, text = SERVING["refused"][name]
+    code, differs = SERVING["refused"][name]
+    text = differing(SERVING["accepted"]["with_proof"], differs)
     assert code_of(lambda: parse_serving_evidence(text.encode())) == code
 
 
@@ -266,6 +284,25 @@ def test_binding_of_serving_evidence() -> None:
     )
     assert binding.audience == SERVING["audience"]
     assert binding.report_data().hex() == SERVING["report_data"]
+
+
+def test_binding_of_serving_evidence_with_devices() -> None:
+    served = parse_serving_evidence(SERVING["accepted"]["with_devices"].encode())
+    assert len(served.evidence.devices) == 2
+    digest = devices_digest(served.evidence.devices)
+    binding = served.binding(bytes.fromhex(SERVING["challenge"]))
+    assert binding.report_data_with(digest).hex() == SERVING["report_data_with_devices"]
+    keys = served.hpke_public_key, served.wrap_public_key, served.model_id.raw
+    parts = [
+        b"serve",
+        SERVING["audience"].encode(),
+        binding.challenge,
+        *keys,
+        bytes(32),
+        digest.raw,
+    ]
+    by_hand = hashlib.sha512(b"regalia/report-data/v1" + lp(*parts)).hexdigest()
+    assert by_hand == SERVING["report_data_with_devices"] != SERVING["report_data"]
 
 
 def test_the_challenge_of_a_client() -> None:
@@ -285,14 +322,17 @@ APPROVERS = tuple(
 )
 
 
-def approved(text: str) -> list[str]:
-    found = verify_approvals(
-        {"vector": text.encode()},
+def verified(texts: list[str]) -> tuple[VerifiedApproval, ...]:
+    return verify_approvals(
+        {f"vector {number}": text.encode() for number, text in enumerate(texts)},
         APPROVERS,
         policy_id=PolicyId.parse(APPROVALS["policy_id"]),
         model_id=ModelId.parse(APPROVALS["model_id"]),
     )
-    return [each.approver for each in found]
+
+
+def approved(text: str) -> list[str]:
+    return [each.approver for each in verified([text])]
 
 
 @pytest.mark.parametrize("name", APPROVALS["accepted"])
@@ -305,6 +345,21 @@ def test_approvals(name: str) -> None:
 def test_approvals_are_refused(name: str) -> None:
     code, text = APPROVALS["refused"][name]
     assert code_of(lambda: approved(text)) == code
+
+
+@pytest.mark.parametrize("name", APPROVALS["two_defects"])
+def test_signatures_of_approvals_come_before_what_they_say(name: str) -> None:
+    case = APPROVALS["two_defects"][name]
+    assert code_of(lambda: approved(case["document"])) == case["code"] != case["also"]
+
+
+@pytest.mark.parametrize("name", APPROVALS["counted"]["cases"])
+def test_how_long_approvals_count(name: str) -> None:
+    texts, who = APPROVALS["counted"]["cases"][name]
+    model = ServedModel.__new__(ServedModel)
+    object.__setattr__(model, "approvals", verified(texts))
+    want = {APPROVALS["approvers"][n]["fingerprint"] for n in who}
+    assert model.approvers(parse_rfc3339(APPROVALS["counted"]["now"])) == want
 
 
 def test_every_member_of_a_message_has_a_value_in_the_vectors() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from vector_files import text_of
 
 from regalia.core.errors import LogError
 from regalia.tlog.merkle import verify_consistency
@@ -101,7 +102,7 @@ def test_consistency_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHECKPOINTS["accepted"])
 def test_checkpoints(name: str) -> None:
-    note = CHECKPOINTS["accepted"][name]
+    note = text_of(CHECKPOINTS["accepted"][name])
     found = verify_checkpoint(note, parse_log_key(CHECKPOINTS["log_key"]))
     assert note.startswith(found.body() + "\n")
 
@@ -109,7 +110,9 @@ def test_checkpoints(name: str) -> None:
 @pytest.mark.parametrize("name", CHECKPOINTS["refused"])
 def test_checkpoints_are_refused(name: str) -> None:
     with pytest.raises(LogError, match="CHECKPOINT_INVALID"):
-        verify_checkpoint(CHECKPOINTS["refused"][name], parse_log_key(CHECKPOINTS["log_key"]))
+        verify_checkpoint(
+            text_of(CHECKPOINTS["refused"][name]), parse_log_key(CHECKPOINTS["log_key"])
+        )
 
 
 def test_what_the_signature_covers() -> None:

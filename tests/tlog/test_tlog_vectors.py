@@ -8,18 +8,30 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from vector_files import text_of
 
-from regalia.core.errors import LogError
-from regalia.tlog.merkle import verify_consistency
-from regalia.tlog.tiles import parse_bundle
+from regalia.core.errors import LogError, ParseError
+from regalia.tlog.audit import audit_log
+from regalia.tlog.merkle import leaf_hash, verify_consistency
+from regalia.tlog.note import parse_log_key
+from regalia.tlog.tiles import encode_bundle, parse_bundle
 from regalia.tlog.verify import verify_proof
-from regalia.wire.release import LogProof, ReleaseRecord, parse_record
+from regalia.wire.release import (
+    LogNotice,
+    LogProof,
+    ReleaseRecord,
+    parse_entry,
+    parse_record,
+)
+
+if TYPE_CHECKING:
+    from regalia.tlog.tiles import Tile
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "vectors" / "tlog"
@@ -36,7 +48,7 @@ def test_the_script_writes_these_files() -> None:
 
 
 def proof(fields: dict[str, Any]) -> LogProof:
-    return msgspec.convert(fields, type=LogProof)
+    return msgspec.convert(fields | {"record": text_of(fields["record"])}, type=LogProof)
 
 
 def test_records_are_encoded_like_this() -> None:
@@ -62,6 +74,79 @@ def test_defects_are_refused(case: dict[str, Any]) -> None:
     with pytest.raises(LogError) as caught:
         verify_proof(proof(case["proof"]), log_key=LOG["log_key"])
     assert caught.value.code.name == case["code"]
+
+
+# -- notices, and entries that are no records ------------------------------------------------------
+
+OTHER: dict[str, Any] = LOG["other_log"]
+
+
+def kind_of(entry: bytes) -> str | None:
+    try:
+        found = parse_entry(entry)
+    except ParseError:
+        return None
+    assert found.encode() == entry
+    return "notice" if isinstance(found, LogNotice) else "record"
+
+
+@pytest.mark.parametrize("case", OTHER["entries"], ids=lambda case: case["name"])
+def test_what_an_entry_is(case: dict[str, Any]) -> None:
+    assert kind_of(text_of(case["entry"]).encode()) == case["kind"]
+
+
+@pytest.mark.parametrize("name", OTHER["proofs"])
+def test_proofs_of_other_records_are_accepted(name: str) -> None:
+    (entry,) = (text_of(case["entry"]) for case in OTHER["entries"] if case["name"] == name)
+    assert (
+        verify_proof(proof(OTHER["proofs"][name]), log_key=LOG["log_key"]).entry == entry.encode()
+    )
+
+
+def test_every_other_entry_has_a_proof_that_is_refused_for_what_it_is() -> None:
+    """With another entry that is a record, in the same place, each of these proofs would hold."""
+    defects = {case["name"]: case["proof"] for case in DEFECTS}
+    for index, case in enumerate(OTHER["entries"]):
+        if case["kind"] == "record":
+            continue
+        fields = defects[f"entry_is_{case['name']}"]
+        assert fields["index"] == index
+        entry = text_of(case["entry"]).encode()
+        assert base64.b64decode(text_of(fields["record"])) == entry
+        assert (
+            independent_verify(fields | {"record": text_of(fields["record"])}, LOG["log_key"])
+            == entry
+        )
+
+
+class OtherLog:
+    """The log with these entries, as a server would show it at one size."""
+
+    def __init__(self, shown: dict[str, Any]) -> None:
+        self.note = shown["checkpoint"]
+        entries = OTHER["entries"][: shown["size"]]
+        self.entries = [text_of(case["entry"]).encode() for case in entries]
+
+    def checkpoint(self) -> str:
+        return str(self.note)
+
+    def tile(self, tile: Tile) -> bytes:
+        if tile.level is None:
+            return encode_bundle(self.entries)
+        return b"".join(map(leaf_hash, self.entries))
+
+
+def test_an_auditor_takes_notices_and_nothing_else_beside_records() -> None:
+    key, seen = parse_log_key(LOG["log_key"]), []
+    audit_log(
+        OtherLog(OTHER["audited"]),
+        key,
+        remembered=None,
+        visit=lambda _, entry: seen.append(isinstance(entry, LogNotice)),
+    )
+    assert seen == [case["kind"] == "notice" for case in OTHER["entries"][: len(seen)]]
+    with pytest.raises(LogError, match="LOG_INCONSISTENT"):
+        audit_log(OtherLog(OTHER["not_audited"]), key, remembered=None, visit=lambda *_: None)
 
 
 def test_consistency() -> None:
