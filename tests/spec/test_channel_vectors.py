@@ -131,7 +131,7 @@ def admitted(dates: list[str]) -> int:
     gateway._replays = ReplayMemory(lambda: parse_rfc3339(DATES["clock"]), since_boot=lambda: 0.0)
     fields = tuple((b"date", date.encode()) for date in dates)
     head = RequestHead(b"GET", b"https", b"", b"/", fields)
-    gateway._admit(_Opened(head, b"", bytes(1120)))
+    gateway._admit(_Opened(head, b"", bytes(1120)), None)
     return len(gateway._replays)
 
 
