@@ -163,7 +163,8 @@ def parse_manifest(payload: bytes) -> dict[str, Any]:
     need(m["stride"] in STRIDES and 1 <= m["shard_chunks"] <= 65_536, "MALFORMED")
     need(0 <= m["stream_size"] <= 1 << 53, "MALFORMED")
     shape(m["wrapped_key"], {"kek": str, "algorithm": str, "blob": str})
-    for name in ("kek", "algorithm"):
+    for name, most in (("kek", 256), ("algorithm", 64)):
+        need(len(m["wrapped_key"][name].encode()) <= most, "TOO_LARGE")
         text = m["wrapped_key"][name]
         need(text and all(" " <= character <= "~" for character in text), "MALFORMED")
     unb64(m["signer"] or "", 1024)
@@ -218,7 +219,9 @@ class SealedFile:
         need(suite == 1, "SEALED_SUITE_UNKNOWN")
         zeros = self.prefix[40:64] + self.prefix[160:]
         need(kind in {1, 2} and not zero_a and not zero_b and not any(zeros), "MALFORMED")
-        need(stride in STRIDES and 1 <= count <= 10_000 and index < count, "MALFORMED")
+        need(stride in STRIDES, "MALFORMED")
+        need(count <= 10_000, "TOO_LARGE")
+        need(index < count, "MALFORMED")
         need(chunk_count(size, stride) <= 65_536, "TOO_LARGE")
         want = (1, 0, 1) if number is None else (2, number, len(m["shards"]))
         need((kind, index, count) == want, "SHARD_MISPLACED")
