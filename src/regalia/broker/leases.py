@@ -74,8 +74,16 @@ class Lease:
 
     lease_id: str
     until: datetime
-    before: datetime | None  # its end before this renewal; None for a new lease
+    before: datetime | None  # its end when this renewal was asked for; None for a new lease
     claim_us: int  # end of the claim, which tells this renewal from others
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What confirming did to a lease's end, so that ``undo`` can revert that and nothing else."""
+
+    end_us: int  # of no other confirmation of this lease that is in force
+    replaced_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,7 @@ class LeaseStore:
 
     def confirm(
         self, lease: Lease, checkpoint: Checkpoint, token_digest: bytes, now: datetime
-    ) -> None:
+    ) -> Confirmed:
         """Let a lease last, whose release stands in the log under ``checkpoint``.
 
         Args:
@@ -178,6 +186,9 @@ class LeaseStore:
                 release counts, so that a renewal whose answer is lost changes nothing.
             now: current time, timezone-aware.
 
+        Returns:
+            What ``undo`` needs if the release fails after all.
+
         Raises:
             UnavailableError: LEASE_LAPSED, the claim ended before the log was written, so others
                 may have taken the place; or STATE_UNAVAILABLE.
@@ -186,21 +197,23 @@ class LeaseStore:
         mine = LEASES.c.lease_id == lease.lease_id
         with state(self._engine, writes=True) as connection:
             note_log(connection, checkpoint)
-            row = connection.execute(sa.select(LEASES).where(mine)).first()
+            row = connection.execute(sa.select(LEASES).where(mine).with_for_update()).first()
             claimed = row is not None and row.claim_us >= lease.claim_us > to_us(now)
             if row is None or not (claimed or row.expires_us >= until_us):
                 raise UnavailableError(
                     BrokerCode.LEASE_LAPSED, "logging the release took longer than the lease waits"
                 )
             claim_us = 0 if row.claim_us == lease.claim_us else row.claim_us
+            # Later than what stands there, if only by a microsecond: so ``undo`` sees at the end
+            # alone whether another renewal was confirmed in the meantime.
+            end_us = max(until_us, row.expires_us + 1)
             connection.execute(
-                LEASES.update()
-                .where(mine)
-                .values(expires_us=max(until_us, row.expires_us), claim_us=claim_us)
+                LEASES.update().where(mine).values(expires_us=end_us, claim_us=claim_us)
             )
             if lease.before is None:
                 values = {"lease_id": lease.lease_id, "token_digest": token_digest}
                 connection.execute(RETURNS.insert().values(values))
+        return Confirmed(end_us, row.expires_us)
 
     def runs(self, lease_id: str, token: bytes, now: datetime) -> bool:
         """Whether a lease has not ended, for whoever knows its token.
@@ -238,22 +251,33 @@ class LeaseStore:
         with state(self._engine, writes=True) as connection:
             connection.execute(ended.values(expires_us=0, claim_us=0))
 
-    def undo(self, lease: Lease) -> None:
+    def undo(self, lease: Lease, confirmed: Confirmed | None) -> None:
         """Give back a lease whose release did not happen; a renewal is reverted to its old end.
 
-        A lease that was renewed again in the meantime is left alone, because the key was released
-        under that renewal.
+        The end stays as it is where another renewal was confirmed in the meantime, because the key
+        was released under that one. If both fail, the lease may last as long as one of them asked
+        for: that admits too few holders and never too many.
+
+        Args:
+            lease: as ``take`` returned it.
+            confirmed: as ``confirm`` returned it; None if it returned nothing.
+
+        Raises:
+            UnavailableError: STATE_UNAVAILABLE.
         """
         mine = LEASES.c.lease_id == lease.lease_id
+        if confirmed is None and lease.before is None:
+            # The answer to a commit can be lost. Nothing but this confirms a new lease first.
+            confirmed = Confirmed(to_us(lease.until), 0)
         with state(self._engine, writes=True) as connection:
-            row = connection.execute(sa.select(LEASES).where(mine)).first()
+            row = connection.execute(sa.select(LEASES).where(mine).with_for_update()).first()
             if row is None:
                 return
             values = {}
             if row.claim_us == lease.claim_us:
                 values["claim_us"] = 0
-            if row.expires_us == to_us(lease.until):
-                values["expires_us"] = 0 if lease.before is None else to_us(lease.before)
+            if confirmed is not None and row.expires_us == confirmed.end_us:
+                values["expires_us"] = confirmed.replaced_us
             if values:
                 connection.execute(LEASES.update().where(mine).values(values))
 
@@ -288,7 +312,8 @@ class _Ends:
 def _renewable(
     connection: Connection, lease_id: str, model_id: str, holder: str, now: datetime
 ) -> _Ends:
-    row = connection.execute(sa.select(LEASES).where(LEASES.c.lease_id == lease_id)).first()
+    query = sa.select(LEASES).where(LEASES.c.lease_id == lease_id)
+    row = connection.execute(query.with_for_update()).first()
     # The same error in all cases, so that a client cannot probe for leases of others.
     mine = row is not None and row.model_id == model_id and row.holder == holder
     if row is None or not mine or row.expires_us <= to_us(now):

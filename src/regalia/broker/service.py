@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
     from regalia.broker.denials import DenialCounter
     from regalia.broker.floors import FloorStore
-    from regalia.broker.leases import Lease, LeaseStore
+    from regalia.broker.leases import Confirmed, Lease, LeaseStore
     from regalia.broker.models import ServedModel
     from regalia.broker.peers import Peers
     from regalia.broker.request import DecodedRequest
@@ -392,13 +392,16 @@ class Broker:
 
     def _grant(self, cleared: AuthorizedRelease) -> ReleaseResponse:
         """Run steps (5) to (7). If any of them fails, the lease is given back."""
+        confirmed: Confirmed | None = None
         try:
-            released = self._append(cleared)  # (5)
+            with self._stage("log"):  # (5)
+                released = self._append(cleared)
+                confirmed = self._confirm(cleared.lease, released)
             response = self._rewrap(cleared, released)  # (6) (7)
         except BaseException as exc:
             # Catch everything: key stores are plug-ins that may raise any exception, and a lease
             # without a released key would block a holder until it expires.
-            self._give_back(cleared.lease)
+            self._give_back(cleared.lease, confirmed)
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
             emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             raise
@@ -422,12 +425,11 @@ class Broker:
         record = release_record(
             cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
         )
-        with self._stage("log"):
-            logged = self.log.append(record)
-            released = _LoggedRelease.of(cleared, logged)
-            checkpoint = self.log.checkpoint_of(logged.proof)
-            self.leases.confirm(cleared.lease, checkpoint, released.token_digest(), self.clock())
-            return released
+        return _LoggedRelease.of(cleared, self.log.append(record))
+
+    def _confirm(self, lease: Lease, released: _LoggedRelease) -> Confirmed:
+        checkpoint = self.log.checkpoint_of(released.logged.proof)
+        return self.leases.confirm(lease, checkpoint, released.token_digest(), self.clock())
 
     def _rewrap(self, cleared: AuthorizedRelease, released: _LoggedRelease) -> ReleaseResponse:
         """Unwrap the model key and seal it to the attested key.
@@ -450,9 +452,9 @@ class Broker:
             log=logged.proof,
         )
 
-    def _give_back(self, lease: Lease) -> None:
+    def _give_back(self, lease: Lease, confirmed: Confirmed | None) -> None:
         try:
-            self.leases.undo(lease)
+            self.leases.undo(lease, confirmed)
         except UnavailableError as exc:
             # The lease then counts until it expires, which admits too few holders and never too
             # many.
