@@ -170,13 +170,14 @@ def test_a_challenge_of_another_key_audience_or_model_is_unknown(deployment: Dep
     with deployment.state_engine.connect() as connection:
         key = connection.execute(sa.select(STATE.c.challenge_key)).scalar_one()
     for other in (
-        (store(OTHER, ORIGIN), model_id, policy_id),
         (store(key, "log.evil.example"), model_id, policy_id),
         (challenges, ModelId(OTHER), policy_id),
         (challenges, model_id, PolicyId(OTHER)),
     ):
         assert consumed_by(*other) == "CHALLENGE_UNKNOWN"
     assert consumed_by(store(key, ORIGIN), model_id, policy_id) == "consumed"
+    mine = store(OTHER, ORIGIN).issue(model_id, policy_id, now)
+    assert consumed_by(challenges, model_id, policy_id) == "CHALLENGE_UNKNOWN"
     with pytest.raises(ValueError, match="32 bytes"):
         store(b"short", ORIGIN)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions, read_floor, write_floor
-from regalia.broker.reconcile import begin, create, decisions_of, floors_of
+from regalia.broker.reconcile import begin, create, decisions_of, floors_of, renew_key
 from regalia.broker.state import LEASES, SPENT, STATE, state, to_us
 from regalia.broker.watermarks import read_watermarks
 from regalia.core.clock import rfc3339
@@ -158,4 +158,6 @@ def _notice(kind: str, log: Log, now: datetime, count: int, what: str) -> LogNot
 
 
 def _set_log(connection: Connection, checkpoint: Checkpoint) -> None:
+    """Accept the log as it is. Old challenges become unknown: spent ones may be forgotten."""
+    renew_key(connection)
     connection.execute(STATE.update().values(log_size=checkpoint.size, log_root=checkpoint.root))

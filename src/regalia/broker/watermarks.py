@@ -64,8 +64,8 @@ def read_watermarks(connection: Connection, *, lock: bool) -> Watermarks | None:
     return Watermarks(row.challenge_key, row.log_size, row.log_root, from_us(row.highest_us))
 
 
-def require_time(connection: Connection, now: datetime) -> None:
-    """Check that the clock did not go back, and keep its highest value.
+def require_time(connection: Connection, now: datetime) -> Watermarks:
+    """Check that the clock did not go back, and keep its highest value. Returns what stood there.
 
     Also serializes the requests of all brokers on this state until the transaction ends.
 
@@ -83,6 +83,7 @@ def require_time(connection: Connection, now: datetime) -> None:
     require_not_before(seen.highest, now)
     if now > seen.highest:
         connection.execute(STATE.update().values(highest_us=to_us(now)))
+    return seen
 
 
 def require_not_before(highest: datetime, now: datetime) -> None:
