@@ -15,6 +15,7 @@ from regalia.broker.recover import Loss, recover
 from regalia.broker.state import FLOORS, LEASES, STATE, create_tables
 from regalia.broker.watermarks import LogWatch
 from regalia.core.errors import RegaliaError
+from regalia.tlog.log import Log
 from tests.broker.harness import Deviation
 from tests.broker.test_lease_return import leases_of, returned
 
@@ -113,6 +114,33 @@ def test_state_from_before_a_release_that_was_returned(deployment: Deployment) -
     recovered(deployment, Loss.STATE)
     deployment.restart()
     assert leases_of(deployment) == 0
+
+
+@pytest.mark.parametrize("renews", [False, True], ids=["new", "renewed"])
+def test_state_from_the_moment_of_a_claim_counts_the_lease(
+    make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, *, renews: bool
+) -> None:
+    """It knows the lease, but not that it was confirmed and that the key went out."""
+    deployment = make_deployment(policy={"holders_max": 1})
+    lease_id = deployment.granted(deployment.ask()).lease_id if renews else None
+    deployment.pass_time(300)
+    append = Log.append
+
+    def copied(*args: Any) -> Any:  # noqa: ANN401
+        keep(deployment, "claimed", STATE_FILES)
+        return append(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", copied)
+        deployment.open(deployment.ask(Deviation(request={"lease_id": lease_id})))
+    put_back(deployment, deployment.folder / "claimed", STATE_FILES)
+    deployment.restart()
+    deployment.pass_time(599)
+    deployment.store.unwrapped.clear()
+    other = Deviation(platform=deployment.guest(9))
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(3)
+    deployment.open(deployment.ask(other))
 
 
 def test_state_from_before_a_return_counts_the_lease(deployment: Deployment) -> None:

@@ -11,8 +11,9 @@ guests apart, so it does not have to wait until the lease that it can no longer 
     keep         the log could not be told, so it runs on
     end          the log was told
 
-A broker that is killed between lease and log leaves a claim, which ends by itself. Ended leases are
-kept for a day: with them, ``reconcile`` tells a state that is older than its log.
+A broker that is killed between lease and log leaves a claim, which ends by itself. One that is
+killed between log and ``confirm`` leaves a lease that lasts, from the next start on. Ended leases
+are kept for a day: with them, ``reconcile`` tells a state that is older than its log.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ At the start the broker compares
 
 Entries beyond the last size that the state saw are those that were under way when a broker was
 stopped. There are few of them, and the lease of a release was taken before its entry was written.
-A state that was put back and is older by so few entries may look the same: it may have forgotten
-which challenges were spent. So where there are any, every older challenge becomes unknown.
+A state that was put back and is older by so few entries may look the same: it may be of a moment at
+which a lease was claimed, and it may have forgotten which challenges were spent. So where there are
+any, leases last as the log says, and every older challenge becomes unknown.
 
 A loss that an operator accepts on purpose is written into the log: see ``recover``.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -101,14 +102,19 @@ def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
     require_not_before(seen.highest, now)
     checkpoint = Checkpoint(log.origin, size, log.reader.root_at(size))
     with state(engine, writes=True) as connection:
-        return _caught_up(connection, checkpoint)
+        return _caught_up(connection, checkpoint, decisions)
 
 
-def _caught_up(connection: Connection, checkpoint: Checkpoint) -> Watermarks:
+def _caught_up(
+    connection: Connection, checkpoint: Checkpoint, decisions: list[Decision]
+) -> Watermarks:
     seen = read_watermarks(connection, lock=True)
     if seen is None:
         raise IntegrityError(BrokerCode.STATE_LOST, "the broker's state is empty")
     if seen.log_size < checkpoint.size:
+        for decision in decisions:
+            if decision.index >= seen.log_size:
+                _keep_lease(connection, decision)
         note_log(connection, checkpoint)
         seen = replace(
             seen,
@@ -117,6 +123,25 @@ def _caught_up(connection: Connection, checkpoint: Checkpoint) -> Watermarks:
             log_root=checkpoint.root,
         )
     return seen
+
+
+def _keep_lease(connection: Connection, decision: Decision) -> None:
+    """Let a lease last as the log says: its key may have gone out after the state was copied."""
+    if decision.until is None or decision.returned:
+        return
+    mine = LEASES.c.lease_id == decision.record.lease_id
+    end_us = to_us(end_of(decision.until))
+    shorter = LEASES.update().where(mine, LEASES.c.expires_us < end_us)
+    connection.execute(shorter.values(expires_us=end_us))
+
+
+def end_of(until: datetime) -> datetime:
+    """When a lease has surely ended; times in records are whole seconds, rounded down.
+
+    Args:
+        until: of the record.
+    """
+    return until + timedelta(seconds=1)
 
 
 def create(connection: Connection, now: datetime) -> None:

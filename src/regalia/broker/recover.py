@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions, read_floor, write_floor
-from regalia.broker.reconcile import begin, create, decisions_of, floors_of, renew_key
+from regalia.broker.reconcile import begin, create, decisions_of, end_of, floors_of, renew_key
 from regalia.broker.state import LEASES, SPENT, STATE, state, to_us
 from regalia.broker.watermarks import read_watermarks
 from regalia.core.clock import rfc3339
@@ -122,7 +122,7 @@ def _add_lease(connection: Connection, decision: Decision, now: datetime) -> Non
     if decision.until is None or decision.until <= now or decision.returned:
         return
     mine = LEASES.c.lease_id == decision.record.lease_id
-    ends = {"asked_us": to_us(decision.until), "expires_us": to_us(decision.until)}
+    ends = dict.fromkeys(("asked_us", "expires_us"), to_us(end_of(decision.until)))
     if connection.execute(LEASES.update().where(mine).values(ends)).rowcount:
         return
     row = {
