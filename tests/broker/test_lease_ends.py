@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from regalia.broker.leases import LeaseStore
 from regalia.broker.state import LEASES
@@ -203,6 +204,27 @@ def test_renewals_of_one_lease_at_once_are_both_confirmed(deployment: Deployment
     for renewal in (second, first):
         leases.confirm(renewal, 20)
     assert (leases.held(79), leases.held(81)) == (1, 0)
+    for renewal in [leases.claim(30, mine.lease_id) for _ in range(2)]:  # at one moment
+        leases.confirm(renewal, 30)
+    assert (leases.held(89), leases.held(91)) == (1, 0)
+
+
+def test_a_lease_is_locked_before_it_is_changed(deployment: Deployment) -> None:
+    """On PostgreSQL; SQLite locks the whole database for a writer."""
+    read: list[str] = []
+
+    def note(_c: object, clause: Any, *_: object) -> None:  # noqa: ANN401 - any statement
+        if isinstance(clause, sa.Select) and LEASES in clause.get_final_froms():
+            read.append(str(clause.compile(dialect=postgresql.dialect())))
+
+    leases = Leases(deployment)
+    mine, _ = leases.take(0, None)
+    sa.event.listen(deployment.state_engine, "before_execute", note)
+    leases.store.undo(*leases.take(1, mine.lease_id))
+    leases.store.begin_return(mine.lease_id, leases.at(1))
+    counts = [text for text in read if "count(" not in text]
+    # The renewal, its confirmation, what undid it, and the return.
+    assert [text.endswith("FOR UPDATE") for text in counts] == [True] * 4
 
 
 def test_ended_leases_are_kept_for_a_day(deployment: Deployment) -> None:

@@ -168,6 +168,8 @@ class LeaseStore:
             if renew is not None:
                 before = _renewable(connection, renew, model_id, holder, now)
                 values["asked_us"] = max(to_us(until), before.asked_us)
+                # Renewals that are asked for at one moment have claims that differ, too.
+                claim_us = values["claim_us"] = max(claim_us, before.claim_us + 1)
                 mine = LEASES.c.lease_id == renew
                 connection.execute(LEASES.update().where(mine).values(values))
                 return Lease(renew, until, from_us(before.expires_us), claim_us)
@@ -365,6 +367,7 @@ def _active(connection: Connection, model_id: str, now: datetime, besides: str) 
 class _Ends:
     asked_us: int
     expires_us: int
+    claim_us: int
 
 
 def _renewable(
@@ -377,4 +380,4 @@ def _renewable(
     gone = row is None or row.expires_us <= to_us(now) or _is_returning(connection, lease_id)
     if row is None or not mine or gone:
         raise PolicyDenied(BrokerCode.LEASE_UNKNOWN, "there is no such lease of this attester")
-    return _Ends(row.asked_us, row.expires_us)
+    return _Ends(row.asked_us, row.expires_us, row.claim_us)
