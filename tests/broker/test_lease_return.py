@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -221,19 +220,6 @@ def test_a_state_that_is_rebuilt_knows_what_was_given_back(one_place: Deployment
 
 def test_state_and_log_agree_after_a_return(one_place: Deployment) -> None:
     returned(one_place, one_place.granted(one_place.ask()))
-    begin(one_place.state_engine, one_place.log, one_place.now)
-    one_place.restart()
-    assert leases_of(one_place) == 0
-
-
-def test_an_older_copy_of_the_state_can_be_accepted(one_place: Deployment) -> None:
-    """It is of the time before the release, and the lease was given back since."""
-    with sqlite3.connect(one_place.folder / "state.db") as live:
-        copy = "\n".join(live.iterdump())
-    returned(one_place, one_place.granted(one_place.ask()))
-    METADATA.drop_all(one_place.state_engine)
-    with sqlite3.connect(one_place.folder / "state.db") as live:
-        live.executescript(copy)
     begin(one_place.state_engine, one_place.log, one_place.now)
     one_place.restart()
     assert leases_of(one_place) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,8 +13,11 @@ import sqlalchemy as sa
 from regalia.broker import reconcile
 from regalia.broker.recover import Loss, recover
 from regalia.broker.state import FLOORS, LEASES, STATE, create_tables
+from regalia.broker.watermarks import LogWatch
 from regalia.core.errors import RegaliaError
+from regalia.tlog.log import Log
 from tests.broker.harness import Deviation
+from tests.broker.test_lease_return import leases_of, returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from tests.broker.harness import Deployment
 
+RUBBISH = Deviation(evidence=b"rubbish")
 STATE_FILES = ("state.db", "state.db-wal", "state.db-shm")
 LOG_FILES = ("log.db", "log.db-wal", "log.db-shm")
 
@@ -99,6 +103,133 @@ def test_state_from_before_many_denials(
         patch.setattr(reconcile, "GAP_MAX", 2)
         assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
     deployment.restart()  # so few may have been under way when the broker was stopped
+
+
+def test_state_from_before_a_release_that_was_returned(deployment: Deployment) -> None:
+    older = keep(deployment, "older", STATE_FILES)
+    first = deployment.granted(deployment.ask())
+    assert returned(deployment, first).status_code == 200
+    put_back(deployment, older, STATE_FILES)
+    assert code_of(deployment.restart) == "STATE_BEHIND_LOG"
+    recovered(deployment, Loss.STATE)
+    deployment.restart()
+    assert leases_of(deployment) == 0
+
+
+@pytest.mark.parametrize("renews", [False, True], ids=["new", "renewed"])
+def test_state_from_the_moment_of_a_claim_counts_the_lease(
+    make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, *, renews: bool
+) -> None:
+    """It knows the lease, but not that it was confirmed and that the key went out."""
+    deployment = make_deployment(policy={"holders_max": 1})
+    lease_id = deployment.granted(deployment.ask()).lease_id if renews else None
+    deployment.pass_time(300)
+    append = Log.append
+
+    def copied(*args: Any) -> Any:  # noqa: ANN401
+        keep(deployment, "claimed", STATE_FILES)
+        return append(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append", copied)
+        deployment.open(deployment.ask(Deviation(request={"lease_id": lease_id})))
+    put_back(deployment, deployment.folder / "claimed", STATE_FILES)
+    deployment.restart()
+    deployment.pass_time(599)
+    deployment.store.unwrapped.clear()
+    other = Deviation(platform=deployment.guest(9))
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(3)
+    deployment.open(deployment.ask(other))
+
+
+def test_state_from_before_a_return_counts_the_lease(deployment: Deployment) -> None:
+    first = deployment.granted(deployment.ask())
+    older = keep(deployment, "older", STATE_FILES)
+    returned(deployment, first)
+    put_back(deployment, older, STATE_FILES)
+    deployment.restart()
+    assert leases_of(deployment) == 1, "one too many, and not too few"
+
+
+def unknown(deployment: Deployment, request: dict[str, Any]) -> None:
+    answer = deployment.post("/v1/release", request)
+    assert (answer.status_code, deployment.refused(answer).code) == (409, "CHALLENGE_UNKNOWN")
+
+
+def test_state_from_before_a_denial_knows_no_challenge_that_was_spent(
+    deployment: Deployment,
+) -> None:
+    older = keep(deployment, "older", STATE_FILES)
+    spent, other = deployment.challenge(), deployment.challenge()
+    deployment.denied(deployment.post("/v1/release", deployment.request(spent, RUBBISH)))
+    put_back(deployment, older, STATE_FILES)
+    deployment.restart()
+    for each in (spent, other):
+        unknown(deployment, deployment.request(each))
+    request = deployment.request(deployment.challenge())
+    deployment.open(deployment.post("/v1/release", request))
+    deployment.restart()  # and one that agrees with its log keeps its key
+    answer = deployment.post("/v1/release", request)
+    assert deployment.refused(answer).code == "CHALLENGE_REUSED"
+
+
+@pytest.mark.parametrize("loss", [Loss.STATE, Loss.CLOCK])
+def test_a_challenge_from_before_a_loss_is_unknown(deployment: Deployment, loss: Loss) -> None:
+    """A clock that ran ahead forgot challenges that are in time again."""
+    first = deployment.granted(deployment.ask())
+    older = keep(deployment, "older", STATE_FILES)
+    request = deployment.request(deployment.challenge())
+    renewal = Deviation(request={"lease_id": first.lease_id})
+    deployment.pass_time(1)
+    deployment.open(deployment.post("/v1/release", request))
+    deployment.open(deployment.ask(renewal))
+    if loss is Loss.STATE:
+        put_back(deployment, older, STATE_FILES)
+    else:
+        deployment.pass_time(86_400)
+        deployment.ask(RUBBISH)
+        deployment.pass_time(-86_400)
+    recovered(deployment, loss)
+    deployment.restart()
+    unknown(deployment, request)
+
+
+def test_a_broker_that_runs_takes_over_the_key_that_another_one_made(
+    deployment: Deployment,
+) -> None:
+    """The other one starts while an entry of this one is under way."""
+    mine, my_app = deployment.broker, deployment.app
+    before = deployment.challenge()
+    request = deployment.request(deployment.challenge(), RUBBISH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogWatch, "saw", lambda *_: deployment.restart())
+        deployment.post("/v1/release", request)
+    other_app = deployment.app
+    assert deployment.broker is not mine
+    theirs = deployment.challenge()
+    deployment.app = my_app
+    stale = deployment.challenge()
+    deployment.open(deployment.post("/v1/release", deployment.request(theirs)))
+    deployment.app = other_app
+    for each in (before, stale):
+        unknown(deployment, deployment.request(each))
+    deployment.app = my_app
+    unknown(deployment, deployment.request(stale))
+    fresh = deployment.challenge()
+    deployment.app = other_app
+    deployment.open(deployment.post("/v1/release", deployment.request(fresh)))
+
+
+def test_a_broker_that_runs_refuses_what_it_issued_before_another_one_made_a_key(
+    deployment: Deployment,
+) -> None:
+    request = deployment.request(deployment.challenge())
+    with deployment.state_engine.begin() as connection:
+        reconcile.renew_key(connection)
+    for _ in range(2):
+        unknown(deployment, request)
+    deployment.open(deployment.ask())
 
 
 def test_state_from_before_a_policy(deployment: Deployment) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,25 +12,19 @@ import pytest
 import sqlalchemy as sa
 
 from regalia.broker.challenges import ChallengeRefused, ChallengeStore
-from regalia.broker.state import LEASES, SPENT, STATE
+from regalia.broker.state import SPENT, STATE
 from regalia.core.codec import b64, canonical_json, unb64
-from regalia.core.errors import PolicyDenied, UnavailableError
 from regalia.core.types import ModelId, PolicyId
-from regalia.tlog.note import parse_log_key, verify_checkpoint
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from tests.broker.harness import MODEL_KEY, ORIGIN, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
-    from regalia.broker.leases import Lease
-    from regalia.tlog.note import Checkpoint
     from tests.broker.harness import Deployment
 
 OTHER = hashlib.sha256(b"other").digest()
-DIGEST = hashlib.sha256(b"token").digest()
 
 
 # -- challenges -----------------------------------------------------------------------------------
@@ -177,13 +170,14 @@ def test_a_challenge_of_another_key_audience_or_model_is_unknown(deployment: Dep
     with deployment.state_engine.connect() as connection:
         key = connection.execute(sa.select(STATE.c.challenge_key)).scalar_one()
     for other in (
-        (store(OTHER, ORIGIN), model_id, policy_id),
         (store(key, "log.evil.example"), model_id, policy_id),
         (challenges, ModelId(OTHER), policy_id),
         (challenges, model_id, PolicyId(OTHER)),
     ):
         assert consumed_by(*other) == "CHALLENGE_UNKNOWN"
     assert consumed_by(store(key, ORIGIN), model_id, policy_id) == "consumed"
+    mine = store(OTHER, ORIGIN).issue(model_id, policy_id, now)
+    assert consumed_by(challenges, model_id, policy_id) == "CHALLENGE_UNKNOWN"
     with pytest.raises(ValueError, match="32 bytes"):
         store(b"short", ORIGIN)
 
@@ -321,113 +315,3 @@ def test_a_lease_that_is_not_this_attesters(
     assert renewal(deployment, "lease:" + "0" * 32) == ["LEASE_UNKNOWN"]
     deployment.pass_time(601)
     assert renewal(deployment, mine) == ["LEASE_UNKNOWN"]  # it has ended
-
-
-def checkpoint(deployment: Deployment) -> Checkpoint:
-    return verify_checkpoint(
-        deployment.log.reader.checkpoint(), parse_log_key(deployment.shared.log_key)
-    )
-
-
-def test_a_lease_is_for_one_model(deployment: Deployment) -> None:
-    grant: dict[str, Any] = {
-        "holder": "h",
-        "peer": "peer",
-        "holders_max": 1,
-        "lease_s": 60,
-        "now": deployment.now,
-    }
-    leases = deployment.broker.leases
-    mine = leases.take(model_id="a", renew=None, **grant)
-    with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):  # it is not confirmed
-        leases.take(model_id="a", renew=mine.lease_id, **grant)
-    leases.confirm(mine, checkpoint(deployment), DIGEST, deployment.now)
-    with pytest.raises(PolicyDenied, match="LEASE_UNKNOWN"):
-        leases.take(model_id="b", renew=mine.lease_id, **grant)
-    again = leases.take(model_id="a", renew=mine.lease_id, **grant)
-    assert (again.lease_id, again.before) == (mine.lease_id, mine.until)
-    (held,) = leases.held(deployment.now)
-    assert (held.lease_id, held.peer, held.until) == (mine.lease_id, "peer", mine.until)
-
-
-class Leases:
-    """Takes leases of one model, at times after a start."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self.deployment, self.store = deployment, deployment.broker.leases
-
-    def at(self, after_s: float) -> datetime:
-        return self.deployment.now + timedelta(seconds=after_s)
-
-    def claim(self, after_s: float, renew: str | None) -> Lease:
-        return self.store.take(
-            model_id="a",
-            holder="h",
-            peer="peer",
-            holders_max=1,
-            lease_s=60,
-            now=self.at(after_s),
-            renew=renew,
-        )
-
-    def take(self, after_s: float, renew: str | None) -> Lease:
-        lease = self.claim(after_s, renew)
-        self.store.confirm(lease, checkpoint(self.deployment), DIGEST, self.at(after_s))
-        return lease
-
-    def held(self, after_s: float) -> int:
-        return self.store.active("a", self.at(after_s), besides="another")
-
-
-def test_giving_back_a_renewal_leaves_a_later_one_alone(deployment: Deployment) -> None:
-    """Two renewals at once: the log fails for the first, and the second one's key is out."""
-    leases = Leases(deployment)
-    mine = leases.take(0, None)
-    failing = leases.take(10, mine.lease_id)
-    leases.take(20, mine.lease_id)
-    leases.store.undo(failing)
-    assert (leases.held(79), leases.held(80)) == (1, 0)
-    leases.store.undo(mine)
-    assert leases.held(79) == 1
-    # Alone, a renewal that is given back ends when the lease would have ended without it.
-    leases.store.undo(leases.take(30, mine.lease_id))
-    assert (leases.held(79), leases.held(80)) == (1, 0)
-    new = leases.take(30, None)
-    leases.store.undo(new)
-    assert (leases.held(79), leases.held(80)) == (1, 0)
-
-
-def test_a_lease_that_is_not_confirmed_does_not_last(deployment: Deployment) -> None:
-    """The broker was killed between the lease and the log."""
-    leases = Leases(deployment)
-    mine = leases.claim(0, None)
-    assert (leases.held(29), leases.held(31)) == (1, 0)
-    with pytest.raises(UnavailableError, match="LEASE_LAPSED"):
-        leases.store.confirm(mine, checkpoint(deployment), DIGEST, leases.at(31))
-    renewed = leases.take(31, None)
-    leases.claim(60, renewed.lease_id)  # the old end stays, until the renewal is logged
-    assert (leases.held(90.5), leases.held(91)) == (1, 0)
-
-
-def test_renewals_of_one_lease_at_once_are_both_confirmed(deployment: Deployment) -> None:
-    leases = Leases(deployment)
-    mine = leases.take(0, None)
-    first, second = leases.claim(10, mine.lease_id), leases.claim(20, mine.lease_id)
-    for renewal in (second, first):
-        leases.store.confirm(renewal, checkpoint(deployment), DIGEST, leases.at(20))
-    assert (leases.held(79), leases.held(81)) == (1, 0)
-
-
-def test_ended_leases_are_kept_for_a_day(deployment: Deployment) -> None:
-    leases = Leases(deployment)
-
-    def rows() -> int:
-        with deployment.state_engine.connect() as connection:
-            query = sa.select(sa.func.count()).select_from(LEASES)
-            return int(connection.execute(query).scalar_one())
-
-    leases.take(0, None)
-    leases.take(86_400, None)
-    assert rows() == 2
-    leases.take(86_461, None)
-    assert rows() == 2  # the first one is gone

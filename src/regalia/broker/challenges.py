@@ -20,17 +20,18 @@ import sqlalchemy as sa
 
 from regalia.broker.codes import BrokerCode
 from regalia.broker.state import SPENT, from_us, state, to_us
-from regalia.broker.watermarks import CLOCK_TOLERANCE, require_time
+from regalia.broker.watermarks import CLOCK_TOLERANCE, read_watermarks, require_time
 from regalia.core.codec import lp
 from regalia.core.errors import AttestationError, UnavailableError
 from regalia.wire.evidence import CHALLENGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine
 
+    from regalia.broker.watermarks import Watermarks
     from regalia.core.errors import Code
     from regalia.core.types import ModelId, PolicyId
 
@@ -85,9 +86,12 @@ class ChallengeRefused(AttestationError):  # noqa: N818 - like PolicyDenied, it 
 class ChallengeStore:
     """Issues and consumes challenges. Several brokers may share one state.
 
+    A broker that starts may give the state a new key: see ``reconcile``. Those that are running
+    then take it over, and what they issued before is unknown.
+
     Args:
         engine: the broker's state.
-        key: 32 bytes, secret, of that state.
+        key: 32 bytes, secret, of that state as it is now.
         audience: the log's origin.
         ttl_s: seconds until a challenge expires.
     """
@@ -131,7 +135,7 @@ class ChallengeStore:
             IntegrityError: STATE_LOST.
             UnavailableError: STATE_UNAVAILABLE or CLOCK_WENT_BACK.
         """
-        issued = self._authenticated(challenge, offers)
+        issued, key = self._authenticated(challenge, tuple(offers))
         expires = issued.issued_at + self._ttl
         if now >= expires:
             late = (now - expires).total_seconds()
@@ -143,7 +147,7 @@ class ChallengeStore:
                 BrokerCode.CLOCK_WENT_BACK, "a challenge was issued later than it is now"
             )
         with state(self._engine, writes=True) as connection:
-            require_time(connection, now)
+            self._require_key(key, require_time(connection, now))
             uses = _spend(connection, challenge, to_us(expires), to_us(now))
         if uses > 1:
             first_replay = uses == 1 + 1
@@ -155,19 +159,41 @@ class ChallengeStore:
         return ConsumedChallenge(challenge, issued, _MINT)
 
     def _authenticated(
-        self, challenge: bytes, offers: Iterable[tuple[ModelId, PolicyId]]
-    ) -> IssuedFor:
-        """Find out what a challenge was issued for. Raises ChallengeRefused CHALLENGE_UNKNOWN."""
+        self, challenge: bytes, offers: tuple[tuple[ModelId, PolicyId], ...]
+    ) -> tuple[IssuedFor, bytes]:
+        """Find out what a challenge was issued for, and with which key.
+
+        Raises ChallengeRefused CHALLENGE_UNKNOWN.
+        """
         head, tag = challenge[:-TAG_SIZE], challenge[-TAG_SIZE:]
         issued_ms = int.from_bytes(head[:TIME_SIZE], "big")
-        for model_id, policy_id in offers:
-            mine = tag_of(self._key, self._audience, model_id, policy_id, head)
-            if hmac.compare_digest(tag, mine):
-                issued_at = from_us(min(issued_ms, _TIME_MAX_MS) * _MS)
-                return IssuedFor(str(model_id), str(policy_id), issued_at)
-        raise ChallengeRefused(
-            BrokerCode.CHALLENGE_UNKNOWN, "the challenge was not issued here", None
-        )
+        for key in self._keys():
+            for model_id, policy_id in offers:
+                mine = tag_of(key, self._audience, model_id, policy_id, head)
+                if hmac.compare_digest(tag, mine):
+                    issued_at = from_us(min(issued_ms, _TIME_MAX_MS) * _MS)
+                    return IssuedFor(str(model_id), str(policy_id), issued_at), key
+        raise _unknown()
+
+    def _keys(self) -> Iterator[bytes]:
+        """The key that is known here, and then the state's, if that is another one by now."""
+        mine = self._key
+        yield mine
+        with state(self._engine, writes=False) as connection:
+            seen = read_watermarks(connection, lock=False)
+        if seen is not None and seen.challenge_key != mine:
+            self._key = seen.challenge_key
+            yield seen.challenge_key
+
+    def _require_key(self, key: bytes, seen: Watermarks) -> None:
+        """Check that the state's key is still the one that a challenge was issued with."""
+        if not hmac.compare_digest(key, seen.challenge_key):
+            self._key = seen.challenge_key
+            raise _unknown()
+
+
+def _unknown() -> ChallengeRefused:
+    return ChallengeRefused(BrokerCode.CHALLENGE_UNKNOWN, "the challenge was not issued here", None)
 
 
 def tag_of(key: bytes, audience: str, model_id: ModelId, policy_id: PolicyId, head: bytes) -> bytes:

@@ -8,6 +8,10 @@ At the start the broker compares
 
 Entries beyond the last size that the state saw are those that were under way when a broker was
 stopped. There are few of them, and the lease of a release was taken before its entry was written.
+A state that was put back and is older by so few entries may look the same: it may be of a moment at
+which a lease was claimed, and it may have forgotten which challenges were spent. So where there are
+any, leases last as the log says, and every older challenge becomes unknown.
+
 A loss that an operator accepts on purpose is written into the log: see ``recover``.
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -71,6 +75,9 @@ def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
         log: opened, so its stored tree is the one that was signed last.
         now: current time, timezone-aware.
 
+    Returns:
+        The state's watermarks, which have now seen all of the log.
+
     Raises:
         IntegrityError: STATE_LOST, STATE_BEHIND_LOG or LOG_BEHIND_STATE.
         LogError: LOG_FORKED, or the log cannot be read.
@@ -93,9 +100,48 @@ def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
     if size:
         require_not_before(_last_time(log.reader, size), now)
     require_not_before(seen.highest, now)
+    checkpoint = Checkpoint(log.origin, size, log.reader.root_at(size))
     with state(engine, writes=True) as connection:
-        note_log(connection, Checkpoint(log.origin, size, log.reader.root_at(size)))
+        return _caught_up(connection, checkpoint, decisions)
+
+
+def _caught_up(
+    connection: Connection, checkpoint: Checkpoint, decisions: list[Decision]
+) -> Watermarks:
+    seen = read_watermarks(connection, lock=True)
+    if seen is None:
+        raise IntegrityError(BrokerCode.STATE_LOST, "the broker's state is empty")
+    if seen.log_size < checkpoint.size:
+        for decision in decisions:
+            if decision.index >= seen.log_size:
+                _keep_lease(connection, decision)
+        note_log(connection, checkpoint)
+        seen = replace(
+            seen,
+            challenge_key=renew_key(connection),
+            log_size=checkpoint.size,
+            log_root=checkpoint.root,
+        )
     return seen
+
+
+def _keep_lease(connection: Connection, decision: Decision) -> None:
+    """Let a lease last as the log says: its key may have gone out after the state was copied."""
+    if decision.until is None or decision.returned:
+        return
+    mine = LEASES.c.lease_id == decision.record.lease_id
+    end_us = to_us(end_of(decision.until))
+    shorter = LEASES.update().where(mine, LEASES.c.expires_us < end_us)
+    connection.execute(shorter.values(expires_us=end_us))
+
+
+def end_of(until: datetime) -> datetime:
+    """When a lease has surely ended; times in records are whole seconds, rounded down.
+
+    Args:
+        until: of the record.
+    """
+    return until + timedelta(seconds=1)
 
 
 def create(connection: Connection, now: datetime) -> None:
@@ -108,6 +154,20 @@ def create(connection: Connection, now: datetime) -> None:
     row = {"id": 1, "challenge_key": secrets.token_bytes(KEY_SIZE), "log_size": 0}
     row |= {"log_root": EMPTY_ROOT, "highest_us": to_us(now)}
     connection.execute(STATE.insert().values(row))
+
+
+def renew_key(connection: Connection) -> bytes:
+    """Make every challenge unknown that was issued before; whoever holds one asks for another.
+
+    Args:
+        connection: in a writing transaction on the broker's state.
+
+    Returns:
+        The new key of challenges.
+    """
+    key = secrets.token_bytes(KEY_SIZE)
+    connection.execute(STATE.update().values(challenge_key=key))
+    return key
 
 
 def _require_seen(engine: Engine) -> Watermarks:
@@ -200,11 +260,10 @@ def _compare_decision(
     floor = read_floor(connection, record.model_id, lock=False)
     if floor is None or floor.policy_version < record.policy_version:
         raise _behind(decision, f"policy version {record.policy_version} of {record.model_id}")
-    if decision.returned:
-        return
-    # An ended lease may be forgotten, but not one that was under way when brokers were stopped.
+    # A lease that has ended may be forgotten, but not one that was under way when brokers were
+    # stopped: it stood in the state before its release stood in the log.
     under_way = decision.index >= seen.log_size
-    if not under_way and decision.until <= now:
+    if not under_way and (decision.returned or decision.until <= now):
         return
     asked_us = connection.execute(
         sa.select(LEASES.c.asked_us).where(LEASES.c.lease_id == record.lease_id)

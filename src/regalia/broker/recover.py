@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions, read_floor, write_floor
-from regalia.broker.reconcile import begin, create, decisions_of, floors_of
-from regalia.broker.state import LEASES, STATE, state, to_us
+from regalia.broker.reconcile import begin, create, decisions_of, end_of, floors_of, renew_key
+from regalia.broker.state import LEASES, SPENT, STATE, state, to_us
 from regalia.broker.watermarks import read_watermarks
 from regalia.core.clock import rfc3339
 from regalia.core.errors import RegaliaError, UsageError
@@ -69,30 +69,42 @@ def recover(engine: Engine, log: Log, loss: Loss, now: datetime) -> str:
         found = exc
     else:
         raise UsageError(BrokerCode.NOTHING_TO_RECOVER, "state, log and clock agree")
+    _require_writable(engine)
     if loss is Loss.STATE:
         _rebuild_state(engine, log, now, found.what)
     elif loss is Loss.LOG:
         _adopt_log(engine, log, now, found.what)
     else:
-        _set_log(engine, log.note(_notice("clock-accepted", log, now, 0, found.what)))
+        checkpoint = log.note(_notice("clock-accepted", log, now, 0, found.what))
         with state(engine, writes=True) as connection:
+            _set_log(connection, checkpoint)
             connection.execute(STATE.update().values(highest_us=to_us(now)))
     return found.what
 
 
+def _require_writable(engine: Engine) -> None:
+    """Fail before the log is written, where the state cannot be: each try would add a notice."""
+    row = {"challenge": b"", "expires_us": 0, "uses": 0}  # of no request
+    with state(engine, writes=True) as connection:
+        connection.execute(SPENT.insert().values(row))
+        connection.execute(SPENT.delete().where(SPENT.c.challenge == row["challenge"]))
+
+
 def _rebuild_state(engine: Engine, log: Log, now: datetime, what: str) -> None:
     decisions = decisions_of(log.reader, 0, log.reader.size())
+    with state(engine, writes=False) as connection:
+        seen = read_watermarks(connection, lock=False)
+    missed = len(decisions) if seen is None else max(0, log.reader.size() - seen.log_size)
+    # Before the state is rebuilt: killed in between, the loss is found again, and accepted again.
+    checkpoint = log.note(_notice("state-loss-accepted", log, now, missed, what))
     with state(engine, writes=True) as connection:
-        seen = read_watermarks(connection, lock=True)
         if seen is None:
             create(connection, now)
         for versions in floors_of(decisions).values():
             _raise_floor(connection, versions)
         for decision in decisions:
             _add_lease(connection, decision, now)
-    missed = len(decisions) if seen is None else max(0, log.reader.size() - seen.log_size)
-    checkpoint = log.note(_notice("state-loss-accepted", log, now, missed, what))
-    _set_log(engine, checkpoint)
+        _set_log(connection, checkpoint)
 
 
 def _raise_floor(connection: Connection, versions: Versions) -> None:
@@ -110,7 +122,7 @@ def _add_lease(connection: Connection, decision: Decision, now: datetime) -> Non
     if decision.until is None or decision.until <= now or decision.returned:
         return
     mine = LEASES.c.lease_id == decision.record.lease_id
-    ends = {"asked_us": to_us(decision.until), "expires_us": to_us(decision.until)}
+    ends = dict.fromkeys(("asked_us", "expires_us"), to_us(end_of(decision.until)))
     if connection.execute(LEASES.update().where(mine).values(ends)).rowcount:
         return
     row = {
@@ -129,7 +141,8 @@ def _adopt_log(engine: Engine, log: Log, now: datetime, what: str) -> None:
     lost = 0 if seen is None else max(0, seen.log_size - log.reader.size())
     root = "" if seen is None else f"; the state had seen root {seen.log_root.hex()}"
     checkpoint = log.note(_notice("log-loss-accepted", log, now, lost, what + root))
-    _set_log(engine, checkpoint)
+    with state(engine, writes=True) as connection:
+        _set_log(connection, checkpoint)
 
 
 def _notice(kind: str, log: Log, now: datetime, count: int, what: str) -> LogNotice:
@@ -144,8 +157,7 @@ def _notice(kind: str, log: Log, now: datetime, count: int, what: str) -> LogNot
     )
 
 
-def _set_log(engine: Engine, checkpoint: Checkpoint) -> None:
-    with state(engine, writes=True) as connection:
-        connection.execute(
-            STATE.update().values(log_size=checkpoint.size, log_root=checkpoint.root)
-        )
+def _set_log(connection: Connection, checkpoint: Checkpoint) -> None:
+    """Accept the log as it is. Old challenges become unknown: spent ones may be forgotten."""
+    renew_key(connection)
+    connection.execute(STATE.update().values(log_size=checkpoint.size, log_root=checkpoint.root))

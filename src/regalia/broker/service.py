@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
     from regalia.broker.denials import DenialCounter
     from regalia.broker.floors import FloorStore
-    from regalia.broker.leases import Lease, LeaseStore
+    from regalia.broker.leases import Confirmed, Lease, LeaseStore
     from regalia.broker.models import ServedModel
     from regalia.broker.peers import Peers
     from regalia.broker.request import DecodedRequest
@@ -230,13 +230,26 @@ class Broker:
         now = self.clock()
         with self.peers.admitted(peer, now):
             lease_id, token = parse_lease_return(body)
-            with self.leases.returning:  # so that one return has one notice
+            with self.leases.returning:
                 if self.leases.runs(lease_id, token, now):
-                    # Killed in between, the broker counts a holder too many, and never too few.
-                    self.seen.saw(self.log.note(returned_notice(self.log.origin, lease_id, now)))
-                    self.leases.end(lease_id)
-                    emit(ServiceEvent.LEASE_TAKEN_BACK, lease=lease_id)
+                    self._take_back(lease_id, now)
         return LeaseReturned(lease_id=lease_id)
+
+    def _take_back(self, lease_id: str, now: datetime) -> None:
+        """End a lease: state, log, state. Killed in between, it still counts."""
+        self.seen.catch_up()
+        if self.leases.begin_return(lease_id, now):
+            try:
+                checkpoint = self.log.note(returned_notice(self.log.origin, lease_id, now))
+            except LogError:
+                # If this fails too, the next return ends the lease, and the log is not told: it
+                # then counts a holder too many, and never too few.
+                with suppress(UnavailableError):
+                    self.leases.keep(lease_id)
+                raise
+            with self.seen.owing(checkpoint):
+                self.leases.end(lease_id, checkpoint)
+        emit(ServiceEvent.LEASE_TAKEN_BACK, lease=lease_id)
 
     def tell(self, now: datetime, *, after: timedelta) -> None:
         """Write into the log how many denials have no entry of their own.
@@ -260,6 +273,7 @@ class Broker:
 
     def _release(self, body: bytes, peer: str, now: datetime) -> ReleaseResponse:
         request, challenge = parse_release_request(body)
+        self.seen.catch_up()
         try:
             consumed = self.challenges.consume(challenge, self._offers(request), now)  # (1)
         except ChallengeRefused as refused:
@@ -392,13 +406,15 @@ class Broker:
 
     def _grant(self, cleared: AuthorizedRelease) -> ReleaseResponse:
         """Run steps (5) to (7). If any of them fails, the lease is given back."""
+        confirmed: Confirmed | None = None
         try:
-            released = self._append(cleared)  # (5)
+            with self._stage("log"):  # (5)
+                released, confirmed = self._append(cleared)
             response = self._rewrap(cleared, released)  # (6) (7)
         except BaseException as exc:
             # Catch everything: key stores are plug-ins that may raise any exception, and a lease
             # without a released key would block a holder until it expires.
-            self._give_back(cleared.lease)
+            self._give_back(cleared.lease, confirmed)
             code = exc.code if isinstance(exc, RegaliaError) else BrokerCode.INTERNAL_ERROR
             emit(ServiceEvent.RELEASE_FAILED, model_id=str(cleared.model.model_id), code=code.name)
             raise
@@ -418,16 +434,18 @@ class Broker:
         )
         return response
 
-    def _append(self, cleared: AuthorizedRelease) -> _LoggedRelease:
+    def _append(self, cleared: AuthorizedRelease) -> tuple[_LoggedRelease, Confirmed]:
         record = release_record(
             cleared.attempt, cleared.claims, cleared.allow.wildcards, cleared.lease
         )
-        with self._stage("log"):
-            logged = self.log.append(record)
+        logged = self.log.append(record)
+        checkpoint = self.log.checkpoint_of(logged.proof)
+        with self.seen.owing(checkpoint):
             released = _LoggedRelease.of(cleared, logged)
-            checkpoint = self.log.checkpoint_of(logged.proof)
-            self.leases.confirm(cleared.lease, checkpoint, released.token_digest(), self.clock())
-            return released
+            confirmed = self.leases.confirm(
+                cleared.lease, checkpoint, released.token_digest(), self.clock()
+            )
+        return released, confirmed
 
     def _rewrap(self, cleared: AuthorizedRelease, released: _LoggedRelease) -> ReleaseResponse:
         """Unwrap the model key and seal it to the attested key.
@@ -450,9 +468,9 @@ class Broker:
             log=logged.proof,
         )
 
-    def _give_back(self, lease: Lease) -> None:
+    def _give_back(self, lease: Lease, confirmed: Confirmed | None) -> None:
         try:
-            self.leases.undo(lease)
+            self.leases.undo(lease, confirmed)
         except UnavailableError as exc:
             # The lease then counts until it expires, which admits too few holders and never too
             # many.

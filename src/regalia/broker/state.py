@@ -54,6 +54,11 @@ RETURNS = sa.Table(  # of leases that their holders may give back
     sa.Column("lease_id", sa.Text, primary_key=True),
     sa.Column("token_digest", sa.LargeBinary, nullable=False),
 )
+RETURNING = sa.Table(  # leases whose return has begun; the log is told of each at most once
+    "broker_lease_returns_begun",
+    METADATA,
+    sa.Column("lease_id", sa.Text, primary_key=True),
+)
 FLOORS = sa.Table(
     "broker_model_floors",
     METADATA,

@@ -6,6 +6,8 @@ Both stand in one row of the broker's state, so that state and log watch each ot
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ from regalia.broker.state import STATE, from_us, state, to_us
 from regalia.core.errors import IntegrityError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine
@@ -61,8 +64,8 @@ def read_watermarks(connection: Connection, *, lock: bool) -> Watermarks | None:
     return Watermarks(row.challenge_key, row.log_size, row.log_root, from_us(row.highest_us))
 
 
-def require_time(connection: Connection, now: datetime) -> None:
-    """Check that the clock did not go back, and keep its highest value.
+def require_time(connection: Connection, now: datetime) -> Watermarks:
+    """Check that the clock did not go back, and keep its highest value. Returns what stood there.
 
     Also serializes the requests of all brokers on this state until the transaction ends.
 
@@ -80,6 +83,7 @@ def require_time(connection: Connection, now: datetime) -> None:
     require_not_before(seen.highest, now)
     if now > seen.highest:
         connection.execute(STATE.update().values(highest_us=to_us(now)))
+    return seen
 
 
 def require_not_before(highest: datetime, now: datetime) -> None:
@@ -114,12 +118,45 @@ def note_log(connection: Connection, checkpoint: Checkpoint) -> None:
 
 
 class LogWatch:
-    """Keeps what was seen of the log last, in the broker's state."""
+    """Keeps what was seen of the log last, in the broker's state.
+
+    A state that lags too far behind its log is refused at the next start. So what the state could
+    not be told is owed to it, and nothing more is logged until that is made good.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._owed: Checkpoint | None = None
+        self._lock = threading.Lock()
 
     def saw(self, checkpoint: Checkpoint) -> None:
         """Keep a verified checkpoint. Raises UnavailableError STATE_UNAVAILABLE."""
-        with state(self._engine, writes=True) as connection:
+        with self.owing(checkpoint), state(self._engine, writes=True) as connection:
             note_log(connection, checkpoint)
+
+    @contextmanager
+    def owing(self, checkpoint: Checkpoint) -> Iterator[None]:
+        """Remember a verified checkpoint for ``catch_up``, if the block fails to keep it."""
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                if self._owed is None or self._owed.size < checkpoint.size:
+                    self._owed = checkpoint
+            raise
+
+    def catch_up(self) -> None:
+        """Keep what could not be kept before. To be called before anything that may log more.
+
+        Raises:
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        with self._lock:
+            owed = self._owed
+        if owed is None:
+            return
+        with state(self._engine, writes=True) as connection:
+            note_log(connection, owed)
+        with self._lock:
+            if self._owed is owed:
+                self._owed = None
