@@ -10,7 +10,7 @@ import click
 
 from regalia.cli.new_files import must_be_new
 from regalia.cli.options import file_option, flag, json_option, option, together
-from regalia.cli.output import show_columns, show_json, warn
+from regalia.cli.output import Styled, say, show_columns, show_json, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import write_new
@@ -88,7 +88,7 @@ def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     with read_passphrase(passphrase_file, confirm=is_new) as passphrase:
         store = create_store(path, passphrase) if is_new else open_store(path, passphrase)
     with store:
-        click.echo(click.style(store.banner, fg="yellow"), err=True)
+        say(Styled(store.banner, "yellow"), err=True)
         identity = store.add_kek(ref.name)
     if as_json:
         show_json({"store": str(path), "name": ref.name, "id": str(identity), "created": is_new})
