@@ -195,7 +195,7 @@ class CoreCode(Code):
     )
     INSECURE_MODE = (
         "A secret that other users of this machine can read is no secret.",
-        "Run chmod 600 on the file.",
+        "Run chmod 600 on the file; where that changes nothing, as on FAT, move it elsewhere.",
     )
     PEER_UNREACHABLE = (
         "The peer did not answer; nothing was sent in clear and no key was released.",
