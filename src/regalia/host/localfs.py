@@ -65,7 +65,7 @@ def read_file(path: Path, *, limit: int) -> bytes:
         try:
             info = os.fstat(fd)
             if stat.S_ISDIR(info.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise LocalError(CoreCode.IO_FAILED, f"{path}: {os.strerror(errno.EISDIR)}")
             if not stat.S_ISREG(info.st_mode):
                 raise LocalError(CoreCode.NOT_A_REGULAR_FILE, f"{path}: {_other(info.st_mode)}")
             data = _read_to_end(fd, limit + 1)
