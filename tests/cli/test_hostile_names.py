@@ -162,6 +162,17 @@ def test_a_style_is_put_on_what_is_tame_already(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "\x1b[31m\x1b[1ma\\x1b[0mb\x1b[0m\n"
 
 
+def test_a_document_is_itself_for_programs_and_tame_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = '{"product":"\x9b31m\u202e"}'
+    output.show_document(document)
+    assert capsys.readouterr().out == f"{document}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    output.show_document(document)
+    require_tame(capsys.readouterr().out)
+
+
 def test_the_command_line_prints_through_one_module() -> None:
     printing = {
         path.name

@@ -8,6 +8,7 @@ Other modules of the command line print through this one; a test reads that in t
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -129,8 +130,11 @@ def show_json(value: object) -> None:
 
 
 def show_document(text: str) -> None:
-    """Print a document of one line, in the bytes that a file of it would have."""
-    click.echo(text)
+    """Print a document of one line, in the bytes that a file of it would have.
+
+    A terminal gets it tame: a document may hold what steers one.
+    """
+    click.echo(tame(text) if sys.stdout.isatty() else text)
 
 
 def show_facts(
