@@ -389,6 +389,18 @@ def test_killed_at_each_step(here: Path, monkeypatch: pytest.MonkeyPatch, step: 
     assert len(list((here / "site").iterdir())) == 3
 
 
+def test_a_site_without_hard_links(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError  # as on FAT
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    monkeypatch.setattr(os, "link", refused)
+    Path("second").write_bytes(bundle(here))
+    assert [run(install(name)) for name in ("first", "second", "second")] == [0, 0, 0]
+    for name, source in (("bundle", "second"), ("previous", "first")):
+        assert (here / f"site/collateral.{name}").read_bytes() == Path(source).read_bytes()
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(here: Path) -> None:
     """SIGKILL after random delays: what is installed is always one whole bundle."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from regalia.cli import new_files
 from regalia.cli.main import run
 from regalia.cli.passphrase import read_passphrase
-from regalia.core.errors import RegaliaError
+from regalia.core.errors import CoreCode, LocalError, RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.keys.devfile import open_store
@@ -152,3 +153,95 @@ def test_passphrase_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with read_passphrase(None, confirm=True) as secret:
         assert secret.view() == "pässword".encode()
     assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
+
+
+@pytest.mark.parametrize("command", [["sign"], ["log", "--origin", "log.example"]])
+def test_half_a_pair_is_no_pair(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    passphrase: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    """The disk is full once the private key is written: the message says nothing was kept."""
+    write_new = new_files.write_new
+
+    def full(path: Path, data: bytes, *, mode: int) -> None:
+        if path.suffix != ".key":
+            raise LocalError(CoreCode.DISK_FULL, f"{path}: No space left on device")
+        write_new(path, data, mode=mode)
+
+    monkeypatch.setattr(new_files, "write_new", full)
+    args = [*command, "--out", str(tmp_path / "own"), "--passphrase-file", str(passphrase)]
+    assert "nothing was kept" in output(capsys, *args, status=9)
+    assert [path.name for path in tmp_path.iterdir()] == ["passphrase"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sign", "--out", "own"],
+        ["log", "--origin", "log.example", "--out", "own"],
+        ["kek", "--key", "dev-file:own.key#a"],
+    ],
+)
+def test_a_file_system_without_modes_is_told(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    passphrase: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(new_files, "others_may_read", lambda path: path.name == "own.key")
+    text = output(capsys, *command, "--passphrase-file", str(passphrase))
+    assert "DANGEROUS: own.key may be read by others" in text
+    monkeypatch.undo()
+    args = ["sign", "--out", str(tmp_path / "b"), "--passphrase-file", str(passphrase)]
+    assert "DANGEROUS" not in output(capsys, *args)
+
+
+@pytest.mark.parametrize("command", ["sign", "kek"])
+def test_the_longest_new_passphrase(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path, command: str
+) -> None:
+    place = str(tmp_path / "own")
+    made = ["--key", f"dev-file:{place}#a"] if command == "kek" else ["--out", place]
+    args = [command, *made, "--passphrase-file", str(passphrase)]
+    passphrase.write_bytes(b"x" * 1024)
+    assert "PASSPHRASE_TOO_LONG" in output(capsys, *args, status=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["passphrase"]
+    passphrase.write_bytes(b"x" * 1023 + b"\n")
+    output(capsys, *args)
+
+
+def test_an_old_passphrase_may_be_as_long_as_it_was(passphrase: Path) -> None:
+    passphrase.write_bytes(b"x" * 1024)
+    with read_passphrase(passphrase, confirm=False) as secret:
+        assert len(secret) == 1024
+
+
+@pytest.mark.parametrize("typed", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "why"), "\udcff"])
+def test_what_is_typed_must_be_text(
+    monkeypatch: pytest.MonkeyPatch, typed: UnicodeDecodeError | str
+) -> None:
+    def prompt(*_: object, **__: object) -> str:
+        if isinstance(typed, str):
+            return typed
+        raise typed
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(click, "prompt", prompt)
+    with pytest.raises(RegaliaError) as caught:
+        read_passphrase(None, confirm=False)
+    assert caught.value.code.name == "PASSPHRASE_NOT_TEXT"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_long_typed_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(click, "prompt", lambda *_, **__: "ä" * 512)
+    with pytest.raises(RegaliaError) as caught:
+        read_passphrase(None, confirm=True)
+    assert caught.value.code.name == "PASSPHRASE_TOO_LONG"

@@ -135,6 +135,17 @@ def test_other_methods_and_paths(gate: Gate) -> None:
     assert gate.ask(message(b"", path=b"/v1/models/%2e%2e/x", method=b"GET")).head.status == 404
 
 
+def test_the_answer_to_head_has_no_content(gate: Gate) -> None:
+    for path, status in ((b"/v1/models", 200), (b"/none", 404)):
+        asked = gate.ask(message(path=path, method=b"GET", body=b""))
+        head = gate.ask(message(path=path, method=b"HEAD", body=b""))
+        assert asked.body
+        assert (head.head.status, head.body) == (status, b"")
+        assert head.fields[b"content-type"] == asked.fields[b"content-type"]
+    refused = gate.ask(message(method=b"HEAD", dates=()))
+    assert (refused.head.status >= 400, refused.body) == (True, b"")
+
+
 def test_a_stream_stays_a_stream(gate: Gate) -> None:
     opened = gate.ask(message(CHAT | {"stream": True}))
     assert b"transfer-encoding" not in opened.fields

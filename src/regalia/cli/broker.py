@@ -10,7 +10,7 @@ import click
 from regalia.cli.key_files import read_public_keys, read_signing_key
 from regalia.cli.new_files import must_be_new
 from regalia.cli.options import file_option, flag, option
-from regalia.cli.output import report, show_facts, show_json, show_serving, warn
+from regalia.cli.output import report, say, show_facts, show_json, show_serving, warn
 from regalia.cli.passphrase import read_passphrase
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def _assembler(config: BrokerConfig, config_file: Path) -> Assembler:
 
 def _ask(what: str, path: Path | None) -> SecretBytes:
     if path is None:
-        click.echo(f"The {what} is protected by a passphrase.", err=True)
+        say(f"The {what} is protected by a passphrase.", err=True)
     return read_passphrase(path, confirm=False)
 
 

@@ -11,6 +11,7 @@ import click
 from regalia.cli.collateral.options import collateral_options
 from regalia.cli.options import file_option, flag, number_option, option, simulated_anchor_option
 from regalia.core.errors import EXIT_OK
+from regalia.core.tame import tame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,7 +165,7 @@ def _talk(client: ChatClient, model: str) -> int:
         if not said:
             continue
         asked = [*history, Message("user", said)]
-        click.echo(click.style(f"{model}> ", fg="cyan"), nl=False)
+        click.echo(click.style(f"{tame(model)}> ", fg="cyan"), nl=False)
         try:
             answer = _print_pieces(client.stream(model, asked))
         except (IntegrityError, ParseError, UnavailableError) as error:
@@ -238,13 +239,14 @@ def _show_table(runtime: VerifiedRuntime, url: str, *, to_stderr: bool) -> None:
     if console.width < names + _BORDERS + longest:
         console.print(_TITLE, style="bold")
         for name, value, style in rows:  # an id is not broken: it could not be copied
-            console.print(Text(name.ljust(names), "bold"), Text(value, style), soft_wrap=True)
+            shown = Text(name.ljust(names), "bold"), Text(tame(value), style)
+            console.print(*shown, soft_wrap=True)
         return
     table = Table(title=_TITLE, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value, style in rows:
-        table.add_row(name, Text(value, style=style))
+        table.add_row(name, Text(tame(value), style=style))
     console.print(table)
 
 

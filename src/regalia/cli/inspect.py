@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regalia.cli.options import PATH, json_option
-from regalia.cli.output import show_facts, show_json, show_table, size_text
+from regalia.cli.output import say, show_facts, show_json, show_table, size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,4 +38,4 @@ def inspect(*, sealed: Path, as_json: bool) -> None:
         for name, f in sealing.manifest_files(manifest).items()
     ]
     show_table(("file", "size", "SHA-256"), rows)
-    click.echo("Nothing was verified. Next: regalia verify")
+    say("Nothing was verified. Next: regalia verify")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regalia.cli.new_files import must_be_new
+from regalia.cli.new_files import must_be_new, warn_if_readable, write_together
 from regalia.cli.options import file_option, flag, json_option, option, together
-from regalia.cli.output import show_columns, show_json, warn
+from regalia.cli.output import Styled, say, show_columns, show_json, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
-from regalia.host.localfs import write_new
 
 if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey
@@ -88,8 +87,9 @@ def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     with read_passphrase(passphrase_file, confirm=is_new) as passphrase:
         store = create_store(path, passphrase) if is_new else open_store(path, passphrase)
     with store:
-        click.echo(click.style(store.banner, fg="yellow"), err=True)
+        say(Styled(store.banner, "yellow"), err=True)
         identity = store.add_kek(ref.name)
+    warn_if_readable(path)
     if as_json:
         show_json({"store": str(path), "name": ref.name, "id": str(identity), "created": is_new})
         return
@@ -142,11 +142,12 @@ class _Pair:
                     CoreCode.BAD_USAGE, "--passphrase-file contradicts --dangerous-no-passphrase"
                 )
             warn(f"DANGEROUS: {private_path} is not encrypted.")
-            write_new(private_path, self.key.to_pem(None), mode=0o600)
+            private = self.key.to_pem(None)
         else:
             with read_passphrase(passphrase_file, confirm=True) as passphrase:
-                write_new(private_path, self.key.to_pem(passphrase), mode=0o600)
-        write_new(public_path, public)
+                private = self.key.to_pem(passphrase)
+        write_together((private_path, private, 0o600), (public_path, public, 0o644))
+        warn_if_readable(private_path)
 
     def show(self, name: str, value: str, *, as_json: bool) -> None:
         """Say where the files are, and what others need to know of the key."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regalia.cli.options import file_option, flag, json_option, number_option, option, together
-from regalia.cli.output import NARROW, show_json, show_record
+from regalia.cli.output import NARROW, say, show_document, show_json, show_record
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file, replace_file, write_new
 
@@ -113,7 +113,7 @@ def verify(
         show_json(body)
         return
     for index, record in releases:
-        click.echo(
+        say(
             _printable(
                 f"release {index}: {record.time}  {record.model_id} v{record.model_version}  to "
                 f"{record.recipient}  ({_machine(record)}, {record.lease_id})"
@@ -152,10 +152,10 @@ def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     verify_with_key(proof, key)
     data = canonical_json(proof)
     if out is None:
-        click.echo(data.decode())
+        show_document(data.decode())
         return
     write_new(out, data)
-    click.echo(f"proof of entry {index}: {out}")
+    say(f"proof of entry {index}: {out}")
 
 
 def _audit(
@@ -231,7 +231,7 @@ def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
         show_json({"ok": True, **_entry(logged.index, logged.record)})
         return
     _print_table([(logged.index, logged.record)])
-    click.echo(f"entry {logged.index} is in the log")
+    say(f"entry {logged.index} is in the log")
 
 
 def _summary(audit: Audit) -> dict[str, object]:
@@ -256,13 +256,13 @@ def _entry(index: int, record: ReleaseRecord | LogNotice) -> dict[str, object]:
 def _print_summary(audit: Audit) -> None:
     checkpoint = audit.checkpoint
     notices = f", {audit.notices} notices" if audit.notices else ""
-    click.echo(
+    say(
         f"verified: {checkpoint.origin}, {checkpoint.size} entries "
         f"({audit.releases} releases, {audit.denials} denials{notices}), "
         f"root {checkpoint.root.hex()}"
     )
     if audit.remembered is not None:
-        click.echo(f"the first {audit.remembered} entries are those of the last verification")
+        say(f"the first {audit.remembered} entries are those of the last verification")
 
 
 def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> None:

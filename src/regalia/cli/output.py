@@ -1,14 +1,20 @@
-"""Output for people and programs: facts, tables, refusals. Rich is imported only when needed."""
+"""Output for people and programs: facts, tables, refusals. Rich is imported only when needed.
+
+Names of files and texts in files are chosen by others, so every text that is printed here for a
+person is made tame first: one with a line break or an escape sequence could forge a line of ours.
+Other modules of the command line print through this one; a test reads that in their source.
+"""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from regalia.core.errors import CoreCode, UsageError
+from regalia.core.tame import tame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +23,33 @@ if TYPE_CHECKING:
 
 NARROW = 80  # columns; below them a table would break words or lose columns
 _WIDTH_OF_A_PIPE = 200  # columns; wide enough that no id is broken across lines
+
+
+class Styled(NamedTuple):
+    """A text in a style, which is put on after the text was made tame."""
+
+    text: str
+    color: str | None = None
+    bold: bool = False
+    dim: bool = False
+
+
+def say(*pieces: str | Styled, err: bool = False) -> None:
+    """Print one line for a person; without pieces, an empty one.
+
+    Args:
+        pieces: of the line.
+        err: on standard error.
+    """
+    click.echo("".join(map(_shown, pieces)), err=err)
+
+
+def _shown(piece: str | Styled) -> str:
+    if isinstance(piece, str):
+        return tame(piece)
+    # None and not False: click would otherwise write what turns a style off.
+    bold, dim = piece.bold or None, piece.dim or None
+    return click.style(tame(piece.text), fg=piece.color, bold=bold, dim=dim)
 
 
 def show_error(error: RegaliaError, *, as_json: bool) -> None:
@@ -33,10 +66,10 @@ def show_error(error: RegaliaError, *, as_json: bool) -> None:
             body["reasons"] = [{"code": code.name, "what": what} for code, what in reasons]
         click.echo(json.dumps(body, indent=2, sort_keys=True))
         return
-    click.echo(
-        click.style(f"refused [{error.code.name}] ", fg="red", bold=True), err=True, nl=False
-    )
-    click.echo(error.explain().replace(error.what, tame(error.what), 1), err=True)
+    first, *others = error.explain().split("\n")
+    say(Styled(f"refused [{error.code.name}] ", "red", bold=True), first, err=True)
+    for line in others:
+        say(line, err=True)
 
 
 def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
@@ -51,6 +84,7 @@ def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
         body = {"ok": False, "error": refusal.as_dict()}
         click.echo(json.dumps(body, indent=2, sort_keys=True))
     else:
+        vars(error)["message"] = tame(error.message)  # it is final to type checkers only
         error.show()
     return error.exit_code if error.exit_code != 1 else 2
 
@@ -73,7 +107,7 @@ def show_bug(error: Exception, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": False, "error": {"code": "BUG", "what": what}}, indent=2))
     else:
-        click.echo(f"bug: {what}. Please report it.", err=True)
+        say(f"bug: {what}. Please report it.", err=True)
 
 
 def show_serving(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
@@ -95,41 +129,42 @@ def show_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=True))
 
 
-def show_facts(title: str, facts: Sequence[tuple[str, object]]) -> None:
+def show_document(text: str) -> None:
+    """Print a document of one line, in the bytes that a file of it would have.
+
+    A terminal gets it tame: a document may hold what steers one.
+    """
+    click.echo(tame(text) if sys.stdout.isatty() else text)
+
+
+def show_facts(
+    title: str, facts: Sequence[tuple[str, object]], *, color: str | None = None
+) -> None:
     """Print a heading and aligned pairs, unbroken, so that every id can be copied and searched.
 
     Args:
         title: the heading.
         facts: name and value of each.
+        color: of the heading.
     """
-    width = max(len(name) for name, _ in facts)
-    click.echo(click.style(title, bold=True))
+    width = max(len(tame(name)) for name, _ in facts)
+    say(Styled(title, color, bold=True))
     for name, value in facts:
-        click.echo(f"{click.style(name.ljust(width), dim=True)}  {fact_text(value)}")
+        say(Styled(tame(name).ljust(width), dim=True), f"  {fact_text(value)}")
 
 
 def fact_text(value: object) -> str:
     """Format one value; the items of a list are separated by commas."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return tame(str(value)) if isinstance(value, Path) else str(value)
-
-
-def tame(text: str) -> str:
-    """Text on one line: a line break, or what steers a terminal, is shown as its escape.
-
-    Names of files are untrusted: one with a line break could look like a line of ours.
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    return str(value)
 
 
 def show_columns(facts: Mapping[str, object]) -> None:
     """Print aligned pairs without a heading or styles."""
     width = max(len(name) for name in facts)
     for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def report(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
@@ -149,7 +184,7 @@ def report(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:
 def show_table(
     headings: tuple[str, ...], rows: Sequence[tuple[str | tuple[str, str], ...]]
 ) -> None:
-    """Print a table of text, or of (text, style). Text is shown as it is, never as markup.
+    """Print a table of text, or of (text, style). Text is never read as markup.
 
     Args:
         headings: one for each column.
@@ -169,7 +204,8 @@ def show_table(
         return
     table = Table(*headings, box=SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*(Text(c) if isinstance(c, str) else Text(c[0], style=c[1]) for c in row))
+        styled = ((cell, "") if isinstance(cell, str) else cell for cell in row)
+        table.add_row(*(Text(tame(text), style=style) for text, style in styled))
     console.print(table)
 
 
@@ -178,13 +214,13 @@ def show_record(headings: Sequence[str], cells: Sequence[str]) -> None:
 
     Args:
         headings: one for each cell; a cell without one is shown behind the one before.
-        cells: text as it is.
+        cells: text.
     """
     width = max(map(len, headings))
     for heading, cell in zip(headings, cells, strict=True):
         if cell:
-            click.echo(f"{heading.ljust(width)}  {cell}")
-    click.echo()
+            say(f"{heading.ljust(width)}  {cell}")
+    say()
 
 
 def size_text(size: int) -> str:
@@ -197,4 +233,4 @@ def size_text(size: int) -> str:
 
 def warn(text: str) -> None:
     """Print a warning on standard error."""
-    click.echo(click.style(text, fg="yellow", bold=True), err=True)
+    say(Styled(text, "yellow", bold=True), err=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LIMIT = 1024  # bytes; a longer file is not a passphrase
+NEW_MAX = 1023  # bytes of a new passphrase; the library encrypts no key under a longer one
 
 
 class PassphraseCode(Code):
@@ -30,6 +31,14 @@ class PassphraseCode(Code):
         "An empty passphrase protects nothing.",
         "Choose a passphrase that is hard to guess: five random words or more.",
     )
+    PASSPHRASE_TOO_LONG = (
+        "Keys cannot be encrypted under a passphrase of any length.",
+        "Choose a shorter one: nobody guesses ten random words.",
+    )
+    PASSPHRASE_NOT_TEXT = (
+        "What was typed must be the same bytes on every terminal.",
+        "Type it on a terminal that is set to UTF-8, or give --passphrase-file FILE.",
+    )
 
 
 def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
@@ -40,7 +49,8 @@ def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
         confirm: ask twice. For a passphrase that protects something new.
 
     Raises:
-        UsageError: PASSPHRASE_NEEDED without a file and a terminal, or PASSPHRASE_EMPTY.
+        UsageError: PASSPHRASE_NEEDED without a file and a terminal, PASSPHRASE_EMPTY,
+            PASSPHRASE_TOO_LONG or PASSPHRASE_NOT_TEXT.
         LocalError: the file is missing or readable by others.
     """
     if path is not None:
@@ -49,10 +59,23 @@ def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
     else:
         if not sys.stdin.isatty():
             raise UsageError(PassphraseCode.PASSPHRASE_NEEDED, "no terminal and no passphrase file")
+        data = _ask(confirm=confirm)
+    if not data:
+        raise UsageError(PassphraseCode.PASSPHRASE_EMPTY, "the passphrase is empty")
+    if confirm and len(data) > NEW_MAX:
+        raise UsageError(
+            PassphraseCode.PASSPHRASE_TOO_LONG, f"the passphrase has over {NEW_MAX} bytes"
+        )
+    return SecretBytes(data)
+
+
+def _ask(*, confirm: bool) -> bytearray:
+    try:
         text: str = click.prompt(
             "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True
         )
-        data = bytearray(text.encode())
-    if not data:
-        raise UsageError(PassphraseCode.PASSPHRASE_EMPTY, "the passphrase is empty")
-    return SecretBytes(data)
+        return bytearray(text.encode())
+    except UnicodeError:  # its text would show what was typed
+        raise UsageError(
+            PassphraseCode.PASSPHRASE_NOT_TEXT, "what was typed is not UTF-8"
+        ) from None

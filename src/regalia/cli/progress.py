@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+_PATIENT_AT = 2  # the number of the signal that is let pass
+
 
 @contextmanager
 def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
@@ -47,12 +49,22 @@ def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], No
 
 @contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half-written stays."""
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half-written stays.
+
+    A second signal does not cut what the first one began: files are removed, a lease is given
+    back. A third one does.
+    """
+    taken = 0
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal taken
+        taken += 1
+        if taken != _PATIENT_AT:
+            raise KeyboardInterrupt
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    signals = [signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may ignore it
+        signals.append(signal.SIGINT)
     previous = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield

@@ -7,9 +7,11 @@ import httpx
 from regalia.client.errors import ClientCode
 from regalia.client.streams import read_start, read_start_async
 from regalia.core.errors import CoreCode, ParseError, UnavailableError
+from regalia.host.transports import answer_within, answer_within_async
 from regalia.wire.serving import EVIDENCE_PATH, LIMIT, MEDIA_TYPE, encode_challenge
 
 TIMEOUT_S = 30.0
+ANSWER_S = 120.0  # seconds for all of the evidence, however its bytes trickle in
 _OK = 200
 
 
@@ -56,13 +58,14 @@ def fetch_evidence(inner: httpx.BaseTransport, base_url: httpx.URL, challenge: b
         ParseError: TOO_LARGE.
     """
     try:
-        response = inner.handle_request(_question(base_url, challenge))
-        try:
-            _check_head(response, base_url)
-            # One byte more than allowed shows that the body exceeds the limit.
-            return _checked(read_start(response, LIMIT + 1))
-        finally:
-            response.close()
+        with answer_within(ANSWER_S):
+            response = inner.handle_request(_question(base_url, challenge))
+            try:
+                _check_head(response, base_url)
+                # One byte more than allowed shows that the body exceeds the limit.
+                return _checked(read_start(response, LIMIT + 1))
+            finally:
+                response.close()
     except httpx.HTTPError as exc:
         raise unreachable(base_url, exc) from exc
 
@@ -78,12 +81,13 @@ async def fetch_evidence_async(
         challenge: 32 fresh random bytes.
     """
     try:
-        response = await inner.handle_async_request(_question(base_url, challenge))
-        try:
-            _check_head(response, base_url)
-            return _checked(await read_start_async(response, LIMIT + 1))
-        finally:
-            await response.aclose()
+        async with answer_within_async(ANSWER_S):
+            response = await inner.handle_async_request(_question(base_url, challenge))
+            try:
+                _check_head(response, base_url)
+                return _checked(await read_start_async(response, LIMIT + 1))
+            finally:
+                await response.aclose()
     except httpx.HTTPError as exc:
         raise unreachable(base_url, exc) from exc
 

@@ -27,7 +27,12 @@ from regalia.core.errors import (
 )
 from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE
 from regalia.crypto.ohttp_codes import OhttpCode
-from regalia.host.transports import AsyncHeadTransport, HeadTransport
+from regalia.host.transports import (
+    AsyncHeadTransport,
+    HeadTransport,
+    answer_within,
+    answer_within_async,
+)
 from regalia.wire.serving import KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH
 
 if TYPE_CHECKING:
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 _OK = 200
 _MAYBE_ANOTHER_KEY = (400, 422)  # statuses of a runtime that cannot open a request
 _PROBLEM_MAX = 4096  # bytes of an error page that are read
+_PROBLEM_S = 30.0  # seconds for them; a sealed answer may last
 
 
 class _Problem(msgspec.Struct):
@@ -238,7 +244,8 @@ class RegaliaTransport(_Sealing, httpx.BaseTransport):
             if _is_sealed(response):
                 return self._open(request, runtime, answer, response)
             try:
-                page = read_start(response, _PROBLEM_MAX)
+                with answer_within(_PROBLEM_S):
+                    page = read_start(response, _PROBLEM_MAX)
             finally:
                 response.close()
             # A runtime that was restarted has a new key. The refusal is unauthenticated, so it
@@ -360,7 +367,8 @@ class AsyncRegaliaTransport(_Sealing, httpx.AsyncBaseTransport):
             if _is_sealed(response):
                 return await self._open(request, runtime, answer, response)
             try:
-                page = await read_start_async(response, _PROBLEM_MAX)
+                async with answer_within_async(_PROBLEM_S):
+                    page = await read_start_async(response, _PROBLEM_MAX)
             finally:
                 await response.aclose()
             # As in RegaliaTransport.handle_request.

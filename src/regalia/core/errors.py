@@ -21,6 +21,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from regalia.core.tame import tame
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,8 +62,11 @@ class RegaliaError(Exception):
         self.what = what
 
     def explain(self) -> str:
-        """Explain to a person what happened, why it matters and what to do, in three lines."""
-        return f"{self.what}\nWhy it matters: {self.code.why}\nWhat to do: {self.code.fix}"
+        """Explain to a person what happened, why it matters and what to do, in three lines.
+
+        What happened may quote names and texts of others, which must not add lines of their own.
+        """
+        return f"{tame(self.what)}\nWhy it matters: {self.code.why}\nWhat to do: {self.code.fix}"
 
     def as_dict(self) -> dict[str, str]:
         """The same facts for a program."""
@@ -108,9 +113,10 @@ class PolicyDenied(RegaliaError):  # noqa: N818 - the field says "denied", not "
 
     def explain(self) -> str:
         """List all reasons, so that an operator can fix them together."""
-        parts = [self.what]
+        parts = [tame(self.what)]
         parts += [
-            f"- {code.name}: {what}\n  {code.why}\n  {code.fix}" for code, what in self.reasons
+            f"- {code.name}: {tame(what)}\n  {code.why}\n  {code.fix}"
+            for code, what in self.reasons
         ]
         return "\n".join(parts)
 
@@ -189,7 +195,7 @@ class CoreCode(Code):
     )
     INSECURE_MODE = (
         "A secret that other users of this machine can read is no secret.",
-        "Run chmod 600 on the file.",
+        "Run chmod 600 on the file; where that changes nothing, as on FAT, move it elsewhere.",
     )
     PEER_UNREACHABLE = (
         "The peer did not answer; nothing was sent in clear and no key was released.",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ANSWER_MAX = 1 * MIB  # bytes
 TIMEOUT_S = 30.0
+ANSWER_S = 60.0  # seconds for a whole answer, however its bytes trickle in
 _OK = 200
 _NOT_FOUND = 404
 
@@ -106,9 +107,15 @@ def post_json(url: str, question: Mapping[str, str], refused: Code, what: str) -
 
 
 def open_client() -> httpx.Client:
-    """Follows no redirect, and takes no proxy or credentials from the environment."""
+    """Follows no redirect, and takes no proxy or credentials from the environment.
+
+    Whole answers are bounded, as no server is to hold a command by sending a byte now and then.
+    """
     return httpx.Client(
-        transport=HeadTransport(), timeout=TIMEOUT_S, trust_env=False, follow_redirects=False
+        transport=HeadTransport(ANSWER_S),
+        timeout=TIMEOUT_S,
+        trust_env=False,
+        follow_redirects=False,
     )
 
 

@@ -6,7 +6,9 @@ listened on only when the service is ready, so that nobody connects to a service
 
 from __future__ import annotations
 
+import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from regalia.core.codec import decimal
@@ -15,11 +17,14 @@ from regalia.core.errors import CoreCode, ParseError, UnavailableError, UsageErr
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from types import FrameType
 
     import uvicorn
 
     from regalia.host.connections import ConnectionLimits
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 3  # signals after which nothing more is waited for
 _PORT_MAX = 65535
 _BACKLOG = 64  # connections that are accepted in a row, before the others are looked at
 _QUEUE = 1024  # connections that wait for that; the kernel ignores more, and the client tries again
@@ -89,7 +94,9 @@ def serve(
 ) -> None:
     """Serve HTTP/1.1 until SIGINT, SIGTERM, SIGHUP or a call of the stop function.
 
-    There is no access log and no log of uvicorn's: what is logged, the application logs.
+    There is no access log and no log of uvicorn's: what is logged, the application logs. Signals
+    stay handled when this returns: the caller gives back what it holds, which a second signal
+    must not cut. A third one ends the process.
 
     Args:
         app: ASGI application.
@@ -108,7 +115,33 @@ def serve(
         sock.close()
         raise _refused("this address", exc) from exc
     server = _make_server(app, drain_s, on_ready, limits)
-    server.run(sockets=[sock])
+    # Signal handlers can be installed only from the main thread.
+    stopping = _Stopping(server)
+    with suppress(ValueError):
+        for number in _STOPS:
+            signal.signal(number, stopping.take)
+    try:
+        server.run(sockets=[sock])
+    finally:
+        stopping.ended = True
+
+
+class _Stopping:
+    """Handles the signals that stop a server, also while its caller tidies up after it."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+        self._taken = 0
+        self.ended = False
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """Stop the server; end the process at the third signal if the server is gone."""
+        self._taken += 1
+        if not self.ended:
+            self._server.handle_exit(number, frame)
+        elif self._taken >= _PATIENCE:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
 
 def _make_server(
@@ -118,8 +151,7 @@ def _make_server(
     limits: ConnectionLimits | None,
 ) -> uvicorn.Server:
     import asyncio  # noqa: PLC0415
-    import signal  # noqa: PLC0415
-    from contextlib import contextmanager, suppress  # noqa: PLC0415
+    from contextlib import contextmanager  # noqa: PLC0415
 
     import uvicorn  # noqa: PLC0415
 
@@ -138,11 +170,6 @@ def _make_server(
         @contextmanager
         def capture_signals(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - uvicorn's signature
             """The base class raises the signal again at the end, which kills the process."""
-            loop = asyncio.get_running_loop()
-            # Signal handlers can be installed only from the main thread.
-            with suppress(ValueError, RuntimeError):
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    loop.add_signal_handler(number, self.handle_exit, number, None)
             yield
 
     config = uvicorn.Config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import secrets
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STANDARD_INPUT = "-"  # as other programs spell it
+_PIECE = 1 << 20  # bytes of one read
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD = -100  # <fcntl.h>
+_RENAME_NOREPLACE = 1  # <linux/fs.h>
 _CODES = {
     errno.ENOENT: CoreCode.FILE_MISSING,
     errno.EEXIST: CoreCode.FILE_EXISTS,
@@ -54,15 +59,36 @@ def read_file(path: Path, *, limit: int) -> bytes:
             CoreCode.NOT_A_REGULAR_FILE, "-: want a regular file, and standard input is none"
         )
     with os_errors(path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            info = os.fstat(file.fileno())
+        # A named pipe would else be waited for until somebody writes to it. This has no effect on
+        # a regular file.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            info = os.fstat(fd)
+            if stat.S_ISDIR(info.st_mode):
+                raise LocalError(CoreCode.IO_FAILED, f"{path}: {os.strerror(errno.EISDIR)}")
             if not stat.S_ISREG(info.st_mode):
                 raise LocalError(CoreCode.NOT_A_REGULAR_FILE, f"{path}: {_other(info.st_mode)}")
-            data = file.read(limit + 1)
+            data = _read_to_end(fd, limit + 1)
+        except BlockingIOError as exc:  # some files of /proc call themselves regular
+            raise LocalError(
+                CoreCode.NOT_A_REGULAR_FILE,
+                f"{path}: want a regular file, and this is one that has no end",
+            ) from exc
+        finally:
+            os.close(fd)
     if len(data) > limit:
         raise LocalError(CoreCode.TOO_LARGE, f"{path}: more than {limit} bytes")
     return data
+
+
+def _read_to_end(fd: int, most: int) -> bytes:
+    """The rest of a file, or the first ``most`` bytes of it."""
+    pieces: list[bytes] = []
+    left = most
+    while left and (piece := os.read(fd, min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _other(mode: int) -> str:
@@ -114,7 +140,10 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Args:
         path: of the file.
         data: its content.
-        mode: permission bits.
+        mode: permission bits, where the file system keeps any.
+
+    Raises:
+        LocalError: FILE_EXISTS, DISK_FULL or another.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with os_errors(path):
@@ -124,9 +153,57 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(temporary, path)
+            _name(temporary, path, mode)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _name(temporary: Path, path: Path, mode: int) -> None:
+    """Give a file that is whole its name, which must be free."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, exFAT and some network file systems know no second name
+        if not _rename_to_free(temporary, path):
+            _rename_over_own(temporary, path, mode)
+
+
+def _rename_to_free(temporary: Path, path: Path) -> bool:
+    """Rename a file unless the name is taken; False if that cannot be asked for here."""
+    rename = getattr(_LIBC, "renameat2", None)
+    if rename is None:
+        return False
+    old, new = os.fsencode(temporary), os.fsencode(path)
+    if rename(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOSYS}:
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def _rename_over_own(temporary: Path, path: Path, mode: int) -> None:
+    """Take the name with an empty file first, which the whole one then replaces.
+
+    Whoever takes this process's life in between leaves an empty file, never half of one.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+    try:
+        temporary.replace(path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def others_may_read(path: Path) -> bool:
+    """Whether the mode of a file lets group or others read it, as on FAT, which keeps no modes.
+
+    Raises:
+        LocalError: the file is missing.
+    """
+    with os_errors(path):
+        return bool(path.stat().st_mode & 0o077)
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -1,14 +1,15 @@
 """HTTP transports whose timeouts hold for the head of an answer as a whole.
 
 httpx bounds each read. A server that sends an interim answer (1xx) now and then, and never the
-final one, would so be waited for without end. Here the head of the final answer must be there
-within the sum of the request's timeouts. The body is bounded by each reader.
+final one, would so be waited for without end, and so would one that sends a body byte by byte.
+Here the head of the final answer must be there within the sum of the request's timeouts, and a
+reader bounds all of an answer by the transport's ``answer_s`` or by ``answer_within``.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ import httpx
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
-# Until when the head has to be there, on the monotonic clock. Reading it happens in the thread
-# that sent the request, before the transport returns.
+# Until when what is read now has to be there, on the monotonic clock. Reading happens in the
+# thread that sent the request.
 _UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)
 
@@ -34,10 +35,15 @@ def _allowed_s(request: httpx.Request) -> float | None:
 
 
 class HeadTransport(httpx.HTTPTransport):
-    """Synchronous transport. Takes no proxy or credentials from the environment."""
+    """Synchronous transport. Takes no proxy or credentials from the environment.
 
-    def __init__(self) -> None:
+    Args:
+        answer_s: seconds from a request to the end of its answer; None if answers may last.
+    """
+
+    def __init__(self, answer_s: float | None = None) -> None:
         super().__init__(trust_env=False, limits=_LIMITS)
+        self._answer_s = answer_s
         # httpx passes every setting of the pool on but this one.
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
@@ -56,8 +62,32 @@ class HeadTransport(httpx.HTTPTransport):
         Raises:
             httpx.TransportError: ReadTimeout, also if only the head as a whole takes too long.
         """
-        with _head_within(_allowed_s(request)):
-            return super().handle_request(request)
+        end = _sooner(None, self._answer_s)
+        with _until(end), answer_within(_allowed_s(request)):
+            response = super().handle_request(request)
+        if end is not None and isinstance(response.stream, httpx.SyncByteStream):
+            response.stream = _BoundedStream(response.stream, end)
+        return response
+
+
+class _BoundedStream(httpx.SyncByteStream):
+    """A body that has to be there in time, whoever reads it, and in whichever thread."""
+
+    def __init__(self, inner: httpx.SyncByteStream, end: float) -> None:
+        self._inner = inner
+        self._end = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces = iter(self._inner)
+        while True:
+            with _until(_sooner(self._end, None)):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 class AsyncHeadTransport(httpx.AsyncHTTPTransport):
@@ -80,8 +110,44 @@ class AsyncHeadTransport(httpx.AsyncHTTPTransport):
 
 
 @contextmanager
-def _head_within(seconds: float | None) -> Iterator[None]:
-    token = _UNTIL.set(None if seconds is None else time.monotonic() + seconds)
+def answer_within(seconds: float | None) -> Iterator[None]:
+    """Bound whole answers: what is sent and read inside ends in this time, or as a ReadTimeout.
+
+    It holds for ``HeadTransport``, in the thread that enters it, and counts what a reader of
+    pieces does not see: pieces that decode to nothing, and the lines between chunks.
+
+    Args:
+        seconds: from now on; None for no bound of its own.
+    """
+    with _until(_sooner(None, seconds)):
+        yield
+
+
+@asynccontextmanager
+async def answer_within_async(seconds: float) -> AsyncIterator[None]:
+    """As ``answer_within``, for any asynchronous transport.
+
+    Args:
+        seconds: from now on.
+    """
+    try:
+        with anyio.fail_after(seconds):
+            yield
+    except TimeoutError as exc:
+        raise httpx.ReadTimeout("no whole answer in time") from exc
+
+
+def _sooner(end: float | None, seconds: float | None) -> float | None:
+    """The soonest of a moment on the monotonic clock, some seconds from now, and what holds now."""
+    ends = [each for each in (end, _UNTIL.get()) if each is not None]
+    if seconds is not None:
+        ends.append(time.monotonic() + seconds)
+    return min(ends, default=None)
+
+
+@contextmanager
+def _until(end: float | None) -> Iterator[None]:
+    token = _UNTIL.set(end)
     try:
         yield
     finally:
@@ -89,7 +155,7 @@ def _head_within(seconds: float | None) -> Iterator[None]:
 
 
 class _Backend(httpcore.SyncBackend):
-    """Connections whose reads end in time for the head of an answer."""
+    """Connections whose reads end in time for the head of an answer, or for all of it."""
 
     def connect_tcp(
         self,
@@ -112,7 +178,7 @@ class _Stream(httpcore.NetworkStream):
         if until is not None:
             left = until - time.monotonic()
             if left <= 0:
-                raise httpcore.ReadTimeout("no final answer in time")
+                raise httpcore.ReadTimeout("no whole answer in time")
             timeout = left if timeout is None else min(timeout, left)
         return self._inner.read(max_bytes, timeout)
 

@@ -187,7 +187,7 @@ class SealedGateway:
             await self._refuse(self._answer(exchange, send), from_regalia(exc.error))
             return
         # From here on there is a response key, so refusals are sealed too.
-        answer = self._answer(exchange, send)
+        answer = self._answer(exchange, send, head_only=opened.head.method == b"HEAD")
         try:
             self._admit(opened, scope.get("client"))
         except ApiError as error:
@@ -203,8 +203,11 @@ class SealedGateway:
         if headers.get(b"content-type") != ohttp.REQUEST_MEDIA_TYPE.encode():
             raise _RefusedError(415, RequestCode.SEALED_MEDIA_TYPE)
 
-    def _answer(self, exchange: ServerExchange, send: Send) -> SealedAnswer:
-        return SealedAnswer(exchange.response(), send, self._limits.padding)
+    def _answer(
+        self, exchange: ServerExchange, send: Send, *, head_only: bool = False
+    ) -> SealedAnswer:
+        padding = self._limits.padding
+        return SealedAnswer(exchange.response(), send, padding, head_only=head_only)
 
     async def _refuse(self, answer: SealedAnswer, error: ApiError) -> None:
         self._count(error.code.name)

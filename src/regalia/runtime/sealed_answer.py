@@ -21,12 +21,23 @@ _DROPPED = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}
 
 
 class SealedAnswer:
-    """Receives ASGI messages of the inner application, seals them and sends them on."""
+    """Receives ASGI messages of the inner application, seals them and sends them on.
 
-    def __init__(self, sealer: ResponseSealer, send: Send, padding: int) -> None:
+    Args:
+        sealer: of this exchange.
+        send: of the outer application.
+        padding: of sealed answers, as in ``GatewayLimits``.
+        head_only: the request was a HEAD, whose answer has no content (RFC 9110, 9.3.2). Servers
+            drop it, and here the gateway is the server.
+    """
+
+    def __init__(
+        self, sealer: ResponseSealer, send: Send, padding: int, *, head_only: bool = False
+    ) -> None:
         self._sealer = sealer
         self._send = send
         self._padding = padding
+        self._head_only = head_only
         self._size = 0  # bytes of Binary HTTP that were sealed so far
         self._started = False
 
@@ -42,7 +53,7 @@ class SealedAnswer:
                 bhttp.encode_streamed_head(bhttp.ResponseHead(message["status"], fields))
             )
             return
-        body = message.get("body", b"")
+        body = b"" if self._head_only else message.get("body", b"")
         piece = bhttp.encode_streamed_content(body) if body else b""
         if message.get("more_body", False):
             if piece:

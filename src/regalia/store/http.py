@@ -67,7 +67,7 @@ class HttpBlobs:
             timeout=TIMEOUT_S,
             trust_env=False,
             follow_redirects=False,
-            transport=HeadTransport() if transport is None else transport,
+            transport=HeadTransport(RANGE_SECONDS) if transport is None else transport,
         )
         self._pause = pause
         self._sizes: dict[str, int] = {}

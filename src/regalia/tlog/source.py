@@ -49,7 +49,7 @@ class HttpSource:
 
         Args:
             base_url: of the log.
-            client: should follow no redirects and bound the time for the head of an answer, as
+            client: should follow no redirects and bound the time for a whole answer, as
                 ``regalia.host.fetch.open_client`` does. It is closed with this source.
 
         Raises:

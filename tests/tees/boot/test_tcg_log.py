@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from regalia.tees.boot.evidence.log import (
     Algorithm,
     Event,
     EventLog,
+    looks_like_event_log,
     parse_event_log,
 )
 from regalia.tees.boot.evidence.uefi import parse_variable
@@ -229,3 +230,34 @@ def test_a_variable_with_half_a_character_is_refused() -> None:
     lone_surrogate = bytes(16) + struct.pack("<QQ", 1, 0) + b"\x00\xd8"
     with pytest.raises(ParseError, match="UTF-16"):
         parse_variable(lone_surrogate)
+
+
+class Counted(bytes):
+    """Counts the bytes that are copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 - as of bytes
+        taken = super().__getitem__(key)
+        if isinstance(key, slice):
+            self.copied += len(taken)
+        return taken
+
+
+def test_a_look_at_a_log_copies_it_once_at_most() -> None:
+    """Each event began like padding, and all that followed was looked through at each of them."""
+    event = struct.pack("<II", 0, 0) + bytes(4) + b"\x11" * 16 + struct.pack("<I", 0)
+    old = Counted(event * (EVENTS_MAX - 1) + b"\x01" * (1 << 20))
+    assert not looks_like_event_log(old)
+    assert old.copied < len(old)
+    new = Event(0, 0, tuple((each, bytes(each.size)) for each in LOG.spec_id.algorithms), b"\x01")
+    log = Counted(replace(LOG, events=(new,) * 2000).encode())
+    assert len(parse_event_log(log).events) == 2000
+    assert log.copied < 4 * len(log)
+
+
+@pytest.mark.parametrize("fill", [b"\x00", b"\xff", b"\x01"])
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 5000])
+def test_an_old_log_may_end_with_padding(fill: bytes, size: int) -> None:
+    event = struct.pack("<II20sI", 7, 4, b"\x11" * 20, 4) + bytes(4)
+    assert looks_like_event_log(event * 3 + fill * size) is (size == 0 or fill != b"\x01")

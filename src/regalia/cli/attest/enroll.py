@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regalia.cli.new_files import warn_if_readable, write_together
 from regalia.cli.options import FILE, file_option, json_option, option, together
 from regalia.cli.output import show_columns, show_json
 from regalia.host.localfs import os_errors, read_file, read_private_file, write_new
@@ -108,8 +109,9 @@ def challenge(*, request: Path, state: Path, out: Path, as_json: bool, **trust: 
     data = read_file(request, limit=_DOCUMENT_MAX)
     secret = secrets.token_bytes(SECRET_SIZE)
     made = begin_enrolment(parse_request(data), authorities=_authorities(**trust), secret=secret)
-    write_new(state, PendingEnrolment(secret, data).encode(), mode=0o600)
-    write_new(out, made.encode())
+    pending = PendingEnrolment(secret, data).encode()
+    write_together((state, pending, 0o600), (out, made.encode(), 0o644))
+    warn_if_readable(state)
     _show({"challenge": str(out), "state": str(state)}, as_json=as_json)
 
 

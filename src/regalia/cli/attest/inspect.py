@@ -5,10 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-import click
-
 from regalia.cli.attest.compact import compact
-from regalia.cli.output import show_json
+from regalia.cli.output import Styled, say, show_json
 from regalia.host.localfs import read_file
 from regalia.inspect.decoded_fields import decoded_fields
 from regalia.inspect.recognize import LIMIT, recognize
@@ -46,16 +44,17 @@ def inspect_file(path: Path, *, raw: bool, as_json: bool) -> None:
             }
         )
         return
-    click.echo(click.style(f"{_text(str(path))}: {found.form}", bold=True))
-    click.echo(click.style(WARNING, fg="yellow", bold=True))
+    say(Styled(f"{_text(str(path))}: {found.form}", bold=True))
+    say(Styled(WARNING, "yellow", bold=True))
     for name, value in (parts if raw else compact(found, parts)).items():
-        click.echo(click.style(f"\n{name}", bold=True))
+        say()
+        say(Styled(name, bold=True))
         for line in _lines(value, ""):
-            click.echo(line)
-    click.echo(f"{'' if raw else 'Every field: --raw. '}Next: regalia attest verify")
+            say(*line)
+    say(f"{'' if raw else 'Every field: --raw. '}Next: regalia attest verify")
 
 
-def _lines(value: Plain, indent: str) -> Iterator[str]:
+def _lines(value: Plain, indent: str) -> Iterator[tuple[str | Styled, ...]]:
     match value:
         case dict():
             width = max((len(name) for name in value), default=0)
@@ -75,15 +74,15 @@ def _in_order(value: dict[str, Plain]) -> list[tuple[str, Plain]]:
     return list(value.items())
 
 
-def _member(name: str, value: Plain, indent: str) -> Iterator[str]:
+def _member(name: str, value: Plain, indent: str) -> Iterator[tuple[str | Styled, ...]]:
     if isinstance(value, dict | list) and value:
-        yield f"{indent}  {click.style(name.rstrip(), dim=True)}"
+        yield f"{indent}  ", Styled(name.rstrip(), dim=True)
         yield from _lines(value, f"{indent}  ")
         return
     first, *more = textwrap.wrap(_text(value), _FOLD) or [""]
-    yield f"{indent}  {click.style(name, dim=True)}  {first}"
+    yield f"{indent}  ", Styled(name, dim=True), f"  {first}"
     for line in more:
-        yield f"{indent}  {' ' * len(name)}  {line}"
+        yield (f"{indent}  {' ' * len(name)}  {line}",)
 
 
 def _text(value: Plain) -> str:

@@ -11,7 +11,7 @@ from regalia.appraisal.claims import Hardware
 from regalia.cli.attest.result import Freshness
 from regalia.cli.attest.words import GENERAL, STANDING
 from regalia.cli.key_files import read_signing_keys
-from regalia.cli.output import show_facts, show_json
+from regalia.cli.output import Styled, say, show_facts, show_json
 from regalia.cli.policy.output import finding_json
 from regalia.core.clock import rfc3339
 from regalia.crypto.jws import sign_compact
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.check import Step
     from regalia.appraisal.claims import Claims
+    from regalia.appraisal.finding import Finding
     from regalia.cli.attest.result import Result
 
 _COLORS = {Status.AFFIRMING: "green", Status.WARNING: "yellow"}
@@ -44,6 +45,7 @@ _FRESHNESS = {
     Freshness.NOT_REACHED: "not reached: something was refused before",
 }
 _IDENTITY_SHOWN = 12  # hex digits of a device's identity beside its number
+_NAME_WIDTH = 8  # characters of the name before a value of a check
 _VALUE_WIDTH = 64  # characters of a value in the table
 
 
@@ -148,8 +150,7 @@ def _show_headline(result: Result) -> None:
         facts += [("machine", _machine(claims))]
         facts += _standing(claims)
         facts += [("revocation", str(claims.revocation))]
-    title = click.style(_SAYS[status], fg=_COLORS.get(status, "red"), bold=True)
-    show_facts(title, facts)
+    show_facts(_SAYS[status], facts, color=_COLORS.get(status, "red"))
 
 
 def _standing(claims: Claims) -> Iterator[tuple[str, str]]:
@@ -176,7 +177,9 @@ def _machine(claims: Claims) -> str:
 def _show_words(subject: str) -> None:
     kind = Tee(subject) if subject in set(Tee) else DeviceKind(subject)
     for text in (GENERAL, plugin_for(kind).about, STANDING):
-        click.echo(f"\n{click.wrap_text(text, width=100)}")
+        say()
+        for line in click.wrap_text(text, width=100).split("\n"):
+            say(line)
 
 
 def _hardware(result: Result) -> str:
@@ -209,30 +212,35 @@ def _device_name(result: Result, index: int | None) -> str:
 
 
 def _show_steps(result: Result, *, explain: bool) -> None:
-    click.echo(click.style("\nChecks of the verifier", bold=True))
+    _show_heading("Checks of the verifier")
     both = zip(result.found.steps, result.device_of_steps, strict=True)
     for number, (step, index) in enumerate(both, start=1):
-        click.echo(f"{_mark(step)} {number:2}. {step.check.title}{_device_name(result, index)}")
-        for line in _step_lines(step, explain=explain):
-            click.echo(f"         {line}")
+        say(_mark(step), f" {number:2}. {step.check.title}{_device_name(result, index)}")
+        for name, text in _step_lines(step, explain=explain):
+            say("         ", Styled(name.ljust(_NAME_WIDTH), dim=True), text)
 
 
-def _mark(step: Step) -> str:
+def _show_heading(text: str, color: str | None = None) -> None:
+    say()
+    say(Styled(text, color, bold=True))
+
+
+def _mark(step: Step) -> Styled:
     """A check that could not be made, and that the policy left open, is not shown as passed."""
     color = {Outcome.FAIL: "red", Outcome.OPEN: "yellow", Outcome.PASS: "green"}[step.outcome]
     word = "FAIL" if step.outcome is Outcome.FAIL else step.outcome.value
-    return click.style(word, fg=color)
+    return Styled(word, color)
 
 
-def _step_lines(step: Step, *, explain: bool) -> Iterator[str]:
+def _step_lines(step: Step, *, explain: bool) -> Iterator[tuple[str, str]]:
     if step.seen:
-        yield click.style("seen    ", dim=True) + _short(step.seen)
+        yield "seen", _short(step.seen)
     if step.wanted:
-        yield click.style("wanted  ", dim=True) + _short(step.wanted)
+        yield "wanted", _short(step.wanted)
     if step.code:
-        yield click.style("code    ", dim=True) + step.code
+        yield "code", step.code
     if explain or step.outcome is Outcome.FAIL:
-        yield click.style("means   ", dim=True) + step.check.meaning
+        yield "means", step.check.meaning
 
 
 def _short(text: str) -> str:
@@ -242,45 +250,48 @@ def _short(text: str) -> str:
 
 def _show_findings(result: Result) -> None:
     if result.found.refusal is not None:
-        click.echo(click.style(f"\nRefused: {result.found.refusal.code.name}", fg="red", bold=True))
-        click.echo(result.found.refusal.explain())
+        _show_heading(f"Refused: {result.found.refusal.code.name}", "red")
+        for line in result.found.refusal.explain().split("\n"):
+            say(line)
         return
-    click.echo(click.style(f"\nRules of {result.question.rules.name}", bold=True))
+    _show_heading(f"Rules of {result.question.rules.name}")
     if not result.found.judged.findings:
-        click.echo(f"{click.style('pass', fg='green')} every rule about the platform is met")
+        say(Styled("pass", "green"), " every rule about the platform is met")
     for finding in result.found.judged.findings:
-        click.echo(f"{click.style('FAIL', fg='red')} {finding.code.name}: {finding.what}.")
-        click.echo(f"         {finding.code.why}")
-        click.echo(f"         To do: {finding.fix}")
+        _show_finding(Styled("FAIL", "red"), finding)
+
+
+def _show_finding(mark: Styled, finding: Finding) -> None:
+    say(mark, f" {finding.code.name}: {finding.what}.")
+    say(f"         {finding.code.why}")
+    say(f"         To do: {finding.fix}")
 
 
 def _show_warnings(result: Result) -> None:
     if not result.warnings:
         return
-    click.echo(click.style("\nWarnings: not all of this is known and good", bold=True))
+    _show_heading("Warnings: not all of this is known and good")
     for each in result.warnings:
-        click.echo(f"{click.style('warn', fg='yellow')} {each.code.name}: {each.what}.")
-        click.echo(f"         {each.code.why}")
-        click.echo(f"         To do: {each.fix}")
+        _show_finding(Styled("warn", "yellow"), each)
 
 
 def _show_open(result: Result) -> None:
     if result.found.refusal is not None:
         return
     if result.found.judged.not_judged:
-        click.echo("Not judged: whose workload this is. A policy of its owner says that.")
+        say("Not judged: whose workload this is. A policy of its owner says that.")
     if result.question.rules.not_applied:
-        click.echo(
+        say(
             "Not judged, since nothing is released here: "
             f"{', '.join(result.question.rules.not_applied)} of the policy."
         )
     if result.found.claims is None:
-        click.echo("No CPU commits to these devices: by themselves they say nothing of a machine.")
+        say("No CPU commits to these devices: by themselves they say nothing of a machine.")
     wildcards = result.question.wildcards
     if wildcards and not result.question.rules.applied.built_in:
-        click.echo(f"Left open by the policy: {', '.join(wildcards)}.")
+        say(f"Left open by the policy: {', '.join(wildcards)}.")
     for name, submod in result.ear.submods.items():
         said = ", ".join(
             f"{claim} {value}" for claim, value in submod.vector.claims().items() if value
         )
-        click.echo(click.style(f"Trustworthiness of {name} (AR4SI): {said}", dim=True))
+        say(Styled(f"Trustworthiness of {name} (AR4SI): {said}", dim=True))

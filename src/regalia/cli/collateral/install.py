@@ -113,14 +113,22 @@ def _install(into: Path, data: bytes) -> None:
     with os_errors(into):
         for left in (*into.glob(".collateral*"), *into.glob("..collateral*")):  # by a killed run
             left.unlink(missing_ok=True)
-        same = current.exists() and current.read_bytes() == data
+        same = current.exists() and read_file(current, limit=LIMIT) == data
         if current.exists() and not same:
-            link = into / f".{PREVIOUS}.{secrets.token_hex(8)}"
-            link.hardlink_to(current)
-            link.replace(previous)
-            link.unlink(missing_ok=True)  # rename() does nothing if both names are the same file
+            _keep(current, previous)
     if not same:
         replace_file(current, data)
+
+
+def _keep(current: Path, previous: Path) -> None:
+    link = current.with_name(f".{PREVIOUS}.{secrets.token_hex(8)}")
+    try:
+        link.hardlink_to(current)
+    except OSError:  # FAT and some others know no second name of a file
+        replace_file(previous, read_file(current, limit=LIMIT))
+        return
+    link.replace(previous)
+    link.unlink(missing_ok=True)  # rename() does nothing if both names are the same file
 
 
 def _report(

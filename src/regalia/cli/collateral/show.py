@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from regalia.appraisal.codes import AttestCode
 from regalia.cli.collateral.input import Signers, installed_bundle, read_evidence_file, read_items
 from regalia.cli.key_files import read_public_keys
-from regalia.cli.output import show_error, show_facts, show_json, show_table, tame, warn
+from regalia.cli.output import Styled, say, show_error, show_facts, show_json, show_table, warn
 from regalia.client.collateral import FloorFile
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.errors import EXIT_OK, AttestationError, CoreCode, UsageError
@@ -66,7 +64,7 @@ def show_bundle(
         return
     names = ", ".join(found.signers) or "nobody"
     show_facts(
-        tame(str(path)),
+        str(path),
         [
             ("name", document.name),
             ("serial", str(document.serial)),
@@ -187,19 +185,17 @@ def check_collateral(options: CheckOptions) -> int:
         }
         show_json(body if wrong is None else {**body, "error": wrong.as_dict()})
         return EXIT_OK if wrong is None else wrong.exit_status
-    click.secho(f"{len(items)} entries at {rfc3339(now)}; the first to end:", bold=True)
+    say(Styled(f"{len(items)} entries at {rfc3339(now)}; the first to end:", bold=True))
     _show_items(soonest, now)
     for path, each in needs.items():
-        click.secho(f"Needed for {tame(path)}", bold=True)
+        say(Styled(f"Needed for {path}", bold=True))
         where = [(n.where, "green") if n.where else ("MISSING", "bold red") for n in each]
         rows = [(n.kind.value, n.what, found) for n, found in zip(each, where, strict=True)]
         show_table(("kind", "what", "where"), rows)
     if wrong is not None:
         show_error(wrong, as_json=False)
         return wrong.exit_status
-    click.secho(
-        "Everything is in date" + (", and nothing is missing." if needs else "."), fg="green"
-    )
+    say(Styled("Everything is in date" + (", and nothing is missing." if needs else "."), "green"))
     return EXIT_OK
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import click
-
-from regalia.cli.output import show_facts, show_json, warn
+from regalia.cli.output import say, show_facts, show_json, warn
 from regalia.cli.wrong_file import EIF, FIRMWARE, PE, wanting
 from regalia.core.errors import CoreCode, UsageError
 from regalia.host.localfs import read_file
@@ -123,7 +121,7 @@ def measure_eif_file(path: Path, *, as_json: bool) -> None:
         return
     _show_pcrs("Nitro Enclave, SHA-384", pcrs, _EIF_COVERS)
     if max(_EIF_COVERS) not in pcrs:
-        click.echo("The image is not signed: PCR 8 is zeros.")
+        say("The image is not signed: PCR 8 is zeros.")
 
 
 def measure_tdvf_file(

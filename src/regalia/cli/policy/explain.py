@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import click
-
 from regalia.appraise.exchange import judge
 from regalia.cli.attest.input import read_endorsements, read_time
-from regalia.cli.output import show_json, tame
+from regalia.cli.output import Styled, say, show_json
 from regalia.cli.policy.evidence import make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_policy
 from regalia.cli.policy.output import finding_json, policy_facts, show_headline
@@ -62,11 +60,12 @@ def explain_files(options: ExplainOptions) -> bool:
         return allowed
     show_headline(options.file, found)
     for sentence in explain_policy(found.policy):
-        click.echo(sentence)
+        say(sentence)
     for each in answers:
-        click.echo(click.style(f"\n{tame(str(each.path))}", bold=True))
+        say()
+        say(Styled(str(each.path), bold=True))
         for sentence in explain_findings(each.reasons, each.hardware, each.wildcards):
-            click.echo(sentence)
+            say(sentence)
     return allowed
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import click
-
-from regalia.cli.output import show_facts, tame, warn
+from regalia.cli.output import say, show_facts, warn
 from regalia.core.types import PolicyId
 from regalia.policy.condition_truth import cannot_fail
 from regalia.policy.documents import Platform, platform_wildcards, wildcards
@@ -73,7 +71,7 @@ def show_headline(path: Path, found: PolicyFile) -> None:
         ("policy id", policy_id(found.policy)),
         ("signature", found.signature()),
     ]
-    show_facts(tame(str(path)), facts)
+    show_facts(str(path), facts)
 
 
 def open_paths(policy: ReleasePolicy | ClientPolicy | Platform) -> tuple[str, ...]:
@@ -96,6 +94,6 @@ def show_open(policy: ReleasePolicy | ClientPolicy | Platform) -> None:
 def show_statements(left_open: tuple[Statement, ...]) -> None:
     """Print statements about rules that demand nothing. As ``show_open``."""
     if not left_open:
-        click.echo("Nothing is left open.", err=True)
+        say("Nothing is left open.", err=True)
     for each in left_open:
         warn(f"OPEN {each.path} = {each.value}: {each.risk}")

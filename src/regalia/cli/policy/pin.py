@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from regalia.appraisal.collateral_rule import CollateralRule
 from regalia.cli.attest.input import read_endorsements, read_time
 from regalia.cli.key_files import read_signing_keys
-from regalia.cli.new_files import must_be_new
+from regalia.cli.new_files import must_be_new, write_together
 from regalia.cli.output import show_facts, show_json
 from regalia.cli.policy.evidence import make_appraiser, read_given
 from regalia.cli.policy.input import key_fingerprint, read_model
@@ -76,9 +76,11 @@ def pin_files(options: PinOptions) -> None:
     release = pin_release(claims, config, choices, now=appraiser.now)
     client = pin_client(claims, config, choices, now=appraiser.now)
     keys = read_signing_keys(options.sign_with, options.passphrase_file)
-    write_new(options.out, sign_release_policy(release, keys) if keys else write_draft(release))
+    signed = sign_release_policy(release, keys) if keys else write_draft(release)
+    files = [(options.out, signed, 0o644)]
     if options.client_out is not None:
-        write_new(options.client_out, client.encode())
+        files.append((options.client_out, client.encode(), 0o644))
+    write_together(*files)
     _report(options, claims, release, [str(key.verify_key.fingerprint) for key in keys])
 
 

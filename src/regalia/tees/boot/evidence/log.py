@@ -156,9 +156,9 @@ def looks_like_event_log(data: bytes) -> bool:
         return False
     if data[_HEADER.size :].startswith(_SPEC_ID_MARK):
         return True
-    at = 0
+    at, padding = 0, _padding_from(data)
     for _ in range(EVENTS_MAX):
-        if at and (at == len(data) or _is_padding(data, at)):
+        if at and padding <= at <= len(data):
             return True
         if at + _HEADER.size > len(data):
             return False
@@ -209,9 +209,9 @@ def parse_event_log(data: bytes) -> EventLog:
     banks = tuple((each, each.size) for each in spec_id.algorithms)
     layout = struct.Struct("<III" + "".join(f"H{size}s" for _, size in banks) + "I")
     events: list[Event] = []
-    while reader.at < len(data):
-        if _is_padding(data, reader.at):
-            break
+    # No event starts like either kind of padding: see ``_parse_event``.
+    padding = _padding_from(data)
+    while reader.at < padding:
         if len(events) == EVENTS_MAX:
             raise ParseError(CoreCode.TOO_LARGE, f"event log: more than {EVENTS_MAX} events")
         reader.number = len(events)
@@ -220,12 +220,10 @@ def parse_event_log(data: bytes) -> EventLog:
     return EventLog(spec_id, tuple(events), data[reader.at :])
 
 
-def _is_padding(data: bytes, at: int) -> bool:
-    """Whether only padding is left. No event starts like either kind: see ``_parse_event``."""
-    fill = data[at : at + 1]
-    if fill not in (b"\x00", b"\xff") or data[at : at + _EVENT.size].strip(fill):
-        return False  # looks at a few bytes, as this is asked before every event
-    return not data[at:].strip(fill)
+def _padding_from(data: bytes) -> int:
+    """Where the bytes begin that are all the same filler to the end; the length without any."""
+    fill = data[-1:]
+    return len(data.rstrip(fill)) if fill in (b"\x00", b"\xff") else len(data)
 
 
 def _parse_spec_id(reader: _Reader) -> SpecId:
