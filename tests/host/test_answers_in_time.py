@@ -12,6 +12,7 @@ import pytest
 from regalia.client import fetch as evidence_fetch
 from regalia.client.fetch import fetch_evidence, fetch_evidence_async
 from regalia.core.errors import CoreCode, UnavailableError
+from regalia.core.types import ModelId
 from regalia.host import fetch
 from regalia.host.fetch import VendorService, open_client, post_json
 from regalia.host.fetch_codes import FetchCode
@@ -21,6 +22,7 @@ from regalia.host.transports import (
     answer_within,
     answer_within_async,
 )
+from regalia.runtime.broker import BrokerClient, open_http
 from regalia.store.http import HttpBlobs
 from regalia.tlog.source import HttpSource
 from regalia.wire.serving import MEDIA_TYPE
@@ -76,6 +78,11 @@ def question(url: str) -> None:
     post_json(url, {}, FetchCode.COLLATERAL_SERVICE_FAILED, "a quote")
 
 
+def broker(url: str) -> None:
+    with open_http(ANSWER_S / 4) as http:
+        BrokerClient(url, http).challenge(ModelId(bytes(32)))
+
+
 def evidence(url: str) -> None:
     fetch_evidence(HeadTransport(), URL(url), bytes(32))
 
@@ -92,7 +99,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @SERVERS
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("ask", [log, vendor, question, evidence, evidence_async])
+@pytest.mark.parametrize("ask", [log, vendor, question, broker, evidence, evidence_async])
 def test_an_answer_that_trickles_in_is_given_up(
     ask: Callable[[str], None], pieces: Callable[[], Iterator[bytes]]
 ) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TIMEOUT_S = 15.0
+_STEPS = 4  # a place in the pool, connection, request and answer: each may take its time once
 _DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # policy decisions, not failures
 _BUSY = ("BROKER_BUSY", "CHALLENGES_EXHAUSTED")  # codes of refusals that pass
 _TEXT_MAX = 500  # characters of the broker's untrusted text that are shown
@@ -168,8 +169,10 @@ def open_http(timeout_s: float = TIMEOUT_S) -> httpx.Client:
     """An HTTP client that ignores proxy variables and follows no redirects.
 
     Args:
-        timeout_s: seconds that the other side may take for each step.
+        timeout_s: seconds that the other side may take for each step; four times as many for a
+            whole exchange.
     """
+    transport = HeadTransport(_STEPS * timeout_s)
     return httpx.Client(
-        transport=HeadTransport(), timeout=timeout_s, trust_env=False, follow_redirects=False
+        transport=transport, timeout=timeout_s, trust_env=False, follow_redirects=False
     )
