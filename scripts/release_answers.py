@@ -179,11 +179,13 @@ def unread() -> dict[str, tuple[str, dict[str, Any]]]:
         "member_unknown": ("MALFORMED", {"members": {"extra": 1}}),
         "member_missing": ("MALFORMED", {"removed": ["custody"]}),
         "lease_s_text": ("MALFORMED", {"members": {"lease_s": "900"}}),
+        "custody_unknown": ("MALFORMED", {"members": {"custody": "vault"}}),
+        "lease_id_of_another_form": ("MALFORMED", {"members": {"lease_id": "lease:1"}}),
         "log_null": ("MALFORMED", {"members": {"log": None}}),
         "white_space": ("MALFORMED", {"behind": "\n"}),
         "1_mib_and_a_byte": ("TOO_LARGE", {"members": {"custody": short("x" * (MIB + 1 - empty))}}),
-        # Of the largest size that is read, and then the record has another custody.
-        "1_mib": ("RELEASE_RECORD_MISMATCH", {"members": {"custody": short("x" * (MIB - empty))}}),
+        # Of the largest size that is read, and then the custody is none that there is.
+        "1_mib": ("MALFORMED", {"members": {"custody": short("x" * (MIB - empty))}}),
         "path_cut": ("PROOF_INVALID", {"members": {"log": good | {"path": good["path"][:-1]}}}),
         "index_of_another": ("PROOF_INVALID", {"members": {"log": good | {"index": INDEX - 1}}}),
         "another_entry": ("PROOF_INVALID", {"members": {"log": proof(b"41")}}),
