@@ -11,10 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from regalia.broker import reconcile
+from regalia.broker.leases import LeaseStore
 from regalia.broker.recover import Loss, recover
 from regalia.broker.state import FLOORS, LEASES, STATE, create_tables
 from regalia.broker.watermarks import LogWatch
-from regalia.core.errors import RegaliaError
+from regalia.core.errors import KeyAccessError, RegaliaError
+from regalia.keys.codes import KeysCode
 from regalia.tlog.log import Log
 from tests.broker.harness import Deviation
 from tests.broker.test_lease_return import leases_of, returned
@@ -141,6 +143,50 @@ def test_state_from_the_moment_of_a_claim_counts_the_lease(
     assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
     deployment.pass_time(3)
     deployment.open(deployment.ask(other))
+
+
+def test_a_lease_that_another_release_passed_over_counts(
+    make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state has seen its entry in the log, by the other one, and not its confirmation."""
+    deployment = make_deployment(policy={"holders_max": 2})
+    confirm = LeaseStore.confirm
+    first = [True]
+
+    def passed_over(*args: Any) -> Any:  # noqa: ANN401
+        if first:
+            first.clear()
+            deployment.open(deployment.ask(Deviation(platform=deployment.guest(5))))
+            keep(deployment, "passed", STATE_FILES)
+        return confirm(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LeaseStore, "confirm", passed_over)
+        deployment.open(deployment.ask(Deviation(platform=deployment.guest(4))))
+    put_back(deployment, deployment.folder / "passed", STATE_FILES)
+    deployment.restart()
+    deployment.pass_time(599)
+    deployment.store.unwrapped.clear()
+    other = Deviation(platform=deployment.guest(9))
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(3)
+    deployment.open(deployment.ask(other))
+
+
+def test_a_release_that_failed_is_not_brought_back_by_a_start(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its entry stands in the log, and its lease was undone."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyAccessError(KeysCode.KEY_UNWRAP_FAILED, "not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment.store, "unwrap_logged", broken)
+        assert deployment.ask().status_code == 503
+    assert leases_of(deployment) == 0
+    deployment.restart()
+    assert leases_of(deployment) == 0
 
 
 def test_state_from_before_a_return_counts_the_lease(deployment: Deployment) -> None:

@@ -60,6 +60,16 @@ def test_other_kinds_of_key_are_refused() -> None:
         VerifyKey.from_pem(b"nonsense")
 
 
+def test_a_private_key_of_another_curve_is_no_signing_key() -> None:
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    with pytest.raises(KeyAccessError, match="SIGNING_KEY_UNUSABLE"):
+        SigningKey.from_pem(pem, None)
+
+
 def test_a_signed_document_names_a_key_in_its_one_encoding() -> None:
     """A file in PEM is carried by people, and may have another."""
     point = serialization.load_der_public_key(EC.verify_key.spki)

@@ -37,6 +37,31 @@ def test_pieces_are_the_text_with_each_token_in_two(texts: list[str], window: in
     assert "<|a|>" not in pieces
 
 
+RESERVED = [f">>RESERVED_{number}<<" for number in range(1900)]
+
+
+@given(st.lists(st.text(st.sampled_from("ab>"), min_size=1, max_size=5), max_size=9), _TEXT)
+def test_a_pattern_of_many_texts_finds_the_longest(texts: list[str], text: str) -> None:
+    text = text.replace("x", ">")
+    longest_first = sorted(texts, key=len, reverse=True)
+    whole = re.compile("|".join(map(re.escape, longest_first)))
+    found = [match.span() for match in whole.finditer(text)] if texts else []
+    assert list(ControlTokens(texts).find(text)) == found
+
+
+def test_many_tokens_that_begin_alike_are_compared_once() -> None:
+    """As alternatives, each of them was tried at each ``>`` of a prompt."""
+    controls = ControlTokens([*RESERVED, ">", "<|im_end|>"])
+    assert controls._pattern.pattern.count("RESERVED") == 1
+    text = "x>>RESERVED_12<<y>>RESERVED_1899<<>"
+    assert [text[a:b] for a, b in controls.find(text)] == [RESERVED[12], RESERVED[1899], ">"]
+
+
+def test_tokens_that_nest_without_end_are_no_model_to_serve() -> None:
+    with pytest.raises(UsageError, match="ENGINE_MODEL_UNSUPPORTED"):
+        ControlTokens(["a" * length for length in range(1, 3000)])
+
+
 class Spy:
     """A pattern that records how much of a text each search looks at."""
 

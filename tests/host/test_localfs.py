@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,40 @@ def test_a_file_that_has_no_end_is_refused(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(LocalError, match="no end") as refusal:
         read_file(file, limit=100)
     assert refusal.value.code is CoreCode.NOT_A_REGULAR_FILE
+
+
+@SOON
+def test_a_file_that_a_file_server_has_leased_is_waited_for(tmp_path: Path) -> None:
+    """The kernel asks for the lease back while the file is being opened (fcntl, F_SETLEASE)."""
+    file = tmp_path / "leased"
+    file.write_bytes(b"content")
+    code = (
+        "import fcntl, os, signal, sys\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR)\n"
+        "signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK))\n"
+        "try:\n    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "except OSError as exc:\n    print(exc, flush=True); sys.exit()\n"
+        "print('leased', flush=True)\nsys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        try:
+            if said != b"leased\n":
+                pytest.skip(f"no leases on this file system: {said.decode()}")
+            assert read_file(file, limit=10) == b"content"
+        finally:
+            server.kill()
+
+
+def test_what_a_killed_writer_left_is_no_obstacle(tmp_path: Path) -> None:
+    """In containers, processes have the same number again and again."""
+    (tmp_path / f".file.{os.getpid()}.tmp").write_bytes(b"left")
+    write_new(tmp_path / "file", b"whole")
+    write_new(tmp_path / ("n" * 250), b"whole")
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"left", b"whole", b"whole"]
 
 
 def test_regular_files_are_read_whole(tmp_path: Path) -> None:

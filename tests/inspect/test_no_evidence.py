@@ -124,6 +124,23 @@ def lacking(m: Machines) -> dict[str, tuple[Any, str]]:
         "tpm_quote": ({"tpm_quote": None, "hcl_report": None}, "tpm_quote is null"),
         "tpm_quote of a TD": (tdx | {"tpm_quote": None}, "of an Azure guest: tpm_quote is null"),
         "hcl_report of a TD": (alone, "of an Azure guest: hcl_report is missing"),
+        "tpm_quote as a list": (tdx | {"tpm_quote": [tdx["tpm_quote"]]}, "no object of message"),
+        "td_quote elsewhere": (
+            {"tpm_quote": tdx["tpm_quote"], "cc": {"td_quote": tdx["td_quote"]}},
+            "do not stand together: tpm_quote",
+        ),
+        "vTPM elsewhere": (
+            {"td_quote": tdx["td_quote"], "vtpm": {n: tdx[n] for n in ("tpm_quote", "hcl_report")}},
+            "do not stand together: Azure confidential VM",
+        ),
+        "other names": (
+            {"tdQuote": tdx["td_quote"], "tpmQuote": tdx["tpm_quote"]},
+            "do not stand together: tpmQuote",
+        ),
+        "an SNP report": (
+            wrappers.coco_snp(m.snp) | {"hcl_report": az["hcl_report"]},
+            "do not stand together: hcl_report",
+        ),
         "signature": (az | {"tpm_quote": unsigned}, "signature is missing"),
         "pcrs": (az | {"tpm_quote": quote | {"pcrs": None}}, "pcrs is null"),
         "outblob": ({"outblob": None, "auxblob": ""}, "outblob is null"),
@@ -143,6 +160,11 @@ LACKING = (
     "tpm_quote",
     "tpm_quote of a TD",
     "hcl_report of a TD",
+    "tpm_quote as a list",
+    "td_quote elsewhere",
+    "vTPM elsewhere",
+    "other names",
+    "an SNP report",
     "signature",
     "pcrs",
     "outblob",
@@ -162,7 +184,8 @@ def test_what_lacks_is_named(machines: Machines, name: str) -> None:
     cases = lacking(machines)
     assert tuple(cases) == LACKING
     document, said = cases[name]
-    assert said in refused("EVIDENCE_INCOMPLETE", recognize, data=as_json(document))
+    code = "MALFORMED" if said == "no object of message" else "EVIDENCE_INCOMPLETE"
+    assert said in refused(code, recognize, data=as_json(document))
 
 
 def test_an_empty_list_beside_another_is_nothing(machines: Machines) -> None:

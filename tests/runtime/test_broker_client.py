@@ -11,7 +11,7 @@ from regalia.appraisal.codes import AttestCode
 from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError, PolicyDenied, UnavailableError, UsageError
 from regalia.core.types import ModelId
-from regalia.runtime.broker import BrokerClient, known_code, open_http
+from regalia.runtime.broker import BrokerClient, ChallengeUnknownError, known_code, open_http
 from regalia.runtime.codes import RuntimeCode
 from regalia.wire.release import RESPONSE_LIMIT, ChallengeResponse, Reason, Refusal
 
@@ -85,6 +85,13 @@ def test_denials_bring_their_reasons(status: int) -> None:
     ]
     assert caught.value.reasons[2][0] is RuntimeCode.RELEASE_DENIED
     assert caught.value.exit_status == 6
+
+
+@pytest.mark.parametrize(("status", "unknown"), [(409, True), (403, True), (503, False)])
+def test_a_challenge_that_the_broker_forgot_can_be_told(status: int, *, unknown: bool) -> None:
+    with pytest.raises((PolicyDenied, UnavailableError)) as caught:
+        asked(status, refusal("CHALLENGE_UNKNOWN"))
+    assert isinstance(caught.value, ChallengeUnknownError) is unknown
 
 
 def test_codes_of_other_packages_explain_themselves_here() -> None:

@@ -158,6 +158,7 @@ def test_a_reader_that_takes_nothing_holds_up_nobody(
                 await anext(silent)
             assert caught.value.code is RequestCode.ANSWER_NOT_READ
             assert bench.abandoned == [RequestCode.ANSWER_NOT_READ]
+            await bench.until(lambda: len(bench.engine.closed) > 1)
             assert bench.engine.closed == [1000, 10], "its state was given back first"
         await silent.aclose()
 

@@ -129,6 +129,27 @@ def test_stopping_ends_both_threads() -> None:
     assert case.losses == []
 
 
+def test_a_renewal_that_ends_after_the_stop_holds_nothing() -> None:
+    """The kernel's timer is put off for good then, and must not be armed again."""
+    held: list[float] = []
+    asked, go = threading.Event(), threading.Event()
+
+    def renew() -> float:
+        asked.set()
+        assert go.wait(5)
+        return 60.0
+
+    lease = Lease(1.0, since_boot(), renew=renew, on_lost=lambda _: None, on_held=held.append)
+    lease.start()
+    assert asked.wait(5)
+    lease.stop()
+    go.set()
+    for thread in lease._threads:
+        thread.join(5)
+    assert len(held) == 1, "at the start alone"
+    assert lease.renewals == 0
+
+
 @pytest.mark.parametrize("lease_s", [0.0, -1.0])
 def test_an_empty_lease_is_lost_at_once(lease_s: float) -> None:
     case = LeaseCase()

@@ -113,7 +113,7 @@ def test_a_process_that_does_not_end_is_ended(
 
         @staticmethod
         def never() -> None:
-            pass
+            pytest.fail("a process whose lease was lost may not take its time")
 
     running.runtime._ending = Ending()
     running.runtime._lose("the test says so")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import signal
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from regalia.runtime.process_end import STATUS
 
 # One call of a library, of some minutes: all other threads stand still.
 _STUCK = """
@@ -35,7 +37,20 @@ def run(*, before: str = "", seconds: float = 0.1, then: str = "event = threadin
     ],
 )
 def test_a_process_that_stands_still_is_ended(before: str) -> None:
-    assert run(before=before) == -signal.SIGALRM
+    assert run(before=before) == STATUS
+
+
+def test_the_first_process_of_a_container_is_ended_too() -> None:
+    """The kernel does not end it for a signal whose action is the default one."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("unshare is absent: install util-linux")
+    code = _STUCK.format(before="", seconds=0.1, then="event = threading.Event()")
+    command = [unshare, "--user", "--map-root-user", "--pid", "--fork", sys.executable, "-c", code]
+    done = subprocess.run(command, timeout=60, check=False, capture_output=True)
+    if b"unshare" in done.stderr:
+        pytest.skip(f"no PID namespace can be made here: {done.stderr.decode()[:80]}")
+    assert done.returncode == STATUS
 
 
 def test_a_renewal_moves_the_end() -> None:

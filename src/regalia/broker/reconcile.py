@@ -111,10 +111,9 @@ def _caught_up(
     seen = read_watermarks(connection, lock=True)
     if seen is None:
         raise IntegrityError(BrokerCode.STATE_LOST, "the broker's state is empty")
+    for decision in decisions:
+        _keep_lease(connection, decision, beyond=decision.index >= seen.log_size)
     if seen.log_size < checkpoint.size:
-        for decision in decisions:
-            if decision.index >= seen.log_size:
-                _keep_lease(connection, decision)
         note_log(connection, checkpoint)
         seen = replace(
             seen,
@@ -125,13 +124,22 @@ def _caught_up(
     return seen
 
 
-def _keep_lease(connection: Connection, decision: Decision) -> None:
-    """Let a lease last as the log says: its key may have gone out after the state was copied."""
+def _keep_lease(connection: Connection, decision: Decision, *, beyond: bool) -> None:
+    """Let a lease last as the log says: its key may have gone out after the state was copied.
+
+    Args:
+        connection: in a writing transaction on the broker's state.
+        decision: an entry of the log.
+        beyond: whether the state has not seen the entry. If it has, another release may have told
+            it so; then the lease's own claim tells whether this one was ever settled.
+    """
     if decision.until is None or decision.returned:
         return
     mine = LEASES.c.lease_id == decision.record.lease_id
     end_us = to_us(end_of(decision.until))
     shorter = LEASES.update().where(mine, LEASES.c.expires_us < end_us)
+    if not beyond:
+        shorter = shorter.where(LEASES.c.claim_us != 0)
     connection.execute(shorter.values(expires_us=end_us))
 
 

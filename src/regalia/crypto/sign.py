@@ -104,12 +104,15 @@ class VerifyKey:
         return key
 
 
+_NEITHER = "the key is neither Ed25519 nor P-384"
+
+
 def _supported(key: object) -> _PublicKey:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1):
         return key
-    raise ParseError(SignCode.PUBLIC_KEY_MALFORMED, "the key is neither Ed25519 nor P-384")
+    raise ParseError(SignCode.PUBLIC_KEY_MALFORMED, _NEITHER)
 
 
 def _wrap(key: object) -> VerifyKey:
@@ -190,10 +193,11 @@ class SigningKey:
                 "the file is no signing key, or the passphrase is wrong",
             ) from exc
         if not isinstance(key, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
-            raise KeyAccessError(
-                SignCode.SIGNING_KEY_UNUSABLE, "the key is neither Ed25519 nor P-384"
-            )
-        return cls(key)
+            raise KeyAccessError(SignCode.SIGNING_KEY_UNUSABLE, _NEITHER)
+        try:
+            return cls(key)
+        except ParseError as exc:  # another curve
+            raise KeyAccessError(SignCode.SIGNING_KEY_UNUSABLE, _NEITHER) from exc
 
     def __repr__(self) -> str:
         return f"<signing key {self.verify_key.fingerprint}>"

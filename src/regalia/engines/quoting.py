@@ -9,6 +9,7 @@ lease included.
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.errors import UsageError
@@ -26,10 +27,14 @@ class ControlTokens:
     """Finds the text of tokens that structure a chat: special ones, and the template's own."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        """Search for these texts; where several begin at one place, for the longest."""
-        longest_first = sorted((text for text in texts if text.strip()), key=len, reverse=True)
-        self._longest = len(longest_first[0]) if longest_first else 0
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        """Search for these texts; where several begin at one place, for the longest.
+
+        Raises:
+            UsageError: ENGINE_MODEL_UNSUPPORTED, they begin like each other too often.
+        """
+        wanted = sorted({text for text in texts if text.strip()})
+        self._longest = max(map(len, wanted), default=0)
+        self._pattern = re.compile(_any_of(wanted))
 
     @classmethod
     def of(cls, backend: Any, template: str) -> ControlTokens:  # noqa: ANN401 - untyped library
@@ -47,6 +52,43 @@ class ControlTokens:
     def find(self, text: str) -> Iterator[tuple[int, int]]:
         """Begin and end of each in a text, from the left, as ``re.finditer`` has them."""
         return _search(self._pattern, self._longest, text) if self._longest else iter(())
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    """A pattern of the longest of several texts. Where they begin alike, they are compared once.
+
+    Some tokenizers have two thousand control tokens that begin alike. One alternative for each of
+    them would be tried at each character of a text that does so, too.
+
+    Args:
+        texts: sorted, each once.
+    """
+    try:
+        return _branch(texts, 0)
+    except RecursionError:
+        raise UsageError(
+            EngineCode.ENGINE_MODEL_UNSUPPORTED, "control tokens that nest too deeply"
+        ) from None
+
+
+def _branch(texts: Sequence[str], at: int) -> str:
+    """A pattern of what follows the first ``at`` characters, which all of them share."""
+    ends = bool(texts) and len(texts[0]) == at
+    found = []
+    for _, group in groupby(texts[1:] if ends else texts, key=lambda text: text[at]):
+        alike = list(group)
+        shared = _shared(alike[0], alike[-1])  # by all, since they are sorted
+        found.append(re.escape(alike[0][at:shared]) + _branch(alike, shared))
+    if not found:
+        return ""
+    # Of texts that begin alike the longest is wanted, so a group is tried before it is left out.
+    return f"(?:{'|'.join(found)}){'?' if ends else ''}"
+
+
+def _shared(one: str, other: str) -> int:
+    """Number of characters that two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _search(pattern: re.Pattern[str], longest: int, text: str) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.codec import MIB, decimal
@@ -35,6 +36,7 @@ TOKEN_NUMBER_MAX = (1 << 31) - 1
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 _FLAGS = ("add_bos_token", "add_eos_token")
 _TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_BATCH = 1024  # pieces of a prompt that are tokenized in one call
 _LONGEST_MIN = 32  # characters that a token may stand for: some tokenizers drop white space
 TEMPLATE_SECONDS = 2.0  # of processor time that a template may take for one conversation
 _TEMPLATE_FILE = "<template>"  # jinja2's name for the code of a template that is no file
@@ -157,9 +159,9 @@ def _bounded_time(seconds: float) -> Iterator[None]:
         sys.settrace(before)
 
 
-def _require_fit(encoded: Sequence[Any], most: int) -> None:
+def _require_fit(encoded: Sequence[Any], most: int, *, before: int = 0) -> None:
     """Refuse a prompt by its number of tokens, before they are made numbers of Python's."""
-    count = sum(map(len, encoded))
+    count = before + sum(map(len, encoded))
     if count > most:
         raise UsageError(
             EngineCode.PROMPT_TOO_LONG, f"{count} tokens of prompt in a context of {most}"
@@ -246,9 +248,14 @@ class TextCodec:
     def _encode(self, pieces: Iterable[str], most: int) -> list[int]:
         # The template has added special tokens itself. Of the library's functions only those for
         # batches let other threads run meanwhile.
-        encoded = self._backend.encode_batch_fast([*pieces], add_special_tokens=False)
-        _require_fit(encoded, most)
-        return [number for piece in encoded for number in piece.ids]
+        # Others have their turn after each batch.
+        ids: list[int] = []
+        left = iter(pieces)
+        while batch := list(islice(left, _BATCH)):
+            encoded = self._backend.encode_batch_fast(batch, add_special_tokens=False)
+            _require_fit(encoded, most, before=len(ids))
+            ids += [number for piece in encoded for number in piece.ids]
+        return ids
 
     def _refuse_forged(
         self, ids: Sequence[int], roles: Sequence[str], messages: Sequence[Message]
@@ -258,7 +265,8 @@ class TextCodec:
         Normalizers, templates that rewrite what they are given, and tokens that are made of others
         can make a control token of text in which none is found beforehand.
         """
-        empty = ["x" if item.content else "" for item in messages]
+        # A template may leave out a turn that is blank, and then its tokens too.
+        empty = ["x" if item.content.strip() else item.content for item in messages]
         own = Counter(self._encode([self._render(roles, empty)], TOKEN_NUMBER_MAX))
         seen = Counter(ids)
         for number, token in self._backend.get_added_tokens_decoder().items():

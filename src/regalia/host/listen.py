@@ -6,6 +6,7 @@ listened on only when the service is ready, so that nobody connects to a service
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from contextlib import suppress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 3  # signals after which nothing more is waited for
 _PORT_MAX = 65535
+_SIGNALED = 128  # a shell's status of a process that a signal has ended, less its number
 _BACKLOG = 64  # connections that are accepted in a row, before the others are looked at
 _QUEUE = 1024  # connections that wait for that; the kernel ignores more, and the client tries again
 
@@ -142,6 +144,7 @@ class _Stopping:
         elif self._taken >= _PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            os._exit(_SIGNALED + number)  # the first process of a container survives the signal
 
 
 def _make_server(

@@ -59,9 +59,7 @@ def read_file(path: Path, *, limit: int) -> bytes:
             CoreCode.NOT_A_REGULAR_FILE, "-: want a regular file, and standard input is none"
         )
     with os_errors(path):
-        # A named pipe would else be waited for until somebody writes to it. This has no effect on
-        # a regular file.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = _open_to_read(path)
         try:
             info = os.fstat(fd)
             if stat.S_ISDIR(info.st_mode):
@@ -79,6 +77,19 @@ def read_file(path: Path, *, limit: int) -> bytes:
     if len(data) > limit:
         raise LocalError(CoreCode.TOO_LARGE, f"{path}: more than {limit} bytes")
     return data
+
+
+def _open_to_read(path: Path) -> int:
+    """Open without waiting, which for a named pipe would last until somebody writes to it."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_NONBLOCK)
+    except BlockingIOError:
+        # Somebody else has a lease on the file, as file servers have. The kernel asks for it back
+        # while we wait.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise
+        return os.open(path, flags)
 
 
 def _read_to_end(fd: int, most: int) -> bytes:
@@ -145,10 +156,11 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         LocalError: FILE_EXISTS, DISK_FULL or another.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # No name that another process has, nor one that a killed process has left.
+    temporary = path.with_name(f".regalia-{secrets.token_hex(8)}.tmp")
     with os_errors(path):
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+T = TypeVar("T")
 
 
 class LineFullError(Exception):
@@ -33,29 +35,41 @@ class FairPlaces:
     def __init__(self, places: int, waiting: int | None = None) -> None:
         self._free = places
         self._waiting_max = waiting
-        self._waiting = 0
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting = 0
 
     @property
     def waiting(self) -> int:
         """Number of pieces of work that wait."""
         return self._waiting
 
-    @asynccontextmanager
-    async def place(self, peer: str) -> AsyncIterator[None]:
-        """Wait for a place, and keep it.
+    async def run(self, peer: str, work: Callable[[], T], executor: Executor | None = None) -> T:
+        """Wait for a place, and do the work in a thread.
+
+        A thread cannot be stopped. So whoever leaves meanwhile keeps the place until the work is
+        done: otherwise many could come, leave, and have more done than there are places.
 
         Args:
             peer: whose work it is.
+            work: blocks.
+            executor: its threads; None for those of the event loop.
 
         Raises:
             LineFullError: too many wait.
         """
         await self._take(peer)
         try:
-            yield
-        finally:
+            done = asyncio.get_running_loop().run_in_executor(executor, work)
+        except BaseException:
             self._give_on()
+            raise
+        done.add_done_callback(self._after)
+        return await asyncio.shield(done)
+
+    def _after(self, done: asyncio.Future[T]) -> None:
+        if not done.cancelled():
+            done.exception()  # nobody may be there to take it
+        self._give_on()
 
     async def _take(self, peer: str) -> None:
         if self._free and not self._lines:
@@ -83,25 +97,26 @@ class FairPlaces:
             raise LineFullError
 
     def _leave(self, peer: str, turn: asyncio.Future[None]) -> None:
-        line = self._lines[peer]
+        """Take a turn out of its line, unless it was passed over already."""
+        line = self._lines.get(peer)
+        if line is None or turn not in line:
+            return
         line.remove(turn)
         self._waiting -= 1
         if not line:
             del self._lines[peer]
 
     def _give_on(self) -> None:
-        """The next peer's first piece of work has the place."""
-        if not self._lines:
-            self._free += 1
-            return
-        peer, line = next(iter(self._lines.items()))
-        turn = line.popleft()
-        self._waiting -= 1
-        if line:
-            self._lines.move_to_end(peer)
-        else:
-            del self._lines[peer]
-        if turn.cancelled():
-            self._give_on()
-        else:
-            turn.set_result(None)
+        """The next peer's first piece of work has the place, if anybody still waits."""
+        while self._lines:
+            peer, line = next(iter(self._lines.items()))
+            turn = line.popleft()
+            self._waiting -= 1
+            if line:
+                self._lines.move_to_end(peer)
+            else:
+                del self._lines[peer]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
 from regalia.inspect.codes import InspectCode
-from regalia.inspect.json_forms import JSON_FORMS, devices_of, with_certificates
+from regalia.inspect.json_forms import JSON_FORMS, VTPM, devices_of, with_certificates
 from regalia.inspect.json_text import JSON_STARTS, decode_json
 from regalia.inspect.known import unknown
+from regalia.inspect.members import lack
 from regalia.inspect.no_evidence import beside_certificates, is_endorsement, refusal_in
 from regalia.inspect.own_forms import SERVING_MARK, own_form
 from regalia.inspect.raw_forms import RAW_FORMS, is_token
@@ -30,6 +31,7 @@ DEPTH_MAX = 12  # levels of objects, lists, and documents written into text
 _TEXT_MIN = 32  # characters; what is shorter is no evidence
 _SHOWN = 8  # members in a message
 _PLACES = 4  # of certificates in a message
+_GUESTS = frozenset({Tee.AZURE_SNP, Tee.AZURE_TDX})
 _NAME_SHOWN = 40  # characters
 
 
@@ -41,6 +43,7 @@ class _Search:
         unread: what is wrong with the members of forms that are known, in words.
         places: where certificates stand.
         others: how many texts and lists of numbers were nothing that is known here.
+        parts: names of parts of an Azure guest's evidence that no form has read.
     """
 
     found: list[Recognized] = field(default_factory=list)
@@ -49,6 +52,7 @@ class _Search:
     places: list[str] = field(default_factory=list)
     tokens: int = 0
     others: int = 0
+    parts: set[str] = field(default_factory=set)
 
     def look(self, value: object, path: str, depth: int) -> None:
         """Search one value. Raises ParseError where a form is known and its content is not right.
@@ -80,8 +84,10 @@ class _Search:
                 self.unread.append(form.unread(body, path))
                 continue
             self.found.append(_named(found, form.name))
+            self.parts.update(_azure_parts(body, form.members))
             self._beside(found, body, form.members, depth)
             return
+        self.parts.update(_azure_parts(body, frozenset()))
         for name, each in body.items():
             self.look(each, _below(path, name), depth + 1)
 
@@ -97,6 +103,9 @@ class _Search:
             if name not in read:
                 rest.look(value, "", depth + 1)
         self.certificates += rest.certificates
+        self.parts |= rest.parts
+        guests = [each for each in rest.found if each.evidence and each.evidence.tee in _GUESTS]
+        self.parts.update(each.form for each in guests)
         self.found += [
             each
             for each in rest.found
@@ -160,6 +169,7 @@ class _Search:
                 return first
             return replace(first, form=f"NVIDIA evidence of {named}", devices=devices)
         (found,) = whole
+        self._require_whole_guest(found)
         if found.own:
             return self._own(found)
         evidence = found.evidence
@@ -169,6 +179,16 @@ class _Search:
         if evidence is not None and evidence.tee in (Tee.SEV_SNP, Tee.AZURE_SNP):
             found = with_certificates(found, tuple(self.certificates))
         return found
+
+    def _require_whole_guest(self, found: Recognized) -> None:
+        """A quote of a TD, or a report, does not show that a vTPM beside it is this guest's."""
+        alone = found.evidence is not None and found.evidence.tee in (Tee.TDX, Tee.SEV_SNP)
+        if self.parts and alone:
+            raise ParseError(
+                InspectCode.EVIDENCE_INCOMPLETE,
+                f"{found.form} beside parts of an Azure guest's evidence, which do not stand"
+                f" together: {', '.join(sorted(self.parts))}",
+            )
 
     def _own(self, found: Recognized) -> Recognized:
         """Regalia's own names its devices, which the report binds: others cannot be joined."""
@@ -235,6 +255,11 @@ def recognize_json(data: bytes) -> Recognized | None:
     if found is None:
         raise search.refusal(body)
     return found
+
+
+def _azure_parts(body: Mapping[str, object], read: frozenset[str]) -> set[str]:
+    """Members that hold a part of an Azure guest's evidence and were not read."""
+    return {name for name in VTPM.difference(read) if name in body and not lack(body, name)}
 
 
 def _tame(name: object) -> str:

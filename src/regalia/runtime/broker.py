@@ -42,11 +42,16 @@ TIMEOUT_S = 15.0
 _STEPS = 4  # a place in the pool, connection, request and answer: each may take its time once
 _DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # policy decisions, not failures
 _BUSY = ("BROKER_BUSY", "CHALLENGES_EXHAUSTED")  # codes of refusals that pass
+_UNKNOWN = "CHALLENGE_UNKNOWN"
 _TEXT_MAX = 500  # characters of the broker's untrusted text that are shown
 
 
 class BrokerBusyError(UnavailableError):
     """The broker says that it has too much to do at the moment."""
+
+
+class ChallengeUnknownError(PolicyDenied):
+    """The broker knows its own challenge no more: its key was renewed. Another one is good."""
 
 
 class BrokerClient:
@@ -153,7 +158,8 @@ def _refused(status: int, data: bytes, url: str) -> RegaliaError:
     if status in _DENIALS:
         given = [(item.code, item.what) for item in refusal.reasons]
         reasons = [_reason(*item) for item in given or [(refusal.code, refusal.what)]]
-        return PolicyDenied(RuntimeCode.RELEASE_DENIED, what, reasons)
+        denied = ChallengeUnknownError if refusal.code == _UNKNOWN else PolicyDenied
+        return denied(RuntimeCode.RELEASE_DENIED, what, reasons)
     kind = BrokerBusyError if refusal.code in _BUSY else UnavailableError
     return kind(known_code(refusal.code) or RuntimeCode.BROKER_REFUSED, what)
 

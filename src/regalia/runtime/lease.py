@@ -115,7 +115,7 @@ class Lease:
                 with self._condition:
                     # A renewal that comes back after the deadline is too late: the loss was or
                     # is being reported, and must not be undone.
-                    if since_boot() < self._deadline:
+                    if since_boot() < self._deadline and not self._stopped:
                         self._lease_s, self._deadline = lease_s, asked_at + lease_s
                         self.renewals += 1
                         self._on_held(self._deadline - since_boot())

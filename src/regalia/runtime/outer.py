@@ -6,7 +6,6 @@ because a prompt sent in clear could be read on the way.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -109,8 +108,7 @@ class Outside:
             return _refusal(503, RequestCode.NOT_SERVING, "the runtime has no model")
         peer = peer_of(http.client.host if http.client else "")
         try:
-            async with self._places.place(peer):
-                made = await asyncio.to_thread(self._evidence, challenge)
+            made = await self._places.run(peer, lambda: self._evidence(challenge))
         except LineFullError:
             waiting = f"{self._places.waiting} are waiting"
             return _refusal(429, RequestCode.TOO_MANY_CHALLENGES, waiting)

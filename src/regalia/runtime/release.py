@@ -19,6 +19,7 @@ from regalia.core.codec import b64, unb64
 from regalia.core.errors import IntegrityError, KeyAccessError, LogError, ParseError
 from regalia.core.types import KeyFingerprint, PolicyId
 from regalia.crypto import hpke
+from regalia.runtime.broker import ChallengeUnknownError
 from regalia.runtime.codes import RuntimeCode
 from regalia.tlog.note import parse_log_key
 from regalia.tlog.verify import verify_proof
@@ -87,6 +88,9 @@ def exchange(
 ) -> Exchange:
     """Request the model key, or the renewal of a lease.
 
+    It asks once more if the broker does not know its own challenge, which happens to one that is
+    running when another one on the same state is started after a crash.
+
     Args:
         broker: client of the broker, which need not be trusted.
         attester: collects evidence over this runtime's keys.
@@ -99,6 +103,19 @@ def exchange(
         LocalError: the evidence source failed.
         LogError: BROKER_LOG_MISMATCH; no evidence was made for this broker.
     """
+    try:
+        return _exchange(broker, attester, log_key, model_version, lease_id)
+    except ChallengeUnknownError:
+        return _exchange(broker, attester, log_key, model_version, lease_id)
+
+
+def _exchange(
+    broker: BrokerClient,
+    attester: Attester,
+    log_key: str,
+    model_version: int,
+    lease_id: str | None,
+) -> Exchange:
     asked = broker.challenge(attester.model_id)
     origin = parse_log_key(log_key).origin
     if asked.audience != origin:

@@ -309,7 +309,7 @@ class Runtime:
         with self._lock:
             self._serving = False
             self.memory.close()
-        if self._ending is not None:
+        if self._ending is not None and self._lost is None:
             self._ending.never()
         self._give_back()
         emit(ServiceEvent.SERVICE_STOPPED, service="runtime")

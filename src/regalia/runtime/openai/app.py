@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -82,8 +81,7 @@ class Service:
             caller: whose it is.
             work: what is done.
         """
-        async with self.places.place(caller.name):
-            return await asyncio.get_running_loop().run_in_executor(self.readers, work)
+        return await self.places.run(caller.name, work, self.readers)
 
 
 def _check_model(service: Service, name: str) -> None:
