@@ -1,49 +1,144 @@
-"""Page-fault hints: never more than hints."""
+"""Page faults in a destination: hints to the kernel, which change no byte and may fail."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from regalia.core.codec import MIB
 from regalia.seal import faults
-from regalia.seal.faults import PageFaulter
+from regalia.seal.faults import BLOCK, Choice, PageFaulter
 
-SIZE = 130 << 20  # just above the size from which a sample is taken
-
-
-@pytest.mark.parametrize("cost", [(1.0, 0.1), (1.0, 0.79), (1.0, 0.81), (0.1, 1.0), (0.0, 0.0)])
-def test_huge_pages_must_win_clearly(
-    monkeypatch: pytest.MonkeyPatch, cost: tuple[float, float]
-) -> None:
-    costs = list(cost)
-    monkeypatch.setattr(faults, "_cost_of_faults", lambda _start, _size: costs.pop(0))
-    memory = memoryview(mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    small, huge = cost
-    try:
-        assert PageFaulter(memory).huge is (huge * 1.25 <= small)
-    except AssertionError:
-        if faults._advise(0, 0, mmap.MADV_HUGEPAGE):
-            raise
-        pytest.skip("this kernel has no huge pages")
+_MINCORE = ctypes.CDLL(None).mincore
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, 5000, 3 << 20])
-def test_contents_are_untouched(size: int) -> None:
-    memory = memoryview(bytearray(b"x" * size))
-    faulter = PageFaulter(memory)
-    assert not faulter.huge
-    for offset in range(0, size, 1000):
-        faulter.prepare(offset, min(1000, size - offset))
-    assert memory.tobytes() == b"x" * size
+def pages_there(memory: mmap.mmap) -> bytes:
+    """For each page 1 if it is in memory."""
+    count = len(memory) // mmap.PAGESIZE
+    there = (ctypes.c_ubyte * count)()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert _MINCORE(ctypes.c_void_p(address), ctypes.c_size_t(len(memory)), there) == 0
+    return bytes(each & 1 for each in there)
 
 
-def test_no_hint_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that refuses everything."""
+def run(choice: Choice, blocks: int, small: float, huge: float) -> int:
+    """Blocks that were huge, of so many that cost so much."""
+    taken = 0
+    for _ in range(blocks):
+        wanted = choice.next_is_huge()
+        choice.cost(huge if wanted else small, huge=wanted)
+        taken += wanted
+    return taken
+
+
+# -- the choice -------------------------------------------------------------------------------
+
+
+def test_huge_pages_are_taken_where_they_are_clearly_faster() -> None:
+    choice = Choice()
+    assert run(choice, 1000, small=1.0, huge=0.3) > 900
+    assert choice.prefers_huge
+
+
+def test_slow_huge_pages_are_tried_ever_more_rarely() -> None:
+    choice = Choice()
+    assert run(choice, 1000, small=1.0, huge=5.0) < 10
+    assert run(choice, 10_000, small=1.0, huge=5.0) < 16
+    assert not choice.prefers_huge
+
+
+def test_a_little_faster_is_not_enough() -> None:
+    choice = Choice()
+    run(choice, 1000, small=1.0, huge=0.9)
+    assert not choice.prefers_huge
+
+
+def test_the_choice_changes_with_the_machine() -> None:
+    """The kernel runs out of free blocks of this size while a model is loaded."""
+    choice = Choice()
+    seen = []
+    for blocks, huge in ((200, 0.3), (200, 5.0), (20_000, 0.3)):
+        run(choice, blocks, small=1.0, huge=huge)
+        seen.append(choice.prefers_huge)
+    assert seen == [True, False, True]
+
+
+def test_where_huge_pages_are_refused_none_is_tried_again() -> None:
+    choice = Choice()
+    while not choice.next_is_huge():
+        choice.cost(1.0, huge=False)
+    choice.huge_pages_refused()
+    assert run(choice, 5000, small=1.0, huge=0.1) == 0
+
+
+class Advices:
+    """Records what the kernel is asked for, and agrees."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, int]] = []
+
+    def __call__(self, start: int, size: int, advice: int) -> bool:
+        self.asked.append((start, size, advice))
+        return True
+
+
+# -- the pages --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 3 * MIB + 5, 9 * MIB])
+def test_every_page_of_a_range_is_there_and_nothing_is_written(size: int) -> None:
+    memory = mmap.mmap(-1, max(9 * MIB, size))
+    view = memoryview(memory)[:size]
+    faulter = PageFaulter(view)
+    for start in range(0, size, MIB - 16):
+        faulter.prepare(start, min(MIB - 16, size - start))
+    assert all(pages_there(memory)[: -(-size // mmap.PAGESIZE)])
+    assert not any(view.tobytes())
+    faulter.prepare(0, 0)
+    del view
+
+
+@given(st.integers(0, 4 * MIB), st.integers(1, 3 * MIB), st.integers(0, 4096))
+def test_no_page_outside_of_the_destination_is_asked_for(offset: int, size: int, skip: int) -> None:
+    total = 8 * MIB
+    advices = Advices()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "_advise", advices)
+        memory = bytearray(total)
+        view = memoryview(memory)[skip:]
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        faulter = PageFaulter(view)
+        faulter.prepare(offset, size)
+        faulter.prepare(offset, size)
+    asked = [(first, length) for first, length, _ in advices.asked]
+    low, high = address & -mmap.PAGESIZE, address + total - skip
+    assert all(low <= first and first + length <= high for first, length in asked)
+    assert all(first % mmap.PAGESIZE == 0 and length <= BLOCK for first, length in asked)
+    assert sum(length for _, length in asked) >= size
+    assert len({first for first, _ in asked}) == len(asked), "no block is populated twice"
+
+
+def test_huge_pages_are_asked_for_whole_ones_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    advices = Advices()
+    monkeypatch.setattr(faults, "_advise", advices)
+    monkeypatch.setattr(Choice, "next_is_huge", lambda _: True)
+    memory = mmap.mmap(-1, 9 * MIB)
+    view = memoryview(memory)[MIB + 4096 :]
+    PageFaulter(view).prepare(0, view.nbytes)
+    huge = [(first, size) for first, size, advice in advices.asked if advice == mmap.MADV_HUGEPAGE]
+    assert huge
+    assert all(first % BLOCK == 0 and size == BLOCK for first, size in huge)
+    del view
+
+
+def test_a_kernel_that_takes_no_hint_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "_advise", lambda _start, _size, _advice: False)
-    memory = memoryview(mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    faulter = PageFaulter(memory)
-    faulter.prepare(0, SIZE)
-    assert not faulter.huge
-    memory[SIZE - 1 :] = b"y"
-    assert memory[SIZE - 1] == ord("y")
+    memory = bytearray(64 * MIB)
+    faulter = PageFaulter(memoryview(memory))
+    for start in range(0, 63 * MIB, 3 * MIB):
+        faulter.prepare(start, MIB)
+    assert not faulter.choice.prefers_huge
