@@ -40,7 +40,7 @@ def binary() -> Path:
 
 @dataclass(frozen=True)
 class Seaweed:
-    """A running server: one user owns everything, another may read the bucket ``models``."""
+    """A running server: one user owns everything, another may read under one prefix."""
 
     endpoint: str
     pid: int
@@ -64,11 +64,11 @@ class Seaweed:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Seaweed]:
-    """Start it, and end it by its process id."""
+def running(folder: Path, readable: str = "m/") -> Iterator[Seaweed]:
+    """Start it, and end it by its process id. Readers may read what is ``readable``."""
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     (folder / "data").mkdir(parents=True)
-    (folder / "s3.json").write_text(json.dumps({"identities": [_owner(), _reader()]}))
+    (folder / "s3.json").write_text(json.dumps({"identities": [_owner(), _reader(readable)]}))
     command = [
         str(binary()), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-s3", f"-s3.config={folder / 's3.json'}", "-s3.iam=false", "-volume.max=4",
@@ -104,9 +104,9 @@ def _owner() -> dict[str, object]:
     return {"name": "owner", "credentials": keys, "actions": ["Admin", "Read", "Write", "List"]}
 
 
-def _reader() -> dict[str, object]:
+def _reader(prefix: str) -> dict[str, object]:
     keys = [{"accessKey": READER[0], "secretKey": READER[1]}]
-    return {"name": "reader", "credentials": keys, "actions": [f"Read:{BUCKET}/m/*"]}
+    return {"name": "reader", "credentials": keys, "actions": [f"Read:{BUCKET}/{prefix}*"]}
 
 
 def _free_ports(count: int) -> list[int]:
