@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from regalia.store.locate import open_store
 from regalia.store.names import StoreCode
 from regalia.store.s3 import S3Blobs
 from regalia.store.s3_address import S3Address
+from tests.host.test_transports import answering
 from tests.store.s3_double import (
     ADDRESS,
     KEY_ID,
@@ -28,6 +30,7 @@ from tests.store.s3_double import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from regalia.core.errors import RegaliaError
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("credentials")
 
 
-@pytest.mark.usefixtures("no_credentials")
 def test_a_profile_of_the_shared_files(
     server: S3Double, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -59,6 +61,57 @@ def test_a_profile_of_the_shared_files(
     with pytest.raises(UsageError, match="ProfileNotFound") as caught:
         server.blobs()
     assert caught.value.code is CoreCode.BAD_CONFIG
+
+
+@pytest.mark.parametrize("name", ["aws-config", "aws-credentials"])
+def test_no_command_of_the_shared_files_is_run(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They may come from outside of the TEE, and the command would run inside."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    ran = tmp_path / "ran"
+    section = "profile deep" if name == "aws-config" else "deep"
+    (tmp_path / name).write_text(f"[{section}]\ncredential_process = touch {ran}\n")
+    with (tmp_path / "aws-config").open("a") as config:
+        config.write("[profile top]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = deep\n")
+    for profile in ("deep", "top"):
+        monkeypatch.setenv("AWS_PROFILE", profile)
+        with pytest.raises(UsageError, match="credential_process") as caught:
+            S3Blobs(ADDRESS)
+        assert caught.value.code is CoreCode.BAD_CONFIG
+    assert not ran.exists()
+
+
+def test_the_role_of_a_container(server: S3Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    issued = {"AccessKeyId": KEY_ID, "SecretAccessKey": SECRET, "Token": TOKEN,
+              "Expiration": "2099-01-01T00:00:00Z"}  # fmt: skip
+    body = json.dumps(issued).encode()
+
+    def role() -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nconnection: close\r\n"
+        yield b"content-length: %d\r\n\r\n" % len(body) + body
+
+    with answering(role) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        assert read(server) == SHARD[50:150]
+        assert server.requests[0].headers["x-amz-security-token"] == TOKEN
+        assert (
+            "credentials from container-role" in refused(server, problem(403, "AccessDenied")).what
+        )
+    with pytest.raises(UsageError, match="CredentialRetrievalError") as caught:
+        server.blobs()
+    assert caught.value.code is StoreCode.STORE_CREDENTIALS_MISSING
+    assert url not in caught.value.what
+
+
+def test_half_a_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(UsageError, match="PartialCredentialsError") as caught:
+        S3Blobs(ADDRESS)
+    assert caught.value.code is StoreCode.STORE_CREDENTIALS_MISSING
 
 
 def test_no_credentials_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

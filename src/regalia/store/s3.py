@@ -85,18 +85,12 @@ class S3Blobs(RangedBlobs):
         region = ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)
         try:
             session = Session(session_vars={"region": region})
+            _refuse_commands(session, address)
             self._base, self._region = _resolve(session, address)
-            self._credentials = session.get_credentials()
-        except (BotoCoreError, ClientError, ValueError) as exc:
-            # The type only: texts may quote files, or what a credential process has printed.
-            raise UsageError(
-                CoreCode.BAD_CONFIG,
-                f"store {address.describe()}: the SDK's configuration: {type(exc).__name__}",
-            ) from None
-        if self._credentials is None:
-            raise UsageError(
-                StoreCode.STORE_CREDENTIALS_MISSING, f"store {address.describe()}: no credentials"
-            )
+        except (BotoCoreError, ValueError) as exc:
+            # The type only: such texts quote files and addresses.
+            raise _bad(address, f"the SDK's configuration: {type(exc).__name__}") from None
+        self._credentials = _credentials(session, address)
         super().__init__(transport=transport, pause=pause)
 
     def describe(self) -> str:
@@ -162,6 +156,29 @@ class S3Blobs(RangedBlobs):
             StoreCode.STORE_ACCESS_REFUSED,
             f"{self._name(name)}: {why}; credentials from {source[:80]}",
         )
+
+
+def _refuse_commands(session: Session, address: S3Address) -> None:
+    """Whoever writes the shared files may be outside of the TEE, and must run nothing inside."""
+    for profile in session.full_config.get("profiles", {}).values():
+        if "credential_process" in profile:
+            raise _bad(address, "a profile of the shared files names a credential_process")
+
+
+def _credentials(session: Session, address: S3Address) -> Any:  # noqa: ANN401 - one of many classes
+    found, why = None, "the SDK's usual places hold none"
+    try:
+        found = session.get_credentials()
+    except (BotoCoreError, ClientError) as exc:
+        why = type(exc).__name__
+    if found is None:
+        what = f"store {address.describe()}: no credentials: {why}"
+        raise UsageError(StoreCode.STORE_CREDENTIALS_MISSING, what)
+    return found
+
+
+def _bad(address: S3Address, what: str) -> UsageError:
+    return UsageError(CoreCode.BAD_CONFIG, f"store {address.describe()}: {what}")
 
 
 def _resolve(session: Session, address: S3Address) -> tuple[str, str]:
