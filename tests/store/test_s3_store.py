@@ -139,8 +139,13 @@ def test_a_region_to_correct_is_named_if_it_looks_like_one(server: S3Double) -> 
 @pytest.mark.parametrize("total", ["0", "99999999999999999999"])
 def test_sizes_that_are_not_believed(total: str, server: S3Double) -> None:
     server.answers = [lambda _: partial(b"x", f"bytes 0-0/{total}", etag=etag(SHARD))]
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="a size of"):
         read(server)
+    assert len(server.requests) == 1
+
+
+def test_a_change_is_named(server: S3Double) -> None:
+    assert "has changed since" in refused(server, WRONG["changed"]).what
 
 
 def test_beyond_the_end(server: S3Double) -> None:
@@ -195,7 +200,6 @@ CHUNKS = b"\r\ntransfer-encoding: chunked\r\n\r\n1;a="
 TRICKLES = {
     "head": b"HTTP/1.1 206 Partial",
     "body": b"HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-0/1" + CHUNKS,
-    "problem": b"HTTP/1.1 403 Forbidden" + CHUNKS,
 }
 
 
@@ -216,9 +220,24 @@ def test_an_answer_that_trickles_in_is_given_up(name: str, monkeypatch: pytest.M
     ):
         blobs.read_into(NAME, 0, memoryview(bytearray(1)))
     assert time.monotonic() - began < 20
-    assert caught.value.code in (
-        CoreCode.PEER_UNREACHABLE, StoreCode.STORE_FAILED, StoreCode.STORE_ACCESS_REFUSED
-    )  # fmt: skip
+    assert caught.value.code in (CoreCode.PEER_UNREACHABLE, StoreCode.STORE_FAILED)
+
+
+@pytest.mark.timeout(60)
+def test_a_problem_that_trickles_in_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"HTTP/1.1 403 Forbidden" + CHUNKS
+        while True:
+            yield b"x"
+
+    monkeypatch.setattr("regalia.store.s3.TIMEOUT_S", 0.4)
+    with (
+        answering(pieces) as url,
+        S3Blobs(replace(ADDRESS, endpoint=url.rstrip("/"))) as blobs,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        blobs.size(NAME)
+    assert caught.value.code is StoreCode.STORE_ACCESS_REFUSED
 
 
 # What is not there, and what may not be read --------------------------------------------------
