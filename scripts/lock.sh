@@ -34,8 +34,8 @@ entries() {
   awk '/^#/ { next } /^torch==/ { skip = 1 } !skip { print } skip && !/\\$/ { skip = 0 }' "$1"
 }
 
-pip-compile $flags --extra transformers --extra ingest --extra measure --extra tpm --extra dev \
-  --constraint "$work/constraints.txt" --output-file "$work/whole.txt" \
+pip-compile $flags --extra transformers --extra ingest --extra measure --extra tpm --extra s3 \
+  --extra dev --constraint "$work/constraints.txt" --output-file "$work/whole.txt" \
   pyproject.toml "$work/others.in"
 entries "$work/whole.txt" >"$work/whole.entries"
 sed -n 's/^\([^ ;]*==[^ ;]*\).*/\1/p' "$work/whole.entries" >>"$work/constraints.txt"

@@ -119,7 +119,7 @@ def test_a_range_of_a_blob_that_is_never_sent(monkeypatch: pytest.MonkeyPatch) -
         while True:
             yield b"x"
 
-    monkeypatch.setattr("regalia.store.http.RANGE_SECONDS", ANSWER_S)
+    monkeypatch.setattr("regalia.store.ranges.RANGE_SECONDS", ANSWER_S)
     with (
         answering(ranges) as url,
         HttpBlobs(url, pause=lambda _: None) as blobs,

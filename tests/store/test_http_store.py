@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from regalia.core.errors import CoreCode, IntegrityError, LocalError, UnavailableError, UsageError
 from regalia.host.listen import address_of, bind, serve
-from regalia.store.http import ATTEMPTS, HttpBlobs
+from regalia.store.http import HttpBlobs
 from regalia.store.local import LocalBlobs
 from regalia.store.locate import open_store
 from regalia.store.names import StoreCode
+from regalia.store.ranges import ATTEMPTS
 from regalia.store.server import build_app, parse_range
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ def test_a_missing_blob_is_not_tried_again() -> None:
 
 
 def test_large_reads_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regalia.store.http.RANGE_MAX", 1000)
+    monkeypatch.setattr("regalia.store.ranges.RANGE_MAX", 1000)
     server = Hostile(honest)
     assert read(server, 2500) == SHARD[50:2550]
     assert server.asked == 1 + 3

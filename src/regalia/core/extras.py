@@ -20,6 +20,7 @@ EXTRAS = {
     "signxml": "ingest",
     "psycopg": "postgres",
     "tpm2_pytss": "tpm",
+    "botocore": "s3",
 }
 
 

@@ -20,6 +20,14 @@ class StoreCode(Code):
         "A store that answers something else than was asked is broken or hostile.",
         "Fetch the model from another store, and look at this one.",
     )
+    STORE_ACCESS_REFUSED = (
+        "The store does not know these credentials, or they may not read this file.",
+        "Renew them, or allow them s3:GetObject. S3 says the same of files that it does not have.",
+    )
+    STORE_CREDENTIALS_MISSING = (
+        "S3 wants signed requests, and the usual places of the AWS SDK hold no credentials.",
+        "Give the process a role, a profile or the SDK's variables; name public buckets by https.",
+    )
     STORE_FAILED = (
         "The store did not deliver within a few attempts.",
         "Check the store, then start again.",
