@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from regalia.core.codec import b64, canonical_json, unb64
-from regalia.core.errors import KeyAccessError, LogError
+from regalia.core.errors import KeyAccessError, LogError, PolicyDenied
 from regalia.core.secret import SecretBytes
-from regalia.core.types import KeyFingerprint, ModelId
+from regalia.core.types import KeyFingerprint, ModelId, PolicyId
 from regalia.crypto import hpke
 from regalia.crypto.sign import SigningKey
+from regalia.runtime.broker import ChallengeUnknownError
 from regalia.runtime.codes import RuntimeCode
-from regalia.runtime.release import AcceptedRelease, Exchange, accept, give_back, unwrap
+from regalia.runtime.release import (
+    AcceptedRelease,
+    Exchange,
+    accept,
+    exchange,
+    give_back,
+    unwrap,
+)
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
-from regalia.tlog.note import verifier_key_text
+from regalia.tlog.note import parse_log_key, verifier_key_text
 from regalia.wire.evidence import Evidence, Tee
 from regalia.wire.release import (
     RECORD_FORMAT,
+    ChallengeResponse,
     ReleaseRecord,
     ReleaseRequest,
     ReleaseResponse,
@@ -316,3 +326,53 @@ def test_a_key_for_another_runtime(testbed: RuntimeTestbed) -> None:
     accepted = accept(testbed.exchange(testbed.proof()), log_key=LOG_KEY)
     with pytest.raises(KeyAccessError):
         unwrap(accepted, hpke.generate_keypair(hpke.Kem.X_WING), MODEL)
+
+
+class Forgetful:
+    """A broker that does not know its first challenges, and then refuses for another reason."""
+
+    def __init__(self, forgets: int) -> None:
+        self.forgets = forgets
+        self.challenges: list[bytes] = []
+
+    def challenge(self, _: ModelId) -> ChallengeResponse:
+        self.challenges.append(bytes([len(self.challenges)]) * 32)
+        return ChallengeResponse(
+            challenge=b64(self.challenges[-1]),
+            audience=parse_log_key(LOG_KEY).origin,
+            policy_id=str(PolicyId(bytes(32))),
+            expires_in_s=60,
+        )
+
+    def release(self, request: ReleaseRequest) -> ReleaseResponse:
+        assert request.challenge == b64(self.challenges[-1])
+        known = len(self.challenges) > self.forgets
+        error = PolicyDenied if known else ChallengeUnknownError
+        raise error(RuntimeCode.RELEASE_DENIED, "denied")
+
+
+class Answering:
+    """An attester of evidence that nobody looks at."""
+
+    model_id = ModelId(bytes(32))
+    keys = SimpleNamespace(release=SimpleNamespace(public_key=b"hpke"), wrap_public=b"rsa")
+    source = SimpleNamespace(simulated=False)
+
+    def for_release(self, *, challenge: bytes, **_: object) -> Evidence:
+        return Evidence(Tee.SEV_SNP, challenge, (), b"")
+
+
+@pytest.mark.parametrize(("forgets", "asked"), [(0, 1), (1, 2), (9, 2)])
+def test_a_challenge_that_the_broker_forgot_is_asked_for_once_more(
+    forgets: int, asked: int
+) -> None:
+    broker = Forgetful(forgets)
+    with pytest.raises(PolicyDenied):
+        exchange(
+            broker,  # type: ignore[arg-type] # a double
+            Answering(),  # type: ignore[arg-type] # a double
+            log_key=LOG_KEY,
+            model_version=1,
+            lease_id=None,
+        )
+    assert len(broker.challenges) == asked
