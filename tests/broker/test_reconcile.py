@@ -118,6 +118,17 @@ def test_state_from_before_a_release_that_was_returned(deployment: Deployment) -
     assert leases_of(deployment) == 0
 
 
+def lease_of_ten_minutes_counts(deployment: Deployment) -> None:
+    """After a start, until it ends and no longer."""
+    deployment.restart()
+    deployment.pass_time(599)
+    deployment.store.unwrapped.clear()
+    other = Deviation(platform=deployment.guest(9))
+    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
+    deployment.pass_time(3)
+    deployment.open(deployment.ask(other))
+
+
 @pytest.mark.parametrize("renews", [False, True], ids=["new", "renewed"])
 def test_state_from_the_moment_of_a_claim_counts_the_lease(
     make_deployment: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch, *, renews: bool
@@ -136,13 +147,7 @@ def test_state_from_the_moment_of_a_claim_counts_the_lease(
         patch.setattr(Log, "append", copied)
         deployment.open(deployment.ask(Deviation(request={"lease_id": lease_id})))
     put_back(deployment, deployment.folder / "claimed", STATE_FILES)
-    deployment.restart()
-    deployment.pass_time(599)
-    deployment.store.unwrapped.clear()
-    other = Deviation(platform=deployment.guest(9))
-    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
-    deployment.pass_time(3)
-    deployment.open(deployment.ask(other))
+    lease_of_ten_minutes_counts(deployment)
 
 
 def test_a_lease_that_another_release_passed_over_counts(
@@ -164,13 +169,7 @@ def test_a_lease_that_another_release_passed_over_counts(
         patch.setattr(LeaseStore, "confirm", passed_over)
         deployment.open(deployment.ask(Deviation(platform=deployment.guest(4))))
     put_back(deployment, deployment.folder / "passed", STATE_FILES)
-    deployment.restart()
-    deployment.pass_time(599)
-    deployment.store.unwrapped.clear()
-    other = Deviation(platform=deployment.guest(9))
-    assert deployment.denied(deployment.ask(other)) == ["HOLDERS_EXHAUSTED"]
-    deployment.pass_time(3)
-    deployment.open(deployment.ask(other))
+    lease_of_ten_minutes_counts(deployment)
 
 
 def test_a_release_that_failed_is_not_brought_back_by_a_start(

@@ -243,7 +243,8 @@ class LiveDeployment:
         path = self.configure(**options)
         shown: list[str] = []
         # Hardening would change this process for all other tests; it has tests of its own.
-        runtime = Runtime(load_config(path), path.parent, show=shown.append, hardening=tuple)
+        config = load_config(path)
+        runtime = Runtime(config, path.parent, show=shown.append, ending=None, hardening=tuple)
         self.started.append(Running(runtime, shown=shown))
         return self.started[-1].start()
 

@@ -11,6 +11,10 @@ from regalia.core.errors import CoreCode, UnavailableError
 from regalia.runtime.lease import Lease, since_boot
 
 
+def ignore(_: float) -> None:
+    """Nothing in these tests outlives a lease."""
+
+
 class LeaseCase:
     """Counts renewals, and remembers when the lease was lost."""
 
@@ -36,7 +40,7 @@ class LeaseCase:
 
     def start(self, lease_s: float) -> tuple[Lease, float]:
         began = since_boot()
-        lease = Lease(lease_s, began, renew=self.renew, on_lost=self.on_lost)
+        lease = Lease(lease_s, began, renew=self.renew, on_lost=self.on_lost, on_held=ignore)
         lease.start()
         return lease, began
 
@@ -82,7 +86,7 @@ def test_a_renewal_that_comes_too_late_counts_for_nothing() -> None:
         late.set()
         return 100.0
 
-    lease = Lease(0.3, since_boot(), renew=renew, on_lost=case.on_lost)
+    lease = Lease(0.3, since_boot(), renew=renew, on_lost=case.on_lost, on_held=ignore)
     lease.start()
     assert late.wait(3)
     time.sleep(0.1)
@@ -107,7 +111,7 @@ def test_a_bug_in_the_renewal_loses_the_lease_too() -> None:
     def renew() -> float:
         raise ZeroDivisionError("a secret")
 
-    Lease(0.4, since_boot(), renew=renew, on_lost=case.on_lost).start()
+    Lease(0.4, since_boot(), renew=renew, on_lost=case.on_lost, on_held=ignore).start()
     assert case.lost.wait(3)
     assert case.losses[0][0] == "ZeroDivisionError in the renewal"
 
@@ -115,7 +119,7 @@ def test_a_bug_in_the_renewal_loses_the_lease_too() -> None:
 def test_counts_from_before_the_grant() -> None:
     case = LeaseCase()
     case.failing.set()
-    Lease(5.0, since_boot() - 4.8, renew=case.renew, on_lost=case.on_lost).start()
+    Lease(5.0, since_boot() - 4.8, renew=case.renew, on_lost=case.on_lost, on_held=ignore).start()
     assert case.lost.wait(1)
 
 

@@ -36,12 +36,11 @@ class FairPlaces:
         self._free = places
         self._waiting_max = waiting
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        self._waiting = 0
 
     @property
     def waiting(self) -> int:
         """Number of pieces of work that wait."""
-        return self._waiting
+        return sum(map(len, self._lines.values()))
 
     async def run(self, peer: str, work: Callable[[], T], executor: Executor | None = None) -> T:
         """Wait for a place, and do the work in a thread.
@@ -78,7 +77,6 @@ class FairPlaces:
         self._require_room(peer)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(peer, deque()).append(turn)
-        self._waiting += 1
         try:
             await turn
         except asyncio.CancelledError:
@@ -93,7 +91,7 @@ class FairPlaces:
         if most is None:
             return
         mine = len(self._lines.get(peer, ()))
-        if self._waiting >= most or mine >= most - most // 4:
+        if self.waiting >= most or mine >= most - most // 4:
             raise LineFullError
 
     def _leave(self, peer: str, turn: asyncio.Future[None]) -> None:
@@ -102,7 +100,6 @@ class FairPlaces:
         if line is None or turn not in line:
             return
         line.remove(turn)
-        self._waiting -= 1
         if not line:
             del self._lines[peer]
 
@@ -111,7 +108,6 @@ class FairPlaces:
         while self._lines:
             peer, line = next(iter(self._lines.items()))
             turn = line.popleft()
-            self._waiting -= 1
             if line:
                 self._lines.move_to_end(peer)
             else:

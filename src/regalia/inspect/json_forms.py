@@ -41,8 +41,8 @@ _QUOTES = ("quote", "intel_quote", "td_quote", "tdx_quote", "tdQuote")
 # Of Azure's THIM, of Intel's service, and of tools that keep its answers.
 _ENDORSEMENTS = frozenset({"vcekCert", "tcbInfo", "enclaveIdentity", "tcb_info"})
 # Of Azure's evidence: they bind a guest to its vTPM, which a quote of the TD alone does not.
-_VTPM = ("tpm_quote", "hcl_report")
-VTPM = frozenset({*_VTPM, "tpmQuote", "hclReport"})
+_VTPM_PARTS = ("tpm_quote", "hcl_report")
+VTPM_NAMES = frozenset({*_VTPM_PARTS, "tpmQuote", "hclReport"})
 # Names of the drivers behind configfs-tsm (Linux, Documentation/ABI/testing/configfs-tsm-report).
 _PROVIDERS = {"sev_guest": Tee.SEV_SNP, "tdx_guest": Tee.TDX}
 _LOGS = ("cc_eventlog", "event_log", "eventlog", "ccel", "ccelData", "eventLog")
@@ -117,8 +117,8 @@ def _intel_quote(body: Members) -> Recognized | None:
     Raises:
         ParseError: EVIDENCE_INCOMPLETE, it is a part of Azure's evidence, and the rest is missing.
     """
-    if any(name in body for name in _VTPM):
-        for part in _VTPM:
+    if any(name in body for name in _VTPM_PARTS):
+        for part in _VTPM_PARTS:
             require_member(body, part, "of an Azure guest: ")
         # The form of Azure's evidence comes before this one, and could not read it.
         raise malformed("of an Azure guest: tpm_quote is no object of message, signature, pcrs")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from regalia.core.codec import MIB
 from regalia.core.errors import CoreCode, ParseError
 from regalia.inspect.codes import InspectCode
-from regalia.inspect.json_forms import JSON_FORMS, VTPM, devices_of, with_certificates
+from regalia.inspect.json_forms import JSON_FORMS, VTPM_NAMES, devices_of, with_certificates
 from regalia.inspect.json_text import JSON_STARTS, decode_json
 from regalia.inspect.known import unknown
 from regalia.inspect.members import lack
@@ -259,7 +259,7 @@ def recognize_json(data: bytes) -> Recognized | None:
 
 def _azure_parts(body: Mapping[str, object], read: frozenset[str]) -> set[str]:
     """Members that hold a part of an Azure guest's evidence and were not read."""
-    return {name for name in VTPM.difference(read) if name in body and not lack(body, name)}
+    return {name for name in VTPM_NAMES.difference(read) if name in body and not lack(body, name)}
 
 
 def _tame(name: object) -> str:

@@ -50,7 +50,7 @@ class Lease:
         *,
         renew: Callable[[], float],
         on_lost: Callable[[str], None],
-        on_held: Callable[[float], None] = lambda _: None,
+        on_held: Callable[[float], None],
     ) -> None:
         self._renew = renew
         self._on_lost = on_lost

@@ -76,10 +76,10 @@ class Runtime:
         config: settings.
         folder: folder that relative paths in the settings start from.
         show: prints one line for the operator.
-        hardening: enables the kernel's protections for this process. Tests replace it, because
-            they share their process with other tests.
         ending: ends the process if it has not ended by itself soon after the lease was lost; None
             leaves that to the caller.
+        hardening: enables the kernel's protections for this process. Tests replace it, because
+            they share their process with other tests.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Runtime:
         folder: Path,
         *,
         show: Callable[[str], None],
+        ending: ProcessEnd | None,
         hardening: Callable[[], tuple[HardeningCheck, ...]] = harden,
-        ending: ProcessEnd | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
