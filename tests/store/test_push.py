@@ -104,10 +104,14 @@ def test_only_the_manifest_is_sent_of_a_new_version(sent: Sent, tmp_path: Path) 
 
 def test_progress_reaches_its_end(sent: Sent, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
+
+    def note(done: int, total: int) -> None:
+        seen.append((done, total))
+
     total = sum(blob.size for blob in sent.image.blobs)
     with local(tmp_path) as repository, LocalBlobs(sent.folder) as source:
         for _ in range(2):
-            push(source, sent.image, repository, "v1", replace=False, progress=lambda a, b: seen.append((a, b)))  # fmt: skip  # noqa: E501
+            push(source, sent.image, repository, "v1", replace=False, progress=note)
             assert seen[-1] == (total, total)
     done = [count for count, _ in seen[: len(seen) // 2]]
     assert done == sorted(done)
@@ -133,8 +137,9 @@ def test_a_name_is_refused_before_the_long_work(sent: Sent, tmp_path: Path) -> N
     with local(tmp_path) as repository:
         send(sent, repository)
         before = files(tmp_path / "store/blobs")
+        image = Image(sent.image.blobs[:2])
         with LocalBlobs(sent.folder) as source, pytest.raises(UnavailableError):
-            push(source, Image(sent.image.blobs[:2]), repository, "v1", replace=False, progress=no_progress)  # fmt: skip  # noqa: E501
+            push(source, image, repository, "v1", replace=False, progress=no_progress)
     assert files(tmp_path / "store/blobs") == before
 
 
