@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.runtime.config import ServeConfig
+from regalia.store.cached import CachedBlobs
+from regalia.store.locate import open_cached
 from regalia.store.oci_address import OciAddress
 from regalia.store.oci_login import Login, find_login
+from regalia.store.piece_cache import PieceCache
 from regalia_testing.pages import blocks_of, run_blocks
 from tests.store import registry
 from tests.store.owned import sealed
@@ -79,11 +86,42 @@ def prepared(tmp_path: Path) -> Callable[[str], list[str]]:
 
 
 def test_moving_works_as_written(prepared: Callable[[str], list[str]], tmp_path: Path) -> None:
-    shown = run_blocks(tmp_path, prepared(MOVING)).stdout
+    *blocks, serving = prepared(MOVING)
+    shown = run_blocks(tmp_path, blocks).stdout
     assert "signature, all bytes" in shown
     assert (tmp_path / "fetched/manifest.json").exists()
     assert (tmp_path / "srv/usb/models/versions/v3").exists()
     assert not (tmp_path / "srv/models/versions/v3").exists()
+    assert "store serve" in serving
+
+
+def test_a_cache_is_served_as_written(prepared: Callable[[str], list[str]], tmp_path: Path) -> None:
+    """The command would not end, so only its words are taken from the page."""
+    command = prepared(MOVING)[-1].split()[1:]
+    PieceCache(tmp_path / "srv/cache", 1 << 30)
+    words = ["127.0.0.1:0" if word.startswith("127.0.0.1:") else word for word in command]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "regalia", *words, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    facts = json.loads(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    assert facts["serving"]["folder"] == f"{tmp_path}/srv/cache"
+
+
+def test_the_settings_of_a_cache(tmp_path: Path) -> None:
+    (page,) = [text for kind, text in BLOCKS.findall(MOVING) if kind == "toml"]
+    settings = tomllib.loads(page)
+    assert settings.keys() <= set(ServeConfig.__struct_fields__)
+    settings["store"] = "http://127.0.0.1:9/"
+    settings["cache"] = str(tmp_path / "cache")
+    store = settings.pop("store")
+    with open_cached(store, tmp_path, **settings) as blobs:
+        assert isinstance(blobs, CachedBlobs)
 
 
 @pytest.mark.slow

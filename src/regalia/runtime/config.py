@@ -81,6 +81,9 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     served_name: str = "model"
     memory: Literal["locked", "secret"] = "locked"
     load_threads: int = 2
+    cache: str = ""  # folder for ciphertext of remote stores; empty: none
+    cache_bytes: int = 64 << 30  # bound on what the cache holds
+    peers: tuple[str, ...] = ()  # other machines' caches, asked before the store
     engine: EngineSection = EngineSection()
     engine_folder: str = "/dev/shm"  # noqa: S108 - checked to be in memory; of hosted engines
     engine_start_s: int = 900  # seconds that the processes of a hosted engine may take to start

@@ -63,6 +63,8 @@ class Exchange:
         where: address of the store, for messages.
         transport: replaces the HTTP transport in tests.
         pause: replaces ``time.sleep`` between attempts in tests.
+        step_s: seconds that each step of a request may take.
+        answer_s: seconds from a request to the end of its answer.
     """
 
     def __init__(
@@ -71,15 +73,17 @@ class Exchange:
         *,
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
+        step_s: float = STEP_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._where = where
         self._pause = pause
         self._ahead_s = 0.0
         self._http = httpx.Client(
-            timeout=STEP_S,
+            timeout=step_s,
             trust_env=False,
             follow_redirects=False,
-            transport=HeadTransport(ANSWER_S) if transport is None else transport,
+            transport=HeadTransport(answer_s) if transport is None else transport,
         )
 
     def send(self, call: Call, headers: Mapping[str, str]) -> Answer:

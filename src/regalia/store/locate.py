@@ -17,6 +17,9 @@ from regalia.store.repository import ObjectRepository
 from regalia.store.s3_address import SCHEME, S3Address
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regalia.store.cached import CachedBlobs
     from regalia.store.image import ImageBlobs
     from regalia.store.oci import OciRepository
     from regalia.store.ranges import RangedBlobs
@@ -63,6 +66,41 @@ def open_store(text: str, folder: Path, *, helpers: bool = False) -> Source:
     if "://" in text or not text:
         raise UsageError(CoreCode.BAD_CONFIG, f"store {text[:80]!r}: {_KINDS}")
     return LocalBlobs(folder / Path(text))
+
+
+def open_cached(
+    text: str, folder: Path, *, cache: str = "", cache_bytes: int = 0, peers: Sequence[str] = ()
+) -> Source | CachedBlobs:
+    """As ``open_store``, through a cache on this machine and through peers.
+
+    Args:
+        text: as ``open_store``. A local directory is read without cache and peers.
+        folder: folder that relative paths start from.
+        cache: path of the cache's folder; empty for none.
+        cache_bytes: bound on what the cache holds.
+        peers: http or https addresses of other machines' caches.
+
+    Raises:
+        UsageError: as ``open_store``; BAD_CONFIG for cache and peers.
+        LocalError, UnavailableError, IntegrityError, ParseError: as ``open_store``; the cache's
+            folder is none.
+    """
+    from regalia.store.cached import CachedBlobs  # noqa: PLC0415
+    from regalia.store.peers import Peers  # noqa: PLC0415
+    from regalia.store.piece_cache import LEAST, PieceCache  # noqa: PLC0415
+
+    if cache and cache_bytes < LEAST:
+        raise UsageError(CoreCode.BAD_CONFIG, f"cache_bytes: {cache_bytes}, at least {LEAST}")
+    with ExitStack() as cleanup:
+        others = Peers(peers) if peers else None
+        if others is not None:
+            cleanup.callback(others.close)
+        pieces = PieceCache(folder / cache, cache_bytes) if cache else None
+        origin = open_store(text, folder)
+        if isinstance(origin, LocalBlobs) or (pieces is None and others is None):
+            return origin
+        cleanup.pop_all()
+        return CachedBlobs(origin, pieces, others)
 
 
 def is_versioned(text: str) -> bool:
