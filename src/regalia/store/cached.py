@@ -31,6 +31,7 @@ T = TypeVar("T")
 PREFIX = 4096  # bytes at the beginning of a sealed file
 PIECE = 1 << 20  # bytes; with the usual stride, one chunk
 _LOCKS = 64
+_DOMAIN = b"regalia/cached-file/v1"
 
 
 class _Known(NamedTuple):
@@ -133,7 +134,7 @@ class CachedBlobs:
         if known is None:
             prefix = bytearray(PREFIX)
             self._origin.read_into(name, 0, memoryview(prefix))
-            key = hashlib.sha256(struct.pack(">Q", size) + prefix).hexdigest()
+            key = hashlib.sha256(_DOMAIN + struct.pack(">Q", size) + prefix).hexdigest()
             with self._lock:
                 known = self._known.setdefault(name, _Known(key, size, bytes(prefix)))
         return known
