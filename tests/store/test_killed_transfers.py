@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -145,3 +146,51 @@ def test_sigterm_ends_a_pull_as_an_interrupt_does(
     assert process.returncode == 130
     assert b"interrupted" in said
     assert not (tmp_path / "out").exists()
+
+
+def limited(kib: int, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command whose files may not grow over this size, as on a disk that is full then."""
+    program = f'ulimit -f {kib}; exec "$0" -m regalia "$@" --json'
+    return subprocess.run(
+        ["/bin/bash", "-c", program, sys.executable, *words],
+        capture_output=True,
+        check=False,
+        env=os.environ,
+    )
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    sent = sealed(tmp_path / "owned", 3_000_000)
+    signer = ("--signer", str(sent.signer))
+    store, out = f"dir:{tmp_path}/store", str(tmp_path / "out")
+    done = limited(100, "push", str(sent.folder), f"{store}:v1", *signer)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (9, "DISK_FULL")
+    assert tags(store) == []
+    assert list((tmp_path / "store/uploads").iterdir()) == []
+    assert limited(10_000, "push", str(sent.folder), f"{store}:v1", *signer).returncode == 0
+    done = limited(100, "pull", f"{store}:v1", out, *signer)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (9, "TRANSFER_NO_SPACE")
+    assert not (tmp_path / "out").exists()
+    done = limited(10_000, "pull", f"{store}:v1", out, *signer)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["resumed_bytes"] > 0
+    assert sent.same(tmp_path / "out")
+
+
+def test_a_pull_over_http(sent: Sent, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "regalia", "store", "serve", str(sent.folder), "--json"]
+    process = subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    listen = json.loads(process.stdout.readline())["serving"]["listen"]
+    words = ("pull", f"http://{listen}/", str(tmp_path / "out"), "--signer", str(sent.signer))
+    try:
+        assert lives(120, *words) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert sent.same(tmp_path / "out")

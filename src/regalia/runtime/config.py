@@ -95,7 +95,9 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     def dangers(self) -> tuple[str, ...]:
         """Names of the settings that are on and lower protection."""
         names = ("dangerous_simulated_tee", "dangerous_unlocked_memory")
-        return tuple(name for name in names if getattr(self, name))
+        found = tuple(name for name in names if getattr(self, name))
+        in_clear = self.store.startswith("oci://") and "dangerous_http" in self.store
+        return (*found, "store's dangerous_http") if in_clear else found
 
 
 def _check(config: ServeConfig) -> None:
