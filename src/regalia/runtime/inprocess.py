@@ -116,7 +116,7 @@ class InProcess:
         self.memory = make_memory(config)
 
     def prepare(self, manifest: VerifiedManifest, opens: tuple[str, ...]) -> None:
-        """Look for memory, and let the engine check its options; see ``Workload``."""
+        """Look for memory, and check options; arguments and errors as ``Workload``."""
         if opens:
             raise UsageError(
                 HostedCode.ENGINE_SURFACE_UNKNOWN,
@@ -133,7 +133,7 @@ class InProcess:
         key: SecretBytes,
         require_lease: Callable[[], None],
     ) -> None:
-        """Decrypt the model and build the engine; see ``Workload``."""
+        """Decrypt the model and build the engine; arguments and errors as ``Workload``."""
         began = time.monotonic()
         model = load(self._config, source, manifest, key, self.memory)
         seconds = round(time.monotonic() - began, 3)
@@ -143,7 +143,7 @@ class InProcess:
         require_lease()
 
     def app(self, parts: InnerParts) -> ASGIApp:
-        """OpenAI's routes on the engine; see ``Workload``."""
+        """OpenAI's routes on the engine; arguments and errors as ``Workload``."""
         from regalia.runtime.openai.app import Service, build_app
 
         if self._engine is None:

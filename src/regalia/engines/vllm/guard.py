@@ -62,7 +62,7 @@ class Guard:
         return cls(opens, ControlTokens(_control_texts(files)))
 
     def screen(self, route: str, body: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:
-        """The request that vLLM gets; see ``RequestGuard``.
+        """The request that vLLM gets; arguments and errors as ``RequestGuard``.
 
         Args:
             route: of the API.

@@ -25,7 +25,12 @@ class Weights(Protocol):
         """The model's plaintext."""
 
     def loaded(self, tensors: int, size: int) -> None:
-        """Tell the runtime that this worker is done."""
+        """Tell the runtime that this worker is done.
+
+        Args:
+            tensors: number of tensors that were loaded.
+            size: bytes of plaintext that were decrypted.
+        """
 
     def failed(self, error: Exception) -> None:
         """Tell the runtime why this worker cannot go on."""

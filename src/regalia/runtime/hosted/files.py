@@ -31,7 +31,7 @@ class SealedFiles:
         return {path: entry.end - entry.offset for path, entry in self._entries.items()}
 
     def read(self, parts: Sequence[FilePart]) -> None:
-        """Fill the memory of all parts, or wipe it and raise; see ``FileReader``."""
+        """Fill the memory of all parts; arguments and errors as ``FileReader``."""
         pieces = [self._piece(part) for part in parts]
         self._reader.load_into(pieces, threads=self._threads, progress=lambda _done, _total: None)
 
@@ -82,5 +82,5 @@ class SmallFiles:
         return memoryview(bytearray(size))
 
     def discard(self, path: str, start: int, stop: int) -> None:
-        """Overwrite a part of a file that nothing uses any more."""
+        """Overwrite a part of a file that nothing uses any more; arguments as ``ModelFiles``."""
         self._files[path][start:stop] = bytes(stop - start)

@@ -96,7 +96,8 @@ def open_weights(channel: str, rank: int, workers: int) -> Weights:
         workers: number of workers in the group.
 
     Raises:
-        RegaliaError: the runtime refuses, or the model cannot be opened. The runtime was told.
+        ParseError: the runtime grants no key.
+        RegaliaError: the model cannot be opened. The runtime was told.
         OSError: the runtime is gone.
     """
     ending = ProcessEnd()
