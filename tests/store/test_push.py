@@ -195,6 +195,12 @@ def test_a_file_that_is_too_short(sent: Sent, tmp_path: Path) -> None:
         assert repository.tags() == []
 
 
+@pytest.fixture
+def one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regalia.store.push._FILES_AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("one_at_once")
 def test_a_push_that_ends_early_is_gone_on_with(sent: Sent, tmp_path: Path) -> None:
     class Ended(BaseException):
         pass
@@ -205,7 +211,7 @@ def test_a_push_that_ends_early_is_gone_on_with(sent: Sent, tmp_path: Path) -> N
         def ends(key: str, content: Content) -> None:
             nonlocal count
             count += 1
-            if count == 3:
+            if count >= 3:
                 raise Ended
             put(key, content)
 
@@ -218,6 +224,27 @@ def test_a_push_that_ends_early_is_gone_on_with(sent: Sent, tmp_path: Path) -> N
         done = send(sent, repository)
     assert done.kept == 2
     assert files(tmp_path / "store/pushes") == set()
+
+
+def test_a_file_that_fails_stops_the_others(sent: Sent, tmp_path: Path) -> None:
+    """They end at their next part, and the first failure is what is said."""
+    others = threading.Barrier(2)
+    with local(tmp_path) as repository:
+
+        def fails(_key: str, content: Content) -> None:
+            if content.blob.name == "index.seal":
+                others.wait(10)
+                raise UnavailableError(StoreCode.STORE_FAILED, "the index")
+            if content.blob.name == "shard-00000.seal":
+                others.wait(10)
+                while True:  # an upload without end
+                    for _ in content.parts(4096):
+                        pass
+
+        repository.objects.put_content = fails  # type: ignore[method-assign]
+        with pytest.raises(UnavailableError) as caught:
+            send(sent, repository)
+    assert caught.value.what == "the index"
 
 
 def test_two_pushes_at_once(sent: Sent, tmp_path: Path) -> None:
@@ -270,6 +297,7 @@ def test_an_old_blob_that_nothing_holds_is_sent_again(sent: Sent, tmp_path: Path
         assert send(sent, repository).kept == 0
 
 
+@pytest.mark.usefixtures("one_at_once")
 def test_a_blob_that_goes_in_the_middle_is_sent_again(sent: Sent, tmp_path: Path) -> None:
     lost = tmp_path / "store/blobs" / sent.image.blobs[2].stored
     with local(tmp_path) as repository:

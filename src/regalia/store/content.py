@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from regalia.store.image import Blob
 
 
+class StoppedError(Exception):
+    """Another file failed or the run was interrupted, and this one is not sent to its end."""
+
+
 class Content:
     """The bytes of one file, from its first to its last.
 
@@ -22,12 +26,20 @@ class Content:
         source: holds the file under its name.
         blob: name, digest and size.
         count: called with the number of bytes that were sent.
+        stopped: asked before each part; whoever sends it is then interrupted.
     """
 
-    def __init__(self, source: BlobSource, blob: Blob, count: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        source: BlobSource,
+        blob: Blob,
+        count: Callable[[int], None],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._source = source
         self.blob = blob
         self.count = count
+        self._stopped = stopped
 
     def parts(self, size: int) -> Iterator[bytearray]:
         """Yield the file in parts of ``size`` bytes; the last one may be smaller.
@@ -38,9 +50,12 @@ class Content:
         Raises:
             IntegrityError: BLOB_CHANGED.
             LocalError, UnavailableError: it cannot be read.
+            StoppedError: nobody wants it any more.
         """
         hasher = hashlib.sha256()
         for offset in range(0, self.blob.size, size):
+            if self._stopped():
+                raise StoppedError
             part = bytearray(min(size, self.blob.size - offset))
             self._source.read_into(self.blob.name, offset, memoryview(part))
             hasher.update(part)

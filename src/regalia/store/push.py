@@ -7,7 +7,7 @@ pushes at once send the same blobs under the same names, and each writes a versi
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, NamedTuple
 
 from regalia.core.errors import UnavailableError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regalia.store.repository import Repository
 
 _LOOKS_AT_ONCE = 8
+_FILES_AT_ONCE = 3  # each may hold some parts of 16 MiB in memory
 
 
 class Pushed(NamedTuple):
@@ -127,5 +128,17 @@ def _send(
     blobs: Sequence[Blob],
     count: Callable[[int], None],
 ) -> None:
-    for blob in blobs:
-        repository.put(Content(source, blob, count))
+    """Send several files at once, as one connection seldom fills a line."""
+    stopped = threading.Event()
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        waiting = [
+            pool.submit(repository.put, Content(source, blob, count, stopped.is_set))
+            for blob in blobs
+        ]
+        try:
+            # The first failure in time, not the first in the list, which another may wait for.
+            for future in as_completed(waiting):
+                future.result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
