@@ -31,7 +31,11 @@ class SealCode(Code):
     )
     MODEL_CHANGED = (
         "Half of the old and half of the new model would have been sealed as one.",
-        "Stop whatever writes into the model directory, and seal again.",
+        "Stop whatever writes there, and seal again; with --restart if an earlier run began.",
+    )
+    SEALING_UNFINISHED = (
+        "Two sealings that differ would be mixed, or hours of work removed unasked.",
+        "Repeat the command as it was, or discard with --restart what the interrupted run left.",
     )
     OUTPUT_INSIDE_MODEL = (
         "The sealed model would become part of the model that is being sealed.",
@@ -59,7 +63,7 @@ class SealCode(Code):
     )
     WRONG_MODEL_KEY = (
         "The key opens another model, or another sealing of this one.",
-        "Give the key reference that was used to seal; each sealing run has a key of its own.",
+        "Give the key reference that was used to seal; each sealing has a key of its own.",
     )
     COMMITMENT_MISMATCH = (
         "This file was sealed under another key than the model's index, so it does not belong.",

@@ -10,12 +10,15 @@ length, and the fastest stage waits for the slowest.
 from __future__ import annotations
 
 import threading
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from regalia.core.codec import MIB
+from regalia.core.errors import RegaliaError
 from regalia.seal.workers import Crew, finish
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class Pipeline(Generic[Slot]):
         threads: int,
         work: Callable[[Slot], None],
         steps: tuple[Callable[[Slot], None], ...],
+        done: Callable[[Slot], None] = lambda _: None,
     ) -> None:
         """Entering starts ``threads`` threads for ``work``, and one more for each step.
 
@@ -66,16 +70,17 @@ class Pipeline(Generic[Slot]):
             threads: number of threads that do ``work``.
             work: what is done with each slot, in any order.
             steps: at least one; what is done afterwards, in the order of submission.
+            done: called with each slot that passed all steps, in the order of submission and in
+                the thread that calls ``take`` and ``drain``, or leaves.
         """
         self._crew = Crew()
         self._guard = threading.Lock()
-        # What comes back: free slots, and the exceptions of those that do not.
+        self._free = deque(slots)
+        self._in_use = 0
+        # What comes back: slots that passed all steps, and the exceptions of those that do not.
         self._back: SimpleQueue[Slot | _Failed] = SimpleQueue()
-        self._count = 0
-        for slot in slots:
-            self._back.put(slot)
-            self._count += 1
         self._work = work
+        self._done = done
         self._threads = threads
         self._queue: SimpleQueue[_Item[Slot] | None] = SimpleQueue()
         self._steps = [(step, SimpleQueue[_Item[Slot] | None]()) for step in steps]
@@ -85,14 +90,22 @@ class Pipeline(Generic[Slot]):
 
         Raises the exception with which a slot failed.
         """
+        while not self._back.empty():
+            self._free.append(self._collect())
+        return self._free.popleft() if self._free else self._collect()
+
+    def _collect(self) -> Slot:
         back = self._back.get()
         if isinstance(back, _Failed):
             raise back.why
+        self._in_use -= 1
+        self._done(back)
         return back
 
     def submit(self, slot: Slot) -> None:
         """Process a slot. The caller must not use it until ``take`` returns it again."""
         item = _Item(slot, len(self._steps))
+        self._in_use += 1
         self._queue.put(item)
         # Each step is one thread with a first-in, first-out queue, which keeps it in the order of
         # submission although ``work`` finishes in any order.
@@ -101,8 +114,8 @@ class Pipeline(Generic[Slot]):
 
     def drain(self) -> None:
         """Wait until all submitted slots are processed. Raises the first exception."""
-        for slot in [self.take() for _ in range(self._count)]:
-            self._back.put(slot)
+        while self._in_use:
+            self._free.append(self._collect())
 
     def _run_work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -153,6 +166,12 @@ class Pipeline(Generic[Slot]):
         trace: TracebackType | None,
     ) -> None:
         finish(self._end)
+        # Also those count that passed all steps before the others were stopped.
+        with suppress(RegaliaError):
+            while not self._back.empty():
+                back = self._back.get()
+                if not isinstance(back, _Failed):
+                    self._done(back)
 
     def _end(self) -> None:
         self._crew.stopped = True
