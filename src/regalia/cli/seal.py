@@ -59,8 +59,12 @@ if TYPE_CHECKING:
 )
 @path_option(
     "--follow-links-into FOLDER",
-    "Follow links to files in FOLDER; a hub cache keeps a snapshot's files in ../../blobs.",
+    "Follow links to files in FOLDER. A hub cache's snapshot needs no word for its own blobs.",
     into="links_into",
+)
+@flag(
+    "--leave-out-unneeded",
+    "Leave out what no engine needs beside safetensors: original/, pickles, other formats.",
 )
 @flag(
     "--restart",
@@ -77,6 +81,7 @@ def seal(
     passphrase_file: Path | None,
     sign_passphrase_file: Path | None,
     links_into: Path | None,
+    leave_out_unneeded: bool,
     restart: bool,
     as_json: bool,
 ) -> None:
@@ -91,13 +96,17 @@ def seal(
     one, after it has checked that the files are still the same.
     """
     from regalia.cli.sealing import open_key_store
+    from regalia.seal.scan import ScanOptions
     from regalia.seal.writer import SealOptions, available_threads, seal_model
 
     signing_key = None
     if signing_key_file is not None:
         signing_key = read_signing_key(signing_key_file, sign_passphrase_file)
     options = SealOptions(
-        version=version, threads=available_threads(), links_into=links_into, restart=restart
+        version=version,
+        threads=available_threads(),
+        contents=ScanOptions(links_into, leave_out_unneeded),
+        restart=restart,
     )
     with (
         open_key_store(reference, passphrase_file) as owner,
@@ -120,6 +129,11 @@ def seal(
         warn(f"removed {name}, which an interrupted run had left behind")
     if result.left_out:
         warn(f"left out, as not part of a model: {', '.join(result.left_out)}")
+    if result.unneeded:
+        warn(
+            f"no engine needs {', '.join(result.unneeded)}; --leave-out-unneeded seals the model"
+            " without"
+        )
     if not result.safetensors:
         warn(
             f"no weights: no file in {model_dir} ends in .safetensors, so the transformers engine"
@@ -160,6 +174,7 @@ def _show(result: SealResult, model_dir: Path, out: Path, *, as_json: bool) -> N
         counts = {
             "files_sealed": result.files,
             "left_out": list(result.left_out),
+            "unneeded": list(result.unneeded),
             "continued_shards": result.continued,
         }
         show_json({"ok": True, "sealed": str(out), **counts, **body})

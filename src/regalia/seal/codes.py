@@ -20,6 +20,18 @@ class SealCode(Code):
         "Every runtime that may load the model would hold this key, and everybody it leaks to.",
         "Move the key out of the model directory, and seal again.",
     )
+    PICKLED_WEIGHTS = (
+        "Loading a pickle runs whatever code is in it, so no engine here loads one.",
+        "Convert it to safetensors; if those lie beside it, give --leave-out-unneeded.",
+    )
+    INCOMPLETE_MODEL = (
+        "No engine could serve a model that lacks a part of its weights.",
+        "Download the model again, and seal when that has ended.",
+    )
+    IS_A_CACHE = (
+        "A cache holds several versions of a model, and other files than a model's.",
+        "Give the directory of one snapshot in it.",
+    )
     MODEL_EMPTY = ("There is nothing to seal.", "Give the directory that holds the model's files.")
     ALREADY_SEALED = (
         "A sealed model inside another can be served by no runtime.",

@@ -43,7 +43,7 @@ from regalia.seal.pipeline import Pipeline, slot_count
 from regalia.seal.plan import plan
 from regalia.seal.progress import Counter
 from regalia.seal.randomness import system_random
-from regalia.seal.scan import check_unchanged, scan
+from regalia.seal.scan import DEFAULT, check_unchanged, scan
 from regalia.seal.sealing import OwnerKeys, Recorder, begin_or_continue, fresh_sealing
 from regalia.seal.staging import StagedDirectory
 from regalia.seal.stream import ModelStream
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from regalia.seal.plan import Plan
     from regalia.seal.progress import Progress
     from regalia.seal.randomness import RandomSource
+    from regalia.seal.scan import ScanOptions
     from regalia.seal.sealing import Sealing
     from regalia.seal.stream import FileDigests, Mark, Piece
 
@@ -75,7 +76,7 @@ class SealOptions:
         stride: stored size of one chunk in bytes, including its tag.
         shard_chunks: maximum number of chunks in one shard.
         threads: number of threads that encrypt.
-        links_into: directory that symbolic links of the model may lead into; see ``scan``.
+        contents: what belongs to the model.
         restart: discard what an interrupted run has left, instead of continuing it.
 
     Raises:
@@ -86,7 +87,7 @@ class SealOptions:
     stride: int = STRIDE
     shard_chunks: int = SHARD_CHUNKS
     threads: int = 1
-    links_into: Path | None = None
+    contents: ScanOptions = DEFAULT
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -108,6 +109,7 @@ class SealResult:
     safetensors: int  # files among them, by the endings of their names
     plaintext_size: int  # bytes of all files, without the gaps for alignment
     left_out: tuple[str, ...]  # paths in the directory that are not part of the model
+    unneeded: tuple[str, ...]  # paths that are sealed although no engine needs them
     removed_leftovers: tuple[str, ...]
     continued: int  # shards that an interrupted run had sealed
 
@@ -168,7 +170,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         Exception: as ``wrap``.
     """
     _check_output(model, out)
-    found = scan(model, links_into=options.links_into)
+    found = scan(model, options.contents)
     the_plan = plan(model, found.files, stride=options.stride, shard_chunks=options.shard_chunks)
     with ExitStack() as stack:
         place: StagedDirectory | UnfinishedDirectory
@@ -193,7 +195,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         index_file = run.write_index(index)
         # The scan before and this one enclose all reads, so also a file that was added since is
         # noticed.
-        check_unchanged(model, found, links_into=options.links_into)
+        check_unchanged(model, found, options.contents)
         model_id = index.model_id()
         context = wrap_context(model_id, options.version, sealing.seal_id)
         manifest = Manifest(
@@ -214,6 +216,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         safetensors=sum(each.file.path.endswith(".safetensors") for each in the_plan.placed),
         plaintext_size=sum(placed.file.size for placed in the_plan.placed),
         left_out=found.left_out,
+        unneeded=found.unneeded,
         removed_leftovers=place.removed,
         continued=len(sealing.earlier.shards),
     )
