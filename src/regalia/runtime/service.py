@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import BuildEngine, Engine
+    from regalia.engines.base import BuildEngine, ServedModel
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.hardening import HardeningCheck
     from regalia.runtime.process_end import ProcessEnd
@@ -180,7 +180,7 @@ class Runtime:
         source: BlobSource,
         manifest: VerifiedManifest,
         builder: BuildEngine,
-    ) -> Engine:
+    ) -> ServedModel:
         """Obtain the key, load the model and build the engine, all under a running lease."""
         accepted, asked_at = self._first_release(broker, identity, manifest)
         attester = identity.attester
@@ -343,7 +343,7 @@ class Runtime:
     def _serve(
         self,
         sock: socket.socket,
-        engine: Engine,
+        engine: ServedModel,
         identity: Identity,
         manifest: VerifiedManifest,
         on_serving: Callable[[dict[str, object]], None],
@@ -387,7 +387,7 @@ class Runtime:
 
     def _build_app(
         self,
-        engine: Engine,
+        engine: ServedModel,
         generations: Generations,
         identity: Identity,
         manifest: VerifiedManifest,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import BuildEngine, Engine
+    from regalia.engines.base import BuildEngine, ServedModel
     from regalia.runtime.config import LimitsSection, ServeConfig
     from regalia.seal.load import LoadedModel
     from regalia.seal.manifest import VerifiedManifest
@@ -237,7 +237,7 @@ def prepare_engine(config: ServeConfig) -> BuildEngine:
     return builder
 
 
-def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> Engine:
+def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> ServedModel:
     """Build the configured engine on the model's memory.
 
     Args:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _WIRE: dict[Code, tuple[int, str, str]] = {
     RequestCode.REQUEST_INVALID: (400, "invalid_request_error", "invalid_request"),
     RequestCode.SERVED_NAME_UNKNOWN: (404, "invalid_request_error", "model_not_found"),
+    RequestCode.ROUTE_NOT_FOR_MODEL: (404, "invalid_request_error", "ROUTE_NOT_FOR_MODEL"),
     RequestCode.ROUTE_UNKNOWN: (404, "invalid_request_error", "unknown_url"),
     RequestCode.QUEUE_FULL: (429, "rate_limit_error", "rate_limit_exceeded"),
     RequestCode.CALLER_UNKNOWN: (401, "invalid_request_error", "invalid_api_key"),
