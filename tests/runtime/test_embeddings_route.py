@@ -210,7 +210,7 @@ def test_a_full_queue_refuses_before_it_tokenizes(make_testbed: Make) -> None:
 
 
 def test_a_short_batch_does_not_wait_for_a_long_one(make_testbed: Make) -> None:
-    bed = make_testbed(engine=SizeEmbedder(step_s=0.002), parallel=2)
+    bed = make_testbed(engine=SizeEmbedder(step_s=0.002), parallel=3)
     order: list[str] = []
 
     async def one(name: str, count: int) -> None:
