@@ -12,6 +12,7 @@ from regalia.core.errors import CoreCode, UsageError
 EXTRAS = {
     "jinja2": "transformers",
     "numpy": "transformers",
+    "onnxruntime": "onnx",
     "tokenizers": "transformers",
     "torch": "transformers",
     "transformers": "transformers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regalia.core.codec import MIB, decimal
 from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.engines.codes import EngineCode
+from regalia.engines.model_files import read_object, read_text
 from regalia.engines.quoting import ControlTokens, Quoted
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 _OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
-JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
 TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
 TOKEN_NUMBER_MAX = (1 << 31) - 1
 
@@ -41,44 +40,6 @@ _LONGEST_MIN = 32  # characters that a token may stand for: some tokenizers drop
 TEMPLATE_SECONDS = 2.0  # of processor time that a template may take for one conversation
 _TEMPLATE_FILE = "<template>"  # jinja2's name for the code of a template that is no file
 _TEMPLATE_WORDS_MAX = 300  # characters of a template's own message
-
-
-def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | None:
-    """Read a small text file of the model; None if there is no such file. Raises ParseError.
-
-    Args:
-        files: the model's files.
-        path: path of the file in the model.
-        limit: maximum size in bytes.
-    """
-    if path not in files.paths():
-        return None
-    view = files.view(path)
-    if len(view) > limit:
-        raise ParseError(CoreCode.TOO_LARGE, f"{path}: {len(view)} bytes, at most {limit}")
-    try:
-        return str(view, "utf-8")
-    except UnicodeDecodeError as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not UTF-8") from exc
-
-
-def read_object(files: ModelFiles, path: str) -> dict[str, Any] | None:
-    """Read a file that holds a JSON object; None if there is no such file. Raises ParseError.
-
-    Args:
-        files: the model's files.
-        path: path of the file in the model.
-    """
-    text = read_text(files, path)
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a JSON object")
-    return value
 
 
 def refuse_remote_code(settings: dict[str, Any], path: str) -> None:

@@ -115,9 +115,10 @@ class TransformersBuilder:
         _quiet_libraries()
         import torch
 
+        from regalia.engines.model_files import read_object
         from regalia.engines.skeleton import build_skeleton, fill, read_config
         from regalia.engines.tensors import map_tensors
-        from regalia.engines.tokenizer import build_codec, read_object
+        from regalia.engines.tokenizer import build_codec
         from regalia.engines.trial import try_out
 
         torch.set_num_threads(chosen.threads)
