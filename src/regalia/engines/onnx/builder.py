@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.engines.chat_template import TOKENIZER_CONFIG
 from regalia.engines.codes import EngineCode
 from regalia.engines.model_files import read_object
-from regalia.engines.tokenizer import TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_MAX
+from regalia.engines.tokenizer import TOKENIZER, TOKENIZER_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
