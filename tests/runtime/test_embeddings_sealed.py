@@ -2,78 +2,32 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.metadata import EntryPoint, EntryPoints
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openai
 import pytest
 
-from regalia.host import plugins
 from tests.engines.onnx_models import minilm_folder, minilm_onnx, tiny_onnx
-from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeployment, client, served
+from tests.runtime.live_deployment import client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-    from tests.broker.harness import Shared
+    from tests.runtime.live_deployment import LiveDeployment
 
-ROOT = Path(__file__).parents[2]
+    Deploy = Callable[[dict[str, bytes]], LiveDeployment]
+
 ENGINE = '[engine]\nname = "onnxruntime"\n'
 
 pytest.importorskip("onnxruntime", reason="the engine runs on it")
 
 
-@pytest.fixture(autouse=True)
-def _engines_of_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is installed may be older than pyproject.toml."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    points = project["entry-points"][plugins.ENGINES]
-    ours = EntryPoints(EntryPoint(name, value, plugins.ENGINES) for name, value in points.items())
-    others = plugins.announced
-    monkeypatch.setattr(
-        plugins,
-        "announced",
-        lambda group: ours if group == plugins.ENGINES else others(group),
-    )
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    return folder
-
-
-@pytest.fixture
-def deploy(shared: Shared, tmp_path: Path) -> Iterator[Any]:
-    stack: list[Any] = []
-
-    def make(model: Path) -> LiveDeployment:
-        deployment = SealedDeployment(tmp_path, shared, model)
-        between = Between(deployment)
-        entered = served(between)
-        stack.append((deployment, entered))
-        live = LiveDeployment(deployment, between, entered.__enter__())
-        stack.append(live)
-        return live
-
-    yield make
-    live = stack.pop()
-    for item in live.started:
-        item.stop()
-    deployment, entered = stack.pop()
-    entered.__exit__(None, None, None)
-    deployment.close()
-
-
-def test_a_tiny_model_through_the_sealed_path(deploy: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_tiny_model_through_the_sealed_path(deploy: Deploy) -> None:
     tiny = tiny_onnx()
     given = tiny.files()
     files = {name: bytes(given.view(name)) for name in given.paths()}
-    live = deploy(write(tmp_path / "model", files))
+    live = deploy(files)
     running = live.start(text=ENGINE)
     assert running.error is None
     with client(live, running.url) as api:
@@ -95,12 +49,12 @@ def test_a_tiny_model_through_the_sealed_path(deploy: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_minilm_through_the_sealed_path(deploy: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_minilm_through_the_sealed_path(deploy: Deploy) -> None:
     import torch  # noqa: PLC0415 - takes seconds
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    live = deploy(write(tmp_path / "model", minilm_onnx()))
+    live = deploy(minilm_onnx())
     running = live.start(text=ENGINE)
     assert running.error is None
     texts = ["The cat sits outside.", "A kitten.", "Tax law of 1986, amended"]

@@ -44,6 +44,10 @@ class EngineCode(Code):
         "The engine's libraries are an extra of this package, and one of them is missing.",
         'Install "regalia[NAME]" with the extra that docs/howto/engines.md names for this engine.',
     )
+    ENGINE_MEMORY_UNSUITABLE = (
+        "This engine reads weights through a mapping of its own of the model's memory.",
+        'Set memory = "locked", and allow locked memory of twice the size of the model.',
+    )
     PROMPT_TOO_LONG = (
         "The model reads a limited number of tokens.",
         "Shorten the prompt, or ask for fewer tokens.",
