@@ -111,7 +111,9 @@ def smollm2(directory: Path) -> Path:
     return _build(directory, "smollm2", _convert_smollm2)
 
 
-def tiny_llama(directory: Path, *, seed: int = 0, tied: bool = True, shards: int = 1) -> Path:
+def tiny_llama(
+    directory: Path, *, seed: int = 0, tied: bool = True, shards: int = 1, heads: int = 4
+) -> Path:
     """Have a random Llama of two layers with a byte-level tokenizer in ``directory``.
 
     Args:
@@ -119,11 +121,17 @@ def tiny_llama(directory: Path, *, seed: int = 0, tied: bool = True, shards: int
         seed: of the random weights.
         tied: whether output and input embeddings are one tensor.
         shards: number of safetensors files.
+        heads: number of attention heads, which share 64 dimensions: vLLM on CPUs wants them to
+            have 32 at least.
     """
-    kind = f"tiny-llama/{seed}/{tied}/{shards}"
+    kind = f"tiny-llama/{seed}/{tied}/{shards}/{heads}"
     if _complete(directory, kind):
         return directory
-    return _build(directory, kind, lambda out: _make_tiny(out, seed=seed, tied=tied, shards=shards))
+
+    def make(out: Path) -> None:
+        _make_tiny(out, seed=seed, tied=tied, shards=shards, heads=heads)
+
+    return _build(directory, kind, make)
 
 
 def _marker(directory: Path) -> Path:
@@ -256,7 +264,7 @@ def _tiny_tokenizer(out: Path) -> int:
     return len(vocabulary)
 
 
-def _make_tiny(out: Path, *, seed: int, tied: bool, shards: int) -> None:
+def _make_tiny(out: Path, *, seed: int, tied: bool, shards: int, heads: int) -> None:
     _quiet()
     vocabulary = _tiny_tokenizer(out)
     import torch  # noqa: PLC0415
@@ -267,7 +275,7 @@ def _make_tiny(out: Path, *, seed: int, tied: bool, shards: int) -> None:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         max_position_embeddings=512,
         tie_word_embeddings=tied,

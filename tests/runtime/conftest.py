@@ -50,7 +50,7 @@ def make_testbed() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_llama(tmp_path_factory.mktemp("models") / "tiny", shards=2)
+    return tiny_llama(tmp_path_factory.mktemp("models") / "tiny", shards=2, heads=2)
 
 
 @pytest.fixture

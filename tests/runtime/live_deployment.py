@@ -177,7 +177,7 @@ class Running:
     ready: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
 
-    def start(self) -> Running:
+    def start(self, within_s: float = 30) -> Running:
         def on_serving(facts: dict[str, object]) -> None:
             self.facts, self.url = dict(facts), f"http://{facts['listen']}"
             self.ready.set()
@@ -192,7 +192,7 @@ class Running:
 
         self.thread = threading.Thread(target=run)
         self.thread.start()
-        assert self.ready.wait(30)
+        assert self.ready.wait(within_s)
         return self
 
     def stop(self) -> None:
@@ -239,21 +239,21 @@ class LiveDeployment:
         path.write_text(dangers + "\n".join(lines) + f"\n{text}\n{evidence}")
         return path
 
-    def start(self, **options: Any) -> Running:  # noqa: ANN401
+    def start(self, *, within_s: float = 30, **options: Any) -> Running:  # noqa: ANN401
         path = self.configure(**options)
         shown: list[str] = []
         # Hardening would change this process for all other tests; it has tests of its own.
         config = load_config(path)
         runtime = Runtime(config, path.parent, show=shown.append, ending=None, hardening=tuple)
         self.started.append(Running(runtime, shown=shown))
-        return self.started[-1].start()
+        return self.started[-1].start(within_s)
 
     def refused(self, **options: Any) -> RegaliaError:  # noqa: ANN401
         """Start; demand that nothing was loaded; return why."""
         running = self.start(**options)
         running.join()
         assert isinstance(running.error, RegaliaError), running.error
-        assert running.runtime.memory.size == 0, "no memory for weights was even asked for"
+        assert running.runtime.weights_size == 0, "no memory for weights was even asked for"
         return running.error
 
 

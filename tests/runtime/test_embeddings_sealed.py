@@ -44,8 +44,8 @@ def test_a_tiny_model_through_the_sealed_path(deploy: Deploy) -> None:
     # The weights were moved to be aligned, within the memory that is wiped at the end.
     running.stop()
     live.started.clear()
-    assert running.runtime.memory.wiped
-    assert running.runtime.memory.size > tiny.embedding.nbytes
+    assert running.runtime.workload.wiped
+    assert running.runtime.workload.size > tiny.embedding.nbytes
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import msgspec
 
 from regalia.core.errors import UnavailableError
 from regalia.engines.codes import EngineCode
-from regalia.runtime import service
+from regalia.runtime import inprocess, service
 from regalia.runtime.broker import BrokerClient
 from regalia.tlog.note import LogKey
 from regalia.wire.release import LogNotice
@@ -30,7 +30,7 @@ def test_a_runtime_that_stops(live: LiveDeployment, monkeypatch: pytest.MonkeyPa
     give_back = BrokerClient.give_back
 
     def watched(self: BrokerClient, message: Any) -> None:  # noqa: ANN401
-        wiped.append(live.started[-1].runtime.memory.wiped)
+        wiped.append(live.started[-1].runtime.workload.wiped)
         give_back(self, message)
 
     monkeypatch.setattr(BrokerClient, "give_back", watched)
@@ -51,7 +51,7 @@ def test_a_runtime_that_fails_to_start(
     def build(*_: Any) -> Any:  # noqa: ANN401
         raise UnavailableError(EngineCode.ENGINE_MODEL_INCOMPLETE, "the test says so")
 
-    monkeypatch.setattr(service, "build", build)
+    monkeypatch.setattr(inprocess, "build", build)
     running = live.start()
     running.join()
     assert isinstance(running.error, UnavailableError)

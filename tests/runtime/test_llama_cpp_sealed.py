@@ -79,7 +79,7 @@ def test_eight_clients_of_a_sealed_gguf(
     assert refused.value.code == "ROUTE_NOT_FOR_MODEL"
     maps = Path("/proc/self/maps").read_text()
     assert maps.count("memfd:regalia-model") >= 2
-    assert running.runtime.memory.size >= 2 * len(data), "as sealed, and as a file of memory"
+    assert running.runtime.workload.size >= 2 * len(data), "as sealed, and as a file of memory"
     running.stop()
     live.started.clear()
-    assert running.runtime.memory.wiped
+    assert running.runtime.workload.wiped

@@ -11,7 +11,7 @@ import pytest
 
 from regalia.core.errors import KeyAccessError, LocalError, UnavailableError, UsageError
 from regalia.engines.codes import EngineCode
-from regalia.runtime import service, startup
+from regalia.runtime import inprocess, service
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.memory import LockedMemory, MemoryKind
 from regalia.runtime.process_end import ProcessEnd
@@ -61,8 +61,8 @@ def test_losing_the_lease_stops_the_readers(
     running.join()
     assert isinstance(running.error, KeyAccessError)
     assert running.error.code is RuntimeCode.LEASE_LOST
-    assert running.runtime.memory.size > 0, "it had begun"
-    assert running.runtime.memory.wiped
+    assert running.runtime.workload.size > 0, "it had begun"
+    assert running.runtime.workload.wiped
     assert bytes(keys[0]._buf) == bytes(32)
     lines = [line for line in capfd.readouterr().err.splitlines() if '"runtime.' in line]
     names = [line.split('"event": "')[1].split('"')[0] for line in lines]
@@ -78,7 +78,7 @@ def test_a_key_that_is_closed_under_the_loader_is_told_as_the_lost_lease(
     live: LiveDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[Any] = []
-    load = startup.load
+    load = inprocess.load
 
     def lose_first(config: Any, source: Any, *rest: Any) -> Any:  # noqa: ANN401
         runtime = live.started[-1].runtime
@@ -86,12 +86,12 @@ def test_a_key_that_is_closed_under_the_loader_is_told_as_the_lost_lease(
         running.append(runtime)
         return load(config, source, *rest)
 
-    monkeypatch.setattr(service, "load", lose_first)
+    monkeypatch.setattr(inprocess, "load", lose_first)
     error = live.start()
     error.join()
     assert isinstance(error.error, KeyAccessError)
     assert error.error.code is RuntimeCode.LEASE_LOST
-    assert running[0].memory.size == 0, "nothing was allocated any more"
+    assert running[0].workload.size == 0, "nothing was allocated any more"
 
 
 def test_a_process_that_does_not_end_is_ended(

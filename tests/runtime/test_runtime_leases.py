@@ -44,13 +44,13 @@ def test_losing_the_lease_wipes_and_stops(
     monkeypatch.setattr(service, "LINGER_S", 1.5)
     live = make_live(policy={"lease_s": LEASE_S})
     running = live.start()
-    assert not running.runtime.memory.wiped
+    assert not running.runtime.workload.wiped
     live.between.down = True
     began = time.monotonic()
     statuses = []
     while running.runtime._lost is None and time.monotonic() - began < 3 * LEASE_S:
         time.sleep(0.02)
-    assert running.runtime.memory.wiped, "before anything else"
+    assert running.runtime.workload.wiped, "before anything else"
     statuses.append(running.get("/health").status_code)
     with pytest.raises(openai.APIConnectionError), client(live, running.url) as chat:
         chat.models.list()
@@ -82,7 +82,7 @@ def test_losing_the_lease_cuts_a_running_answer(make_live: Callable[..., LiveDep
 
         with pytest.raises(openai.APIError):
             keep_asking()
-    assert running.runtime.memory.wiped
+    assert running.runtime.workload.wiped
     assert seen, "it did answer before"
     running.join()
     assert isinstance(running.error, KeyAccessError)

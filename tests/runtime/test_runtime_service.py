@@ -74,10 +74,10 @@ def test_serves_through_the_sealed_path(live: LiveDeployment, tiny: Path) -> Non
     assert refused.json()["error"]["code"] == "SEALED_PATH_ONLY"
     metrics = running.get("/metrics").text
     assert 'regalia_requests_total{route="chat",status="200"} 2.0' in metrics
-    assert not running.runtime.memory.wiped
+    assert not running.runtime.workload.wiped
     running.stop()
     assert running.error is None
-    assert running.runtime.memory.wiped
+    assert running.runtime.workload.wiped
 
 
 def test_serves_from_secret_memory(live: LiveDeployment) -> None:
@@ -88,7 +88,7 @@ def test_serves_from_secret_memory(live: LiveDeployment) -> None:
     with client(live, running.url) as chat:
         chat.completions.create(model="tiny", prompt="hello", max_tokens=3)
     running.stop()
-    assert running.runtime.memory.wiped
+    assert running.runtime.workload.wiped
 
 
 def test_the_key_is_gone_once_the_model_is_loaded(
@@ -259,8 +259,8 @@ def test_damaged_ciphertext_leaves_nothing_in_memory(live: LiveDeployment) -> No
     running.join()
     assert isinstance(running.error, IntegrityError)
     assert running.error.code.name == "CHUNK_FORGED"
-    assert running.runtime.memory.size > 0
-    assert running.runtime.memory.wiped
+    assert running.runtime.workload.size > 0
+    assert running.runtime.workload.wiped
 
 
 @pytest.mark.slow

@@ -89,16 +89,15 @@ class Advices:
 # -- the pages --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 4096, 3 * MIB + 5, 9 * MIB])
+@pytest.mark.parametrize("size", [1, 4096, 3 * MIB + 5, 9 * MIB])
 def test_every_page_of_a_range_is_there_and_nothing_is_written(size: int) -> None:
     memory = mmap.mmap(-1, max(9 * MIB, size))
     view = memoryview(memory)[:size]
-    faulter = PageFaulter(view)
+    faulter = PageFaulter([view])
     for start in range(0, size, MIB - 16):
-        faulter.prepare(start, min(MIB - 16, size - start))
+        faulter.prepare(view[start : start + MIB - 16])
     assert all(pages_there(memory)[: -(-size // mmap.PAGESIZE)])
     assert not any(view.tobytes())
-    faulter.prepare(0, 0)
     del view
 
 
@@ -111,9 +110,9 @@ def test_no_page_outside_of_the_destination_is_asked_for(offset: int, size: int,
         memory = bytearray(total)
         view = memoryview(memory)[skip:]
         address = ctypes.addressof(ctypes.c_char.from_buffer(view))
-        faulter = PageFaulter(view)
-        faulter.prepare(offset, size)
-        faulter.prepare(offset, size)
+        faulter = PageFaulter([view])
+        faulter.prepare(view[offset : offset + size])
+        faulter.prepare(view[offset : offset + size])
     asked = [(first, length) for first, length, _ in advices.asked]
     low, high = address & -mmap.PAGESIZE, address + total - skip
     assert all(low <= first and first + length <= high for first, length in asked)
@@ -122,13 +121,41 @@ def test_no_page_outside_of_the_destination_is_asked_for(offset: int, size: int,
     assert len({first for first, _ in asked}) == len(asked), "no block is populated twice"
 
 
+@given(st.lists(st.tuples(st.integers(1, 3 * MIB), st.booleans()), min_size=1, max_size=6))
+def test_every_page_of_every_destination_is_asked_for_and_no_other(
+    parts: list[tuple[int, bool]],
+) -> None:
+    """Destinations in any order, some of them side by side, others with a hole between."""
+    advices = Advices()
+    memory = memoryview(bytearray(sum(size + 8192 for size, _ in parts)))
+    views, start = [], 0
+    for size, hole in parts:
+        start += 8192 * hole
+        views.append(memory[start : start + size])
+        start += size
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "_advise", advices)
+        faulter = PageFaulter(reversed(views))
+        for view in views:
+            faulter.prepare(view)
+    page = mmap.PAGESIZE
+    wanted = set()
+    for view in views:
+        first, end = faults.address_range(view)
+        wanted |= set(range(first // page, -(-end // page)))
+    asked = [(first, size) for first, size, _ in advices.asked]
+    assert {
+        n for first, size in asked for n in range(first // page, -(-(first + size) // page))
+    } == wanted
+
+
 def test_huge_pages_are_asked_for_whole_ones_only(monkeypatch: pytest.MonkeyPatch) -> None:
     advices = Advices()
     monkeypatch.setattr(faults, "_advise", advices)
     monkeypatch.setattr(Choice, "next_is_huge", lambda _: True)
     memory = mmap.mmap(-1, 9 * MIB)
     view = memoryview(memory)[MIB + 4096 :]
-    PageFaulter(view).prepare(0, view.nbytes)
+    PageFaulter([view]).prepare(view)
     huge = [(first, size) for first, size, advice in advices.asked if advice == mmap.MADV_HUGEPAGE]
     assert huge
     assert all(first % BLOCK == 0 and size == BLOCK for first, size in huge)
@@ -138,7 +165,8 @@ def test_huge_pages_are_asked_for_whole_ones_only(monkeypatch: pytest.MonkeyPatc
 def test_a_kernel_that_takes_no_hint_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "_advise", lambda _start, _size, _advice: False)
     memory = bytearray(64 * MIB)
-    faulter = PageFaulter(memoryview(memory))
+    view = memoryview(memory)
+    faulter = PageFaulter([view])
     for start in range(0, 63 * MIB, 3 * MIB):
-        faulter.prepare(start, MIB)
+        faulter.prepare(view[start : start + MIB])
     assert not faulter.choice.prefers_huge

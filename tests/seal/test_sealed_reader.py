@@ -12,14 +12,16 @@ import pytest
 from regalia.core.errors import IntegrityError
 from regalia.crypto.aead import AeadCode
 from regalia.seal import reader as reader_module
+from regalia.seal.faults import address_range
 from regalia.seal.opened import OpenedFile
 from regalia.seal.progress import no_progress
 from regalia.seal.reader import open_sealed
+from regalia.seal.workers import SharedWork
 from regalia.store.local import LocalBlobs
 from regalia_testing.sealed import PAYLOAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from regalia.seal.format.sealed import Chunk
     from regalia.seal.reader import SealedReader
@@ -91,11 +93,11 @@ def test_pages_are_asked_for_before_they_are_written(
     asked: list[tuple[int, int]] = []
 
     class Recorder:
-        def __init__(self, destination: memoryview) -> None:
-            assert destination is out
+        def __init__(self, destinations: Iterable[memoryview]) -> None:
+            assert [address_range(each) for each in destinations] == [address_range(out)]
 
-        def prepare(self, offset: int, size: int) -> None:
-            asked.append((offset, size))
+        def prepare(self, part: memoryview) -> None:
+            asked.append(address_range(part))
 
     def before(begun: int) -> None:
         assert len(asked) == begun
@@ -103,7 +105,8 @@ def test_pages_are_asked_for_before_they_are_written(
     monkeypatch.setattr(reader_module, "PageFaulter", Recorder)
     targets = watch(before)
     reader.read_all(out, threads=1, progress=no_progress)
-    assert asked == [(n * PAYLOAD, target.nbytes) for n, target in enumerate(targets)]
+    assert asked == [address_range(target) for target in targets]
+    assert [first - asked[0][0] for first, _ in asked] == [n * PAYLOAD for n in range(CHUNKS)]
 
 
 @pytest.mark.parametrize("number", [1, 2, CHUNKS])
@@ -119,7 +122,7 @@ def test_what_was_begun_is_zero_and_the_rest_untouched(
 
 
 def test_without_a_thread_nothing_is_begun(reader: SealedReader, out: memoryview) -> None:
-    with pytest.raises(ValueError, match="max_workers"):
+    with pytest.raises(ValueError, match="thread"):
         reader.read_all(out, threads=0, progress=no_progress)
     assert set(out) == {UNTOUCHED}
 
@@ -144,13 +147,18 @@ def test_a_forged_chunk_stops_the_other_threads(
     assert not any(out[: 2 * PAYLOAD])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_an_interrupt_stops_the_threads(
-    reader: SealedReader, out: memoryview, watch: Watch, monkeypatch: pytest.MonkeyPatch
+    reader: SealedReader,
+    out: memoryview,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
 ) -> None:
     stopped = threading.Event()
-    real = reader_module._SharedWork.stop
+    real = SharedWork.stop
 
-    def stop(work: reader_module._SharedWork) -> None:
+    def stop(work: SharedWork[object]) -> None:
         real(work)
         stopped.set()
 
@@ -159,17 +167,17 @@ def test_an_interrupt_stops_the_threads(
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         stopped.wait(2)  # ends as soon as the interrupt is handled
 
-    monkeypatch.setattr(reader_module._SharedWork, "stop", stop)
+    monkeypatch.setattr(SharedWork, "stop", stop)
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         targets = watch(before)
         with pytest.raises(KeyboardInterrupt):
-            reader.read_all(out, threads=1, progress=no_progress)
+            reader.read_all(out, threads=threads, progress=no_progress)
     finally:
         signal.signal(signal.SIGINT, earlier)
-    assert len(targets) == 1  # of five
-    assert not any(out[:PAYLOAD])
-    assert set(out[PAYLOAD:]) == {UNTOUCHED}
+    assert len(targets) <= threads  # of five
+    assert not any(out[: len(targets) * PAYLOAD])
+    assert set(out[threads * PAYLOAD :]) == {UNTOUCHED}
 
 
 def test_impatience_leaves_no_plaintext(
@@ -199,7 +207,7 @@ def test_impatience_leaves_no_plaintext(
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            reader.read_all(out, threads=1, progress=no_progress)
+            reader.read_all(out, threads=2, progress=no_progress)
     finally:
         signal.signal(signal.SIGINT, earlier)
     assert next(interrupts, None) is None
@@ -226,7 +234,7 @@ def test_an_interrupt_while_a_thread_is_started_leaves_no_plaintext(
     watch(before)
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        reader.read_all(out, threads=1, progress=no_progress)
+        reader.read_all(out, threads=2, progress=no_progress)
     assert not any(out[:PAYLOAD])
     time.sleep(0.5)
     assert not any(out[:PAYLOAD]), "nobody writes any more"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class BlobSource(Protocol):
@@ -47,4 +51,38 @@ class ModelFiles(Protocol):
             path: path of the file.
             start: offset in the file of the first byte.
             stop: offset after the last byte. Views on this part must not be used any more.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of a plaintext file, and the memory that it is decrypted into.
+
+    Attributes:
+        path: relative POSIX path of the file in the model.
+        offset: offset in the file of the first byte.
+        out: writable and contiguous; its length is the number of bytes.
+    """
+
+    path: str
+    offset: int
+    out: memoryview
+
+
+class FileReader(Protocol):
+    """A model's plaintext files, decrypted in parts into memory of the caller's."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """Number of bytes by relative POSIX path."""
+
+    def read(self, parts: Sequence[FilePart]) -> None:
+        """Fill the memory of all parts, or wipe it and raise.
+
+        Args:
+            parts: in any order.
+
+        Raises:
+            IntegrityError: CHUNK_FORGED.
+            KeyAccessError: the lease was lost.
+            LocalError, UnavailableError: ciphertext cannot be read.
         """

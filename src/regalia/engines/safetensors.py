@@ -46,6 +46,10 @@ ITEM_SIZES = {  # bytes
     "U64": 8,
 }
 
+# Element types of one byte that hold quantized weights or their scales. Engines that compute with
+# them say so.
+QUANTIZED_SIZES = {"F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1}  # bytes
+
 # Element types of the format that hold blocks or scales of quantized weights.
 _QUANTIZED = ("F8_", "F6_", "F4", "I4", "U4")
 
@@ -101,7 +105,9 @@ def _natural(value: object, what: str) -> int:
     return value
 
 
-def _entry(name: str, value: object, data_start: int, what: str) -> TensorEntry:
+def _entry(
+    name: str, value: object, data_start: int, what: str, item_sizes: dict[str, int]
+) -> TensorEntry:
     where = f"{what}: tensor {name[:80]!r}"
     if not 0 < len(name) <= NAME_MAX:
         _bad(where, "the name is empty or too long")
@@ -110,7 +116,7 @@ def _entry(name: str, value: object, data_start: int, what: str) -> TensorEntry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str):
         _bad(where, "the element type is no text")
-    if dtype not in ITEM_SIZES:
+    if dtype not in item_sizes:
         raise UsageError(EngineCode.ENGINE_MODEL_UNSUPPORTED, f"{where} is {_type_text(dtype)}")
     if not isinstance(shape, list) or len(shape) > RANK_MAX:
         _bad(where, f"the shape is not a list of at most {RANK_MAX} sizes")
@@ -118,7 +124,7 @@ def _entry(name: str, value: object, data_start: int, what: str) -> TensorEntry:
         _bad(where, "data_offsets is not a pair")
     sizes = tuple(_natural(item, where) for item in shape)
     begin, end = (_natural(item, where) for item in offsets)
-    if end - begin != prod(sizes) * ITEM_SIZES[dtype]:
+    if end - begin != prod(sizes) * item_sizes[dtype]:
         _bad(where, "its offsets do not agree with its type and shape")
     return TensorEntry(name, dtype, sizes, data_start + begin, end - begin)
 
@@ -137,7 +143,7 @@ def _check_metadata(value: object, what: str) -> None:
         _bad(what, "__metadata__ is not a map from text to text")
 
 
-def _header_end(data: memoryview, what: str) -> int:
+def _header_end(data: memoryview, file_size: int, what: str) -> int:
     """Offset of the byte after the header, which begins with a brace and lies in the file."""
     if data[: len(LFS_POINTER)] == LFS_POINTER:
         raise IntegrityError(
@@ -152,7 +158,7 @@ def _header_end(data: memoryview, what: str) -> int:
             CoreCode.TOO_LARGE, f"{what}: a header of {length} bytes, at most {HEADER_MAX}"
         )
     start = LENGTH_SIZE + length
-    if start > len(data):
+    if start > min(len(data), file_size):
         _bad(what, "the header reaches past the end of the file")
     if length == 0 or data[LENGTH_SIZE] != ord("{"):
         _bad(what, "the header does not begin with an opening brace")
@@ -174,20 +180,41 @@ def parse_safetensors(data: memoryview, *, what: str) -> tuple[TensorEntry, ...]
         IntegrityError: ENGINE_MODEL_INCOMPLETE, it is a Git LFS pointer.
         UsageError: ENGINE_MODEL_UNSUPPORTED, a tensor is of a type that is not computed with.
     """
-    start = _header_end(data, what)
+    return parse_header(data, len(data), what=what, quantized=False)
+
+
+def parse_header(
+    data: memoryview, file_size: int, *, what: str, quantized: bool
+) -> tuple[TensorEntry, ...]:
+    """Parse a file's tensor table, of which only the beginning is there.
+
+    Args:
+        data: the file from its beginning, at least to the end of the header; untrusted.
+        file_size: number of bytes in the whole file.
+        what: name of the file for error messages.
+        quantized: whether the engine computes with the types of ``QUANTIZED_SIZES``.
+
+    Returns:
+        The tensors, in the order of their offsets.
+
+    Raises:
+        As ``parse_safetensors``.
+    """
+    start = _header_end(data, file_size, what)
     header = _json_object(data[LENGTH_SIZE:start], what)
     if METADATA in header:
         _check_metadata(header.pop(METADATA), what)
     if len(header) > TENSORS_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"{what}: {len(header)} tensors")
-    entries = [_entry(name, value, start, what) for name, value in header.items()]
+    sizes = ITEM_SIZES | QUANTIZED_SIZES if quantized else ITEM_SIZES
+    entries = [_entry(name, value, start, what, sizes) for name, value in header.items()]
     entries.sort(key=lambda entry: (entry.offset, entry.size))
     end = start
     for entry in entries:
         if entry.offset != end:
             _bad(what, f"a gap or an overlap before tensor {entry.name[:80]!r}")
         end += entry.size
-    if end != len(data):
+    if end != file_size:
         _bad(what, "the data section is longer or shorter than its tensors")
     return tuple(entries)
 

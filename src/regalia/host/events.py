@@ -54,6 +54,10 @@ class ServiceEvent(StrEnum):
     LEASE_RETURNED = "runtime.lease.returned"
     LEASE_NOT_RETURNED = "runtime.lease.not_returned"
     WIPED = "runtime.wiped"
+    WORKER_KEYED = "runtime.worker.keyed"
+    WORKER_REFUSED = "runtime.worker.refused"
+    WORKER_LOADED = "runtime.worker.loaded"
+    ENGINE_ENDED = "runtime.engine.ended"
     REQUEST_SERVED = "runtime.request.served"
     REQUEST_REFUSED = "runtime.request.refused"
 

@@ -82,6 +82,8 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     memory: Literal["locked", "secret"] = "locked"
     load_threads: int = 2
     engine: EngineSection = EngineSection()
+    engine_folder: str = "/dev/shm"  # noqa: S108 - checked to be in memory; of hosted engines
+    engine_start_s: int = 900  # seconds that the processes of a hosted engine may take to start
     limits: LimitsSection = LimitsSection()
     callers: tuple[CallerSection, ...] = ()  # empty: anybody may ask, and nobody is counted
     dangerous_simulated_tee: bool = False
@@ -97,6 +99,7 @@ def _check(config: ServeConfig) -> None:
     limits = config.limits
     positive = {
         "load_threads": config.load_threads,
+        "engine_start_s": config.engine_start_s,
         "limits.parallel": limits.parallel,
         "limits.per_caller": limits.per_caller,
         "limits.unread": limits.unread,

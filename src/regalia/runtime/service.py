@@ -7,14 +7,15 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import CoreCode, KeyAccessError, RegaliaError
+from regalia.core.errors import CoreCode, KeyAccessError, RegaliaError, UnavailableError
+from regalia.engines.hosted_codes import HostedCode
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
 from regalia.runtime.broker import BrokerBusyError, BrokerClient, open_http
 from regalia.runtime.callers import Callers
+from regalia.runtime.choice import choose_workload
 from regalia.runtime.codes import RuntimeCode
-from regalia.runtime.generation import Generations
 from regalia.runtime.hardening import harden
 from regalia.runtime.lease import Lease, since_boot
 from regalia.runtime.metrics import Metrics
@@ -22,17 +23,12 @@ from regalia.runtime.release import accept, exchange, give_back, unwrap
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.startup import (
     announce_dangers,
-    build,
     gateway_limits,
-    generation_limits,
-    load,
-    make_memory,
-    prepare_engine,
     read_manifest,
-    require_memory,
     take_identity,
 )
 from regalia.runtime.watched import WatchedBlobs
+from regalia.runtime.workload import InnerParts
 from regalia.store.locate import open_store
 
 if TYPE_CHECKING:
@@ -44,12 +40,12 @@ if TYPE_CHECKING:
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import BuildEngine, ServedModel
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.hardening import HardeningCheck
     from regalia.runtime.process_end import ProcessEnd
     from regalia.runtime.release import AcceptedRelease
     from regalia.runtime.startup import Identity
+    from regalia.runtime.workload import Workload
     from regalia.seal.manifest import VerifiedManifest
     from regalia.wire.release import LeaseReturn, LogProof
     from regalia.wire.serving import ServingEvidence
@@ -96,6 +92,7 @@ class Runtime:
         self._show = show
         self._harden = hardening
         self._lost: str | None = None
+        self._failed: str | None = None  # why the engine ended by itself
         self._serving = False
         self._stop_server: Callable[[], None] = lambda: None
         self._proof: LogProof | None = None
@@ -104,10 +101,22 @@ class Runtime:
         self._writing = False  # whether the model is being written into memory
         self._ending = ending
         self._owed: Callable[[], LeaseReturn] | None = None  # what gives the lease back
-        self.memory = make_memory(config)
+        self._workload: Workload | None = None
         self.metrics = Metrics()
         self.checks: tuple[HardeningCheck, ...] = ()
         self.lease: Lease | None = None
+
+    @property
+    def workload(self) -> Workload:
+        """The model and its engine, once the engine was chosen."""
+        if self._workload is None:
+            raise RuntimeError("the engine is chosen during the start")
+        return self._workload
+
+    @property
+    def weights_size(self) -> int:
+        """Number of bytes of weights that are or were in memory."""
+        return 0 if self._workload is None else self._workload.size
 
     def run(self, on_serving: Callable[[dict[str, object]], None]) -> None:
         """Start, serve until a signal arrives or the lease is lost, and wipe key and weights.
@@ -139,17 +148,21 @@ class Runtime:
             source = open_store(self._config.store, self._folder)
             cleanup.callback(source.close)
             manifest = read_manifest(source, identity)
+            self._workload = choose_workload(
+                self._config, self._folder, on_failed=self._engine_failed
+            )
             # All that can be known without the key is known before anybody is asked for it.
-            require_memory(self._config, manifest)
-            builder = prepare_engine(self._config)
+            self.workload.prepare(manifest, identity.measured.surfaces)
             http = cleanup.enter_context(open_http())
             broker = BrokerClient(self._config.broker, http)
-            engine = self._receive(broker, identity, source, manifest, builder)
-            self._serve(sock, engine, identity, manifest, on_serving)
+            self._receive(broker, identity, source, manifest)
+            self._serve(sock, identity, manifest, on_serving)
         if self._lost is not None:
             raise KeyAccessError(
                 RuntimeCode.LEASE_LOST, f"the lease ended; last attempt: {self._lost}"
             )
+        if self._failed is not None:
+            raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
 
     # Key and model -----------------------------------------------------------------------------
 
@@ -179,8 +192,7 @@ class Runtime:
         identity: Identity,
         source: BlobSource,
         manifest: VerifiedManifest,
-        builder: BuildEngine,
-    ) -> ServedModel:
+    ) -> None:
         """Obtain the key, load the model and build the engine, all under a running lease."""
         accepted, asked_at = self._first_release(broker, identity, manifest)
         attester = identity.attester
@@ -210,15 +222,8 @@ class Runtime:
         self.lease.start()
         key = unwrap(accepted, attester.keys.release, attester.model_id)
         with self._writers(key):
-            began = time.monotonic()
             watched = WatchedBlobs(source, self._require_lease)
-            model = load(self._config, watched, manifest, key, self.memory)
-            seconds = round(time.monotonic() - began, 3)
-            emit(ServiceEvent.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
-            self._require_lease()
-            engine = build(self._config, builder, model)
-            self._require_lease()
-            return engine
+            self.workload.load(watched, manifest, key, self._require_lease)
 
     def _first_release(
         self, broker: BrokerClient, identity: Identity, manifest: VerifiedManifest
@@ -274,10 +279,12 @@ class Runtime:
             ) from cause
 
     def _tell_wiped(self) -> None:
-        self.memory.close()
-        emit(ServiceEvent.WIPED, bytes=self.memory.size)
+        self.workload.wipe()
+        if self.workload.wiped:
+            emit(ServiceEvent.WIPED, bytes=self.workload.size)
 
     def _hold_until(self, left_s: float) -> None:
+        self.workload.hold(left_s)
         if self._ending is not None:
             self._ending.after(left_s + LEAVE_S)
 
@@ -288,7 +295,7 @@ class Runtime:
             self._serving = False
             if self._key is not None:
                 self._key.close()
-            self.memory.close()
+            self.workload.wipe()
             emit(ServiceEvent.LEASE_LOST, why=why)
             if not self._writing:
                 self._tell_wiped()
@@ -296,6 +303,13 @@ class Runtime:
         # Libraries keep copies on heaps of their own. The kernel takes them with the process.
         if self._ending is not None:
             _later(LEAVE_S, self._leave_now)
+
+    def _engine_failed(self, why: str) -> None:
+        """Stop serving: the processes of the engine are gone, and the weights with them."""
+        with self._lock:
+            self._failed = why
+            self._serving = False
+        _later(LINGER_S, self._stop_server)
 
     def _leave_now(self) -> None:
         self._show(f"LEASE_LOST: the lease ended: {self._lost}")
@@ -308,7 +322,8 @@ class Runtime:
             self.lease.stop()
         with self._lock:
             self._serving = False
-            self.memory.close()
+            if self._workload is not None:
+                self._workload.wipe()
         if self._ending is not None and self._lost is None:
             self._ending.never()
         self._give_back()
@@ -343,26 +358,19 @@ class Runtime:
     def _serve(
         self,
         sock: socket.socket,
-        engine: ServedModel,
         identity: Identity,
         manifest: VerifiedManifest,
         on_serving: Callable[[dict[str, object]], None],
     ) -> None:
-        generations = Generations(
-            engine,
-            generation_limits(self._config.limits),
-            serving=self.serving,
-            on_abandoned=lambda code: self.metrics.abandoned.labels(code=code.name).inc(),
-        )
-        app = self._build_app(engine, generations, identity, manifest)
+        app = self._build_app(identity, manifest)
         facts: dict[str, object] = {
             "listen": address_of(sock),
-            "model": engine.model_name,
+            "model": self._config.served_name,
             "model_id": identity.measured.model_id,
             "model_version": manifest.content.version,
             "simulated_tee": identity.attester.source.simulated,
             "lease_s": 0.0 if self.lease is None else round(self.lease.remaining_s),
-            "memory": self._config.memory if self.memory.locked else "dangerous: not locked",
+            **self.workload.facts(),
             "hardening": [
                 {"name": c.name, "state": str(c.state), "why": c.detail} for c in self.checks
             ],
@@ -383,31 +391,21 @@ class Runtime:
         try:
             serve(app, sock, drain_s=self._config.limits.drain_s, on_ready=ready)
         finally:
-            generations.shut()
+            self.workload.shut()
 
-    def _build_app(
-        self,
-        engine: ServedModel,
-        generations: Generations,
-        identity: Identity,
-        manifest: VerifiedManifest,
-    ) -> ASGIApp:
-        from regalia.runtime.openai.app import Service, build_app
+    def _build_app(self, identity: Identity, manifest: VerifiedManifest) -> ASGIApp:
         from regalia.runtime.outer import Outside, build_outer
         from regalia.runtime.sealed import SealedGateway
 
         limits = self._config.limits
         version = manifest.content.version
-        inner = build_app(
-            Service(
-                engine=engine,
-                generations=generations,
+        inner = self.workload.app(
+            InnerParts(
                 callers=Callers(self._config.callers),
                 metrics=self.metrics,
                 fingerprint=identity.measured.model_id,
-                answer_tokens=limits.answer_tokens,
-                padding=limits.stream_padding,
                 started=int(time.time()),
+                serving=self.serving,
             )
         )
 
@@ -417,7 +415,7 @@ class Runtime:
             )
 
         def refresh() -> None:
-            self.metrics.waiting.set(generations.waiting)
+            self.metrics.waiting.set(self.workload.waiting)
             if self.lease is not None:
                 self.metrics.lease_remaining.set(self.lease.remaining_s)
                 self.metrics.lease_renewals.set(self.lease.renewals)

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from regalia.core.errors import IntegrityError, LocalError
+from regalia.core.errors import IntegrityError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
-from regalia.engines.base import ChecksOptions
-from regalia.host import plugins
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.config import load_measured
 from regalia.runtime.generation import GenerationLimits
 from regalia.runtime.keys import generate_keys
-from regalia.runtime.memory import LockedMemory, MemoryKind
 from regalia.runtime.sealed import GatewayLimits
 from regalia.wire.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role, devices_digest
 
@@ -32,11 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import BuildEngine, ServedModel
     from regalia.runtime.config import LimitsSection, ServeConfig
-    from regalia.seal.load import LoadedModel
     from regalia.seal.manifest import VerifiedManifest
     from regalia.wire.evidence import Evidence
     from regalia.wire.runtime_config import RuntimeConfig
@@ -119,6 +113,22 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
         IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not verify.
         ParseError, LocalError, UnavailableError: the manifest is malformed or cannot be read.
     """
+    return fetch_manifest(
+        source, owner_key=identity.measured.owner_key, model_id=identity.measured.model_id
+    )
+
+
+def fetch_manifest(source: BlobSource, *, owner_key: str, model_id: str) -> VerifiedManifest:
+    """Fetch the manifest, and verify it with the owner's key.
+
+    Args:
+        source: store of manifest and ciphertext, untrusted.
+        owner_key: fingerprint of the key that must have signed it.
+        model_id: identifier of the model that it must describe.
+
+    Raises:
+        As ``read_manifest``.
+    """
     from regalia.seal.format.sealed import MANIFEST_NAME
     from regalia.seal.manifest import verify_manifest
 
@@ -131,61 +141,18 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
     source.read_into(MANIFEST_NAME, 0, memoryview(data))
     manifest = verify_manifest(
         bytes(data),
-        signers=(KeyFingerprint.parse(identity.measured.owner_key),),
+        signers=(KeyFingerprint.parse(owner_key),),
         # The release policy sets the minimum version. The runtime reports its version in the
         # request, and the broker enforces the minimum.
         minimum_version=1,
     )
     found = str(manifest.content.model_id)
-    if found != identity.measured.model_id:
+    if found != model_id:
         raise IntegrityError(
             RuntimeCode.SERVED_MODEL_MISMATCH,
-            f"{source.describe()} holds {found}, measured is {identity.measured.model_id}",
+            f"{source.describe()} holds {found}, measured is {model_id}",
         )
     return manifest
-
-
-def make_memory(config: ServeConfig) -> LockedMemory:
-    """Create the memory for the model, not yet allocated."""
-    return LockedMemory(
-        MemoryKind(config.memory), dangerous_allow_unlocked=config.dangerous_unlocked_memory
-    )
-
-
-def load(
-    config: ServeConfig,
-    source: BlobSource,
-    manifest: VerifiedManifest,
-    key: SecretBytes,
-    memory: LockedMemory,
-) -> LoadedModel:
-    """Decrypt the model into ``memory``. The key is wiped in any case.
-
-    Args:
-        config: sets the number of threads, and whether unlocked memory is allowed.
-        source: store of the ciphertext, untrusted.
-        manifest: verified manifest of the model.
-        key: the model key; closed on return.
-        memory: not yet allocated; receives the plaintext.
-
-    Raises:
-        IntegrityError, KeyAccessError, LocalError, ParseError, UnavailableError: as
-            ``load_model``; the memory is then wiped.
-    """
-    from regalia.seal.load import load_model
-
-    with key:
-        model = load_model(
-            source,
-            manifest,
-            key,
-            memory,
-            threads=config.load_threads,
-            progress=lambda _done, _total: None,
-        )
-    if not memory.locked and not config.dangerous_unlocked_memory:
-        raise LocalError(RuntimeCode.MEMORY_NOT_LOCKABLE, "the model's memory is not locked")
-    return model
 
 
 def generation_limits(limits: LimitsSection) -> GenerationLimits:
@@ -208,44 +175,3 @@ def gateway_limits(limits: LimitsSection) -> GatewayLimits:
         answer_s=limits.answer_s,
         padding=limits.stream_padding,
     )
-
-
-def require_memory(config: ServeConfig, manifest: VerifiedManifest) -> None:
-    """Look whether memory of the model's size can be had and locked, without touching it.
-
-    Args:
-        config: sets the kind of memory.
-        manifest: verified manifest, which tells the size.
-
-    Raises:
-        LocalError: as ``LockedMemory.allocate``.
-    """
-    trial = make_memory(config)
-    trial.allocate(manifest.content.geometry.stream_size).release()
-    trial.free()
-
-
-def prepare_engine(config: ServeConfig) -> BuildEngine:
-    """Load the engine's plug-in, and let it check its options and its libraries.
-
-    Raises:
-        UsageError: PLUGIN_UNKNOWN, ENGINE_OPTION_UNKNOWN or ENGINE_NOT_INSTALLED.
-    """
-    builder = cast("BuildEngine", plugins.load(plugins.ENGINES, config.engine.name))
-    if isinstance(builder, ChecksOptions):
-        builder.check(config.engine.options)
-    return builder
-
-
-def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> ServedModel:
-    """Build the configured engine on the model's memory.
-
-    Args:
-        config: holds the engine's options.
-        builder: the engine's plug-in, from ``prepare_engine``.
-        model: decrypted model in locked memory.
-
-    Raises:
-        UsageError, ParseError, IntegrityError: the engine refuses the model or the options.
-    """
-    return builder(model, model_name=config.served_name, options=config.engine.options)

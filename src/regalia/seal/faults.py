@@ -1,4 +1,4 @@
-"""Reduces the cost of page faults in a destination, which exceeds the cost of decryption.
+"""Reduces the cost of page faults in destinations, which exceeds the cost of decryption.
 
 Without hints, the kernel handles one fault for every page that a decryption touches first. Here
 one system call populates a block of pages just before it is written, either as 512 small pages or
@@ -15,9 +15,14 @@ import ctypes
 import mmap
 import threading
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from regalia.core.codec import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LIBC = ctypes.CDLL(None)
 _MADV_POPULATE_WRITE = 23  # Linux 5.14
@@ -89,44 +94,40 @@ class Choice:
 
 
 class PageFaulter:
-    """Populates the pages of one destination. May be used from several threads."""
+    """Populates the pages of some destinations. May be used from several threads."""
 
-    def __init__(self, destination: memoryview) -> None:
-        """Populate nothing yet. ``destination`` may already be populated.
+    def __init__(self, destinations: Iterable[memoryview]) -> None:
+        """Populate nothing yet. A destination may already be populated.
 
         Args:
-            destination: writable.
+            destinations: writable, contiguous and not empty; no two share memory.
         """
-        size = destination.nbytes
-        self._first = ctypes.addressof(ctypes.c_char.from_buffer(destination)) if size else 0
-        self._end = self._first + size
+        self._regions = _joined(map(address_range, destinations))
+        self._firsts = [first for first, _ in self._regions]
         self._lock = threading.Lock()
-        self._populated: set[int] = set()  # addresses of blocks
+        self._populated: set[int] = set()  # first addresses of what was populated at once
         self.choice = Choice()
 
-    def prepare(self, offset: int, size: int) -> None:
-        """Populate the pages of a range that is about to be written.
+    def prepare(self, part: memoryview) -> None:
+        """Populate the pages of a part of a destination that is about to be written.
 
         Args:
-            offset: offset of the range in the destination, in bytes.
-            size: number of bytes in the range.
+            part: the part, not empty.
         """
-        if not size:
-            return
-        start = (self._first + offset) & -BLOCK
-        for block in range(start, self._first + offset + size, BLOCK):
+        start, stop = address_range(part)
+        first, end = self._regions[bisect_right(self._firsts, start) - 1]
+        for block in range(start & -BLOCK, stop, BLOCK):
+            # A destination may begin and end inside of a page, which is mapped whole.
+            begin = max(block, first & -mmap.PAGESIZE)
             with self._lock:
-                if block in self._populated:
+                if begin in self._populated:
                     continue
-                self._populated.add(block)
-                whole = self._first <= block and block + BLOCK <= self._end
+                self._populated.add(begin)
+                whole = first <= block and block + BLOCK <= end
                 huge = whole and self.choice.next_is_huge()
-            self._populate(block, huge=huge)
+            self._populate(begin, min(block + BLOCK, end) - begin, huge=huge)
 
-    def _populate(self, block: int, *, huge: bool) -> None:
-        # The destination may begin and end inside of a page, which is mapped whole.
-        first = max(block, self._first & -mmap.PAGESIZE)
-        size = min(block + BLOCK, self._end) - first
+    def _populate(self, first: int, size: int, *, huge: bool) -> None:
         began = time.perf_counter()
         if huge and not _advise(first, size, mmap.MADV_HUGEPAGE):
             with self._lock:
@@ -137,3 +138,20 @@ class PageFaulter:
         if size == BLOCK:
             with self._lock:
                 self.choice.cost(seconds, huge=huge)
+
+
+def address_range(view: memoryview) -> tuple[int, int]:
+    """First address of a writable, contiguous buffer, and the address after its last byte."""
+    first = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    return first, first + view.nbytes
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same addresses in ascending order, in as few ranges as possible."""
+    joined: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if joined and joined[-1][1] == first:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((first, end))
+    return joined

@@ -5,7 +5,6 @@ Spec: docs/spec/sealed-model.md, "Verification order".
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,18 +15,27 @@ from regalia.seal.faults import PageFaulter
 from regalia.seal.format.index import parse_index
 from regalia.seal.format.prefix import Kind
 from regalia.seal.opened import Place, open_file
-from regalia.seal.progress import Counter, Progress
+from regalia.seal.pieces import (
+    Piece,
+    chunk_jobs,
+    in_order,
+    read_amplification,
+    touched_chunks,
+)
+from regalia.seal.progress import Counter, no_progress
+from regalia.seal.workers import SharedWork, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
     from regalia.seal.format.index import Index
     from regalia.seal.format.manifest import Manifest
-    from regalia.seal.format.sealed import Chunk
+    from regalia.seal.format.sealed import Chunk, Geometry
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.opened import OpenedFile
+    from regalia.seal.pieces import ChunkJob
     from regalia.seal.progress import Progress
 
 
@@ -53,6 +61,33 @@ class SealedReader:
                 chunk = shard.chunk(index)
                 yield shard, chunk, start + chunk.start
 
+    def load_into(self, pieces: Iterable[Piece], *, threads: int, progress: Progress) -> None:
+        """Decrypt parts of the stream into memory that somebody else owns.
+
+        Every chunk that a piece touches is read and decrypted once. It is decrypted in place
+        where it lies inside a piece, and otherwise in a buffer that is wiped.
+
+        Args:
+            pieces: the parts, in any order. A byte of the stream may go to several of them, but
+                no two may share memory.
+            threads: number of threads that read and decrypt, each with buffers of two strides.
+                One is the calling thread. With more of them, some read while others decrypt.
+            progress: called with the number of plaintext bytes in the chunks.
+
+        Raises:
+            IntegrityError: CHUNK_FORGED; all pieces are then all zero.
+            LocalError, UnavailableError: ciphertext cannot be read; all pieces are then all zero.
+            ValueError: a piece leaves the stream, two share memory, or there is no thread, which
+                are bugs of the caller.
+        """
+        load = _Load(self._shards, self.manifest.geometry, pieces)
+        try:
+            load.run(threads, progress)
+        except BaseException:
+            finish(load.stop)
+            finish(load.wipe)
+            raise
+
     def read_range(self, offset: int, out: memoryview) -> None:
         """Fill ``out`` from the stream at ``offset``, decrypting only the necessary chunks.
 
@@ -61,36 +96,12 @@ class SealedReader:
             out: buffer to fill; its length is the number of bytes to read.
 
         Raises:
-            ValueError: the range exceeds the stream, which is a bug of the caller.
-            IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
-            LocalError, UnavailableError: ciphertext cannot be read; ``out`` is then all zero.
+            As ``load_into``.
         """
         if offset < 0 or offset + out.nbytes > self.stream_size:
             raise ValueError("range leaves the stream")
-        geometry = self.manifest.geometry
-        scratch = memoryview(bytearray(geometry.stride))
-        partial = memoryview(bytearray(geometry.stride))
-        done = 0
-        try:
-            while done < out.nbytes:
-                number, inner = divmod(offset + done, geometry.shard_payload)
-                shard = self._shards[number]
-                chunk = shard.chunk(inner // (geometry.shard_payload // geometry.shard_chunks))
-                skip = inner - chunk.start
-                size = min(chunk.size - skip, out.nbytes - done)
-                # A chunk is authenticated as a whole, so a part of one must be decrypted into a
-                # buffer of its own first.
-                if size == chunk.size:
-                    shard.read_chunk(chunk, scratch, out[done : done + size])
-                else:
-                    shard.read_chunk(chunk, scratch, partial[: chunk.size])
-                    out[done : done + size] = partial[skip : skip + size]
-                done += size
-        except BaseException:
-            wipe(out)
-            raise
-        finally:
-            wipe(partial)
+        if out.nbytes:
+            self.load_into([Piece(offset, out)], threads=1, progress=no_progress)
 
     def read_all(self, out: memoryview, *, threads: int, progress: Progress) -> None:
         """Decrypt the whole stream into ``out``.
@@ -98,96 +109,122 @@ class SealedReader:
         Args:
             out: contiguous, writable buffer of exactly ``stream_size`` bytes. It never holds
                 ciphertext.
-            threads: number of threads that read and decrypt, each with a buffer of one stride.
+            threads: as in ``load_into``.
             progress: called with the number of plaintext bytes.
 
         Raises:
-            IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
-            LocalError, UnavailableError: ciphertext cannot be read; ``out`` is then all zero.
-            ValueError: ``out`` has the wrong size, which is a bug of the caller.
+            As ``load_into``, except that after a failure ``out`` is all zero up to the last chunk
+            that was begun, and untouched behind it: zeroing it would populate pages of up to
+            terabytes.
         """
         if out.nbytes != self.stream_size:
             raise ValueError("the destination has another size than the stream")
-        work = _SharedWork(self.chunks())
-        counter = Counter(progress, self.stream_size)
-        pages = PageFaulter(out)
-
-        def run() -> None:
-            scratch = memoryview(bytearray(self.manifest.geometry.stride))
-            while (item := work.take()) is not None:
-                shard, chunk, start = item
-                target = out[start : start + chunk.size]
-                try:
-                    pages.prepare(start, chunk.size)
-                    shard.read_chunk(chunk, scratch, target)
-                except BaseException:
-                    work.stop()
-                    raise
-                finally:
-                    work.done()
-                counter.add(chunk.size)
-
+        if not out.nbytes:
+            self._authenticate_empty(out, progress)
+            return
+        load = _Load(self._shards, self.manifest.geometry, [Piece(0, out)])
         try:
-            with ThreadPoolExecutor(threads) as pool:
-                try:
-                    for future in [pool.submit(run) for _ in range(threads)]:
-                        future.result()
-                finally:
-                    work.stop()
+            load.run(threads, progress)
         except BaseException:
-            # The pool waits for its threads, but an interrupt while it starts one makes it forget
-            # that one. What is written after the wipe would stay.
-            _finish(work.settle)
-            # Wipe only up to the last chunk that was begun: the rest is untouched, and zeroing it
-            # would populate pages of up to terabytes.
-            _finish(lambda: wipe(out[: work.reached]))
+            finish(load.stop)
+            finish(lambda: wipe(out[: load.reached]))
             raise
 
+    def read_amplification(self, pieces: Iterable[Piece]) -> float:
+        """Bytes of ciphertext that ``load_into`` would read for each byte that it is asked for."""
+        spans = ((piece.offset, piece.out.nbytes) for piece in pieces)
+        return read_amplification(spans, self.manifest.geometry)
 
-def _finish(step: Callable[[], object]) -> None:
-    """Do what must be done before anything ends, however often somebody interrupts."""
-    while True:
-        try:
-            step()
-        except KeyboardInterrupt:
-            continue
-        return
+    def _authenticate_empty(self, out: memoryview, progress: Progress) -> None:
+        # An empty stream has one chunk, which is a tag alone.
+        for shard, chunk, _ in self.chunks():
+            shard.read_chunk(chunk, memoryview(bytearray(chunk.stored)), out)
+            progress(0, 0)
 
 
-class _SharedWork:
-    """Chunks that several threads take one by one."""
+class _Load:
+    """One call of ``load_into``: threads that share its chunks."""
 
-    def __init__(self, items: Iterator[tuple[OpenedFile, Chunk, int]]) -> None:
-        self._items = items
-        self._condition = threading.Condition()
-        self._stopped = False
-        self._begun = 0  # chunks that were handed out and are not done
-        self.reached = 0  # stream offset after the last chunk that was handed out
+    def __init__(
+        self, shards: tuple[OpenedFile, ...], geometry: Geometry, pieces: Iterable[Piece]
+    ) -> None:
+        self._shards = shards
+        self._geometry = geometry
+        self._pieces = in_order(pieces, geometry.stream_size)
+        self._pages = PageFaulter(piece.out for piece in self._pieces)
+        self._work = SharedWork(self._jobs())
+        self.reached = 0  # stream offset after the last chunk that was begun
 
-    def take(self) -> tuple[OpenedFile, Chunk, int] | None:
-        """The next chunk; None if there is none. ``done`` must follow."""
-        with self._condition:
-            item = None if self._stopped else next(self._items, None)
-            if item is not None:
-                self._begun += 1
-                self.reached = item[2] + item[1].size
-            return item
-
-    def done(self) -> None:
-        """A chunk is written, or will not be."""
-        with self._condition:
-            self._begun -= 1
-            self._condition.notify_all()
+    def run(self, threads: int, progress: Progress) -> None:
+        """Decrypt all chunks. Returns when nobody writes any more, except after a failure."""
+        if threads < 1:
+            raise ValueError("a load needs a thread")
+        counter = Counter(progress, self._total())
+        if threads == 1:
+            self._run_here(counter)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                for future in [pool.submit(self._run_counted, counter) for _ in range(threads)]:
+                    future.result()
+            finally:
+                self._work.stop()
 
     def stop(self) -> None:
-        """Hand out no more chunks."""
-        with self._condition:
-            self._stopped = True
+        """Begin no more chunks, and wait until nobody writes any more."""
+        # The pool waits for its threads, but an interrupt while it starts one makes it forget
+        # that one. What is written after the wipe would stay.
+        self._work.stop()
+        self._work.settle()
 
-    def settle(self) -> None:
-        """Wait until nobody writes any more."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._begun == 0)
+    def wipe(self) -> None:
+        """Overwrite all pieces with zeros. Call ``stop`` before."""
+        for piece in self._pieces:
+            wipe(piece.out)
+
+    def _total(self) -> int:
+        size, payload = self._geometry.stream_size, self._geometry.payload
+        spans = ((piece.offset, piece.end) for piece in self._pieces)
+        return sum(
+            min(numbers.stop * payload, size) - numbers.start * payload
+            for numbers in touched_chunks(spans, payload)
+        )
+
+    def _jobs(self) -> Iterator[ChunkJob]:
+        for job in chunk_jobs(self._pieces, self._geometry):
+            self.reached = job.stop
+            yield job
+
+    def _run_counted(self, counter: Counter) -> None:
+        with self._work.thread():
+            self._run_here(counter)
+
+    def _run_here(self, counter: Counter) -> None:
+        stride = self._geometry.stride
+        scratch, beside = memoryview(bytearray(stride)), memoryview(bytearray(stride))
+        try:
+            while (job := self._work.take()) is not None:
+                self._decrypt(job, scratch, beside)
+                counter.add(job.stop - job.start)
+        finally:
+            finish(lambda: wipe(beside))
+
+    def _decrypt(self, job: ChunkJob, scratch: memoryview, beside: memoryview) -> None:
+        number, inner = divmod(job.number, self._geometry.shard_chunks)
+        shard = self._shards[number]
+        whole = job.whole
+        if whole is None:
+            # A chunk is authenticated as a whole, so it must be decrypted as a whole.
+            target = beside[: job.stop - job.start]
+        else:
+            target = whole.out[job.start - whole.offset : job.stop - whole.offset]
+            self._pages.prepare(target)
+        shard.read_chunk(shard.chunk(inner), scratch, target)
+        for piece in job.pieces:
+            if piece is not whole:
+                first, last = max(job.start, piece.offset), min(job.stop, piece.end)
+                part = target[first - job.start : last - job.start]
+                piece.out[first - piece.offset : last - piece.offset] = part
 
 
 def open_sealed(

@@ -34,6 +34,13 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     log_key: str  # signed-note verifier key of the transparency log (C2SP)
     placement: Placement
     egress: list[str]  # host:port that the workload may reach; empty = none
+    # Surfaces of the engine that are open beyond its default, by name; absent = none.
+    opens: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def surfaces(self) -> tuple[str, ...]:
+        """Surfaces of the engine that are open."""
+        return () if self.opens is msgspec.UNSET else tuple(self.opens)
 
     def encode(self) -> bytes:
         """Encode as canonical JSON, whose SHA-256 the hardware records."""

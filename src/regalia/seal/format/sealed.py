@@ -179,9 +179,14 @@ class Geometry:
     stream_size: int
 
     @property
+    def payload(self) -> int:
+        """Number of plaintext bytes in every chunk except the last."""
+        return self.stride - TAG_SIZE
+
+    @property
     def shard_payload(self) -> int:
         """Number of plaintext bytes in every shard except the last."""
-        return (self.stride - TAG_SIZE) * self.shard_chunks
+        return self.payload * self.shard_chunks
 
     @property
     def shard_count(self) -> int:

@@ -1,0 +1,114 @@
+"""vLLM's loader for sealed models; registered under the load format ``regalia``.
+
+It runs in each worker. It receives the key from Regalia's runtime, decrypts tensors batch by batch
+into staging memory, and lets the model's own ``load_weights`` take what this worker needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from regalia.core.errors import IntegrityError, UsageError
+from regalia.engines.codes import EngineCode
+from regalia.engines.vllm.engine import CHANNEL, LOAD_FORMAT
+from regalia.engines.vllm.tensors import TensorStream, list_tensors
+
+if TYPE_CHECKING:
+    from regalia.core.weights import FileReader
+
+
+class Weights(Protocol):
+    """A worker's access to the sealed model."""
+
+    @property
+    def files(self) -> FileReader:
+        """The model's plaintext."""
+
+    def loaded(self, tensors: int, size: int) -> None:
+        """Tell the runtime that this worker is done.
+
+        Args:
+            tensors: number of tensors that were loaded.
+            size: bytes of plaintext that were decrypted.
+        """
+
+    def failed(self, error: Exception) -> None:
+        """Tell the runtime why this worker cannot go on."""
+
+
+class OpenWeights(Protocol):
+    """Gets the key from the runtime, and opens the model."""
+
+    def __call__(self, channel: str, rank: int, workers: int) -> Weights:
+        """Open the model for one worker of a group. Raises RegaliaError or OSError."""
+
+
+def fill_model(model: Any, model_config: Any, weights: Weights) -> None:  # noqa: ANN401
+    """Load all weights into a model of vLLM's.
+
+    Args:
+        model: built, on its device.
+        model_config: vLLM's configuration of it.
+        weights: of the sealed model. Its runtime is told how it ended.
+
+    Raises:
+        RegaliaError: the model cannot be read, or is not whole.
+    """
+    try:
+        stream = TensorStream(weights.files, list_tensors(weights.files))
+        loaded = model.load_weights(iter(stream))
+        _require_whole(model, model_config, loaded)
+    except Exception as exc:
+        weights.failed(exc)
+        raise
+    weights.loaded(stream.taken, stream.size)
+
+
+def _require_whole(model: Any, model_config: Any, loaded: set[str] | None) -> None:  # noqa: ANN401
+    """Refuse a model some of whose parameters were not in the checkpoint."""
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+    if loaded is None:
+        raise UsageError(
+            EngineCode.ENGINE_MODEL_UNSUPPORTED,
+            f"{type(model).__name__} does not say which of its parameters it has loaded",
+        )
+    # vLLM knows which parameters of its quantizations no checkpoint has.
+    whole = DefaultModelLoader.__new__(DefaultModelLoader)
+    try:
+        whole.track_weights_loading(
+            model, set(loaded), quantized=model_config.quantization is not None
+        )
+    except ValueError as exc:
+        raise IntegrityError(EngineCode.ENGINE_MODEL_INCOMPLETE, str(exc)[:300]) from exc
+
+
+def register_loader(open_weights: OpenWeights) -> None:
+    """Register the load format with the vLLM of this process.
+
+    Args:
+        open_weights: called in a worker, when its model is to be filled.
+    """
+    from vllm.model_executor.model_loader import register_model_loader
+    from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+
+    class SealedModelLoader(BaseModelLoader):  # type: ignore[misc]
+        """Fills a model from a sealed one."""
+
+        def download_model(self, model_config: Any) -> None:  # noqa: ANN401 - vLLM's
+            """Do nothing: ciphertext is read where it lies."""
+
+        def load_weights(self, model: Any, model_config: Any) -> None:  # noqa: ANN401 - vLLM's
+            """Fill the model."""
+            channel = self.load_config.model_loader_extra_config[CHANNEL]
+            fill_model(model, model_config, open_weights(channel, *_place_in_group()))
+
+    register_model_loader(LOAD_FORMAT)(SealedModelLoader)
+
+
+def _place_in_group() -> tuple[int, int]:
+    """Rank of this worker, and number of workers."""
+    from vllm.distributed.parallel_state import get_world_group
+
+    group = get_world_group()
+    return group.rank_in_group, group.world_size

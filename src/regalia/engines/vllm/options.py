@@ -1,0 +1,65 @@
+"""``[engine.options]`` for vLLM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from regalia.core.errors import UsageError
+from regalia.engines.codes import EngineCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of one group of vLLM's processes. vLLM's own names, where it has them."""
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    max_model_len: int | None = None  # tokens; the model's own limit without it
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    kv_cache_dtype: str = "auto"
+    gpu_memory_utilization: float = 0.9  # share of the GPU's memory
+    cpu_kv_cache_gib: int = 1  # GiB of memory for what is read of prompts, on CPUs
+    enforce_eager: bool = False  # do not compile; always so on CPUs here
+    tool_call_parser: str | None = None  # vLLM's name; turns on automatic choice of tools
+    reasoning_parser: str | None = None  # vLLM's name
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that load weights."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+
+_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def parse_options(given: Mapping[str, object]) -> Options:
+    """Check the options. Raises UsageError ENGINE_OPTION_UNKNOWN.
+
+    Args:
+        given: ``[engine.options]``, not validated.
+    """
+    try:
+        options = msgspec.convert(dict(given), Options)
+    except msgspec.ValidationError as exc:
+        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
+    numbers = (
+        options.tensor_parallel_size,
+        options.pipeline_parallel_size,
+        options.max_model_len or 1,
+        options.cpu_kv_cache_gib,
+    )
+    names = (options.kv_cache_dtype, options.tool_call_parser, options.reasoning_parser)
+    if min(numbers) < 1 or not 0 < options.gpu_memory_utilization <= 1:
+        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: out of range")
+    # They become arguments of a command line: a name must not look like another option.
+    if any(name is not None and not _is_name(name) for name in names):
+        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: not a name")
+    return options
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text[0].isalnum() and set(text.lower()) <= _NAMES

@@ -1,0 +1,220 @@
+"""Hands the model key to the workers of an engine, and keeps their leases alive.
+
+The runtime listens on a unix socket in its private folder until each worker has its key. The
+kernel says which process has connected; it must be one of the engine's, each gets the key once,
+and there are as many keys as workers. The connection then stays: the runtime says how long the
+lease lasts, and a worker whose connection ends, or whose lease is not renewed, ends itself.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import CoreCode, LocalError, RegaliaError, UnavailableError
+from regalia.engines.hosted_codes import HostedCode
+from regalia.host.events import ServiceEvent, emit
+from regalia.runtime.hosted.frames import Failed, Hello, Hold, Loaded, receive, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from regalia.core.secret import SecretBytes
+    from regalia.runtime.hosted.frames import Grant
+
+HELLO_S = 10.0  # seconds from a connection to the worker's first message
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+
+
+class KeyChannel:
+    """The runtime's side of the private socket.
+
+    Args:
+        path: of the socket, in a folder that only this user can enter.
+        workers: number of workers, each of which gets the key once.
+        is_member: tells whether a process is one of the engine's.
+        on_gone: called once, from a thread of this class, when a worker is gone that had its key;
+            its argument says which.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        workers: int,
+        is_member: Callable[[int], bool],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        self._path = path
+        self._workers = workers
+        self._is_member = is_member
+        self._on_gone = on_gone
+        self._lock = threading.Lock()
+        self._served: dict[int, socket.socket] = {}  # by rank
+        self._pids: set[int] = set()
+        self._closed = False
+        self._changed = threading.Condition(self._lock)
+        self._loaded: list[Loaded] = []
+        self._failed: str | None = None
+        self._listener: socket.socket | None = None
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Processes that have the key, or the weights."""
+        with self._lock:
+            return frozenset(self._pids)
+
+    def open(self, grant: Callable[[], Grant], key: SecretBytes) -> None:
+        """Listen, and serve workers from threads of its own.
+
+        Args:
+            grant: what a worker needs, made when it asks.
+            key: the model key. The caller wipes it after ``wait``.
+
+        Raises:
+            LocalError: the socket cannot be made.
+        """
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(str(self._path))
+            os.chmod(self._path, 0o600)  # noqa: PTH101 - of a socket
+            listener.listen(self._workers)
+        except OSError as exc:
+            listener.close()
+            raise LocalError(CoreCode.IO_FAILED, f"{self._path}: {exc.strerror}") from exc
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener, grant, key), daemon=True).start()
+
+    def wait(self, still_starts: Callable[[], None], timeout_s: float) -> list[Loaded]:
+        """Wait until all workers have their weights. Nobody gets the key afterwards.
+
+        Args:
+            still_starts: called again and again; raises if there is nothing to wait for.
+            timeout_s: seconds.
+
+        Raises:
+            UnavailableError: ENGINE_PROCESS_FAILED.
+        """
+        left = timeout_s
+        try:
+            with self._changed:
+                while len(self._loaded) < self._workers:
+                    if self._failed is not None:
+                        raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
+                    still_starts()
+                    if left <= 0:
+                        raise UnavailableError(
+                            HostedCode.ENGINE_PROCESS_FAILED,
+                            f"{len(self._loaded)} of {self._workers} workers have their weights"
+                            f" after {timeout_s:g} s",
+                        )
+                    self._changed.wait(0.25)
+                    left -= 0.25
+                return list(self._loaded)
+        finally:
+            self._stop_listening()
+
+    def hold(self, left_s: float) -> None:
+        """Tell all workers that the lease was renewed.
+
+        Args:
+            left_s: seconds until it ends.
+        """
+        with self._lock:
+            connections = list(self._served.values())
+        for connection in connections:
+            with suppress(OSError):  # its reader notices and reports
+                send(connection, Hold(left_s))
+
+    def close(self) -> None:
+        """Close all connections: workers that still live end themselves."""
+        with self._lock:
+            self._closed = True
+            connections = list(self._served.values())
+        self._stop_listening()
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            # A thread that waits in accept(2) is woken by shutdown and not by close.
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._path.unlink(missing_ok=True)
+
+    def _accept(
+        self, listener: socket.socket, grant: Callable[[], Grant], key: SecretBytes
+    ) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            # One after the other: there are few workers, and each is quick.
+            try:
+                rank = self._welcome(connection, grant, key)
+            except (OSError, RegaliaError, RuntimeError) as exc:
+                code = exc.code.name if isinstance(exc, RegaliaError) else type(exc).__name__
+                emit(ServiceEvent.WORKER_REFUSED, code=code)
+                connection.close()
+                continue
+            threading.Thread(target=self._follow, args=(rank, connection), daemon=True).start()
+
+    def _welcome(
+        self, connection: socket.socket, grant: Callable[[], Grant], key: SecretBytes
+    ) -> int:
+        """Check who has connected, and hand over the key."""
+        connection.settimeout(HELLO_S)
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        if uid != os.geteuid() or not self._is_member(pid):
+            raise UnavailableError(
+                HostedCode.WORKER_REFUSED, f"process {pid} of user {uid} is not of this engine"
+            )
+        hello = receive(connection)
+        if not isinstance(hello, Hello) or hello.workers != self._workers:
+            raise UnavailableError(HostedCode.WORKER_REFUSED, f"process {pid} does not say hello")
+        with self._lock:
+            if self._closed or pid in self._pids or hello.rank in self._served:
+                raise UnavailableError(
+                    HostedCode.WORKER_REFUSED, f"rank {hello.rank} has its key already"
+                )
+            if not 0 <= hello.rank < self._workers:
+                raise UnavailableError(HostedCode.WORKER_REFUSED, f"there is no {hello.rank}")
+            self._served[hello.rank] = connection
+            self._pids.add(pid)
+        send(connection, grant(), key.view())
+        connection.settimeout(None)
+        emit(ServiceEvent.WORKER_KEYED, rank=hello.rank, pid=pid)
+        return hello.rank
+
+    def _follow(self, rank: int, connection: socket.socket) -> None:
+        """Read what a worker says until it is gone."""
+        try:
+            while (frame := receive(connection)) is not None:
+                self._note(rank, frame)
+        except (OSError, RegaliaError):
+            pass
+        with self._changed:
+            closed, self._closed = self._closed, True
+            if self._failed is None:
+                self._failed = f"worker {rank} is gone"
+            self._changed.notify_all()
+        if not closed:
+            self._on_gone(f"worker {rank} is gone")
+
+    def _note(self, rank: int, frame: object) -> None:
+        with self._changed:
+            if isinstance(frame, Loaded):
+                self._loaded.append(frame)
+            elif isinstance(frame, Failed):
+                self._failed = f"worker {rank}: {frame.code}: {frame.what[:500]}"
+            self._changed.notify_all()

@@ -1,0 +1,37 @@
+"""The entry point ``regalia`` of ``vllm.general_plugins``. vLLM calls it in each of its processes.
+
+It protects the process, and registers the loader. In a process that Regalia's runtime has not
+started it does nothing at all, so that an installed Regalia changes no other vLLM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from regalia.runtime.hosted.child import CHILD_VARIABLE
+
+_done: list[bool] = []  # vLLM may call a plug-in several times
+
+
+def register() -> None:
+    """Protect this process, and register the load format ``regalia``.
+
+    vLLM logs an exception of a plug-in and goes on without it, so this ends the process instead.
+    """
+    if CHILD_VARIABLE not in os.environ or _done:
+        return
+    _done.append(True)
+    try:
+        from regalia.engines.vllm.loader import register_loader
+        from regalia.runtime.hosted.shared_memory import use_prefix
+        from regalia.runtime.hosted.worker import open_weights, protect_process
+
+        protect_process()
+        use_prefix(os.environ[CHILD_VARIABLE])
+        register_loader(open_weights)
+    except BaseException as exc:  # noqa: BLE001 - see above
+        # Only the kind: a message could hold anything.
+        print(f"regalia: the plug-in failed: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201
+        sys.stderr.flush()
+        os._exit(1)

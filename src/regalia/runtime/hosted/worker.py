@@ -1,0 +1,164 @@
+"""A worker's side: gets the key from its runtime, opens the sealed model, and lives by its lease.
+
+It runs in a process of the engine's, in which the engine's plug-in calls it. The process ends when
+its lease ends, when its runtime is gone, and when anything of the model fails: at once, with its
+memory, as no engine can be relied on to wipe what its libraries have copied.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regalia.core.errors import CoreCode, IntegrityError, ParseError, RegaliaError
+from regalia.core.secret import SecretBytes
+from regalia.runtime.codes import RuntimeCode
+from regalia.runtime.hardening import harden
+from regalia.runtime.hosted.child import die_with
+from regalia.runtime.hosted.files import SealedFiles
+from regalia.runtime.hosted.frames import (
+    KEY_SIZE,
+    Failed,
+    Grant,
+    Hello,
+    Hold,
+    Loaded,
+    fill,
+    receive,
+    send,
+)
+from regalia.runtime.process_end import ProcessEnd
+from regalia.runtime.startup import fetch_manifest
+from regalia.seal.reader import open_sealed
+from regalia.store.locate import open_store
+
+if TYPE_CHECKING:
+    from regalia.core.weights import FileReader
+
+HELLO_S = 30.0  # seconds that the runtime may take to answer
+STATUS_GONE = 15  # of a worker whose runtime is gone
+
+
+def protect_process() -> None:
+    """Take the protections of this process before it has a secret: once in each of the engine's.
+
+    Raises:
+        LocalError: HARDENING_FAILED.
+    """
+    die_with(os.getppid())
+    harden()
+
+
+class Weights:
+    """One worker's access to the sealed model.
+
+    Args:
+        connection: to the runtime.
+        files: the model's plaintext.
+    """
+
+    def __init__(self, connection: socket.socket, files: FileReader, threads: int) -> None:
+        """Use ``open_weights`` instead."""
+        self._connection = connection
+        self._began = time.monotonic()
+        self.files = files
+        self.threads = threads
+
+    def loaded(self, tensors: int, size: int) -> None:
+        """Tell the runtime that this worker is done.
+
+        Args:
+            tensors: number of tensors that were loaded.
+            size: bytes of plaintext that were decrypted.
+        """
+        seconds = time.monotonic() - self._began
+        send(self._connection, Loaded(tensors=tensors, size=size, seconds=seconds))
+
+    def failed(self, error: Exception) -> None:
+        """Tell the runtime why this worker cannot go on."""
+        code = error.code.name if isinstance(error, RegaliaError) else type(error).__name__
+        what = error.what if isinstance(error, RegaliaError) else "the engine's library failed"
+        with suppress(OSError):
+            send(self._connection, Failed(code, what))
+
+
+def open_weights(channel: str, rank: int, workers: int) -> Weights:
+    """Get the key from the runtime and open the model. Call it from the main thread.
+
+    Args:
+        channel: path of the runtime's private socket.
+        rank: of this worker in its group, from 0.
+        workers: number of workers in the group.
+
+    Raises:
+        ParseError: the runtime grants no key.
+        RegaliaError: the model cannot be opened. The runtime was told.
+        OSError: the runtime is gone.
+    """
+    ending = ProcessEnd()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(HELLO_S)
+    connection.connect(channel)
+    send(connection, Hello(rank, workers))
+    grant = receive(connection)
+    if not isinstance(grant, Grant):
+        raise ParseError(CoreCode.MALFORMED, "the runtime grants no key")
+    key = _receive_key(connection)
+    connection.settimeout(None)
+    with key:
+        ending.after(grant.left_s)
+        threading.Thread(target=_live, args=(connection, ending), daemon=True).start()
+        try:
+            files = _open_files(grant, key)
+        except RegaliaError as exc:
+            Weights(connection, _NoFiles(), 1).failed(exc)
+            raise
+    return Weights(connection, files, grant.threads)
+
+
+class _NoFiles:
+    """Stands in for a model that could not be opened."""
+
+    def sizes(self) -> dict[str, int]:
+        return {}
+
+    def read(self, parts: object) -> None:
+        """Do nothing, as nobody reads."""
+
+
+def _receive_key(connection: socket.socket) -> SecretBytes:
+    buffer = bytearray(KEY_SIZE)
+    key = SecretBytes(buffer)  # locked before it is filled
+    try:
+        fill(connection, memoryview(buffer))
+    except BaseException:
+        key.close()
+        raise
+    return key
+
+
+def _open_files(grant: Grant, key: SecretBytes) -> FileReader:
+    source = open_store(grant.store, Path(grant.folder))
+    manifest = fetch_manifest(source, owner_key=grant.owner_key, model_id=grant.model_id)
+    if str(manifest.digest) != grant.manifest:
+        raise IntegrityError(
+            RuntimeCode.SERVED_MODEL_MISMATCH,
+            f"{source.describe()} shows this worker another manifest than its runtime",
+        )
+    return SealedFiles(open_sealed(source, manifest, key), threads=grant.threads)
+
+
+def _live(connection: socket.socket, ending: ProcessEnd) -> None:
+    """End this process when its runtime is gone. The kernel's timer ends it with its lease."""
+    try:
+        while (frame := receive(connection)) is not None:
+            if isinstance(frame, Hold):
+                ending.after(frame.left_s)
+    except (OSError, RegaliaError):
+        pass
+    ending.now(STATUS_GONE)

@@ -1,0 +1,97 @@
+"""What a runtime serves a model with: an engine in this process, or one in processes of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp
+
+    from regalia.core.secret import SecretBytes
+    from regalia.core.weights import BlobSource
+    from regalia.runtime.callers import Callers
+    from regalia.runtime.metrics import Metrics
+    from regalia.seal.manifest import VerifiedManifest
+
+
+@dataclass(frozen=True, slots=True)
+class InnerParts:
+    """What the inner application is built from, whatever engine answers.
+
+    Attributes:
+        callers: tells callers from each other, where some are listed.
+        metrics: counters to increment.
+        fingerprint: OpenAI's ``system_fingerprint``; the model id.
+        started: Unix time of the start, in seconds.
+        serving: tells whether the model is loaded and the lease holds.
+    """
+
+    callers: Callers
+    metrics: Metrics
+    fingerprint: str
+    started: int
+    serving: Callable[[], bool]
+
+
+class Workload(Protocol):
+    """The model and its engine. Its methods are called in this order."""
+
+    def prepare(self, manifest: VerifiedManifest, opens: tuple[str, ...]) -> None:
+        """Find out all that can be known without the key.
+
+        Args:
+            manifest: verified manifest of the model.
+            opens: surfaces of the engine that the measured configuration opens.
+
+        Raises:
+            RegaliaError: the model could not be served, so nobody needs to be asked for its key.
+        """
+
+    def load(
+        self,
+        source: BlobSource,
+        manifest: VerifiedManifest,
+        key: SecretBytes,
+        require_lease: Callable[[], None],
+    ) -> None:
+        """Decrypt the model and start the engine. The key is wiped in any case.
+
+        Args:
+            source: store of the ciphertext, untrusted.
+            manifest: verified manifest of the model.
+            key: the model key; closed on return.
+            require_lease: raises once the lease is lost.
+
+        Raises:
+            RegaliaError: the model is not served. What was decrypted is wiped by ``wipe``.
+        """
+
+    def app(self, parts: InnerParts) -> ASGIApp:
+        """The application inside the sealed channel."""
+
+    def hold(self, left_s: float) -> None:
+        """The lease was renewed, and lasts for so many seconds."""
+
+    def wipe(self) -> None:
+        """End the use of the weights, and take them from memory. May be called again."""
+
+    def shut(self) -> None:
+        """End what answers requests, after the server has stopped."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of weights in memory, also after they were wiped."""
+
+    @property
+    def wiped(self) -> bool:
+        """Whether they are gone."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for a place."""
+
+    def facts(self) -> dict[str, object]:
+        """Facts about the served model, to be printed."""
