@@ -89,9 +89,7 @@ def engines_of_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def deploy(
-    engines_of_this_tree: None,  # noqa: ARG001 - it replaces what is announced
-    shared: Shared,
-    tmp_path: Path,
+    shared: Shared, tmp_path: Path
 ) -> Iterator[Callable[[dict[str, bytes]], LiveDeployment]]:
     """Seal files, and put them where runtimes of any engine may load them."""
     with ExitStack() as cleanup:

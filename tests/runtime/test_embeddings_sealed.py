@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ENGINE = '[engine]\nname = "onnxruntime"\n'
 
+pytestmark = pytest.mark.usefixtures("engines_of_this_tree")
 pytest.importorskip("onnxruntime", reason="the engine runs on it")
 
 

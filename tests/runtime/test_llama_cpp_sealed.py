@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.runtime.live_deployment import LiveDeployment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("engines_of_this_tree")]
 pytest.importorskip(
     "llama_cpp", reason="llama-cpp-python takes minutes to build: make engine-llama-cpp"
 )
