@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from regalia.core.errors import LocalError
 from regalia.engines.base import GenerationRequest, Message
+from regalia.engines.codes import EngineCode
 from regalia_testing.models import SMOLLM2_GGUF, FilesInMemory
 from tests.runtime.live_deployment import client
 
@@ -81,5 +83,18 @@ def test_eight_clients_of_a_sealed_gguf(
     assert maps.count("memfd:regalia-model") >= 2
     assert running.runtime.workload.size >= 2 * len(data), "as sealed, and as a file of memory"
     running.stop()
+    live.started.clear()
+    assert running.runtime.workload.wiped
+
+
+def test_secret_memory_is_refused_by_name(
+    deploy: Callable[[dict[str, bytes]], LiveDeployment],
+) -> None:
+    live = deploy({SMOLLM2_GGUF: gguf()})
+    running = live.start(text='memory = "secret"\n' + ENGINE)
+    assert isinstance(running.error, LocalError)
+    if running.error.code is not EngineCode.ENGINE_MEMORY_UNSUITABLE:
+        pytest.skip(f"this machine gives no such memory: {running.error.what}")
+    running.join()
     live.started.clear()
     assert running.runtime.workload.wiped

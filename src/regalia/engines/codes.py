@@ -48,6 +48,10 @@ class EngineCode(Code):
         "This engine reads weights through a mapping of its own of the model's memory.",
         'Set memory = "locked", and allow locked memory of twice the size of the model.',
     )
+    ENGINE_MEMORY_SHORT = (
+        "What a generation has read takes memory, and the machine gave no more of it.",
+        "Send the request again when fewer others run, or ask for fewer tokens.",
+    )
     PROMPT_TOO_LONG = (
         "The model reads a limited number of tokens.",
         "Shorten the prompt, or ask for fewer tokens.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import UsageError
+from regalia.core.errors import UnavailableError, UsageError
 from regalia.engines.codes import EngineCode
 from regalia.engines.generate import deltas
 
@@ -48,11 +48,11 @@ class LlamaCppEngine:
         """Read one token. Raises UsageError ENGINE_MODEL_UNSUPPORTED."""
         import numpy as np
 
-        with closing(self._model.context(1, step=1, threads=self._threads)) as context:
-            try:
+        try:
+            with closing(self._model.context(1, step=1, threads=self._threads)) as context:
                 logits = context.read((0,))
-            except RuntimeError as exc:
-                raise _unsupported(f"a trial ended with {exc}") from exc
+        except (RuntimeError, UnavailableError) as exc:
+            raise _unsupported(f"a trial ended with {exc}") from exc
         if not np.isfinite(logits).all():
             raise _unsupported("a trial gave numbers that are not finite")
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 from typing import TYPE_CHECKING, Any
 
-from regalia.core.errors import UsageError
+from regalia.core.errors import UnavailableError, UsageError
 from regalia.engines.codes import EngineCode
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Model:
             threads: of the computation.
 
         Raises:
-            UsageError: ENGINE_MODEL_UNSUPPORTED, the library makes none.
+            UnavailableError: ENGINE_MEMORY_SHORT.
         """
         settings = self._lib.llama_context_default_params()
         settings.n_ctx = length + -length % _ROUNDED
@@ -125,7 +125,9 @@ class Model:
         settings.no_perf = True
         handle = self._lib.llama_init_from_model(self.handle, settings)
         if not handle:
-            raise _unsupported("the model", f"no context of {length} tokens")
+            raise UnavailableError(
+                EngineCode.ENGINE_MEMORY_SHORT, f"there is no room for a context of {length} tokens"
+            )
         return Context(self._lib, handle, self.vocabulary.size)
 
 

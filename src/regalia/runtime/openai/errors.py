@@ -28,6 +28,7 @@ _WIRE: dict[Code, tuple[int, str, str]] = {
     RequestCode.NOT_SERVING: (503, "server_error", "NOT_SERVING"),
     RequestCode.REPLAY_MEMORY_FULL: (503, "server_error", "REPLAY_MEMORY_FULL"),
     RequestCode.GENERATION_FAILED: (500, "server_error", "GENERATION_FAILED"),
+    EngineCode.ENGINE_MEMORY_SHORT: (503, "server_error", "ENGINE_MEMORY_SHORT"),
     EngineCode.PROMPT_TOO_LONG: (400, "invalid_request_error", "context_length_exceeded"),
     EngineCode.PROMPT_UNUSABLE: (400, "invalid_request_error", "PROMPT_UNUSABLE"),
 }
