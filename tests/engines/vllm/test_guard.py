@@ -53,6 +53,7 @@ VALUES: dict[str, Any] = {
     "input": ["hello"],
     "encoding_format": "base64",
     "n": 1,
+    "stream": True,
     "max_tokens": 5,
     "max_completion_tokens": 5,
     "stream_options": {"include_usage": True},
@@ -339,6 +340,13 @@ def test_numbers_that_bound_work_are_numbers(name: str, value: object) -> None:
     found = refusal(CHAT, **{name: value})
     assert found.code is HostedCode.REQUEST_PARAMETER_UNKNOWN
     assert found.what.startswith(name)
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", "yes", "on", [], 1.0])
+def test_whether_an_answer_is_streamed_is_true_or_false(value: object) -> None:
+    # vLLM takes all of these for one or the other, and the proxy must know which.
+    assert refusal(CHAT, stream=value).code is HostedCode.REQUEST_PARAMETER_UNKNOWN
+    assert refusal(COMPLETIONS, stream=value).code is HostedCode.REQUEST_PARAMETER_UNKNOWN
 
 
 def test_answers_are_bounded() -> None:

@@ -130,6 +130,8 @@ def _closed(what: str, surface: Surface) -> NoReturn:
 
 def _bound(route: str, body: dict[str, Any], bounds: Bounds) -> None:
     """Bound the work of one request."""
+    if not isinstance(body.get("stream", False), bool):  # vLLM takes "yes" for true
+        raise UsageError(HostedCode.REQUEST_PARAMETER_UNKNOWN, "stream is neither true nor false")
     answers = _count(body, "n", 1)
     if route == COMPLETIONS:
         answers *= count_prompts(body.get("prompt"))
