@@ -87,6 +87,13 @@ def test_an_honest_registry(registry: RegistryDouble) -> None:
         assert blobs.describe() == "oci://r.example/acme/model:v1"
 
 
+def test_reading_ends_with_its_block(registry: RegistryDouble) -> None:
+    with registry.opened() as blobs:
+        blobs.size(NAME)
+    with pytest.raises(RuntimeError):
+        blobs.size("index.seal")
+
+
 def test_a_version_by_its_digest(registry: RegistryDouble) -> None:
     digest = sha256(image().encode())
     with registry.opened(replace(ADDRESS, reference=digest)) as blobs:
