@@ -87,6 +87,13 @@ def test_an_honest_registry(registry: RegistryDouble) -> None:
         assert blobs.describe() == "oci://r.example/acme/model:v1"
 
 
+def test_reading_ends_with_its_block(registry: RegistryDouble) -> None:
+    with registry.opened() as blobs:
+        blobs.size(NAME)
+    with pytest.raises(RuntimeError):
+        blobs.size("index.seal")
+
+
 def test_a_version_by_its_digest(registry: RegistryDouble) -> None:
     digest = sha256(image().encode())
     with registry.opened(replace(ADDRESS, reference=digest)) as blobs:
@@ -274,6 +281,32 @@ def test_a_host_for_tokens_that_was_named(registry: RegistryDouble, config: Path
     assert registry.logins == [f"Basic {AUTH}"]
 
 
+LOCAL = "127.0.0.1:5000"
+
+
+def test_tokens_of_this_machine_come_in_clear(registry: RegistryDouble, config: Path) -> None:
+    login(config, LOCAL)
+    registry.challenge = f'Bearer realm="http://{LOCAL}/token",service="{HOST}"'
+    with registry.opened(replace(ADDRESS, host=LOCAL)) as blobs:
+        assert blobs.size(NAME) == len(SHARD)
+    assert registry.logins == [f"Basic {AUTH}"]
+
+
+def test_tokens_in_clear_are_for_nobody(registry: RegistryDouble, config: Path) -> None:
+    login(config)
+    registry.challenge = f'Bearer realm="http://{HOST}/token",service="{HOST}"'
+    with registry.opened(replace(ADDRESS, dangerous_http=True)) as blobs:
+        assert blobs.size(NAME) == len(SHARD)
+    assert registry.logins == [""]
+
+
+def test_connections_are_closed_with_the_files(registry: RegistryDouble) -> None:
+    repository = registry.repository()
+    repository.open("v1").close()
+    with pytest.raises(RuntimeError):
+        repository.tags()
+
+
 def test_no_password_in_clear(registry: RegistryDouble, config: Path) -> None:
     login(config)
     registry.challenge = 'Basic realm="tests"'
@@ -324,6 +357,33 @@ def test_other_redirects(location: str, registry: RegistryDouble) -> None:
         blobs.size(NAME)
     assert caught.value.code is StoreCode.STORE_ANSWER_WRONG
     assert {request.url.host for request in registry.requests} == {HOST}
+
+
+@pytest.mark.parametrize(
+    ("host", "elsewhere", "followed"),
+    [
+        (LOCAL, "127.0.0.1:9", True),
+        (LOCAL, "cdn.example", False),
+        (HOST, "127.0.0.1:9", False),
+    ],
+)
+def test_redirects_in_clear_stay_on_this_machine(
+    host: str, elsewhere: str, *, followed: bool, registry: RegistryDouble
+) -> None:
+    def moved(request: httpx.Request) -> httpx.Response:
+        if request.url.netloc.decode() == host:
+            return httpx.Response(307, headers={"location": f"http://{elsewhere}/{PATH}"})
+        return ranged(SHARD, 0, 0)
+
+    registry.instead[PATH] = [moved]
+    address = replace(ADDRESS, host=host, blobs=frozenset({elsewhere}))
+    with registry.opened(address) as blobs:
+        if followed:
+            assert blobs.size(NAME) == len(SHARD)
+            return
+        with pytest.raises(IntegrityError) as caught:
+            blobs.size(NAME)
+    assert caught.value.code is StoreCode.STORE_ANSWER_WRONG
 
 
 def test_redirects_in_a_circle(registry: RegistryDouble) -> None:
