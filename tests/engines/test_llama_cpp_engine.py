@@ -374,7 +374,8 @@ def test_weights_are_in_no_file_and_once_in_memory(tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        env=os.environ
+        | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "[]", "no file is written, nobody is called"
