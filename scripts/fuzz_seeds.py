@@ -107,6 +107,13 @@ def anything(material: Material) -> Iterator[bytes]:
     yield from material.real("*/*.bin", "*/*/*.bin", "*/*.json", "nitro/*", "tpm/*.pb")
 
 
+def store_versions(material: Material) -> Iterator[bytes]:
+    """Documents of versions, as stores have them."""
+    for file in material.own("stores/versions.json"):
+        for text in json.loads(file)["accepted"].values():
+            yield text.encode()
+
+
 def envelopes(material: Material) -> Iterator[bytes]:
     """Whole evidence envelopes, without what makes them large: logs and all devices but one."""
     for accepted in material.accepted_evidence.values():

@@ -95,6 +95,13 @@ TARGETS = (
         max_size=64 * 1024,
     ),
     Target(
+        "version in a store",
+        "regalia.store.image:parse_image",
+        seeds.store_versions,
+        (("where", "fuzzed"),),
+        refusals=RegaliaError,
+    ),
+    Target(
         "evidence envelope",
         "regalia.wire.evidence:parse_evidence",
         seeds.envelopes,

@@ -110,6 +110,15 @@ class Hosted:
         folder.forget_model()
         if self._processes is not None:
             self._processes.forget_output()
+        for rank, worker in enumerate(sorted(loaded, key=lambda worker: worker.size)):
+            emit(
+                ServiceEvent.WORKER_LOADED,
+                worker=rank,
+                tensors=worker.tensors,
+                bytes=worker.size,
+                bytes_read=worker.read,
+                seconds=round(worker.seconds, 3),
+            )
         seconds = round(time.monotonic() - began, 3)
         emit(ServiceEvent.MODEL_LOADED, bytes=self._size, seconds=seconds, workers=self._workers)
 
