@@ -33,9 +33,10 @@ ENTRY_POINTS: dict[str, dict[str, set[str]]] = {
     "regalia": {
         "console_scripts": {"regalia"},
         "regalia.device_sources": {"nvidia-gpu"},
-        "regalia.engines": {"transformers"},
+        "regalia.engines": {"transformers", "vllm"},
         "regalia.evidence_sources": {"az-snp", "az-tdx", "nitro", "snp", "tdx", "tpm"},
         "regalia.key_stores": {"dev-file"},
+        "vllm.general_plugins": {"regalia"},
     },
     "regalia-testing": {
         "regalia.evidence_sources": {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from regalia.engines.hosted import HostedEngine
+
 ROOT = Path(__file__).parents[2]
 NEEDS = {"regalia.tees.tpm.source": "tpm2_pytss"}
 
@@ -25,7 +27,9 @@ def announced() -> list[EntryPoint]:
 def test_a_plug_in_loads(point: EntryPoint) -> None:
     if point.module in NEEDS:
         pytest.importorskip(NEEDS[point.module], reason="the extra is absent")
-    assert callable(point.load())
+    plugin = point.load()
+    # An engine in processes of its own has several methods, and nothing to call.
+    assert callable(plugin) or isinstance(plugin, HostedEngine)
 
 
 def test_every_group_is_announced() -> None:

@@ -72,6 +72,10 @@ class FilePart:
 class FileReader(Protocol):
     """A model's plaintext files, decrypted in parts into memory of the caller's."""
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of ciphertext that were read so far."""
+
     def sizes(self) -> Mapping[str, int]:
         """Number of bytes by relative POSIX path."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import BuildEngine, Engine
+    from regalia.engines.base import BuildEngine, ServedModel
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.workload import InnerParts
     from regalia.seal.load import LoadedModel
@@ -86,7 +86,7 @@ def require_memory(config: ServeConfig, manifest: VerifiedManifest) -> None:
     trial.free()
 
 
-def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> Engine:
+def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> ServedModel:
     """Build the configured engine on the model's memory.
 
     Args:
@@ -111,12 +111,12 @@ class InProcess:
     def __init__(self, config: ServeConfig, builder: BuildEngine) -> None:
         self._config = config
         self._builder = builder
-        self._engine: Engine | None = None
+        self._engine: ServedModel | None = None
         self._generations: Generations | None = None
         self.memory = make_memory(config)
 
     def prepare(self, manifest: VerifiedManifest, opens: tuple[str, ...]) -> None:
-        """Look for memory, and let the engine check its options; see ``Workload``."""
+        """Look for memory, and check options; arguments and errors as ``Workload``."""
         if opens:
             raise UsageError(
                 HostedCode.ENGINE_SURFACE_UNKNOWN,
@@ -133,7 +133,7 @@ class InProcess:
         key: SecretBytes,
         require_lease: Callable[[], None],
     ) -> None:
-        """Decrypt the model and build the engine; see ``Workload``."""
+        """Decrypt the model and build the engine; arguments and errors as ``Workload``."""
         began = time.monotonic()
         model = load(self._config, source, manifest, key, self.memory)
         seconds = round(time.monotonic() - began, 3)
@@ -143,7 +143,7 @@ class InProcess:
         require_lease()
 
     def app(self, parts: InnerParts) -> ASGIApp:
-        """OpenAI's routes on the engine; see ``Workload``."""
+        """OpenAI's routes on the engine; arguments and errors as ``Workload``."""
         from regalia.runtime.openai.app import Service, build_app
 
         if self._engine is None:

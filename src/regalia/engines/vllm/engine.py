@@ -66,7 +66,7 @@ class VllmEngine:
     """Implements ``engines.hosted.HostedEngine``."""
 
     def check(self, options: Mapping[str, object], opens: tuple[str, ...]) -> None:
-        """Check the options and surfaces, and that vLLM is installed; see ``HostedEngine``.
+        """Check options, surfaces and installation; arguments and errors as ``HostedEngine``.
 
         Args:
             options: ``[engine.options]``, not validated.
@@ -93,7 +93,7 @@ class VllmEngine:
     def command(
         self, options: Mapping[str, object], place: Place, *, served_name: str, parallel: int
     ) -> Command:
-        """How vLLM's API server is started; see ``HostedEngine``."""
+        """How vLLM's API server is started; arguments and errors as ``HostedEngine``."""
         chosen = parse_options(options)
         argv = (
             sys.executable,
@@ -118,12 +118,12 @@ class VllmEngine:
         return Command(argv, _environment(chosen, place))
 
     def trial(self, served_name: str) -> Trial:
-        """One token after another; see ``HostedEngine``."""
+        """One token after another; arguments and errors as ``HostedEngine``."""
         body = {"model": served_name, "prompt": [0, 0], "max_tokens": 2, "temperature": 0}
         return Trial(COMPLETIONS, body)
 
     def guard(self, files: ModelFiles, opens: tuple[str, ...]) -> RequestGuard:
-        """What screens the requests for one model; see ``HostedEngine``."""
+        """What screens the requests for one model; arguments and errors as ``HostedEngine``."""
         return Guard.of(files, frozenset(Surface(name) for name in opens))
 
 
@@ -187,6 +187,7 @@ def _environment(chosen: Options, place: Place) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_CPU_KVCACHE_SPACE": str(chosen.cpu_kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": chosen.cpu_omp_threads_bind,
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
 

@@ -62,7 +62,7 @@ class Guard:
         return cls(opens, ControlTokens(_control_texts(files)))
 
     def screen(self, route: str, body: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:
-        """The request that vLLM gets; see ``RequestGuard``.
+        """The request that vLLM gets; arguments and errors as ``RequestGuard``.
 
         Args:
             route: of the API.
@@ -158,7 +158,7 @@ def _strings(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _control_texts(files: ModelFiles) -> set[str]:
     """Texts of special tokens, and of added ones that the chat template writes itself."""
-    from regalia.engines.tokenizer import read_object, read_text
+    from regalia.engines.model_files import read_object, read_text
 
     settings = read_object(files, _TOKENIZER_CONFIG) or {}
     template = (read_text(files, "chat_template.jinja") or "") + json.dumps(
@@ -183,7 +183,8 @@ def _list(value: object) -> list[Any]:
 def read_tokenizer(files: ModelFiles) -> dict[str, Any] | None:
     """tokenizer.json, which is larger than the model's other JSON files. Raises ParseError."""
     from regalia.core.errors import CoreCode, ParseError
-    from regalia.engines.tokenizer import TOKENIZER_MAX, read_text
+    from regalia.engines.model_files import read_text
+    from regalia.engines.tokenizer import TOKENIZER_MAX
 
     text = read_text(files, _TOKENIZER, limit=TOKENIZER_MAX)
     if text is None:

@@ -50,7 +50,8 @@ class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loade
     """A worker has its weights."""
 
     tensors: int
-    size: int  # bytes of plaintext that were decrypted
+    size: int  # bytes of tensors that it wanted
+    read: int  # bytes of ciphertext that it read for them
     seconds: float
 
 

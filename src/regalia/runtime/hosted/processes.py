@@ -18,7 +18,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from regalia.core.errors import UnavailableError
 from regalia.engines.hosted_codes import HostedCode
@@ -95,8 +95,11 @@ class EngineProcesses:
             )
         except OSError as exc:
             raise self.failure(f"it cannot be started: {exc.strerror}") from exc
-        threading.Thread(target=self._read_output, name="engine-output", daemon=True).start()
-        threading.Thread(target=self._wait, name="engine-watch", daemon=True).start()
+        for name, run, arguments in (
+            ("engine-output", self._read_output, (self._first.stdout,)),
+            ("engine-watch", self._wait, (self._first,)),
+        ):
+            threading.Thread(target=run, name=name, args=arguments, daemon=True).start()
 
     def failure(self, why: str) -> UnavailableError:
         """The error for an engine that does not start."""
@@ -111,18 +114,15 @@ class EngineProcesses:
         self._quiet = True
         self._lines.clear()
 
-    def _read_output(self) -> None:
-        if self._first is None or self._first.stdout is None:
-            return
-        for line in iter(lambda: self._first.stdout.readline(1 << 16), b""):  # type: ignore[union-attr]
-            if not self._quiet:
-                text = line.decode("utf-8", "replace").rstrip()
-                self._lines.append("".join(c for c in text if c.isprintable())[:_LINE_MAX])
+    def _read_output(self, stream: IO[bytes]) -> None:
+        with stream:
+            while line := stream.readline(1 << 16):
+                if not self._quiet:
+                    text = line.decode("utf-8", "replace").rstrip()
+                    self._lines.append("".join(c for c in text if c.isprintable())[:_LINE_MAX])
 
-    def _wait(self) -> None:
-        if self._first is None:
-            return
-        status = self._first.wait()
+    def _wait(self, first: subprocess.Popen[bytes]) -> None:
+        status = first.wait()
         self._ended.set()
         how = f"signal {-status}" if status < 0 else f"status {status}"
         self._on_end(f"its first process ended with {how}")

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -120,13 +120,7 @@ class Proxy:
         self._limits = limits
         self._salt = os.urandom(32)
         self._admission = Admission(limits)
-        self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(api)),
-            timeout=httpx.Timeout(10.0, read=float(limits.answer_s)),
-            limits=httpx.Limits(max_connections=limits.parallel + limits.queue + 1),
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._api = str(api)
 
     @property
     def waiting(self) -> int:
@@ -134,7 +128,7 @@ class Proxy:
         return self._admission.waiting
 
     async def answer(self, http: Request) -> Response:
-        """Answer one request on one of ``ROUTES``."""
+        """Answer one request on one of ``ROUTES``. Raises ApiError, and UsageError of the guard."""
         route = http.url.path
         caller = self._caller(http)
         body = _parse(await http.body())
@@ -168,30 +162,36 @@ class Proxy:
         return hmac.new(self._salt, material, hashlib.sha256).hexdigest()
 
     async def _whole(self, route: str, content: bytes) -> tuple[int, bytes, str]:
-        request = self._request(route, content)
-        try:
-            response = await self._http.send(request, stream=True)
-        except httpx.HTTPError as exc:
-            raise self._gone() from exc
-        try:
+        async with self._asked(route, content) as response:
             data = bytearray()
             async for piece in response.aiter_raw():
                 data += piece
                 if len(data) > EVENT_MAX:
                     raise ApiError(RequestCode.GENERATION_FAILED, "The answer is too large.")
-        except httpx.HTTPError as exc:
-            raise self._gone() from exc
-        finally:
-            await response.aclose()
         return response.status_code, bytes(data), _kind(response)
 
-    def _request(self, route: str, content: bytes) -> httpx.Request:
-        return self._http.build_request(
-            "POST",
-            f"http://engine{route}",
-            content=content,
-            headers={"content-type": _JSON, "accept-encoding": "identity"},
+    @asynccontextmanager
+    async def _asked(self, route: str, content: bytes) -> AsyncGenerator[httpx.Response]:
+        """The engine's answer to one request, over a connection of its own."""
+        # Nothing is left of it when the client leaves: the engine notices, and gives up.
+        http = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=self._api, verify=False),
+            timeout=httpx.Timeout(10.0, read=float(self._limits.answer_s)),
+            trust_env=False,
         )
+        try:
+            async with (
+                http,
+                http.stream(
+                    "POST",
+                    f"http://engine{route}",
+                    content=content,
+                    headers={"content-type": _JSON, "accept-encoding": "identity"},
+                ) as response,
+            ):
+                yield response
+        except httpx.HTTPError as exc:
+            raise self._gone() from exc
 
     def _gone(self) -> ApiError:
         if self._parts.serving():
@@ -203,18 +203,16 @@ class Proxy:
         padding = self._limits.stream_padding
         try:
             with self._admission.request(caller):
-                async for event in self._engine_events(route, content):
-                    yield pad_event(event, padding)
+                # A client that leaves closes the connection, and the engine gives the answer up.
+                async with aclosing(self._engine_events(route, content)) as events:
+                    async for event in events:
+                        yield pad_event(event, padding)
         except ApiError as error:
             yield pad_event(b"data: " + error.encode() + b"\n\n", padding)
 
     async def _engine_events(self, route: str, content: bytes) -> AsyncGenerator[bytes]:
-        try:
-            response = await self._http.send(self._request(route, content), stream=True)
-        except httpx.HTTPError as exc:
-            raise self._gone() from exc
-        try:
-            streams = _kind(response).startswith("text/event-stream")
+        async with self._asked(route, content) as response:
+            streams = _kind(response) == EVENT_STREAM
             rest = bytearray()
             async for piece in response.aiter_raw():
                 rest += piece
@@ -223,13 +221,11 @@ class Proxy:
                     del rest[: end + len(_EVENT_END)]
                 if len(rest) > EVENT_MAX:
                     raise ApiError(RequestCode.GENERATION_FAILED, "An event is too large.")
+            if rest and streams:
+                raise ApiError(RequestCode.GENERATION_FAILED, "The answer ended within an event.")
             if rest:
                 # An error before the stream began, as one JSON object.
                 yield b"data: " + bytes(rest) + _EVENT_END
-        except httpx.HTTPError as exc:
-            raise self._gone() from exc
-        finally:
-            await response.aclose()
 
     async def models(self, _: Request) -> Response:
         """List the one model."""
@@ -237,7 +233,7 @@ class Proxy:
         return Response(msgspec.json.encode(body), media_type=_JSON)
 
     async def model(self, http: Request) -> Response:
-        """Describe the one model."""
+        """Describe the one model. Raises ApiError SERVED_NAME_UNKNOWN."""
         if http.path_params["name"] != self._name:
             raise ApiError(RequestCode.SERVED_NAME_UNKNOWN, "There is no such model.")
         return Response(msgspec.json.encode(self._model_body()), media_type=_JSON)
@@ -251,7 +247,12 @@ class Proxy:
         }
 
     def count(self, route: str, status: int) -> None:
-        """Count an answer."""
+        """Count an answer.
+
+        Args:
+            route: short name for the metric.
+            status: of HTTP.
+        """
         self._parts.metrics.requests.labels(route=route, status=str(status)).inc()
 
 

@@ -69,15 +69,16 @@ class Weights:
         self.files = files
         self.threads = threads
 
-    def loaded(self, tensors: int, size: int) -> None:
+    def loaded(self, tensors: int, size: int, read: int) -> None:
         """Tell the runtime that this worker is done.
 
         Args:
             tensors: number of tensors that were loaded.
-            size: bytes of plaintext that were decrypted.
+            size: bytes of them that this worker wanted.
+            read: bytes of ciphertext that it read for that.
         """
         seconds = time.monotonic() - self._began
-        send(self._connection, Loaded(tensors=tensors, size=size, seconds=seconds))
+        send(self._connection, Loaded(tensors=tensors, size=size, read=read, seconds=seconds))
 
     def failed(self, error: Exception) -> None:
         """Tell the runtime why this worker cannot go on."""
@@ -96,7 +97,8 @@ def open_weights(channel: str, rank: int, workers: int) -> Weights:
         workers: number of workers in the group.
 
     Raises:
-        RegaliaError: the runtime refuses, or the model cannot be opened. The runtime was told.
+        ParseError: the runtime grants no key.
+        RegaliaError: the model cannot be opened. The runtime was told.
         OSError: the runtime is gone.
     """
     ending = ProcessEnd()
@@ -122,6 +124,8 @@ def open_weights(channel: str, rank: int, workers: int) -> Weights:
 
 class _NoFiles:
     """Stands in for a model that could not be opened."""
+
+    bytes_read = 0
 
     def sizes(self) -> dict[str, int]:
         return {}

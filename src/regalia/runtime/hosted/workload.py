@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
 _LOOK_S = 0.25  # between two looks at an engine that starts
 _TRIAL_S = 120.0  # seconds that a small request may take
 HEALTH_PATH = "/health"
+
+
+def _accepts(path: Path) -> bool:
+    """Whether somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 class Hosted:
@@ -70,7 +81,7 @@ class Hosted:
         self._size = 0
 
     def prepare(self, manifest: VerifiedManifest, opens: tuple[str, ...]) -> None:  # noqa: ARG002
-        """Check options, surfaces and folder; see ``Workload``."""
+        """Check options, surfaces and folder; arguments and errors as ``Workload``."""
         self._engine.check(self._config.engine.options, opens)
         self._workers = self._engine.workers(self._config.engine.options)
         self._opens = opens
@@ -83,7 +94,7 @@ class Hosted:
         key: SecretBytes,
         require_lease: Callable[[], None],
     ) -> None:
-        """Start the engine, and wait until all workers have their weights; see ``Workload``."""
+        """Start the engine and its workers; arguments and errors as ``Workload``."""
         began = time.monotonic()
         with key:
             files = SealedFiles(open_sealed(source, manifest, key), threads=1)
@@ -99,6 +110,15 @@ class Hosted:
         folder.forget_model()
         if self._processes is not None:
             self._processes.forget_output()
+        for rank, worker in enumerate(sorted(loaded, key=lambda worker: worker.size)):
+            emit(
+                ServiceEvent.WORKER_LOADED,
+                worker=rank,
+                tensors=worker.tensors,
+                bytes=worker.size,
+                bytes_read=worker.read,
+                seconds=round(worker.seconds, 3),
+            )
         seconds = round(time.monotonic() - began, 3)
         emit(ServiceEvent.MODEL_LOADED, bytes=self._size, seconds=seconds, workers=self._workers)
 
@@ -161,7 +181,7 @@ class Hosted:
         transport = httpx.HTTPTransport(uds=str(folder.place.api))
         trial = self._engine.trial(self._config.served_name)
         with httpx.Client(transport=transport, trust_env=False, timeout=_TRIAL_S) as http:
-            while not self._healthy(http):
+            while not (_accepts(folder.place.api) and self._healthy(http)):
                 still_starts()
                 if time.monotonic() > deadline:
                     raise self._failure("its API does not answer")
@@ -193,7 +213,7 @@ class Hosted:
             self._on_failed(why)
 
     def app(self, parts: InnerParts) -> ASGIApp:
-        """Routes that pass on what the guard lets through; see ``Workload``."""
+        """Routes that pass on what the guard lets through; arguments and errors as ``Workload``."""
         from regalia.runtime.hosted.proxy import Proxy, build_app
 
         if self._guard is None or self._folder is None:
