@@ -104,10 +104,10 @@ def preadv(*, faulted: bool) -> Callable[[Files], Load]:
     def setup(files: Files) -> Load:
         paths = weights(files.plain)
         total = sum(path.stat().st_size for path in paths)
-        ready = locked_memory(total, faulted=True) if faulted else None
+        ready = locked_memory(total if faulted else 1, faulted=True)  # imports what it needs
 
         def load(first: Callable[[], None]) -> Tensors:
-            memory, view = ready or locked_memory(total, faulted=False)
+            memory, view = ready if faulted else locked_memory(total, faulted=False)
             jobs, start = [], 0
             for path in paths:
                 fd, size = os.open(path, os.O_RDONLY), path.stat().st_size
