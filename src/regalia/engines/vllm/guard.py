@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regalia.core.errors import UsageError
 from regalia.engines.codes import EngineCode
 from regalia.engines.hosted_codes import HostedCode
-from regalia.engines.quoting import ControlTokens
+from regalia.engines.vllm.controls import Controls
+from regalia.engines.vllm.shapes import (
+    FORMATS,
+    count_prompts,
+    joined_texts,
+    known_members,
+    plain_input,
+    plain_messages,
+    unknown,
+)
 from regalia.engines.vllm.surface import (
     CHAT,
     CLOSED,
@@ -28,10 +36,9 @@ if TYPE_CHECKING:
     from regalia.engines.hosted import Bounds
 
 CHOICES_MAX = 8  # answers to one request
+TOKENS_MAX = 1 << 31  # of any number of tokens; an engine's own numbers have 64 bits
 STRINGS_MAX = 100_000  # texts in one request
-_NOT_IN_PROMPTS = frozenset(("model", "stop"))
-_TOKENIZER = "tokenizer.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
+_NOT_IN_CHATS = frozenset(("model", "prompt", "stop"))
 
 
 class Guard:
@@ -43,23 +50,19 @@ class Guard:
             stand, so whoever writes them in a message could write a turn of the system.
     """
 
-    def __init__(self, opens: frozenset[Surface], controls: ControlTokens) -> None:
+    def __init__(self, opens: frozenset[Surface], controls: Controls) -> None:
         self._opens = opens
         self._controls = controls
 
     @classmethod
     def of(cls, files: ModelFiles, opens: frozenset[Surface]) -> Guard:
-        """The guard for one model.
+        """The guard for one model. Raises as ``Controls.of``.
 
         Args:
             files: the model's files that are not weights.
             opens: surfaces that the measured configuration opens.
-
-        Raises:
-            ParseError: a file of the tokenizer is malformed.
-            UsageError: ENGINE_MODEL_UNSUPPORTED, control tokens cannot be searched for.
         """
-        return cls(opens, ControlTokens(_control_texts(files)))
+        return cls(opens, Controls.of(files))
 
     def screen(self, route: str, body: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:
         """The request that vLLM gets; arguments and errors as ``RequestGuard``.
@@ -73,19 +76,23 @@ class Guard:
         if needed is not None and needed not in self._opens:
             _closed(f"{route} is closed", needed)
         kept = {
-            name: value
+            name: known_members(name, value)
             for name, value in body.items()
             if value is not None and self._passes(route, name, value)
         }
-        if route == CHAT:  # a plain prompt is its author's, and has no turns
+        if "messages" in kept:  # a plain prompt is its author's, and has no turns
+            kept["messages"] = plain_messages(kept["messages"])
             self._require_text(kept)
         if route in (CHAT, COMPLETIONS):
             _bound(route, kept, bounds)
-            if Surface.SHARED_PREFIX_CACHE not in self._opens:
-                kept["cache_salt"] = bounds.salt
         elif route == EMBEDDINGS:
-            kept.setdefault("encoding_format", "float")
+            _require_embeddable(kept)
+        if route in (CHAT, COMPLETIONS, EMBEDDINGS) and not self._shares():
+            kept["cache_salt"] = bounds.salt
         return kept
+
+    def _shares(self) -> bool:
+        return Surface.SHARED_PREFIX_CACHE in self._opens
 
     def _passes(self, route: str, name: str, value: object) -> bool:
         """Whether a parameter is passed on; raises if it is refused."""
@@ -101,16 +108,15 @@ class Guard:
             if value is False or value == 0 or value in ({}, []):
                 return False
             _closed(f"{name} is closed", surface)
-        if name in CLOSED:
-            raise UsageError(HostedCode.REQUEST_SURFACE_CLOSED, f"{name}: {CLOSED[name]}")
-        shown = "".join(char for char in name[:60] if char.isprintable())
-        raise UsageError(HostedCode.REQUEST_PARAMETER_UNKNOWN, f"{shown!r} is no parameter here")
+        if name not in CLOSED:
+            unknown(name)
+        raise UsageError(HostedCode.REQUEST_SURFACE_CLOSED, f"{name}: {CLOSED[name]}")
 
     def _require_text(self, body: dict[str, Any]) -> None:
         for number, (where, text) in enumerate(_strings(body)):
             if number > STRINGS_MAX:
                 raise UsageError(EngineCode.PROMPT_UNUSABLE, "too many texts in one request")
-            if next(self._controls.find(text), None) is not None:
+            if self._controls.within(text):
                 raise UsageError(
                     EngineCode.PROMPT_UNUSABLE,
                     f"a text in {where} reads like a control token of the model, which this engine"
@@ -123,29 +129,45 @@ def _closed(what: str, surface: Surface) -> NoReturn:
 
 
 def _bound(route: str, body: dict[str, Any], bounds: Bounds) -> None:
-    """Bound the work of one request, and require text where addresses could stand."""
-    if body.get("n", 1) not in range(1, CHOICES_MAX + 1):
-        raise UsageError(HostedCode.REQUEST_SURFACE_CLOSED, f"n is from 1 to {CHOICES_MAX}")
+    """Bound the work of one request."""
+    if not isinstance(body.get("stream", False), bool):  # vLLM takes "yes" for true
+        raise UsageError(HostedCode.REQUEST_PARAMETER_UNKNOWN, "stream is neither true nor false")
+    answers = _count(body, "n", 1)
+    if route == COMPLETIONS:
+        answers *= count_prompts(body.get("prompt"))
+    if answers > CHOICES_MAX:
+        raise UsageError(
+            HostedCode.REQUEST_SURFACE_CLOSED,
+            f"{answers} answers to one request; at most {CHOICES_MAX}",
+        )
     names = [name for name in ("max_completion_tokens", "max_tokens") if name in body]
-    limits = [body[name] for name in names]
-    if any(not isinstance(limit, int) or isinstance(limit, bool) for limit in limits):
-        raise UsageError(HostedCode.REQUEST_PARAMETER_UNKNOWN, f"{names[0]} is no number")
     for name in names or (["max_completion_tokens"] if route == CHAT else []):
-        body[name] = min(body.get(name, bounds.answer_tokens), bounds.answer_tokens)
-    for message in body.get("messages", ()) if route == CHAT else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        parts = content if isinstance(content, list) else []
-        if any(not isinstance(part, dict) or part.get("type") != "text" for part in parts):
-            raise UsageError(
-                HostedCode.REQUEST_SURFACE_CLOSED,
-                "a message has parts that are not text; images and sounds are not served",
-            )
+        body[name] = min(_count(body, name, bounds.answer_tokens), bounds.answer_tokens)
+
+
+def _count(body: Mapping[str, Any], name: str, default: int) -> int:
+    value = body.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= TOKENS_MAX:
+        raise UsageError(
+            HostedCode.REQUEST_PARAMETER_UNKNOWN, f"{name} is no number from 1 to {TOKENS_MAX}"
+        )
+    return value
+
+
+def _require_embeddable(body: dict[str, Any]) -> None:
+    body["input"] = plain_input(body.get("input"))
+    if body.setdefault("encoding_format", "float") not in FORMATS:
+        raise UsageError(
+            HostedCode.REQUEST_SURFACE_CLOSED, f"encoding_format is one of {', '.join(FORMATS)}"
+        )
 
 
 def _strings(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """All texts that may reach the prompt, each with its parameter; names of members are texts."""
+    """All texts that may reach a chat, each with its parameter; names of members are texts."""
+    for text in joined_texts(body["messages"]):
+        yield "messages", text
     for name, member in body.items():
-        pending = [] if name in _NOT_IN_PROMPTS else [member]
+        pending = [] if name in _NOT_IN_CHATS else [member]
         while pending:
             item = pending.pop()
             if isinstance(item, str):
@@ -154,43 +176,3 @@ def _strings(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 pending += item
             elif isinstance(item, dict):
                 pending += [*item.keys(), *item.values()]
-
-
-def _control_texts(files: ModelFiles) -> set[str]:
-    """Texts of special tokens, and of added ones that the chat template writes itself."""
-    from regalia.engines.model_files import read_object, read_text
-
-    settings = read_object(files, _TOKENIZER_CONFIG) or {}
-    template = (read_text(files, "chat_template.jinja") or "") + json.dumps(
-        settings.get("chat_template", ""), ensure_ascii=False
-    )
-    added = [*_list((read_tokenizer(files) or {}).get("added_tokens"))]
-    decoder = settings.get("added_tokens_decoder")
-    added += decoder.values() if isinstance(decoder, dict) else ()
-    named = [settings.get(name) for name in settings if name.endswith("_token")]
-    found = {item for item in named if isinstance(item, str)}
-    for token in [*added, *named]:
-        text = token.get("content") if isinstance(token, dict) else None
-        if isinstance(text, str) and (token.get("special") or text.strip() in template):
-            found.add(text)
-    return {text for text in found if text.strip()}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def read_tokenizer(files: ModelFiles) -> dict[str, Any] | None:
-    """tokenizer.json, which is larger than the model's other JSON files. Raises ParseError."""
-    from regalia.core.errors import CoreCode, ParseError
-    from regalia.engines.model_files import read_text
-    from regalia.engines.tokenizer import TOKENIZER_MAX
-
-    text = read_text(files, _TOKENIZER, limit=TOKENIZER_MAX)
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{_TOKENIZER}: not JSON: {exc}") from exc
-    return value if isinstance(value, dict) else None

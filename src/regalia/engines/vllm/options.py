@@ -13,6 +13,10 @@ from regalia.engines.codes import EngineCode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+WORKERS_MAX = 1024  # processes that load weights
+NUMBER_MAX = 1 << 31  # of any of the numbers
+NAME_MAX = 64  # characters
+
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings of one group of vLLM's processes. vLLM's own names, where it has them."""
@@ -52,11 +56,12 @@ def parse_options(given: Mapping[str, object]) -> Options:
     numbers = (
         options.tensor_parallel_size,
         options.pipeline_parallel_size,
-        options.max_model_len or 1,
+        1 if options.max_model_len is None else options.max_model_len,
         options.cpu_kv_cache_gib,
     )
     names = (options.kv_cache_dtype, options.tool_call_parser, options.reasoning_parser)
-    if min(numbers) < 1 or not 0 < options.gpu_memory_utilization <= 1:
+    in_range = min(numbers) >= 1 and max(numbers) <= NUMBER_MAX and options.workers <= WORKERS_MAX
+    if not in_range or not 0 < options.gpu_memory_utilization <= 1:
         raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: out of range")
     if not _BINDING.fullmatch(options.cpu_omp_threads_bind):
         raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: cpu_omp_threads_bind")
@@ -67,4 +72,4 @@ def parse_options(given: Mapping[str, object]) -> Options:
 
 
 def _is_name(text: str) -> bool:
-    return bool(text) and text[0].isalnum() and set(text.lower()) <= _NAMES
+    return 0 < len(text) <= NAME_MAX and text[0].isalnum() and set(text.lower()) <= _NAMES

@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import time
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -23,7 +26,7 @@ from starlette.routing import Route
 from regalia.core.errors import RegaliaError
 from regalia.engines.hosted import Bounds
 from regalia.runtime.codes import RequestCode
-from regalia.runtime.openai.answers import EVENT_STREAM, pad_event
+from regalia.runtime.openai.answers import pad_event
 from regalia.runtime.openai.app import EventStream
 from regalia.runtime.openai.errors import ApiError, from_regalia
 
@@ -47,6 +50,7 @@ ROUTES = (
 )
 EVENT_MAX = 16 << 20  # bytes of one event of the engine's, which holds at most one whole answer
 _JSON = "application/json"
+_STREAM = "text/event-stream"
 _EVENT_END = b"\n\n"
 _NAMES = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 
@@ -67,16 +71,8 @@ class Admission:
         """Number of requests that the engine has beyond those that it answers at once."""
         return max(0, self._by_caller.total() - self._limits.parallel)
 
-    @contextmanager
-    def request(self, caller: Caller) -> Iterator[None]:
-        """While the engine has a request.
-
-        Args:
-            caller: whose it is.
-
-        Raises:
-            ApiError: QUEUE_FULL or CALLER_BUSY.
-        """
+    def check_room(self, caller: Caller) -> None:
+        """Refuse a request that there is no room for. Raises ApiError QUEUE_FULL or CALLER_BUSY."""
         limits = self._limits
         if self._by_caller.total() >= limits.parallel + limits.queue:
             raise ApiError(RequestCode.QUEUE_FULL, f"{self.waiting} requests are waiting.")
@@ -85,6 +81,11 @@ class Admission:
                 RequestCode.CALLER_BUSY,
                 f"{limits.per_caller} requests of this caller are in progress.",
             )
+
+    @contextmanager
+    def request(self, caller: Caller) -> Iterator[None]:
+        """While the engine has a request. Raises as ``check_room``."""
+        self.check_room(caller)
         self._by_caller[caller.name] += 1
         try:
             yield
@@ -127,9 +128,18 @@ class Proxy:
         """Number of requests that the engine has not begun, as far as can be known."""
         return self._admission.waiting
 
-    async def answer(self, http: Request) -> Response:
-        """Answer one request on one of ``ROUTES``. Raises ApiError, and UsageError of the guard."""
-        route = http.url.path
+    async def answer(self, route: str, http: Request) -> Response:
+        """Answer one request.
+
+        Args:
+            route: one of ``ROUTES``. A request's own address contains what its sender has put
+                into fields of its head, so nothing is read from there.
+            http: the request.
+
+        Raises:
+            ApiError: it is refused, or the engine fails.
+            UsageError: of the guard.
+        """
         caller = self._caller(http)
         body = _parse(await http.body())
         if body.get("model") != self._name and route != "/detokenize":
@@ -147,10 +157,12 @@ class Proxy:
         )
         content = msgspec.json.encode(wanted)
         if wanted.get("stream") is True:
+            # After the head was sent, a full queue could no longer be reported with status 429.
+            self._admission.check_room(caller)
             return EventStream(self._events(route, content, caller))
         with self._admission.request(caller):
-            status, data, kind = await self._whole(route, content)
-        return Response(data, status, headers={"content-type": kind})
+            status, data = await self._whole(route, content)
+        return Response(data, status, media_type=_JSON)
 
     def _caller(self, http: Request) -> Caller:
         given = [value for name, value in http.headers.raw if name == b"authorization"]
@@ -161,14 +173,28 @@ class Proxy:
         material = caller.name.encode() if caller.listed else os.urandom(16)
         return hmac.new(self._salt, material, hashlib.sha256).hexdigest()
 
-    async def _whole(self, route: str, content: bytes) -> tuple[int, bytes, str]:
+    async def _whole(self, route: str, content: bytes) -> tuple[int, bytes]:
         async with self._asked(route, content) as response:
+            _require_kind(response, _JSON)
             data = bytearray()
-            async for piece in response.aiter_raw():
+            async for piece in self._pieces(response):
                 data += piece
                 if len(data) > EVENT_MAX:
                     raise ApiError(RequestCode.GENERATION_FAILED, "The answer is too large.")
-        return response.status_code, bytes(data), _kind(response)
+        return response.status_code, bytes(data)
+
+    async def _pieces(self, response: httpx.Response) -> AsyncGenerator[bytes]:
+        """The bytes of an answer, until its time is over: one that drips never times out."""
+        deadline = time.monotonic() + self._limits.answer_s
+        async for piece in response.aiter_raw():
+            yield piece
+            if time.monotonic() > deadline:
+                raise self._too_slow()
+
+    def _too_slow(self) -> ApiError:
+        return ApiError(
+            RequestCode.ANSWER_TIMEOUT, f"Not complete after {self._limits.answer_s} s."
+        )
 
     @asynccontextmanager
     async def _asked(self, route: str, content: bytes) -> AsyncGenerator[httpx.Response]:
@@ -190,6 +216,8 @@ class Proxy:
                 ) as response,
             ):
                 yield response
+        except httpx.ReadTimeout as exc:
+            raise self._too_slow() from exc
         except httpx.HTTPError as exc:
             raise self._gone() from exc
 
@@ -212,20 +240,19 @@ class Proxy:
 
     async def _engine_events(self, route: str, content: bytes) -> AsyncGenerator[bytes]:
         async with self._asked(route, content) as response:
-            streams = _kind(response) == EVENT_STREAM
-            rest = bytearray()
-            async for piece in response.aiter_raw():
-                rest += piece
-                while streams and (end := rest.find(_EVENT_END)) >= 0:
-                    yield bytes(rest[: end + len(_EVENT_END)])
-                    del rest[: end + len(_EVENT_END)]
-                if len(rest) > EVENT_MAX:
-                    raise ApiError(RequestCode.GENERATION_FAILED, "An event is too large.")
+            streams = response.status_code == HTTPStatus.OK
+            _require_kind(response, _STREAM if streams else _JSON)
+            splitter = _Splitter()
+            async with aclosing(self._pieces(response)) as pieces:
+                async for piece in pieces:
+                    for event in splitter.events(piece) if streams else splitter.keep(piece):
+                        yield event
+            rest = splitter.rest
             if rest and streams:
                 raise ApiError(RequestCode.GENERATION_FAILED, "The answer ended within an event.")
-            if rest:
-                # An error before the stream began, as one JSON object.
-                yield b"data: " + bytes(rest) + _EVENT_END
+            if not streams:
+                # An error before the stream began, as one JSON object. An event is one line.
+                yield b"data: " + _one_line(rest) + _EVENT_END
 
     async def models(self, _: Request) -> Response:
         """List the one model."""
@@ -266,9 +293,53 @@ def _parse(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _kind(response: httpx.Response) -> str:
-    kind = response.headers.get("content-type", _JSON)
-    return EVENT_STREAM if kind.startswith("text/event-stream") else _JSON
+class _Splitter:
+    """Splits an engine's stream into its events."""
+
+    def __init__(self) -> None:
+        self.rest = bytearray()  # of an event that is not complete
+        self._seen = 0  # bytes of it in which no end begins
+
+    def events(self, piece: bytes) -> Iterator[bytes]:
+        """Events that are complete with this piece. Raises ApiError GENERATION_FAILED."""
+        self.rest += piece
+        while (end := self.rest.find(_EVENT_END, self._seen)) >= 0:
+            stop = end + len(_EVENT_END)
+            yield bytes(self.rest[:stop])
+            del self.rest[:stop]
+            self._seen = 0
+        self._seen = max(0, len(self.rest) - len(_EVENT_END) + 1)
+        self._require_small()
+
+    def keep(self, piece: bytes) -> tuple[()]:
+        """Keep a piece of what is no stream. Raises ApiError GENERATION_FAILED."""
+        self.rest += piece
+        self._require_small()
+        return ()
+
+    def _require_small(self) -> None:
+        if len(self.rest) > EVENT_MAX:
+            raise ApiError(RequestCode.GENERATION_FAILED, "An event is too large.")
+
+
+def _require_kind(response: httpx.Response, kind: str) -> None:
+    """Refuse what is no answer: pages of a server that fails, redirections, and its own failures.
+
+    What the engine says of a request that it refuses is for the client. What it says of its own
+    failure may quote code, paths and other requests.
+    """
+    status = response.status_code
+    refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    found = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (status == HTTPStatus.OK or refused) or found != kind:
+        raise ApiError(RequestCode.GENERATION_FAILED, "The engine failed.")
+
+
+def _one_line(data: bytes | bytearray) -> bytes:
+    try:
+        return msgspec.json.encode(msgspec.json.decode(data))
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise ApiError(RequestCode.GENERATION_FAILED, "The engine failed.") from exc
 
 
 def _endpoint(
@@ -301,7 +372,7 @@ def build_app(proxy: Proxy) -> Starlette:
     passed_on = [
         Route(
             path,
-            _endpoint(proxy, _NAMES.get(path, path.strip("/")), proxy.answer),
+            _endpoint(proxy, _NAMES.get(path, path.strip("/")), partial(proxy.answer, path)),
             methods=["POST"],
         )
         for path in ROUTES

@@ -35,7 +35,7 @@ from regalia.runtime.hosted.frames import (
 from regalia.runtime.process_end import ProcessEnd
 from regalia.runtime.startup import fetch_manifest
 from regalia.seal.reader import open_sealed
-from regalia.store.locate import open_store
+from regalia.store.locate import open_cached
 
 if TYPE_CHECKING:
     from regalia.core.weights import FileReader
@@ -146,7 +146,13 @@ def _receive_key(connection: socket.socket) -> SecretBytes:
 
 
 def _open_files(grant: Grant, key: SecretBytes) -> FileReader:
-    source = open_store(grant.store, Path(grant.folder))
+    source = open_cached(
+        grant.store,
+        Path(grant.folder),
+        cache=grant.cache,
+        cache_bytes=grant.cache_bytes,
+        peers=grant.peers,
+    )
     manifest = fetch_manifest(source, owner_key=grant.owner_key, model_id=grant.model_id)
     if str(manifest.digest) != grant.manifest:
         raise IntegrityError(

@@ -152,6 +152,9 @@ class Hosted:
             return Grant(
                 store=self._config.store,
                 folder=str(self._base.resolve()),
+                cache=self._config.cache,
+                cache_bytes=self._config.cache_bytes,
+                peers=list(self._config.peers),
                 owner_key=str(manifest.signer),
                 model_id=str(manifest.content.model_id),
                 manifest=str(manifest.digest),
