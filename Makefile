@@ -10,7 +10,8 @@ DEVELOP := $(VENV)/.develop
 PARTS := pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh \
   $(wildcard requirements/*.txt)
 
-.PHONY: demo test quick slow boot engine-llama-cpp engine-vllm check bench architectures fuzz lock install clean
+.PHONY: demo test quick slow boot engine-llama-cpp engine-vllm check bench bench-load architectures \
+  fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: $(READY)
@@ -65,6 +66,17 @@ bench: install
 	-$(BIN)/python bench/under_attack.py
 	$(BIN)/python bench/attest_cost.py
 
+# Loading beside other loaders, in one run; writes docs/benchmarks/loading.md. The others lie in an
+# environment of their own. BENCH_LOAD_FLAGS="--size-mb 500 --rounds 3" for a first look.
+BENCH_VENV := .venv-bench
+bench-load: $(BENCH_VENV)/.ready
+	$(BENCH_VENV)/bin/python bench/load_compare $(BENCH_LOAD_FLAGS)
+
+$(BENCH_VENV)/.ready: pyproject.toml $(wildcard requirements/*.txt) $(wildcard bench/load_compare/*.txt)
+	@sh bench/load_compare/setup.sh "$(PYTHON)" $(BENCH_VENV) \
+	  "$(subst $(VENV)/,$(BENCH_VENV)/,$(INSTALL))"
+	@touch $@
+
 # Every architecture of the installed library, tiny: served equal to it, or refused by name.
 architectures: install
 	$(BIN)/python scripts/make_compatibility_table.py
@@ -105,4 +117,4 @@ lock:
 	sh scripts/lock.sh
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,6 +26,7 @@ from regalia.seal.format.prefix import parse_prefix
 from regalia.seal.format.sealed import stored_size
 from regalia.seal.plan import plan
 from regalia.seal.scan import scan
+from regalia.seal.staging import StagedDirectory
 from regalia.seal.writer import SealOptions, seal_model
 from regalia_testing.sealed import PAYLOAD, STRIDE, OwnedModel, pattern, write_model
 from tests.seal.owner_store import OwnerStore
@@ -235,6 +236,7 @@ import os, signal, sys
 from pathlib import Path
 from regalia.seal.plan import plan
 from regalia.seal.scan import scan
+from regalia.seal.staging import StagedDirectory
 from regalia.seal.writer import SealOptions, seal_model
 from tests.seal.owner_store import OwnerStore
 
@@ -469,6 +471,16 @@ def test_without_unwrap_nothing_is_left(bench: Bench) -> None:
             progress=progress,
         )
     assert [path.name for path in bench.folder.iterdir()] == ["model"]
+
+
+def test_nobody_else_removes_what_can_be_continued(bench: Bench) -> None:
+    """`regalia open` removes what its own runs have left for the same name."""
+    left = bench.stop()
+    with StagedDirectory(bench.out) as staged:
+        assert staged.removed == ()
+    assert left.is_dir()
+    assert bench.seal().continued
+    bench.check()
 
 
 def test_of_several_leftovers_the_longest_is_continued(bench: Bench) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+STATE = "state"  # folder in the working directory of a sealing that can be continued
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -111,6 +112,8 @@ def _remove_leftovers(target: Path) -> tuple[str, ...]:
     removed = []
     for path, fd in leftovers(target):
         try:
+            if (path / STATE).is_dir():
+                continue  # of a sealing, which its next run continues or removes
             shutil.rmtree(path)
         finally:
             os.close(fd)

@@ -17,12 +17,13 @@ from regalia.core.errors import CoreCode, LocalError
 from regalia.host.localfs import os_errors
 from regalia.seal.format.sealed import shard_name
 from regalia.seal.journal import KEY_NAME, PLAN_NAME, record_name
-from regalia.seal.staging import leftovers, new_directory, publish
+from regalia.seal.staging import STATE, leftovers, new_directory, publish
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+SEALED = "sealed"  # folder in the working directory, which becomes the output
 _OTHERS = 0o077  # permission bits of group and others
 
 
@@ -47,7 +48,7 @@ class UnfinishedDirectory:
             self.removed, found = _adopt(target, restart=restart)
             self.continued = found is not None
             self._folder, self._fd = found or new_directory(target)
-            self.path, self.state = self._folder / "sealed", self._folder / "state"
+            self.path, self.state = self._folder / SEALED, self._folder / STATE
             self.path.mkdir(mode=0o700, exist_ok=self.continued)
             self.state.mkdir(mode=0o700, exist_ok=self.continued)
 
@@ -92,7 +93,7 @@ def whole_shards(folder: Path) -> int:
 
     A directory that others may write to is not looked into: it may be of their making.
     """
-    state, sealed = folder / "state", folder / "sealed"
+    state, sealed = folder / STATE, folder / SEALED
     for each in (folder, state, sealed):
         try:
             info = each.lstat()
@@ -137,7 +138,7 @@ def _tidy(folder: Path, count: int) -> None:
     """Keep the first ``count`` shards with their records, and the head of the journal."""
     shards = {shard_name(number) for number in range(count)}
     records = {record_name(number) for number in range(count)} | {KEY_NAME, PLAN_NAME}
-    for part, wanted in ((folder / "sealed", shards), (folder / "state", records)):
+    for part, wanted in ((folder / SEALED, shards), (folder / STATE, records)):
         with os_errors(part):
             for path in part.iterdir():
                 if path.name not in wanted:
