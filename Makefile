@@ -10,7 +10,7 @@ DEVELOP := $(VENV)/.develop
 PARTS := pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh \
   $(wildcard requirements/*.txt)
 
-.PHONY: demo test quick slow boot check bench architectures fuzz lock install clean
+.PHONY: demo test quick slow boot check bench architectures vllm-surface fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: $(READY)
@@ -50,6 +50,12 @@ bench: install
 	$(BIN)/python bench/first_token.py
 	-$(BIN)/python bench/under_attack.py
 	$(BIN)/python bench/attest_cost.py
+
+# Every route, parameter and argument of the installed vLLM is classified, or named (status 2).
+VLLM_PYTHON ?= .venv-vllm/bin/python
+vllm-surface:
+	$(VLLM_PYTHON) scripts/make_engine_surfaces.py --check
+	$(VLLM_PYTHON) -m pytest -m slow -rs tests/engines/vllm/test_surface_page.py
 
 # Every architecture of the installed library, tiny: served equal to it, or refused by name.
 architectures: install
