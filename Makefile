@@ -86,7 +86,9 @@ architectures: install
 VLLM := .venv-vllm
 engine-vllm: $(VLLM)/.ready
 	$(VLLM)/bin/regalia demo --engine vllm $(DEMO_FLAGS)
-	$(VLLM)/bin/python -m pytest -m slow -p no:randomly -rs tests/runtime/test_vllm_live.py
+	$(VLLM)/bin/python scripts/make_engine_surfaces.py --check
+	$(VLLM)/bin/python -m pytest -m slow -p no:randomly -rs tests/runtime/test_vllm_live.py \
+	  tests/engines/vllm
 
 $(VLLM)/.ready: $(PARTS) requirements/vllm.txt
 	$(PYTHON) -m venv $(VLLM)

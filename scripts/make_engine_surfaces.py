@@ -32,7 +32,6 @@ _MARK = "surfaces: "  # before the line that a child prints; vLLM prints others
 _SWITCHES = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 _ARGUMENTS = (
     "--enable-scale-out",
-    "--enable-offline-docs",
     "--enable-fault-tolerance",
     "--enable-tokenizer-info-endpoint",
     "--enable-lora",
@@ -40,12 +39,28 @@ _ARGUMENTS = (
     *("--profiler-config", '{"profiler": "torch", "torch_profiler_dir": "/nonexistent"}'),
 )
 
+# What the parser of vLLM makes of some arguments.
+_SHOWN = (
+    "enable_lora",
+    "enable_sleep_mode",
+    "kv_transfer_config",
+    "load_format",
+    "lora_modules",
+    "model_loader_extra_config",
+    "served_model_name",
+    "tool_parser_plugin",
+    "trust_remote_code",
+    "uds",
+    "weight_transfer_config",
+    "worker_extension_cls",
+)
 
-def _command() -> tuple[list[str], dict[str, str]]:
+
+def _command(served_name: str = "model") -> tuple[list[str], dict[str, str]]:
     """Arguments and environment that the runtime starts vLLM with."""
     folder = Path("/nonexistent")
     place = Place(model=folder, scratch=folder, api=folder / "api", channel=folder / "channel")
-    command = VllmEngine().command({}, place, served_name="model", parallel=1)
+    command = VllmEngine().command({}, place, served_name=served_name, parallel=1)
     at = command.argv.index("vllm.entrypoints.openai.api_server")
     return list(command.argv[at + 1 :]), command.environment
 
@@ -57,21 +72,20 @@ def _parser() -> Any:  # noqa: ANN401 - vLLM's
     return make_arg_parser(FlexibleArgumentParser())
 
 
-def build_vllm_app(kind: str) -> Any:  # noqa: ANN401 - FastAPI's
+def build_vllm_app(arguments: list[str]) -> Any:  # noqa: ANN401 - FastAPI's
     """The application of vLLM for models of every task, without a model.
 
     Args:
-        kind: ``started`` or ``everything``.
+        arguments: of its command line.
     """
     from vllm.entrypoints.launchers.app import build_app
     from vllm.tasks import FRONTEND_TASKS, GENERATION_TASKS, POOLING_TASKS
 
-    given = _command()[0] if kind == STARTED else list(_ARGUMENTS)
     model = SimpleNamespace(
         get_pooling_task=lambda _tasks: "embed", hf_config=SimpleNamespace(num_labels=1)
     )
     tasks = (*GENERATION_TASKS, *POOLING_TASKS, *FRONTEND_TASKS)
-    return build_app(_parser().parse_args(given), tasks, model)
+    return build_app(_parser().parse_args(arguments), tasks, model)
 
 
 def routes_of(app: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - FastAPI's
@@ -126,9 +140,11 @@ def members_of() -> dict[str, list[str]]:
 
 def _facts(kind: str) -> dict[str, Any]:
     """What the installed vLLM has, asked in this process."""
-    app = build_vllm_app(kind)
-    facts: dict[str, Any] = {"routes": routes_of(app)}
-    if kind == EVERYTHING:
+    if kind == STARTED:
+        facts: dict[str, Any] = {"routes": routes_of(build_vllm_app(_command()[0]))}
+        parsed = vars(_parser().parse_args(_command("--enable-lora")[0]))
+        facts["parsed"] = {name: parsed[name] for name in _SHOWN}
+    else:
         from vllm import envs
         from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER
 
@@ -139,7 +155,13 @@ def _facts(kind: str) -> dict[str, Any]:
             if name.startswith("--")
         }
         switched_off = {"--no-" + name[2:] for name in names}
-        facts |= {
+        routes = {
+            route
+            for more in ((), ("--enable-offline-docs",))  # one has other pages than the other
+            for route in routes_of(build_vllm_app([*_ARGUMENTS, *more]))
+        }
+        facts = {
+            "routes": sorted(routes),
             "parameters": parameters_of(),
             "members": members_of(),
             "arguments": sorted(names - switched_off),

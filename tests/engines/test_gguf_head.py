@@ -54,6 +54,51 @@ def test_a_whole_file() -> None:
     assert parse(data + bytes(24)).tensors == 2, "padding after the last tensor"
 
 
+SCALARS = [
+    (0, "<B", 200), (1, "<b", -100), (2, "<H", 60_000), (3, "<h", -30_000),
+    (4, "<I", 4_000_000_000), (5, "<i", -2_000_000_000), (6, "<f", 0.5), (7, "<?", True),
+    (10, "<Q", 1 << 63),
+    (11, "<q", -(1 << 62)), (12, "<d", 0.1),
+]  # fmt: skip
+
+
+def test_values_of_every_type() -> None:
+    values = [(f"v{kind}", value(kind, struct.pack(form, it))) for kind, form, it in SCALARS]
+    arrays = [(f"a{kind}", array(kind, 3, 3 * struct.pack(form, it))) for kind, form, it in SCALARS]
+    head = parse(Gguf(values=[*values, *arrays, ("end", text_value("here"))]).written())
+    assert head.values == {f"v{kind}": it for kind, _, it in SCALARS} | {"end": "here"}
+
+
+def test_the_usual_alignment() -> None:
+    data = Gguf(values=[("x", number(1))]).written()
+    assert parse(data).data % 32 == 0
+    for alignment in (1, 64, 1 << 16):
+        values = [("general.alignment", number(alignment))]
+        info = [
+            TensorInfo(shape=(32, 2)),
+            TensorInfo("b", (2,), offset=-(-256 // alignment) * alignment),
+        ]
+        padding = bytes(-256 % alignment)
+        made = Gguf(
+            values=values, tensors=info, alignment=alignment, data=bytes(256) + padding + bytes(8)
+        )
+        assert parse(made.written()).data % alignment == 0
+    refused(with_values(("general.alignment", number(1 << 17))), ParseError, "power of two")
+
+
+def test_what_is_just_small_enough() -> None:
+    values = [("k" * 1024, number(1)), ("t", text_value("x" * (4 << 20)))]
+    info = [TensorInfo("n" * 63, (32, 2, 1, 1)), TensorInfo("output.weight", (64,), 3, 256)]
+    head = parse(Gguf(values=values, tensors=info).written())
+    assert len(head.text("t") or "") == 4 << 20
+
+
+def test_sizes_of_blocks_are_those_of_the_formats_own_package() -> None:
+    sizes = pytest.importorskip("gguf", reason="the package gguf is the oracle").GGML_QUANT_SIZES
+    known = {int(kind): tuple(size) for kind, size in sizes.items()}
+    assert {kind: known[kind] for kind in gguf.BLOCKS} == gguf.BLOCKS
+
+
 @pytest.mark.parametrize("cut", range(0, len(Gguf().written()), 7))
 def test_a_file_that_is_cut_off(cut: int) -> None:
     refused(Gguf().written()[:cut], (ParseError, IntegrityError))  # type: ignore[arg-type]

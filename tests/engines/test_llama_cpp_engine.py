@@ -9,6 +9,7 @@ import ctypes
 import gc
 import importlib.util
 import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -374,7 +375,8 @@ def test_weights_are_in_no_file_and_once_in_memory(tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        env=os.environ
+        | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "[]", "no file is written, nobody is called"
@@ -389,6 +391,9 @@ def test_weights_are_in_no_file_and_once_in_memory(tmp_path: Path) -> None:
                 first, last = (int(item, 16) for item in text.split()[0].split("-"))
                 ranges.append((first, last - first))
         assert len(ranges) >= 4
+        for link in Path(f"/proc/{process.pid}/fd").iterdir():
+            if stat.S_ISREG(link.stat().st_mode):
+                assert needles.found_in([link.read_bytes()]) == 0, link.readlink()
         inside, outside = memory_blocks(process.pid, ranges)
         assert needles.found_in(inside) == len(needles.pieces), "the control: they are there"
         assert needles.found_in(outside) == 0

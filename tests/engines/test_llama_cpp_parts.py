@@ -191,7 +191,9 @@ def test_templates_are_rendered_as_the_library_does(template: str, want: str) ->
     turns = [{"role": "user", "content": "hi"}]
     render = sandboxed(template, {"bos_token": "<s>"})
     assert render_bounded(lambda: render(turns)) == want
-    library = pytest.importorskip("transformers.utils.chat_template_utils", reason="the oracle")
+    library = pytest.importorskip(
+        "transformers.utils.chat_template_utils", reason="the library to compare with is absent"
+    )
     rendered, _ = library.render_jinja_template(
         [turns], chat_template=template, add_generation_prompt=True, bos_token="<s>"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -18,7 +19,7 @@ from tests.store.registry_double import unread
 from tests.store.s3_double import ENDPOINT, etag, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ADDRESS = S3Address("models", "m/", ENDPOINT, "eu-central-1")
 NOW = 1_800_000_000.0
@@ -51,6 +52,7 @@ class BucketDouble:
     page: int = 1000
     now: float = NOW
     begun: float = NOW
+    names: Iterator[int] = field(default_factory=itertools.count)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -140,7 +142,7 @@ class BucketDouble:
         text = "".join(
             f"<Upload><Key>{key}</Key><UploadId>{name}</UploadId>"
             f"<Initiated>{when}</Initiated></Upload>"
-            for name, (key, _) in self.uploads.items()
+            for name, (key, _) in list(self.uploads.items())
             if key.startswith(query["prefix"])
         )
         return httpx.Response(
@@ -150,7 +152,7 @@ class BucketDouble:
     def _parts(self, request: httpx.Request, key: str) -> httpx.Response:
         query = request.url.params
         if request.method == "POST" and "uploads" in query:
-            name = f"upload-{len(self.uploads)}"
+            name = f"upload-{next(self.names)}"
             self.uploads[name] = (key, {})
             return httpx.Response(200, text=f"<r><UploadId>{name}</UploadId></r>")
         upload = self.uploads.get(query["uploadId"])
@@ -164,7 +166,8 @@ class BucketDouble:
         if request.method == "GET":
             return self._list_parts(parts, int(query["part-number-marker"]))
         if request.method == "POST":
-            self.objects[key] = Object(b"".join(parts[n] for n in sorted(parts)), self.now)
+            # As S3 does it: dated by the upload's beginning.
+            self.objects[key] = Object(b"".join(parts[n] for n in sorted(parts)), self.begun)
         del self.uploads[query["uploadId"]]
         text = "<CompleteMultipartUploadResult></CompleteMultipartUploadResult>"
         return httpx.Response(200, text=text)

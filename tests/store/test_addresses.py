@@ -23,6 +23,7 @@ HEX = "sha256:" + "0a" * 32
         (f"oci://ghcr.io/a@{HEX}", "https://ghcr.io", "a", HEX),
         ("oci://r.example:5000/a__b/c-d:V", "https://r.example:5000", "a__b/c-d", "V"),
         ("oci://127.0.0.1:5000/a:v", "http://127.0.0.1:5000", "a", "v"),
+        ("oci://r.example:1/a", "https://r.example:1", "a", "latest"),
         ("oci://localhost/a", "http://localhost", "a", "latest"),
         ("oci://[::1]:5000/a:v", "http://[::1]:5000", "a", "v"),
         ("oci://r.example/a?dangerous_http=on", "http://r.example", "a", "latest"),
@@ -72,6 +73,9 @@ def test_whom_a_registry_may_name() -> None:
         "oci://r.example/a?blobs=b,",
         "oci://r.example/a?dangerous_http=off",
         "oci://r.example/a b",
+        "oci://r.example/a\x7f",
+        "oci://r.example/a:v\n",
+        "oci://r.example/a?x",
         "oci://r.example/\xe4",
     ],
 )

@@ -198,6 +198,18 @@ def test_a_blob_that_is_sent_again_in_the_middle(
     assert young.name in names(tmp_path)
 
 
+def test_a_blob_that_somebody_else_removes(repository: ObjectRepository, tmp_path: Path) -> None:
+    path = stray(tmp_path)
+    size = repository.objects.size
+
+    def gone(key: str) -> object:
+        path.unlink(missing_ok=True)
+        return size(key)
+
+    repository.objects.size = gone  # type: ignore[method-assign,assignment]
+    assert run(repository).blobs == ()
+
+
 def test_what_a_killed_push_left_is_held_for_a_while(
     repository: ObjectRepository, sent: Sent, tmp_path: Path
 ) -> None:

@@ -94,7 +94,7 @@ def test_pushes(sent: Sent, place: str) -> None:
         if lives(FIRST_S * LONGER**attempt, *words) == 0:
             break
         killed += 1
-        if tags(place):
+        if "v1" in tags(place):
             break  # killed behind its last step
     else:
         pytest.fail("a push never came to its end")

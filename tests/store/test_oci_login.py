@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.core.errors import CoreCode, KeyAccessError, RegaliaError, UsageError
+from regalia.core.errors import CoreCode, KeyAccessError, LocalError, RegaliaError, UsageError
 from regalia.store.names import StoreCode
 from regalia.store.oci_login import Login, config_files, find_login
 
@@ -56,6 +56,10 @@ def test_the_most_particular_entry_counts(config: Path) -> None:
 
 def test_docker_hub_by_its_other_name(config: Path) -> None:
     write(config, auths={"https://index.docker.io/v1/": {"auth": AUTH}})
+    for host in ("registry-1.docker.io", "index.docker.io", "docker.io"):
+        assert find_login(host, "a", helpers=False) == Login("ann", SECRET)
+    assert find_login("docker.io.example", "a", helpers=False) is None
+    write(config, auths={"registry-1.docker.io": {"auth": AUTH}})
     assert find_login("registry-1.docker.io", "a", helpers=False) == Login("ann", SECRET)
 
 
@@ -114,6 +118,21 @@ def test_a_program_that_knows(
     write(config, auths={"r.example": {}}, **named)
     assert find_login("r.example", "a", helpers=True) == Login("ann", SECRET)
     assert (tmp_path / "asked").read_text() == "get r.example\n"
+
+
+def test_a_program_that_knows_an_identity_token(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = json.dumps({"Username": "<token>", "Secret": SECRET})
+    helper(monkeypatch, tmp_path, f"echo '{answer}'")
+    write(config, credHelpers={"r.example": "tests"})
+    assert find_login("r.example", "a", helpers=True) == Login(identity_token=SECRET)
+
+
+def test_a_file_that_cannot_be_read(config: Path) -> None:
+    config.mkdir()
+    with pytest.raises(LocalError):
+        find_login("r.example", "a", helpers=False)
 
 
 def test_a_program_is_not_run_inside_a_tee(

@@ -12,12 +12,8 @@ import httpx
 import pytest
 
 from regalia.core.errors import CoreCode, IntegrityError, ParseError, UnavailableError
-from regalia.core.types import Digest
 from regalia.store.attempts import ATTEMPTS
-from regalia.store.content import Content
-from regalia.store.image import Blob
 from regalia.store.names import StoreCode
-from regalia.store.oci_uploads import CHUNK
 from tests.store.registry_double import (
     ADDRESS,
     CHALLENGE,
@@ -85,6 +81,13 @@ def test_an_honest_registry(registry: RegistryDouble) -> None:
         assert blobs.names() == frozenset(FILES)
         assert [blobs.size(name) for name in FILES] == [len(data) for data in FILES.values()]
         assert blobs.describe() == "oci://r.example/acme/model:v1"
+
+
+def test_reading_ends_with_its_block(registry: RegistryDouble) -> None:
+    with registry.opened() as blobs:
+        blobs.size(NAME)
+    with pytest.raises(RuntimeError):
+        blobs.size("index.seal")
 
 
 def test_a_version_by_its_digest(registry: RegistryDouble) -> None:
@@ -274,6 +277,32 @@ def test_a_host_for_tokens_that_was_named(registry: RegistryDouble, config: Path
     assert registry.logins == [f"Basic {AUTH}"]
 
 
+LOCAL = "127.0.0.1:5000"
+
+
+def test_tokens_of_this_machine_come_in_clear(registry: RegistryDouble, config: Path) -> None:
+    login(config, LOCAL)
+    registry.challenge = f'Bearer realm="http://{LOCAL}/token",service="{HOST}"'
+    with registry.opened(replace(ADDRESS, host=LOCAL)) as blobs:
+        assert blobs.size(NAME) == len(SHARD)
+    assert registry.logins == [f"Basic {AUTH}"]
+
+
+def test_tokens_in_clear_are_for_nobody(registry: RegistryDouble, config: Path) -> None:
+    login(config)
+    registry.challenge = f'Bearer realm="http://{HOST}/token",service="{HOST}"'
+    with registry.opened(replace(ADDRESS, dangerous_http=True)) as blobs:
+        assert blobs.size(NAME) == len(SHARD)
+    assert registry.logins == [""]
+
+
+def test_connections_are_closed_with_the_files(registry: RegistryDouble) -> None:
+    repository = registry.repository()
+    repository.open("v1").close()
+    with pytest.raises(RuntimeError):
+        repository.tags()
+
+
 def test_no_password_in_clear(registry: RegistryDouble, config: Path) -> None:
     login(config)
     registry.challenge = 'Basic realm="tests"'
@@ -326,6 +355,33 @@ def test_other_redirects(location: str, registry: RegistryDouble) -> None:
     assert {request.url.host for request in registry.requests} == {HOST}
 
 
+@pytest.mark.parametrize(
+    ("host", "elsewhere", "followed"),
+    [
+        (LOCAL, "127.0.0.1:9", True),
+        (LOCAL, "cdn.example", False),
+        (HOST, "127.0.0.1:9", False),
+    ],
+)
+def test_redirects_in_clear_stay_on_this_machine(
+    host: str, elsewhere: str, *, followed: bool, registry: RegistryDouble
+) -> None:
+    def moved(request: httpx.Request) -> httpx.Response:
+        if request.url.netloc.decode() == host:
+            return httpx.Response(307, headers={"location": f"http://{elsewhere}/{PATH}"})
+        return ranged(SHARD, 0, 0)
+
+    registry.instead[PATH] = [moved]
+    address = replace(ADDRESS, host=host, blobs=frozenset({elsewhere}))
+    with registry.opened(address) as blobs:
+        if followed:
+            assert blobs.size(NAME) == len(SHARD)
+            return
+        with pytest.raises(IntegrityError) as caught:
+            blobs.size(NAME)
+    assert caught.value.code is StoreCode.STORE_ANSWER_WRONG
+
+
 def test_redirects_in_a_circle(registry: RegistryDouble) -> None:
     registry.instead["x"] = []
     registry.instead["cdn.example"] = [
@@ -338,78 +394,6 @@ def test_redirects_in_a_circle(registry: RegistryDouble) -> None:
     ):
         blobs.size(NAME)
     assert len(registry.requests) == 3
-
-
-# Writing
-
-
-def content(data: bytes, name: str = NAME) -> Content:
-    class Source:
-        def read_into(self, _name: str, offset: int, buffer: memoryview) -> None:
-            buffer[:] = data[offset : offset + len(buffer)]
-
-        def describe(self) -> str:
-            return "here"
-
-        def size(self, _name: str) -> int:
-            return len(data)
-
-    return Content(Source(), Blob(name, Digest.of(data), len(data)), lambda _count: None)
-
-
-def test_a_small_blob_is_sent_at_once(registry: RegistryDouble) -> None:
-    with registry.repository() as repository:
-        repository.put(content(b"small"))
-    assert registry.blobs[sha256(b"small")] == b"small"
-    assert [request.method for request in registry.requests] == ["POST", "PUT"]
-
-
-@pytest.mark.parametrize(("lost", "chunks"), [("request", 3), ("answer", 2)])
-def test_a_large_blob_is_sent_in_chunks_that_may_fail(
-    lost: str, chunks: int, registry: RegistryDouble
-) -> None:
-    data = bytes(CHUNK) + b"end"
-
-    def fails(request: httpx.Request) -> httpx.Response:
-        if lost == "answer":
-            registry.honest(request)
-        raise httpx.ReadError("reset")
-
-    registry.instead["uploads/u0"] = [fails, registry.honest]
-    with registry.repository() as repository:
-        repository.put(content(data))
-    assert registry.blobs[sha256(data)] == data
-    methods = [request.method for request in registry.requests]
-    assert methods.count("PATCH") == chunks
-
-
-def test_a_registry_that_counts_other_bytes(registry: RegistryDouble) -> None:
-    def other(request: httpx.Request) -> httpx.Response | None:
-        return httpx.Response(416) if request.method == "PATCH" else None
-
-    registry.instead["uploads/u0"] = [other]
-    with registry.repository() as repository, pytest.raises(UnavailableError) as caught:
-        repository.put(content(bytes(CHUNK + 1)))
-    assert caught.value.code is StoreCode.STORE_FAILED
-
-
-@pytest.mark.parametrize(
-    "location", ["https://thief.example/u", "http://r.example/u", "https://r.example:1/u"]
-)
-def test_an_upload_is_not_sent_elsewhere(location: str, registry: RegistryDouble) -> None:
-    registry.instead["uploads/"] = [httpx.Response(202, headers={"location": location})]
-    with registry.repository() as repository, pytest.raises(IntegrityError) as caught:
-        repository.put(content(b"small"))
-    assert caught.value.code is StoreCode.STORE_ANSWER_WRONG
-    assert len(registry.requests) == 1
-
-
-def test_a_registry_says_whether_it_has_a_blob(registry: RegistryDouble) -> None:
-    with registry.repository() as repository:
-        blob = Blob(NAME, Digest.of(SHARD), len(SHARD))
-        assert repository.has(blob)
-        assert not repository.has(replace(blob, size=1))
-        assert not repository.has(replace(blob, digest=Digest.of(b"absent")))
 
 
 def test_all_tags_are_listed(registry: RegistryDouble) -> None:

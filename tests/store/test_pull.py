@@ -164,6 +164,7 @@ def test_a_store_that_exchanges_bytes(sent: Sent, tmp_path: Path) -> None:
     assert "shard-00001.seal" in caught.value.what
     assert not (tmp_path / "out").exists()
     assert not list(work(tmp_path / "out").glob("shard-00001*"))  # nobody goes on with it
+    assert source.asked.count(("shard-00001.seal", 0)) == 1  # nothing was left to blame
     source.spoil = lambda _n, _o, _b: None
     fetch(source, sent, tmp_path / "out")
     assert sent.same(tmp_path / "out")

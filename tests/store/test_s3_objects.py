@@ -21,6 +21,7 @@ from regalia.store.image import Blob, Image, Label
 from regalia.store.local import LocalBlobs
 from regalia.store.names import StoreCode
 from regalia.store.push import push
+from regalia.store.repository import REUSE_S
 from regalia.store.s3_uploads import part_size
 from tests.store.bucket_double import NOW, BucketDouble, Object
 from tests.store.owned import sealed
@@ -165,6 +166,16 @@ def test_an_upload_is_gone_on_with(damaged: int, bucket: BucketDouble) -> None:
     put(bucket)
     assert bucket.objects["m/blobs/b"].data == DATA
     assert methods(bucket).count("PUT") == 5 - there + (1 if damaged else 0)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_was_begun_long_ago_is_not_sent_twice(sent: Sent, bucket: BucketDouble) -> None:
+    bucket.begun = NOW - 10 * REUSE_S
+    total = sum(blob.size for blob in sent.image.blobs)
+    assert send(sent, bucket).sent_bytes == total
+    parts = [request for request in bucket.requests if "partNumber" in str(request.url)]
+    assert sum(len(request.content) for request in parts) <= total
+    assert bucket.repository().tags() == ["v1"]
 
 
 @pytest.mark.usefixtures("small_parts")

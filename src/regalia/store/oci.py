@@ -172,6 +172,10 @@ class OciRepository:
         length = answer.headers.get("content-length", "")
         return answer.status != _NOT_FOUND and length == str(blob.size)
 
+    def is_there(self, blob: Blob) -> bool:
+        """As ``Repository``. Raises as ``OciAccess.ask``."""
+        return self.has(blob)
+
     def put(self, content: Content) -> None:
         """As ``Repository``. Raises as ``OciAccess.ask``, and IntegrityError with BLOB_CHANGED."""
         send_blob(self._access, content)

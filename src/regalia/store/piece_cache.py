@@ -68,11 +68,12 @@ class PieceCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._opened = time.time()
         self._full_until = 0.0
         require_cache(folder, create=True)
         with os_errors(folder), self._locked() as fd:
             _write_usage(fd, sum(each.size for each in self._scan()))
+            # By the clock that dates files, which is some milliseconds behind the other one.
+            self._opened = os.fstat(fd).st_mtime
 
     def read(self, key: str, number: int, buffer: memoryview) -> bool:
         """Fill the buffer with a whole piece; False if it is not there as it was written.

@@ -88,15 +88,16 @@ def push(  # noqa: PLR0913 - what, where to, and how
     _refuse_taken(repository, tag, Digest.of(document), replace=replace)
     counter = _Counter(sum(blob.size for blob in image.blobs), progress)
     with repository.pushing(document):
-        missing = _missing(repository, image.blobs)
+        missing = _missing(repository.has, image.blobs)
         for blob in image.blobs:
             if blob not in missing:
                 counter.add(blob.size)
         _send(repository, source, missing, counter.add)
-        # Somebody may have removed what was there in the beginning.
-        again = _missing(repository, image.blobs)
+        # Somebody may have removed what was there in the beginning. Age says nothing here: S3 dates
+        # what was sent in parts by the upload's beginning.
+        again = _missing(repository.is_there, image.blobs)
         _send(repository, source, again, lambda _count: None)
-        if again and (lost := _missing(repository, again)):
+        if again and (lost := _missing(repository.is_there, again)):
             raise UnavailableError(
                 StoreCode.STORE_FAILED,
                 f"{repository.describe()} does not keep what is sent: {lost[0].name}",
@@ -116,9 +117,9 @@ def _refuse_taken(repository: Repository, tag: str, digest: Digest, *, replace: 
         raise taken(repository.describe(), tag, found)
 
 
-def _missing(repository: Repository, blobs: Sequence[Blob]) -> list[Blob]:
+def _missing(look: Callable[[Blob], bool], blobs: Sequence[Blob]) -> list[Blob]:
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-        there = list(pool.map(repository.has, blobs))
+        there = list(pool.map(look, blobs))
     return [blob for blob, has in zip(blobs, there, strict=True) if not has]
 
 

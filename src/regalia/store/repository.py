@@ -54,6 +54,9 @@ class Repository(Protocol):
     def has(self, blob: Blob) -> bool:
         """Whether a blob is there, and may be counted on until the version holds it."""
 
+    def is_there(self, blob: Blob) -> bool:
+        """Whether a blob is there at all, for a push that has looked for it or sent it."""
+
     def put(self, content: Content) -> None:
         """Send one blob. It appears whole, or not at all."""
 
@@ -107,6 +110,11 @@ class ObjectRepository:
         if found is None or found.size != blob.size:
             return False
         return self.objects.now() - found.modified < REUSE_S or blob.digest in self._held()
+
+    def is_there(self, blob: Blob) -> bool:
+        """As ``Repository``."""
+        found = self.objects.size(f"{BLOBS}/{blob.stored}")
+        return found is not None and found.size == blob.size
 
     def put(self, content: Content) -> None:
         """As ``Repository``."""

@@ -78,7 +78,8 @@ _FORMATS = {
     ValueType.F64: "<d",
 }
 
-# Elements and bytes in a block of each type of tensors in ggml.h; a test asks the library.
+# Elements and bytes in a block of each type of tensors in ggml.h that files have. Tests ask the
+# library and the format's own package.
 BLOCKS = {
     0: (1, 4),  # F32
     1: (1, 2),  # F16
@@ -87,13 +88,11 @@ BLOCKS = {
     6: (32, 22),  # Q5_0
     7: (32, 24),  # Q5_1
     8: (32, 34),  # Q8_0
-    9: (32, 36),  # Q8_1
     10: (256, 84),  # Q2_K
     11: (256, 110),  # Q3_K
     12: (256, 144),  # Q4_K
     13: (256, 176),  # Q5_K
     14: (256, 210),  # Q6_K
-    15: (256, 292),  # Q8_K
     16: (256, 66),  # IQ2_XXS
     17: (256, 74),  # IQ2_XS
     18: (256, 98),  # IQ3_XXS
@@ -112,6 +111,8 @@ BLOCKS = {
     34: (256, 54),  # TQ1_0
     35: (256, 66),  # TQ2_0
     39: (32, 17),  # MXFP4
+    40: (64, 36),  # NVFP4
+    41: (128, 18),  # Q1_0
 }
 
 

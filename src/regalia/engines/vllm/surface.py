@@ -67,9 +67,7 @@ _SAMPLING = frozenset(
     ]
 )
 _OPENED: Final[dict[str, Surface]] = {
-    **dict.fromkeys(
-        ("logprobs", "top_logprobs", "prompt_logprobs", "logprob_token_ids"), Surface.LOGPROBS
-    ),
+    **dict.fromkeys(("logprobs", "prompt_logprobs", "logprob_token_ids"), Surface.LOGPROBS),
     **dict.fromkeys(("logit_bias", "allowed_token_ids", "bad_words"), Surface.LOGIT_BIAS),
 }
 
@@ -110,7 +108,7 @@ OPEN: Final[dict[str, frozenset[str]]] = {
 
 # Parameters that a surface opens.
 OPENED: Final[dict[str, dict[str, Surface]]] = {
-    CHAT: _OPENED,
+    CHAT: {**_OPENED, "top_logprobs": Surface.LOGPROBS},
     COMPLETIONS: {**_OPENED, "echo": Surface.LOGPROBS},
     EMBEDDINGS: {},
     TOKENIZE: {},

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.runtime.hosted.frames import Grant
 
+_LOOK_S = 0.25  # between two looks at an engine that starts
+_STRANGERS = 16  # connections of others that may wait without keeping workers out
 HELLO_S = 10.0  # seconds from a connection to the worker's first message
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
@@ -55,11 +58,12 @@ class KeyChannel:
         self._is_member = is_member
         self._on_gone = on_gone
         self._lock = threading.Lock()
+        self._sending = threading.Lock()  # a key follows its grant, and nothing comes between
         self._served: dict[int, socket.socket] = {}  # by rank
         self._pids: set[int] = set()
         self._closed = False
         self._changed = threading.Condition(self._lock)
-        self._loaded: list[Loaded] = []
+        self._loaded: dict[int, Loaded] = {}  # by rank
         self._failed: str | None = None
         self._listener: socket.socket | None = None
 
@@ -83,7 +87,7 @@ class KeyChannel:
         try:
             listener.bind(str(self._path))
             os.chmod(self._path, 0o600)  # noqa: PTH101 - of a socket
-            listener.listen(self._workers)
+            listener.listen(self._workers + _STRANGERS)
         except OSError as exc:
             listener.close()
             raise LocalError(CoreCode.IO_FAILED, f"{self._path}: {exc.strerror}") from exc
@@ -100,22 +104,24 @@ class KeyChannel:
         Raises:
             UnavailableError: ENGINE_PROCESS_FAILED.
         """
-        left = timeout_s
+        deadline = time.monotonic() + timeout_s
         try:
-            with self._changed:
-                while len(self._loaded) < self._workers:
+            while True:
+                with self._changed:
                     if self._failed is not None:
                         raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
-                    still_starts()
-                    if left <= 0:
-                        raise UnavailableError(
-                            HostedCode.ENGINE_PROCESS_FAILED,
-                            f"{len(self._loaded)} of {self._workers} workers have their weights"
-                            f" after {timeout_s:g} s",
-                        )
-                    self._changed.wait(0.25)
-                    left -= 0.25
-                return list(self._loaded)
+                    loaded = list(self._loaded.values())
+                    if len(loaded) == self._workers:
+                        return loaded
+                still_starts()
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        HostedCode.ENGINE_PROCESS_FAILED,
+                        f"{len(loaded)} of {self._workers} workers have their weights"
+                        f" after {timeout_s:g} s",
+                    )
+                with self._changed:
+                    self._changed.wait(_LOOK_S)
         finally:
             self._stop_listening()
 
@@ -128,7 +134,7 @@ class KeyChannel:
         with self._lock:
             connections = list(self._served.values())
         for connection in connections:
-            with suppress(OSError):  # its reader notices and reports
+            with suppress(OSError), self._sending:  # its reader notices and reports
                 send(connection, Hold(left_s))
 
     def close(self) -> None:
@@ -191,8 +197,13 @@ class KeyChannel:
                 raise UnavailableError(HostedCode.WORKER_REFUSED, f"there is no {hello.rank}")
             self._served[hello.rank] = connection
             self._pids.add(pid)
-        send(connection, grant(), key.view())
-        connection.settimeout(None)
+        try:
+            with self._sending:
+                send(connection, grant(), key.view())
+                connection.settimeout(None)
+        except BaseException:
+            self._end(f"worker {hello.rank} did not take its key")
+            raise
         emit(ServiceEvent.WORKER_KEYED, rank=hello.rank, pid=pid)
         return hello.rank
 
@@ -203,18 +214,26 @@ class KeyChannel:
                 self._note(rank, frame)
         except (OSError, RegaliaError):
             pass
+        self._end(f"worker {rank} is gone")
+
+    def _end(self, why: str) -> None:
+        """A worker is lost, and so is the engine: tell it once, unless this side has ended it."""
         with self._changed:
             closed, self._closed = self._closed, True
             if self._failed is None:
-                self._failed = f"worker {rank} is gone"
+                self._failed = why
             self._changed.notify_all()
         if not closed:
-            self._on_gone(f"worker {rank} is gone")
+            self._on_gone(why)
 
     def _note(self, rank: int, frame: object) -> None:
         with self._changed:
             if isinstance(frame, Loaded):
-                self._loaded.append(frame)
+                self._loaded[rank] = frame
             elif isinstance(frame, Failed):
-                self._failed = f"worker {rank}: {frame.code}: {frame.what[:500]}"
+                self._failed = f"worker {rank}: {_shown(frame.code, 64)}: {_shown(frame.what, 500)}"
             self._changed.notify_all()
+
+
+def _shown(text: str, most: int) -> str:
+    return "".join(char if char.isprintable() else " " for char in text[:most])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import tempfile
@@ -47,7 +48,8 @@ class EngineFolder:
     """A new folder below another one, removed at the end.
 
     A runtime that is killed cannot remove its folder. It holds no weights and no keys, and the
-    next runtime removes it.
+    next runtime removes it. The folder is locked while its runtime lives: in another container,
+    process numbers are others.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -66,6 +68,8 @@ class EngineFolder:
         except OSError as exc:
             raise LocalError(CoreCode.IO_FAILED, f"{parent}: {exc.strerror}") from exc
         self.path = Path(name)
+        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.place = Place(
             model=self.path / "model",
             scratch=self.path / "scratch",
@@ -99,6 +103,9 @@ class EngineFolder:
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +124,17 @@ def _remove_left_behind(parent: Path) -> None:
     remove_left_behind()
     for folder in parent.glob(f"{PREFIX}*"):
         owner = folder.name[len(PREFIX) :].partition("-")[0]
+        is_number = owner.isascii() and owner.isdecimal()
         with suppress(OSError):
-            ours = folder.lstat().st_uid == os.geteuid() and not folder.is_symlink()
-            if ours and owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            if is_number and not Path(f"/proc/{owner}").exists() and _is_abandoned(folder):
                 shutil.rmtree(folder)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Whether it is a folder of this user's that nobody has locked. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(opened).st_uid == os.geteuid()
+    finally:
+        os.close(opened)

@@ -104,7 +104,7 @@ def receive(sock: socket.socket) -> Frame | None:
     fill(sock, memoryview(data))
     try:
         frame: Frame = _DECODER.decode(data)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise ParseError(CoreCode.MALFORMED, f"message of a worker or runtime: {exc}") from exc
     return frame
 

@@ -1,8 +1,10 @@
 """Owns the processes of an engine: starts the first one, knows all of them, and ends all of them.
 
-They form one session. None survives this process: each asks the kernel to be killed when its
-parent dies (``child.py`` for the first, the engine's plug-in for the others), and orphans become
-children of this process, which kills and reaps them.
+They form one session, which any of them may leave. So a process is the engine's if it is in the
+session, or was started by one that is, at whatever depth; and an orphan becomes a child of this
+process, which has started none of its own in another session. None survives this process: each
+asks the kernel to be killed when its parent dies (``child.py`` for the first, the engine's plug-in
+for the others).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,7 +29,7 @@ from regalia.runtime.hosted import shared_memory
 from regalia.runtime.hosted.child import CHILD_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from regalia.engines.hosted import Command
 
@@ -37,25 +40,45 @@ _LINES = 400  # of the engine's output that are kept until it serves
 _SHOWN = 8  # of them that an error shows
 _CAUSE = re.compile(r"(?:^|\s)[A-Za-z_.]*(?:Error|Exception|regalia): ")
 _LINE_MAX = 300  # characters
-_SESSION = 3  # fields of /proc/PID/stat after the name (proc(5)): state, ppid, pgrp, session
-_STATE = 0
+# Fields of /proc/PID/stat after the name (proc(5)), which begin with the third.
+_STATE, _PARENT, _SESSION, _STARTED = 0, 1, 3, 19
+_LOOKS = 2  # in a row that find no process: one may be born behind the back of the first
 
 
-def _stat(pid: int) -> list[str] | None:
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    parent: int
+    session: int
+    state: str
+    started: int  # clock ticks since boot: tells it from a later one with the same number
+
+    @property
+    def ended(self) -> bool:
+        return self.state in "ZX"
+
+
+def _process(pid: int) -> _Process | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     # The name of the program is in parentheses, and may contain any characters.
-    return text.rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split()
+    return _Process(
+        pid,
+        int(fields[_PARENT]),
+        int(fields[_SESSION]),
+        fields[_STATE],
+        int(fields[_STARTED]),
+    )
 
 
-def _session(leader: int) -> Iterator[tuple[int, str]]:
-    """Process ids and states of a session."""
-    for folder in Path("/proc").iterdir():
-        stat = _stat(int(folder.name)) if folder.name.isdecimal() else None
-        if stat is not None and stat[_SESSION] == str(leader):
-            yield int(folder.name), stat[_STATE]
+def _all_processes() -> list[_Process]:
+    """All processes that can be seen, the oldest first."""
+    numbers = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+    found = [process for pid in numbers if (process := _process(pid)) is not None]
+    return sorted(found, key=lambda process: (process.started, process.pid))
 
 
 class EngineProcesses:
@@ -71,6 +94,9 @@ class EngineProcesses:
         self._command = command
         self._on_end = on_end
         self._first: subprocess.Popen[bytes] | None = None
+        self._known: dict[int, int] = {}  # when each process that was ever found was started
+        self._others: frozenset[int] = frozenset()  # children of this process before the engine
+        self._looking = threading.Lock()
         self._prefix = shared_memory.prefix_of(os.getpid())
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._quiet = False
@@ -83,7 +109,9 @@ class EngineProcesses:
             UnavailableError: ENGINE_PROCESS_FAILED.
         """
         _LIBC.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
-        starter = (sys.executable, "-m", "regalia.runtime.hosted.child", str(os.getpid()))
+        own = os.getpid()
+        self._others = frozenset(each.pid for each in _all_processes() if each.parent == own)
+        starter = (sys.executable, "-m", "regalia.runtime.hosted.child", str(own))
         try:
             self._first = subprocess.Popen(  # noqa: S603 - a fixed program
                 (*starter, *self._command.argv),
@@ -138,9 +166,36 @@ class EngineProcesses:
 
     def members(self) -> set[int]:
         """All processes of the engine that have not ended."""
+        return {process.pid for process in self._found() if not process.ended}
+
+    def _found(self) -> list[_Process]:
+        """All processes of the engine, those included that have ended and were not reaped."""
         if self._first is None:
-            return set()
-        return {pid for pid, state in _session(self._first.pid) if state not in "ZX"}
+            return []
+        with self._looking:
+            processes = _all_processes()
+            self._known = {
+                process.pid: process.started
+                for process in processes
+                if self._known.get(process.pid) == process.started
+            }
+            # A process may be older than its parent when that is an orphan's new one.
+            while new := [
+                process
+                for process in processes
+                if process.pid not in self._known and self._belongs(process)
+            ]:
+                self._known |= {process.pid: process.started for process in new}
+            return [process for process in processes if process.pid in self._known]
+
+    def _belongs(self, process: _Process) -> bool:
+        first, own = self._first, os.getpid()
+        if first is None or process.pid == own:
+            return False
+        if process.session == first.pid or process.parent in self._known:
+            return True
+        adopted = process.parent == own and process.session != os.getsid(own)
+        return adopted and process.pid not in self._others
 
     def end(self, grace_s: float) -> None:
         """Ask the first process to end, and kill whatever is left.
@@ -157,24 +212,26 @@ class EngineProcesses:
     def kill(self) -> bool:
         """Kill all processes. Returns whether all of them are gone, and their memory with them."""
         deadline = time.monotonic() + KILL_S
-        while members := self.members():
+        looks = 0
+        while looks < _LOOKS:
+            members = self.members()
+            looks = 0 if members else looks + 1
             for pid in members:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > deadline:
+            if members and time.monotonic() > deadline:
                 return False
-            time.sleep(0.02)
+            if members:
+                time.sleep(0.02)
             self._reap()
-        self._reap()
         if self._first is not None:
             shared_memory.remove(self._prefix)
         return True
 
     def _reap(self) -> None:
         """Take the status of orphans that became children of this process."""
-        if self._first is None:
-            return
-        for pid, _ in _session(self._first.pid):
-            if pid != self._first.pid:
+        for process in self._found():
+            # That of the first is taken by the thread that waits for it.
+            if process.ended and self._first is not None and process.pid != self._first.pid:
                 with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+                    os.waitpid(process.pid, os.WNOHANG)
