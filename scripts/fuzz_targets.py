@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fuzz_seeds as seeds
 
 from regalia.core.errors import ParseError, RegaliaError
+from regalia_testing.models import FilesInMemory
 from regalia_testing.policy_scenario import PolicyScenario
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ TARGETS = (
         "regalia.inspect.recognize:recognize",
         seeds.anything,
         max_size=64 * 1024,
+    ),
+    Target(
+        "version in a store",
+        "regalia.store.image:parse_image",
+        seeds.store_versions,
+        (("where", "fuzzed"),),
+        refusals=RegaliaError,
     ),
     Target(
         "evidence envelope",
@@ -304,6 +312,22 @@ TARGETS = (
         _WHAT,
         refusals=RegaliaError,  # quantized weights and Git LFS pointers are refused by name
         wrap=memoryview,
+    ),
+    Target(
+        "GGUF head",
+        "regalia.engines.llama_cpp.gguf:parse_gguf",
+        seeds.gguf_files,
+        _WHAT,
+        refusals=RegaliaError,  # unknown types and files that are cut off are refused by name
+        wrap=memoryview,
+    ),
+    Target(
+        "ONNX file",
+        "regalia.engines.onnx.graph:separate",
+        seeds.onnx_files,
+        (("path", "m.onnx"),),
+        refusals=RegaliaError,  # what cannot stay in place is refused by name
+        wrap=lambda data: FilesInMemory({"m.onnx": data}),
     ),
 )
 

@@ -12,9 +12,13 @@ import click
 from regalia.core.errors import CoreCode, LocalError, RegaliaError
 
 if TYPE_CHECKING:
+    from regalia_demo.deployment import Deployment
+    from regalia_demo.engine_tour import EngineResult
     from regalia_demo.tour import TourResult
 
 EXIT_NOT_AS_EXPECTED = 1
+TOUR = "transformers"  # the engine of the tour with all thefts
+ENGINE_LEASE_S = 20  # short, since the other tour waits for its end
 
 
 @click.command(name="demo")
@@ -29,8 +33,14 @@ EXIT_NOT_AS_EXPECTED = 1
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the converted model is kept between runs.",
 )
+@click.option(
+    "--engine",
+    default=TOUR,
+    show_default=True,
+    help="Engine that serves the model. Another than this shows where weights are, and no thefts.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON.")
-def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
+def demo(folder: Path | None, cache: Path | None, engine: str, as_json: bool) -> int:
     """Show everything, and try to steal the model.
 
     Seals a real model, starts store, broker and runtime on loopback with a simulated TEE, chats
@@ -44,7 +54,7 @@ def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
     root = folder or Path(tempfile.mkdtemp(prefix="regalia-demo-"))
     keep = folder is not None
     try:
-        result = _run(root.resolve(), cache, as_json=as_json)
+        result = _run(root.resolve(), cache, engine, as_json=as_json)
     except RegaliaError:
         click.echo(f"files and logs are kept in {root}", err=True)
         keep = True
@@ -55,15 +65,29 @@ def demo(folder: Path | None, cache: Path | None, as_json: bool) -> int:
     return 0 if result.ok else EXIT_NOT_AS_EXPECTED
 
 
-def _run(root: Path, cache: Path | None, *, as_json: bool) -> TourResult:
+def _run(
+    root: Path, cache: Path | None, engine: str, *, as_json: bool
+) -> TourResult | EngineResult:
     from regalia.cli.output import show_json
     from regalia_demo.deployment import Deployment, default_cache
     from regalia_demo.screen import Screen
-    from regalia_demo.tour import run_tour
 
-    deployment = Deployment(root, cache or default_cache(), Screen(quiet=as_json))
+    lease_s = 3600 if engine == TOUR else ENGINE_LEASE_S
+    deployment = Deployment(
+        root, cache or default_cache(), Screen(quiet=as_json), engine=engine, lease_s=lease_s
+    )
     with deployment.services:
-        result = run_tour(deployment)
+        result = _tour(deployment)
     if as_json:
         show_json(result.as_dict())
     return result
+
+
+def _tour(deployment: Deployment) -> TourResult | EngineResult:
+    if deployment.engine == TOUR:
+        from regalia_demo.tour import run_tour
+
+        return run_tour(deployment)
+    from regalia_demo.engine_tour import run_engine_tour
+
+    return run_engine_tour(deployment)

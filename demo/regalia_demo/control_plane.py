@@ -10,7 +10,6 @@ from regalia_demo.deployment import ORIGIN, PASSPHRASE
 if TYPE_CHECKING:
     from regalia_demo.deployment import Deployment
 
-_LEASE_S = 3600
 _HOLDERS = 8  # room for the thieves: they must fail for their own reasons
 
 
@@ -26,7 +25,7 @@ def owner_pins_policy(deployment: Deployment) -> None:
         *("--model", "store", "--signer", "owner/owner.pub"),
         *("--collateral", "platform/collateral"),
         *("--dangerous-simulated-anchor", "platform/collateral/ark.der"),
-        *("--lease", str(_LEASE_S), "--holders", str(_HOLDERS)),
+        *("--lease", str(deployment.lease_s), "--holders", str(_HOLDERS)),
         *("--out", "owner/policy.json", "--client-out", "owner/client-policy.json"),
         *("--sign", "owner/owner.key", "--passphrase-file", PASSPHRASE),
     )

@@ -43,6 +43,8 @@ PASSPHRASE = "owner/passphrase"  # noqa: S105 - a path
 KEY_STORE = "owner/development-keys.json"
 KEY_REFERENCE = f"dev-file:{KEY_STORE}#{KEK}"
 _NEEDLES = 24
+ENGINE_OPTIONS = {"vllm": '{ dtype = "float32", max_model_len = 1024 }'}
+PARALLEL = {"vllm": 32}
 _LOCKED = 1 << 30  # bytes that the runtime may lock
 
 
@@ -59,6 +61,8 @@ class Deployment:
     root: Path
     cache: Path
     screen: Screen
+    engine: str = "transformers"
+    lease_s: int = 3600
     store_address: str = field(default_factory=free_address)
     broker_address: str = field(default_factory=free_address)
     runtime_address: str = field(default_factory=free_address)
@@ -209,6 +213,13 @@ measured_config = "measured.json"
 served_name = "{SERVED_NAME}"
 dangerous_simulated_tee = true
 dangerous_unlocked_memory = {str(not can_lock_memory()).lower()}
+
+[engine]
+name = "{deployment.engine}"
+options = {ENGINE_OPTIONS.get(deployment.engine, "{}")}
+
+[limits]
+parallel = {PARALLEL.get(deployment.engine, 4)}
 
 [evidence]
 source = "simulated-snp"

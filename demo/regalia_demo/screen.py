@@ -49,6 +49,10 @@ class Screen:
         """One line."""
         self._console.print(escape(text))
 
+    def print(self, table: Table) -> None:
+        """A table."""
+        self._console.print(table)
+
     def fact(self, name: str, value: str) -> None:
         """One thing that was established."""
         self._console.print(f"  [dim]{escape(name):<18}[/] {escape(value)}", soft_wrap=True)

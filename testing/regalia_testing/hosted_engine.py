@@ -118,7 +118,7 @@ def work(channel: str, rank: int, workers: int, mode: str) -> None:
     sizes = {path: n for path, n in weights.files.sizes().items() if path.endswith(_WEIGHTS)}
     held = {path: bytearray(size) for path, size in sizes.items()}
     weights.files.read([FilePart(path, 0, memoryview(data)) for path, data in held.items()])
-    weights.loaded(len(held), sum(sizes.values()))
+    weights.loaded(len(held), sum(sizes.values()), weights.files.bytes_read)
     while held:  # for the rest of this process's life
         time.sleep(1)
 

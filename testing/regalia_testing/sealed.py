@@ -33,6 +33,7 @@ from regalia.seal.output import SealedOutput
 from regalia.seal.progress import no_progress
 from regalia.seal.randomness import system_random
 from regalia.seal.recover import recover_files
+from regalia.seal.scan import DEFAULT
 from regalia.seal.writer import SealOptions, seal_model
 from regalia.store.local import LocalBlobs
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from regalia.seal.format.manifest import Manifest
     from regalia.seal.load import LoadedModel
     from regalia.seal.manifest import VerifiedManifest
+    from regalia.seal.scan import ScanOptions
 
 STRIDE = 64 * 1024  # bytes; the smallest, so that test models are small
 PAYLOAD = STRIDE - 16  # bytes of plaintext in a chunk
@@ -200,7 +202,7 @@ def seal_testbed(  # noqa: PLR0913 - what varies between tests, by name
     version: int = 7,
     stride: int = STRIDE,
     shard_chunks: int = 2,
-    links_into: Path | None = None,
+    contents: ScanOptions = DEFAULT,
 ) -> OwnedModel:
     """Seal a model directory and keep its model key."""
     keys: list[SecretBytes] = []
@@ -214,7 +216,7 @@ def seal_testbed(  # noqa: PLR0913 - what varies between tests, by name
         stride=stride,
         shard_chunks=shard_chunks,
         threads=2,
-        links_into=links_into,
+        contents=contents,
     )
     seal_model(model, out, options, wrap=wrap, signing_key=owner, progress=no_progress)
     return OwnedModel(out, model, keys[0], owner)

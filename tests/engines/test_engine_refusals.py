@@ -287,7 +287,7 @@ def test_a_template_that_fails_is_the_clients_fault(template: str, tiny: Path) -
 def test_a_template_that_does_not_end_is_stopped(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regalia.engines.tokenizer.TEMPLATE_SECONDS", 0.2)
+    monkeypatch.setattr("regalia.engines.chat_template.TEMPLATE_SECONDS", 0.2)
     loops = "{% for a in r %}" * 4 + "{% set x = 1 %}" + "{% endfor %}" * 4
     template = "{% set r = range(10000) | list %}" + loops
     engine = engine_of(files_with(tiny, chat_template_jinja=template.encode()))

@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,6 +20,10 @@ from regalia.engines.codes import EngineCode
 from regalia.engines.transformers import TransformersEngine, build_engine
 from regalia_testing.models import FilesInMemory, smollm2
 from regalia_testing.needles import pick_needles
+from tests.engines.memory_scan import memory_blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 torch.set_num_threads(1)
 HELLO = (Message("user", "Hello, wie geht es? 😀 ä€"),)
@@ -301,23 +304,6 @@ SECOND_COPIES = """
 """
 
 
-def memory_blocks(pid: int, address: int, size: int) -> tuple[list[bytes], list[bytes]]:
-    """Readable memory of a process: what lies in one range, and the rest."""
-    inside, outside = [], []
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, rights, *_, name = (
-                line.split(maxsplit=5) if line.count(" ") > 5 else (*line.split(), "")
-            )
-            first, last = (int(item, 16) for item in span.split("-"))
-            if "r" not in rights or name.startswith("[v"):
-                continue
-            memory.seek(first)
-            block = memory.read(last - first)
-            (inside if first < address + size and address < last else outside).append(block)
-    return inside, outside
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="needs to read another process's memory")
 def test_running_the_model_makes_no_second_copy(
@@ -336,7 +322,7 @@ def test_running_the_model_makes_no_second_copy(
     ) as process:
         assert process.stdout is not None
         address, size = (int(item) for item in process.stdout.readline().split())
-        inside, outside = memory_blocks(process.pid, address, size)
+        inside, outside = memory_blocks(process.pid, [(address, size)])
         assert needles.found_in(inside) == 100, "the control: they are found where they are"
         assert needles.found_in(outside) == 0
 
@@ -374,7 +360,7 @@ def test_no_packed_copy_of_a_matrix_is_left(packing: bool, tiny: Path) -> None: 
     ) as process:
         assert process.stdout is not None
         address, size = (int(item) for item in process.stdout.readline().split())
-        _, outside = memory_blocks(process.pid, address, size)
+        _, outside = memory_blocks(process.pid, [(address, size)])
     whole = b"\n".join(outside)
     counts = {
         layout: sum(piece in whole for piece in pieces)

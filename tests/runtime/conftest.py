@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from contextlib import ExitStack
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regalia.host import plugins
 from regalia_testing.models import tiny_llama
 from tests.broker.harness import Shared
 from tests.runtime.harness import RuntimeTestbed
@@ -14,7 +18,6 @@ from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeploym
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,37 @@ def make_live(
 @pytest.fixture
 def live(make_live: Callable[..., LiveDeployment]) -> LiveDeployment:
     return make_live()
+
+
+@pytest.fixture
+def engines_of_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Announce the engines of pyproject.toml, as what is installed may be older."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    points = tomllib.loads(text)["project"]["entry-points"][plugins.ENGINES]
+    ours = EntryPoints(EntryPoint(name, value, plugins.ENGINES) for name, value in points.items())
+    others = plugins.announced
+    monkeypatch.setattr(
+        plugins, "announced", lambda group: ours if group == plugins.ENGINES else others(group)
+    )
+
+
+@pytest.fixture
+def deploy(
+    shared: Shared, tmp_path: Path
+) -> Iterator[Callable[[dict[str, bytes]], LiveDeployment]]:
+    """Seal files, and put them where runtimes of any engine may load them."""
+    with ExitStack() as cleanup:
+
+        def make(files: dict[str, bytes]) -> LiveDeployment:
+            for name, data in files.items():
+                path = tmp_path / "model" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            deployment = SealedDeployment(tmp_path, shared, tmp_path / "model")
+            cleanup.callback(deployment.close)
+            between = Between(deployment)
+            live = LiveDeployment(deployment, between, cleanup.enter_context(served(between)))
+            cleanup.callback(lambda: [item.stop() for item in live.started])
+            return live
+
+        yield make

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
+from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +76,49 @@ class WordEngine:
                 yield TextDelta(word + " ")
             finish = Finish.LENGTH if len(words) > request.max_tokens else Finish.STOP
             yield TextDelta("", finish, Usage(len(request.tokens), count))
+        finally:
+            self.closed += 1
+
+
+class SizeEmbedder:
+    """Vectors say where an input stood, and how many tokens it has."""
+
+    model_name = "sizes"
+    context_length = 8
+    interleaves = True
+
+    def __init__(self, dimensions: int = 4, step_s: float = 0.0) -> None:
+        self.dimensions = dimensions
+        self.step_s = step_s
+        self.go = threading.Event()
+        self.go.set()
+        self.batches: list[tuple[tuple[int, ...], ...]] = []
+        self.computed = 0
+        self.closed = 0
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        words = text.split()
+        if len(words) > self.context_length:
+            raise UsageError(EngineCode.PROMPT_TOO_LONG, f"{len(words)} tokens of prompt")
+        return tuple(range(len(words)))
+
+    def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        if not all(0 <= token < 100 for token in tokens):
+            raise UsageError(EngineCode.PROMPT_UNUSABLE, "tokens out of range")
+        return tokens
+
+    def embed(self, inputs: tuple[tuple[int, ...], ...]) -> Iterator[array[float]]:
+        self.batches.append(inputs)
+        return self._run(inputs)
+
+    def _run(self, inputs: tuple[tuple[int, ...], ...]) -> Iterator[array[float]]:
+        try:
+            for place, tokens in enumerate(inputs):
+                self.go.wait(10)
+                time.sleep(self.step_s)
+                self.computed += 1
+                rest = [0.1] * (self.dimensions - 2)
+                yield array("f", [float(place), float(len(tokens)), *rest])
         finally:
             self.closed += 1
 
@@ -157,7 +202,7 @@ async def call(
 
 
 class RuntimeTestbed:
-    """The inner service around a ``WordEngine``."""
+    """The inner service around a ``WordEngine``, or around a model of another kind."""
 
     def __init__(
         self,
@@ -167,9 +212,10 @@ class RuntimeTestbed:
         padding: int = 0,
         answer_tokens: int = 40,
         callers: tuple[CallerSection, ...] = (),
+        engine: Any = None,  # noqa: ANN401 - a double
         **limits: Any,  # noqa: ANN401
     ) -> None:
-        self.engine = WordEngine()
+        self.engine: Any = engine or WordEngine()
         self.alive = True
         self.metrics = Metrics()
         self.abandoned: list[str] = []

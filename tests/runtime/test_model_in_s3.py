@@ -37,7 +37,8 @@ def test_nobody_is_asked_for_a_key_in_vain(
     error = live.refused(text='store = "s3://AKID:HIDDEN@models/m"')
     assert error.code is CoreCode.BAD_CONFIG
     assert "HIDDEN" not in error.explain()
-    monkeypatch.delitem(sys.modules, "regalia.store.s3", raising=False)
+    for name in ("s3", "s3_access"):
+        monkeypatch.delitem(sys.modules, f"regalia.store.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "botocore", None)
     error = live.refused(text='store = "s3://models/m"')
     assert error.code is CoreCode.EXTRA_MISSING

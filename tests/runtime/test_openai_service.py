@@ -297,7 +297,7 @@ def test_unknown_model_and_unknown_path(testbed: RuntimeTestbed) -> None:
     assert answer.status == 404
     assert error(answer)["message"] == "The model `nope` does not exist."
     assert (error(answer)["code"], error(answer)["param"]) == ("model_not_found", "model")
-    assert error(testbed.ask("/v1/embeddings", {}))["code"] == "unknown_url"
+    assert error(testbed.ask("/v1/responses", {}))["code"] == "unknown_url"
     assert error(testbed.ask("/v1/models", {}))["code"] == "unknown_url"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,17 @@ def test_dangers_are_named(tmp_path: Path) -> None:
     text = "dangerous_unlocked_memory = true\ndangerous_simulated_tee = true\n" + GOOD
     dangers = load_config(config(tmp_path, text)).dangers()
     assert dangers == ("dangerous_simulated_tee", "dangerous_unlocked_memory")
+
+
+def test_a_registry_in_clear_is_a_danger(tmp_path: Path) -> None:
+    for store, dangers in (
+        ("oci://r.example/a?dangerous_http=on", ("store's dangerous_http",)),
+        ("oci://r.example/a", ()),
+        ("/srv/dangerous_http", ()),
+    ):
+        text = re.sub("store = .*", f'store = "{store}"', GOOD)
+        assert store in text
+        assert load_config(config(tmp_path, text)).dangers() == dangers
 
 
 BAD = {

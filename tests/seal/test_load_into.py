@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regalia.core.errors import CoreCode, IntegrityError, LocalError
-from regalia.crypto.aead import AeadCode
+from regalia.crypto.aead import AeadCode, ChunkCipher
 from regalia.seal.format.sealed import Geometry
 from regalia.seal.opened import OpenedFile
 from regalia.seal.pieces import read_amplification
@@ -127,6 +127,37 @@ def test_a_chunk_inside_a_piece_is_decrypted_in_place(
     load(reader, [part, whole])
     assert [target.obj is whole.out.obj for target in targets] == [True, True]
     assert part.out == whole.out[10:30]
+
+
+def test_one_thread_reads_while_another_decrypts(
+    pristine: OwnedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second read ends only after the first chunk was decrypted, and not before it began."""
+    decrypted, reading = threading.Event(), threading.Event()
+    real = ChunkCipher.open_into
+
+    class Waiting(LocalBlobs):
+        reads = -100  # those before the load do not count
+
+        def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+            self.reads += 1
+            if self.reads == 2:
+                reading.set()
+                assert decrypted.wait(20)
+            super().read_into(name, offset, buffer)
+
+    def open_into(
+        cipher: ChunkCipher, counter: int, data: memoryview, out: memoryview, *, last: bool
+    ) -> None:
+        assert reading.wait(20)
+        real(cipher, counter, data, out, last=last)
+        decrypted.set()
+
+    with Waiting(pristine.folder) as blobs:
+        reader = open_sealed(blobs, pristine.verified(), pristine.key)
+        blobs.reads = 0
+        monkeypatch.setattr(ChunkCipher, "open_into", open_into)
+        load(reader, [piece(0, reader.stream_size)], threads=2)
 
 
 def test_nothing_asked_for_is_nothing_read(opened: tuple[SealedReader, Reads]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -18,11 +19,14 @@ import click
 import pytest
 
 from regalia.cli.main import COMMANDS, cli, run
+from regalia.core.errors import CoreCode, LocalError
 from regalia.core.secret import SecretBytes
 from regalia.crypto.dsse import parse_envelope, sign
 from regalia.crypto.sign import SigningKey
 from regalia.keys.devfile import create_store
 from regalia.seal.format.manifest import PAYLOAD_TYPE, parse_manifest
+from regalia.seal.output import SealedOutput
+from regalia.seal.writer import SealOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from regalia.seal.format.manifest import Manifest
+    from regalia.seal.format.sealed import Chunk
 
 
 @dataclass
@@ -392,6 +397,35 @@ def test_wrapped_key_of_another_sealing(
     assert (status, body["error"]["code"]) == (7, "KEY_UNWRAP_FAILED")
 
 
+def test_an_interrupted_run_is_continued(
+    testbed: SealTestbed, call: Callable[[list[str]], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A default shard has 4 GiB; here they are small, and the third one cannot be written."""
+    small = functools.partial(SealOptions, stride=64 * 1024, shard_chunks=4)
+    monkeypatch.setattr("regalia.seal.writer.SealOptions", small)
+    real, sealed = SealedOutput.write, testbed.seal("new", "--sign", testbed.path("owner.key"))
+
+    def write(output: SealedOutput, chunk: Chunk, data: memoryview) -> None:
+        if "shard-00002" in str(output._path):
+            time.sleep(0.3)  # the shards before are whole by now
+            raise LocalError(CoreCode.DISK_FULL, "for this test")
+        real(output, chunk, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SealedOutput, "write", write)
+        status, _, err = call(sealed)
+    assert status == LocalError.exit_status
+    assert "2 shards kept in .new.regalia-" in err
+    assert "--restart" in err
+    status, _, err = call([*sealed, "--version", "9"])
+    assert "SEALING_UNFINISHED" in err
+    status, body, err = call([*sealed, "--json"])
+    assert status == 0
+    assert body["continued_shards"] == 2
+    assert "continued an interrupted run, which had sealed 2 shards" in err
+    assert call(["verify", testbed.path("new"), "--signer", testbed.path("owner.pub")])[0] == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_from_outside(testbed: SealTestbed, number: signal.Signals) -> None:
     """Ctrl-C and a service manager's stop leave nothing behind, and end with status 130."""
@@ -405,7 +439,7 @@ def test_interrupted_from_outside(testbed: SealTestbed, number: signal.Signals) 
         [sys.executable, "-m", "regalia", *args], stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 20
-        while not list(testbed.folder.glob(".new.regalia-*/shard-*")):
+        while not list(testbed.folder.glob(".new.regalia-*/sealed/shard-*")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)

@@ -107,6 +107,7 @@ def test_no_page_outside_of_the_destination_is_asked_for(offset: int, size: int,
     advices = Advices()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faults, "_advise", advices)
+        patch.setattr(faults, "_is_there", lambda _first, _size: False)
         memory = bytearray(total)
         view = memoryview(memory)[skip:]
         address = ctypes.addressof(ctypes.c_char.from_buffer(view))
@@ -135,6 +136,7 @@ def test_every_page_of_every_destination_is_asked_for_and_no_other(
         start += size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faults, "_advise", advices)
+        patch.setattr(faults, "_is_there", lambda _first, _size: False)
         faulter = PageFaulter(reversed(views))
         for view in views:
             faulter.prepare(view)
@@ -160,6 +162,23 @@ def test_huge_pages_are_asked_for_whole_ones_only(monkeypatch: pytest.MonkeyPatc
     assert huge
     assert all(first % BLOCK == 0 and size == BLOCK for first, size in huge)
     del view
+
+
+def test_memory_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    advices = Advices()
+    monkeypatch.setattr(faults, "_advise", advices)
+    memory = mmap.mmap(-1, 4 * BLOCK)
+    view = memoryview(memory)
+    first = -faults.address_range(view)[0] % BLOCK
+    view[first : first + BLOCK] = bytes([1]) * BLOCK
+    view[first + BLOCK : first + 2 * BLOCK - 1] = bytes([1]) * (BLOCK - 1)
+    hole = first + 2 * BLOCK  # nothing was written there
+    faulter = PageFaulter([view])
+    faulter.prepare(view[first : first + 2 * BLOCK])
+    assert advices.asked == []
+    faulter.prepare(view[hole : hole + 1])
+    assert [size for _, size, _ in advices.asked] == [BLOCK]
+    del view, faulter
 
 
 def test_a_kernel_that_takes_no_hint_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

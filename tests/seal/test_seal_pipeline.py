@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 
@@ -95,6 +97,34 @@ def test_nothing_runs_after_it_is_left() -> None:
     assert threading.active_count() <= before  # threads of others may have ended
     time.sleep(0.05)
     assert late == []
+
+
+def test_it_ends_wherever_it_is_interrupted() -> None:
+    """Locks that are written in Python may stay taken for good: see ``regalia.seal.workers``."""
+    main = threading.main_thread().ident or 0
+    random = Random(1)  # noqa: S311 - when to interrupt is no secret
+    ended = 0
+
+    def run(timer: threading.Timer) -> None:
+        boxes = [Box() for _ in range(3)]
+        steps = (lambda _: None, lambda _: None)
+        with Pipeline(boxes, threads=2, work=lambda _: None, steps=steps) as pipeline:
+            timer.start()
+            while True:
+                pipeline.submit(pipeline.take())
+
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for _ in range(300):
+            timer = threading.Timer(
+                random.uniform(0, 0.004), signal.pthread_kill, (main, signal.SIGINT)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                run(timer)
+            ended += 1
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert ended == 300
 
 
 @pytest.mark.parametrize(

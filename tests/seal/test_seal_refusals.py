@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import unicodedata
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from regalia.core.errors import CoreCode, RegaliaError, UsageError
 from regalia.seal import plan as plan_module
 from regalia.seal.codes import SealCode
 from regalia.seal.format.sealed import SealedCode
-from regalia.seal.scan import check_unchanged, scan
+from regalia.seal.scan import ScanOptions, check_unchanged, scan
 from regalia.seal.stream import ModelStream
 from regalia.seal.writer import SealOptions, seal_model
 from regalia_testing.sealed import seal_testbed
@@ -317,13 +318,10 @@ def snapshot(tmp_path: Path) -> Path:
     return folder
 
 
-def test_links_into_a_cache_are_followed_when_asked(
-    snapshot: Path, tmp_path: Path, owner: SigningKey, refuse: Callable[..., None]
+def test_the_snapshot_of_a_cache_is_sealed_as_its_files_are(
+    snapshot: Path, tmp_path: Path, owner: SigningKey
 ) -> None:
-    refuse(snapshot, SealCode.NOT_A_PLAIN_FILE)
-    blobs = snapshot.parents[1] / "blobs"
-    sealed = seal_testbed(snapshot, tmp_path / "sealed", owner, links_into=blobs)
-    loaded = sealed.load()
+    loaded = seal_testbed(snapshot, tmp_path / "sealed", owner).load()
     assert bytes(loaded.view("w.safetensors")) == b"w" * 200_000
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -331,6 +329,45 @@ def test_links_into_a_cache_are_followed_when_asked(
         (copy / link.name).write_bytes(link.read_bytes())
     same = seal_testbed(copy, tmp_path / "sealed-copy", owner)
     assert loaded.index.model_id() == same.load().index.model_id()
+
+
+def test_links_elsewhere_are_followed_when_asked(
+    snapshot: Path, tmp_path: Path, owner: SigningKey, refuse: Callable[..., None]
+) -> None:
+    other = tmp_path / "plain"
+    other.mkdir()
+    for link in snapshot.iterdir():
+        (other / link.name).symlink_to(os.path.realpath(link))
+    refuse(other, SealCode.NOT_A_PLAIN_FILE)
+    blobs = ScanOptions(links_into=snapshot.parents[1] / "blobs")
+    sealed = seal_testbed(other, tmp_path / "sealed", owner, contents=blobs)
+    assert bytes(sealed.load().view("w.safetensors")) == b"w" * 200_000
+
+
+def test_blobs_that_are_a_link_are_no_cache(
+    snapshot: Path, tmp_path: Path, refuse: Callable[..., None]
+) -> None:
+    """A downloaded archive could lead the reader of its "cache" to any directory of the owner's."""
+    (snapshot.parents[1] / "blobs").rename(tmp_path / "elsewhere")
+    (snapshot.parents[1] / "blobs").symlink_to(tmp_path / "elsewhere")
+    refuse(snapshot, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_links_into_the_blobs_of_another_cache_are_refused(
+    snapshot: Path, tmp_path: Path, refuse: Callable[..., None]
+) -> None:
+    other = tmp_path / "models--acme--other"
+    shutil.copytree(snapshot.parents[1], other, symlinks=True)
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to(other / "blobs" / "CONFIG.JSON")
+    refuse(snapshot, SealCode.NOT_A_PLAIN_FILE)
+
+
+def test_a_whole_cache_is_no_model(snapshot: Path) -> None:
+    with pytest.raises(RegaliaError) as caught:
+        scan(snapshot.parents[1])
+    assert caught.value.code is SealCode.IS_A_CACHE
+    assert "0123abc" in caught.value.what
 
 
 @pytest.mark.parametrize(
@@ -351,7 +388,7 @@ def test_other_links_are_not_followed(target: str, code: Code, snapshot: Path) -
     (blobs / ".git" / "config").write_bytes(b"url = https://user:password@hub.invalid/")
     (snapshot / "link").symlink_to(target)
     with pytest.raises(RegaliaError) as caught:
-        scan(snapshot, links_into=blobs)
+        scan(snapshot)
     assert caught.value.code is code
 
 

@@ -149,7 +149,7 @@ def failing(server: S3Double, error: Exception) -> RegaliaError:
             raise error
 
     with server.blobs() as blobs:
-        blobs._credentials = Failing()
+        blobs._access._credentials = Failing()
         with pytest.raises(UnavailableError) as caught:
             blobs.size(NAME)
     assert "HIDDEN" not in caught.value.explain()
@@ -179,7 +179,9 @@ def test_credentials_that_expire_are_renewed_by_the_sdk(server: S3Double) -> Non
     old = {"access_key": "AKIDOLD", "secret_key": "old", "token": "old",
            "expiry_time": "2020-01-01T00:00:00Z"}  # fmt: skip
     with server.blobs() as blobs:
-        blobs._credentials = RefreshableCredentials.create_from_metadata(old, renew, "iam-role")
+        blobs._access._credentials = RefreshableCredentials.create_from_metadata(
+            old, renew, "iam-role"
+        )
         assert blobs.size(NAME) == len(SHARD)
     assert renewed == ["once"]
     assert server.requests[0].headers["x-amz-security-token"] == TOKEN

@@ -37,7 +37,7 @@ class OwnerKey:
     name: str
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
-        """Wrap the model key; ``seal_model`` calls this last.
+        """Wrap the model key.
 
         Args:
             model_key: secret.
@@ -47,6 +47,18 @@ class OwnerKey:
 
         blob = self.store.wrap(self.name, model_key, context)
         return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
+
+    def recover(self, wrapped: WrappedKey, context: bytes) -> SecretBytes:
+        """Unwrap the model key of an unfinished sealing. The caller closes it.
+
+        Args:
+            wrapped: result of ``wrap``, untrusted.
+            context: what it must be bound to.
+
+        Raises:
+            KeyAccessError: it was wrapped under another key, or for something else.
+        """
+        return self.store.recover_for_owner(self.name, wrapped.blob, context)
 
     def unwrap(self, manifest: VerifiedManifest) -> SecretBytes:
         """The model key, for its owner. The caller closes it. Raises KeyAccessError."""

@@ -24,10 +24,11 @@ def store() -> None:
 @option("--listen HOST:PORT", "Address.", default="127.0.0.1:8480")
 @flag("--json", "Print facts as one line of JSON.", into="as_json")
 def serve(*, sealed: Path, listen: str, as_json: bool) -> None:
-    """Serve one sealed model, read-only.
+    """Serve one sealed model, or a runtime's cache, read-only.
 
-    Only manifest.json and *.seal files are served. They are ciphertext: the server needs no
-    key, and whoever reads them learns sizes and nothing else.
+    Only manifest.json and *.seal files are served, or the pieces of a cache, which other runtimes
+    of the site name in their setting peers. All of it is ciphertext: the server needs no key, and
+    whoever reads it learns sizes and nothing else.
     """
     from regalia.host.events import ServiceEvent, emit
     from regalia.host.listen import address_of, bind

@@ -11,7 +11,9 @@ from regalia.core.errors import CoreCode, UsageError
 # Extra by the name of a top-level module; a test holds this against pyproject.toml.
 EXTRAS = {
     "jinja2": "transformers",
+    "llama_cpp": "llama-cpp",
     "numpy": "transformers",
+    "onnxruntime": "onnx",
     "tokenizers": "transformers",
     "torch": "transformers",
     "transformers": "transformers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,18 @@ class BlobSource(Protocol):
 
     def describe(self) -> str:
         """Location of the blobs, for messages."""
+
+
+@runtime_checkable
+class HasCopies(Protocol):
+    """What a store has as well if it reads from copies that nobody vouches for."""
+
+    def distrust(self) -> bool:
+        """Forget the copies, and read from the store alone from now on.
+
+        Returns:
+            Whether anything had come from them.
+        """
 
 
 class ModelFiles(Protocol):
@@ -71,6 +83,10 @@ class FilePart:
 
 class FileReader(Protocol):
     """A model's plaintext files, decrypted in parts into memory of the caller's."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of ciphertext that were read so far."""
 
     def sizes(self) -> Mapping[str, int]:
         """Number of bytes by relative POSIX path."""

@@ -1,4 +1,4 @@
-"""The interface of inference engines: prompts as tokens in, text out incrementally."""
+"""The interfaces of inference engines: tokens in, text out incrementally, or vectors out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator, Mapping
 
     from regalia.core.weights import ModelFiles
@@ -68,8 +69,11 @@ class TextDelta:
     usage: Usage | None = None
 
 
-class Engine(Protocol):
-    """A model that is ready to run. Generations are used from one thread only."""
+class ReadsText(Protocol):
+    """What both kinds of engines have: a name, bounds, and a tokenizer.
+
+    Tokenizing may run in several threads at once. The model itself is used from one thread only.
+    """
 
     @property
     def model_name(self) -> str:
@@ -77,21 +81,14 @@ class Engine(Protocol):
 
     @property
     def context_length(self) -> int:
-        """Maximum number of tokens in prompt and answer together."""
+        """Maximum number of tokens that the model reads: prompt and answer together."""
 
     @property
     def interleaves(self) -> bool:
-        """Whether the steps of several generations may alternate.
+        """Whether the steps of several requests may alternate.
 
-        An engine that keeps in one place what it has read answers False; then a generation ends
+        An engine that keeps in one place what it has read answers False; then a request ends
         before the next begins.
-        """
-
-    def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Render and tokenize a chat by the model's template.
-
-        Raises:
-            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
         """
 
     def encode_text(self, text: str) -> tuple[int, ...]:
@@ -100,12 +97,49 @@ class Engine(Protocol):
     def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
         """Check that the model knows the tokens. Raises UsageError PROMPT_UNUSABLE."""
 
+
+class Engine(ReadsText, Protocol):
+    """A language model that is ready to run. Generations are used from one thread only."""
+
+    def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """Render and tokenize a chat by the model's template.
+
+        Raises:
+            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
+        """
+
     def generate(self, request: GenerationRequest) -> Iterator[TextDelta]:
         """Generate an answer. Closing the iterator stops the work and discards its state.
 
         Raises:
             UsageError: PROMPT_TOO_LONG, before the first delta.
         """
+
+
+@runtime_checkable
+class Embedder(ReadsText, Protocol):
+    """A model that turns texts into vectors and is ready to run, from one thread only."""
+
+    @property
+    def dimensions(self) -> int:
+        """Number of components of each vector."""
+
+    def embed(self, inputs: tuple[tuple[int, ...], ...]) -> Iterator[array[float]]:
+        """Compute one vector of 32-bit floats (typecode ``f``) for each input, in their order.
+
+        Each step computes one vector, so that others have their turn in between. Closing the
+        iterator stops the work.
+
+        Args:
+            inputs: tokens of each text, from ``encode_text`` or ``check_tokens``.
+
+        Raises:
+            UsageError: PROMPT_TOO_LONG, before the first vector.
+        """
+
+
+# What a plug-in of the group ``regalia.engines`` builds. A runtime serves the routes of its kind.
+ServedModel = Engine | Embedder
 
 
 @runtime_checkable
@@ -121,7 +155,7 @@ class BuildEngine(Protocol):
 
     def __call__(
         self, files: ModelFiles, *, model_name: str, options: Mapping[str, object]
-    ) -> Engine:
+    ) -> ServedModel:
         """Build an engine that uses the files' memory, and is valid until that memory is wiped.
 
         Args:

@@ -12,6 +12,10 @@ class EngineCode(Code):
         "The transformers engine runs weights where they lie, and only safetensors allows that.",
         "Seal the model in safetensors form, or use an engine that reads this format.",
     )
+    ENGINE_FORMAT_MISSING = (
+        "An engine reads one file in its own format, and the model has none, or several.",
+        "Seal the model in the engine's format, or name the file in [engine.options].",
+    )
     ENGINE_MODEL_UNSUPPORTED = (
         "The engine runs code that was installed and measured, never code that a model brings.",
         "Seal a model of a supported architecture, without remote code and without quantization.",
@@ -38,7 +42,15 @@ class EngineCode(Code):
     )
     ENGINE_NOT_INSTALLED = (
         "The engine's libraries are an extra of this package, and one of them is missing.",
-        'Install "regalia[transformers]", or configure another engine.',
+        'Install "regalia[NAME]" with the extra that docs/howto/engines.md names for this engine.',
+    )
+    ENGINE_MEMORY_UNSUITABLE = (
+        "This engine reads weights through a mapping of its own of the model's memory.",
+        'Set memory = "locked", and allow locked memory of twice the size of the model.',
+    )
+    ENGINE_MEMORY_SHORT = (
+        "What a generation has read takes memory, and the machine gave no more of it.",
+        "Send the request again when fewer others run, or ask for fewer tokens.",
     )
     PROMPT_TOO_LONG = (
         "The model reads a limited number of tokens.",

@@ -13,7 +13,8 @@ import torch
 from regalia.core.errors import IntegrityError, UsageError
 from regalia.engines.codes import EngineCode
 from regalia.engines.layout import arrange
-from regalia.engines.tokenizer import read_object, refuse_remote_code
+from regalia.engines.model_files import read_object
+from regalia.engines.tokenizer import refuse_remote_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections import Counter
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.codec import MIB, decimal
 from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.engines.chat import LONGEST_MIN, ChatCodec, require_fit, some
+from regalia.engines.chat_template import TOKENIZER_CONFIG, file_template
 from regalia.engines.codes import EngineCode
-from regalia.engines.quoting import ControlTokens, Quoted
+from regalia.engines.model_files import read_object
+from regalia.engines.quoting import ControlTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import FrameType
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator
 
     from regalia.core.weights import ModelFiles
-    from regalia.engines.base import Message
 
 TOKENIZER = "tokenizer.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
-CHAT_TEMPLATE = "chat_template.jinja"
 _OTHER_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
-JSON_MAX = 4 * MIB  # bytes of config.json, tokenizer_config.json or a chat template
 TOKENIZER_MAX = 256 * MIB  # bytes of tokenizer.json
 TOKEN_NUMBER_MAX = (1 << 31) - 1
 
@@ -37,48 +31,6 @@ _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cl
 _FLAGS = ("add_bos_token", "add_eos_token")
 _TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _BATCH = 1024  # pieces of a prompt that are tokenized in one call
-_LONGEST_MIN = 32  # characters that a token may stand for: some tokenizers drop white space
-TEMPLATE_SECONDS = 2.0  # of processor time that a template may take for one conversation
-_TEMPLATE_FILE = "<template>"  # jinja2's name for the code of a template that is no file
-_TEMPLATE_WORDS_MAX = 300  # characters of a template's own message
-
-
-def read_text(files: ModelFiles, path: str, *, limit: int = JSON_MAX) -> str | None:
-    """Read a small text file of the model; None if there is no such file. Raises ParseError.
-
-    Args:
-        files: the model's files.
-        path: path of the file in the model.
-        limit: maximum size in bytes.
-    """
-    if path not in files.paths():
-        return None
-    view = files.view(path)
-    if len(view) > limit:
-        raise ParseError(CoreCode.TOO_LARGE, f"{path}: {len(view)} bytes, at most {limit}")
-    try:
-        return str(view, "utf-8")
-    except UnicodeDecodeError as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not UTF-8") from exc
-
-
-def read_object(files: ModelFiles, path: str) -> dict[str, Any] | None:
-    """Read a file that holds a JSON object; None if there is no such file. Raises ParseError.
-
-    Args:
-        files: the model's files.
-        path: path of the file in the model.
-    """
-    text = read_text(files, path)
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise ParseError(CoreCode.MALFORMED, f"{path}: not a JSON object")
-    return value
 
 
 def refuse_remote_code(settings: dict[str, Any], path: str) -> None:
@@ -106,84 +58,18 @@ def _token_text(value: object, path: str, name: str) -> str | None:
     return value
 
 
-def _chat_template(files: ModelFiles, settings: dict[str, Any]) -> str | None:
-    own = read_text(files, CHAT_TEMPLATE)
-    if own is not None:
-        return own
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # an older form with several named templates
-        named = {
-            item.get("name"): item.get("template") for item in template if isinstance(item, dict)
-        }
-        template = named.get("default")
-    if template is not None and not isinstance(template, str):
-        raise ParseError(CoreCode.MALFORMED, f"{TOKENIZER_CONFIG}: chat_template is no text")
-    return template
-
-
-def _template_words(exc: Exception) -> str:
-    """What the template says itself, by ``raise_exception``: for the sender of the prompt.
-
-    Messages of other exceptions describe the template's code and values, which help nobody.
-    """
-    import jinja2
-
-    if type(exc) is not jinja2.TemplateError or not exc.message:
-        return ""
-    words = "".join(char if char.isprintable() else " " for char in exc.message)
-    return f": {words[:_TEMPLATE_WORDS_MAX]}"
-
-
-class _TemplateTooLongError(Exception):
-    """A template has used up its time."""
-
-
-@contextmanager
-def _bounded_time(seconds: float) -> Iterator[None]:
-    """Interrupt templates that run in this thread for longer than so many seconds of its time.
-
-    Python has no other way to stop a loop of a template than to look at each of its lines.
-    """
-    deadline = time.thread_time() + seconds
-
-    def look(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401 - itself
-        if time.thread_time() > deadline:
-            raise _TemplateTooLongError
-        return look if frame.f_code.co_filename == _TEMPLATE_FILE else None
-
-    before = sys.gettrace()
-    sys.settrace(look)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-def _require_fit(encoded: Sequence[Any], most: int, *, before: int = 0) -> None:
-    """Refuse a prompt by its number of tokens, before they are made numbers of Python's."""
-    count = before + sum(map(len, encoded))
-    if count > most:
-        raise UsageError(
-            EngineCode.PROMPT_TOO_LONG, f"{count} tokens of prompt in a context of {most}"
-        )
-
-
-def _some(ids: tuple[int, ...]) -> tuple[int, ...]:
-    if not ids:
-        raise UsageError(EngineCode.PROMPT_UNUSABLE, "the prompt has no tokens")
-    return ids
-
-
-class TextCodec:
+class TextCodec(ChatCodec):
     """Converts chats and texts to tokens, and tokens to text, as the model's files define it."""
 
     def __init__(self, tokenizer: Any, *, template: str | None) -> None:  # noqa: ANN401 - untyped library
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
-        self._has_template = template is not None
-        self._controls = ControlTokens.of(self._backend, template or "")
-        # Of a vocabulary in bytes, each character of a token stands for one byte.
-        self._longest = max([_LONGEST_MIN, *map(len, self._backend.get_vocab())])
+        super().__init__(
+            ControlTokens.of(self._backend, template or ""),
+            # Of a vocabulary in bytes, each character of a token stands for one byte.
+            longest=max([LONGEST_MIN, *map(len, self._backend.get_vocab())]),
+            has_template=template is not None,
+        )
 
     @property
     def eos_token_id(self) -> int | None:
@@ -196,53 +82,10 @@ class TextCodec:
         """Number of tokens in the vocabulary."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
-    def encode_chat(self, messages: Sequence[Message], *, most: int) -> tuple[int, ...]:
-        """Render the chat template, in jinja2's immutable sandbox, and tokenize the result.
-
-        Args:
-            messages: the conversation.
-            most: number of tokens that the model reads at most.
-
-        Raises:
-            UsageError: PROMPT_UNUSABLE, there is no template or it refuses these messages; or
-                PROMPT_TOO_LONG.
-        """
-        if not self._has_template:
-            raise UsageError(EngineCode.PROMPT_UNUSABLE, "this model has no chat template")
-        # Text of a message that reads like a control token, such as the one that ends a turn, must
-        # stay text: otherwise a user could speak in the system's name. It gets a stand-in while
-        # the template is rendered, and is then tokenized in two pieces.
-        roles = [item.role for item in messages]
-        self._require_room([item.content for item in messages], most)
-        quoted = Quoted(self._controls, [item.content for item in messages], most=most)
-        ids = self._encode(quoted.pieces(self._render(roles, quoted.texts)), most)
-        self._refuse_forged(ids, roles, messages)
-        return _some(tuple(ids))
-
-    def _require_room(self, texts: Sequence[str], most: int) -> None:
-        """Refuse what cannot fit by its length: tokenizing costs much more than counting."""
-        length, room = sum(map(len, texts)), most * self._longest
-        if length > room:
-            raise UsageError(
-                EngineCode.PROMPT_TOO_LONG,
-                f"{length} characters of prompt; {most} tokens hold {room} at most",
-            )
-
-    def _render(self, roles: Sequence[str], texts: Sequence[str]) -> str:
-        turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-        try:
-            with _bounded_time(TEMPLATE_SECONDS):
-                rendered: str = self._tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=True
-                )
-        except _TemplateTooLongError as exc:
-            raise UsageError(
-                EngineCode.PROMPT_UNUSABLE,
-                "the model's chat template takes too long for these messages",
-            ) from exc
-        except Exception as exc:  # a template can fail in every way that Python can
-            what = "the model's chat template refuses these messages"
-            raise UsageError(EngineCode.PROMPT_UNUSABLE, what + _template_words(exc)) from exc
+    def _apply_template(self, turns: list[dict[str, str]]) -> str:
+        rendered: str = self._tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
         return rendered
 
     def _encode(self, pieces: Iterable[str], most: int) -> list[int]:
@@ -253,29 +96,14 @@ class TextCodec:
         left = iter(pieces)
         while batch := list(islice(left, _BATCH)):
             encoded = self._backend.encode_batch_fast(batch, add_special_tokens=False)
-            _require_fit(encoded, most, before=len(ids))
+            require_fit(sum(map(len, encoded)), most, before=len(ids))
             ids += [number for piece in encoded for number in piece.ids]
         return ids
 
-    def _refuse_forged(
-        self, ids: Sequence[int], roles: Sequence[str], messages: Sequence[Message]
-    ) -> None:
-        """Refuse more control tokens than the same turns have with nothing to say.
-
-        Normalizers, templates that rewrite what they are given, and tokens that are made of others
-        can make a control token of text in which none is found beforehand.
-        """
-        # A template may leave out a turn that is blank, and then its tokens too.
-        empty = ["x" if item.content.strip() else item.content for item in messages]
-        own = Counter(self._encode([self._render(roles, empty)], TOKEN_NUMBER_MAX))
-        seen = Counter(ids)
+    def _control_numbers(self, own: Counter[int]) -> Iterator[int]:
         for number, token in self._backend.get_added_tokens_decoder().items():
-            controls = token.special or (number in own and token.content.strip())
-            if controls and seen[number] > own[number]:
-                raise UsageError(
-                    EngineCode.PROMPT_UNUSABLE,
-                    "a message contains text that the tokenizer takes for a control token",
-                )
+            if token.special or (number in own and token.content.strip()):
+                yield number
 
     def encode_text(self, text: str, *, most: int) -> tuple[int, ...]:
         """Tokenize a text, and add the tokenizer's special tokens around it.
@@ -287,10 +115,10 @@ class TextCodec:
         Raises:
             UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
         """
-        self._require_room([text], most)
+        self.require_room([text], most)
         encoded = self._backend.encode_batch_fast([text], add_special_tokens=True)
-        _require_fit(encoded, most)
-        return _some(tuple(encoded[0].ids))
+        require_fit(sum(map(len, encoded)), most)
+        return some(tuple(encoded[0].ids))
 
     def decoder(self) -> Callable[[list[int]], str]:
         """Return a function that decodes tokens, without special tokens."""
@@ -369,7 +197,7 @@ def build_codec(files: ModelFiles) -> TextCodec:
         raise ParseError(CoreCode.TOO_LARGE, f"{TOKENIZER}: {len(view)} bytes")
     settings = read_object(files, TOKENIZER_CONFIG) or {}
     _refuse_unknown_tokenizer(settings)
-    template = _chat_template(files, settings)
+    template = file_template(files, settings)
     known = _special_tokens(files, settings)
     known |= {name: bool(settings[name]) for name in _FLAGS if settings.get(name) is not None}
     added = _added_tokens(files, settings)

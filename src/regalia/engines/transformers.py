@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regalia.core.errors import UsageError
-from regalia.engines.base import Finish, TextDelta, Usage
 from regalia.engines.codes import EngineCode
-from regalia.engines.detokenize import Detokenizer, StopScanner
+from regalia.engines.generate import deltas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from regalia.core.weights import ModelFiles
-    from regalia.engines.base import GenerationRequest, Message
+    from regalia.engines.base import GenerationRequest, Message, TextDelta
     from regalia.engines.tokenizer import TextCodec
 
 GENERATION_CONFIG = "generation_config.json"
@@ -115,9 +114,10 @@ class TransformersBuilder:
         _quiet_libraries()
         import torch
 
+        from regalia.engines.model_files import read_object
         from regalia.engines.skeleton import build_skeleton, fill, read_config
         from regalia.engines.tensors import map_tensors
-        from regalia.engines.tokenizer import build_codec, read_object
+        from regalia.engines.tokenizer import build_codec
         from regalia.engines.trial import try_out
 
         torch.set_num_threads(chosen.threads)
@@ -223,33 +223,10 @@ class TransformersEngine:
                 EngineCode.PROMPT_TOO_LONG,
                 f"{len(request.tokens)} tokens of prompt in a context of {self._context}",
             )
-        return self._run(request, min(room, request.max_tokens))
+        tokens = self._tokens(request, min(room, request.max_tokens))
+        return deltas(request, tokens, self._codec.decoder(), self._ends)
 
-    def _run(self, request: GenerationRequest, limit: int) -> Iterator[TextDelta]:
-        text = Detokenizer(self._codec.decoder(), request.tokens)
-        scanner = StopScanner(request.stop)
-        count = 0
-        finish = Finish.LENGTH
-        for token in self._tokens(request, limit):
-            if token is None:
-                yield TextDelta("")
-                continue
-            count += 1
-            if token in self._ends:
-                finish = Finish.STOP
-                break
-            shown, stopped = scanner.push(text.push(token))
-            if stopped:
-                yield TextDelta(shown, Finish.STOP, Usage(len(request.tokens), count))
-                return
-            yield TextDelta(shown)
-        shown, stopped = scanner.push(text.flush())
-        if stopped:
-            finish = Finish.STOP
-        rest = shown if stopped else shown + scanner.flush()
-        yield TextDelta(rest, finish, Usage(len(request.tokens), count))
-
-    def _tokens(self, request: GenerationRequest, limit: int) -> Iterator[int | None]:
+    def _tokens(self, request: GenerationRequest, limit: int) -> Generator[int | None]:
         """Yield new tokens, and None after every part of the prompt except the last."""
         from regalia.engines.sampling import Sampler
         from regalia.engines.trial import CachedModel

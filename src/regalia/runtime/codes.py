@@ -77,6 +77,10 @@ class RequestCode(Code):
         "A setting that the engine ignored could change what the answer means.",
         "Correct the named parameter.",
     )
+    ROUTE_NOT_FOR_MODEL = (
+        "A model either writes text or computes embeddings, and this one does the other.",
+        "Ask a runtime that serves a model of the kind that you need.",
+    )
     SERVED_NAME_UNKNOWN = (
         "This runtime serves one model.",
         "GET /v1/models says its name.",

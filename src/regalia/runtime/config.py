@@ -81,6 +81,9 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     served_name: str = "model"
     memory: Literal["locked", "secret"] = "locked"
     load_threads: int = 2
+    cache: str = ""  # folder for ciphertext of remote stores; empty: none
+    cache_bytes: int = 64 << 30  # bound on what the cache holds
+    peers: tuple[str, ...] = ()  # other machines' caches, asked before the store
     engine: EngineSection = EngineSection()
     engine_folder: str = "/dev/shm"  # noqa: S108 - checked to be in memory; of hosted engines
     engine_start_s: int = 900  # seconds that the processes of a hosted engine may take to start
@@ -92,7 +95,9 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     def dangers(self) -> tuple[str, ...]:
         """Names of the settings that are on and lower protection."""
         names = ("dangerous_simulated_tee", "dangerous_unlocked_memory")
-        return tuple(name for name in names if getattr(self, name))
+        found = tuple(name for name in names if getattr(self, name))
+        in_clear = self.store.startswith("oci://") and "dangerous_http" in self.store
+        return (*found, "store's dangerous_http") if in_clear else found
 
 
 def _check(config: ServeConfig) -> None:

@@ -1,4 +1,4 @@
-"""Runs generations side by side, and waits for none of their readers.
+"""Runs requests to one model side by side, and waits for none of their readers.
 
 The engine is synchronous and works in one thread of its own, which takes one step of one
 generation at a time: the next step goes to the generation that has used the least time so far. So
@@ -13,17 +13,22 @@ import asyncio
 import threading
 import time
 from collections import Counter, deque
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regalia.core.errors import UnavailableError
+from regalia.engines.base import Embedder, TextDelta
 from regalia.runtime.codes import RequestCode
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from regalia.core.errors import Code
-    from regalia.engines.base import Engine, GenerationRequest, TextDelta
+    from regalia.engines.base import GenerationRequest, ServedModel
+
+P = TypeVar("P")
 
 _LOOK_S = 0.25  # between two looks at deadlines while no generation can take a step
 
@@ -69,15 +74,15 @@ class Caller:
 
 @dataclass(eq=False, slots=True)
 class _Answer:
-    """One generation, and the pieces that its reader has not taken. Guarded by the condition."""
+    """One request, and the pieces that its reader has not taken. Guarded by the condition."""
 
-    request: GenerationRequest
+    begin: Callable[[], Iterator[Any]]
     caller: Caller
     deadline: float
     loop: asyncio.AbstractEventLoop
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    pieces: deque[TextDelta] = field(default_factory=deque)
-    steps: Iterator[TextDelta] | None = None  # only the engine's thread uses it
+    pieces: deque[Any] = field(default_factory=deque)
+    steps: Iterator[Any] | None = None  # only the engine's thread uses it
     spent: float = 0.0  # seconds of the engine
     full_since: float | None = None
     stalled: float = 0.0  # seconds, without those since ``full_since``
@@ -99,7 +104,7 @@ class _Answer:
 
 
 class Generations:
-    """Runs the generations of one engine.
+    """Runs what one engine is asked for: generations, or batches of embeddings.
 
     Args:
         engine: used from one thread only.
@@ -111,7 +116,7 @@ class Generations:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ServedModel,
         limits: GenerationLimits,
         *,
         serving: Callable[[], bool],
@@ -169,9 +174,40 @@ class Generations:
             UnavailableError: as ``check_room``; NOT_SERVING once the model was wiped; or
                 ANSWER_NOT_READ or ANSWER_TIMEOUT for an answer that was given up.
             UsageError: the engine refuses the request; see ``Engine.generate``.
+            TypeError: the engine is an ``Embedder``.
         """
+        engine = self._engine
+        if isinstance(engine, Embedder):
+            raise TypeError("this model does not generate")
+        async with aclosing(self._steps(lambda: engine.generate(request), caller)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def embed(
+        self, inputs: tuple[tuple[int, ...], ...], caller: Caller
+    ) -> AsyncGenerator[array[float]]:
+        """Yield one vector for each input. Close the iterator (``aclosing``) to stop the work.
+
+        Args:
+            inputs: tokens of each input.
+            caller: whose requests it is counted with.
+
+        Raises:
+            UnavailableError: as ``run``.
+            UsageError: the engine refuses an input; see ``Embedder.embed``.
+            TypeError: the engine is no ``Embedder``.
+        """
+        engine = self._engine
+        if not isinstance(engine, Embedder):
+            raise TypeError("this model does not embed")
+        async with aclosing(self._steps(lambda: engine.embed(inputs), caller)) as vectors:
+            async for vector in vectors:
+                yield vector
+
+    async def _steps(self, begin: Callable[[], Iterator[P]], caller: Caller) -> AsyncGenerator[P]:
+        """Yield what the iterator yields that ``begin`` makes, both on the engine's thread."""
         deadline = time.monotonic() + self._limits.answer_s
-        answer = _Answer(request, caller, deadline, asyncio.get_running_loop())
+        answer = _Answer(begin, caller, deadline, asyncio.get_running_loop())
         self.check_room(caller)
         with self._condition:
             self._queue.append(answer)
@@ -182,7 +218,7 @@ class Generations:
         finally:
             self._leave(answer)
 
-    async def _take(self, answer: _Answer) -> TextDelta | None:
+    async def _take(self, answer: _Answer) -> Any:  # noqa: ANN401 - a piece of its kind
         """The next piece, as soon as there is one; None at the end."""
         while True:
             with self._condition:
@@ -291,7 +327,7 @@ class Generations:
         delta, error = None, None
         try:
             if answer.steps is None:
-                answer.steps = self._engine.generate(answer.request)
+                answer.steps = answer.begin()
             delta = next(answer.steps, None)
         except Exception as exc:  # noqa: BLE001 - raised again where the answer is read
             error = exc
@@ -301,7 +337,7 @@ class Generations:
                 answer.end(error)
                 return
             answer.pieces.append(delta)
-            if delta.finish is not None:
+            if isinstance(delta, TextDelta) and delta.finish is not None:
                 answer.end()
                 return
             if len(answer.pieces) >= self._limits.unread:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
-    from regalia.engines.base import BuildEngine, Engine
+    from regalia.engines.base import BuildEngine, ServedModel
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.workload import InnerParts
     from regalia.seal.load import LoadedModel
@@ -86,7 +86,7 @@ def require_memory(config: ServeConfig, manifest: VerifiedManifest) -> None:
     trial.free()
 
 
-def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> Engine:
+def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> ServedModel:
     """Build the configured engine on the model's memory.
 
     Args:
@@ -111,7 +111,7 @@ class InProcess:
     def __init__(self, config: ServeConfig, builder: BuildEngine) -> None:
         self._config = config
         self._builder = builder
-        self._engine: Engine | None = None
+        self._engine: ServedModel | None = None
         self._generations: Generations | None = None
         self.memory = make_memory(config)
 

@@ -24,12 +24,12 @@ from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.startup import (
     announce_dangers,
     gateway_limits,
+    open_blobs,
     read_manifest,
     take_identity,
 )
 from regalia.runtime.watched import WatchedBlobs
 from regalia.runtime.workload import InnerParts
-from regalia.store.locate import open_store
 
 if TYPE_CHECKING:
     import socket
@@ -145,7 +145,7 @@ class Runtime:
                     why=check.detail,
                 )
             identity = take_identity(self._config, self._folder)
-            source = open_store(self._config.store, self._folder)
+            source = open_blobs(self._config, self._folder)
             cleanup.callback(source.close)
             manifest = read_manifest(source, identity)
             self._workload = choose_workload(

@@ -23,6 +23,7 @@ from regalia.runtime.config import load_measured
 from regalia.runtime.generation import GenerationLimits
 from regalia.runtime.keys import generate_keys
 from regalia.runtime.sealed import GatewayLimits
+from regalia.store.locate import open_cached
 from regalia.wire.evidence import CHALLENGE_SIZE, NO_DEVICES, Binding, Role, devices_digest
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from regalia.core.weights import BlobSource
     from regalia.runtime.config import LimitsSection, ServeConfig
     from regalia.seal.manifest import VerifiedManifest
+    from regalia.store.cached import CachedBlobs
+    from regalia.store.locate import Source
     from regalia.wire.evidence import Evidence
     from regalia.wire.runtime_config import RuntimeConfig
 
@@ -100,6 +103,25 @@ def collect_only(identity: Identity) -> tuple[Evidence, bytes]:
     )
     bound = replace(binding, device_evidence=devices_digest(evidence.devices))
     return evidence, bound.report_data()
+
+
+def open_blobs(config: ServeConfig, folder: Path) -> Source | CachedBlobs:
+    """Open the store of ciphertext, through cache and peers where they are configured.
+
+    Args:
+        config: names store, cache and peers.
+        folder: folder that relative paths start from.
+
+    Raises:
+        As ``open_cached``.
+    """
+    return open_cached(
+        config.store,
+        folder,
+        cache=config.cache,
+        cache_bytes=config.cache_bytes,
+        peers=config.peers,
+    )
 
 
 def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:

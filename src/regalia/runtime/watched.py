@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regalia.core.weights import HasCopies
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,6 +41,10 @@ class WatchedBlobs:
         self._require_lease()
         self._source.read_into(name, offset, buffer)
         self._require_lease()
+
+    def distrust(self) -> bool:
+        """Give up copies that the store reads from; arguments and errors as ``HasCopies``."""
+        return self._source.distrust() if isinstance(self._source, HasCopies) else False
 
     def describe(self) -> str:
         """Location of the blobs, for messages."""

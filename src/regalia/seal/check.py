@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from regalia.core.codec import MIB
@@ -15,12 +13,14 @@ from regalia.seal.format.prefix import Kind
 from regalia.seal.format.sealed import INDEX_NAME, MANIFEST_NAME, shard_name
 from regalia.seal.opened import Place, read_prefix
 from regalia.seal.progress import Counter
+from regalia.seal.workers import SharedItems, in_threads
 
 if TYPE_CHECKING:
     from regalia.core.weights import BlobSource
     from regalia.seal.format.manifest import Manifest, SealedFile
     from regalia.seal.manifest import VerifiedManifest
     from regalia.seal.progress import Progress
+    from regalia.seal.workers import Crew
 
 _BLOCK = MIB  # bytes read at once
 
@@ -68,19 +68,14 @@ def verify_ciphertext(
     # instead of after hours of hashing.
     for place, _ in files:
         read_prefix(source, content, place)
-    stopped = threading.Event()
     counter = Counter(progress, content.stored_total())
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [
-            pool.submit(_check_digest, source, place, file, counter, stopped)
-            for place, file in files
-        ]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+    shared = SharedItems(iter(files))
+
+    def run(crew: Crew) -> None:
+        while (item := shared.take()) is not None:
+            _check_digest(source, *item, counter, crew)
+
+    in_threads(threads, run)
 
 
 def _check_digest(
@@ -88,12 +83,12 @@ def _check_digest(
     place: Place,
     file: SealedFile,
     counter: Counter,
-    stopped: threading.Event,
+    crew: Crew,
 ) -> None:
     buffer = memoryview(bytearray(min(_BLOCK, file.size)))
     hasher = hashlib.sha256()
     for offset in range(0, file.size, _BLOCK):
-        if stopped.is_set():
+        if crew.stopped:
             return
         part = buffer[: min(_BLOCK, file.size - offset)]
         source.read_into(place.name, offset, part)

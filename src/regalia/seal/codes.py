@@ -20,6 +20,18 @@ class SealCode(Code):
         "Every runtime that may load the model would hold this key, and everybody it leaks to.",
         "Move the key out of the model directory, and seal again.",
     )
+    PICKLED_WEIGHTS = (
+        "Loading a pickle runs whatever code is in it, so no engine here loads one.",
+        "Convert it to safetensors; if those lie beside it, give --leave-out-unneeded.",
+    )
+    INCOMPLETE_MODEL = (
+        "No engine could serve a model that lacks a part of its weights.",
+        "Download the model again, and seal when that has ended.",
+    )
+    IS_A_CACHE = (
+        "A cache holds several versions of a model, and other files than a model's.",
+        "Give the directory of one snapshot in it.",
+    )
     MODEL_EMPTY = ("There is nothing to seal.", "Give the directory that holds the model's files.")
     ALREADY_SEALED = (
         "A sealed model inside another can be served by no runtime.",
@@ -31,7 +43,11 @@ class SealCode(Code):
     )
     MODEL_CHANGED = (
         "Half of the old and half of the new model would have been sealed as one.",
-        "Stop whatever writes into the model directory, and seal again.",
+        "Stop whatever writes there, and seal again; with --restart if an earlier run began.",
+    )
+    SEALING_UNFINISHED = (
+        "Two sealings that differ would be mixed, or hours of work removed unasked.",
+        "Repeat the command as it was, or discard with --restart what the interrupted run left.",
     )
     OUTPUT_INSIDE_MODEL = (
         "The sealed model would become part of the model that is being sealed.",
@@ -59,7 +75,7 @@ class SealCode(Code):
     )
     WRONG_MODEL_KEY = (
         "The key opens another model, or another sealing of this one.",
-        "Give the key reference that was used to seal; each sealing run has a key of its own.",
+        "Give the key reference that was used to seal; each sealing has a key of its own.",
     )
     COMMITMENT_MISMATCH = (
         "This file was sealed under another key than the model's index, so it does not belong.",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from regalia.core.errors import IntegrityError, KeyAccessError
 from regalia.core.types import Digest
+from regalia.core.weights import HasCopies
 from regalia.seal.codes import SealCode
 from regalia.seal.filekeys import existing_file
 from regalia.seal.format.prefix import Kind, parse_prefix
@@ -20,12 +21,17 @@ from regalia.seal.format.sealed import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regalia.core.secret import SecretBytes
     from regalia.core.weights import BlobSource
     from regalia.crypto.aead import ChunkCipher
     from regalia.seal.format.manifest import Manifest
     from regalia.seal.format.prefix import Prefix
     from regalia.seal.format.sealed import Chunk
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,19 @@ class Place:
     def name(self) -> str:
         """Name of the file."""
         return INDEX_NAME if self.kind is Kind.INDEX else shard_name(self.number)
+
+
+def _reading_again(source: BlobSource, read: Callable[[], T]) -> T:
+    """Read and check, and once more from the store alone if what may be a copy of it is refused.
+
+    Another thread may have given up the copies meanwhile; what was read before may still be one.
+    """
+    try:
+        return read()
+    except IntegrityError:
+        if not isinstance(source, HasCopies) or not source.distrust():
+            raise
+        return read()
 
 
 def read_prefix(source: BlobSource, manifest: Manifest, place: Place) -> Prefix:
@@ -65,11 +84,15 @@ def read_prefix(source: BlobSource, manifest: Manifest, place: Place) -> Prefix:
             SealCode.SIZE_CHANGED, f"{place.name} has {size} bytes, the manifest says {file.size}"
         )
     buffer = bytearray(PREFIX_SIZE)
-    source.read_into(place.name, 0, memoryview(buffer))
-    if Digest.of(buffer) != file.prefix_digest:
-        raise IntegrityError(
-            SealCode.PREFIX_CHANGED, f"the first {PREFIX_SIZE} bytes of {place.name} differ"
-        )
+
+    def read() -> None:
+        source.read_into(place.name, 0, memoryview(buffer))
+        if Digest.of(buffer) != file.prefix_digest:
+            raise IntegrityError(
+                SealCode.PREFIX_CHANGED, f"the first {PREFIX_SIZE} bytes of {place.name} differ"
+            )
+
+    _reading_again(source, read)
     prefix = parse_prefix(bytes(buffer), what=place.name)
     geometry = manifest.geometry
     want = (
@@ -125,11 +148,15 @@ class OpenedFile:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
         """
         sealed = scratch[: chunk.stored]
-        self._source.read_into(self.name, chunk.offset, sealed)
-        try:
-            self._cipher.open_into(chunk.number, sealed, out, last=chunk.last)
-        except IntegrityError as exc:
-            raise IntegrityError(exc.code, f"{self.name}: {exc.what}") from exc
+
+        def read() -> None:
+            self._source.read_into(self.name, chunk.offset, sealed)
+            try:
+                self._cipher.open_into(chunk.number, sealed, out, last=chunk.last)
+            except IntegrityError as exc:
+                raise IntegrityError(exc.code, f"{self.name}: {exc.what}") from exc
+
+        _reading_again(self._source, read)
 
 
 def open_file(

@@ -5,7 +5,6 @@ Spec: docs/spec/sealed-model.md, "Verification order".
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import IntegrityError
@@ -23,7 +22,7 @@ from regalia.seal.pieces import (
     touched_chunks,
 )
 from regalia.seal.progress import Counter, no_progress
-from regalia.seal.workers import SharedWork, finish
+from regalia.seal.workers import Crew, SharedItems, finish, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,7 +83,6 @@ class SealedReader:
         try:
             load.run(threads, progress)
         except BaseException:
-            finish(load.stop)
             finish(load.wipe)
             raise
 
@@ -126,7 +124,6 @@ class SealedReader:
         try:
             load.run(threads, progress)
         except BaseException:
-            finish(load.stop)
             finish(lambda: wipe(out[: load.reached]))
             raise
 
@@ -142,6 +139,25 @@ class SealedReader:
             progress(0, 0)
 
 
+class _Buffers:
+    """What one thread needs beside the pieces."""
+
+    def __init__(self, stride: int) -> None:
+        self.scratch = memoryview(bytearray(stride))  # for ciphertext
+        self._beside: memoryview | None = None
+
+    def beside(self) -> memoryview:
+        """Memory for the plaintext of a chunk, which most loads never need."""
+        if self._beside is None:
+            self._beside = memoryview(bytearray(self.scratch.nbytes))
+        return self._beside
+
+    def wipe(self) -> None:
+        """Overwrite the plaintext."""
+        if self._beside is not None:
+            wipe(self._beside)
+
+
 class _Load:
     """One call of ``load_into``: threads that share its chunks."""
 
@@ -152,33 +168,21 @@ class _Load:
         self._geometry = geometry
         self._pieces = in_order(pieces, geometry.stream_size)
         self._pages = PageFaulter(piece.out for piece in self._pieces)
-        self._work = SharedWork(self._jobs())
+        self._work = SharedItems(self._jobs())
         self.reached = 0  # stream offset after the last chunk that was begun
 
     def run(self, threads: int, progress: Progress) -> None:
-        """Decrypt all chunks. Returns when nobody writes any more, except after a failure."""
+        """Decrypt all chunks. When this returns or raises, nobody writes any more."""
         if threads < 1:
             raise ValueError("a load needs a thread")
         counter = Counter(progress, self._total())
         if threads == 1:
-            self._run_here(counter)
-            return
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for future in [pool.submit(self._run_counted, counter) for _ in range(threads)]:
-                    future.result()
-            finally:
-                self._work.stop()
-
-    def stop(self) -> None:
-        """Begin no more chunks, and wait until nobody writes any more."""
-        # The pool waits for its threads, but an interrupt while it starts one makes it forget
-        # that one. What is written after the wipe would stay.
-        self._work.stop()
-        self._work.settle()
+            self._work_on(Crew(), counter)
+        else:
+            in_threads(threads, lambda crew: self._work_on(crew, counter))
 
     def wipe(self) -> None:
-        """Overwrite all pieces with zeros. Call ``stop`` before."""
+        """Overwrite all pieces with zeros."""
         for piece in self._pieces:
             wipe(piece.out)
 
@@ -195,31 +199,26 @@ class _Load:
             self.reached = job.stop
             yield job
 
-    def _run_counted(self, counter: Counter) -> None:
-        with self._work.thread():
-            self._run_here(counter)
-
-    def _run_here(self, counter: Counter) -> None:
-        stride = self._geometry.stride
-        scratch, beside = memoryview(bytearray(stride)), memoryview(bytearray(stride))
+    def _work_on(self, crew: Crew, counter: Counter) -> None:
+        buffers = _Buffers(self._geometry.stride)
         try:
-            while (job := self._work.take()) is not None:
-                self._decrypt(job, scratch, beside)
+            while not crew.stopped and (job := self._work.take()) is not None:
+                self._decrypt(job, buffers)
                 counter.add(job.stop - job.start)
         finally:
-            finish(lambda: wipe(beside))
+            finish(buffers.wipe)
 
-    def _decrypt(self, job: ChunkJob, scratch: memoryview, beside: memoryview) -> None:
+    def _decrypt(self, job: ChunkJob, buffers: _Buffers) -> None:
         number, inner = divmod(job.number, self._geometry.shard_chunks)
         shard = self._shards[number]
         whole = job.whole
         if whole is None:
             # A chunk is authenticated as a whole, so it must be decrypted as a whole.
-            target = beside[: job.stop - job.start]
+            target = buffers.beside()[: job.stop - job.start]
         else:
             target = whole.out[job.start - whole.offset : job.stop - whole.offset]
             self._pages.prepare(target)
-        shard.read_chunk(shard.chunk(inner), scratch, target)
+        shard.read_chunk(shard.chunk(inner), buffers.scratch, target)
         for piece in job.pieces:
             if piece is not whole:
                 first, last = max(job.start, piece.offset), min(job.stop, piece.end)

@@ -11,6 +11,14 @@ from pathlib import Path
 from regalia.core.errors import LocalError, ParseError
 from regalia.host.localfs import os_errors
 from regalia.seal.codes import SealCode
+from regalia.seal.contents import (
+    check_complete,
+    check_is_no_cache,
+    hub_blobs,
+    is_pickle,
+    may_be_pickle_by_head,
+    unneeded,
+)
 from regalia.seal.format.paths import check_collisions, check_path
 from regalia.seal.format.sealed import FILES_MAX, INDEX_NAME, MANIFEST_NAME
 
@@ -64,9 +72,27 @@ class Scanned:
 
     files: tuple[FoundFile, ...]
     left_out: tuple[str, ...]
+    unneeded: tuple[str, ...]  # paths among the files that no engine needs
 
 
-def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What belongs to a model.
+
+    Attributes:
+        links_into: symbolic links to files in this directory are followed. Those of a hub cache's
+            snapshot into its blobs always are; None refuses all others.
+        leave_out_unneeded: leave out what no engine needs; see ``contents.unneeded``.
+    """
+
+    links_into: Path | None = None
+    leave_out_unneeded: bool = False
+
+
+DEFAULT = ScanOptions()
+
+
+def scan(model: Path, options: ScanOptions = DEFAULT) -> Scanned:
     """List the files of a model directory.
 
     Empty directories, modes, owners and times are not part of a model, and neither are the files
@@ -74,15 +100,17 @@ def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
 
     Args:
         model: the model directory.
-        links_into: symbolic links to files in this directory are followed, such as those from a
-            snapshot of a hub cache into its blobs; None refuses every link.
+        options: what belongs to it.
 
     Raises:
-        LocalError: NOT_A_PLAIN_FILE, GIT_LFS_POINTER, PRIVATE_KEY_INSIDE, MODEL_EMPTY,
-            ALREADY_SEALED, MODEL_TOO_LARGE, or a file cannot be read.
-        ParseError: PATH_REFUSED or PATHS_COLLIDE.
+        LocalError: NOT_A_PLAIN_FILE, GIT_LFS_POINTER, PRIVATE_KEY_INSIDE, PICKLED_WEIGHTS,
+            INCOMPLETE_MODEL, IS_A_CACHE, MODEL_EMPTY, ALREADY_SEALED, MODEL_TOO_LARGE, or a file
+            cannot be read.
+        ParseError: PATH_REFUSED or PATHS_COLLIDE, or a list of parts is malformed.
     """
-    scanner = _Scanner(model, None if links_into is None else Path(os.path.realpath(links_into)))
+    check_is_no_cache(model)
+    links = [each for each in (options.links_into, hub_blobs(model)) if each is not None]
+    scanner = _Scanner(model, tuple(Path(os.path.realpath(each)) for each in links))
     while scanner.pending:
         folder = scanner.pending.pop()
         with os_errors(model / folder), os.scandir(model / folder) as items:
@@ -99,18 +127,35 @@ def scan(model: Path, *, links_into: Path | None = None) -> Scanned:
             SealCode.ALREADY_SEALED, f"{model}: has {MANIFEST_NAME} and {INDEX_NAME} of a sealing"
         )
     check_collisions(file.path for file in scanner.found)
-    return Scanned(tuple(sorted(scanner.found)), tuple(sorted(scanner.left_out)))
+    return _sorted_out(scanner, options)
+
+
+def _sorted_out(scanner: _Scanner, options: ScanOptions) -> Scanned:
+    """Tell what engines need from what they do not, and refuse what none of them takes."""
+    needless = unneeded(file.path for file in scanner.found)
+    left_out = needless if options.leave_out_unneeded else frozenset[str]()
+    files = sorted(file for file in scanner.found if file.path not in left_out)
+    pickles = scanner.pickles - left_out
+    if pickles:
+        raise LocalError(SealCode.PICKLED_WEIGHTS, f"{min(pickles)!a} is a pickle")
+    check_complete({file.path: file.source for file in files})
+    return Scanned(
+        tuple(files),
+        tuple(sorted({*scanner.left_out, *left_out})),
+        tuple(sorted(needless - left_out)),
+    )
 
 
 class _Scanner:
     """Collects the files of one model directory."""
 
-    def __init__(self, model: Path, links_into: Path | None) -> None:
+    def __init__(self, model: Path, links_into: tuple[Path, ...]) -> None:
         self._model = model
         self._links_into = links_into
         self.pending = [""]  # directories that are still to be listed
         self.found: list[FoundFile] = []
         self.left_out: list[str] = []
+        self.pickles: set[str] = set()
 
     def visit(self, item: os.DirEntry[str], folder: str) -> None:
         path = f"{folder}/{item.name}" if folder else item.name
@@ -121,13 +166,14 @@ class _Scanner:
         check_path(path)
         source = self._model / path
         info = item.stat(follow_symlinks=False)
-        if stat.S_ISLNK(info.st_mode) and self._links_into is not None:
+        if stat.S_ISLNK(info.st_mode) and self._links_into:
             source = self._follow(path)
             info = source.lstat()
         if stat.S_ISDIR(info.st_mode) and source == self._model / path:
             self.pending.append(path)
         elif stat.S_ISREG(info.st_mode):
-            _refuse_by_head(path, source, info.st_size)
+            if _look_at_head(path, source, info.st_size):
+                self.pickles.add(path)
             self.found.append(FoundFile.of(path, source, info))
         else:
             raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a {_kind(info.st_mode)}")
@@ -135,11 +181,13 @@ class _Scanner:
     def _follow(self, path: str) -> Path:
         """The file that a link leads to, which must lie in the directory that was allowed."""
         target = Path(os.path.realpath(self._model / path))
-        if self._links_into is None or not target.is_relative_to(self._links_into):
+        allowed = next((each for each in self._links_into if target.is_relative_to(each)), None)
+        if allowed is None:
+            outside = " and ".join(map(str, self._links_into))
             raise LocalError(
-                SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to a file outside {self._links_into}"
+                SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to a file outside {outside}"
             )
-        if any(map(_beside, target.relative_to(self._links_into).parts)):
+        if any(map(_beside, target.relative_to(allowed).parts)):
             raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to {target.name!a}")
         with os_errors(self._model / path):
             target.lstat()
@@ -151,20 +199,22 @@ def _beside(name: str) -> bool:
     return name.casefold().rstrip(". ") in _LEFT_OUT or name.casefold().startswith("git~")
 
 
-def _refuse_by_head(path: str, source: Path, size: int) -> None:
-    """A small file that is no part of a model: a pointer to one, or a key in PEM form."""
-    if not len(_LFS_POINTER) <= size <= _KEY_MAX:
-        return
+def _look_at_head(path: str, source: Path, size: int) -> bool:
+    """Refuse a small file that is a pointer to one, or a key. Returns whether it is a pickle."""
+    small = len(_LFS_POINTER) <= size <= _KEY_MAX
+    if not small and not may_be_pickle_by_head(path):
+        return is_pickle(path, b"")
     with os_errors(source):
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             head = os.read(fd, _HEAD)
         finally:
             os.close(fd)
-    if _PRIVATE_KEY.search(head):
+    if small and _PRIVATE_KEY.search(head):
         raise LocalError(SealCode.PRIVATE_KEY_INSIDE, f"{path!a} is a private key")
     if head.startswith(_LFS_POINTER) and size <= _LFS_POINTER_MAX:
         raise LocalError(SealCode.GIT_LFS_POINTER, f"{path!a}: {size} bytes")
+    return is_pickle(path, head)
 
 
 def _kind(mode: int) -> str:
@@ -178,19 +228,19 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "special file")
 
 
-def check_unchanged(model: Path, before: Scanned, *, links_into: Path | None = None) -> None:
+def check_unchanged(model: Path, before: Scanned, options: ScanOptions = DEFAULT) -> None:
     """Scan again, and refuse if any file was added, removed, replaced or modified meanwhile.
 
     Args:
         model: the model directory.
         before: result of the first scan.
-        links_into: as for the first scan.
+        options: as for the first scan.
 
     Raises:
         LocalError: MODEL_CHANGED.
     """
     try:
-        after = scan(model, links_into=links_into)
+        after = scan(model, options)
     except (LocalError, ParseError) as exc:
         raise LocalError(SealCode.MODEL_CHANGED, f"{model}: {exc.what}") from exc
     differing = sorted({file.path for file in set(before.files) ^ set(after.files)})

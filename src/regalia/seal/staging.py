@@ -20,9 +20,11 @@ from regalia.core.errors import CoreCode, LocalError
 from regalia.host.localfs import os_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
+STATE = "state"  # folder in the working directory of a sealing that can be continued
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -40,10 +42,7 @@ class StagedDirectory:
             if os.path.lexists(target):
                 raise LocalError(CoreCode.FILE_EXISTS, f"{target}: already exists")
             self.removed = _remove_leftovers(target)
-            self.path = target.with_name(f".{target.name}.regalia-{secrets.token_hex(4)}")
-            self.path.mkdir(mode=0o700)
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            _try_lock(self._fd)
+            self.path, self._fd = new_directory(target)
 
     def sync(self) -> None:
         """Sync the directory's whole file system to disk, with one call for many files.
@@ -57,20 +56,9 @@ class StagedDirectory:
                 raise OSError(code, os.strerror(code))
 
     def commit(self, *, mode: int) -> None:
-        """Sync the directory to disk, and rename it to the target.
-
-        If the target appeared meanwhile, rename(2) replaces it only if it is an empty directory.
-        """
+        """Sync the directory to disk, and rename it to the target. See ``publish``."""
         with os_errors(self.target):
-            os.fchmod(self._fd, mode)
-            os.fsync(self._fd)
-            os.rename(self.path, self.target)  # noqa: PTH104 - a directory's rename, as specified
-            # The rename is durable only once the parent directory was synced, too.
-            parent = os.open(self.target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+            publish(self._fd, self.path, self.target, mode=mode)
 
     def __enter__(self) -> Self:
         return self
@@ -85,22 +73,70 @@ class StagedDirectory:
         os.close(self._fd)
 
 
+def new_directory(target: Path) -> tuple[Path, int]:
+    """Create a working directory beside ``target``, mode 0700, and lock it.
+
+    Returns:
+        The directory, and a file descriptor of it, which the caller closes.
+    """
+    path = target.with_name(f".{target.name}.regalia-{secrets.token_hex(4)}")
+    path.mkdir(mode=0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _try_lock(fd)
+    return path, fd
+
+
+def publish(fd: int, path: Path, target: Path, *, mode: int) -> None:
+    """Sync a directory to disk, and rename it to the target.
+
+    Args:
+        fd: file descriptor of the directory.
+        path: its path.
+        target: its new path. If that appeared meanwhile, rename(2) replaces it only if it is an
+            empty directory.
+        mode: its permission bits.
+    """
+    os.fchmod(fd, mode)
+    os.fsync(fd)
+    os.rename(path, target)  # noqa: PTH104 - a directory's rename, as specified
+    # The rename is durable only once the parent directory was synced, too.
+    parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
 def _remove_leftovers(target: Path) -> tuple[str, ...]:
     """Remove working directories of this target whose process has ended; return their names."""
     removed = []
-    # Exactly the names that this class gives: somebody's own ".NAME.regalia-backup" stays.
+    for path, fd in leftovers(target):
+        try:
+            if (path / STATE).is_dir():
+                continue  # of a sealing, which its next run continues or removes
+            shutil.rmtree(path)
+        finally:
+            os.close(fd)
+        removed.append(path.name)
+    return tuple(removed)
+
+
+def leftovers(target: Path) -> Iterator[tuple[Path, int]]:
+    """Working directories of this target whose process has ended, each locked.
+
+    Yields:
+        A directory, and a file descriptor of it, which the caller closes.
+    """
+    # Exactly the names that this module gives: somebody's own ".NAME.regalia-backup" stays.
     ours = re.compile(re.escape(f".{target.name}.regalia-") + "[0-9a-f]{8}")
     for entry in sorted(target.parent.iterdir()):
         if not ours.fullmatch(entry.name) or not _is_own_directory(entry):
             continue
         fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            if _try_lock(fd):
-                shutil.rmtree(entry)
-                removed.append(entry.name)
-        finally:
+        if _try_lock(fd):
+            yield entry, fd
+        else:
             os.close(fd)
-    return tuple(removed)
 
 
 def _is_own_directory(path: Path) -> bool:

@@ -15,6 +15,7 @@ from regalia.seal.codes import SealCode
 from regalia.seal.scan import FoundFile
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from regalia.seal.plan import PlacedFile, Plan
@@ -32,12 +33,18 @@ class Piece:
 
 
 class ModelStream:
-    """Reads the stream of a plan from start to end."""
+    """Reads the stream of a plan, from one of its bytes to the end.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        plan: of the whole stream.
+        start: offset in the stream of the first byte to read.
+    """
+
+    def __init__(self, plan: Plan, start: int = 0) -> None:
         self._placed = plan.placed
-        self._number = 0
-        self._position = 0  # in the stream
+        ended = (number for number, placed in enumerate(plan.placed) if placed.end > start)
+        self._number = next(ended, len(plan.placed))
+        self._position = start  # in the stream
         self._fd = -1
 
     def fill(self, buffer: memoryview) -> tuple[Piece, ...]:
@@ -126,13 +133,29 @@ def _changed(placed: PlacedFile) -> LocalError:
     )
 
 
-class FileDigests:
-    """Computes the SHA-256 of every file from pieces that arrive in stream order."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the stream: the file that was hashed last, and the digest of what came of it."""
 
-    def __init__(self) -> None:
-        self._digests: dict[int, Digest] = {}
-        self._number = -1
-        self._hasher = hashlib.sha256()
+    file: int  # number in the plan; -1 before the first one
+    digest: Digest
+
+
+class FileDigests:
+    """Computes the SHA-256 of every file from pieces that arrive in stream order.
+
+    Args:
+        done: digests of files that were hashed before, by their numbers.
+        continued: a file whose beginning was hashed before, and its hasher.
+    """
+
+    def __init__(
+        self,
+        done: Mapping[int, Digest] | None = None,
+        continued: tuple[int, hashlib._Hash] | None = None,
+    ) -> None:
+        self._digests = dict(done or {})
+        self._number, self._hasher = continued or (-1, hashlib.sha256())
 
     def update(self, pieces: tuple[Piece, ...], buffer: memoryview) -> None:
         """Hash the pieces of one buffer.
@@ -146,6 +169,14 @@ class FileDigests:
                 self._keep()
                 self._number, self._hasher = piece.file, hashlib.sha256()
             self._hasher.update(buffer[piece.start : piece.stop])
+
+    def mark(self) -> Mark:
+        """How far it is. Call it in the thread that calls ``update``."""
+        return Mark(self._number, Digest(self._hasher.digest()))
+
+    def ended(self, number: int) -> Digest:
+        """Digest of a file after which another one was begun. Raises KeyError."""
+        return self._digests[number]
 
     def _keep(self) -> None:
         if self._number >= 0:

@@ -1,8 +1,9 @@
 """Seals a model directory, in one pass and in bounded memory.
 
-Every run generates a fresh model key, a fresh seal id, and a fresh salt for every file. An
-interrupted run leaves no sealed model, and the next run shares no key with it, so a nonce can
-never be used twice under one key.
+A sealing has a model key and a seal id of its own, and every file is encrypted from its first chunk
+to its last by one run, under a salt that is drawn when it is begun. A run that continues an
+interrupted one keeps the whole shards, and begins everything else anew under fresh salts, and so
+under fresh keys. So a nonce is never used twice under one key.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from regalia.crypto.aead import TAG_SIZE, wipe
 from regalia.crypto.dsse import sign
 from regalia.host.localfs import os_errors, write_new
 from regalia.seal.codes import SealCode
-from regalia.seal.filekeys import MODEL_KEY_SIZE, FileIdentity, new_file
+from regalia.seal.filekeys import FileIdentity, new_file
 from regalia.seal.format.index import Entry, Index
 from regalia.seal.format.manifest import PAYLOAD_TYPE, Manifest, parse_manifest
 from regalia.seal.format.prefix import Kind
@@ -31,7 +32,6 @@ from regalia.seal.format.sealed import (
     STRIDE,
     STRIDES,
     VERSION_MAX,
-    SealId,
     chunk_at,
     chunk_count,
     shard_name,
@@ -42,26 +42,27 @@ from regalia.seal.output import SealedOutput
 from regalia.seal.pipeline import Pipeline, slot_count
 from regalia.seal.plan import plan
 from regalia.seal.progress import Counter
-from regalia.seal.randomness import random_bytes, random_secret, system_random
-from regalia.seal.scan import check_unchanged, scan
+from regalia.seal.randomness import system_random
+from regalia.seal.scan import DEFAULT, check_unchanged, scan
+from regalia.seal.sealing import OwnerKeys, Recorder, begin_or_continue, fresh_sealing
 from regalia.seal.staging import StagedDirectory
-from regalia.seal.stream import FileDigests, ModelStream
+from regalia.seal.stream import ModelStream
+from regalia.seal.unfinished import UnfinishedDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from regalia.core.secret import SecretBytes
     from regalia.crypto.sign import SigningKey
     from regalia.seal.format.manifest import SealedFile
-    from regalia.seal.format.sealed import Chunk, WrappedKey
+    from regalia.seal.format.sealed import Chunk
+    from regalia.seal.journal import Unwrap, Wrap
     from regalia.seal.plan import Plan
     from regalia.seal.progress import Progress
     from regalia.seal.randomness import RandomSource
-    from regalia.seal.stream import Piece
-
-    # (model key, context) -> the model key, encrypted under a KEK and bound to the context
-    Wrap = Callable[[SecretBytes, bytes], WrappedKey]
+    from regalia.seal.scan import ScanOptions
+    from regalia.seal.sealing import Sealing
+    from regalia.seal.stream import FileDigests, Mark, Piece
 
 _MODE = 0o755  # mode of the finished directory, which holds only ciphertext
 
@@ -75,7 +76,8 @@ class SealOptions:
         stride: stored size of one chunk in bytes, including its tag.
         shard_chunks: maximum number of chunks in one shard.
         threads: number of threads that encrypt.
-        links_into: directory that symbolic links of the model may lead into; see ``scan``.
+        contents: what belongs to the model.
+        restart: discard what an interrupted run has left, instead of continuing it.
 
     Raises:
         UsageError: BAD_USAGE, a value exceeds the limits of the format.
@@ -85,7 +87,8 @@ class SealOptions:
     stride: int = STRIDE
     shard_chunks: int = SHARD_CHUNKS
     threads: int = 1
-    links_into: Path | None = None
+    contents: ScanOptions = DEFAULT
+    restart: bool = False
 
     def __post_init__(self) -> None:
         if (
@@ -106,7 +109,9 @@ class SealResult:
     safetensors: int  # files among them, by the endings of their names
     plaintext_size: int  # bytes of all files, without the gaps for alignment
     left_out: tuple[str, ...]  # paths in the directory that are not part of the model
+    unneeded: tuple[str, ...]  # paths that are sealed although no engine needs them
     removed_leftovers: tuple[str, ...]
+    continued: int  # shards that an interrupted run had sealed
 
 
 class _Slot:
@@ -118,6 +123,7 @@ class _Slot:
         self.chunk: Chunk
         self.output: SealedOutput
         self.pieces: tuple[Piece, ...] = ()
+        self.mark: Mark  # of the digests, after the last chunk of a shard
 
     @property
     def plain(self) -> memoryview:
@@ -139,6 +145,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
     wrap: Wrap,
     signing_key: SigningKey | None,
     progress: Progress,
+    unwrap: Unwrap | None = None,
     random: RandomSource = system_random,
 ) -> SealResult:
     """Seal ``model``, a directory of regular files, into the new directory ``out``.
@@ -147,23 +154,36 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         model: directory to seal.
         out: directory to create; it must not exist, and must be outside of ``model``.
         options: version, layout and threads.
-        wrap: called once at the end, with the model key and the context to bind it to.
+        wrap: called with the model key and the context to bind it to: once at the end, and with
+            ``unwrap`` also at the beginning.
         signing_key: the owner's key. With None the result is unsigned, and readers refuse it
             unless they accept unsigned models.
         progress: called with the number of plaintext bytes.
+        unwrap: the inverse of ``wrap``. With it a run that ends early leaves its whole shards, and
+            the next one continues; with None it leaves nothing.
         random: source of randomness: the kernel, except for reproducible test vectors.
 
     Raises:
-        LocalError: as ``scan``, DISK_FULL, FILE_EXISTS, OUTPUT_INSIDE_MODEL or MODEL_CHANGED.
+        LocalError: as ``scan``, DISK_FULL, FILE_EXISTS, OUTPUT_INSIDE_MODEL, MODEL_CHANGED or
+            SEALING_UNFINISHED.
         ParseError: as ``scan``.
         Exception: as ``wrap``.
     """
     _check_output(model, out)
-    found = scan(model, links_into=options.links_into)
+    found = scan(model, options.contents)
     the_plan = plan(model, found.files, stride=options.stride, shard_chunks=options.shard_chunks)
-    with StagedDirectory(out) as staged, random_secret(random, MODEL_KEY_SIZE) as model_key:
-        _check_space(staged.path, the_plan)
-        run = _Run(the_plan, staged.path, options, model_key, random)
+    with ExitStack() as stack:
+        place: StagedDirectory | UnfinishedDirectory
+        if unwrap is None:
+            place = stack.enter_context(StagedDirectory(out))
+            sealing = fresh_sealing(random)
+        else:
+            place = stack.enter_context(UnfinishedDirectory(out, restart=options.restart))
+            keys = OwnerKeys(wrap, unwrap)
+            sealing = begin_or_continue(place, the_plan, options.version, keys, random)
+        stack.enter_context(sealing.model_key)
+        _check_space(place.path, the_plan, sealing)
+        run = _Run(the_plan, place.path, options, sealing, random)
         shards, digests = run.write_shards(progress)
         index = Index(
             tuple(
@@ -175,74 +195,89 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         index_file = run.write_index(index)
         # The scan before and this one enclose all reads, so also a file that was added since is
         # noticed.
-        check_unchanged(model, found, links_into=options.links_into)
+        check_unchanged(model, found, options.contents)
         model_id = index.model_id()
+        context = wrap_context(model_id, options.version, sealing.seal_id)
         manifest = Manifest(
-            seal_id=run.seal_id,
+            seal_id=sealing.seal_id,
             model_id=model_id,
             version=options.version,
             geometry=the_plan.geometry,
             signer=None if signing_key is None else signing_key.verify_key.spki,
-            wrapped_key=wrap(model_key, wrap_context(model_id, options.version, run.seal_id)),
+            wrapped_key=wrap(sealing.model_key, context),
             index=index_file,
             shards=shards,
         )
-        _write_manifest(staged.path / MANIFEST_NAME, manifest, signing_key)
-        staged.commit(mode=_MODE)
+        _write_manifest(place.path / MANIFEST_NAME, manifest, signing_key)
+        place.commit(mode=_MODE)
     return SealResult(
         manifest=manifest,
         files=len(the_plan.placed),
         safetensors=sum(each.file.path.endswith(".safetensors") for each in the_plan.placed),
         plaintext_size=sum(placed.file.size for placed in the_plan.placed),
         left_out=found.left_out,
-        removed_leftovers=staged.removed,
+        unneeded=found.unneeded,
+        removed_leftovers=place.removed,
+        continued=len(sealing.earlier.shards),
     )
 
 
 class _Run:
-    """One run of sealing, with its own model key and seal id."""
+    """One run of sealing, which begins a sealing or continues it."""
 
     def __init__(
         self,
         the_plan: Plan,
         folder: Path,
         options: SealOptions,
-        model_key: SecretBytes,
+        sealing: Sealing,
         random: RandomSource,
     ) -> None:
-        self.seal_id = SealId(random_bytes(random, SealId.SIZE))
         self._plan = the_plan
         self._folder = folder
         self._options = options
-        self._model_key = model_key
+        self._sealing = sealing
         self._random = random
 
     def write_shards(self, progress: Progress) -> tuple[tuple[SealedFile, ...], FileDigests]:
-        """Read the model once, and write all shards."""
-        counter = Counter(progress, self._plan.geometry.stream_size)
-        digests = FileDigests()
+        """Read the model once, and write all shards that are not there yet."""
+        geometry, earlier = self._plan.geometry, self._sealing.earlier
+        first = len(earlier.shards)
+        start = min(geometry.shard_start(first), geometry.stream_size)
+        counter = Counter(progress, geometry.stream_size)
+        if start:
+            counter.add(start)
+        digests = earlier.digests
         stride = self._options.stride
         slots = [_Slot(stride) for _ in range(slot_count(self._options.threads, 2 * stride))]
         outputs: list[SealedOutput] = []
+
+        def hash_plain(slot: _Slot) -> None:
+            digests.update(slot.pieces, slot.plain)
+            if slot.chunk.last:
+                slot.mark = digests.mark()
+
         with ExitStack() as stack:
             # An ExitStack unwinds in reverse order: the threads stop first, and only then are
             # files closed and buffers wiped.
             stack.callback(_release, slots, outputs)
-            stream = stack.enter_context(ModelStream(self._plan))
+            stream = stack.enter_context(ModelStream(self._plan, start))
+            recorder = Recorder(self._plan, self._sealing)
             pipeline = stack.enter_context(
                 Pipeline(
                     slots,
                     threads=self._options.threads,
                     work=_seal_chunk,
                     steps=(
-                        lambda slot: digests.update(slot.pieces, slot.plain),
+                        hash_plain,
                         lambda slot: slot.output.hash(slot.sealed),
                         lambda slot: slot.output.write(slot.chunk, slot.sealed),
                     ),
+                    done=lambda slot: self._record(recorder, slot),
                 )
             )
-            for shard in range(self._plan.geometry.shard_count):
-                size = self._plan.geometry.shard_size(shard)
+            for shard in range(first, geometry.shard_count):
+                size = geometry.shard_size(shard)
                 output = self._begin(Kind.DATA, shard, size, shard_name(shard))
                 outputs.append(output)
                 for chunk in self._chunks(size):
@@ -253,7 +288,12 @@ class _Run:
                     counter.add(chunk.size)
             stream.finish()
             pipeline.drain()
-        return tuple(output.entry() for output in outputs), digests
+        return (*earlier.shards, *(output.entry() for output in outputs)), digests
+
+    @staticmethod
+    def _record(recorder: Recorder, slot: _Slot) -> None:
+        if slot.chunk.last:
+            recorder.shard_is_whole(slot.output.entry(), slot.mark)
 
     def write_index(self, index: Index) -> SealedFile:
         """Encrypt and write the index. It is small, so this thread does it alone."""
@@ -277,8 +317,10 @@ class _Run:
 
     def _begin(self, kind: Kind, shard: int, size: int, name: str) -> SealedOutput:
         count = 1 if kind is Kind.INDEX else self._plan.geometry.shard_count
-        identity = FileIdentity(kind, shard, count, self._options.stride, size, self.seal_id)
-        prefix, cipher = new_file(identity, self._model_key, self._random)
+        identity = FileIdentity(
+            kind, shard, count, self._options.stride, size, self._sealing.seal_id
+        )
+        prefix, cipher = new_file(identity, self._sealing.model_key, self._random)
         return SealedOutput(self._folder / name, prefix, cipher)
 
     def _chunks(self, size: int) -> Iterator[Chunk]:
@@ -313,9 +355,10 @@ def _check_output(model: Path, out: Path) -> None:
         raise LocalError(SealCode.OUTPUT_INSIDE_MODEL, f"{out} lies inside {model}")
 
 
-def _check_space(folder: Path, the_plan: Plan) -> None:
+def _check_space(folder: Path, the_plan: Plan, sealing: Sealing) -> None:
     """Report a full disk early. Writing still fails if the space runs out later."""
     need = the_plan.geometry.stored_total() + stored_size(0, the_plan.geometry.stride)
+    need -= sum(shard.size for shard in sealing.earlier.shards)
     free = shutil.disk_usage(folder).free
     if free < need:
         raise LocalError(

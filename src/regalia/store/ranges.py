@@ -8,22 +8,22 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import httpx
 
-from regalia.core.errors import CoreCode, IntegrityError, UnavailableError
+from regalia.core.errors import IntegrityError, UnavailableError
 from regalia.host.transports import HeadTransport
-from regalia.store.names import BLOB_NAME, StoreCode
+from regalia.store.attempts import ATTEMPTS, AgainError, in_attempts
+from regalia.store.names import STORED_NAME, StoreCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-_T = TypeVar("_T")
+    from regalia.store.attempts import T
+
 TIMEOUT_S = 30.0
-ATTEMPTS = 4
-_PAUSES_S = (0.2, 0.8, 2.0)  # before the second, third and fourth attempt
 BLOB_MAX = 1 << 46  # bytes; a server that claims a larger size is refused
 RANGE_MAX = 16 << 20  # bytes of one request
 RANGE_SECONDS = 300.0  # a slower answer is abandoned, as it may be meant to stall the start
@@ -32,14 +32,6 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _PARTIAL = 206
 _NOT_FOUND = 404
 _SERVER_ERROR = 500
-
-
-class AgainError(Exception):
-    """An attempt failed for a reason that may be temporary."""
-
-    def __init__(self, why: str, *, unreachable: bool = False) -> None:
-        super().__init__(why)
-        self.unreachable = unreachable
 
 
 class First(NamedTuple):
@@ -55,6 +47,8 @@ class RangedBlobs(ABC):
     Args:
         transport: replaces the HTTP transport in tests.
         pause: replaces ``time.sleep`` between attempts in tests.
+        timeout_s: seconds that each step of a request may take.
+        attempts: how often a request is sent before reading fails.
     """
 
     def __init__(
@@ -62,14 +56,17 @@ class RangedBlobs(ABC):
         *,
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
+        timeout_s: float = TIMEOUT_S,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._http = httpx.Client(
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             trust_env=False,
             follow_redirects=False,
             transport=HeadTransport(RANGE_SECONDS) if transport is None else transport,
         )
         self._pause = pause
+        self._attempts = attempts
         self._firsts: dict[str, First] = {}
         self._lock = threading.Lock()
 
@@ -84,6 +81,10 @@ class RangedBlobs(ABC):
     @abstractmethod
     def _request(self, name: str, first: int, last: int) -> httpx.Request:
         """Ask for bytes ``first`` to ``last``, both included. Raises AgainError or RegaliaError."""
+
+    def _send(self, name: str, request: httpx.Request) -> httpx.Response:  # noqa: ARG002
+        """Send, and read the head of the answer; the caller closes it. Raises TransportError."""
+        return self._http.send(request, stream=True)
 
     def _version(self, response: httpx.Response) -> tuple[str, ...]:  # noqa: ARG002
         """What the server calls this state of the blob, where its protocol has a word for it."""
@@ -126,19 +127,8 @@ class RangedBlobs(ABC):
             known = self._firsts.get(name)
         return known if known is not None else self._attempt(lambda: self._ask_first(name))
 
-    def _attempt(self, ask: Callable[[], _T]) -> _T:
-        last: AgainError | None = None
-        for number in range(ATTEMPTS):
-            if number:
-                self._pause(_PAUSES_S[number - 1])
-            try:
-                return ask()
-            except AgainError as exc:
-                last = exc
-        raise UnavailableError(
-            CoreCode.PEER_UNREACHABLE if last and last.unreachable else StoreCode.STORE_FAILED,
-            f"{self.describe()}: {ATTEMPTS} attempts, the last one: {last}",
-        ) from last
+    def _attempt(self, ask: Callable[[], T]) -> T:
+        return in_attempts(ask, self.describe(), pause=self._pause, attempts=self._attempts)
 
     def _ask_first(self, name: str) -> First:
         # A range request for one byte: its Content-Range states the size (RFC 9110, section 14.4).
@@ -177,11 +167,11 @@ class RangedBlobs(ABC):
 
     @contextmanager
     def _get(self, name: str, first: int, last: int) -> Iterator[httpx.Response]:
-        if not BLOB_NAME.fullmatch(name):
+        if not STORED_NAME.fullmatch(name):
             raise UnavailableError(StoreCode.BLOB_MISSING, f"{name[:80]!r} is no blob's name")
         request = self._request(name, first, last)
         try:
-            response = self._http.send(request, stream=True)
+            response = self._send(name, request)
         except httpx.TransportError as exc:
             raise AgainError(f"{type(exc).__name__}: {exc}", unreachable=True) from exc
         try:

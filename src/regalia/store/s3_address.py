@@ -1,13 +1,18 @@
-"""How a configuration names a folder in S3: s3://BUCKET/PREFIX, without any credentials."""
+"""How a configuration names a place in S3, without any credentials.
+
+s3://BUCKET/PREFIX is a folder with the files of one sealed model. With a version's name or digest
+behind it, s3://BUCKET/PREFIX:TAG, it is a store of several versions, as ``regalia push`` makes it.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from regalia.core.errors import CoreCode, UsageError
+from regalia.store.reference import split_reference
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -22,7 +27,10 @@ _FOLDER = re.compile(r"[A-Za-z0-9!_.*'()=-]+")
 _PREFIX_MAX = 900  # bytes; keys have at most 1024
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _ADDRESSING = frozenset({"auto", "path", "virtual"})
-_FORM = "want s3://BUCKET/PREFIX, and after a ? only endpoint=URL, region=NAME, addressing=path"
+_FORM = (
+    "want s3://BUCKET/PREFIX[:VERSION], and after a ? only endpoint=URL, region=NAME,"
+    " addressing=path"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +45,13 @@ class S3Address:
     endpoint: str | None = None
     region: str | None = None
     addressing: str | None = None
+    reference: str | None = None  # of a version, in a store of several
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse s3://BUCKET/PREFIX[?endpoint=URL][&region=NAME][&addressing=auto|path|virtual].
+        """Parse s3://BUCKET/PREFIX[:TAG|@DIGEST][?endpoint=URL][&region=NAME][&addressing=STYLE].
+
+        STYLE is auto, path or virtual.
 
         Raises:
             UsageError: BAD_CONFIG.
@@ -58,7 +69,17 @@ class S3Address:
             raise _bad("its region is no region's name")
         if options.get("addressing", "auto") not in _ADDRESSING:
             raise _bad(f"addressing is one of {sorted(_ADDRESSING)}")
-        return cls(bucket=_bucket(parts.netloc), prefix=_prefix(parts.path), **options)
+        try:
+            path, reference = split_reference(parts.path)
+        except ValueError as exc:
+            raise _bad(str(exc)) from None
+        return cls(
+            bucket=_bucket(parts.netloc), prefix=_prefix(path), reference=reference, **options
+        )
+
+    def folder(self, name: str) -> S3Address:
+        """A folder under the prefix, with the same options and no version."""
+        return replace(self, prefix=f"{self.prefix}{name}/", reference=None)
 
     def describe(self) -> str:
         """Bucket and prefix."""

@@ -1,7 +1,8 @@
 """A read-only HTTP server for ciphertext. It has no key, and serves nothing secret.
 
 It answers GET and HEAD of ``/NAME`` for names that ``store.names`` allows, for the whole file or
-one byte range (RFC 9110, section 14). There are no listings, no writes, and no subfolders.
+one byte range (RFC 9110, section 14). There are no listings, no writes, and no subfolders. Of a
+cache it answers ``/pieces/KEY/NUMBER``, to whoever knows the prefix of the sealed file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from starlette.routing import Route
 from regalia.core.errors import CoreCode, LocalError
 from regalia.host.localfs import os_errors
 from regalia.store.names import BLOB_NAME, StoreCode
+from regalia.store.piece_cache import PIECE_KEY, PIECE_NUMBER, PIECES, is_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,16 +156,50 @@ async def _blob(folder: Path, http: Request) -> Response:
     return response
 
 
+def open_piece(folder: Path, key: str, number: str) -> tuple[int, int] | None:
+    """Open a piece of a cache: (file descriptor, size), or None if there is no such piece.
+
+    Args:
+        folder: of the cache.
+        key: of the blob, untrusted.
+        number: of the piece, untrusted.
+    """
+    if not PIECE_KEY.fullmatch(key) or not PIECE_NUMBER.fullmatch(number):
+        return None
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        fd = os.open(folder / PIECES / key / number, flags)
+    except OSError:
+        return None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        return None
+    return fd, info.st_size
+
+
+def _routes_of_cache(folder: Path) -> list[Route]:
+    async def piece(http: Request) -> Response:
+        key, number = http.path_params["key"], http.path_params["number"]
+        found = await asyncio.to_thread(open_piece, folder, key, number)
+        if found is None:
+            return _missing(f"{key}/{number}")
+        return _FileResponse(found[0], 0, found[1], head_only=http.method == "HEAD")
+
+    return [Route("/pieces/{key}/{number}", piece, methods=["GET", "HEAD"])]
+
+
 def build_app(folder: Path) -> Starlette:
-    """Build the ASGI application that serves ``folder``.
+    """Build the ASGI application that serves ``folder``: a sealed model, or a cache.
 
     Raises:
-        LocalError: the folder does not exist, or holds no sealed model.
+        LocalError: the folder does not exist, or holds neither.
     """
     with os_errors(folder):
         if not folder.is_dir():
             raise LocalError(CoreCode.NOT_A_DIRECTORY, f"{folder} is no directory")
-        if not (folder / "manifest.json").is_file():
+        caches = is_cache(folder)
+        if not caches and not (folder / "manifest.json").is_file():
             raise LocalError(CoreCode.FILE_MISSING, f"{folder}: no manifest.json in it")
 
     async def blob(http: Request) -> Response:
@@ -175,10 +211,11 @@ def build_app(folder: Path) -> Starlette:
     async def health(_: Request) -> Response:
         return Response(b"ok\n", media_type="text/plain")
 
+    model = [Route("/{name}", blob, methods=["GET", "HEAD"])]
     app = Starlette(
         routes=[
             Route("/health", health, methods=["GET"]),
-            Route("/{name}", blob, methods=["GET", "HEAD"]),
+            *(_routes_of_cache(folder) if caches else model),
         ],
         exception_handlers={404: unknown, 405: unknown},
     )

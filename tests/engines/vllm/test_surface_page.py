@@ -37,7 +37,7 @@ from tests.runtime.harness import call
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "engine-surfaces.md"
 needs_vllm = pytest.mark.skipif(
-    find_spec("vllm") is None, reason="vLLM is not installed here; make vllm-surface asks it"
+    find_spec("vllm") is None, reason="vLLM is not installed here; make engine-vllm asks it"
 )
 _ROUTE = re.compile(r"^\| `([A-Z]+) ([^`]+)` \| (yes|no) \| (.*) \|$", re.MULTILINE)
 _ROW = re.compile(r"^\| `([^`]+)` \| (.*) \|$", re.MULTILINE)

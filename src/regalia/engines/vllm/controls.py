@@ -7,17 +7,11 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.engines.chat_template import CHAT_TEMPLATE, TOKENIZER_CONFIG
 from regalia.engines.codes import EngineCode
+from regalia.engines.model_files import read_object, read_text
 from regalia.engines.quoting import ControlTokens
-from regalia.engines.tokenizer import (
-    CHAT_TEMPLATE,
-    SPECIAL_TOKENS_MAP,
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-    TOKENIZER_MAX,
-    read_object,
-    read_text,
-)
+from regalia.engines.tokenizer import SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

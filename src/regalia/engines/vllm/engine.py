@@ -204,6 +204,7 @@ def _environment(chosen: Options, place: Place) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_CPU_KVCACHE_SPACE": str(chosen.cpu_kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": chosen.cpu_omp_threads_bind,
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from regalia.core.errors import IntegrityError, UsageError
 from regalia.engines.codes import EngineCode
 from regalia.engines.vllm.engine import CHANNEL, LOAD_FORMAT
+from regalia.engines.vllm.staging import StagingArea
 from regalia.engines.vllm.tensors import TensorStream, list_tensors
 
 if TYPE_CHECKING:
     from regalia.core.weights import FileReader
+    from regalia.engines.vllm.slices import SlicedStream
 
 
 class Weights(Protocol):
@@ -24,12 +26,13 @@ class Weights(Protocol):
     def files(self) -> FileReader:
         """The model's plaintext."""
 
-    def loaded(self, tensors: int, size: int) -> None:
+    def loaded(self, tensors: int, size: int, read: int) -> None:
         """Tell the runtime that this worker is done.
 
         Args:
             tensors: number of tensors that were loaded.
-            size: bytes of plaintext that were decrypted.
+            size: bytes of them that this worker wanted.
+            read: bytes of ciphertext that it read for that.
         """
 
     def failed(self, error: Exception) -> None:
@@ -43,25 +46,45 @@ class OpenWeights(Protocol):
         """Open the model for one worker of a group. Raises RegaliaError or OSError."""
 
 
-def fill_model(model: Any, model_config: Any, weights: Weights) -> None:  # noqa: ANN401
+def open_stream(files: FileReader, *, sliced: bool) -> TensorStream | SlicedStream:
+    """The tensors of a model.
+
+    Args:
+        files: the model's plaintext.
+        sliced: whether this worker wants a part of each. Otherwise they are decrypted ahead of it.
+
+    Raises:
+        As ``list_tensors``.
+    """
+    tensors = list_tensors(files)
+    if not sliced:
+        return TensorStream(files, tensors)
+    # It imports torch, which the runtime that also imports this package does not need.
+    from regalia.engines.vllm.slices import SlicedStream
+
+    return SlicedStream(files, tensors, StagingArea())
+
+
+def fill_model(model: Any, model_config: Any, weights: Weights, *, sliced: bool) -> None:  # noqa: ANN401
     """Load all weights into a model of vLLM's.
 
     Args:
         model: built, on its device.
         model_config: vLLM's configuration of it.
         weights: of the sealed model. Its runtime is told how it ended.
+        sliced: whether this worker wants a part of each tensor.
 
     Raises:
         RegaliaError: the model cannot be read, or is not whole.
     """
     try:
-        stream = TensorStream(weights.files, list_tensors(weights.files))
+        stream = open_stream(weights.files, sliced=sliced)
         loaded = model.load_weights(iter(stream))
         _require_whole(model, model_config, loaded)
     except Exception as exc:
         weights.failed(exc)
         raise
-    weights.loaded(stream.taken, stream.size)
+    weights.loaded(stream.taken, stream.size, weights.files.bytes_read)
 
 
 def _require_whole(model: Any, model_config: Any, loaded: set[str] | None) -> None:  # noqa: ANN401
@@ -101,7 +124,9 @@ def register_loader(open_weights: OpenWeights) -> None:
         def load_weights(self, model: Any, model_config: Any) -> None:  # noqa: ANN401 - vLLM's
             """Fill the model."""
             channel = self.load_config.model_loader_extra_config[CHANNEL]
-            fill_model(model, model_config, open_weights(channel, *_place_in_group()))
+            rank, workers = _place_in_group()
+            weights = open_weights(channel, rank, workers)
+            fill_model(model, model_config, weights, sliced=workers > 1)
 
     register_model_loader(LOAD_FORMAT)(SealedModelLoader)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     kv_cache_dtype: str = "auto"
     gpu_memory_utilization: float = 0.9  # share of the GPU's memory
     cpu_kv_cache_gib: int = 1  # GiB of memory for what is read of prompts, on CPUs
+    cpu_omp_threads_bind: str = "auto"  # CPUs of each worker, on CPUs: "0-3|4-7", or "nobind"
     enforce_eager: bool = False  # do not compile; always so on CPUs here
     tool_call_parser: str | None = None  # vLLM's name; turns on automatic choice of tools
     reasoning_parser: str | None = None  # vLLM's name
@@ -37,6 +39,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
+_BINDING = re.compile(r"auto|nobind|[0-9][0-9,|-]{0,999}")
 _NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
@@ -60,6 +63,8 @@ def parse_options(given: Mapping[str, object]) -> Options:
     in_range = min(numbers) >= 1 and max(numbers) <= NUMBER_MAX and options.workers <= WORKERS_MAX
     if not in_range or not 0 < options.gpu_memory_utilization <= 1:
         raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: out of range")
+    if not _BINDING.fullmatch(options.cpu_omp_threads_bind):
+        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: cpu_omp_threads_bind")
     # They become arguments of a command line: a name must not look like another option.
     if any(name is not None and not _is_name(name) for name in names):
         raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: not a name")

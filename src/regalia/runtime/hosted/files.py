@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from regalia.core.weights import FilePart
-from regalia.seal.pieces import Piece
+from regalia.seal.pieces import Piece, read_amplification
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ class SealedFiles:
     def __init__(self, reader: SealedReader, *, threads: int) -> None:
         self._reader = reader
         self._threads = threads
+        self._lock = threading.Lock()
+        self.bytes_read = 0  # of ciphertext
         self._entries = {entry.path: entry for entry in reader.index.entries}
 
     def sizes(self) -> Mapping[str, int]:
@@ -33,6 +36,12 @@ class SealedFiles:
     def read(self, parts: Sequence[FilePart]) -> None:
         """Fill the memory of all parts; arguments and errors as ``FileReader``."""
         pieces = [self._piece(part) for part in parts]
+        if not pieces:
+            return
+        spans = [(piece.offset, piece.out.nbytes) for piece in pieces]
+        read = read_amplification(spans, self._reader.manifest.geometry)
+        with self._lock:
+            self.bytes_read += round(read * sum(size for _, size in spans))
         self._reader.load_into(pieces, threads=self._threads, progress=lambda _done, _total: None)
 
     def _piece(self, part: FilePart) -> Piece:

@@ -32,7 +32,10 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="grant"
     """What a worker opens the model with. The key follows."""
 
     store: str
-    folder: str  # that a relative path of the store starts from
+    folder: str  # that relative paths start from
+    cache: str
+    cache_bytes: int
+    peers: list[str]
     owner_key: str
     model_id: str
     manifest: str  # digest of the signed payload, so that a store cannot show another version
@@ -50,7 +53,8 @@ class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loade
     """A worker has its weights."""
 
     tensors: int
-    size: int  # bytes of plaintext that were decrypted
+    size: int  # bytes of tensors that it wanted
+    read: int  # bytes of ciphertext that it read for them
     seconds: float
 
 

@@ -35,7 +35,7 @@ from regalia.runtime.hosted.frames import (
 from regalia.runtime.process_end import ProcessEnd
 from regalia.runtime.startup import fetch_manifest
 from regalia.seal.reader import open_sealed
-from regalia.store.locate import open_store
+from regalia.store.locate import open_cached
 
 if TYPE_CHECKING:
     from regalia.core.weights import FileReader
@@ -69,15 +69,16 @@ class Weights:
         self.files = files
         self.threads = threads
 
-    def loaded(self, tensors: int, size: int) -> None:
+    def loaded(self, tensors: int, size: int, read: int) -> None:
         """Tell the runtime that this worker is done.
 
         Args:
             tensors: number of tensors that were loaded.
-            size: bytes of plaintext that were decrypted.
+            size: bytes of them that this worker wanted.
+            read: bytes of ciphertext that it read for that.
         """
         seconds = time.monotonic() - self._began
-        send(self._connection, Loaded(tensors=tensors, size=size, seconds=seconds))
+        send(self._connection, Loaded(tensors=tensors, size=size, read=read, seconds=seconds))
 
     def failed(self, error: Exception) -> None:
         """Tell the runtime why this worker cannot go on."""
@@ -124,6 +125,8 @@ def open_weights(channel: str, rank: int, workers: int) -> Weights:
 class _NoFiles:
     """Stands in for a model that could not be opened."""
 
+    bytes_read = 0
+
     def sizes(self) -> dict[str, int]:
         return {}
 
@@ -143,7 +146,13 @@ def _receive_key(connection: socket.socket) -> SecretBytes:
 
 
 def _open_files(grant: Grant, key: SecretBytes) -> FileReader:
-    source = open_store(grant.store, Path(grant.folder))
+    source = open_cached(
+        grant.store,
+        Path(grant.folder),
+        cache=grant.cache,
+        cache_bytes=grant.cache_bytes,
+        peers=grant.peers,
+    )
     manifest = fetch_manifest(source, owner_key=grant.owner_key, model_id=grant.model_id)
     if str(manifest.digest) != grant.manifest:
         raise IntegrityError(

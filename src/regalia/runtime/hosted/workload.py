@@ -110,6 +110,15 @@ class Hosted:
         folder.forget_model()
         if self._processes is not None:
             self._processes.forget_output()
+        for rank, worker in enumerate(sorted(loaded, key=lambda worker: worker.size)):
+            emit(
+                ServiceEvent.WORKER_LOADED,
+                worker=rank,
+                tensors=worker.tensors,
+                bytes=worker.size,
+                bytes_read=worker.read,
+                seconds=round(worker.seconds, 3),
+            )
         seconds = round(time.monotonic() - began, 3)
         emit(ServiceEvent.MODEL_LOADED, bytes=self._size, seconds=seconds, workers=self._workers)
 
@@ -143,6 +152,9 @@ class Hosted:
             return Grant(
                 store=self._config.store,
                 folder=str(self._base.resolve()),
+                cache=self._config.cache,
+                cache_bytes=self._config.cache_bytes,
+                peers=list(self._config.peers),
                 owner_key=str(manifest.signer),
                 model_id=str(manifest.content.model_id),
                 manifest=str(manifest.digest),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.applications import Starlette
@@ -14,13 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from regalia.core.errors import RegaliaError
-from regalia.engines.base import GenerationRequest
+from regalia.engines.base import Embedder, GenerationRequest
 from regalia.engines.codes import EngineCode
-from regalia.host.shares import FairPlaces
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.openai.answers import DONE, EVENT_STREAM, new_shape, pad_event
+from regalia.runtime.openai.embeddings import embeddings
 from regalia.runtime.openai.errors import ApiError, from_regalia
-from regalia.runtime.openai.schema import ChatRequest, CompletionRequest, parse_request
+from regalia.runtime.openai.schema import ChatRequest, CompletionRequest
+from regalia.runtime.openai.service import JSON, Service, caller_of, check_model, parsed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -29,68 +28,13 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from regalia.engines.base import Engine, TextDelta
-    from regalia.runtime.callers import Callers
-    from regalia.runtime.generation import Caller, Generations
-    from regalia.runtime.metrics import Metrics
+    from regalia.runtime.generation import Caller
     from regalia.runtime.openai.answers import Shape
     from regalia.runtime.openai.schema import Common
 
-T = TypeVar("T")
-READERS = 2  # prompts that are read at the same time
-SMALL_BODY = 1 << 16  # bytes; decoding as many takes less than a millisecond
+__all__ = ["Service", "build_app"]
+
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
-_JSON = "application/json"
-_Request = TypeVar("_Request", ChatRequest, CompletionRequest)
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The collaborators and settings of the routes.
-
-    Attributes:
-        engine: runs the model.
-        generations: runs the generations of the engine.
-        callers: tells callers from each other, where some are listed.
-        metrics: counters to increment.
-        fingerprint: OpenAI's ``system_fingerprint``; the model id.
-        answer_tokens: maximum of new tokens in one answer.
-        padding: streamed events are padded to multiples of this many bytes.
-        started: Unix time of the start, in seconds.
-        readers: threads of their own, so that long prompts do not hold up making of evidence.
-        places: who may use these threads: callers in turn.
-    """
-
-    engine: Engine
-    generations: Generations
-    callers: Callers
-    metrics: Metrics
-    fingerprint: str
-    answer_tokens: int
-    padding: int
-    started: int
-    readers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(READERS, thread_name_prefix="prompts")
-    )
-
-    places: FairPlaces = field(default_factory=lambda: FairPlaces(READERS))
-
-    async def read(self, caller: Caller, work: Callable[[], T]) -> T:
-        """Decode a large body, or tokenize a prompt, outside the event loop.
-
-        Args:
-            caller: whose it is.
-            work: what is done.
-        """
-        return await self.places.run(caller.name, work, self.readers)
-
-
-def _check_model(service: Service, name: str) -> None:
-    if name != service.engine.model_name:
-        raise ApiError(
-            RequestCode.SERVED_NAME_UNKNOWN,
-            f"The model `{name[:100]}` does not exist.",
-            param="model",
-        )
 
 
 def _generation(
@@ -165,7 +109,7 @@ async def _answer(
             pieces.append(delta.text)
             if delta.finish is not None and delta.usage is not None:
                 body = shape.whole("".join(pieces), delta.finish, delta.usage)
-                return Response(body, media_type=_JSON)
+                return Response(body, media_type=JSON)
     raise ApiError(RequestCode.GENERATION_FAILED, "The engine stopped before the end.")
 
 
@@ -198,34 +142,32 @@ def _delta_events(shape: Shape, delta: TextDelta) -> list[bytes]:
     return events
 
 
+def _generator(service: Service) -> Engine:
+    if isinstance(service.engine, Embedder):
+        raise ApiError(
+            RequestCode.ROUTE_NOT_FOR_MODEL,
+            "This model computes embeddings (POST /v1/embeddings), and does not write text.",
+            param="model",
+        )
+    return service.engine
+
+
 async def _chat(service: Service, http: Request) -> Response:
-    caller = _caller(service, http)
-    request = await _parsed(service, http, ChatRequest, caller)
-    _check_model(service, request.model)
-    tokens = await service.read(caller, lambda: service.engine.encode_chat(request.turns()))
+    caller = caller_of(service, http)
+    engine = _generator(service)
+    request = await parsed(service, http, ChatRequest, caller)
+    check_model(service, request.model)
+    tokens = await service.read(caller, lambda: engine.encode_chat(request.turns()))
     generation = _generation(service, request, tokens, request.limit)
     return await _answer(service, request, generation, caller)
 
 
-async def _parsed(
-    service: Service, http: Request, kind: type[_Request], caller: Caller
-) -> _Request:
-    body = await http.body()
-    if len(body) <= SMALL_BODY:
-        return parse_request(body, kind)
-    return await service.read(caller, lambda: parse_request(body, kind))
-
-
-def _caller(service: Service, http: Request) -> Caller:
-    given = [value for name, value in http.headers.raw if name == b"authorization"]
-    return service.callers.find(given, http.client.host if http.client else "")
-
-
 async def _completion(service: Service, http: Request) -> Response:
-    caller = _caller(service, http)
-    request = await _parsed(service, http, CompletionRequest, caller)
-    _check_model(service, request.model)
-    tokens = await service.read(caller, lambda: _prompt_tokens(service.engine, request.prompt))
+    caller = caller_of(service, http)
+    engine = _generator(service)
+    request = await parsed(service, http, CompletionRequest, caller)
+    check_model(service, request.model)
+    tokens = await service.read(caller, lambda: _prompt_tokens(engine, request.prompt))
     limit = request.max_tokens or COMPLETION_TOKENS
     generation = _generation(service, request, tokens, limit)
     return await _answer(service, request, generation, caller)
@@ -258,12 +200,12 @@ def _model_body(service: Service) -> dict[str, object]:
 
 async def _models(service: Service, _: Request) -> Response:
     body = {"object": "list", "data": [_model_body(service)]}
-    return Response(msgspec.json.encode(body), media_type=_JSON)
+    return Response(msgspec.json.encode(body), media_type=JSON)
 
 
 async def _model(service: Service, http: Request) -> Response:
-    _check_model(service, http.path_params["name"])
-    return Response(msgspec.json.encode(_model_body(service)), media_type=_JSON)
+    check_model(service, http.path_params["name"])
+    return Response(msgspec.json.encode(_model_body(service)), media_type=JSON)
 
 
 def _endpoint(
@@ -298,6 +240,7 @@ def build_app(service: Service) -> Starlette:
     routes = [
         Route("/v1/chat/completions", _endpoint(service, "chat", _chat), methods=["POST"]),
         Route("/v1/completions", _endpoint(service, "completions", _completion), methods=["POST"]),
+        Route("/v1/embeddings", _endpoint(service, "embeddings", embeddings), methods=["POST"]),
         Route("/v1/models", _endpoint(service, "models", _models), methods=["GET"]),
         Route("/v1/models/{name:path}", _endpoint(service, "models", _model), methods=["GET"]),
     ]

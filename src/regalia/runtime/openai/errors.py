@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _WIRE: dict[Code, tuple[int, str, str]] = {
     RequestCode.REQUEST_INVALID: (400, "invalid_request_error", "invalid_request"),
     RequestCode.SERVED_NAME_UNKNOWN: (404, "invalid_request_error", "model_not_found"),
+    RequestCode.ROUTE_NOT_FOR_MODEL: (404, "invalid_request_error", "ROUTE_NOT_FOR_MODEL"),
     RequestCode.ROUTE_UNKNOWN: (404, "invalid_request_error", "unknown_url"),
     RequestCode.QUEUE_FULL: (429, "rate_limit_error", "rate_limit_exceeded"),
     RequestCode.CALLER_UNKNOWN: (401, "invalid_request_error", "invalid_api_key"),
@@ -27,6 +28,7 @@ _WIRE: dict[Code, tuple[int, str, str]] = {
     RequestCode.NOT_SERVING: (503, "server_error", "NOT_SERVING"),
     RequestCode.REPLAY_MEMORY_FULL: (503, "server_error", "REPLAY_MEMORY_FULL"),
     RequestCode.GENERATION_FAILED: (500, "server_error", "GENERATION_FAILED"),
+    EngineCode.ENGINE_MEMORY_SHORT: (503, "server_error", "ENGINE_MEMORY_SHORT"),
     EngineCode.PROMPT_TOO_LONG: (400, "invalid_request_error", "context_length_exceeded"),
     EngineCode.PROMPT_UNUSABLE: (400, "invalid_request_error", "PROMPT_UNUSABLE"),
 }

@@ -1,4 +1,4 @@
-"""Schemas of OpenAI's completion requests, and their strict validation.
+"""Schemas of OpenAI's requests, and their strict validation.
 
 There are three kinds of parameters. Supported ones are honored. Those that do not change the
 answer (``user``, ``metadata``, …) are ignored. Unsupported ones that would change the meaning of
@@ -23,7 +23,9 @@ MESSAGES_MAX = 4096
 VALUES_MAX = 1 << 16  # lists, objects and members in one body
 _SEED_MASK = (1 << 63) - 1
 
-_T = TypeVar("_T", bound="Common")
+INPUTS_MAX = 2048  # inputs in one request for embeddings, OpenAI's own limit
+
+_T = TypeVar("_T", bound="Request")
 _Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -61,10 +63,21 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: Annotated[list[object], Meta(max_length=0)] | None = None
 
 
-class Common(_Doc, frozen=True, kw_only=True):
-    """Parameters that chat and text completions share."""
+class Request(_Doc, frozen=True, kw_only=True):
+    """Parameters that all requests share."""
 
     model: str
+    # Ignored: they change nothing about the answer.
+    user: object = None
+    metadata: object = None
+    store: object = None
+    service_tier: object = None
+    safety_identifier: object = None
+
+
+class Common(Request, frozen=True, kw_only=True):
+    """Parameters that chat and text completions share."""
+
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -82,11 +95,6 @@ class Common(_Doc, frozen=True, kw_only=True):
     min_p: Annotated[float, Meta(ge=0, le=0)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=1, le=1)] | None = None
     # Ignored: they change nothing about the answer.
-    user: object = None
-    metadata: object = None
-    store: object = None
-    service_tier: object = None
-    safety_identifier: object = None
     prompt_cache_key: object = None
     prompt_cache_retention: object = None
 
@@ -150,6 +158,14 @@ class CompletionRequest(Common, frozen=True, kw_only=True):
     suffix: Literal[""] | None = None
 
 
+class EmbeddingRequest(Request, frozen=True, kw_only=True):
+    """POST /v1/embeddings."""
+
+    input: str | list[str | int | list[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+
+
 def _text(content: str | list[TextPart] | None) -> str:
     if isinstance(content, list):
         return "".join(part.text for part in content)
@@ -198,7 +214,7 @@ def parse_request(data: bytes, kind: type[_T]) -> _T:
         raise _explain(str(exc)) from exc
     except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
         raise ApiError(RequestCode.REQUEST_INVALID, "The body is not valid JSON.") from exc
-    if request.stream_options is not None and not request.stream:
+    if isinstance(request, Common) and request.stream_options is not None and not request.stream:
         raise ApiError(
             RequestCode.REQUEST_INVALID,
             "stream_options is only allowed when stream is true.",
