@@ -171,6 +171,18 @@ DEFECTS: Breaks = MappingProxyType(
                 configure("egress", [f"h:{n}" for n in range(257)]), demand("runtime.egress", "any")
             ),
         ),
+        "surface": ("SURFACE_DENIED", configure("opens", ["logprobs"])),
+        "surface_none_accepted": (
+            "SURFACE_DENIED",
+            steps(configure("opens", ["logprobs"]), demand("runtime.opens", [])),
+        ),
+        "surface_beside_an_accepted_one": (
+            "SURFACE_DENIED",
+            steps(
+                configure("opens", ["logit-bias", "logprobs"]),
+                demand("runtime.opens", ["logprobs", "tokenize"]),
+            ),
+        ),
         "region": ("PLACEMENT_DENIED", configure("placement.region", "us-east")),
         "site": ("PLACEMENT_DENIED", configure("placement.site", "hall-2")),
         "tier": ("PLACEMENT_DENIED", configure("placement.tier", "reseller")),

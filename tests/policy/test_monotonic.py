@@ -37,6 +37,7 @@ LISTS: dict[str, tuple[Any, ...]] = {
     "placement.sites": ("hall-1", "hall-2"),
     "placement.tiers": ("own", "reseller"),
     "runtime.egress": ("store.example:443", "evil.example:443"),
+    "runtime.opens": ("logprobs", "tokenize"),
 }
 CLOSED_LISTS: dict[str, tuple[Any, ...]] = {
     f"{SNP}.products": ("Genoa", "Turin", "Milan"),

@@ -39,6 +39,7 @@ OPEN = (
     "runtime.owner_key",
     "runtime.log_key",
     "runtime.egress",
+    "runtime.opens",
 )
 
 

@@ -7,22 +7,26 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import openai
 import pytest
 
-from regalia.core.errors import KeyAccessError, RegaliaError, UnavailableError
+from regalia.appraisal.policy_codes import PolicyCode
+from regalia.core.errors import KeyAccessError, PolicyDenied, RegaliaError, UnavailableError
 from regalia.engines.hosted_codes import HostedCode
 from regalia.host import plugins
+from regalia.policy.documents import ReleasePolicy
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.hosted import shared_memory
 from regalia.runtime.hosted.frames import Hello, receive, send
 from regalia.runtime.hosted.workload import Hosted
 from regalia_testing.hosted_engine import echo_engine
 from regalia_testing.needles import Needles
-from tests.runtime.live_deployment import client
+from tests.runtime.live_deployment import SealedDeployment, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,6 +221,74 @@ def test_a_stranger_gets_no_key(start: Start, monkeypatch: pytest.MonkeyPatch) -
     running.stop()
     assert asked
     assert asked[0] is None or isinstance(asked[0], OSError)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has runtimes measured with an open surface, and documents of one name that close it."""
+    measured = SealedDeployment.runtime_config
+    monkeypatch.setattr(
+        SealedDeployment,
+        "runtime_config",
+        lambda self: msgspec.structs.replace(measured(self), opens=["logprobs"]),
+    )
+
+    def close(name: str) -> None:
+        made = getattr(SealedDeployment, name)
+
+        def closed(self: SealedDeployment, **changes: Any) -> Any:  # noqa: ANN401
+            policy = made(self, **changes)
+            if isinstance(policy, ReleasePolicy):
+                return without_surfaces(policy)
+            return replace(policy, policy=without_surfaces(policy.policy))
+
+        monkeypatch.setattr(SealedDeployment, name, closed)
+
+    return close
+
+
+def without_surfaces(policy: Any) -> Any:  # noqa: ANN401 - of either kind
+    runtime = msgspec.structs.replace(policy.runtime, opens=msgspec.UNSET)
+    return msgspec.structs.replace(policy, runtime=runtime)
+
+
+def test_open_surfaces_are_served_where_owner_and_client_accept_them(
+    start: Start,
+    opened: Callable[[str], None],
+) -> None:
+    assert opened
+    live, running = start()
+    assert running.error is None
+    assert running.facts["opens"] == ["logprobs"]
+    assert chat(live, running)
+    running.stop()
+
+
+def test_no_key_is_released_for_surfaces_that_the_owner_does_not_accept(
+    start: Start, opened: Callable[[str], None]
+) -> None:
+    opened("make_policy")
+    _, running = start()
+    running.join()
+    assert isinstance(running.error, RegaliaError)
+    assert running.error.code is RuntimeCode.RELEASE_DENIED
+    assert "SURFACE_DENIED" in str(running.error.explain())
+    assert left_behind() == [], "nothing was started"
+
+
+def test_no_prompt_is_sent_where_surfaces_are_open_that_the_client_does_not_accept(
+    start: Start, opened: Callable[[str], None]
+) -> None:
+    opened("trust")
+    live, running = start()
+    with pytest.raises(openai.APIConnectionError) as caught:
+        chat(live, running)
+    cause: BaseException | None = caught.value
+    while cause is not None and not isinstance(cause, PolicyDenied):
+        cause = cause.__cause__
+    assert cause is not None
+    assert cause.code is PolicyCode.SURFACE_DENIED
+    running.stop()
 
 
 def test_streams_come_event_by_event(start: Start) -> None:

@@ -237,6 +237,10 @@ class PolicyCode(Code):
         "Every address that the workload may reach is a way out for weights and prompts.",
         "Remove the address from the runtime configuration, or accept it in the policy.",
     )
+    SURFACE_DENIED = (
+        "An open surface of the engine shows more of the weights, or of what others ask.",
+        "Leave the surface out of the runtime configuration, or accept it in the policy.",
+    )
     PLACEMENT_DENIED = (
         "The owner decided where the model may run. The operator asserts it, and it is measured.",
         "Run it in an accepted region, site and tier.",

@@ -209,6 +209,7 @@ def summary(runtime: VerifiedRuntime) -> dict[str, object]:
             "tier": config.placement.tier,
         },
         "egress": list(config.egress),
+        "opens": list(config.surfaces),
         "sealed_to": str(KeyFingerprint.of(runtime.key_config.public_key)),
         "release": None
         if logged is None
@@ -279,6 +280,8 @@ def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:
     place = printable(f"region {where.region}, site {where.site}, tier {where.tier}")
     yield "placement", f"{place} (measured, asserted by the operator)", ""
     yield "may reach", printable(", ".join(config.egress)) or "no address", ""
+    if config.surfaces:
+        yield "engine opens", ", ".join(config.surfaces), "yellow"
     if logged is None:
         yield "key release", "not checked: the policy names no log", "yellow"
     else:

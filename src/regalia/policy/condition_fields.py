@@ -72,6 +72,7 @@ CLIENT_FIELDS: Fields = record(
         log_key="text",
         placement=record(region="text", site="text", tier="text"),
         egress="list of text",
+        opens="list of text",
     ),
     model=record(id="text", version="int"),
     challenge_age_s="int",  # rounded up
@@ -107,6 +108,7 @@ def client_values(claims: Claims, context: ClientContext) -> Values:
                 "tier": config.placement.tier,
             },
             "egress": config.egress[:EGRESS_MAX],  # a longer list is refused anyway
+            "opens": list(config.surfaces),
         },
         "model": {"id": str(context.model_id), "version": context.model_version},
         "challenge_age_s": math.ceil(age) if math.isfinite(age) else _FOREVER,

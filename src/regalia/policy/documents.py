@@ -113,6 +113,13 @@ class RuntimeRule(Doc, frozen=True, kw_only=True):
     owner_key: str | Unrestricted  # fingerprint of the key that signs model and policy
     log_key: str | Unrestricted  # signed-note verifier key of the log
     egress: Listed  # host:port that may be listed there; [] = none may
+    # Surfaces of the engine that may be open there, by name; [] or absent = none may.
+    opens: Listed | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def surfaces(self) -> Listed:
+        """Surfaces of the engine that may be open."""
+        return [] if self.opens is msgspec.UNSET else self.opens
 
 
 class ModelRule(Doc, frozen=True, kw_only=True):
@@ -299,6 +306,7 @@ def _check_runtime(rule: RuntimeRule) -> None:
     if rule.log_key != "any" and _LOG_KEY.fullmatch(rule.log_key) is None:
         raise bad("runtime.log_key", "want a signed-note key, <origin>+<8 hex>+<base64>")
     each(rule.egress, "runtime.egress", _host_port)
+    each(rule.surfaces, "runtime.opens", word)
 
 
 def _check_approvals(approvals: Approvals) -> None:

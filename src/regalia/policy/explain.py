@@ -66,6 +66,8 @@ def statements(
         value = _field(policy, each.path)
         if value is _ABSENT:
             continue
+        if value is msgspec.UNSET:  # an optional list accepts nothing when it is absent
+            value = []
         is_open = each.path in open_paths
         says = each.unrestricted if is_open else each.required(value)
         out.append(Statement(each.path, _value(value), says, each.risk if is_open else None))
@@ -252,6 +254,15 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         ),
         "The workload's configuration may list any outbound address.",
         "every address is a way out for weights and prompts.",
+    ),
+    Explanation(
+        "runtime.opens",
+        _listed(
+            "The workload's configuration may open only these surfaces of the engine: {}.",
+            "The workload's configuration may open no surface of the engine.",
+        ),
+        "The workload's configuration may open any surface of the engine.",
+        "probabilities of tokens show weights, and caches that callers share show prompts.",
     ),
     Explanation("holders_max", "At most {} runtimes hold the key at the same time.".format),
     Explanation("lease_s", "A lease lasts {} s; then the runtime attests again or wipes.".format),

@@ -122,7 +122,10 @@ def _policy(claims: Claims, config: RuntimeConfig, choices: OwnerChoices) -> Rel
         freshness=Freshness(challenge_max_age_s=choices.challenge_max_age_s),
         placement=PlacementRule(regions=[where.region], sites=[where.site], tiers=[where.tier]),
         runtime=RuntimeRule(
-            owner_key=str(choices.owner_key), log_key=config.log_key, egress=list(config.egress)
+            owner_key=str(choices.owner_key),
+            log_key=config.log_key,
+            egress=list(config.egress),
+            opens=config.opens,
         ),
         holders_max=choices.holders_max,
         lease_s=choices.lease_s,

@@ -221,6 +221,19 @@ def _egress(case: Case) -> Iterator[Finding]:
         )
 
 
+def _surfaces(case: Case) -> Iterator[Finding]:
+    """(24) Surfaces of the engine that are open: a subset of the accepted ones."""
+    accepted = case.policy.runtime.surfaces
+    if accepted == "any":
+        return
+    extra = [name for name in case.context.runtime_config.surfaces if name not in accepted]
+    if extra:
+        yield finding(
+            PolicyCode.SURFACE_DENIED,
+            f"the engine opens {listing(extra)}; accepted: {listing(accepted)}",
+        )
+
+
 def _placement(case: Case) -> Iterator[Finding]:
     """(25) Region, site and tier, as the operator asserts them in the measured configuration."""
     rule, have = case.policy.placement, case.context.runtime_config.placement
@@ -289,6 +302,7 @@ COMMON_RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _model_version,
     _trust,
     _egress,
+    _surfaces,
     _placement,
     _freshness,
 )

@@ -7,6 +7,8 @@ or stores, because those peers are not trusted.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from regalia.core.codec import canonical_json, parse_json
@@ -15,6 +17,8 @@ from regalia.core.types import Digest
 
 FORMAT = "regalia/runtime-config/v1"
 LIMIT = 64 * 1024  # bytes
+OPENS_MAX = 32  # surfaces
+_SURFACE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,7 +38,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     log_key: str  # signed-note verifier key of the transparency log (C2SP)
     placement: Placement
     egress: list[str]  # host:port that the workload may reach; empty = none
-    # Surfaces of the engine that are open beyond its default, by name; absent = none.
+    # Surfaces of the engine that are open beyond its default, by name, sorted; absent = none.
     opens: list[str] | msgspec.UnsetType = msgspec.UNSET
 
     @property
@@ -56,4 +60,20 @@ def parse_runtime_config(data: bytes) -> RuntimeConfig:
     config = parse_json(data, RuntimeConfig, limit=LIMIT, what="runtime configuration")
     if config.format != FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"runtime configuration: format {config.format!r}")
+    if config.opens is not msgspec.UNSET:
+        _check_opens(config.opens)
     return config
+
+
+def _check_opens(names: list[str]) -> None:
+    """Refuse all lists but one for each set of surfaces. An empty set is written by no list."""
+    if not 0 < len(names) <= OPENS_MAX:
+        raise ParseError(
+            CoreCode.MALFORMED,
+            f"runtime configuration: opens has {len(names)} entries, want 1 to {OPENS_MAX}",
+        )
+    if not all(map(_SURFACE.fullmatch, names)) or names != sorted(set(names)):
+        raise ParseError(
+            CoreCode.MALFORMED,
+            "runtime configuration: opens is no sorted list of distinct words",
+        )

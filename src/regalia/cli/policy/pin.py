@@ -175,6 +175,7 @@ def _report(
                 "measurement": claims.measurement.hex(),
                 "model_id": release.model.id,
                 "model_version_minimum": release.model.version_minimum,
+                "opens": release.runtime.surfaces,
                 "wildcards": list(wildcards(release)),
             }
         )
@@ -186,6 +187,8 @@ def _report(
         ("measurement", claims.measurement.hex()),
         ("model", f"{release.model.id}, version {release.model.version_minimum} or later"),
     ]
+    if release.runtime.surfaces:  # the owner sees what the operator has opened
+        facts.append(("engine opens", ", ".join(release.runtime.surfaces)))
     if options.client_out is not None:
         facts.append(("client policy", str(options.client_out)))
     show_facts(f"{options.out} holds", facts)
