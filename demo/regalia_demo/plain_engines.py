@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -16,13 +16,13 @@ from regalia.core.errors import UnavailableError
 from regalia_demo.processes import DemoCode, free_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from regalia_demo.deployment import Deployment
 
 _START_S = 300
-_NAME = "plain"
+PLAIN_NAME = "plain"
 
 
 def plain_answers(
@@ -34,6 +34,18 @@ def plain_answers(
         deployment: names the engine and the model.
         questions: asked one after the other.
         answer_tokens: maximum of new tokens in each answer.
+
+    Raises:
+        UnavailableError: as ``plain_engine``.
+    """
+    with plain_engine(deployment) as url:
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        return [_ask(client, question, answer_tokens) for question in questions]
+
+
+@contextmanager
+def plain_engine(deployment: Deployment) -> Iterator[str]:
+    """The engine on the plaintext model, as a process of its own. Yields its URL.
 
     Raises:
         UnavailableError: the engine does not start, or there is no plain form of it here.
@@ -57,8 +69,7 @@ def plain_answers(
         )
     try:
         _wait(process, f"http://{address}/health")
-        client = OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0)
-        return [_ask(client, question, answer_tokens) for question in questions]
+        yield f"http://{address}"
     finally:
         process.terminate()
         process.wait(60)
@@ -68,18 +79,22 @@ def _vllm(model: Path, address: str) -> list[str]:
     host, _, port = address.rpartition(":")
     return [
         *("-m", "vllm.entrypoints.openai.api_server", "--model", str(model)),
-        *("--host", host, "--port", port, "--served-model-name", _NAME),
+        *("--host", host, "--port", port, "--served-model-name", PLAIN_NAME),
         *("--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"),
     ]
 
 
-def _llama_cpp(model: Path, address: str) -> list[str]:
-    return ["-m", "regalia_demo.unprotected", str(model), address, _NAME, "llama.cpp"]
+def _ours(engine: str) -> Callable[[Path, str], list[str]]:
+    """Our routes on the engine, without sealing, attestation or a sealed channel."""
+    return lambda model, address: [
+        *("-m", "regalia_demo.unprotected", str(model), address, PLAIN_NAME, engine)
+    ]
 
 
 _PROGRAMS: dict[str, Callable[[Path, str], list[str]]] = {
     "vllm": _vllm,
-    "llama.cpp": _llama_cpp,
+    "llama.cpp": _ours("llama.cpp"),
+    "transformers": _ours("transformers"),
 }
 
 
@@ -95,7 +110,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 def _ask(client: OpenAI, question: str, answer_tokens: int) -> str:
     done = client.chat.completions.create(
-        model=_NAME,
+        model=PLAIN_NAME,
         messages=[{"role": "user", "content": question}],
         max_tokens=answer_tokens,
         temperature=0,
