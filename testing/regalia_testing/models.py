@@ -111,6 +111,22 @@ def smollm2(directory: Path) -> Path:
     return _build(directory, "smollm2", _convert_smollm2)
 
 
+def smollm2_gguf(directory: Path) -> Path:
+    """Have SmolLM2-135M-Instruct as its package has it (GGUF, Q4_1, 98 MB) in ``directory``.
+
+    Raises:
+        LocalError: DEMO_MODEL_MISSING, or the file system's reason.
+    """
+    if _complete(directory, "smollm2-gguf"):
+        return directory
+    source = _gguf_folder() / SMOLLM2_GGUF
+    return _build(
+        directory,
+        "smollm2-gguf",
+        lambda out: (out / SMOLLM2_GGUF).write_bytes(source.read_bytes()),
+    )
+
+
 def tiny_llama(
     directory: Path, *, seed: int = 0, tied: bool = True, shards: int = 1, heads: int = 4
 ) -> Path:

@@ -41,12 +41,12 @@ class Needles:
         return len(self.pieces) - len(missing)
 
 
-def pick_needles(safetensors: Path, count: int, seed: int) -> Needles:
-    """Take ``count`` random needles from the data section of a safetensors file."""
+def pick_needles(weights: Path, count: int, seed: int) -> Needles:
+    """Take ``count`` random needles from the tensors of a safetensors or GGUF file."""
     rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
     pieces: set[bytes] = set()
-    with safetensors.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-        start = 8 + int.from_bytes(data[:8], "little")  # after the safetensors header
+    with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+        start = _tensors_start(data)
         while len(pieces) < count:
             at = rng.randrange(start, len(data) - NEEDLE_SIZE)
             piece = data[at : at + NEEDLE_SIZE]
@@ -54,6 +54,13 @@ def pick_needles(safetensors: Path, count: int, seed: int) -> Needles:
             if len(set(piece)) >= NEEDLE_SIZE // 2:
                 pieces.add(piece)
     return Needles(tuple(sorted(pieces)))
+
+
+def _tensors_start(data: mmap.mmap) -> int:
+    """Where a file certainly has tensors from."""
+    if data[:4] == b"GGUF":
+        return len(data) // 2  # behind the vocabulary, which is much smaller than the tensors
+    return 8 + int.from_bytes(data[:8], "little")  # after the safetensors header
 
 
 def file_blocks(path: Path) -> Iterator[bytes]:

@@ -50,8 +50,9 @@ NAMES: dict[str, set[str]] = {
         "--passphrase-file", "--proof", "--remember", "--sign-passphrase-file", "--state",
     },
     "N": {
-        "--approvals", "--collateral-threshold", "--holders", "--minimum-version",
-        "--model-version", "--serial", "--tcb-floor", "--threshold", "--vcpus", "--version",
+        "--approvals", "--collateral-threshold", "--grace-hours", "--holders", "--minimum-version",
+        "--model-version", "--serial", "--tcb-floor", "--threads", "--threshold", "--vcpus",
+        "--version",
     },
 }  # fmt: skip
 # Names that were synonyms of others.

@@ -95,8 +95,10 @@ class SizeEmbedder:
         self.batches: list[tuple[tuple[int, ...], ...]] = []
         self.computed = 0
         self.closed = 0
+        self.tokenized = 0
 
     def encode_text(self, text: str) -> tuple[int, ...]:
+        self.tokenized += 1
         words = text.split()
         if len(words) > self.context_length:
             raise UsageError(EngineCode.PROMPT_TOO_LONG, f"{len(words)} tokens of prompt")

@@ -126,6 +126,7 @@ def test_numbers_of_inputs_are_bounded(sizes: RuntimeTestbed, make_testbed: Make
     assert refusal(embed(wide, ["x"] * 4)) == (400, "invalid_request", "input")
     widest = make_testbed(engine=SizeEmbedder(dimensions=NUMBERS_MAX + 1))
     assert len(vectors(embed(widest, "x"))) == 1, "one is always answered"
+    assert refusal(embed(widest, ["x", "y"])) == (400, "invalid_request", "input")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,7 @@ def test_a_full_queue_refuses_before_it_tokenizes(make_testbed: Make) -> None:
 
     asyncio.run(scenario())
     assert len(bed.engine.batches) == 2
+    assert bed.engine.tokenized == 2, "nothing of the third was read"
 
 
 def test_a_short_batch_does_not_wait_for_a_long_one(make_testbed: Make) -> None:

@@ -160,6 +160,7 @@ def test_the_page_names_every_code_of_the_channel() -> None:
         "GENERATION_FAILED",
         "QUEUE_FULL",
         "REQUEST_INVALID",
+        "ROUTE_NOT_FOR_MODEL",
         "SERVED_NAME_UNKNOWN",
     }
     assert {code for code in codes if f"`{code}`" not in text} == inside

@@ -108,7 +108,7 @@ class Runtime:
 
     @property
     def workload(self) -> Workload:
-        """The model and its engine, once the engine was chosen."""
+        """The model and its engine, once the engine was chosen. Raises RuntimeError before."""
         if self._workload is None:
             raise RuntimeError("the engine is chosen during the start")
         return self._workload
@@ -130,6 +130,7 @@ class Runtime:
         Raises:
             RegaliaError: a step of the start failed. Key and weights are already wiped.
             KeyAccessError: LEASE_LOST. Key and weights are already wiped.
+            UnavailableError: ENGINE_PROCESS_FAILED. The engine's processes are gone.
         """
         with ExitStack() as cleanup:
             cleanup.callback(self._end)
