@@ -319,7 +319,9 @@ def another(path: Path, rank: int, workers: int, then: str = "time.sleep(60)") -
         "sock = socket.socket(socket.AF_UNIX)\n"
         f"sock.connect({str(path)!r})\n"
         f"send(sock, Hello({rank}, {workers}))\n"
-        "print(type(receive(sock)).__name__, flush=True)\n" + then
+        "grant = receive(sock)\n"
+        "fill(sock, memoryview(bytearray(KEY_SIZE)))\n"
+        "print(type(grant).__name__, flush=True)\n" + then
     )
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
