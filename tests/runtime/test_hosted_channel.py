@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 KEY = bytes(range(100, 100 + KEY_SIZE))
 GRANT = Grant(
-    store="sealed", folder="/", owner_key="key:0", model_id="model:0", manifest="x", threads=1,
-    left_s=60.0,
+    store="sealed", folder="/", cache="", cache_bytes=0, peers=[], owner_key="key:0",
+    model_id="model:0", manifest="x", threads=1, left_s=60.0,
 )  # fmt: skip
-LOADED = Loaded(tensors=1, size=2, seconds=0.5)
+LOADED = Loaded(tensors=1, size=2, read=3, seconds=0.5)
 FRAMES = [Hello(0, 1), GRANT, Hold(1.5), LOADED, Failed("CODE", "what")]
 
 
@@ -319,7 +319,9 @@ def another(path: Path, rank: int, workers: int, then: str = "time.sleep(60)") -
         "sock = socket.socket(socket.AF_UNIX)\n"
         f"sock.connect({str(path)!r})\n"
         f"send(sock, Hello({rank}, {workers}))\n"
-        "print(type(receive(sock)).__name__, flush=True)\n" + then
+        "grant = receive(sock)\n"
+        "fill(sock, memoryview(bytearray(KEY_SIZE)))\n"
+        "print(type(grant).__name__, flush=True)\n" + then
     )
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
@@ -490,7 +492,7 @@ except (RegaliaError, OSError) as exc:
 out = bytearray(8)
 weights.files.read([FilePart("config.json", 0, memoryview(out))])
 print("opened", out.decode(), flush=True)
-weights.loaded(1, 8)
+weights.loaded(1, 8, 8)
 time.sleep(600)
 """
 

@@ -201,6 +201,7 @@ def test_many_batches_one_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def wiped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of areas, as they are wiped."""
+    gc.collect()  # what other tests have left
     sizes: list[int] = []
     memset = vllm_staging.ctypes.memset
 

@@ -223,6 +223,7 @@ VARIABLES: Final = frozenset(
         "VLLM_CACHE_ROOT",
         "VLLM_CONFIG_ROOT",
         "VLLM_CPU_KVCACHE_SPACE",
+        "VLLM_CPU_OMP_THREADS_BIND",
         "VLLM_DO_NOT_TRACK",
         "VLLM_LOGGING_LEVEL",
         "VLLM_NO_USAGE_STATS",
