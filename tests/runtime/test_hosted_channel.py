@@ -483,9 +483,10 @@ WORKER = """
 import sys, time
 from regalia.core.errors import RegaliaError
 from regalia.core.weights import FilePart
-from regalia.runtime.hosted.worker import open_weights
+from regalia.runtime.hosted import worker
+worker.HELLO_S = 2.0
 try:
-    weights = open_weights(sys.argv[1], 0, 1)
+    weights = worker.open_weights(sys.argv[1], 0, 1)
 except (RegaliaError, OSError) as exc:
     print("refused", getattr(exc, "code", None), flush=True)
     sys.exit(3)
@@ -643,6 +644,20 @@ def test_a_worker_without_a_grant_opens_nothing(
             time.sleep(0.01)
         time.sleep(0.1)
         runtimes[0].shutdown(socket.SHUT_WR)
+        assert first_line(process).startswith("refused")
+        assert process.wait(5) == 3
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x00\x00", "a grant and half a key"])
+def test_a_worker_waits_for_a_silent_runtime_for_a_while(
+    tmp_path: Path,
+    sealed: Any,  # noqa: ANN401
+    answer: bytes | str,
+) -> None:
+    _, key, facts = sealed
+    path = tmp_path / "channel"
+    sent = granted(facts) + key[:16] if isinstance(answer, str) else answer
+    with listening(path, sent), worker(path) as process:
         assert first_line(process).startswith("refused")
         assert process.wait(5) == 3
 
