@@ -169,7 +169,8 @@ class KeyChannel:
                 rank = self._welcome(connection, grant, key)
             except (OSError, RegaliaError, RuntimeError) as exc:
                 code = exc.code.name if isinstance(exc, RegaliaError) else type(exc).__name__
-                emit(ServiceEvent.WORKER_REFUSED, code=code)
+                if not self._closed:
+                    emit(ServiceEvent.WORKER_REFUSED, code=code)
                 connection.close()
                 continue
             threading.Thread(target=self._follow, args=(rank, connection), daemon=True).start()
