@@ -146,6 +146,15 @@ def test_processes_of_others_are_none_of_the_engines(start: Start) -> None:
             each.wait()
 
 
+def test_two_engines_are_told_from_each_other(start: Start) -> None:
+    one, other = (start(ESCAPES["no way"] + "say()\n" + SLEEP) for _ in range(2))
+    pids = said(one, 2), said(other, 2)
+    assert one.members() == set(pids[0])
+    assert other.members() == set(pids[1])
+    assert one.kill()
+    assert all(map(lives, pids[1]))
+
+
 def test_a_number_that_is_used_again_is_another_process(start: Start) -> None:
     engine = start("say()\n" + SLEEP)
     said(engine, 1)

@@ -21,7 +21,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from regalia.core.errors import UnavailableError
 from regalia.engines.hosted_codes import HostedCode
@@ -90,6 +90,8 @@ class EngineProcesses:
             argument says how.
     """
 
+    _sessions: ClassVar[set[int]] = set()  # of all engines of this process
+
     def __init__(self, command: Command, on_end: Callable[[str], None]) -> None:
         self._command = command
         self._on_end = on_end
@@ -123,6 +125,7 @@ class EngineProcesses:
             )
         except OSError as exc:
             raise self.failure(f"it cannot be started: {exc.strerror}") from exc
+        self._sessions.add(self._first.pid)
         for name, run, arguments in (
             ("engine-output", self._read_output, (self._first.stdout,)),
             ("engine-watch", self._wait, (self._first,)),
@@ -194,7 +197,7 @@ class EngineProcesses:
             return False
         if process.session == first.pid or process.parent in self._known:
             return True
-        adopted = process.parent == own and process.session != os.getsid(own)
+        adopted = process.parent == own and process.session not in {os.getsid(own), *self._sessions}
         return adopted and process.pid not in self._others
 
     def end(self, grace_s: float) -> None:
@@ -225,6 +228,7 @@ class EngineProcesses:
                 time.sleep(0.02)
             self._reap()
         if self._first is not None:
+            self._sessions.discard(self._first.pid)
             shared_memory.remove(self._prefix)
         return True
 
