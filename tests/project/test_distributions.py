@@ -33,7 +33,7 @@ ENTRY_POINTS: dict[str, dict[str, set[str]]] = {
     "regalia": {
         "console_scripts": {"regalia"},
         "regalia.device_sources": {"nvidia-gpu"},
-        "regalia.engines": {"transformers", "vllm"},
+        "regalia.engines": {"llama.cpp", "onnxruntime", "transformers", "vllm"},
         "regalia.evidence_sources": {"az-snp", "az-tdx", "nitro", "snp", "tdx", "tpm"},
         "regalia.key_stores": {"dev-file"},
         "vllm.general_plugins": {"regalia"},
