@@ -38,8 +38,11 @@ class Place:
 
     @property
     def as_expected(self) -> bool:
-        """Weights are where they belong, and nowhere else. The key is nowhere else either."""
-        return self.may_hold or (self.weights == 0 and not self.key)
+        """Weights are where they belong, and nowhere else. The key is nowhere else either.
+
+        A search that did not find them where they are would show nothing.
+        """
+        return self.weights > 0 if self.may_hold else self.weights == 0 and not self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class Search:
 
     def process(self, pid: int, name: str, *, may_hold: bool) -> Place:
         """Search the memory of a process, as root reads it."""
-        weights = self.weights.found_in(process_blocks(pid))
+        # An engine may compute in float32 with numbers that the file has in bfloat16.
+        forms = (self.weights, self.weights.widened())
+        weights = max(form.found_in(process_blocks(pid)) for form in forms)
         key = self.key.found_in(process_blocks(pid)) > 0
         return Place(f"{name} ({pid})", weights, key, may_hold)
 

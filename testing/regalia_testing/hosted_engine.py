@@ -151,6 +151,8 @@ def main() -> None:
     for rank in range(int(workers)):
         spawn.Process(target=work, args=(channel, rank, int(workers), mode), daemon=True).start()
     shared_memory.SharedMemory(create=True, size=4096)
+    # And some whose name a library has chosen.
+    named = shared_memory.SharedMemory(f"library_{os.getpid()}", create=True, size=4096)
     if mode == "ignores-signals":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while Path(channel).exists():  # until all workers have their weights
@@ -159,6 +161,7 @@ def main() -> None:
     app = Starlette(routes=routes)
     app.state.mode = mode
     uvicorn.run(app, uds=api, log_level="error")
+    named.close()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class Needles:
             tail = window[-(NEEDLE_SIZE - 1) :]
         return len(self.pieces) - len(missing)
 
+    def widened(self) -> Needles:
+        """The same numbers, from bfloat16 to float32, as engines may hold them."""
+        pairs = [[piece[at : at + 2] for at in range(0, len(piece), 2)] for piece in self.pieces]
+        return Needles(tuple(b"".join(b"\0\0" + pair for pair in each) for each in pairs))
+
 
 def pick_needles(weights: Path, count: int, seed: int) -> Needles:
     """Take ``count`` random needles from the tensors of a safetensors or GGUF file."""
@@ -49,6 +54,7 @@ def pick_needles(weights: Path, count: int, seed: int) -> Needles:
         start = _tensors_start(data)
         while len(pieces) < count:
             at = rng.randrange(start, len(data) - NEEDLE_SIZE)
+            at -= (at - start) % 2  # the beginning of a number of two bytes
             piece = data[at : at + NEEDLE_SIZE]
             # Runs of few values (padding, norms) may stand in any file by chance.
             if len(set(piece)) >= NEEDLE_SIZE // 2:

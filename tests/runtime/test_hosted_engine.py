@@ -99,6 +99,14 @@ def test_a_request_reaches_the_engine_and_everything_ends_with_the_runtime(start
     assert left_behind() == []
 
 
+def test_shared_memory_that_a_library_has_named_is_removed(start: Start) -> None:
+    _, running = start()
+    named = {path for pid in members(running) for path in shared_memory.mapped_by(pid)}
+    assert any(not path.name.startswith("rg") for path in named), named
+    running.stop()
+    assert not any(path.exists() for path in named)
+
+
 def test_the_folder_holds_no_weights_and_soon_no_files_of_the_model(
     start: Start, tiny: Path
 ) -> None:

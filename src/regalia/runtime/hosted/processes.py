@@ -216,8 +216,12 @@ class EngineProcesses:
         """Kill all processes. Returns whether all of them are gone, and their memory with them."""
         deadline = time.monotonic() + KILL_S
         looks = 0
+        mapped: set[Path] = set()
         while looks < _LOOKS:
             members = self.members()
+            # Libraries name some of their shared memory themselves; who maps it tells whose it is.
+            for pid in members:
+                mapped |= shared_memory.mapped_by(pid)
             looks = 0 if members else looks + 1
             for pid in members:
                 with suppress(ProcessLookupError):
@@ -230,6 +234,7 @@ class EngineProcesses:
         if self._first is not None:
             self._sessions.discard(self._first.pid)
             shared_memory.remove(self._prefix)
+            shared_memory.remove_files(mapped)
         return True
 
     def _reap(self) -> None:

@@ -10,9 +10,14 @@ import multiprocessing.shared_memory
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where the kernel puts it (shm_overview(7))
 _MARK = "rg"
+_COLUMNS = 6  # of a line in /proc/PID/maps that has a path
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -44,7 +49,28 @@ def use_prefix(prefix: str) -> None:
 
 def remove(prefix: str) -> None:
     """Remove all shared memory of one engine, whose processes have ended."""
-    for path in FOLDER.glob(f"{prefix}*"):
+    remove_files(FOLDER.glob(f"{prefix}*"))
+
+
+def mapped_by(pid: int) -> set[Path]:
+    """Files directly in the folder of shared memory that a process maps."""
+    try:
+        text = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    # The path is the sixth column of a line, and may contain blanks (proc(5)).
+    columns = (line.split(maxsplit=5) for line in text.splitlines())
+    paths = {Path(each[5]) for each in columns if len(each) == _COLUMNS}
+    return {path for path in paths if path.parent == FOLDER}
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove shared memory of this user.
+
+    Args:
+        paths: of it, as ``mapped_by`` returned them.
+    """
+    for path in paths:
         with suppress(OSError):
             if path.lstat().st_uid == os.geteuid():
                 path.unlink()
