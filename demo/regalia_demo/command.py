@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,8 @@ def demo(folder: Path | None, cache: Path | None, engine: str, as_json: bool) ->
         raise LocalError(CoreCode.FILE_EXISTS, f"{folder} exists")
     root = folder or Path(tempfile.mkdtemp(prefix="regalia-demo-"))
     keep = folder is not None
+    # As Ctrl-C: the services have sessions of their own, and would be left behind.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = _run(root.resolve(), cache, engine, as_json=as_json)
     except RegaliaError:
@@ -60,6 +63,7 @@ def demo(folder: Path | None, cache: Path | None, engine: str, as_json: bool) ->
         keep = True
         raise
     finally:
+        signal.signal(signal.SIGTERM, before)
         if not keep:
             shutil.rmtree(root, ignore_errors=True)
     return 0 if result.ok else EXIT_NOT_AS_EXPECTED

@@ -147,7 +147,7 @@ def test_families_compute_the_same(family: str, tiny: Path, tmp_path: Path) -> N
 
 def test_streams_whole_characters(engine: TransformersEngine) -> None:
     tokens = engine.encode_text("streaming")
-    decode = engine._codec.decoder()
+    decode = engine._codec.decode
     pieces = [delta.text for delta in engine.generate(ask(tokens, 200, temperature=1.0, seed=5))]
     ids = [
         t for t in engine._tokens(ask(tokens, 200, temperature=1.0, seed=5), 200) if t is not None

@@ -45,16 +45,17 @@ def dead() -> int:
 
 
 def test_a_folder_is_private_and_goes(parent: Path) -> None:
-    with EngineFolder(parent) as folder:
-        assert folder.path.parent == parent
-        assert folder.path.stat().st_mode & 0o777 == 0o700
-        folder.write("config.json", memoryview(b"{}"))
-        folder.write("a/b/c.json", memoryview(b"[]"))
-        assert (folder.place.model / "a/b/c.json").read_bytes() == b"[]"
-        (folder.place.scratch / "left").write_bytes(b"x")
-        folder.forget_model()
-        assert not folder.place.model.exists()
-        folder.forget_model()
+    folder = EngineFolder(parent)
+    assert folder.path.parent == parent
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    folder.write("config.json", memoryview(b"{}"))
+    folder.write("a/b/c.json", memoryview(b"[]"))
+    assert (folder.place.model / "a/b/c.json").read_bytes() == b"[]"
+    (folder.place.scratch / "left").write_bytes(b"x")
+    folder.forget_model()
+    assert not folder.place.model.exists()
+    folder.forget_model()
+    folder.remove()
     assert list(parent.iterdir()) == []
     folder.remove()
 
@@ -79,11 +80,12 @@ def test_other_file_systems_are_not_memory(path: str) -> None:
 
 
 def test_a_file_that_cannot_be_written(parent: Path) -> None:
-    with EngineFolder(parent) as folder:
-        folder.write("a", memoryview(b""))
-        with pytest.raises(LocalError) as caught:
-            folder.write("a/b", memoryview(b""))
-        assert caught.value.code is CoreCode.IO_FAILED
+    folder = EngineFolder(parent)
+    folder.write("a", memoryview(b""))
+    with pytest.raises(LocalError) as caught:
+        folder.write("a/b", memoryview(b""))
+    assert caught.value.code is CoreCode.IO_FAILED
+    folder.remove()
 
 
 def leave(parent: Path, name: str) -> Path:

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from regalia.core.weights import ModelFiles
 
 
+# A temperature below this is greedy decoding: the probabilities of all tokens but the best vanish,
+# and dividing by it would overflow.
+GREEDY_BELOW = 1e-5
+
+
 class Finish(StrEnum):
     """Reason why a generation ended, in OpenAI's terms."""
 

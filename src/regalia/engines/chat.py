@@ -72,6 +72,22 @@ class ChatCodec(ABC):
     def _control_numbers(self, own: Counter[int]) -> Iterable[int]:
         """Numbers of tokens that structure a chat; ``own`` are those that its turns have empty."""
 
+    @abstractmethod
+    def encode_text(self, text: str, *, most: int) -> tuple[int, ...]:
+        """Tokenize a plain prompt.
+
+        Args:
+            text: the prompt.
+            most: number of tokens that the model reads at most.
+
+        Raises:
+            UsageError: PROMPT_UNUSABLE or PROMPT_TOO_LONG.
+        """
+
+    @abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """Text of tokens, without control tokens."""
+
     def encode_chat(self, messages: Sequence[Message], *, most: int) -> tuple[int, ...]:
         """Render the chat template, in jinja2's immutable sandbox, and tokenize the result.
 

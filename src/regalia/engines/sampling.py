@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from regalia.engines.base import GREEDY_BELOW
+
 if TYPE_CHECKING:
     from regalia.engines.base import GenerationRequest
-
-# Below this the probabilities of all tokens but the best vanish; dividing by it would overflow.
-GREEDY_BELOW = 1e-5
 
 
 class Sampler:

@@ -15,7 +15,7 @@ from regalia.engines.quoting import ControlTokens
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from regalia.core.weights import ModelFiles
 
@@ -120,14 +120,9 @@ class TextCodec(ChatCodec):
         require_fit(sum(map(len, encoded)), most)
         return some(tuple(encoded[0].ids))
 
-    def decoder(self) -> Callable[[list[int]], str]:
-        """Return a function that decodes tokens, without special tokens."""
-        backend = self._backend
-
-        def decode(ids: list[int]) -> str:
-            return str(backend.decode(ids, skip_special_tokens=True))
-
-        return decode
+    def decode(self, ids: list[int]) -> str:
+        """Text of tokens, without control tokens."""
+        return str(self._backend.decode(ids, skip_special_tokens=True))
 
 
 def _refuse_unknown_tokenizer(settings: dict[str, Any]) -> None:

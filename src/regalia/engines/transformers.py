@@ -8,20 +8,25 @@ exists only once. Nothing is downloaded, and no code of the model is executed.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from regalia.core.errors import UsageError
 from regalia.engines.codes import EngineCode
-from regalia.engines.generate import deltas
+from regalia.engines.language_model import LanguageModel
+from regalia.engines.options import read_options
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from regalia.core.weights import ModelFiles
-    from regalia.engines.base import GenerationRequest, Message, TextDelta
+    from regalia.engines.base import GenerationRequest
+    from regalia.engines.sampling import Sampler
     from regalia.engines.tokenizer import TextCodec
+    from regalia.engines.trial import CachedModel
 
 GENERATION_CONFIG = "generation_config.json"
 
@@ -32,18 +37,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     threads: int = 1  # torch's threads; more help only if their cores are not shared
     prefill_step: int = 32  # prompt tokens that are read before others have their turn
     context_max: int = 32768  # tokens; the model's own limit applies if it is lower
-
-
-def _options(given: Mapping[str, object]) -> Options:
-    try:
-        options = msgspec.convert(dict(given), Options)
-    except msgspec.ValidationError as exc:
-        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
-    if min(options.threads, options.context_max, options.prefill_step) < 1:
-        raise UsageError(
-            EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: numbers must be positive"
-        )
-    return options
 
 
 def _quiet_libraries() -> None:
@@ -88,7 +81,7 @@ class TransformersBuilder:
         Raises:
             UsageError: ENGINE_OPTION_UNKNOWN or ENGINE_NOT_INSTALLED.
         """
-        _options(options)
+        read_options(options, Options)
         _quiet_libraries()
         try:
             import torch
@@ -110,7 +103,7 @@ class TransformersBuilder:
             options: ``[engine.options]`` of the configuration.
         """
         # torch and the modules that import it come after _quiet_libraries.
-        chosen = _options(options)
+        chosen = read_options(options, Options)
         _quiet_libraries()
         import torch
 
@@ -154,7 +147,7 @@ def vocabulary_of(model: Any) -> int:  # noqa: ANN401 - untyped library
     return int(model.get_input_embeddings().weight.shape[0])
 
 
-class TransformersEngine:
+class TransformersEngine(LanguageModel[Any]):
     """An engine on transformers. Implements ``engines.base.Engine``."""
 
     def __init__(  # noqa: PLR0913 - each is one property of the engine
@@ -169,78 +162,29 @@ class TransformersEngine:
         interleaves: bool,
         prefill_step: int,
     ) -> None:
+        super().__init__(
+            codec,
+            model_name=model_name,
+            context_length=context_length,
+            vocabulary=vocabulary_of(model),
+            ends=ends,
+            prefill_step=prefill_step,
+        )
         self._model = model
-        self._codec = codec
-        self._name = model_name
-        self._context = context_length
-        self._ends = ends
-        self._vocabulary = vocabulary_of(model)
         self._interleaves = interleaves
-        self._prefill_step = prefill_step
         self.tensors_inside = inside
-
-    @property
-    def model_name(self) -> str:
-        """Name that the model is served under."""
-        return self._name
-
-    @property
-    def context_length(self) -> int:
-        """Maximum number of tokens in prompt and answer together."""
-        return self._context
 
     @property
     def interleaves(self) -> bool:
         """Whether the steps of several generations may alternate."""
         return self._interleaves
 
-    def encode_chat(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
-        """Render and tokenize a chat by the model's template; see ``engines.base.Engine``."""
-        return self.check_tokens(self._codec.encode_chat(messages, most=self._context))
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokenize a plain prompt; see ``engines.base.Engine``."""
-        return self.check_tokens(self._codec.encode_text(text, most=self._context))
-
-    def check_tokens(self, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """Check that the model knows the tokens. Raises UsageError PROMPT_UNUSABLE."""
-        if not tokens or not all(0 <= token < self._vocabulary for token in tokens):
-            raise UsageError(
-                EngineCode.PROMPT_UNUSABLE, "the prompt is empty or has tokens out of range"
-            )
-        return tokens
-
-    def generate(self, request: GenerationRequest) -> Iterator[TextDelta]:
-        """Generate an answer; see ``engines.base.Engine.generate``.
-
-        Raises:
-            UsageError: PROMPT_TOO_LONG.
-        """
-        # Not a generator itself: it must raise when it is called, before the first delta.
-        room = self._context - len(request.tokens)
-        if room < 1:
-            raise UsageError(
-                EngineCode.PROMPT_TOO_LONG,
-                f"{len(request.tokens)} tokens of prompt in a context of {self._context}",
-            )
-        tokens = self._tokens(request, min(room, request.max_tokens))
-        return deltas(request, tokens, self._codec.decoder(), self._ends)
-
-    def _tokens(self, request: GenerationRequest, limit: int) -> Generator[int | None]:
-        """Yield new tokens, and None after every part of the prompt except the last."""
-        from regalia.engines.sampling import Sampler
+    def _reader(self, length: int) -> AbstractContextManager[CachedModel]:  # noqa: ARG002
         from regalia.engines.trial import CachedModel
 
-        model = CachedModel(self._model)
-        sampler = Sampler(request)
-        step = self._prefill_step
-        starts = range(0, len(request.tokens), step)
-        for start in starts[:-1]:
-            model.read(request.tokens[start : start + step])
-            yield None
-        logits = model.read(request.tokens[starts[-1] :])
-        for number in range(1, limit + 1):
-            token = sampler.choose(logits)
-            yield token
-            if number < limit:  # the logits after the last token are not needed
-                logits = model.read((token,))
+        return nullcontext(CachedModel(self._model))  # its memory grows with what it reads
+
+    def _sampler(self, request: GenerationRequest) -> Sampler:
+        from regalia.engines.sampling import Sampler
+
+        return Sampler(request)

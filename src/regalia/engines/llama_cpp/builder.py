@@ -12,6 +12,7 @@ from regalia.engines.chat_template import TOKENIZER_CONFIG, file_template
 from regalia.engines.codes import EngineCode
 from regalia.engines.llama_cpp.gguf import ARCHITECTURE, KIND, PRE, SPLITS, TEMPLATE, parse_gguf
 from regalia.engines.model_files import JSON_MAX, read_object
+from regalia.engines.options import read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,19 +36,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     context_max: int = 8192  # tokens; the model's own limit applies if it is lower
 
 
-def read_options(given: Mapping[str, object]) -> Options:
-    """Validate the options. Raises UsageError ENGINE_OPTION_UNKNOWN."""
-    try:
-        options = msgspec.convert(dict(given), Options)
-    except msgspec.ValidationError as exc:
-        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
-    if min(options.threads, options.context_max, options.prefill_step) < 1:
-        raise UsageError(
-            EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: numbers must be positive"
-        )
-    return options
-
-
 class LlamaCppBuilder:
     """The plug-in. Implements ``engines.base.BuildEngine`` and ``ChecksOptions``."""
 
@@ -59,7 +47,7 @@ class LlamaCppBuilder:
         """
         from regalia.engines.llama_cpp.native import library
 
-        read_options(options)
+        read_options(options, Options)
         try:
             import jinja2
             import numpy as np
@@ -85,7 +73,7 @@ class LlamaCppBuilder:
         from regalia.engines.llama_cpp.memory import SharedFile
         from regalia.engines.llama_cpp.native import Model
 
-        chosen = read_options(options)
+        chosen = read_options(options, Options)
         path = find_file(files, chosen.file)
         head = parse_gguf(files.view(path), what=path)
         require_whole_model(head, path)

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regalia.engines.base import GREEDY_BELOW
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regalia.engines.base import GenerationRequest
-
-# Below this the probabilities of all tokens but the best vanish; dividing by it would overflow.
-GREEDY_BELOW = 1e-5
 
 
 class Sampler:

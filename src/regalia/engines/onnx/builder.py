@@ -10,6 +10,7 @@ from regalia.core.errors import CoreCode, ParseError, UsageError
 from regalia.engines.chat_template import TOKENIZER_CONFIG
 from regalia.engines.codes import EngineCode
 from regalia.engines.model_files import read_object
+from regalia.engines.options import read_options
 from regalia.engines.tokenizer import TOKENIZER, TOKENIZER_MAX
 
 if TYPE_CHECKING:
@@ -35,19 +36,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     normalize: bool | None = None  # likewise; without that file vectors have length 1
 
 
-def read_options(given: Mapping[str, object]) -> Options:
-    """Validate the options. Raises UsageError ENGINE_OPTION_UNKNOWN."""
-    try:
-        options = msgspec.convert(dict(given), Options)
-    except msgspec.ValidationError as exc:
-        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
-    if min(options.threads, options.context_max) < 1:
-        raise UsageError(
-            EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: numbers must be positive"
-        )
-    return options
-
-
 class OnnxBuilder:
     """The plug-in. Implements ``engines.base.BuildEngine`` and ``ChecksOptions``."""
 
@@ -57,7 +45,7 @@ class OnnxBuilder:
         Raises:
             UsageError: ENGINE_OPTION_UNKNOWN or ENGINE_NOT_INSTALLED.
         """
-        read_options(options)
+        read_options(options, Options)
         try:
             import numpy as np
             import onnxruntime
@@ -84,7 +72,7 @@ class OnnxBuilder:
         from regalia.engines.onnx.session import open_session
         from regalia.engines.onnx.weights import map_weights
 
-        chosen = read_options(options)
+        chosen = read_options(options, Options)
         path = find_file(files, chosen.file)
         tokenizer = _tokenizer(files)
         config = read_object(files, CONFIG) or {}

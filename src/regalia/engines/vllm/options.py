@@ -9,6 +9,7 @@ import msgspec
 
 from regalia.core.errors import UsageError
 from regalia.engines.codes import EngineCode
+from regalia.engines.options import read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,18 +50,15 @@ def parse_options(given: Mapping[str, object]) -> Options:
     Args:
         given: ``[engine.options]``, not validated.
     """
-    try:
-        options = msgspec.convert(dict(given), Options)
-    except msgspec.ValidationError as exc:
-        raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, f"engine.options: {exc}") from exc
+    options = read_options(given, Options)
     numbers = (
         options.tensor_parallel_size,
         options.pipeline_parallel_size,
-        1 if options.max_model_len is None else options.max_model_len,
+        options.max_model_len or 1,
         options.cpu_kv_cache_gib,
     )
     names = (options.kv_cache_dtype, options.tool_call_parser, options.reasoning_parser)
-    in_range = min(numbers) >= 1 and max(numbers) <= NUMBER_MAX and options.workers <= WORKERS_MAX
+    in_range = max(numbers) <= NUMBER_MAX and options.workers <= WORKERS_MAX
     if not in_range or not 0 < options.gpu_memory_utilization <= 1:
         raise UsageError(EngineCode.ENGINE_OPTION_UNKNOWN, "engine.options: out of range")
     if not _BINDING.fullmatch(options.cpu_omp_threads_bind):

@@ -9,15 +9,11 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 from regalia.core.errors import CoreCode, LocalError
 from regalia.engines.hosted import Place
 from regalia.engines.hosted_codes import HostedCode
 from regalia.runtime.hosted.shared_memory import remove_left_behind
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 PREFIX = "regalia-engine-"
 _IN_MEMORY = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}  # linux/magic.h
@@ -106,17 +102,6 @@ class EngineFolder:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
 
 
 def _remove_left_behind(parent: Path) -> None:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 
 from regalia.runtime.hosted.child import CHILD_VARIABLE
 
-_done: list[bool] = []  # vLLM may call a plug-in several times
 
-
+@cache  # vLLM may call a plug-in several times
 def register() -> None:
     """Protect this process, and register the load format ``regalia``.
 
     vLLM logs an exception of a plug-in and goes on without it, so this ends the process instead.
     """
-    if CHILD_VARIABLE not in os.environ or _done:
+    if CHILD_VARIABLE not in os.environ:
         return
-    _done.append(True)
     try:
         from regalia.engines.vllm.loader import register_loader
         from regalia.runtime.hosted.shared_memory import use_prefix
@@ -31,7 +30,7 @@ def register() -> None:
         use_prefix(os.environ[CHILD_VARIABLE])
         register_loader(open_weights)
     except BaseException as exc:  # noqa: BLE001 - see above
-        # Only the kind: a message could hold anything.
+        # There is no key yet, and no prompt, that a message could hold.
         print(f"regalia: the plug-in failed: {type(exc).__name__}: {exc}", file=sys.stderr)  # noqa: T201
         sys.stderr.flush()
         os._exit(1)

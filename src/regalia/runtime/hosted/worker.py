@@ -62,12 +62,11 @@ class Weights:
         files: the model's plaintext.
     """
 
-    def __init__(self, connection: socket.socket, files: FileReader, threads: int) -> None:
+    def __init__(self, connection: socket.socket, files: FileReader) -> None:
         """Use ``open_weights`` instead."""
         self._connection = connection
         self._began = time.monotonic()
         self.files = files
-        self.threads = threads
 
     def loaded(self, tensors: int, size: int, read: int) -> None:
         """Tell the runtime that this worker is done.
@@ -82,10 +81,15 @@ class Weights:
 
     def failed(self, error: Exception) -> None:
         """Tell the runtime why this worker cannot go on."""
-        code = error.code.name if isinstance(error, RegaliaError) else type(error).__name__
-        what = error.what if isinstance(error, RegaliaError) else "the engine's library failed"
-        with suppress(OSError):
-            send(self._connection, Failed(code, what))
+        _tell_failure(self._connection, error)
+
+
+def _tell_failure(connection: socket.socket, error: Exception) -> None:
+    # Messages of others than ours could hold anything.
+    code = error.code.name if isinstance(error, RegaliaError) else type(error).__name__
+    what = error.what if isinstance(error, RegaliaError) else "the engine's library failed"
+    with suppress(OSError):
+        send(connection, Failed(code, what))
 
 
 def open_weights(channel: str, rank: int, workers: int) -> Weights:
@@ -117,21 +121,9 @@ def open_weights(channel: str, rank: int, workers: int) -> Weights:
         try:
             files = _open_files(grant, key)
         except RegaliaError as exc:
-            Weights(connection, _NoFiles(), 1).failed(exc)
+            _tell_failure(connection, exc)
             raise
-    return Weights(connection, files, grant.threads)
-
-
-class _NoFiles:
-    """Stands in for a model that could not be opened."""
-
-    bytes_read = 0
-
-    def sizes(self) -> dict[str, int]:
-        return {}
-
-    def read(self, parts: object) -> None:
-        """Do nothing, as nobody reads."""
+    return Weights(connection, files)
 
 
 def _receive_key(connection: socket.socket) -> SecretBytes:
