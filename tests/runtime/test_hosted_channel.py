@@ -223,7 +223,7 @@ def test_a_worker_gets_the_key_and_says_when_it_is_done(tmp_path: Path) -> None:
         made.channel.hold(30.0)
         assert receive(worker) == Hold(30.0)
         send(worker, LOADED)
-        assert made.wait() == [LOADED]
+        assert made.wait() == {0: LOADED}
         assert not made.path.exists()
         with pytest.raises(FileNotFoundError):
             made.connect()

@@ -241,7 +241,15 @@ def test_an_area_is_not_used_again_while_a_tensor_lives() -> None:
     two = staging.take(1000)
     two[:] = 9
     assert one.item() == 0
-    assert staging.peak == 2000
+
+
+def test_an_area_that_comes_back_while_another_is_taken(wiped: list[int]) -> None:
+    staging = StagingArea()
+    array = staging.take(100)
+    with staging._lock:  # as when the garbage collector runs within ``take``
+        del array
+    assert wiped == [100]
+    assert len(staging._free) == 1
 
 
 def test_areas_are_kept_in_small_number_and_of_fitting_size(wiped: list[int]) -> None:
@@ -251,7 +259,6 @@ def test_areas_are_kept_in_small_number_and_of_fitting_size(wiped: list[int]) ->
     gc.collect()
     assert wiped == [100] * (KEPT + 2)
     assert len(staging._free) == KEPT
-    assert staging._bytes == KEPT * 100
     huge = staging.take(1 << 24)
     assert len(staging._free) == KEPT, "too small"
     del huge

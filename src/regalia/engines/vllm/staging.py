@@ -35,9 +35,8 @@ class StagingArea:
 
         self._numpy = np
         self._free: list[mmap.mmap] = []
-        self._lock = threading.Lock()
-        self.peak = 0  # bytes that existed at the same time
-        self._bytes = 0
+        # Areas come back when the garbage collector runs, which may be while this thread has it.
+        self._lock = threading.RLock()
 
     def take(self, size: int) -> Any:  # noqa: ANN401 - a NumPy array of bytes
         """An array of ``size`` bytes, whose views keep its area alive.
@@ -57,8 +56,6 @@ class StagingArea:
             with self._lock:
                 if len(self._free) < KEPT:
                     self._free.append(area)
-                else:
-                    self._bytes -= len(area)
 
         return give_back
 
@@ -79,9 +76,6 @@ class StagingArea:
         area.madvise(mmap.MADV_DONTFORK)
         # As far as the limit allows: the runtime's report of hardening says whether all is locked.
         _LIBC.mlock(ctypes.c_void_p(_address(area)), ctypes.c_size_t(size))
-        with self._lock:
-            self._bytes += size
-            self.peak = max(self.peak, self._bytes)
         return area
 
     def close(self) -> None:

@@ -94,12 +94,15 @@ class KeyChannel:
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener, grant, key), daemon=True).start()
 
-    def wait(self, still_starts: Callable[[], None], timeout_s: float) -> list[Loaded]:
+    def wait(self, still_starts: Callable[[], None], timeout_s: float) -> dict[int, Loaded]:
         """Wait until all workers have their weights. Nobody gets the key afterwards.
 
         Args:
             still_starts: called again and again; raises if there is nothing to wait for.
             timeout_s: seconds.
+
+        Returns:
+            What each has loaded, by rank.
 
         Raises:
             UnavailableError: ENGINE_PROCESS_FAILED.
@@ -110,7 +113,7 @@ class KeyChannel:
                 with self._changed:
                     if self._failed is not None:
                         raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
-                    loaded = list(self._loaded.values())
+                    loaded = dict(self._loaded)
                     if len(loaded) == self._workers:
                         return loaded
                 still_starts()

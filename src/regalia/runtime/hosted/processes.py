@@ -200,18 +200,6 @@ class EngineProcesses:
         adopted = process.parent == own and process.session not in {os.getsid(own), *self._sessions}
         return adopted and process.pid not in self._others
 
-    def end(self, grace_s: float) -> None:
-        """Ask the first process to end, and kill whatever is left.
-
-        Args:
-            grace_s: seconds that it may take.
-        """
-        if self._first is not None and not self.ended:
-            with suppress(ProcessLookupError):
-                os.kill(self._first.pid, signal.SIGTERM)
-            self._ended.wait(grace_s)
-        self.kill()
-
     def kill(self) -> bool:
         """Kill all processes. Returns whether all of them are gone, and their memory with them."""
         deadline = time.monotonic() + KILL_S

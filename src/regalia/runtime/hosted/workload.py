@@ -105,15 +105,15 @@ class Hosted:
                 folder.write(path, small.view(path))
             self._start(folder)
             loaded = self._hand_over(folder, manifest, key, require_lease)
-        self._size = max(worker.size for worker in loaded)
+        self._size = max(worker.size for worker in loaded.values())
         self._wait_served(folder, require_lease)
         folder.forget_model()
         if self._processes is not None:
             self._processes.forget_output()
-        for rank, worker in enumerate(sorted(loaded, key=lambda worker: worker.size)):
+        for rank, worker in sorted(loaded.items()):
             emit(
                 ServiceEvent.WORKER_LOADED,
-                worker=rank,
+                rank=rank,
                 tensors=worker.tensors,
                 bytes=worker.size,
                 bytes_read=worker.read,
@@ -138,7 +138,7 @@ class Hosted:
         manifest: VerifiedManifest,
         key: SecretBytes,
         require_lease: Callable[[], None],
-    ) -> list[Loaded]:
+    ) -> dict[int, Loaded]:
         if self._processes is None:
             raise RuntimeError("the engine is started before its workers get a key")
         channel = self._channel = KeyChannel(
