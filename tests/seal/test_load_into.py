@@ -116,13 +116,13 @@ def test_pieces_of_any_item_size_in_any_order(reader: SealedReader, stream: byte
 def test_a_chunk_inside_a_piece_is_decrypted_in_place(
     reader: SealedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, targets = OpenedFile.read_chunk, []
+    real, targets = OpenedFile.open_chunk, []
 
     def read(file: OpenedFile, chunk: Chunk, scratch: memoryview, target: memoryview) -> None:
         targets.append(target)
         real(file, chunk, scratch, target)
 
-    monkeypatch.setattr(OpenedFile, "read_chunk", read)
+    monkeypatch.setattr(OpenedFile, "open_chunk", read)
     whole, part = piece(0, 2 * PAYLOAD), piece(10, 20)
     load(reader, [part, whole])
     assert [target.obj is whole.out.obj for target in targets] == [True, True]
@@ -241,7 +241,7 @@ def test_a_lost_file_wipes_every_piece(pristine: OwnedModel) -> None:
 def test_an_interrupt_wipes_every_piece_and_nobody_writes_afterwards(
     reader: SealedReader, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    real, begun, beside = OpenedFile.read_chunk, threading.Event(), []
+    real, begun, beside = OpenedFile.open_chunk, threading.Event(), []
 
     def read(file: OpenedFile, chunk: Chunk, scratch: memoryview, target: memoryview) -> None:
         real(file, chunk, scratch, target)
@@ -250,7 +250,7 @@ def test_an_interrupt_wipes_every_piece_and_nobody_writes_afterwards(
             begun.set()
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    monkeypatch.setattr(OpenedFile, "read_chunk", read)
+    monkeypatch.setattr(OpenedFile, "open_chunk", read)
     pieces = [piece(number * PAYLOAD + 1, PAYLOAD - 2) for number in range(CHUNKS - 1)]
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -48,7 +48,7 @@ def out(reader: SealedReader) -> memoryview:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     """Calls a function with the number of chunks begun so far, before each is decrypted."""
-    real = OpenedFile.read_chunk
+    real = OpenedFile.open_chunk
 
     def begin(before: Callable[[int], None]) -> list[memoryview]:
         targets: list[memoryview] = []
@@ -58,7 +58,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
             before(len(targets))
             real(file, chunk, scratch, target)
 
-        monkeypatch.setattr(OpenedFile, "read_chunk", read)
+        monkeypatch.setattr(OpenedFile, "open_chunk", read)
         return targets
 
     return begin

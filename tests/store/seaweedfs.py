@@ -64,15 +64,21 @@ class Seaweed:
 
 
 @contextmanager
-def running(folder: Path, readable: str = "m/") -> Iterator[Seaweed]:
-    """Start it, and end it by its process id. Readers may read what is ``readable``."""
+def running(folder: Path, readable: str = "m/", *, volume_mb: int = 64) -> Iterator[Seaweed]:
+    """Start it, and end it by its process id.
+
+    Args:
+        folder: for its data and log.
+        readable: what readers may read.
+        volume_mb: size of one volume. A bucket has room for some four of them.
+    """
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     (folder / "data").mkdir(parents=True)
     (folder / "s3.json").write_text(json.dumps({"identities": [_owner(), _reader(readable)]}))
     command = [
         str(binary()), "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-s3", f"-s3.config={folder / 's3.json'}", "-s3.iam=false", "-volume.max=4",
-        "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
+        f"-master.volumeSizeLimitMB={volume_mb}", "-master.telemetry=false",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +38,31 @@ class HasCopies(Protocol):
         Returns:
             Whether anything had come from them.
         """
+
+
+class Reading(NamedTuple):
+    """How a store that is far away likes to be read. Both are upper bounds.
+
+    Attributes:
+        size: bytes of one reading.
+        at_once: readings under way at the same time.
+    """
+
+    size: int
+    at_once: int
+
+
+@runtime_checkable
+class IsDistant(Protocol):
+    """What a store has as well if a reading costs more than its bytes: a way there and back."""
+
+    def reading(self) -> Reading | None:
+        """How to read it; None if what it reads from is near."""
+
+
+def reading_of(source: object) -> Reading | None:
+    """How a source likes to be read if it is distant, and None if it is near."""
+    return source.reading() if isinstance(source, IsDistant) else None
 
 
 class ModelFiles(Protocol):

@@ -47,15 +47,20 @@ class Place:
         return INDEX_NAME if self.kind is Kind.INDEX else shard_name(self.number)
 
 
-def _reading_again(source: BlobSource, read: Callable[[], T]) -> T:
-    """Read and check, and once more from the store alone if what may be a copy of it is refused.
+def _has_only_the_store_left(source: BlobSource) -> bool:
+    """Give up all copies of a store. Whether reading again makes sense, since there were some.
 
-    Another thread may have given up the copies meanwhile; what was read before may still be one.
+    Another thread may have given up the copies before; what was read until then may still be one.
     """
+    return isinstance(source, HasCopies) and source.distrust()
+
+
+def _reading_again(source: BlobSource, read: Callable[[], T]) -> T:
+    """Read and check, and once more from the store alone if what may be a copy is refused."""
     try:
         return read()
     except IntegrityError:
-        if not isinstance(source, HasCopies) or not source.distrust():
+        if not _has_only_the_store_left(source):
             raise
         return read()
 
@@ -134,29 +139,49 @@ class OpenedFile:
         return chunk_at(number, self.plaintext_size, self._stride)
 
     def read_chunk(self, chunk: Chunk, scratch: memoryview, out: memoryview) -> None:
-        """Decrypt one chunk into ``out``.
+        """Read and decrypt one chunk. As ``fetch`` and ``open_chunk``."""
+        sealed = scratch[: chunk.stored]
+        self.fetch(chunk.offset, sealed)
+        self.open_chunk(chunk, sealed, out)
 
-        The ciphertext is copied to ``scratch`` before it is authenticated, so that the storage
-        cannot change it between authentication and decryption.
+    def fetch(self, offset: int, scratch: memoryview) -> None:
+        """Copy ciphertext of one or more chunks, so that the storage cannot change it any more.
+
+        Args:
+            offset: offset in the file of the first byte.
+            scratch: buffer to fill, which no other thread uses.
+
+        Raises:
+            LocalError, UnavailableError, IntegrityError: it cannot be read.
+        """
+        _reading_again(self._source, lambda: self._source.read_into(self.name, offset, scratch))
+
+    def open_chunk(self, chunk: Chunk, sealed: memoryview, out: memoryview) -> None:
+        """Decrypt one chunk into ``out``.
 
         Args:
             chunk: position of the chunk.
-            scratch: buffer of one stride that no other thread uses, for the ciphertext.
+            sealed: its ciphertext and tag. It is read again if it was not what the owner sealed
+                and may have come from a copy of the store.
             out: buffer of ``chunk.size`` bytes for the plaintext.
 
         Raises:
             IntegrityError: CHUNK_FORGED; ``out`` is then all zero.
+            LocalError, UnavailableError: it cannot be read again.
         """
-        sealed = scratch[: chunk.stored]
-
-        def read() -> None:
+        try:
+            self._decrypt(chunk, sealed, out)
+        except IntegrityError:
+            if not _has_only_the_store_left(self._source):
+                raise
             self._source.read_into(self.name, chunk.offset, sealed)
-            try:
-                self._cipher.open_into(chunk.number, sealed, out, last=chunk.last)
-            except IntegrityError as exc:
-                raise IntegrityError(exc.code, f"{self.name}: {exc.what}") from exc
+            self._decrypt(chunk, sealed, out)
 
-        _reading_again(self._source, read)
+    def _decrypt(self, chunk: Chunk, sealed: memoryview, out: memoryview) -> None:
+        try:
+            self._cipher.open_into(chunk.number, sealed, out, last=chunk.last)
+        except IntegrityError as exc:
+            raise IntegrityError(exc.code, f"{self.name}: {exc.what}") from exc
 
 
 def open_file(

@@ -5,9 +5,11 @@ Spec: docs/spec/sealed-model.md, "Verification order".
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import IntegrityError
+from regalia.core.weights import reading_of
 from regalia.crypto.aead import wipe
 from regalia.seal.codes import SealCode
 from regalia.seal.faults import PageFaulter
@@ -22,13 +24,14 @@ from regalia.seal.pieces import (
     touched_chunks,
 )
 from regalia.seal.progress import Counter, no_progress
+from regalia.seal.reading import batches, plan_reading
 from regalia.seal.workers import Crew, SharedItems, finish, in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from regalia.core.secret import SecretBytes
-    from regalia.core.weights import BlobSource
+    from regalia.core.weights import BlobSource, Reading
     from regalia.seal.format.index import Index
     from regalia.seal.format.manifest import Manifest
     from regalia.seal.format.sealed import Chunk, Geometry
@@ -36,16 +39,24 @@ if TYPE_CHECKING:
     from regalia.seal.opened import OpenedFile
     from regalia.seal.pieces import ChunkJob
     from regalia.seal.progress import Progress
+    from regalia.seal.reading import ReadPlan
 
 
 class SealedReader:
     """An opened sealed model, which decrypts parts of its plaintext stream on demand."""
 
-    def __init__(self, manifest: Manifest, index: Index, shards: tuple[OpenedFile, ...]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        index: Index,
+        shards: tuple[OpenedFile, ...],
+        reading: Reading | None,
+    ) -> None:
         """Use ``open_sealed`` instead."""
         self.manifest = manifest
         self.index = index
         self._shards = shards
+        self._reading = reading
 
     @property
     def stream_size(self) -> int:
@@ -70,7 +81,8 @@ class SealedReader:
             pieces: the parts, in any order. A byte of the stream may go to several of them, but
                 no two may share memory.
             threads: number of threads that read and decrypt, each with buffers of two strides.
-                One is the calling thread. With more of them, some read while others decrypt.
+                One is the calling thread. With more of them, some read while others decrypt. From
+                a distant store more of them read, each several chunks at a time.
             progress: called with the number of plaintext bytes in the chunks.
 
         Raises:
@@ -79,9 +91,9 @@ class SealedReader:
             ValueError: a piece leaves the stream, two share memory, or there is no thread, which
                 are bugs of the caller.
         """
-        load = _Load(self._shards, self.manifest.geometry, pieces)
+        load = self._load(pieces, threads)
         try:
-            load.run(threads, progress)
+            load.run(progress)
         except BaseException:
             finish(load.wipe)
             raise
@@ -120,9 +132,9 @@ class SealedReader:
         if not out.nbytes:
             self._authenticate_empty(out, progress)
             return
-        load = _Load(self._shards, self.manifest.geometry, [Piece(0, out)])
+        load = self._load([Piece(0, out)], threads)
         try:
-            load.run(threads, progress)
+            load.run(progress)
         except BaseException:
             finish(lambda: wipe(out[: load.reached]))
             raise
@@ -132,6 +144,15 @@ class SealedReader:
         spans = ((piece.offset, piece.out.nbytes) for piece in pieces)
         return read_amplification(spans, self.manifest.geometry)
 
+    def _load(self, pieces: Iterable[Piece], threads: int) -> _Load:
+        if threads < 1:
+            raise ValueError("a load needs a thread")
+        geometry = self.manifest.geometry
+        ordered = in_order(pieces, geometry.stream_size)
+        total = _bytes_in_chunks(ordered, geometry)
+        plan = plan_reading(total, geometry.stride, threads=threads, reading=self._reading)
+        return _Load(self._shards, geometry, ordered, plan)
+
     def _authenticate_empty(self, out: memoryview, progress: Progress) -> None:
         # An empty stream has one chunk, which is a tag alone.
         for shard, chunk, _ in self.chunks():
@@ -140,16 +161,22 @@ class SealedReader:
 
 
 class _Buffers:
-    """What one thread needs beside the pieces."""
+    """What one thread needs beside the pieces.
 
-    def __init__(self, stride: int) -> None:
-        self.scratch = memoryview(bytearray(stride))  # for ciphertext
+    Args:
+        stride: stored size of one chunk, in bytes.
+        chunks: most chunks in one reading.
+    """
+
+    def __init__(self, stride: int, chunks: int) -> None:
+        self.scratch = memoryview(bytearray(chunks * stride))  # for ciphertext
+        self._stride = stride
         self._beside: memoryview | None = None
 
     def beside(self) -> memoryview:
         """Memory for the plaintext of a chunk, which most loads never need."""
         if self._beside is None:
-            self._beside = memoryview(bytearray(self.scratch.nbytes))
+            self._beside = memoryview(bytearray(self._stride))
         return self._beside
 
     def wipe(self) -> None:
@@ -162,55 +189,67 @@ class _Load:
     """One call of ``load_into``: threads that share its chunks."""
 
     def __init__(
-        self, shards: tuple[OpenedFile, ...], geometry: Geometry, pieces: Iterable[Piece]
+        self,
+        shards: tuple[OpenedFile, ...],
+        geometry: Geometry,
+        ordered: tuple[Piece, ...],
+        plan: ReadPlan,
     ) -> None:
         self._shards = shards
         self._geometry = geometry
-        self._pieces = in_order(pieces, geometry.stream_size)
-        self._pages = PageFaulter(piece.out for piece in self._pieces)
-        self._work = SharedItems(self._jobs())
+        self._pieces = ordered
+        self._plan = plan
+        self._pages = PageFaulter(piece.out for piece in ordered)
+        self._work = SharedItems(self._batches())
         self.reached = 0  # stream offset after the last chunk that was begun
 
-    def run(self, threads: int, progress: Progress) -> None:
+    def run(self, progress: Progress) -> None:
         """Decrypt all chunks. When this returns or raises, nobody writes any more."""
-        if threads < 1:
-            raise ValueError("a load needs a thread")
-        counter = Counter(progress, self._total())
-        if threads == 1:
+        counter = Counter(progress, _bytes_in_chunks(self._pieces, self._geometry))
+        if self._plan.threads == 1:
             self._work_on(Crew(), counter)
         else:
-            in_threads(threads, lambda crew: self._work_on(crew, counter))
+            in_threads(self._plan.threads, lambda crew: self._work_on(crew, counter))
 
     def wipe(self) -> None:
         """Overwrite all pieces with zeros."""
         for piece in self._pieces:
             wipe(piece.out)
 
-    def _total(self) -> int:
-        size, payload = self._geometry.stream_size, self._geometry.payload
-        spans = ((piece.offset, piece.end) for piece in self._pieces)
-        return sum(
-            min(numbers.stop * payload, size) - numbers.start * payload
-            for numbers in touched_chunks(spans, payload)
-        )
-
-    def _jobs(self) -> Iterator[ChunkJob]:
-        for job in chunk_jobs(self._pieces, self._geometry):
-            self.reached = job.stop
-            yield job
+    def _batches(self) -> Iterator[tuple[ChunkJob, ...]]:
+        jobs = chunk_jobs(self._pieces, self._geometry)
+        for batch in batches(jobs, self._geometry, self._plan.chunks):
+            self.reached = batch[-1].stop
+            yield batch
 
     def _work_on(self, crew: Crew, counter: Counter) -> None:
-        buffers = _Buffers(self._geometry.stride)
+        buffers = _Buffers(self._geometry.stride, self._plan.chunks)
         try:
-            while not crew.stopped and (job := self._work.take()) is not None:
-                self._decrypt(job, buffers)
-                counter.add(job.stop - job.start)
+            while not crew.stopped and (batch := self._work.take()) is not None:
+                self._read(batch, buffers, crew, counter)
         finally:
             finish(buffers.wipe)
 
-    def _decrypt(self, job: ChunkJob, buffers: _Buffers) -> None:
-        number, inner = divmod(job.number, self._geometry.shard_chunks)
+    def _read(
+        self, batch: tuple[ChunkJob, ...], buffers: _Buffers, crew: Crew, counter: Counter
+    ) -> None:
+        """Read the chunks of a batch at once, and decrypt one after the other."""
+        number, inner = divmod(batch[0].number, self._geometry.shard_chunks)
         shard = self._shards[number]
+        chunks = [shard.chunk(inner + place) for place in range(len(batch))]
+        first = chunks[0].offset
+        shard.fetch(first, buffers.scratch[: chunks[-1].offset + chunks[-1].stored - first])
+        for job, chunk in zip(batch, chunks, strict=True):
+            if crew.stopped:
+                return
+            start = chunk.offset - first
+            sealed = buffers.scratch[start : start + chunk.stored]
+            self._decrypt(job, partial(shard.open_chunk, chunk, sealed), buffers)
+            counter.add(job.stop - job.start)
+
+    def _decrypt(
+        self, job: ChunkJob, open_into: Callable[[memoryview], None], buffers: _Buffers
+    ) -> None:
         whole = job.whole
         if whole is None:
             # A chunk is authenticated as a whole, so it must be decrypted as a whole.
@@ -218,12 +257,22 @@ class _Load:
         else:
             target = whole.out[job.start - whole.offset : job.stop - whole.offset]
             self._pages.prepare(target)
-        shard.read_chunk(shard.chunk(inner), buffers.scratch, target)
+        open_into(target)
         for piece in job.pieces:
             if piece is not whole:
                 first, last = max(job.start, piece.offset), min(job.stop, piece.end)
                 part = target[first - job.start : last - job.start]
                 piece.out[first - piece.offset : last - piece.offset] = part
+
+
+def _bytes_in_chunks(ordered: tuple[Piece, ...], geometry: Geometry) -> int:
+    """Bytes of plaintext in all chunks that some pieces touch."""
+    size, payload = geometry.stream_size, geometry.payload
+    spans = ((piece.offset, piece.end) for piece in ordered)
+    return sum(
+        min(numbers.stop * payload, size) - numbers.start * payload
+        for numbers in touched_chunks(spans, payload)
+    )
 
 
 def open_sealed(
@@ -261,7 +310,7 @@ def open_sealed(
         open_file(source, content, Place(Kind.DATA, number), model_key)
         for number in range(content.geometry.shard_count)
     )
-    return SealedReader(content, index, shards)
+    return SealedReader(content, index, shards, reading_of(source))
 
 
 def _read_index(file: OpenedFile) -> Index:

@@ -15,12 +15,14 @@ import struct
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
+from regalia.core.weights import reading_of
 from regalia.store.names import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from regalia.core.weights import Reading
     from regalia.store.image import ClosingSource
     from regalia.store.peers import Peers
     from regalia.store.piece_cache import PieceCache
@@ -88,8 +90,18 @@ class CachedBlobs:
         if offset < PREFIX:
             head = known.prefix[offset:end]
             flat[: len(head)] = head
+        absent = []
         for piece in _pieces(max(offset, PREFIX), end, size):
-            self._read_piece(name, known, piece, offset, flat)
+            if piece.start < offset or end < piece.stop:
+                self._read_part(name, known, piece, offset, flat)
+            elif not self._copied(known, piece, flat[piece.start - offset : piece.stop - offset]):
+                absent.append(piece)
+        for run in _runs(absent):
+            self._fetch(name, known, run, flat[run[0].start - offset : run[-1].stop - offset])
+
+    def reading(self) -> Reading | None:
+        """As ``IsDistant``: the store says it."""
+        return reading_of(self._origin)
 
     def distrust(self) -> bool:
         """Forget what the cache has of these blobs, and read from the store alone from now on.
@@ -139,32 +151,37 @@ class CachedBlobs:
                 known = self._known.setdefault(name, _Known(key, size, bytes(prefix)))
         return known
 
-    def _read_piece(
+    def _read_part(
         self, name: str, known: _Known, piece: _Piece, offset: int, flat: memoryview
     ) -> None:
         """Copy to ``flat``, which begins at ``offset`` of the blob, what it wants of a piece."""
         first, last = max(piece.start, offset), min(piece.stop, offset + flat.nbytes)
-        wanted = flat[first - offset : last - offset]
-        if (first, last) == (piece.start, piece.stop):
-            self._fill(name, known, piece, wanted)
-            return
         whole = memoryview(bytearray(piece.stop - piece.start))
         # Several threads want parts of one piece; it is fetched for the first of them.
         with self._locks[hash((known.key, piece.number)) % _LOCKS]:
-            self._fill(name, known, piece, whole)
-        wanted[:] = whole[first - piece.start : last - piece.start]
+            if not self._copied(known, piece, whole):
+                self._fetch(name, known, [piece], whole)
+        flat[first - offset : last - offset] = whole[first - piece.start : last - piece.start]
 
-    def _fill(self, name: str, known: _Known, piece: _Piece, buffer: memoryview) -> None:
-        if not self._doubted:
-            if self._cache is not None and self._cache.read(known.key, piece.number, buffer):
-                self._served.add(known.key)
-                return
-            if self._peers is not None and self._peers.read(known.key, piece.number, buffer):
-                self._served.add(known.key)
-                self._keep(known, piece, buffer)
-                return
-        self._origin.read_into(name, piece.start, buffer)
-        self._keep(known, piece, buffer)
+    def _copied(self, known: _Known, piece: _Piece, buffer: memoryview) -> bool:
+        """Fill the buffer with a whole piece from cache or peers. False if none of them has it."""
+        if self._doubted:
+            return False
+        if self._cache is not None and self._cache.read(known.key, piece.number, buffer):
+            self._served.add(known.key)
+            return True
+        if self._peers is not None and self._peers.read(known.key, piece.number, buffer):
+            self._served.add(known.key)
+            self._keep(known, piece, buffer)
+            return True
+        return False
+
+    def _fetch(self, name: str, known: _Known, run: list[_Piece], buffer: memoryview) -> None:
+        """Fill the buffer with pieces that follow each other, by one reading of the store."""
+        start = run[0].start
+        self._origin.read_into(name, start, buffer)
+        for piece in run:
+            self._keep(known, piece, buffer[piece.start - start : piece.stop - start])
 
     def _keep(self, known: _Known, piece: _Piece, buffer: memoryview) -> None:
         if self._cache is not None:
@@ -176,3 +193,15 @@ def _pieces(start: int, stop: int, size: int) -> Iterator[_Piece]:
     for number in range((start - PREFIX) // PIECE, -(-(stop - PREFIX) // PIECE)):
         first = PREFIX + number * PIECE
         yield _Piece(number, first, min(first + PIECE, size))
+
+
+def _runs(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
+    """The same pieces, grouped by which follow each other without a gap."""
+    run: list[_Piece] = []
+    for piece in pieces:
+        if run and run[-1].number + 1 != piece.number:
+            yield run
+            run = []
+        run.append(piece)
+    if run:
+        yield run

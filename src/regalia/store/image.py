@@ -15,10 +15,13 @@ import msgspec
 from regalia.core.codec import at_most, canonical_json
 from regalia.core.errors import CoreCode, IntegrityError, ParseError, UnavailableError
 from regalia.core.types import Digest
+from regalia.core.weights import reading_of
 from regalia.store.names import BLOB_NAME, INDEX, MANIFEST, StoreCode
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from regalia.core.weights import Reading
 
 IMAGE_TYPE = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT_TYPE = "application/vnd.regalia.sealed-model.image.v1+json"
@@ -204,6 +207,10 @@ class ImageBlobs:
         blob = self._blob(name)
         self._check_size(blob)
         self._source.read_into(blob.stored, offset, buffer)
+
+    def reading(self) -> Reading | None:
+        """As ``IsDistant``: what it reads from says it."""
+        return reading_of(self._source)
 
     def names(self) -> frozenset[str]:
         """Names of all files."""
