@@ -14,12 +14,12 @@ from regalia.client.fetch import fetch_evidence, fetch_evidence_async
 from regalia.core.errors import CoreCode, UnavailableError
 from regalia.core.types import ModelId
 from regalia.host import fetch
+from regalia.host.deadlines import answer_within
 from regalia.host.fetch import VendorService, open_client, post_json
 from regalia.host.fetch_codes import FetchCode
 from regalia.host.transports import (
     AsyncHeadTransport,
     HeadTransport,
-    answer_within,
     answer_within_async,
 )
 from regalia.runtime.broker import BrokerClient, open_http

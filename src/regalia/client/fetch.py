@@ -7,7 +7,8 @@ import httpx
 from regalia.client.errors import ClientCode
 from regalia.client.streams import read_start, read_start_async
 from regalia.core.errors import CoreCode, ParseError, UnavailableError
-from regalia.host.transports import answer_within, answer_within_async
+from regalia.host.deadlines import answer_within
+from regalia.host.transports import answer_within_async
 from regalia.wire.serving import EVIDENCE_PATH, LIMIT, MEDIA_TYPE, encode_challenge
 
 TIMEOUT_S = 30.0

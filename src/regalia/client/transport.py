@@ -27,10 +27,10 @@ from regalia.core.errors import (
 )
 from regalia.crypto.ohttp import RESPONSE_MEDIA_TYPE
 from regalia.crypto.ohttp_codes import OhttpCode
+from regalia.host.deadlines import answer_within
 from regalia.host.transports import (
     AsyncHeadTransport,
     HeadTransport,
-    answer_within,
     answer_within_async,
 )
 from regalia.wire.serving import KEY_PROBLEM_TYPE, PROBLEM_MEDIA_TYPE, SEALED_PATH

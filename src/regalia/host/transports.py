@@ -8,30 +8,20 @@ reader bounds all of an answer by the transport's ``answer_s`` or by ``answer_wi
 
 from __future__ import annotations
 
-import time
-from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpcore
 import httpx
 
+from regalia.host.deadlines import allowed_s, answer_within, sooner, time_left, until
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterable, Iterator
 
-# Until when what is read now has to be there, on the monotonic clock. Reading happens in the
-# thread that sent the request.
-_UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)
-
-
-def _allowed_s(request: httpx.Request) -> float | None:
-    """Seconds that an exchange may take until the head of its answer; None if there is no bound."""
-    timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-    seconds = [timeouts.get(step) for step in ("pool", "connect", "write", "read")]
-    return None if None in seconds else sum(each for each in seconds if each is not None)
 
 
 class HeadTransport(httpx.HTTPTransport):
@@ -62,8 +52,8 @@ class HeadTransport(httpx.HTTPTransport):
         Raises:
             httpx.TransportError: ReadTimeout, also if only the head as a whole takes too long.
         """
-        end = _sooner(None, self._answer_s)
-        with _until(end), answer_within(_allowed_s(request)):
+        end = sooner(None, self._answer_s)
+        with until(end), answer_within(allowed_s(request)):
             response = super().handle_request(request)
         if end is not None and isinstance(response.stream, httpx.SyncByteStream):
             response.stream = _BoundedStream(response.stream, end)
@@ -80,7 +70,7 @@ class _BoundedStream(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         pieces = iter(self._inner)
         while True:
-            with _until(_sooner(self._end, None)):
+            with until(sooner(self._end, None)):
                 piece = next(pieces, None)
             if piece is None:
                 return
@@ -103,24 +93,10 @@ class AsyncHeadTransport(httpx.AsyncHTTPTransport):
             request: with the timeouts of its client.
         """
         try:
-            with anyio.fail_after(_allowed_s(request)):
+            with anyio.fail_after(allowed_s(request)):
                 return await super().handle_async_request(request)
         except TimeoutError as exc:
             raise httpx.ReadTimeout("no final answer in time", request=request) from exc
-
-
-@contextmanager
-def answer_within(seconds: float | None) -> Iterator[None]:
-    """Bound whole answers: what is sent and read inside ends in this time, or as a ReadTimeout.
-
-    It holds for ``HeadTransport``, in the thread that enters it, and counts what a reader of
-    pieces does not see: pieces that decode to nothing, and the lines between chunks.
-
-    Args:
-        seconds: from now on; None for no bound of its own.
-    """
-    with _until(_sooner(None, seconds)):
-        yield
 
 
 @asynccontextmanager
@@ -135,23 +111,6 @@ async def answer_within_async(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as exc:
         raise httpx.ReadTimeout("no whole answer in time") from exc
-
-
-def _sooner(end: float | None, seconds: float | None) -> float | None:
-    """The soonest of a moment on the monotonic clock, some seconds from now, and what holds now."""
-    ends = [each for each in (end, _UNTIL.get()) if each is not None]
-    if seconds is not None:
-        ends.append(time.monotonic() + seconds)
-    return min(ends, default=None)
-
-
-@contextmanager
-def _until(end: float | None) -> Iterator[None]:
-    token = _UNTIL.set(end)
-    try:
-        yield
-    finally:
-        _UNTIL.reset(token)
 
 
 class _Backend(httpcore.SyncBackend):
@@ -174,12 +133,10 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        until = _UNTIL.get()
-        if until is not None:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise httpcore.ReadTimeout("no whole answer in time")
-            timeout = left if timeout is None else min(timeout, left)
+        try:
+            timeout = time_left(timeout)
+        except TimeoutError as exc:
+            raise httpcore.ReadTimeout(str(exc)) from exc
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -14,7 +14,7 @@ import httpx
 
 from regalia.core.errors import IntegrityError, UnavailableError
 from regalia.core.weights import Reading
-from regalia.host.transports import HeadTransport
+from regalia.host.bulk_transport import BulkTransport
 from regalia.store.attempts import ATTEMPTS, AgainError, in_attempts
 from regalia.store.names import STORED_NAME, StoreCode
 
@@ -67,7 +67,7 @@ class RangedBlobs(ABC):
             timeout=timeout_s,
             trust_env=False,
             follow_redirects=False,
-            transport=HeadTransport(RANGE_SECONDS) if transport is None else transport,
+            transport=BulkTransport(RANGE_SECONDS) if transport is None else transport,
         )
         self._pause = pause
         self._attempts = attempts

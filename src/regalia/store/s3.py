@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from regalia.core.errors import UnavailableError
-from regalia.host.transports import answer_within
+from regalia.host.deadlines import answer_within
 from regalia.store.attempts import AgainError
 from regalia.store.names import StoreCode
 from regalia.store.ranges import TIMEOUT_S, RangedBlobs
