@@ -68,10 +68,13 @@ bench: install
 	$(BIN)/python bench/attest_cost.py
 
 # Loading beside other loaders, in one run; writes docs/benchmarks/loading.md. The others lie in an
-# environment of their own. BENCH_LOAD_FLAGS="--size-mb 500 --rounds 3" for a first look.
+# environment of their own. Then to a GPU, if there is one, and from S3, a registry and by HTTP,
+# which writes docs/benchmarks/sources.md. BENCH_LOAD_FLAGS="--size-mb 500 --rounds 3" for a first look.
 BENCH_VENV := .venv-bench
-bench-load: $(BENCH_VENV)/.ready
+bench-load: $(BENCH_VENV)/.ready install
 	$(BENCH_VENV)/bin/python bench/load_compare $(BENCH_LOAD_FLAGS)
+	$(BENCH_VENV)/bin/python bench/load_cuda.py $(BENCH_LOAD_FLAGS)
+	$(BIN)/python bench/load_sources.py $(BENCH_LOAD_FLAGS)
 
 $(BENCH_VENV)/.ready: pyproject.toml $(wildcard requirements/*.txt) $(wildcard bench/load_compare/*.txt)
 	@sh bench/load_compare/setup.sh "$(PYTHON)" $(BENCH_VENV) \

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from files import Files
 from harness import child, interleaved, memory_kib, note, total_size, warm, write_synthetic
 from loaders import LOADERS
-from page import COPY, SEAL, Results, check_names, write_page
+from page import COPY, HASH, SEAL, Results, check_names, write_page
 
 _HERE = str(Path(__file__).parent)
 _SEALING = str(Path(__file__).parents[1] / "seal_speed.py")
@@ -102,7 +102,7 @@ def measure(files: Files, rounds: int) -> Results:
     absent = prepare(files)
     names = [name for name in LOADERS if name not in absent]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    sealing: dict[str, list[dict[str, float]]] = {COPY: [], SEAL: []}
+    sealing: dict[str, list[dict[str, float]]] = {COPY: [], SEAL: [], HASH: []}
     for number, name in interleaved(rounds, [*names, *sealing]):
         note(f"round {number + 1} of {rounds}: {name}")
         if name in sealing:

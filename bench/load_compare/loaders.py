@@ -425,6 +425,7 @@ SEALED_AGAIN = "regalia sealed, whole stream"
 SEALED_INTO = "regalia sealed, load_into parameters"
 PREADV = "plain preadv, no tensors"
 PREADV_AGAIN = "plain preadv, no tensors, faulted in"
+DECRYPTION = "ceiling: AES-256-GCM in the cache"
 TENSORIZER_ENCRYPTED = "tensorizer, encrypted"
 CRYPTOTENSORS = "cryptotensors, encrypted"
 
@@ -475,6 +476,6 @@ FAULTED = (
     Loader(SEALED_AGAIN, sealed_whole(faulted=True), lambda f: f.sealed, None, "yes"),
     Loader(PREADV_AGAIN, preadv(faulted=True), lambda f: f.plain),
     Loader("ceiling: memory copy", memory_copy, lambda f: f.plain),
-    Loader("ceiling: AES-256-GCM in the cache", decrypt_in_cache, lambda f: f.plain),
+    Loader(DECRYPTION, decrypt_in_cache, lambda f: f.plain),
 )
 LOADERS = {loader.name: loader for loader in (*FRESH, *FAULTED)}

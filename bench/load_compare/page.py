@@ -14,11 +14,13 @@ from chart import Bar, chart
 from harness import GB, spread, threads
 from loaders import (
     CRYPTOTENSORS,
+    DECRYPTION,
     FAULTED,
     FRESH,
     LOADERS,
     PLAIN,
     PLAIN_AGAIN,
+    PREADV,
     PREADV_AGAIN,
     SEALED,
     SEALED_AGAIN,
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 Runs = dict[str, list[dict[str, float]]]
 
-COPY, SEAL = "cp -r, then fsync", "seal"  # as bench/seal_speed.py calls them
+# As bench/seal_speed.py calls them.
+COPY, SEAL, HASH = "cp -r, then fsync", "seal", "one SHA-256 over everything"
 _HEADINGS = (
     "loader",
     "encrypted",
@@ -75,22 +78,37 @@ class Results:
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio of two measured things, and what it should be."""
+    """A ratio of two measured things, and what it should be.
+
+    Attributes:
+        name: as it stands in the table.
+        above: what is divided.
+        below: by what.
+        wanted: at most this, or at least.
+        bound: what our side of the ratio consists of at the very least, one after the other.
+        at_least: whether the ratio should be large; our side is then ``below``.
+    """
 
     name: str
     above: str
     below: str
     wanted: float
+    bound: tuple[str, ...]
     at_least: bool = False
 
 
+# Ciphertext is copied before it is decrypted (ADR 0021), so both take their time. Sealing hashes
+# what it reads and what it writes: with two cores, each does one of them.
+_COPIED = (PREADV_AGAIN, DECRYPTION)
 GOALS = (
-    Goal("fresh memory: sealed / load_file + clone", SEALED, PLAIN, 0.45),
-    Goal("faulted in: load_into parameters / plain preadv", SEALED_INTO, PREADV_AGAIN, 1.00),
-    Goal("faulted in: whole stream / plain preadv", SEALED_AGAIN, PREADV_AGAIN, 1.00),
-    Goal("tensorizer encrypted / sealed", TENSORIZER_ENCRYPTED, SEALED, 2.5, at_least=True),
-    Goal("cryptotensors / sealed", CRYPTOTENSORS, SEALED, 1.5, at_least=True),
-    Goal("seal / cp", SEAL, COPY, 1.2),
+    Goal("fresh memory: sealed / load_file + clone", SEALED, PLAIN, 0.45, (PREADV,)),
+    Goal("faulted in: load_into parameters / preadv", SEALED_INTO, PREADV_AGAIN, 1.00, _COPIED),
+    Goal("faulted in: whole stream / plain preadv", SEALED_AGAIN, PREADV_AGAIN, 1.00, _COPIED),
+    Goal(
+        "tensorizer encrypted / sealed", TENSORIZER_ENCRYPTED, SEALED, 2.5, (PREADV,), at_least=True
+    ),
+    Goal("cryptotensors / sealed", CRYPTOTENSORS, SEALED, 1.5, (PREADV,), at_least=True),
+    Goal("seal / cp", SEAL, COPY, 1.2, (HASH,)),
 )
 
 
@@ -152,8 +170,11 @@ def _lines(results: Results, image: str) -> list[str]:
         "",
         "## Goals",
         "",
-        "| ratio of wall times | wanted | measured | |",
-        "|---|---|---|---|",
+        "The bound is the same ratio if our side did nothing but read into fresh memory; read, and",
+        "decrypt in the cache; or hash once on each core.",
+        "",
+        "| ratio of wall times | wanted | measured | | bound in this run |",
+        "|---|---|---|---|---|",
     ]
     lines += [_goal(goal, {**results.runs, **results.sealing}) for goal in GOALS]
     return lines
@@ -224,17 +245,28 @@ def _sealing(results: Results) -> list[str]:
 def _goal(goal: Goal, runs: Runs) -> str:
     sign = "≥" if goal.at_least else "≤"
     if not runs.get(goal.above) or not runs.get(goal.below):
-        return f"| {goal.name} | {sign} {goal.wanted:.2f} | not run | |"
-    pairs = zip(runs[goal.above], runs[goal.below], strict=True)
-    value = statistics.median(above["wall"] / below["wall"] for above, below in pairs)
+        return f"| {goal.name} | {sign} {goal.wanted:.2f} | not run | | |"
+    above, below = _walls(runs[goal.above]), _walls(runs[goal.below])
+    value = _ratio(above, below)
     met = value >= goal.wanted if goal.at_least else value <= goal.wanted
-    return (
-        f"| {goal.name} | {sign} {goal.wanted:.2f} | {value:.2f} | {'met' if met else 'not met'} |"
-    )
+    least = [sum(walls) for walls in zip(*(_walls(runs[name]) for name in goal.bound), strict=True)]
+    bound = _ratio(above, least) if goal.at_least else _ratio(least, below)
+    cells = (f"{sign} {goal.wanted:.2f}", f"{value:.2f}", "met" if met else "not met")
+    return f"| {goal.name} | {' | '.join(cells)} | {bound:.2f} |"
+
+
+def _walls(runs: Sequence[dict[str, float]]) -> list[float]:
+    return [run["wall"] for run in runs]
+
+
+def _ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Median of the ratios of two runs of one round each."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def check_names() -> None:
     """Every goal names something that is measured."""
-    known = {*LOADERS, COPY, SEAL}
-    if unknown := {name for goal in GOALS for name in (goal.above, goal.below)} - known:
+    known = {*LOADERS, COPY, SEAL, HASH}
+    named = {name for goal in GOALS for name in (goal.above, goal.below, *goal.bound)}
+    if unknown := named - known:
         raise SystemExit(f"goals name {sorted(unknown)}")

@@ -25,7 +25,7 @@ from regalia.host.deadlines import allowed_s, answer_within, sooner, time_left, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PIECE = 1 << 20  # bytes that are handed out at most at once
+_PIECE = 256 << 10  # bytes that are handed out at most at once
 _HEAD_MAX = 256 << 10  # bytes of an answer's head, and of what was read ahead of its body
 _READ_AHEAD = 64 << 10  # bytes
 _IDLE_MAX = 20  # connections that are kept for later
