@@ -106,7 +106,8 @@ def exchange() -> dict[str, Any]:
 def configurations() -> dict[str, Any]:
     """Runtime configurations that are read, and others with the code that each deserves."""
     text = CONFIG.encode().decode()
-    place = json.loads(text)["placement"]
+    place, model = json.loads(text)["placement"], json.loads(text)["model_id"]
+    adapter = f"model:{'ad' * 32}"
 
     def sized(size: int) -> Any:  # noqa: ANN401 - JSON
         empty = len(changed(text, placement=place | {"site": ""}))
@@ -119,6 +120,7 @@ def configurations() -> dict[str, Any]:
             "opens": changed(text, opens=["logit-bias", "logprobs"]),
             "opens_32": changed(text, opens=[f"s{n:02}" for n in range(32)]),
             "opens_long_word": changed(text, opens=["s" * 64]),
+            "adapter": changed(text, adapter=adapter),
         },
         "refused": {
             "65537_bytes": ["TOO_LARGE", sized(CONFIG_LIMIT + 1)],
@@ -138,6 +140,11 @@ def configurations() -> dict[str, Any]:
             "opens_line_end": ["MALFORMED", changed(text, opens=["logprobs\n"])],
             "opens_is_text": ["MALFORMED", changed(text, opens="logprobs")],
             "opens_is_null": ["MALFORMED", changed(text, opens=None)],
+            "adapter_is_the_model": ["MALFORMED", changed(text, adapter=model)],
+            "adapter_is_no_id": ["MALFORMED", changed(text, adapter="tuned")],
+            "adapter_upper_case": ["MALFORMED", changed(text, adapter=adapter.upper())],
+            "adapter_is_a_list": ["MALFORMED", changed(text, adapter=[adapter])],
+            "adapter_is_null": ["MALFORMED", changed(text, adapter=None)],
             "white_space": ["MALFORMED", text + "\n"],
             "empty": ["MALFORMED", ""],
         },

@@ -100,12 +100,32 @@ def model_files() -> dict[str, bytes]:
     }
 
 
+def adapter_files() -> dict[str, bytes]:
+    """An adapter with one pair of matrices, as PEFT saves it."""
+    names = ("lora_A", "lora_B")
+    entries = {
+        f"base_model.model.w.{name}.weight": {
+            "dtype": "F32",
+            "shape": [2, 2],
+            "data_offsets": [16 * number, 16 * number + 16],
+        }
+        for number, name in enumerate(names)
+    }
+    header = json.dumps(entries).encode()
+    return {
+        "adapter_config.json": b'{"lora_alpha":2,"peft_type":"LORA","r":2}',
+        "adapter_model.safetensors": len(header).to_bytes(8, "little") + header + rule(32, 3),
+    }
+
+
 def signing_key(seed: bytes) -> SigningKey:
     """An Ed25519 key from its RFC 8032 seed."""
     return SigningKey(Ed25519PrivateKey.from_private_bytes(seed))
 
 
-def seal(files: dict[str, bytes], out: Path, *, name: str, version: int) -> SecretBytes:
+def seal(
+    files: dict[str, bytes], out: Path, *, name: str, version: int, base: ModelId | None = None
+) -> SecretBytes:
     """Seal some files deterministically; returns the model key."""
     keys: list[bytes] = []
 
@@ -121,7 +141,7 @@ def seal(files: dict[str, bytes], out: Path, *, name: str, version: int) -> Secr
         seal_model(
             model,
             out,
-            SealOptions(version=version, stride=STRIDE, shard_chunks=2, threads=2),
+            SealOptions(version=version, stride=STRIDE, shard_chunks=2, threads=2, base=base),
             wrap=wrap,
             signing_key=signing_key(SIGNER_SEED),
             progress=no_progress,
@@ -179,6 +199,7 @@ def describe_model(folder: Path, files: dict[str, bytes], model_key: SecretBytes
         "folder": folder.name,
         "model_key": model_key.view().hex(),
         "model_id": str(manifest.model_id),
+        "base": None if manifest.base is None else str(manifest.base),
         "seal_id": str(manifest.seal_id),
         "version": manifest.version,
         "stream_size": manifest.geometry.stream_size,
@@ -452,9 +473,12 @@ def main(out: Path) -> None:
     owner = signing_key(SIGNER_SEED)
     good = read_manifest(out / "sealed")
     signs, mallory = (Owner(each, good) for each in (owner, signing_key(MALLORY_SEED)))
+    tuned = adapter_files()
+    tuned_key = seal(tuned, out / "adapter", name="adapter", version=1, base=good.model_id)
     models = [
         describe_model(out / "sealed", files, key),
         describe_model(out / "empty", nothing, empty_key),
+        describe_model(out / "adapter", tuned, tuned_key),
     ]
     write_json(
         out / "vectors.json",

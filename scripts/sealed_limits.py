@@ -129,6 +129,7 @@ def largest(owner: Owner) -> dict[str, Edit]:
         "shard_chunks_1": layout(good, STRIDE, 1),
         "shard_chunks_65536": layout(good, STRIDE, SHARD_CHUNKS_MAX),
         "stride_4_mib": layout(good, 4 * MIB, 1),
+        "base_of_an_adapter": {"base": f"model:{'ba' * 32}"},
         "index_of_64_mib": {"index": ZERO_FILE | {"size": stored_size(64 * MIB, STRIDE)}},
     }
     edits = {name: owner.edit(members=each) for name, each in members.items()}
@@ -190,6 +191,9 @@ def beyond(good: Manifest) -> dict[str, tuple[str, dict[str, Any]]]:
         "index_size_of_no_plaintext": ("MALFORMED", {"index": index | {"size": PREFIX_SIZE + 15}}),
         "index_of_64_mib_and_a_block": ("TOO_LARGE", sized(64 * MIB + STRIDE)),
         "seal_id_without_form": ("MALFORMED", {"seal_id": wire["seal_id"].removeprefix("seal:")}),
+        "base_is_null": ("MALFORMED", {"base": None}),
+        "base_of_a_seal": ("MALFORMED", {"base": wire["seal_id"]}),
+        "base_is_the_model_itself": ("MALFORMED", {"base": wire["model_id"]}),
         "model_id_of_a_seal": ("MALFORMED", {"model_id": wire["seal_id"]}),
     }
 

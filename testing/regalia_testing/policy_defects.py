@@ -183,6 +183,21 @@ DEFECTS: Breaks = MappingProxyType(
                 demand("runtime.opens", ["logprobs", "tokenize"]),
             ),
         ),
+        "adapter": ("ADAPTER_DENIED", configure("adapter", f"model:{'ad' * 32}")),
+        "adapter_none_accepted": (
+            "ADAPTER_DENIED",
+            steps(
+                configure("adapter", f"model:{'ad' * 32}"),
+                demand("runtime.adapters", []),
+            ),
+        ),
+        "adapter_beside_the_accepted_one": (
+            "ADAPTER_DENIED",
+            steps(
+                configure("adapter", f"model:{'ad' * 32}"),
+                demand("runtime.adapters", [f"model:{'ae' * 32}"]),
+            ),
+        ),
         "region": ("PLACEMENT_DENIED", configure("placement.region", "us-east")),
         "site": ("PLACEMENT_DENIED", configure("placement.site", "hall-2")),
         "tier": ("PLACEMENT_DENIED", configure("placement.tier", "reseller")),

@@ -35,7 +35,7 @@ NAMES: dict[str, set[str]] = {
     "PROMPT": {"--once"},
     "PUB": {"--signer", "--collateral-signer", "--approver", "--approval"},
     "REF": {"--key"},
-    "SEALED": {"--out"},
+    "SEALED": {"--base", "--out"},
     "SECONDS": {"--lease", "--max-age"},
     "SITE": {"--name", "--collateral-name"},
     "TCTI": {"--tcti"},

@@ -53,7 +53,7 @@ def _all_open(scenario: PolicyScenario) -> PolicyScenario:
         scenario = scenario.demand(f"platform.snp.{path}", "any")
     for path in ("regions", "sites", "tiers"):
         scenario = scenario.demand(f"placement.{path}", "any")
-    for path in ("owner_key", "log_key", "egress", "opens"):
+    for path in ("owner_key", "log_key", "egress", "opens", "adapters"):
         scenario = scenario.demand(f"runtime.{path}", "any")
     return scenario.demand("platform.hardware", "dangerous_simulated").demand(
         "platform.snp.platform_info_required", []
@@ -83,7 +83,7 @@ def test_every_wildcard_is_explained_with_its_risk(scenario: PolicyScenario) -> 
     policy = _all_open(scenario).policy
     sentences = explain_policy(policy)
     left_open = wildcards(policy)
-    assert len(left_open) == 23
+    assert len(left_open) == 24
     for path in left_open:
         name = path.partition("=")[0]
         (sentence,) = [each for each in sentences if each.startswith(f"OPEN {name} = ")]

@@ -38,6 +38,7 @@ LISTS: dict[str, tuple[Any, ...]] = {
     "placement.tiers": ("own", "reseller"),
     "runtime.egress": ("store.example:443", "evil.example:443"),
     "runtime.opens": ("logprobs", "tokenize"),
+    "runtime.adapters": (f"model:{'ad' * 32}", f"model:{'ae' * 32}"),
 }
 CLOSED_LISTS: dict[str, tuple[Any, ...]] = {
     f"{SNP}.products": ("Genoa", "Turin", "Milan"),

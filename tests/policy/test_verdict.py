@@ -40,6 +40,7 @@ OPEN = (
     "runtime.log_key",
     "runtime.egress",
     "runtime.opens",
+    "runtime.adapters",
 )
 
 

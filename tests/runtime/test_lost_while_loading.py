@@ -11,7 +11,7 @@ import pytest
 
 from regalia.core.errors import KeyAccessError, LocalError, UnavailableError, UsageError
 from regalia.engines.codes import EngineCode
-from regalia.runtime import inprocess, service
+from regalia.runtime import grant, inprocess, service
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.memory import LockedMemory, MemoryKind
 from regalia.runtime.process_end import ProcessEnd
@@ -41,7 +41,7 @@ def test_losing_the_lease_stops_the_readers(
     live = make_live(policy={"lease_s": LEASE_S})
     keys: list[Any] = []
     reads: list[float] = []
-    unwrap, read_into = service.unwrap, LocalBlobs.read_into
+    unwrap, read_into = grant.unwrap, LocalBlobs.read_into
 
     def watched(*args: Any) -> Any:  # noqa: ANN401
         keys.append(unwrap(*args))
@@ -55,7 +55,7 @@ def test_losing_the_lease_stops_the_readers(
             reads.append(time.monotonic())
         read_into(self, name, offset, buffer)
 
-    monkeypatch.setattr(service, "unwrap", watched)
+    monkeypatch.setattr(grant, "unwrap", watched)
     monkeypatch.setattr(LocalBlobs, "read_into", slowly)
     running = live.start()
     running.join()
@@ -219,7 +219,7 @@ def busy(times: int, live: LiveDeployment) -> list[int]:
 def test_a_busy_broker_is_asked_again(
     live: LiveDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "BUSY_PAUSES_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(grant, "BUSY_PAUSES_S", (0.01, 0.01, 0.01))
     busy(2, live)
     running = live.start()
     assert running.error is None
@@ -231,7 +231,7 @@ def test_a_busy_broker_is_asked_again(
 def test_a_broker_that_stays_busy_is_given_up(
     live: LiveDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "BUSY_PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr(grant, "BUSY_PAUSES_S", (0.01, 0.01))
     asked = busy(100, live)
     error = live.refused()
     assert isinstance(error, UnavailableError)

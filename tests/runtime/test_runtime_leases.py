@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from regalia.core.errors import KeyAccessError
-from regalia.runtime import service
+from regalia.runtime import grant, service
 from regalia.runtime.codes import RuntimeCode
 from tests.runtime.live_deployment import LEASE_S, client
 
@@ -26,11 +26,11 @@ def test_a_lease_is_renewed_without_unwrapping(
 ) -> None:
     live = make_live(policy={"lease_s": LEASE_S})
     running = live.start()
-    monkeypatch.setattr(service, "unwrap", None)
+    monkeypatch.setattr(grant, "unwrap", None)
     time.sleep(LEASE_S * 1.7)
     assert running.get("/health").status_code == 200
-    assert running.runtime.lease is not None
-    assert running.runtime.lease.renewals >= 2
+    (lease,) = running.runtime.leases
+    assert lease.renewals >= 2
     metrics = running.get("/metrics").text
     assert "regalia_lease_renewals" in metrics
     with client(live, running.url) as chat:

@@ -25,7 +25,7 @@ from regalia.crypto.dsse import DsseCode
 from regalia.crypto.sign import SigningKey
 from regalia.engines.base import GenerationRequest, Message
 from regalia.engines.transformers import build_engine
-from regalia.runtime import service
+from regalia.runtime import grant
 from regalia.runtime.codes import RuntimeCode
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.note import verifier_key_text
@@ -95,13 +95,13 @@ def test_the_key_is_gone_once_the_model_is_loaded(
     live: LiveDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys: list[Any] = []
-    unwrap = service.unwrap
+    unwrap = grant.unwrap
 
     def watch(*args: Any) -> Any:  # noqa: ANN401
         keys.append(unwrap(*args))
         return keys[-1]
 
-    monkeypatch.setattr(service, "unwrap", watch)
+    monkeypatch.setattr(grant, "unwrap", watch)
     live.start()
     (key,) = keys
     with pytest.raises(RuntimeError, match="after close"):
@@ -126,7 +126,7 @@ def no_unwrap(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the key was unwrapped")
 
-    monkeypatch.setattr(service, "unwrap", never)
+    monkeypatch.setattr(grant, "unwrap", never)
 
 
 def answer(change: Callable[[ReleaseResponse], ReleaseResponse]) -> Callable[[bytes], bytes]:

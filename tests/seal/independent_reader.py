@@ -154,11 +154,16 @@ def parse_manifest(payload: bytes) -> dict[str, Any]:
         "index": dict,
         "shards": list,
     }
+    if b'"base":' in payload:  # of adapters only
+        members["base"] = str
     m = parse_json(payload, members, 8 * MIB)
     need(m["format"] == "regalia/sealed-model/v1", "SEALED_VERSION_UNKNOWN")
     need(m["suite"] == "aes-256-gcm+hkdf-sha-512", "SEALED_SUITE_UNKNOWN")
     fixed(m["seal_id"], "seal")
     fixed(m["model_id"], "model")
+    if "base" in m:
+        fixed(m["base"], "model")
+        need(m["base"] != m["model_id"], "MALFORMED")
     need(1 <= m["version"] < 1 << 53, "MALFORMED")
     need(m["stride"] in STRIDES and 1 <= m["shard_chunks"] <= 65_536, "MALFORMED")
     need(0 <= m["stream_size"] <= 1 << 53, "MALFORMED")

@@ -87,7 +87,7 @@ def plaintext(model: dict[str, Any]) -> dict[str, bytes]:
     return files
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_both_readers_open_the_vectors(number: int) -> None:
     vectors = read_json("vectors.json")
     model = vectors["models"][number]
@@ -101,6 +101,8 @@ def test_both_readers_open_the_vectors(number: int) -> None:
         (folder / "manifest.json").read_bytes(), signers=(signer,), minimum_version=1
     )
     assert manifest.content.wrap_context().hex() == model["wrap_context"]
+    base = manifest.content.base
+    assert (None if base is None else str(base)) == model["base"]
     with LocalBlobs(folder) as blobs:
         verify_ciphertext(blobs, manifest, names=blobs.names(), threads=1, progress=no_progress)
         loaded = load_model(
@@ -114,7 +116,7 @@ def test_both_readers_open_the_vectors(number: int) -> None:
     assert {path: loaded.view(path).tobytes() for path in loaded.paths()} == plaintext(model)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_intermediate_values(number: int) -> None:
     """Every value in vectors.json decrypts the chunk that it says it does."""
     model = read_json("vectors.json")["models"][number]

@@ -241,6 +241,10 @@ class PolicyCode(Code):
         "An open surface of the engine shows more of the weights, or of what others ask.",
         "Leave the surface out of the runtime configuration, or accept it in the policy.",
     )
+    ADAPTER_DENIED = (
+        "An adapter changes what the model answers, so owners and clients say which they accept.",
+        "Leave the adapter out of the runtime configuration, or accept it in the policy.",
+    )
     PLACEMENT_DENIED = (
         "The owner decided where the model may run. The operator asserts it, and it is measured.",
         "Run it in an accepted region, site and tier.",

@@ -114,6 +114,23 @@ def verdict_of(  # noqa: PLR0913 - the facts of one release
     return judge(model.policy, claims, context)
 
 
+def base_findings(config: bytes, model: ServedModel) -> list[tuple[Code, str]]:
+    """Reasons why a runtime could not use this key: it would merge what does not belong together.
+
+    Args:
+        config: the runtime configuration, untrusted; ``verdict_of`` has parsed it.
+        model: the model or adapter that was asked for.
+    """
+    parsed = parse_runtime_config(config)
+    merged = str(model.model_id) in parsed.adapters
+    base = None if model.base is None else str(model.base)
+    if base == (parsed.model_id if merged else None):
+        return []
+    used = f"merges it into {parsed.model_id}" if merged else "serves it as a model by itself"
+    sealed = "a model by itself" if base is None else f"an adapter of {base}"
+    return [(BrokerCode.ADAPTER_OTHER_BASE, f"the runtime {used}; it was sealed as {sealed}")]
+
+
 def audience_findings(config: bytes, origin: str) -> list[tuple[Code, str]]:
     """Reasons why a runtime would not accept a release that stands in this log.
 

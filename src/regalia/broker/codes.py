@@ -64,6 +64,10 @@ class BrokerCode(Code):
         "The runtime trusts another log, so it would refuse a release that stands in this one.",
         "Give the runtime the log key of the broker that it asks.",
     )
+    ADAPTER_OTHER_BASE = (
+        "An adapter belongs to the model that its owner bound it to, and to no other.",
+        "Measure the runtime for the adapter's own base, or seal the adapter for this model.",
+    )
     LEASE_UNKNOWN = (
         "The lease has ended, or belongs to another attester or model.",
         "Ask again without a lease id, for a new lease.",

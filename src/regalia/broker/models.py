@@ -55,6 +55,7 @@ class ServedModel:
         model_id: identifier of the model.
         version: version of the sealed model.
         versions: the versions that must never decrease; see ``FloorStore``.
+        base: the model that it is an adapter of; None if it is a model by itself.
         wrapped_key: the model key, encrypted under the owner's key-encryption key.
         wrap_context: what the wrapped key is bound to, as the key store needs it.
         policy: the owner's policy for the release.
@@ -65,6 +66,7 @@ class ServedModel:
     model_id: ModelId
     version: int
     versions: Versions
+    base: ModelId | None
     wrapped_key: WrappedKey
     wrap_context: bytes
     policy: ReleasePolicy
@@ -121,6 +123,7 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
         model_id=model_id,
         version=version,
         versions=Versions(str(model_id), policy.version, str(policy_id), version),
+        base=manifest.content.base,
         wrapped_key=wrapped,
         wrap_context=manifest.content.wrap_context(),
         policy=policy,

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from regalia.broker.appraise import audience_findings, verdict_of
+from regalia.broker.appraise import audience_findings, base_findings, verdict_of
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.denials import TOLD_AFTER
@@ -340,6 +340,7 @@ class Broker:
                 )
             wildcards = verdict.wildcards
             reasons = _version_findings(asked, model) + audience_findings(config, self.log.origin)
+            reasons += base_findings(config, model)
             if isinstance(verdict, Deny):
                 reasons = [(found.code, found.what) for found in verdict.reasons] + reasons
             if isinstance(verdict, Deny) or reasons:

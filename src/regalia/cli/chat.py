@@ -210,6 +210,7 @@ def summary(runtime: VerifiedRuntime) -> dict[str, object]:
         },
         "egress": list(config.egress),
         "opens": list(config.surfaces),
+        "adapters": list(config.adapters),
         "sealed_to": str(KeyFingerprint.of(runtime.key_config.public_key)),
         "release": None
         if logged is None
@@ -282,6 +283,8 @@ def _rows(runtime: VerifiedRuntime, url: str) -> Iterator[tuple[str, str, str]]:
     yield "may reach", printable(", ".join(config.egress)) or "no address", ""
     if config.surfaces:
         yield "engine opens", ", ".join(config.surfaces), "yellow"
+    if config.adapters:
+        yield "adapter", ", ".join(config.adapters), "yellow"
     if logged is None:
         yield "key release", "not checked: the policy names no log", "yellow"
     else:

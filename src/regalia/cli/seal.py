@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     "Passphrase of the signing key: a file of mode 600, instead of asking.",
 )
 @path_option(
+    "--base SEALED",
+    "Seal an adapter (LoRA) for this sealed model of yours: its folder, or its manifest.json.",
+)
+@path_option(
     "--follow-links-into FOLDER",
     "Follow links to files in FOLDER. A hub cache's snapshot needs no word for its own blobs.",
     into="links_into",
@@ -80,6 +84,7 @@ def seal(
     signing_key_file: Path | None,
     passphrase_file: Path | None,
     sign_passphrase_file: Path | None,
+    base: Path | None,
     links_into: Path | None,
     leave_out_unneeded: bool,
     restart: bool,
@@ -92,10 +97,13 @@ def seal(
     single files and tensor shapes are encrypted too. A fresh model key is made for each sealing and
     leaves this process only wrapped under the key that --key names.
 
+    An adapter (LoRA) is sealed on its own, for the one model that --base names: the manifest says
+    so under your signature, and runtimes merge it into no other.
+
     A run that is interrupted keeps its whole shards. The same command continues with the next
     one, after it has checked that the files are still the same.
     """
-    from regalia.cli.sealing import open_key_store
+    from regalia.cli.sealing import open_key_store, read_base
     from regalia.seal.scan import ScanOptions
     from regalia.seal.writer import SealOptions, available_threads, seal_model
 
@@ -107,6 +115,7 @@ def seal(
         threads=available_threads(),
         contents=ScanOptions(links_into, leave_out_unneeded),
         restart=restart,
+        base=None if base is None else read_base(base, signing_key),
     )
     with (
         open_key_store(reference, passphrase_file) as owner,

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import size_text, warn
 from regalia.cli.passphrase import read_passphrase
-from regalia.core.errors import CoreCode, UsageError
+from regalia.core.errors import CoreCode, LocalError, UsageError
 from regalia.crypto.dsse import LIMIT
 from regalia.crypto.sign import VerifyKey
 from regalia.host.localfs import read_file
+from regalia.seal.codes import SealCode
 from regalia.seal.format.manifest import SUITE_NAME
 from regalia.seal.format.sealed import INDEX_NAME, MANIFEST_NAME, WrappedKey, shard_name
-from regalia.seal.manifest import ANY_SIGNER
+from regalia.seal.manifest import ANY_SIGNER, verify_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regalia.core.secret import SecretBytes
+    from regalia.core.types import ModelId
+    from regalia.crypto.sign import SigningKey
     from regalia.keys.devfile import DevFileKeyStore
     from regalia.seal.format.manifest import Manifest, SealedFile
     from regalia.seal.manifest import Trusted, VerifiedManifest
@@ -105,13 +108,34 @@ def warn_of_any_signer(manifest: VerifiedManifest) -> None:
         )
 
 
+def read_base(sealed: Path, owner: SigningKey | None) -> ModelId:
+    """The model that an adapter is sealed for.
+
+    Args:
+        sealed: folder of the sealed model, or its manifest alone.
+        owner: key that signs the adapter, and must have signed the model; None accepts any signer.
+
+    Raises:
+        LocalError: the manifest cannot be read, or BASE_UNUSABLE.
+        ParseError, IntegrityError: as ``verify_manifest``.
+    """
+    data = read_manifest_file(sealed) if sealed.is_dir() else read_file(sealed, limit=LIMIT)
+    signers = ANY_SIGNER if owner is None else (owner.verify_key,)
+    content = verify_manifest(data, signers=signers, minimum_version=1).content
+    if content.base is not None:
+        raise LocalError(SealCode.BASE_UNUSABLE, f"{sealed} is itself an adapter of {content.base}")
+    return content.model_id
+
+
 def manifest_facts(manifest: Manifest) -> list[tuple[str, str]]:
     """What a manifest says, for people."""
     geometry = manifest.geometry
     shards = "1 shard" if geometry.shard_count == 1 else f"{geometry.shard_count} shards"
     layout = f"1 index, {shards}; chunks of {geometry.stride // 1024} KiB"
+    base = [] if manifest.base is None else [("adapter of", str(manifest.base))]
     return [
         ("model id", str(manifest.model_id)),
+        *base,
         ("version", str(manifest.version)),
         ("seal id", str(manifest.seal_id)),
         ("suite", SUITE_NAME),
@@ -133,6 +157,7 @@ def manifest_json(manifest: Manifest) -> dict[str, object]:
     signer = None if manifest.signer is None else VerifyKey(manifest.signer).fingerprint
     return {
         "model_id": str(manifest.model_id),
+        "base": None if manifest.base is None else str(manifest.base),
         "version": manifest.version,
         "seal_id": str(manifest.seal_id),
         "suite": SUITE_NAME,

@@ -155,6 +155,33 @@ class ChecksOptions(Protocol):
         """Check the options, and that the engine's libraries are installed. Raises UsageError."""
 
 
+@runtime_checkable
+class MergesAdapters(Protocol):
+    """What a plug-in has as well if it can merge a LoRA adapter into its model."""
+
+    def with_adapter(
+        self,
+        files: ModelFiles,
+        adapter: ModelFiles,
+        *,
+        model_name: str,
+        options: Mapping[str, object],
+    ) -> ServedModel:
+        """Build an engine as ``BuildEngine`` does, on weights that the adapter has changed.
+
+        Args:
+            files: the model's plaintext files in locked memory, which is written to.
+            adapter: the adapter's plaintext files in locked memory; not used after the return.
+            model_name: name that the model is served under.
+            options: ``[engine.options]`` of the configuration, not validated.
+
+        Raises:
+            As ``BuildEngine``, and
+            IntegrityError: ENGINE_ADAPTER_MISFIT.
+            UsageError: ENGINE_ADAPTER_UNSUPPORTED.
+        """
+
+
 class BuildEngine(Protocol):
     """A plug-in of the group ``regalia.engines``."""
 

@@ -36,6 +36,18 @@ class EngineCode(Code):
         "Files that give a token two numbers let the model read something else than was written.",
         "Load and save the tokenizer with the library, then seal the model again.",
     )
+    ENGINE_MERGES_NO_ADAPTERS = (
+        "This engine computes with the base's weights alone, so the adapter would be left out.",
+        'Set [engine] name = "transformers", or merge the adapter into its base and seal that.',
+    )
+    ENGINE_ADAPTER_UNSUPPORTED = (
+        "An adapter that is merged in another way than it was trained would answer with noise.",
+        "Use plain LoRA on linear layers, or merge the adapter into its base and seal that.",
+    )
+    ENGINE_ADAPTER_MISFIT = (
+        "Matrices that do not fit the model were trained on another one, or are damaged.",
+        "Seal the adapter for the model that it was trained on, as PEFT saved it.",
+    )
     ENGINE_OPTION_UNKNOWN = (
         "An option that is silently ignored could be a misspelt protection.",
         "Correct the options in [engine.options].",

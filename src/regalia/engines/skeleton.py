@@ -239,5 +239,21 @@ def fill(model: Any, mapped: MappedTensors, files: ModelFiles) -> int:  # noqa: 
     on_meta = [n for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if on_meta:
         raise _unsupported(f"values that this engine cannot compute: {on_meta[:_SHOWN]}")
+    return check_places(model, mapped)
+
+
+def check_places(model: Any, mapped: MappedTensors) -> int:  # noqa: ANN401 - untyped library
+    """Check that all parameters and buffers lie in the locked memory.
+
+    Args:
+        model: model whose parameters are in place.
+        mapped: the locked memory.
+
+    Returns:
+        Their number.
+
+    Raises:
+        UsageError: ENGINE_COPY_NEEDED.
+    """
     loaded = model.state_dict(keep_vars=True).items()
     return mapped.check_inside((name, t) for name, t in loaded if t.numel())

@@ -146,7 +146,8 @@ def _what_there_is(paths: tuple[str, ...]) -> str:
     adapter = [path for path in paths if path.startswith("adapter_")]
     if adapter:
         return (
-            f"{adapter[0]}: an adapter without its base model; merge the two, and seal the result"
+            f"{adapter[0]}: an adapter without its base model; seal it for its base (regalia seal"
+            " --base), and name both in the runtime's settings"
         )
     found = [path for path in paths if path.endswith(_WEIGHT_SUFFIXES)]
     if not found:
@@ -179,28 +180,51 @@ def map_tensors(files: ModelFiles) -> MappedTensors:
         UsageError: ENGINE_NEEDS_SAFETENSORS, ENGINE_MODEL_UNSUPPORTED or ENGINE_COPY_NEEDED.
     """
     mapped = MappedTensors({}, {}, [])
+    for path, wanted in sorted(_shards(files).items()):
+        entries = parse_safetensors(files.view(path), what=path)
+        found = {entry.name for entry in entries}
+        missing = (wanted or set()) - found
+        if missing or found & mapped.tensors.keys():
+            raise IntegrityError(
+                EngineCode.ENGINE_MODEL_INCOMPLETE,
+                f"{path} lacks tensors that {INDEX} says it has"
+                if missing
+                else f"{path} has tensors that another file has too",
+            )
+        _map_entries(mapped, files, path, entries)
+    return mapped
+
+
+def map_file(files: ModelFiles, path: str) -> MappedTensors:
+    """Map all tensors of one safetensors file in place.
+
+    Args:
+        files: has the file.
+        path: of the file.
+
+    Raises:
+        ParseError: the file is malformed.
+        UsageError: ENGINE_MODEL_UNSUPPORTED.
+    """
+    mapped = MappedTensors({}, {}, [])
+    _map_entries(mapped, files, path, parse_safetensors(files.view(path), what=path))
+    return mapped
+
+
+def _map_entries(
+    mapped: MappedTensors, files: ModelFiles, path: str, entries: tuple[TensorEntry, ...]
+) -> None:
+    """Map the tensors of one file, which has been parsed."""
+    if not entries:
+        return
+    view = files.view(path)
     with warnings.catch_warnings():
         # torch has no read-only tensors and warns about read-only buffers. Inference does not
         # write to weights.
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        for path, wanted in sorted(_shards(files).items()):
-            view = files.view(path)
-            entries = parse_safetensors(view, what=path)
-            found = {entry.name for entry in entries}
-            missing = (wanted or set()) - found
-            if missing or found & mapped.tensors.keys():
-                raise IntegrityError(
-                    EngineCode.ENGINE_MODEL_INCOMPLETE,
-                    f"{path} lacks tensors that {INDEX} says it has"
-                    if missing
-                    else f"{path} has tensors that another file has too",
-                )
-            if not entries:
-                continue
-            base = torch.frombuffer(view, dtype=torch.uint8).data_ptr()
-            mapped.ranges.append((base, base + len(view)))
-            for entry in entries:
-                mapped.tensors[entry.name] = _tensor(mapped, files, view, entry, path)
-                place = Place(path, entry.offset, entry.offset + entry.size)
-                mapped.places[entry.name] = place
-    return mapped
+        base = torch.frombuffer(view, dtype=torch.uint8).data_ptr()
+        mapped.ranges.append((base, base + len(view)))
+        for entry in entries:
+            mapped.tensors[entry.name] = _tensor(mapped, files, view, entry, path)
+            place = Place(path, entry.offset, entry.offset + entry.size)
+            mapped.places[entry.name] = place

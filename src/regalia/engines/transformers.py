@@ -102,44 +102,78 @@ class TransformersBuilder:
             model_name: name that the model is served under.
             options: ``[engine.options]`` of the configuration.
         """
-        # torch and the modules that import it come after _quiet_libraries.
-        chosen = read_options(options, Options)
-        _quiet_libraries()
-        import torch
+        return _build(files, None, model_name=model_name, options=options)
 
-        from regalia.engines.model_files import read_object
-        from regalia.engines.skeleton import build_skeleton, fill, read_config
-        from regalia.engines.tensors import map_tensors
-        from regalia.engines.tokenizer import build_codec
-        from regalia.engines.trial import try_out
+    def with_adapter(
+        self,
+        files: ModelFiles,
+        adapter: ModelFiles,
+        *,
+        model_name: str,
+        options: Mapping[str, object],
+    ) -> TransformersEngine:
+        """Build the engine on merged weights. Raises as ``engines.base.MergesAdapters``.
 
-        torch.set_num_threads(chosen.threads)
-        _keep_weights_in_place(torch)
-        mapped = map_tensors(files)
-        config = read_config(files)
-        codec = build_codec(files)
-        model = build_skeleton(config, mapped.dtype())
-        inside = fill(model, mapped, files)
-        interleaves = try_out(model, vocabulary_of(model))
-        text = config.get_text_config()  # of a model that also sees or hears: its language part
-        own_limit = getattr(text, "max_position_embeddings", None)
-        context = min(own_limit or chosen.context_max, chosen.context_max)
-        generation = read_object(files, GENERATION_CONFIG) or {}
-        own_ends = [getattr(item, "eos_token_id", None) for item in (config, text)]
-        ends = _end_tokens(generation.get("eos_token_id"), *own_ends, codec.eos_token_id)
-        return TransformersEngine(
-            model,
-            codec,
-            model_name=model_name,
-            context_length=context,
-            ends=ends,
-            inside=inside,
-            interleaves=interleaves,
-            prefill_step=chosen.prefill_step,
-        )
+        Args:
+            files: the model's plaintext files in locked memory, which is written to.
+            adapter: the adapter's plaintext files in locked memory.
+            model_name: name that the model is served under.
+            options: ``[engine.options]`` of the configuration.
+        """
+        return _build(files, adapter, model_name=model_name, options=options)
 
 
 build_engine = TransformersBuilder()
+
+
+def _build(
+    files: ModelFiles,
+    adapter: ModelFiles | None,
+    *,
+    model_name: str,
+    options: Mapping[str, object],
+) -> TransformersEngine:
+    """Build the engine, on weights that an adapter has changed if there is one."""
+    # torch and the modules that import it come after _quiet_libraries.
+    chosen = read_options(options, Options)
+    _quiet_libraries()
+    import torch
+
+    from regalia.engines.model_files import read_object
+    from regalia.engines.skeleton import build_skeleton, check_places, fill, read_config
+    from regalia.engines.tensors import map_tensors
+    from regalia.engines.tokenizer import build_codec
+    from regalia.engines.trial import try_out
+
+    torch.set_num_threads(chosen.threads)
+    _keep_weights_in_place(torch)
+    mapped = map_tensors(files)
+    config = read_config(files)
+    codec = build_codec(files)
+    model = build_skeleton(config, mapped.dtype())
+    inside = fill(model, mapped, files)
+    if adapter is not None:
+        from regalia.engines.lora.merge import merge_adapter
+
+        merge_adapter(model, mapped, files, adapter)
+        inside = check_places(model, mapped)
+    interleaves = try_out(model, vocabulary_of(model))
+    text = config.get_text_config()  # of a model that also sees or hears: its language part
+    own_limit = getattr(text, "max_position_embeddings", None)
+    context = min(own_limit or chosen.context_max, chosen.context_max)
+    generation = read_object(files, GENERATION_CONFIG) or {}
+    own_ends = [getattr(item, "eos_token_id", None) for item in (config, text)]
+    ends = _end_tokens(generation.get("eos_token_id"), *own_ends, codec.eos_token_id)
+    return TransformersEngine(
+        model,
+        codec,
+        model_name=model_name,
+        context_length=context,
+        ends=ends,
+        inside=inside,
+        interleaves=interleaves,
+        prefill_step=chosen.prefill_step,
+    )
 
 
 def vocabulary_of(model: Any) -> int:  # noqa: ANN401 - untyped library

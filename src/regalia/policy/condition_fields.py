@@ -73,6 +73,7 @@ CLIENT_FIELDS: Fields = record(
         placement=record(region="text", site="text", tier="text"),
         egress="list of text",
         opens="list of text",
+        adapters="list of text",
     ),
     model=record(id="text", version="int"),
     challenge_age_s="int",  # rounded up
@@ -109,6 +110,7 @@ def client_values(claims: Claims, context: ClientContext) -> Values:
             },
             "egress": config.egress[:EGRESS_MAX],  # a longer list is refused anyway
             "opens": list(config.surfaces),
+            "adapters": list(config.adapters),
         },
         "model": {"id": str(context.model_id), "version": context.model_version},
         "challenge_age_s": math.ceil(age) if math.isfinite(age) else _FOREVER,

@@ -115,11 +115,18 @@ class RuntimeRule(Doc, frozen=True, kw_only=True):
     egress: Listed  # host:port that may be listed there; [] = none may
     # Surfaces of the engine that may be open there, by name; [] or absent = none may.
     opens: Listed | msgspec.UnsetType = msgspec.UNSET
+    # Adapters that may be merged into the model there, model:<64 hex>; [] or absent = none may.
+    adapters: Listed | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def surfaces(self) -> Listed:
         """Surfaces of the engine that may be open."""
         return [] if self.opens is msgspec.UNSET else self.opens
+
+    @property
+    def accepted_adapters(self) -> Listed:
+        """Adapters that may be merged into the model."""
+        return [] if self.adapters is msgspec.UNSET else self.adapters
 
 
 class ModelRule(Doc, frozen=True, kw_only=True):
@@ -307,6 +314,7 @@ def _check_runtime(rule: RuntimeRule) -> None:
         raise bad("runtime.log_key", "want a signed-note key, <origin>+<8 hex>+<base64>")
     each(rule.egress, "runtime.egress", _host_port)
     each(rule.surfaces, "runtime.opens", word)
+    each(rule.accepted_adapters, "runtime.adapters", _model_id)
 
 
 def _check_approvals(approvals: Approvals) -> None:
@@ -321,6 +329,10 @@ def _check_approvals(approvals: Approvals) -> None:
 def _expression(value: str, path: str) -> None:
     if not 0 < len(value) <= EXPRESSION_MAX:
         raise bad(path, f"want 1 to {EXPRESSION_MAX} characters, got {len(value)}")
+
+
+def _model_id(value: str, path: str) -> None:
+    _digest(ModelId, value, path)
 
 
 def _digest(kind: type[ModelId | KeyFingerprint], value: str, path: str) -> None:

@@ -53,7 +53,8 @@ _ABOUT = MappingProxyType(
         "freshness": "seconds that a challenge may be old when its evidence arrives",
         "placement": "list of words each, or any: what the operator may say of where it runs",
         "runtime": "REPLACE the owner's key (key:<64 hex>) and the log's key (its .vkey file)."
-        " opens: surfaces of the engine, by the names in docs/reference/engine-surfaces.md",
+        " opens: surfaces of the engine, by the names in docs/reference/engine-surfaces.md."
+        " adapters: model ids of adapters that may be merged into the model",
         "holders_max": "how many runtimes may hold the key at the same time",
         "lease_s": "seconds that a runtime keeps the key before it must attest again",
         "custody": "`broker`, `hsm`: where the model key may be in clear during a release",

@@ -264,6 +264,15 @@ EXPLANATIONS: tuple[Explanation, ...] = (
         "The workload's configuration may open any surface of the engine.",
         "probabilities of tokens show weights, and caches that callers share show prompts.",
     ),
+    Explanation(
+        "runtime.adapters",
+        _listed(
+            "Only these adapters may be merged into the model: {}.",
+            "No other adapter may be merged into the model.",
+        ),
+        "Any adapter of the owner may be merged into the model.",
+        "an adapter changes every answer, and the model's own name stays the same.",
+    ),
     Explanation("holders_max", "At most {} runtimes hold the key at the same time.".format),
     Explanation("lease_s", "A lease lasts {} s; then the runtime attests again or wipes.".format),
     Explanation("custody", accepted("custody of the model key during a release")),

@@ -126,6 +126,7 @@ def _policy(claims: Claims, config: RuntimeConfig, choices: OwnerChoices) -> Rel
             log_key=config.log_key,
             egress=list(config.egress),
             opens=config.opens,
+            adapters=_adapters(config, choices.model_id),
         ),
         holders_max=choices.holders_max,
         lease_s=choices.lease_s,
@@ -136,6 +137,12 @@ def _policy(claims: Claims, config: RuntimeConfig, choices: OwnerChoices) -> Rel
         ),
         conditions=[],
     )
+
+
+def _adapters(config: RuntimeConfig, subject: ModelId) -> list[str] | msgspec.UnsetType:
+    """Adapters that the policy must name; its own subject needs no word."""
+    named = [name for name in config.adapters if name != str(subject)]
+    return named or msgspec.UNSET
 
 
 def _context(config: RuntimeConfig, choices: OwnerChoices, now: datetime) -> ReleaseContext:

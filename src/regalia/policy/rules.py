@@ -161,18 +161,18 @@ def config_findings(claims: Claims, runtime_config: bytes) -> Iterator[Finding]:
 
 
 def _model(case: Case) -> Iterator[Finding]:
-    """(21) The model that was asked for is the policy's and the measured configuration's."""
+    """(21) The model that was asked for is the policy's, and one that the runtime may load."""
     wanted = case.policy.model.id
     if str(case.context.model_id) != wanted:
         yield finding(
             PolicyCode.MODEL_MISMATCH,
             f"asked for {case.context.model_id}; the policy is for {wanted}",
         )
-    if case.context.runtime_config.model_id != wanted:
+    config = case.context.runtime_config
+    if wanted not in (config.model_id, *config.adapters):
         yield finding(
             PolicyCode.MODEL_MISMATCH,
-            f"the runtime is configured for {shown(case.context.runtime_config.model_id)};"
-            f" the policy is for {wanted}",
+            f"the runtime is configured for {shown(config.model_id)}; the policy is for {wanted}",
         )
 
 
@@ -231,6 +231,20 @@ def _surfaces(case: Case) -> Iterator[Finding]:
         yield finding(
             PolicyCode.SURFACE_DENIED,
             f"the engine opens {listing(extra)}; accepted: {listing(accepted)}",
+        )
+
+
+def _adapters(case: Case) -> Iterator[Finding]:
+    """(24) The adapter that is merged into the model: the policy's own subject, or accepted."""
+    accepted = case.policy.runtime.accepted_adapters
+    if accepted == "any":
+        return
+    known = (case.policy.model.id, *accepted)
+    extra = [name for name in case.context.runtime_config.adapters if name not in known]
+    if extra:
+        yield finding(
+            PolicyCode.ADAPTER_DENIED,
+            f"the runtime merges {listing(extra)} into the model; accepted: {listing(accepted)}",
         )
 
 
@@ -303,6 +317,7 @@ COMMON_RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     _trust,
     _egress,
     _surfaces,
+    _adapters,
     _placement,
     _freshness,
 )

@@ -24,6 +24,18 @@ class RuntimeCode(Code):
         "The measured configuration names the one model that this runtime may load.",
         "Check the store's address, or seal and pin the model again.",
     )
+    ADAPTER_ALONE = (
+        "An adapter is no model: it answers only when it is merged into its base.",
+        "Measure the base's model id, name the adapter's as adapter, and set adapter_store.",
+    )
+    ADAPTER_NOT_MEASURED = (
+        "Which adapter is merged is measured, and where it lies is a setting; one needs the other.",
+        "Give adapter in the measured configuration and adapter_store in the settings, or neither.",
+    )
+    ADAPTER_OF_ANOTHER_MODEL = (
+        "The owner sealed each adapter for one model, and it would spoil every other.",
+        "Serve the base that the adapter was sealed for, or seal the adapter for this model.",
+    )
     EVIDENCE_SOURCE_UNUSABLE = (
         "Without evidence from the hardware nobody can tell this runtime from an impostor.",
         "Check [evidence] in the configuration, and that the device is there.",

@@ -77,6 +77,7 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     broker: str
     measured_config: str
     evidence: EvidenceSection
+    adapter_store: str = ""  # where the sealed adapter lies; empty: none
     listen: str = "127.0.0.1:8443"
     served_name: str = "model"
     memory: Literal["locked", "secret"] = "locked"
@@ -96,8 +97,13 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
         """Names of the settings that are on and lower protection."""
         names = ("dangerous_simulated_tee", "dangerous_unlocked_memory")
         found = tuple(name for name in names if getattr(self, name))
-        in_clear = self.store.startswith("oci://") and "dangerous_http" in self.store
-        return (*found, "store's dangerous_http") if in_clear else found
+        stores = {"store": self.store, "adapter_store": self.adapter_store}
+        in_clear = (
+            f"{name}'s dangerous_http"
+            for name, address in stores.items()
+            if address.startswith("oci://") and "dangerous_http" in address
+        )
+        return (*found, *in_clear)
 
 
 def _check(config: ServeConfig) -> None:

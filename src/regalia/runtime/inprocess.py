@@ -6,13 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import LocalError, UsageError
-from regalia.engines.base import ChecksOptions
+from regalia.engines.base import ChecksOptions, MergesAdapters
 from regalia.engines.hosted_codes import HostedCode
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.generation import Generations
 from regalia.runtime.memory import LockedMemory, MemoryKind
 from regalia.runtime.startup import generation_limits
+from regalia.runtime.workload import merges_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,22 +87,31 @@ def require_memory(config: ServeConfig, manifest: VerifiedManifest) -> None:
     trial.free()
 
 
-def build(config: ServeConfig, builder: BuildEngine, model: LoadedModel) -> ServedModel:
+def build(
+    config: ServeConfig, builder: BuildEngine, model: LoadedModel, adapter: LoadedModel | None
+) -> ServedModel:
     """Build the configured engine on the model's memory.
 
     Args:
         config: holds the engine's options.
         builder: the engine's plug-in, from ``prepare_engine``.
         model: decrypted model in locked memory.
+        adapter: decrypted adapter in locked memory, to be merged into the model; None if there is
+            none.
 
     Raises:
         UsageError, ParseError, IntegrityError: the engine refuses the model or the options.
     """
-    return builder(model, model_name=config.served_name, options=config.engine.options)
+    name, options = config.served_name, config.engine.options
+    if adapter is None:
+        return builder(model, model_name=name, options=options)
+    if not isinstance(builder, MergesAdapters):
+        raise merges_none(config.engine.name)
+    return builder.with_adapter(model, adapter, model_name=name, options=options)
 
 
 class InProcess:
-    """Implements ``runtime.workload.Workload``.
+    """Implements ``runtime.workload.Workload`` and ``TakesAdapter``.
 
     Args:
         config: settings.
@@ -113,7 +123,9 @@ class InProcess:
         self._builder = builder
         self._engine: ServedModel | None = None
         self._generations: Generations | None = None
+        self._adapter: LoadedModel | None = None
         self.memory = make_memory(config)
+        self.adapter_memory = make_memory(config)  # also of what is computed while merging
 
     def prepare(self, manifest: VerifiedManifest, opens: tuple[str, ...]) -> None:
         """Look for memory, and check options; arguments and errors as ``Workload``."""
@@ -125,6 +137,18 @@ class InProcess:
         require_memory(self._config, manifest)
         if isinstance(self._builder, ChecksOptions):
             self._builder.check(self._config.engine.options)
+
+    def prepare_adapter(self, manifest: VerifiedManifest) -> None:
+        """Look for memory, and at the engine; arguments and errors as ``TakesAdapter``."""
+        if not isinstance(self._builder, MergesAdapters):
+            raise merges_none(self._config.engine.name)
+        require_memory(self._config, manifest)
+
+    def load_adapter(
+        self, source: BlobSource, manifest: VerifiedManifest, key: SecretBytes
+    ) -> None:
+        """Decrypt the adapter; arguments and errors as ``TakesAdapter``."""
+        self._adapter = load(self._config, source, manifest, key, self.adapter_memory)
 
     def load(
         self,
@@ -139,7 +163,11 @@ class InProcess:
         seconds = round(time.monotonic() - began, 3)
         emit(ServiceEvent.MODEL_LOADED, bytes=self.memory.size, seconds=seconds)
         require_lease()
-        self._engine = build(self._config, self._builder, model)
+        try:
+            self._engine = build(self._config, self._builder, model, self._adapter)
+        finally:
+            self._adapter = None
+            self.adapter_memory.retire()
         require_lease()
 
     def app(self, parts: InnerParts) -> ASGIApp:
@@ -174,6 +202,7 @@ class InProcess:
     def wipe(self) -> None:
         """Wipe the memory."""
         self.memory.close()
+        self.adapter_memory.close()
 
     def shut(self) -> None:
         """End the engine's thread."""
@@ -183,12 +212,12 @@ class InProcess:
     @property
     def size(self) -> int:
         """Number of bytes of weights in memory, also after they were wiped."""
-        return self.memory.size
+        return self.memory.size + self.adapter_memory.size
 
     @property
     def wiped(self) -> bool:
         """Whether they are gone."""
-        return self.memory.wiped
+        return self.memory.wiped and self.adapter_memory.wiped
 
     @property
     def waiting(self) -> int:

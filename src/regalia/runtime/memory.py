@@ -129,6 +129,13 @@ class LockedMemory:
             self._closed = True
         self.wipe()
 
+    def retire(self) -> None:
+        """Close, and let the kernel reuse the pages. Views stay valid, and read zeros."""
+        self.close()
+        if self._kind is MemoryKind.LOCKED:
+            for mapping in self._mappings:
+                _give_back(mapping.address, len(mapping.pages))
+
     def free(self) -> None:
         """Give memory back that was never written to. Nothing may use it any more."""
         for mapping in self._mappings:

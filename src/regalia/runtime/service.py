@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, KeyAccessError, RegaliaError, UnavailableError
@@ -12,24 +13,26 @@ from regalia.engines.hosted_codes import HostedCode
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.listen import address_of, bind, serve
-from regalia.runtime.broker import BrokerBusyError, BrokerClient, open_http
+from regalia.runtime.broker import BrokerClient, open_http
 from regalia.runtime.callers import Callers
 from regalia.runtime.choice import choose_workload
 from regalia.runtime.codes import RuntimeCode
+from regalia.runtime.grant import Grant, SealedPart
 from regalia.runtime.hardening import harden
-from regalia.runtime.lease import Lease, since_boot
 from regalia.runtime.metrics import Metrics
-from regalia.runtime.release import accept, exchange, give_back, unwrap
 from regalia.runtime.replay import ReplayMemory
 from regalia.runtime.startup import (
     announce_dangers,
     gateway_limits,
+    open_adapter_blobs,
     open_blobs,
+    read_adapter,
     read_manifest,
     take_identity,
+    wants_adapter,
 )
 from regalia.runtime.watched import WatchedBlobs
-from regalia.runtime.workload import InnerParts
+from regalia.runtime.workload import InnerParts, adapting
 
 if TYPE_CHECKING:
     import socket
@@ -39,15 +42,13 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from regalia.core.secret import SecretBytes
-    from regalia.core.weights import BlobSource
     from regalia.runtime.config import ServeConfig
     from regalia.runtime.hardening import HardeningCheck
+    from regalia.runtime.lease import Lease
     from regalia.runtime.process_end import ProcessEnd
-    from regalia.runtime.release import AcceptedRelease
     from regalia.runtime.startup import Identity
     from regalia.runtime.workload import Workload
     from regalia.seal.manifest import VerifiedManifest
-    from regalia.wire.release import LeaseReturn, LogProof
     from regalia.wire.serving import ServingEvidence
 
 # Seconds between the loss of the lease and the stop of the server. Clients that ask meanwhile get
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 LINGER_S = 0.3
 LEAVE_S = 3.0  # seconds from the loss of the lease to the end of a process that does not end itself
 RETURN_S = 5.0  # seconds that giving the lease back may take, at the end
-BUSY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # before a busy broker is asked again
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:
@@ -95,16 +95,19 @@ class Runtime:
         self._failed: str | None = None  # why the engine ended by itself
         self._serving = False
         self._stop_server: Callable[[], None] = lambda: None
-        self._proof: LogProof | None = None
         self._lock = threading.Lock()
-        self._key: SecretBytes | None = None
+        self._keys = ExitStack()  # model keys that are in use
+        self._grants: list[Grant] = []  # the model's, then its adapter's
         self._writing = False  # whether the model is being written into memory
         self._ending = ending
-        self._owed: Callable[[], LeaseReturn] | None = None  # what gives the lease back
         self._workload: Workload | None = None
         self.metrics = Metrics()
         self.checks: tuple[HardeningCheck, ...] = ()
-        self.lease: Lease | None = None
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """Leases of the model and its adapter, as far as they were begun."""
+        return tuple(grant.lease for grant in self._grants if grant.lease is not None)
 
     @property
     def workload(self) -> Workload:
@@ -146,18 +149,15 @@ class Runtime:
                     why=check.detail,
                 )
             identity = take_identity(self._config, self._folder)
-            source = open_blobs(self._config, self._folder)
-            cleanup.callback(source.close)
-            manifest = read_manifest(source, identity)
-            self._workload = choose_workload(
-                self._config, self._folder, on_failed=self._engine_failed
-            )
-            # All that can be known without the key is known before anybody is asked for it.
-            self.workload.prepare(manifest, identity.measured.surfaces)
+            model, adapter = self._sealed_parts(identity, cleanup)
+            self._prepare(identity, model.manifest, None if adapter is None else adapter.manifest)
             http = cleanup.enter_context(open_http())
             broker = BrokerClient(self._config.broker, http)
-            self._receive(broker, identity, source, manifest)
-            self._serve(sock, identity, manifest, on_serving)
+            log_key = identity.measured.log_key
+            grant = Grant(model, log_key=log_key, show=self._show)
+            other = None if adapter is None else Grant(adapter, log_key=log_key, show=self._show)
+            self._receive(broker, grant, other)
+            self._serve(sock, identity, model.manifest, on_serving)
         if self._lost is not None:
             raise KeyAccessError(
                 RuntimeCode.LEASE_LOST, f"the lease ended; last attempt: {self._lost}"
@@ -165,111 +165,76 @@ class Runtime:
         if self._failed is not None:
             raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
 
-    # Key and model -----------------------------------------------------------------------------
+    # Keys and weights --------------------------------------------------------------------------
 
-    def _ask(
-        self,
-        broker: BrokerClient,
-        identity: Identity,
-        manifest: VerifiedManifest,
-        lease_id: str | None,
-    ) -> AcceptedRelease:
-        """Attest, request a release and verify its log proof. Unwraps no key."""
-        done = exchange(
-            broker,
-            identity.attester,
-            log_key=identity.measured.log_key,
-            model_version=manifest.content.version,
-            lease_id=lease_id,
-        )
-        accepted = accept(done, log_key=identity.measured.log_key)
-        # Clients get the proof of the latest renewal, as they check that its lease still runs.
-        self._proof = accepted.response.log
-        return accepted
+    def _sealed_parts(
+        self, identity: Identity, cleanup: ExitStack
+    ) -> tuple[SealedPart, SealedPart | None]:
+        """The model, and the adapter that is to be merged into it, verified without their keys."""
+        source = open_blobs(self._config, self._folder)
+        cleanup.callback(source.close)
+        model = SealedPart(source, read_manifest(source, identity), identity.attester)
+        if not wants_adapter(self._config, identity):
+            return model, None
+        blobs = open_adapter_blobs(self._config, self._folder)
+        cleanup.callback(blobs.close)
+        manifest = read_adapter(blobs, identity, model.manifest)
+        attester = replace(identity.attester, model_id=manifest.content.model_id)
+        return model, SealedPart(blobs, manifest, attester)
 
-    def _receive(
-        self,
-        broker: BrokerClient,
-        identity: Identity,
-        source: BlobSource,
-        manifest: VerifiedManifest,
+    def _prepare(
+        self, identity: Identity, model: VerifiedManifest, adapter: VerifiedManifest | None
     ) -> None:
-        """Obtain the key, load the model and build the engine, all under a running lease."""
-        accepted, asked_at = self._first_release(broker, identity, manifest)
-        attester = identity.attester
-        self._owed = lambda: give_back(accepted, attester.keys.release, attester.model_id)
-        lease_id = accepted.response.lease_id
-        emit(
-            ServiceEvent.KEY_RECEIVED,
-            model=identity.measured.model_id,
-            lease=lease_id,
-            lease_s=accepted.response.lease_s,
-            log_index=accepted.logged.index,
-        )
+        """Find out all that can be known without a key, before anybody is asked for one."""
+        self._workload = choose_workload(self._config, self._folder, on_failed=self._engine_failed)
+        self.workload.prepare(model, identity.measured.surfaces)
+        if adapter is not None:
+            adapting(self.workload, self._config.engine.name).prepare_adapter(adapter)
 
-        def renew() -> float:
-            renewed = self._ask(broker, identity, manifest, lease_id)
-            emit(ServiceEvent.LEASE_RENEWED, lease=lease_id, log_index=renewed.logged.index)
-            return float(renewed.response.lease_s)
-
-        self.lease = Lease(
-            float(accepted.response.lease_s),
-            asked_at,
-            renew=renew,
-            on_lost=self._lose,
-            on_held=self._hold_until,
-        )
-        self._writing = True
-        self.lease.start()
-        key = unwrap(accepted, attester.keys.release, attester.model_id)
-        with self._writers(key):
-            watched = WatchedBlobs(source, self._require_lease)
-            self.workload.load(watched, manifest, key, self._require_lease)
-
-    def _first_release(
-        self, broker: BrokerClient, identity: Identity, manifest: VerifiedManifest
-    ) -> tuple[AcceptedRelease, float]:
-        """Ask for the key, again and again for some minutes if the broker is busy.
-
-        Returns:
-            The release, and the moment before it was asked for, so that the lease never ends too
-            late.
-        """
-        for pause in (*BUSY_PAUSES_S, None):
-            asked_at = since_boot()
-            try:
-                return self._ask(broker, identity, manifest, None), asked_at
-            except BrokerBusyError as busy:
-                if pause is None:
-                    raise
-                emit(ServiceEvent.BROKER_BUSY, again_s=pause)
-                self._show(f"{busy.what}; asking again in {pause:g} s")
-                time.sleep(pause)
-        raise RuntimeError("the last attempt returns or raises")
+    def _receive(self, broker: BrokerClient, model: Grant, adapter: Grant | None) -> None:
+        """Obtain the keys, load the weights and build the engine, all under running leases."""
+        for grant in filter(None, (model, adapter)):
+            self._grants.append(grant)
+            grant.obtain(broker, on_lost=self._lose, on_held=self._hold)
+            self._require_lease()
+        with self._writers(model, adapter) as (key, adapter_key):
+            source = WatchedBlobs(model.part.source, self._require_lease)
+            if adapter is not None and adapter_key is not None:
+                adapting(self.workload, self._config.engine.name).load_adapter(
+                    WatchedBlobs(adapter.part.source, self._require_lease),
+                    adapter.part.manifest,
+                    adapter_key,
+                )
+            self.workload.load(source, model.part.manifest, key, self._require_lease)
 
     @contextmanager
-    def _writers(self, key: SecretBytes) -> Iterator[None]:
-        """While the key is used, and weights are written.
+    def _writers(
+        self, model: Grant, adapter: Grant | None
+    ) -> Iterator[tuple[SecretBytes, SecretBytes | None]]:
+        """While keys are used, and weights are written.
 
         Raises:
             KeyAccessError: LEASE_LOST, whatever it was that failed for this reason.
         """
-        with self._lock:
-            self._key = key
-            if self._lost is not None:
-                key.close()
+        with ExitStack() as keys:
+            key = keys.enter_context(model.unwrap())
+            other = None if adapter is None else keys.enter_context(adapter.unwrap())
+            with self._lock:
+                self._require_lease()
+                self._keys, self._writing = keys.pop_all(), True
         try:
-            yield
+            yield key, other
         except Exception as exc:
             if self._lost is None or isinstance(exc, KeyAccessError):
                 raise
             self._require_lease(cause=exc)
         finally:
-            key.close()
+            with self._lock:
+                self._keys.close()
             # Weights that were written after the memory was wiped are wiped here. Nothing writes
             # any more, so only now it is true that they are gone.
             with self._lock:
-                self._key, self._writing = None, False
+                self._writing = False
                 if self._lost is not None:
                     self._tell_wiped()
 
@@ -284,7 +249,9 @@ class Runtime:
         if self.workload.wiped:
             emit(ServiceEvent.WIPED, bytes=self.workload.size)
 
-    def _hold_until(self, left_s: float) -> None:
+    def _hold(self) -> None:
+        """Say how long all leases last. The leases' threads call this."""
+        left_s = self._remaining_s()
         self.workload.hold(left_s)
         if self._ending is not None:
             self._ending.after(left_s + LEAVE_S)
@@ -294,8 +261,7 @@ class Runtime:
         with self._lock:
             self._lost = why
             self._serving = False
-            if self._key is not None:
-                self._key.close()
+            self._keys.close()
             self.workload.wipe()
             emit(ServiceEvent.LEASE_LOST, why=why)
             if not self._writing:
@@ -304,6 +270,10 @@ class Runtime:
         # Libraries keep copies on heaps of their own. The kernel takes them with the process.
         if self._ending is not None:
             _later(LEAVE_S, self._leave_now)
+
+    def _remaining_s(self) -> float:
+        """Seconds until the first of the leases ends."""
+        return min((grant.remaining_s for grant in self._grants), default=0.0)
 
     def _engine_failed(self, why: str) -> None:
         """Stop serving: the processes of the engine are gone, and the weights with them."""
@@ -319,8 +289,8 @@ class Runtime:
 
     def _end(self) -> None:
         """Wipe the model at the end of ``run``, also after a failure."""
-        if self.lease is not None:
-            self.lease.stop()
+        for grant in self._grants:
+            grant.stop()
         with self._lock:
             self._serving = False
             if self._workload is not None:
@@ -331,24 +301,26 @@ class Runtime:
         emit(ServiceEvent.SERVICE_STOPPED, service="runtime")
 
     def _give_back(self) -> None:
-        """Give back a lease that runs on, now that key and weights are wiped: others may wait."""
-        if self._owed is None or self._lost is not None:
+        """Give back leases that run on, now that keys and weights are wiped: others may wait."""
+        owed = [grant for grant in self._grants if grant.remaining_s]
+        if not owed or self._lost is not None:
             return
         # A thread of its own: whatever the broker answers, and however slowly, the process ends.
-        sending = threading.Thread(target=self._send_back, args=(self._owed,), daemon=True)
+        sending = threading.Thread(target=self._send_back, args=(owed,), daemon=True)
         sending.start()
         sending.join(RETURN_S)
         if sending.is_alive():
             emit(ServiceEvent.LEASE_NOT_RETURNED, code=CoreCode.PEER_UNREACHABLE.name)
 
-    def _send_back(self, owed: Callable[[], LeaseReturn]) -> None:
-        try:
-            with open_http(RETURN_S) as http:
-                BrokerClient(self._config.broker, http).give_back(owed())
-        except RegaliaError as exc:
-            emit(ServiceEvent.LEASE_NOT_RETURNED, code=exc.code.name)
-        else:
-            emit(ServiceEvent.LEASE_RETURNED)
+    def _send_back(self, owed: list[Grant]) -> None:
+        for grant in owed:
+            try:
+                with open_http(RETURN_S) as http:
+                    BrokerClient(self._config.broker, http).give_back(grant.give_back())
+            except RegaliaError as exc:
+                emit(ServiceEvent.LEASE_NOT_RETURNED, code=exc.code.name)
+            else:
+                emit(ServiceEvent.LEASE_RETURNED)
 
     # Serving -----------------------------------------------------------------------------------
 
@@ -370,12 +342,14 @@ class Runtime:
             "model_id": identity.measured.model_id,
             "model_version": manifest.content.version,
             "simulated_tee": identity.attester.source.simulated,
-            "lease_s": 0.0 if self.lease is None else round(self.lease.remaining_s),
+            "lease_s": round(self._remaining_s()),
             **self.workload.facts(),
             "hardening": [
                 {"name": c.name, "state": str(c.state), "why": c.detail} for c in self.checks
             ],
         }
+        if identity.measured.adapters:
+            facts["adapter"] = ", ".join(identity.measured.adapters)
 
         def ready(stop: Callable[[], None]) -> None:
             # Under the lock of ``_lose``: the lease may end at this very moment, and a late
@@ -412,14 +386,13 @@ class Runtime:
 
         def evidence(challenge: bytes) -> ServingEvidence:
             return identity.attester.for_client(
-                challenge, model_version=version, release=self._proof
+                challenge, model_version=version, release=self._grants[0].proof
             )
 
         def refresh() -> None:
             self.metrics.waiting.set(self.workload.waiting)
-            if self.lease is not None:
-                self.metrics.lease_remaining.set(self.lease.remaining_s)
-                self.metrics.lease_renewals.set(self.lease.renewals)
+            self.metrics.lease_remaining.set(self._remaining_s())
+            self.metrics.lease_renewals.set(sum(lease.renewals for lease in self.leases))
 
         gateway = SealedGateway(
             identity.attester.keys.serving,

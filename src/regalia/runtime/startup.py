@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import IntegrityError
+from regalia.core.errors import IntegrityError, UsageError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.attester import SIMULATED_BANNER, Attester, open_source
@@ -132,12 +132,76 @@ def read_manifest(source: BlobSource, identity: Identity) -> VerifiedManifest:
         identity: holds the measured owner key and model identifier.
 
     Raises:
-        IntegrityError: SERVED_MODEL_MISMATCH, or the signature does not verify.
+        IntegrityError: SERVED_MODEL_MISMATCH, ADAPTER_ALONE, or the signature does not verify.
         ParseError, LocalError, UnavailableError: the manifest is malformed or cannot be read.
     """
-    return fetch_manifest(
+    manifest = fetch_manifest(
         source, owner_key=identity.measured.owner_key, model_id=identity.measured.model_id
     )
+    if manifest.content.base is not None:
+        raise IntegrityError(
+            RuntimeCode.ADAPTER_ALONE,
+            f"{source.describe()} holds an adapter of {manifest.content.base}",
+        )
+    return manifest
+
+
+def wants_adapter(config: ServeConfig, identity: Identity) -> bool:
+    """Whether an adapter is to be merged into the model.
+
+    Args:
+        config: says where the sealed adapter lies.
+        identity: holds the measured identifier of the adapter.
+
+    Raises:
+        UsageError: ADAPTER_NOT_MEASURED, one of the two is missing.
+    """
+    measured, stored = bool(identity.measured.adapters), bool(config.adapter_store)
+    if measured != stored:
+        where = "measured configuration" if measured else "setting adapter_store"
+        raise UsageError(RuntimeCode.ADAPTER_NOT_MEASURED, f"only the {where} names an adapter")
+    return measured
+
+
+def open_adapter_blobs(config: ServeConfig, folder: Path) -> Source | CachedBlobs:
+    """Open the adapter's store of ciphertext. It is small, and read without cache and peers.
+
+    Args:
+        config: names the store.
+        folder: folder that relative paths start from.
+
+    Raises:
+        As ``open_cached``.
+    """
+    return open_cached(
+        config.adapter_store, folder, cache="", cache_bytes=config.cache_bytes, peers=()
+    )
+
+
+def read_adapter(
+    source: BlobSource, identity: Identity, model: VerifiedManifest
+) -> VerifiedManifest:
+    """Fetch the adapter's manifest, and verify that the owner sealed it for this model.
+
+    Args:
+        source: store of manifest and ciphertext, untrusted.
+        identity: holds the measured owner key and the adapter's identifier.
+        model: verified manifest of the model.
+
+    Raises:
+        IntegrityError: ADAPTER_OF_ANOTHER_MODEL, or as ``read_manifest``.
+        ParseError, LocalError, UnavailableError: as ``read_manifest``.
+    """
+    (adapter_id,) = identity.measured.adapters
+    manifest = fetch_manifest(source, owner_key=identity.measured.owner_key, model_id=adapter_id)
+    base = manifest.content.base
+    if base != model.content.model_id:
+        sealed = "is a model by itself" if base is None else f"was sealed for {base}"
+        raise IntegrityError(
+            RuntimeCode.ADAPTER_OF_ANOTHER_MODEL,
+            f"{adapter_id} {sealed}; the measured model is {model.content.model_id}",
+        )
+    return manifest
 
 
 def fetch_manifest(source: BlobSource, *, owner_key: str, model_id: str) -> VerifiedManifest:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from regalia.core.errors import UsageError
+from regalia.engines.codes import EngineCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,55 @@ class InnerParts:
     fingerprint: str
     started: int
     serving: Callable[[], bool]
+
+
+@runtime_checkable
+class TakesAdapter(Protocol):
+    """What a workload has as well if it can merge an adapter into its model."""
+
+    def prepare_adapter(self, manifest: VerifiedManifest) -> None:
+        """Find out all that can be known without the key, after ``Workload.prepare``.
+
+        Args:
+            manifest: verified manifest of the adapter.
+
+        Raises:
+            RegaliaError: the adapter could not be merged.
+        """
+
+    def load_adapter(
+        self, source: BlobSource, manifest: VerifiedManifest, key: SecretBytes
+    ) -> None:
+        """Decrypt the adapter, which ``Workload.load`` then merges and wipes.
+
+        Args:
+            source: store of the ciphertext, untrusted.
+            manifest: verified manifest of the adapter.
+            key: the adapter's model key; closed on return.
+
+        Raises:
+            RegaliaError: the adapter cannot be read. What was decrypted is wiped by ``wipe``.
+        """
+
+
+def adapting(workload: Workload, engine: str) -> TakesAdapter:
+    """The workload, as one that merges adapters.
+
+    Args:
+        workload: as the configuration chose it.
+        engine: name of its engine.
+
+    Raises:
+        UsageError: ENGINE_MERGES_NO_ADAPTERS.
+    """
+    if not isinstance(workload, TakesAdapter):
+        raise merges_none(engine)
+    return workload
+
+
+def merges_none(engine: str) -> UsageError:
+    """The refusal of an engine that would leave the adapter out."""
+    return UsageError(EngineCode.ENGINE_MERGES_NO_ADAPTERS, f"the engine {engine!r}")
 
 
 class Workload(Protocol):

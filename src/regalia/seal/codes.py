@@ -28,6 +28,18 @@ class SealCode(Code):
         "No engine could serve a model that lacks a part of its weights.",
         "Download the model again, and seal when that has ended.",
     )
+    ADAPTER_WITHOUT_BASE = (
+        "An adapter is sealed for one model, so that nobody can merge it into another.",
+        "Give the sealed model that it was trained on with --base.",
+    )
+    NOT_AN_ADAPTER = (
+        "Only an adapter has a base: a manifest that names one is served by no runtime alone.",
+        "Leave --base out, or give the adapter's own folder, as PEFT saves it.",
+    )
+    BASE_UNUSABLE = (
+        "An adapter is merged into a whole model, and that model's manifest says which one it is.",
+        "Give the sealed model that the adapter was trained on, not another adapter.",
+    )
     IS_A_CACHE = (
         "A cache holds several versions of a model, and other files than a model's.",
         "Give the directory of one snapshot in it.",

@@ -21,6 +21,8 @@ from regalia.seal.codes import SealCode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from regalia.core.types import ModelId
+
 _WEIGHTS = ".safetensors"
 _INDEX = ".safetensors.index.json"
 _INDEX_LIMIT = 64 * MIB  # bytes
@@ -37,6 +39,8 @@ _PICKLED_HEAD = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04.{26,200}/data\.pkl", re
 # Of other frameworks: TensorFlow, Flax, Rust, and lists of parts of pickled weights.
 _OTHERS = frozenset({".h5", ".msgpack", ".ot", ".tflite"})
 _PICKLED_INDEX = ".bin.index.json"
+_ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _ORIGINAL = "original"  # the vendor's own files, beside the converted ones
 
 
@@ -110,6 +114,32 @@ def _is_duplicate(path: str) -> bool:
         or name.endswith(_PICKLED_INDEX)
         or is_pickle(path, b"")
     )
+
+
+def check_base(paths: Iterable[str], base: ModelId | None) -> None:
+    """Refuse an adapter without its base, and a base for what is no adapter.
+
+    Args:
+        paths: all paths of a model or an adapter.
+        base: the model that it is sealed for; None for a model by itself.
+
+    Raises:
+        LocalError: ADAPTER_WITHOUT_BASE, NOT_AN_ADAPTER or INCOMPLETE_MODEL.
+    """
+    every = frozenset(paths)
+    adapter = {_ADAPTER_CONFIG, _ADAPTER_WEIGHTS}
+    others = {path for path in every - adapter if path.endswith(_WEIGHTS) and "/" not in path}
+    # A whole model may have an adapter's settings beside it, left by those who merged it.
+    if others or not every & adapter:
+        if base is not None:
+            what = f"has the weights {min(others)!a}" if others else f"has no {_ADAPTER_WEIGHTS}"
+            raise LocalError(SealCode.NOT_AN_ADAPTER, f"the folder {what}")
+        return
+    if base is None:
+        raise LocalError(
+            SealCode.ADAPTER_WITHOUT_BASE, f"{min(every & adapter)!a} is a part of an adapter"
+        )
+    _require(adapter, dict.fromkeys(every, Path()), "a part of every adapter")
 
 
 def check_complete(files: Mapping[str, Path]) -> None:

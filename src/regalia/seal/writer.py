@@ -19,6 +19,7 @@ from regalia.crypto.aead import TAG_SIZE, wipe
 from regalia.crypto.dsse import sign
 from regalia.host.localfs import os_errors, write_new
 from regalia.seal.codes import SealCode
+from regalia.seal.contents import check_base
 from regalia.seal.filekeys import FileIdentity, new_file
 from regalia.seal.format.index import Entry, Index
 from regalia.seal.format.manifest import PAYLOAD_TYPE, Manifest, parse_manifest
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from regalia.core.types import ModelId
     from regalia.crypto.sign import SigningKey
     from regalia.seal.format.manifest import SealedFile
     from regalia.seal.format.sealed import Chunk
@@ -78,6 +80,7 @@ class SealOptions:
         threads: number of threads that encrypt.
         contents: what belongs to the model.
         restart: discard what an interrupted run has left, instead of continuing it.
+        base: the model that an adapter is sealed for; None for a model by itself.
 
     Raises:
         UsageError: BAD_USAGE, a value exceeds the limits of the format.
@@ -89,6 +92,7 @@ class SealOptions:
     threads: int = 1
     contents: ScanOptions = DEFAULT
     restart: bool = False
+    base: ModelId | None = None
 
     def __post_init__(self) -> None:
         if (
@@ -164,13 +168,14 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
         random: source of randomness: the kernel, except for reproducible test vectors.
 
     Raises:
-        LocalError: as ``scan``, DISK_FULL, FILE_EXISTS, OUTPUT_INSIDE_MODEL, MODEL_CHANGED or
-            SEALING_UNFINISHED.
+        LocalError: as ``scan`` and ``check_base``, DISK_FULL, FILE_EXISTS, OUTPUT_INSIDE_MODEL,
+            MODEL_CHANGED or SEALING_UNFINISHED.
         ParseError: as ``scan``.
         Exception: as ``wrap``.
     """
     _check_output(model, out)
     found = scan(model, options.contents)
+    check_base((file.path for file in found.files), options.base)
     the_plan = plan(model, found.files, stride=options.stride, shard_chunks=options.shard_chunks)
     with ExitStack() as stack:
         place: StagedDirectory | UnfinishedDirectory
@@ -207,6 +212,7 @@ def seal_model(  # noqa: PLR0913 - each is a decision of the caller's, most by n
             wrapped_key=wrap(sealing.model_key, context),
             index=index_file,
             shards=shards,
+            base=options.base,
         )
         _write_manifest(place.path / MANIFEST_NAME, manifest, signing_key)
         place.commit(mode=_MODE)

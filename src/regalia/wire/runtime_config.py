@@ -13,7 +13,7 @@ import msgspec
 
 from regalia.core.codec import canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
-from regalia.core.types import Digest
+from regalia.core.types import Digest, ModelId
 
 FORMAT = "regalia/runtime-config/v1"
 LIMIT = 64 * 1024  # bytes
@@ -40,6 +40,13 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     egress: list[str]  # host:port that the workload may reach; empty = none
     # Surfaces of the engine that are open beyond its default, by name, sorted; absent = none.
     opens: list[str] | msgspec.UnsetType = msgspec.UNSET
+    # model:<64 hex> of the one adapter that is merged into the model; absent = none.
+    adapter: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Identifiers of the adapters that are merged into the model: none, or one."""
+        return () if self.adapter is msgspec.UNSET else (self.adapter,)
 
     @property
     def surfaces(self) -> tuple[str, ...]:
@@ -62,7 +69,17 @@ def parse_runtime_config(data: bytes) -> RuntimeConfig:
         raise ParseError(CoreCode.MALFORMED, f"runtime configuration: format {config.format!r}")
     if config.opens is not msgspec.UNSET:
         _check_opens(config.opens)
+    for adapter in config.adapters:
+        _check_adapter(adapter, config.model_id)
     return config
+
+
+def _check_adapter(adapter: str, model_id: str) -> None:
+    """Refuse what is no identifier, and a model that would be merged into itself."""
+    if str(ModelId.parse(adapter)) == model_id:
+        raise ParseError(
+            CoreCode.MALFORMED, "runtime configuration: the adapter is the model itself"
+        )
 
 
 def _check_opens(names: list[str]) -> None:

@@ -176,6 +176,7 @@ def _report(
                 "model_id": release.model.id,
                 "model_version_minimum": release.model.version_minimum,
                 "opens": release.runtime.surfaces,
+                "adapters": release.runtime.accepted_adapters,
                 "wildcards": list(wildcards(release)),
             }
         )
@@ -189,6 +190,8 @@ def _report(
     ]
     if release.runtime.surfaces:  # the owner sees what the operator has opened
         facts.append(("engine opens", ", ".join(release.runtime.surfaces)))
+    if release.runtime.accepted_adapters:
+        facts.append(("merges adapters", ", ".join(release.runtime.accepted_adapters)))
     if options.client_out is not None:
         facts.append(("client policy", str(options.client_out)))
     show_facts(f"{options.out} holds", facts)

@@ -76,6 +76,7 @@ class _Wire(_Doc, frozen=True, kw_only=True):
     wrapped_key: _Wrapped
     index: _File
     shards: list[_File]
+    base: str | msgspec.UnsetType = msgspec.UNSET  # of adapters only
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Manifest:
     wrapped_key: WrappedKey
     index: SealedFile
     shards: tuple[SealedFile, ...]
+    base: ModelId | None = None  # of an adapter: the model that it changes
 
     def stored_total(self) -> int:
         """Number of bytes of all encrypted files together."""
@@ -128,6 +130,7 @@ class Manifest:
                 ),
                 index=_file_wire(self.index),
                 shards=[_file_wire(shard) for shard in self.shards],
+                base=msgspec.UNSET if self.base is None else str(self.base),
             )
         )
 
@@ -159,7 +162,10 @@ def parse_manifest(payload: bytes) -> Manifest:
         wrapped_key=_parse_wrapped(wire.wrapped_key),
         index=_parse_file(wire.index),
         shards=tuple(_parse_file(shard) for shard in wire.shards),
+        base=None if wire.base is msgspec.UNSET else ModelId.parse(wire.base),
     )
+    if manifest.base == manifest.model_id:
+        raise _malformed("an adapter that is its own base")
     if manifest.index.size > stored_size(INDEX_LIMIT, geometry.stride):
         raise ParseError(CoreCode.TOO_LARGE, f"manifest: index of {manifest.index.size} bytes")
     # Sizes follow from the layout, so a wrong one is noticed before any file is read.
