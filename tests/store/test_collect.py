@@ -235,11 +235,12 @@ def test_a_push_that_cannot_be_read_stops_everything(
 
 
 def test_uploads_without_an_end_go(repository: ObjectRepository, tmp_path: Path) -> None:
-    old, young = tmp_path / "store/uploads/old", tmp_path / "store/uploads/young"
+    uploads = tmp_path / "store/uploads"
+    old, young = uploads / "00000000000000aa", uploads / "00000000000000bb"
     old.write_bytes(b"x")
     age(old)
     young.write_bytes(b"x")
-    assert run(repository).uploads == ("uploads/old",)
+    assert run(repository).uploads == ("uploads/00000000000000aa",)
     assert young.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,7 +148,17 @@ def test_a_program_is_not_run_inside_a_tee(
 
 
 @pytest.mark.parametrize(
-    "script", ["exit 1", "echo nothing", f"echo {SECRET} >&2; exit 2", "echo '{}'"]
+    "script",
+    [
+        "exit 1",
+        "echo nothing",
+        f"echo {SECRET} >&2; exit 2",
+        "echo '{}'",
+        "yes secret",
+        "head -c 70000 /dev/zero",
+        f"""echo '{{"Username": "ann", "Secret": "{SECRET}"}}'; exit 3""",
+        "head -c 60000 /dev/zero | tr '\\0' '['",
+    ],
 )
 def test_a_program_that_fails(
     script: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +169,20 @@ def test_a_program_that_fails(
         find_login("r.example", "a", helpers=True)
     assert caught.value.code is StoreCode.CREDENTIAL_HELPER_FAILED
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "sleep 60 & echo '{}'", "setsid sleep 20 &"])
+def test_a_program_that_does_not_end(
+    script: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regalia.store.oci_login._HELPER_S", 0.3)
+    helper(monkeypatch, tmp_path, script)
+    write(config, credHelpers={"r.example": "tests"})
+    began = time.monotonic()
+    with pytest.raises(KeyAccessError) as caught:
+        find_login("r.example", "a", helpers=True)
+    assert caught.value.code is StoreCode.CREDENTIAL_HELPER_FAILED
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("name", ["../../bin/sh", "a b", "", "a/b"])

@@ -168,11 +168,11 @@ from pathlib import Path
 from regalia.store import piece_cache as module
 cache = module.PieceCache(Path({str(folder)!r}), {4 * STORED})
 cache.keep("{KEY}", 1, memoryview(b"x" * {SIZE}))
-def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 if {moment!r} == "room":
     module._write_piece = die
 else:
-    Path.rename = die
+    os.rename = die
 cache.keep("{KEY}", 2, memoryview(b"x" * {SIZE}))
 """
     done = subprocess.run([sys.executable, "-c", program], check=False, env=os.environ)

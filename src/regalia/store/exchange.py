@@ -145,6 +145,6 @@ class Exchange:
     def _note_time(self, response: httpx.Response) -> None:
         try:
             stated = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter for a year of twenty digits
             return
         self._ahead_s = stated - time.time()

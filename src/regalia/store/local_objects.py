@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import stat
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PART = 4 << 20  # bytes that are copied at once
 _UPLOADS = "uploads"
+_UPLOAD_NAME = re.compile("[0-9a-f]{16}")
 _LOCK = ".lock"
 FOLDERS = ("versions", "blobs", "pushes", _UPLOADS)  # the first one marks a store
 
@@ -37,7 +39,7 @@ class LocalObjects:
         create: make the folder and its layout. An existing folder with anything else is refused.
 
     Raises:
-        LocalError: the folder is missing, or no store.
+        LocalError: the folder is missing, or no store; NOT_A_DIRECTORY, a part of it is a link.
     """
 
     def __init__(self, folder: Path, where: str, *, create: bool = False) -> None:
@@ -50,6 +52,7 @@ class LocalObjects:
                 raise LocalError(
                     CoreCode.FILE_MISSING, f"{folder} is no store: it has no folder 'versions'"
                 )
+            _refuse_links(folder)
 
     def describe(self) -> str:
         """Address, for messages."""
@@ -141,8 +144,10 @@ class LocalObjects:
 
     def abandoned(self, before: float) -> Iterator[str]:
         """As ``Objects``."""
+        # Only what has an upload's name: "uploads" may be a link to anything by now.
         for entry in self.entries(_UPLOADS):
-            if entry.modified < before:
+            name = entry.key.rpartition("/")[2]
+            if entry.modified < before and _UPLOAD_NAME.fullmatch(name):
                 self.delete(entry.key)
                 yield entry.key
 
@@ -164,6 +169,13 @@ class LocalObjects:
                 yield
             finally:
                 os.close(fd)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse a store with a part elsewhere, where gc could remove what another store holds."""
+    for name in FOLDERS:
+        if (folder / name).is_symlink():
+            raise LocalError(CoreCode.NOT_A_DIRECTORY, f"{folder / name} is a symbolic link")
 
 
 def _make(folder: Path) -> None:

@@ -14,6 +14,7 @@ from regalia.core.types import Digest
 from regalia.store.attempts import AgainError
 from regalia.store.exchange import BUSY, Call
 from regalia.store.image import EMPTY, IMAGE_MAX, IMAGE_TYPE, ImageBlobs
+from regalia.store.listing import ListingBounds
 from regalia.store.names import ADDRESSED, TAG, StoreCode
 from regalia.store.oci_access import OciAccess
 from regalia.store.oci_address import is_this_machine
@@ -34,7 +35,6 @@ _NOT_FOUND, _UNAUTHORIZED, _FORBIDDEN = 404, 401, 403
 _ABSENT = frozenset({_NOT_FOUND})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TAGS_MAX = 4 << 20  # bytes of a list of tags
-_PAGES_MAX = 1000
 
 
 class OciBlobs(RangedBlobs):
@@ -208,17 +208,18 @@ class OciRepository:
 
     def tags(self) -> list[str]:
         """As ``Repository``. Raises as ``OciAccess.ask``."""
-        tags: list[str] = []
-        for _ in range(_PAGES_MAX):
-            last = f"&last={tags[-1]}" if tags else ""
+        tags: dict[str, None] = {}
+        last, bounds = "", ListingBounds(self.describe())
+        while True:
             url = f"{self._access.base}tags/list?n=1000{last}"
             answer = self._access.ask(Call("GET", url, limit=_TAGS_MAX, allow=_ABSENT))
             page = [] if answer.status == _NOT_FOUND else self._page(answer.body)
-            fresh = [tag for tag in page if tag not in tags]
-            tags += fresh
-            if not fresh or 'rel="next"' not in answer.headers.get("link", ""):
+            bounds.count(len(page))
+            known = len(tags)
+            tags.update(dict.fromkeys(page))
+            if len(tags) == known or 'rel="next"' not in answer.headers.get("link", ""):
                 return sorted(tags)
-        raise self._access.wrong("a list of tags without end")
+            last = f"&last={page[-1]}"
 
     def load(self, reference: str) -> tuple[Digest, Image]:
         """As ``Repository``.

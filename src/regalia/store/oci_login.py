@@ -10,7 +10,6 @@ import base64
 import binascii
 import os
 import re
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import msgspec
 
 from regalia.core.errors import CoreCode, KeyAccessError, LocalError, UsageError
 from regalia.host.localfs import read_file
+from regalia.host.programs import output_of
 from regalia.store.names import StoreCode
 
 _CONFIG_MAX = 1 << 20
@@ -156,19 +156,21 @@ def _ask_helper(name: str, key: str, path: Path, *, helpers: bool) -> Login:
         raise UsageError(CoreCode.BAD_CONFIG, f"{path}: no name of a credential helper")
     program = f"docker-credential-{name}"
     try:
-        done = subprocess.run(  # noqa: S603 - a program that its user's own configuration names
-            [program, "get"],
-            input=key.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_HELPER_S,
-            check=True,
-        )
-        answer = msgspec.json.decode(done.stdout[: _ANSWER_MAX + 1], type=_Answer)
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError, UnicodeError) as exc:
-        raise KeyAccessError(
-            StoreCode.CREDENTIAL_HELPER_FAILED, f"{program} get, for {key}: {type(exc).__name__}"
-        ) from None
+        data = output_of([program, "get"], key.encode(), limit=_ANSWER_MAX, seconds=_HELPER_S)
+    except OSError as exc:
+        raise _helper_failed(program, key, type(exc).__name__) from None
+    if data is None:
+        what = f"no answer of at most {_ANSWER_MAX} bytes in {_HELPER_S:.0f} s"
+        raise _helper_failed(program, key, what)
+    try:
+        answer = msgspec.json.decode(data, type=_Answer)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        # The type only: the decoder's words could quote a secret.
+        raise _helper_failed(program, key, type(exc).__name__) from None
     if answer.username == _TOKEN_USER:
         return Login(identity_token=answer.secret)
     return Login(answer.username, answer.secret)
+
+
+def _helper_failed(program: str, key: str, why: str) -> KeyAccessError:
+    return KeyAccessError(StoreCode.CREDENTIAL_HELPER_FAILED, f"{program} get, for {key}: {why}")

@@ -8,6 +8,10 @@
 A piece's header holds a CRC-32, against disks that err and writes that were cut off. Against
 anybody who means it, the model's own tags stand. Whatever is wrong with a piece, it is not there.
 
+The disk may be somebody else's, also that of a TEE's host. So no link inside the folder is
+followed, which could lead to files that are then removed; nothing is opened that could block; and
+nobody who keeps the lock is waited for without end.
+
 The bound holds at every moment: room is taken under the lock by a file of the final size. A process
 never removes what was used since it opened the cache: a model larger than the cache would
 otherwise push its own beginning out, and find nothing the next time.
@@ -46,12 +50,18 @@ _TOUCH_S = 600.0  # use is noted so often, and at the first time
 _LEFTOVER_S = 600.0  # a piece takes no longer to be written
 _FULL_S = 60.0  # how long nothing is kept after there was no room
 _TARGET = 0.9  # of the bound, which room is made down to
+_LOCK_OPEN_S = 60.0  # others may look through all pieces under the lock, one after the other
+_LOCK_KEEP_S = 5.0  # a piece that waits for longer is not kept
+_LOCK_STEP_S = 0.02
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _Stored(NamedTuple):
     used: float  # when, in seconds since 1970
     size: int  # bytes
-    path: Path
+    key: str
+    name: str
 
 
 class PieceCache:
@@ -70,7 +80,9 @@ class PieceCache:
         self._limit = limit
         self._full_until = 0.0
         require_cache(folder, create=True)
-        with os_errors(folder), self._locked() as fd:
+        self._opened = time.time()
+        # Whoever keeps the lock for that long does not keep the pieces from being read.
+        with os_errors(folder), suppress(TimeoutError), self._locked(_LOCK_OPEN_S) as fd:
             _write_usage(fd, sum(each.size for each in self._scan()))
             # By the clock that dates files, which is some milliseconds behind the other one.
             self._opened = os.fstat(fd).st_mtime
@@ -83,23 +95,23 @@ class PieceCache:
             number: of the piece in it.
             buffer: of the piece's size.
         """
-        path = self._path(key, number)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return False
-        try:
+        with suppress(OSError), open_pieces(self._folder, key) as folder:
+            fd = os.open(_name(number), _READ_FLAGS, dir_fd=folder)
+            try:
+                if self._read(fd, buffer):
+                    return True
+            finally:
+                os.close(fd)
+            os.unlink(_name(number), dir_fd=folder)
+        return False
+
+    def _read(self, fd: int, buffer: memoryview) -> bool:
+        with suppress(OSError):
             info = os.fstat(fd)
             if stat.S_ISREG(info.st_mode) and _read_piece(fd, info.st_size, buffer):
                 if info.st_mtime < max(self._opened, time.time() - _TOUCH_S):
                     os.utime(fd)
                 return True
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
-        with suppress(OSError):
-            path.unlink()
         return False
 
     def keep(self, key: str, number: int, piece: memoryview) -> bool:
@@ -112,39 +124,40 @@ class PieceCache:
         """
         if time.monotonic() < self._full_until:
             return False
-        path = self._path(key, number)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd = self._take_room(temporary, path, HEADER + piece.nbytes)
+            with open_pieces(self._folder, key, create=True) as folder:
+                return self._write(folder, _name(number), piece)
+        except OSError:
+            self._full_until = time.monotonic() + _FULL_S
+            return False
+
+    def _write(self, folder: int, name: str, piece: memoryview) -> bool:
+        temporary = f".{name}-{secrets.token_hex(4)}"
+        try:
+            fd = self._take_room(folder, temporary, name, HEADER + piece.nbytes)
             if fd < 0:
                 return False
             try:
                 _write_piece(fd, piece)
             finally:
                 os.close(fd)
-            temporary.rename(path)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
-            self._full_until = time.monotonic() + _FULL_S
             with suppress(OSError):
-                temporary.unlink()
-            return False
+                os.unlink(temporary, dir_fd=folder)
+            raise
         return True
 
     def forget(self, key: str) -> None:
         """Remove all pieces of a blob."""
-        folder = self._folder / PIECES / key
-        with suppress(OSError):
-            for path in folder.iterdir():
-                path.unlink()
+        with suppress(OSError), open_pieces(self._folder, key) as folder:
+            for name in os.listdir(folder):  # noqa: PTH208 - the opened folder, not its path
+                os.unlink(name, dir_fd=folder)
 
-    def _path(self, key: str, number: int) -> Path:
-        return self._folder / PIECES / key / f"{number:08x}"
-
-    def _take_room(self, temporary: Path, path: Path, size: int) -> int:
+    def _take_room(self, folder: int, temporary: str, name: str, size: int) -> int:
         """Create a file of this size, which counts from now on; -1 if there is no need or room."""
-        with self._locked() as usage:
-            if path.exists():
+        with self._locked(_LOCK_KEEP_S) as usage:
+            if _is_there(folder, name):
                 return -1
             used = _read_usage(usage)
             if used is None or used + size > self._limit:
@@ -155,7 +168,7 @@ class PieceCache:
                     return -1
             _write_usage(usage, used + size)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fd = os.open(temporary, flags, 0o600)
+            fd = os.open(temporary, flags, 0o600, dir_fd=folder)
             try:
                 os.posix_fallocate(fd, 0, size)
             except OSError:
@@ -171,36 +184,102 @@ class PieceCache:
         for each in stored:
             if used + size <= target or each.used >= self._opened:
                 break
-            with suppress(FileNotFoundError):
-                each.path.unlink()
+            with suppress(FileNotFoundError), open_pieces(self._folder, each.key) as folder:
+                os.unlink(each.name, dir_fd=folder)
             used -= each.size
         return used
 
     def _scan(self) -> Iterator[_Stored]:
         """All pieces. What a killed process was writing is removed once it is old."""
-        for folder in os.scandir(self._folder / PIECES):
-            if not folder.is_dir(follow_symlinks=False):
-                continue
-            for entry in os.scandir(folder.path):
-                with suppress(FileNotFoundError):
-                    info = entry.stat(follow_symlinks=False)
-                    path = self._folder / PIECES / folder.name / entry.name
-                    left = entry.name.startswith(".")
-                    if left and time.time() - info.st_mtime > _LEFTOVER_S:
-                        path.unlink()
-                        continue
-                    # What is being written is not removed, and counts.
-                    yield _Stored(time.time() if left else info.st_mtime, info.st_size, path)
+        with _open_folder(self._folder / PIECES) as pieces:
+            keys = sorted(filter(PIECE_KEY.fullmatch, os.listdir(pieces)))  # noqa: PTH208
+        for key in keys:
+            with suppress(OSError), open_pieces(self._folder, key) as folder:
+                yield from _stored(folder, key)
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    def _locked(self, seconds: float) -> Iterator[int]:
+        """Hold the lock. Raises TimeoutError if somebody else does not let it go."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         fd = os.open(self._folder / _USAGE, flags, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd, seconds)
             yield fd
         finally:
             os.close(fd)
+
+
+@contextmanager
+def open_pieces(folder: Path, key: str, *, create: bool = False) -> Iterator[int]:
+    """Open the folder with a blob's pieces, through no link: a file descriptor of it.
+
+    Args:
+        folder: of the cache.
+        key: of the blob, 64 hexadecimal digits.
+        create: make it if it is missing.
+
+    Raises:
+        OSError: it is missing, or no folder.
+    """
+    with _open_folder(folder / PIECES) as pieces:
+        if create:
+            with suppress(FileExistsError):
+                os.mkdir(key, 0o700, dir_fd=pieces)
+        fd = os.open(key, _FOLDER_FLAGS, dir_fd=pieces)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _open_folder(path: Path) -> Iterator[int]:
+    fd = os.open(path, _FOLDER_FLAGS)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _stored(folder: int, key: str) -> Iterator[_Stored]:
+    now = time.time()
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):
+            info = entry.stat(follow_symlinks=False)
+            used = info.st_mtime
+            if entry.name.startswith("."):
+                if abs(now - used) > _LEFTOVER_S:
+                    os.unlink(entry.name, dir_fd=folder)
+                    continue
+                used = now  # what is being written is not removed, and counts
+            elif used > now + _LEFTOVER_S:
+                used = 0.0  # of a clock that was ahead: it would otherwise never go
+            yield _Stored(used, info.st_size, key, entry.name)
+
+
+def _lock(fd: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError(f"another process keeps the lock for over {seconds} s") from None
+            time.sleep(_LOCK_STEP_S)
+        else:
+            return
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _name(number: int) -> str:
+    return f"{number:08x}"
 
 
 def require_cache(folder: Path, *, create: bool = False) -> None:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from regalia.core.errors import UnavailableError
 from regalia.store.attempts import AgainError
 from regalia.store.exchange import Call, Exchange
+from regalia.store.listing import ListingBounds
 from regalia.store.names import StoreCode
 from regalia.store.objects import Entry, Found
 from regalia.store.ranges import BLOB_MAX
 from regalia.store.s3 import S3Blobs
 from regalia.store.s3_access import S3Access
 from regalia.store.s3_uploads import PART, S3Uploads
-from regalia.store.s3_words import query_of, tag_of, unescaped
+from regalia.store.s3_words import elements, query_of, tag_of, unescaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
 
 _LISTING_MAX = 4 << 20  # bytes of one page
 _PROBLEM_MAX = 1 << 16  # bytes of an error's document
-_PAGES_MAX = 10_000  # of one listing, 1000 entries each
 _PROBLEM = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
-_CONTENTS = re.compile(rb"<Contents>(.*?)</Contents>", re.DOTALL)
 _TRUNCATED = re.compile(rb"<IsTruncated>\s*true\s*</IsTruncated>")
 _NEXT = re.compile(rb"<NextContinuationToken>([^<]{1,2048})</NextContinuationToken>")
 _ETAG = re.compile(r'"[!#-~]{1,200}"')
+_NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,256}")  # of an object in one of the folders
 _NOT_FOUND, _CONFLICT, _CHANGED = 404, 409, 412
 _FORBIDDEN = frozenset({401, 403})
 _OF_CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
@@ -105,12 +105,12 @@ class S3Objects:
             return None
         length = answer.headers.get("content-length", "")
         try:
-            modified = parsedate_to_datetime(answer.headers.get("last-modified", ""))
-        except ValueError:
+            modified = parsedate_to_datetime(answer.headers.get("last-modified", "")).timestamp()
+        except (ValueError, OverflowError):
             raise self._exchange.wrong(f"{key} has no date") from None
         if not re.fullmatch(r"[0-9]{1,15}", length):
             raise self._exchange.wrong(f"{key} has no length")
-        return Entry(key, int(length), modified.timestamp())
+        return Entry(key, int(length), modified)
 
     def put(self, key: str, data: bytes, *, over: str | None) -> bool:
         """As ``Objects``. Raises as ``get``.
@@ -149,14 +149,16 @@ class S3Objects:
     def entries(self, folder: str) -> Iterator[Entry]:
         """As ``Objects``. Raises as ``get``."""
         prefix = f"{self._address.prefix}{folder}/"
-        token, seen = "", set[str]()
-        for _ in range(_PAGES_MAX):
+        token, seen, bounds = "", set[str](), ListingBounds(self.describe())
+        while True:
             query = {"list-type": "2", "max-keys": "1000", "prefix": prefix}
             if token:
                 query["continuation-token"] = token
             url = self._access.root + query_of(query)
             page = self._ask(Call("GET", url, limit=_LISTING_MAX)).body
-            yield from self._page(page, f"{folder}/", prefix)
+            contents = elements(page, b"Contents")
+            bounds.count(len(contents))
+            yield from self._page(contents, f"{folder}/", prefix)
             if not _TRUNCATED.search(page):
                 return
             following = _NEXT.search(page)
@@ -164,20 +166,20 @@ class S3Objects:
             if not token or token in seen:
                 raise self._exchange.wrong("a listing that does not go on")
             seen.add(token)
-        raise self._exchange.wrong("a listing without end")
 
-    def _page(self, page: bytes, folder: str, prefix: str) -> Iterator[Entry]:
-        for text in _CONTENTS.findall(page):
+    def _page(self, contents: list[bytes], folder: str, prefix: str) -> Iterator[Entry]:
+        for text in contents:
             key, size = tag_of(text, b"Key"), tag_of(text, b"Size")
             try:
-                modified = datetime.fromisoformat(tag_of(text, b"LastModified"))
-            except ValueError:
+                modified = datetime.fromisoformat(tag_of(text, b"LastModified")).timestamp()
+            except (ValueError, OverflowError):
                 raise self._exchange.wrong("a listing with no date") from None
             if not key.startswith(prefix) or not re.fullmatch(r"[0-9]{1,15}", size):
                 raise self._exchange.wrong("a listing of something else")
-            entry = Entry(folder + key.removeprefix(prefix), int(size), modified.timestamp())
-            if entry.size <= BLOB_MAX:
-                yield entry
+            name = key.removeprefix(prefix)
+            # A key further down is nobody's here, and "..", of all names, would lead elsewhere.
+            if _NAME.fullmatch(name) and int(size) <= BLOB_MAX:
+                yield Entry(folder + name, int(size), modified)
 
     def delete(self, key: str) -> None:
         """As ``Objects``. Raises as ``get``."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from regalia.core.errors import IntegrityError
 from regalia.store.exchange import Call
+from regalia.store.listing import ListingBounds
 from regalia.store.names import StoreCode
-from regalia.store.s3_words import query_of, tag_of
+from regalia.store.s3_words import elements, query_of, tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,8 +34,6 @@ _AT_ONCE = 4  # parts under way
 _LISTING_MAX = 4 << 20
 _NOT_FOUND = 404
 _ABSENT = frozenset({_NOT_FOUND})
-_UPLOAD = re.compile(rb"<Upload>(.*?)</Upload>", re.DOTALL)
-_LISTED_PART = re.compile(rb"<Part>(.*?)</Part>", re.DOTALL)
 _UPLOAD_ID = re.compile(r"[!-~]{1,2048}")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
@@ -94,7 +93,7 @@ class S3Uploads:
         url = self._access.root + query_of({"uploads": "", "prefix": prefix})
         page = self._ask(Call("GET", url, limit=_LISTING_MAX)).body
         found = []
-        for text in _UPLOAD.findall(page):
+        for text in elements(page, b"Upload"):
             key, upload_id = tag_of(text, b"Key"), tag_of(text, b"UploadId")
             if not key.startswith(prefix) or not _UPLOAD_ID.fullmatch(upload_id):
                 continue
@@ -124,11 +123,12 @@ class S3Uploads:
     def _parts(self, upload: Upload) -> dict[int, str]:
         """MD5 of the parts that are there, by number."""
         there: dict[int, str] = {}
-        marker = 0
+        marker, bounds = 0, ListingBounds(self._access.address.describe())
         while marker <= _PARTS_MAX:
             url = self._url(upload, **{"part-number-marker": str(marker)})
             answer = self._ask(Call("GET", url, limit=_LISTING_MAX, allow=_ABSENT))
-            listed = _LISTED_PART.findall(answer.body) if answer.status != _NOT_FOUND else []
+            listed = [] if answer.status == _NOT_FOUND else elements(answer.body, b"Part")
+            bounds.count(len(listed))
             page = {}
             for text in listed:
                 number, tag = tag_of(text, b"PartNumber"), _MD5.fullmatch(tag_of(text, b"ETag"))

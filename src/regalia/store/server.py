@@ -21,7 +21,7 @@ from starlette.routing import Route
 from regalia.core.errors import CoreCode, LocalError
 from regalia.host.localfs import os_errors
 from regalia.store.names import BLOB_NAME, StoreCode
-from regalia.store.piece_cache import PIECE_KEY, PIECE_NUMBER, PIECES, is_cache
+from regalia.store.piece_cache import PIECE_KEY, PIECE_NUMBER, is_cache, open_pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,7 +168,8 @@ def open_piece(folder: Path, key: str, number: str) -> tuple[int, int] | None:
         return None
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(folder / PIECES / key / number, flags)
+        with open_pieces(folder, key) as pieces:
+            fd = os.open(number, flags, dir_fd=pieces)
     except OSError:
         return None
     info = os.fstat(fd)
