@@ -16,7 +16,7 @@ from vector_files import VECTORS, as_json, fixed, write_or_compare
 
 from regalia.core.codec import canonical_json
 from regalia.core.types import Digest
-from regalia.store.image import Blob, Image, Label, stored_name
+from regalia.store.image import IMAGE_TYPE, Blob, Image, Label, stored_name
 
 FOLDER = VECTORS / "stores"
 Document = dict[str, Any]
@@ -83,6 +83,7 @@ def refused() -> dict[str, list[str]]:
             "NOT_A_SEALED_MODEL",
             changed(mediaType="application/vnd.oci.image.index.v1+json"),
         ],
+        "index_without_layers": ["NOT_A_SEALED_MODEL", index_of_images()],
         "no_layers": ["MALFORMED", changed(layers=[])],
         "no_manifest": ["MALFORMED", changed(layers=layers[1:])],
         "no_index": ["MALFORMED", changed(layers=[layers[0], layers[2]])],
@@ -104,6 +105,31 @@ def refused() -> dict[str, list[str]]:
         "manifest_too_large": ["MALFORMED", layer(0, size=(24 << 20) + 1)],
         "cut": ["MALFORMED", image().encode().decode()[:-1]],
         "no_json": ["MALFORMED", "version"],
+    }
+
+
+def index_of_images() -> str:
+    """What registries keep under a name for several platforms."""
+    manifests = [{"mediaType": IMAGE_TYPE, "digest": str(Digest(fixed("image"))), "size": 500}]
+    kind = "application/vnd.oci.image.index.v1+json"
+    document = {"schemaVersion": 2, "mediaType": kind, "manifests": manifests}
+    return canonical_json(document).decode()
+
+
+def tags() -> dict[str, dict[str, str]]:
+    """Contents of a tag that name a digest, and others that are refused."""
+    digits = fixed("tag").hex()
+    return {
+        "accepted": {"as_written": f"sha256:{digits}\n", "no_line_feed": f"sha256:{digits}"},
+        "refused": {
+            "empty": "",
+            "two_line_feeds": f"sha256:{digits}\n\n",
+            "carriage_return": f"sha256:{digits}\r\n",
+            "white_space": f"sha256:{digits} \n",
+            "digits_alone": f"{digits}\n",
+            "digest_capital": f"sha256:{digits.upper()}\n",
+            "digest_too_short": f"sha256:{digits[:-1]}\n",
+        },
     }
 
 
@@ -137,6 +163,7 @@ def files() -> dict[str, bytes]:
                 "refused": refused(),
             }
         ),
+        "tags.json": as_json({"digest": str(Digest(fixed("tag"))), **tags()}),
         "cache.json": as_json(pieces()),
     }
 

@@ -106,6 +106,13 @@ def test_other_peoples_files_stay(repository: ObjectRepository, tmp_path: Path) 
     assert path.exists()
 
 
+def test_empty_folders_that_a_copy_left_out(repository: ObjectRepository, tmp_path: Path) -> None:
+    for name in ("pushes", "uploads"):
+        (tmp_path / "store" / name).rmdir()
+    path = stray(tmp_path)
+    assert run(repository).blobs == (f"blobs/{path.name}",)
+
+
 def test_a_version_that_was_replaced_goes(
     repository: ObjectRepository, sent: Sent, tmp_path: Path
 ) -> None:

@@ -116,6 +116,17 @@ def test_a_container_image(registry: RegistryDouble) -> None:
     assert refused(registry).code is StoreCode.NOT_A_SEALED_MODEL
 
 
+def test_an_index_of_container_images(registry: RegistryDouble) -> None:
+    kind = "application/vnd.oci.image.index.v1+json"
+    document = {"schemaVersion": 2, "mediaType": kind, "manifests": []}
+    registry.images["v1"] = json.dumps(document).encode()
+    error = refused(registry)
+    assert error.code is StoreCode.NOT_A_SEALED_MODEL
+    assert kind in error.what
+    # A registry answers 404 if the type that it has is not among those that are asked for.
+    assert kind in registry.requests[-1].headers["accept"]
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

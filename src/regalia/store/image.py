@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from regalia.core.weights import Reading
 
 IMAGE_TYPE = "application/vnd.oci.image.manifest.v1+json"
+# What registries keep besides, which a reader may find under a name: never a sealed model.
+OTHER_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
 ARTIFACT_TYPE = "application/vnd.regalia.sealed-model.image.v1+json"
 MANIFEST_TYPE = "application/vnd.regalia.sealed-model.manifest.v1+json"
 DATA_TYPE = "application/vnd.regalia.sealed-model.data.v1"
@@ -99,11 +105,14 @@ class _Layer(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] = {}
 
 
-class _Document(msgspec.Struct, frozen=True, rename="camel"):
+class _Kind(msgspec.Struct, frozen=True, rename="camel"):
     schema_version: int
-    layers: list[_Layer]
     media_type: str = IMAGE_TYPE
     artifact_type: str = ""
+
+
+class _Document(msgspec.Struct, frozen=True, rename="camel"):
+    layers: list[_Layer]
     annotations: dict[str, str] = {}
 
 
@@ -129,15 +138,11 @@ def parse_image(data: bytes, *, where: str) -> Image:
     """
     at_most(data, IMAGE_MAX, what=where)
     try:
+        # The kind comes first: an index of images, say, has no layers, and is not malformed.
+        _refuse_other_kinds(msgspec.json.decode(data, type=_Kind), where)
         document = msgspec.json.decode(data, type=_Document)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         raise ParseError(CoreCode.MALFORMED, f"{where}: {exc}") from exc
-    kind = (document.schema_version, document.media_type, document.artifact_type)
-    if kind != (2, IMAGE_TYPE, ARTIFACT_TYPE):
-        raise IntegrityError(
-            StoreCode.NOT_A_SEALED_MODEL,
-            f"{where}: artifact type {document.artifact_type[:100]!r}, want {ARTIFACT_TYPE}",
-        )
     if len(document.layers) > FILES_MAX:
         raise ParseError(CoreCode.TOO_LARGE, f"{where}: more than {FILES_MAX} files")
     blobs = tuple(_blob(layer, where) for layer in document.layers)
@@ -146,6 +151,17 @@ def parse_image(data: bytes, *, where: str) -> Image:
         raise ParseError(CoreCode.MALFORMED, f"{where}: files twice, or no manifest or index")
     said = document.annotations
     return Image(blobs, Label(said.get(_MODEL_ID, "")[:100], said.get(_MODEL_VERSION, "")[:20]))
+
+
+def _refuse_other_kinds(kind: _Kind, where: str) -> None:
+    if (kind.schema_version, kind.media_type, kind.artifact_type) == (2, IMAGE_TYPE, ARTIFACT_TYPE):
+        return
+    found = f"artifact type {kind.artifact_type[:100]!r}"
+    if (kind.schema_version, kind.media_type) != (2, IMAGE_TYPE):
+        found = f"media type {kind.media_type[:100]!r}, schema version {kind.schema_version}"
+    raise IntegrityError(
+        StoreCode.NOT_A_SEALED_MODEL, f"{where}: {found}, want artifact type {ARTIFACT_TYPE}"
+    )
 
 
 def _blob(layer: _Layer, where: str) -> Blob:

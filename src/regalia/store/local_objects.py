@@ -131,8 +131,11 @@ class LocalObjects:
 
     def entries(self, folder: str) -> Iterator[Entry]:
         """As ``Objects``."""
-        with os_errors(self._folder / folder):
-            for path in sorted((self._folder / folder).iterdir()):
+        place = self._folder / folder
+        if not place.exists():
+            return  # tools that copy a store may leave out empty folders
+        with os_errors(place):
+            for path in sorted(place.iterdir()):
                 found = self.size(f"{folder}/{path.name}")
                 if found is not None:
                     yield found

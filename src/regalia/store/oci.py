@@ -13,7 +13,7 @@ from regalia.core.errors import UnavailableError
 from regalia.core.types import Digest
 from regalia.store.attempts import AgainError
 from regalia.store.exchange import BUSY, Call
-from regalia.store.image import EMPTY, IMAGE_MAX, IMAGE_TYPE, ImageBlobs
+from regalia.store.image import EMPTY, IMAGE_MAX, IMAGE_TYPE, OTHER_TYPES, ImageBlobs
 from regalia.store.listing import ListingBounds
 from regalia.store.names import ADDRESSED, TAG, StoreCode
 from regalia.store.oci_access import OciAccess
@@ -259,7 +259,9 @@ class OciRepository:
 
     def _document(self, reference: str) -> bytes | None:
         url = f"{self._access.base}manifests/{reference}"
-        call = Call("GET", url, {"accept": IMAGE_TYPE}, limit=IMAGE_MAX, allow=_ABSENT)
+        # A registry says of a type that is not asked for that there is nothing of this name.
+        accept = ", ".join((IMAGE_TYPE, *OTHER_TYPES))
+        call = Call("GET", url, {"accept": accept}, limit=IMAGE_MAX, allow=_ABSENT)
         answer = self._access.ask(call)
         return None if answer.status == _NOT_FOUND else answer.body
 

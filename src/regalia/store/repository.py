@@ -210,7 +210,8 @@ class ObjectRepository:
         text = found.data.decode("ascii", "replace").removesuffix("\n")
         if not DIGEST.fullmatch(text):
             raise IntegrityError(
-                StoreCode.STORE_ANSWER_WRONG, f"{self.describe()}: version {tag} holds no digest"
+                StoreCode.STORE_ANSWER_WRONG,
+                f"{self.describe()}: {VERSIONS}/{tag} does not hold a version's digest",
             )
         return Digest.parse(text)
 
