@@ -8,6 +8,7 @@ import pytest
 
 from regalia.crypto.sign import SigningKey
 from regalia_testing.sealed import PAYLOAD, KeptMemory, pattern, seal_testbed, write_model
+from tests.seal.interrupted import Bench
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,12 @@ def twin(pristine: OwnedModel, tmp_path_factory: pytest.TempPathFactory) -> Owne
     """The same model, sealed a second time."""
     folder = tmp_path_factory.mktemp("twin")
     return seal_testbed(pristine.model, folder / "sealed", pristine.owner)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, owner: SigningKey) -> Bench:
+    """A model whose sealing ends early."""
+    return Bench(tmp_path, owner)
 
 
 @pytest.fixture
