@@ -278,7 +278,7 @@ MISFIT = EngineCode.ENGINE_ADAPTER_MISFIT
         (matrices({Q0: (65, 64)}), {}, MISFIT),
         (matrices({Q0: (64, 64)}, rank=5), {}, MISFIT),
         (matrices({Q0: (64, 64)}, rank=0), {}, MISFIT),
-        (matrices({Q0: (64, 64)}), {"target_modules": ["v_proj"]}, MISFIT),
+        (matrices({Q0: (64, 64)}), {"target_modules": ["gate_proj"]}, MISFIT),
         (matrices({"model.layers.0.mlp": (64, 64)}), {"target_modules": ["mlp"]}, UNSUPPORTED),
         (
             matrices({"model.embed_tokens": (64, 64)}),

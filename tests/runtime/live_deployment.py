@@ -231,7 +231,9 @@ class LiveDeployment:
             "served_name": "tiny",
         }
         lines = [
-            f"{name} = {json.dumps(v)}" for name, v in settings.items() if f"{name} =" not in text
+            f"{name} = {json.dumps(v)}"
+            for name, v in settings.items()
+            if f"\n{name} =" not in f"\n{text}"
         ]
         platform = json.dumps(str(self.deployment.shared.platform.directory))
         evidence = f'[evidence]\nsource = "simulated-snp"\noptions = {{ platform = {platform} }}\n'
