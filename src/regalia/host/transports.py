@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Until when what is read now has to be there, on the monotonic clock. Reading happens in the
 # thread that sent the request.
 _UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
+_WRITE = 64 << 10  # bytes that are sent between two looks at the clock
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)
 
 
@@ -39,14 +40,16 @@ class HeadTransport(httpx.HTTPTransport):
 
     Args:
         answer_s: seconds from a request to the end of its answer; None if answers may last.
+        tls: whose certificates are believed; None for the public authorities.
     """
 
-    def __init__(self, answer_s: float | None = None) -> None:
-        super().__init__(trust_env=False, limits=_LIMITS)
+    def __init__(self, answer_s: float | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        context = httpx.create_ssl_context(trust_env=False) if tls is None else tls
+        super().__init__(verify=context, trust_env=False, limits=_LIMITS)
         self._answer_s = answer_s
         # httpx passes every setting of the pool on but this one.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=context,
             max_connections=_LIMITS.max_connections,
             max_keepalive_connections=_LIMITS.max_keepalive_connections,
             keepalive_expiry=_LIMITS.keepalive_expiry,
@@ -154,8 +157,14 @@ def _until(end: float | None) -> Iterator[None]:
         _UNTIL.reset(token)
 
 
+def _left() -> float | None:
+    """Seconds that are left for what is under way; None if nothing bounds it."""
+    until = _UNTIL.get()
+    return None if until is None else until - time.monotonic()
+
+
 class _Backend(httpcore.SyncBackend):
-    """Connections whose reads end in time for the head of an answer, or for all of it."""
+    """Connections whose reads and writes end in time for an answer's head, or for all of it."""
 
     def connect_tcp(
         self,
@@ -174,16 +183,23 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        until = _UNTIL.get()
-        if until is not None:
-            left = until - time.monotonic()
+        left = _left()
+        if left is not None:
             if left <= 0:
                 raise httpcore.ReadTimeout("no whole answer in time")
             timeout = left if timeout is None else min(timeout, left)
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
+        # Cut, as the timeout holds for each little that a slow reader takes.
+        view = memoryview(buffer)
+        for start in range(0, len(view), _WRITE):
+            left = _left()
+            if left is not None:
+                if left <= 0:
+                    raise httpcore.WriteTimeout("the request was not taken in time")
+                timeout = left if timeout is None else min(timeout, left)
+            self._inner.write(bytes(view[start : start + _WRITE]), timeout)
 
     def close(self) -> None:
         self._inner.close()

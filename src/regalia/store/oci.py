@@ -11,8 +11,7 @@ import msgspec
 
 from regalia.core.errors import UnavailableError
 from regalia.core.types import Digest
-from regalia.store.attempts import AgainError
-from regalia.store.exchange import BUSY, Call
+from regalia.store.exchange import Call
 from regalia.store.image import EMPTY, IMAGE_MAX, IMAGE_TYPE, ImageBlobs
 from regalia.store.listing import ListingBounds
 from regalia.store.names import ADDRESSED, TAG, StoreCode
@@ -117,8 +116,6 @@ class OciBlobs(RangedBlobs):
     def _check_status(self, name: str, response: httpx.Response) -> None:
         if response.status_code in {_UNAUTHORIZED, _FORBIDDEN}:
             raise self._access.refused(f"{name}: status {response.status_code}")
-        if response.status_code == BUSY:
-            raise AgainError(f"status {BUSY}")
         super()._check_status(name, response)
 
 
