@@ -68,8 +68,8 @@ def listening(handle: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 @contextmanager
-def client(answer_s: float = 20) -> Iterator[httpx.Client]:
-    transport = BulkTransport(answer_s)
+def client(answer_s: float = 20, tls: ssl.SSLContext | None = None) -> Iterator[httpx.Client]:
+    transport = BulkTransport(answer_s, tls or ssl.create_default_context())
     with httpx.Client(transport=transport, timeout=TIMEOUT_S * 20, trust_env=False) as made:
         yield made
 
@@ -253,7 +253,7 @@ def test_silence_and_nobody_there() -> None:
         with sock:
             time.sleep(5)
 
-    transport = BulkTransport(20)
+    transport = BulkTransport(20, ssl.create_default_context())
     with (
         listening(silent) as url,
         httpx.Client(transport=transport, timeout=TIMEOUT_S, trust_env=False) as http,
@@ -303,16 +303,15 @@ def self_signed(path: Path) -> Path:
     return path
 
 
-def test_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_over_tls(tmp_path: Path) -> None:
     path = self_signed(tmp_path / "server.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     trusted = ssl.create_default_context(cafile=str(path))
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: trusted)
     server = Server(*[OK % len(BODY) + BODY] * 2)
     with (
         listening(lambda sock: server.handle(context.wrap_socket(sock, server_side=True))) as url,
-        client() as http,
+        client(tls=trusted) as http,
     ):
         address = url.replace("http", "https").replace("127.0.0.1", "localhost")
         assert [http.get(address).content for _ in range(2)] == [BODY] * 2

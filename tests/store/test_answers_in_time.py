@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from regalia.core.errors import CoreCode, IntegrityError, UnavailableError
+from regalia.store.attempts import AgainError
 from regalia.store.exchange import Call, Exchange
 from regalia.store.names import StoreCode
 from regalia.store.oci import OciRepository
@@ -67,6 +71,56 @@ def test_an_exchange_ends(pieces: Callable[[], Iterator[bytes]]) -> None:
         StoreCode.STORE_FAILED,
         StoreCode.STORE_ANSWER_WRONG,
     }
+
+
+def test_a_server_that_hardly_reads() -> None:
+    """A part is taken in small pieces, each of them in time, and never to its end."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ended = threading.Event()
+        reader = threading.Thread(target=read_slowly, args=(listener, ended))
+        reader.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        exchange = Exchange(url, pause=lambda _: None, step_s=0.3, answer_s=1.0)
+        began = time.monotonic()
+        with pytest.raises(AgainError):
+            exchange.send(Call("PUT", url, body=bytes(64 << 20)), {})
+        assert time.monotonic() - began < 5
+        exchange.close()
+        ended.set()
+        reader.join()
+
+
+def read_slowly(listener: socket.socket, ended: threading.Event) -> None:
+    sock, _ = listener.accept()
+    with sock:
+        while not ended.wait(0.05):
+            sock.recv(65536)
+
+
+def test_cookies_are_not_kept() -> None:
+    seen: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers)
+        cookie = {"set-cookie": "who=you; Domain=.x.example; Path=/"}
+        return httpx.Response(200, headers=cookie, stream=httpx.ByteStream(b""))
+
+    exchange = Exchange("here", transport=httpx.MockTransport(answer))
+    for host in ("a.x.example", "a.x.example", "b.x.example"):
+        exchange.send(Call("GET", f"https://{host}/"), {})
+    assert len(seen) == 3
+    assert not any("cookie" in headers for headers in seen)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_long_page_about_a_failure_is_a_failure(status: int) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=bytes(1 << 17)))
+    exchange = Exchange("here", transport=transport)
+    with pytest.raises(AgainError):
+        exchange.send(Call("GET", "https://a.example/"), {})
 
 
 @pytest.mark.parametrize("pieces", SLOW)

@@ -241,7 +241,6 @@ WRONG: dict[str, Callable[[httpx.Request], httpx.Response]] = {
     "whole in place of a part": lambda _: httpx.Response(200, stream=httpx.ByteStream(SHARD)),
     "redirect": lambda _: httpx.Response(302, headers={"location": "http://elsewhere/"}),
     "no content": lambda _: httpx.Response(204),
-    "forbidden": lambda _: httpx.Response(403),
     "no content-range": lambda _: httpx.Response(206, stream=httpx.ByteStream(b"x" * 100)),
     "odd content-range": lambda _: partial(b"x" * 100, "bytes 50-149/*"),
     "another range": lambda _: partial(b"x" * 100, f"bytes 51-150/{len(SHARD)}"),
@@ -276,6 +275,10 @@ class Broken(httpx.SyncByteStream):
 
 AGAIN: dict[str, tuple[Any, object]] = {
     "server error": (lambda _: httpx.Response(503), StoreCode.STORE_FAILED),
+    "a storm of 429": (
+        lambda _: httpx.Response(429, headers={"retry-after": "1000000"}),
+        StoreCode.STORE_FAILED,
+    ),
     "too little": (
         lambda _: partial(b"x" * 99, f"bytes 50-149/{len(SHARD)}"),
         StoreCode.STORE_FAILED,
@@ -324,6 +327,31 @@ def test_large_reads_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stores_that_are_none(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         open_store(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://ann:hunter2@h/p", "https://hunter2@h/", "http://h/p?key=hunter2", "http://h#hunter2"],
+)
+def test_credentials_in_an_address_are_refused_and_not_shown(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_store(text, tmp_path)
+    assert caught.value.code is CoreCode.BAD_CONFIG
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses(status: int) -> None:
+    server = Hostile(httpx.Response(status, headers={"www-authenticate": "Basic"}))
+    with pytest.raises(UnavailableError) as caught:
+        read(server)
+    assert caught.value.code is StoreCode.STORE_ACCESS_REFUSED
+    assert server.asked == 1
+
+
+def test_the_first_answer_is_about_the_first_byte() -> None:
+    with pytest.raises(IntegrityError):
+        read(Hostile(lambda _: partial(b"x", f"bytes 5-5/{len(SHARD)}"), honest))
 
 
 def test_stores_by_their_text(folder: Path) -> None:

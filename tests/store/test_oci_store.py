@@ -307,6 +307,18 @@ def test_tokens_in_clear_are_for_nobody(registry: RegistryDouble, config: Path) 
     assert registry.logins == [""]
 
 
+def test_a_password_of_this_machine_does_not_travel_in_clear(
+    registry: RegistryDouble, config: Path
+) -> None:
+    login(config, LOCAL)
+    registry.challenge = f'Bearer realm="http://auth.example/token",service="{HOST}"'
+    address = replace(ADDRESS, host=LOCAL, auth="auth.example", dangerous_http=True)
+    with pytest.raises(UnavailableError) as caught:
+        registry.opened(address)
+    assert caught.value.code is StoreCode.STORE_ACCESS_REFUSED
+    assert registry.logins == []
+
+
 def test_connections_are_closed_with_the_files(registry: RegistryDouble) -> None:
     repository = registry.repository()
     repository.open("v1").close()

@@ -40,11 +40,12 @@ class BulkTransport(httpx.BaseTransport):
 
     Args:
         answer_s: seconds from a request to the end of its answer.
+        tls: whose certificates are believed.
     """
 
-    def __init__(self, answer_s: float) -> None:
+    def __init__(self, answer_s: float, tls: ssl.SSLContext) -> None:
         self._answer_s = answer_s
-        self._tls = httpx.create_ssl_context(trust_env=False)
+        self._tls = tls
         self._tls.set_alpn_protocols(["http/1.1"])
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()

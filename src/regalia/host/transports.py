@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterable, Iterator
 
+_WRITE = 64 << 10  # bytes that are sent between two looks at the clock
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0)
 
 
@@ -29,14 +30,16 @@ class HeadTransport(httpx.HTTPTransport):
 
     Args:
         answer_s: seconds from a request to the end of its answer; None if answers may last.
+        tls: whose certificates are believed; None for the public authorities.
     """
 
-    def __init__(self, answer_s: float | None = None) -> None:
-        super().__init__(trust_env=False, limits=_LIMITS)
+    def __init__(self, answer_s: float | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        context = httpx.create_ssl_context(trust_env=False) if tls is None else tls
+        super().__init__(verify=context, trust_env=False, limits=_LIMITS)
         self._answer_s = answer_s
         # httpx passes every setting of the pool on but this one.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
+            ssl_context=context,
             max_connections=_LIMITS.max_connections,
             max_keepalive_connections=_LIMITS.max_keepalive_connections,
             keepalive_expiry=_LIMITS.keepalive_expiry,
@@ -114,7 +117,7 @@ async def answer_within_async(seconds: float) -> AsyncIterator[None]:
 
 
 class _Backend(httpcore.SyncBackend):
-    """Connections whose reads end in time for the head of an answer, or for all of it."""
+    """Connections whose reads and writes end in time for an answer's head, or for all of it."""
 
     def connect_tcp(
         self,
@@ -140,7 +143,14 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.read(max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
+        # Cut, as the timeout holds for each little that a slow reader takes.
+        view = memoryview(buffer)
+        for start in range(0, len(view), _WRITE):
+            try:
+                timeout = time_left(timeout)
+            except TimeoutError as exc:
+                raise httpcore.WriteTimeout("the request was not taken in time") from exc
+            self._inner.write(bytes(view[start : start + _WRITE]), timeout)
 
     def close(self) -> None:
         self._inner.close()

@@ -12,6 +12,7 @@ import httpx
 from regalia.core.errors import IntegrityError
 from regalia.host.transports import HeadTransport
 from regalia.store.attempts import AgainError, in_attempts
+from regalia.store.connection import certificates, store_client
 from regalia.store.names import StoreCode
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Exchange:
         pause: replaces ``time.sleep`` between attempts in tests.
         step_s: seconds that each step of a request may take.
         answer_s: seconds from a request to the end of its answer.
+
+    Raises:
+        UsageError: as ``certificates``.
     """
 
     def __init__(
@@ -79,12 +83,9 @@ class Exchange:
         self._where = where
         self._pause = pause
         self._ahead_s = 0.0
-        self._http = httpx.Client(
-            timeout=step_s,
-            trust_env=False,
-            follow_redirects=False,
-            transport=HeadTransport(answer_s) if transport is None else transport,
-        )
+        if transport is None:
+            transport = HeadTransport(answer_s, tls=certificates())
+        self._http = store_client(transport, step_s=step_s)
 
     def send(self, call: Call, headers: Mapping[str, str]) -> Answer:
         """Send one request.
@@ -108,14 +109,15 @@ class Exchange:
         except httpx.TransportError as exc:
             raise AgainError(f"{type(exc).__name__}: {exc}", unreachable=True) from exc
         try:
+            # Before its body: what a gateway says of a failure may be long, and nobody reads it.
+            if response.status_code >= SERVER_ERROR or response.status_code == BUSY:
+                raise AgainError(f"status {response.status_code}")
             data = self._body(response, call.limit)
         except httpx.TransportError as exc:
             raise AgainError(f"{type(exc).__name__}: {exc}") from exc
         finally:
             response.close()
         self._note_time(response)
-        if response.status_code >= SERVER_ERROR or response.status_code == BUSY:
-            raise AgainError(f"status {response.status_code}")
         return Answer(response.status_code, response.headers, data)
 
     def attempt(self, ask: Callable[[], T]) -> T:

@@ -30,12 +30,17 @@ class HttpBlobs(RangedBlobs):
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        # A refused text is not repeated: it may hold credentials.
         try:
             self._url = httpx.URL(url if url.endswith("/") else url + "/")
         except httpx.InvalidURL as exc:
-            raise UsageError(CoreCode.BAD_CONFIG, f"store {url!r} is no URL") from exc
-        if self._url.scheme not in ("http", "https") or not self._url.host or self._url.query:
-            raise UsageError(CoreCode.BAD_CONFIG, f"store {url!r}: want http://HOST[:PORT]/PATH/")
+            raise UsageError(CoreCode.BAD_CONFIG, "store http(s)://…: it is no URL") from exc
+        if self._url.userinfo or self._url.query or self._url.fragment:
+            raise UsageError(
+                CoreCode.BAD_CONFIG, "store http(s)://…: no credentials or query belong in it"
+            )
+        if self._url.scheme not in ("http", "https") or not self._url.host:
+            raise UsageError(CoreCode.BAD_CONFIG, "store: want http(s)://HOST[:PORT]/PATH/")
         super().__init__(transport=transport, pause=pause)
 
     def describe(self) -> str:

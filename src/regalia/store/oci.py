@@ -11,8 +11,7 @@ import msgspec
 
 from regalia.core.errors import UnavailableError
 from regalia.core.types import Digest
-from regalia.store.attempts import AgainError
-from regalia.store.exchange import BUSY, Call
+from regalia.store.exchange import Call
 from regalia.store.image import EMPTY, IMAGE_MAX, IMAGE_TYPE, OTHER_TYPES, ImageBlobs
 from regalia.store.listing import ListingBounds
 from regalia.store.names import ADDRESSED, TAG, StoreCode
@@ -28,12 +27,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from regalia.store.content import Content
+    from regalia.store.exchange import Answer
     from regalia.store.image import Blob, Image
     from regalia.store.oci_address import OciAddress
 
 _NOT_FOUND, _UNAUTHORIZED, _FORBIDDEN = 404, 401, 403
 _ABSENT = frozenset({_NOT_FOUND})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Seconds until a tag that was written is read again: more than one small request takes.
+SETTLE_S = 2.0
 _TAGS_MAX = 4 << 20  # bytes of a list of tags
 
 
@@ -117,8 +119,6 @@ class OciBlobs(RangedBlobs):
     def _check_status(self, name: str, response: httpx.Response) -> None:
         if response.status_code in {_UNAUTHORIZED, _FORBIDDEN}:
             raise self._access.refused(f"{name}: status {response.status_code}")
-        if response.status_code == BUSY:
-            raise AgainError(f"status {BUSY}")
         super()._check_status(name, response)
 
 
@@ -186,7 +186,11 @@ class OciRepository:
         return None if found is None else Digest.of(found)
 
     def publish(self, tag: str, document: bytes, *, replace: bool) -> None:
-        """As ``Repository``. A registry compares nothing: of two at once the last one has the name.
+        """As ``Repository``. OCI distribution 1.1 has no conditions for writing a tag.
+
+        So the tag is read directly before it is written, and once more ``SETTLE_S`` later. Another
+        push that saw the tag as it was before this one is done with its writing by then. Of two at
+        once, the one whose version has lost the name is told.
 
         Args:
             tag: its name.
@@ -194,17 +198,27 @@ class OciRepository:
             replace: take the name from another version.
 
         Raises:
-            UnavailableError: VERSION_EXISTS, or as ``OciAccess.ask``.
+            UnavailableError: VERSION_EXISTS, also if another push took the name at the same time;
+                or as ``OciAccess.ask``.
         """
         digest = Digest.of(document)
-        found = self.resolve(tag)
-        if found == digest:
-            return
-        if found is not None and not replace:
-            raise taken(self.describe(), tag, found)
         send_bytes(self._access, EMPTY)
-        url = f"{self._access.base}manifests/{tag}"
-        self._access.ask(Call("PUT", url, {"content-type": IMAGE_TYPE}, document))
+
+        def look_and_write() -> Answer:
+            answer = self._access.ask_once(self._asking_for(tag))
+            found = None if answer.status == _NOT_FOUND else Digest.of(answer.body)
+            if found == digest:
+                return answer
+            if found is not None and not replace:
+                raise taken(self.describe(), tag, found)
+            url = f"{self._access.base}manifests/{tag}"
+            return self._access.ask_once(Call("PUT", url, {"content-type": IMAGE_TYPE}, document))
+
+        self._access.attempt(look_and_write)
+        self._pause(SETTLE_S)
+        now = self.resolve(tag)
+        if now != digest:
+            raise taken(self.describe(), tag, now)
 
     def tags(self) -> list[str]:
         """As ``Repository``. Raises as ``OciAccess.ask``."""
@@ -258,12 +272,14 @@ class OciRepository:
         self.close()
 
     def _document(self, reference: str) -> bytes | None:
+        answer = self._access.ask(self._asking_for(reference))
+        return None if answer.status == _NOT_FOUND else answer.body
+
+    def _asking_for(self, reference: str) -> Call:
         url = f"{self._access.base}manifests/{reference}"
         # A registry says of a type that is not asked for that there is nothing of this name.
         accept = ", ".join((IMAGE_TYPE, *OTHER_TYPES))
-        call = Call("GET", url, {"accept": accept}, limit=IMAGE_MAX, allow=_ABSENT)
-        answer = self._access.ask(call)
-        return None if answer.status == _NOT_FOUND else answer.body
+        return Call("GET", url, {"accept": accept}, limit=IMAGE_MAX, allow=_ABSENT)
 
     def _page(self, data: bytes) -> list[str]:
         try:

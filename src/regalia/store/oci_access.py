@@ -200,7 +200,9 @@ class OciAccess:
             raise self.refused(
                 f"tokens come from {host[:100]!r}; if that is right, say auth={host[:100]}"
             )
-        plain = is_this_machine(host) or self.address.dangerous_http
+        # With dangerous_http, for nobody only: a registry on this machine may have a password.
+        anonymous = self.address.dangerous_http and self._login is None
+        plain = is_this_machine(host) or anonymous
         if url.scheme != "https" and not (url.scheme == "http" and plain):
             raise self.refused(f"tokens come from {host[:100]!r} without encryption")
         return str(url)

@@ -16,9 +16,11 @@ from regalia.core.errors import IntegrityError, UnavailableError
 from regalia.core.weights import Reading
 from regalia.host.bulk_transport import BulkTransport
 from regalia.store.attempts import ATTEMPTS, AgainError, in_attempts
+from regalia.store.connection import certificates, store_client
 from regalia.store.names import STORED_NAME, StoreCode
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
@@ -35,7 +37,9 @@ RANGE_SECONDS = 300.0  # a slower answer is abandoned, as it may be meant to sta
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _PARTIAL = 206
 _NOT_FOUND = 404
+_BUSY = 429
 _SERVER_ERROR = 500
+_FORBIDDEN = frozenset({401, 403})
 
 
 class First(NamedTuple):
@@ -53,6 +57,9 @@ class RangedBlobs(ABC):
         pause: replaces ``time.sleep`` between attempts in tests.
         timeout_s: seconds that each step of a request may take.
         attempts: how often a request is sent before reading fails.
+
+    Raises:
+        UsageError: as ``certificates``.
     """
 
     def __init__(
@@ -63,12 +70,9 @@ class RangedBlobs(ABC):
         timeout_s: float = TIMEOUT_S,
         attempts: int = ATTEMPTS,
     ) -> None:
-        self._http = httpx.Client(
-            timeout=timeout_s,
-            trust_env=False,
-            follow_redirects=False,
-            transport=BulkTransport(RANGE_SECONDS) if transport is None else transport,
-        )
+        if transport is None:
+            transport = BulkTransport(RANGE_SECONDS, self._tls())
+        self._http = store_client(transport, step_s=timeout_s)
         self._pause = pause
         self._attempts = attempts
         self._firsts: dict[str, First] = {}
@@ -86,6 +90,10 @@ class RangedBlobs(ABC):
     def _request(self, name: str, first: int, last: int) -> httpx.Request:
         """Ask for bytes ``first`` to ``last``, both included. Raises AgainError or RegaliaError."""
 
+    def _tls(self) -> ssl.SSLContext:
+        """Whose certificates are believed."""
+        return certificates()
+
     def _send(self, name: str, request: httpx.Request) -> httpx.Response:  # noqa: ARG002
         """Send, and read the head of the answer; the caller closes it. Raises TransportError."""
         return self._http.send(request, stream=True)
@@ -98,7 +106,7 @@ class RangedBlobs(ABC):
         """Size of a blob in bytes. It is requested once and then remembered.
 
         Raises:
-            UnavailableError: PEER_UNREACHABLE, BLOB_MISSING or STORE_FAILED; of S3 also
+            UnavailableError: PEER_UNREACHABLE, BLOB_MISSING, STORE_FAILED or
                 STORE_ACCESS_REFUSED.
             IntegrityError: STORE_ANSWER_WRONG.
         """
@@ -141,7 +149,9 @@ class RangedBlobs(ABC):
     def _ask_first(self, name: str) -> First:
         # A range request for one byte: its Content-Range states the size (RFC 9110, section 14.4).
         with self._get(name, 0, 0) as response:
-            _, _, total = self._content_range(name, response)
+            first, last, total = self._content_range(name, response)
+            if (first, last) != (0, 0):
+                raise self._wrong(name, f"bytes {first}-{last} in place of the first one")
             version = self._version(response)
         if not 0 < total <= BLOB_MAX:
             raise self._wrong(name, f"a size of {total} bytes")
@@ -190,8 +200,12 @@ class RangedBlobs(ABC):
 
     def _check_status(self, name: str, response: httpx.Response) -> None:
         status = response.status_code
-        if status >= _SERVER_ERROR:
+        if status >= _SERVER_ERROR or status == _BUSY:
             raise AgainError(f"status {status}")
+        if status in _FORBIDDEN:
+            raise UnavailableError(
+                StoreCode.STORE_ACCESS_REFUSED, f"{self._name(name)}: status {status}"
+            )
         if status == _NOT_FOUND:
             raise UnavailableError(StoreCode.BLOB_MISSING, f"{self._name(name)} is not there")
         if status != _PARTIAL:

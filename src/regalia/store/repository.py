@@ -242,8 +242,7 @@ def taken(where: str, tag: str, digest: Digest | None) -> UnavailableError:
     Args:
         where: address of the store.
         tag: the name.
-        digest: what it stands for.
+        digest: what it stands for; None if somebody has removed it meanwhile.
     """
-    return UnavailableError(
-        StoreCode.VERSION_EXISTS, f"{behind(where, tag)} is there already, and is {digest}"
-    )
+    what = "was removed meanwhile" if digest is None else f"is there already, and is {digest}"
+    return UnavailableError(StoreCode.VERSION_EXISTS, f"{behind(where, tag)} {what}")

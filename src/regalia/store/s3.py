@@ -16,6 +16,7 @@ from regalia.store.ranges import TIMEOUT_S, RangedBlobs
 from regalia.store.s3_access import S3Access
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from regalia.store.s3_address import S3Address
@@ -63,6 +64,9 @@ class S3Blobs(RangedBlobs):
     def describe(self) -> str:
         """Bucket, prefix and host."""
         return f"{self._address.describe()} at {httpx.URL(self._access.base).netloc.decode()}"
+
+    def _tls(self) -> ssl.SSLContext:
+        return self._access.tls
 
     def _name(self, name: str) -> str:
         return f"{self._address.describe()}{name}"

@@ -26,6 +26,7 @@ from botocore.session import Session
 
 from regalia.core.errors import CoreCode, UnavailableError, UsageError
 from regalia.store.attempts import AgainError
+from regalia.store.connection import certificates
 from regalia.store.names import StoreCode
 from regalia.store.s3_address import check_endpoint
 
@@ -49,6 +50,7 @@ class S3Access:
     Attributes:
         base: URL that names under the prefix are appended to.
         root: URL of the bucket, with a slash at its end.
+        tls: authorities that the server's certificate may come from.
 
     Raises:
         UsageError: BAD_CONFIG, also of the SDK's own configuration; STORE_CREDENTIALS_MISSING.
@@ -62,6 +64,7 @@ class S3Access:
             session = Session(session_vars={"region": region})
             _refuse_commands(session, address)
             self.base, self.root, self._region = _resolve(session, address)
+            self.tls = certificates(session.get_config_variable("ca_bundle"), "AWS_CA_BUNDLE")
         except (BotoCoreError, ValueError) as exc:
             # The type only: such texts quote files and addresses.
             raise _bad(address, f"the SDK's configuration: {type(exc).__name__}") from None

@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import UnavailableError
+from regalia.host.transports import HeadTransport
 from regalia.store.attempts import AgainError
-from regalia.store.exchange import Call, Exchange
+from regalia.store.exchange import ANSWER_S, Call, Exchange
 from regalia.store.listing import ListingBounds
 from regalia.store.names import StoreCode
 from regalia.store.objects import Entry, Found
@@ -68,6 +69,8 @@ class S3Objects:
         self._transport = transport
         self._pause = pause
         self._access = S3Access(address)
+        if transport is None:
+            transport = HeadTransport(ANSWER_S, tls=self._access.tls)
         self._exchange = Exchange(self.describe(), transport=transport, pause=pause)
         self._uploads = S3Uploads(self._access, self._ask)
 
