@@ -14,6 +14,7 @@ import pytest
 from regalia.core.errors import CoreCode, LocalError
 from regalia.crypto import aead
 from regalia.seal import filekeys
+from regalia.seal.codes import SealCode
 from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.manifest import ANY_SIGNER, verify_manifest
 from regalia.seal.staging import StagedDirectory
@@ -161,6 +162,42 @@ def test_kill_leaves_nothing_that_verifies(model: Path, tmp_path: Path, owner: S
     assert out.stat().st_mode & 0o777 == 0o755
     data = (out / "manifest.json").read_bytes()
     assert verify_manifest(data, signers=ANY_SIGNER, minimum_version=1).content.version == 1
+
+
+def test_two_seals_into_one_output(model: Path, tmp_path: Path, owner: SigningKey) -> None:
+    """The second one is refused at once, not after hours, and takes nothing over."""
+    out = tmp_path / "sealed"
+    unwrap = "unwrap=lambda wrapped, context: None, progress=progress,"
+    code = textwrap.dedent(SCRIPT).replace("progress=progress,", unwrap)
+    code = code.format(hook="print('mid', flush=True) or time.sleep(0.2)", stride=STRIDE)
+
+    def second() -> None:
+        seal_model(
+            model,
+            out,
+            SealOptions(version=1, stride=STRIDE, shard_chunks=4, threads=1),
+            wrap=wrap,
+            unwrap=unwrap_nothing,
+            signing_key=owner,
+            progress=lambda _done, _total: None,
+        )
+
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(model), str(out)], stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "mid\n"
+        with pytest.raises(LocalError) as caught:
+            second()
+        assert caught.value.code is SealCode.SEALING_RUNNING
+        for _ in first.stdout:
+            pass
+        assert first.wait(60) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "sealed"]
+
+
+def unwrap_nothing(_wrapped: WrappedKey, _context: bytes) -> SecretBytes:
+    raise AssertionError
 
 
 def test_disk_full_is_said_and_leaves_nothing(model: Path, tmp_path: Path) -> None:

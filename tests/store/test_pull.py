@@ -219,6 +219,48 @@ def test_a_work_folder_that_is_a_link(sent: Sent, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere/kept").exists()
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_work_folder_that_others_write_to(mode: int, sent: Sent, tmp_path: Path) -> None:
+    """They could change a file after it was compared."""
+    (tmp_path / ".out.regalia-pull").mkdir()
+    (tmp_path / ".out.regalia-pull").chmod(mode)
+    with pytest.raises(LocalError) as caught:
+        fetch(Source(sent), sent, tmp_path / "out")
+    assert caught.value.code is CoreCode.FILE_EXISTS
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+def test_a_work_folder_of_somebody_else(sent: Sent, tmp_path: Path) -> None:
+    (tmp_path / ".out.regalia-pull").mkdir(mode=0o755)
+    os.chown(tmp_path / ".out.regalia-pull", 12345, 12345)
+    with pytest.raises(LocalError) as caught:
+        fetch(Source(sent), sent, tmp_path / "out")
+    assert caught.value.code is CoreCode.FILE_EXISTS
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_pull_that_ended_between_look_and_lock(
+    again: bool,  # noqa: FBT001 - a parameter of the test
+    sent: Sent,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The folder that was locked is the other one's result, or a third pull has a new one."""
+    work = tmp_path / ".out.regalia-pull"
+    lock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        work.rename(tmp_path / ("elsewhere" if again else "out"))
+        work.mkdir()
+        lock(fd, how)
+
+    monkeypatch.setattr("regalia.store.pull.fcntl.flock", late)
+    with pytest.raises(LocalError) as caught:
+        fetch(Source(sent), sent, tmp_path / "out")
+    assert caught.value.code is (StoreCode.TRANSFER_RUNNING if again else CoreCode.FILE_EXISTS)
+
+
 def test_too_little_room_is_said_before(
     sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,40 @@ def test_an_upload_that_another_process_finished(bucket: BucketDouble) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_an_upload_that_another_process_finished_in_the_middle(bucket: BucketDouble) -> None:
+    def first(_request: httpx.Request) -> None:
+        bucket.objects["m/blobs/b"] = Object(DATA)
+        bucket.uploads.clear()
+
+    bucket.instead["PUT", "partNumber=3"] = [first]
+    put(bucket)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_upload_that_was_given_up_in_the_middle_is_begun_again(
+    sent: Sent, bucket: BucketDouble
+) -> None:
+    given_up = iter([bucket.uploads.clear])
+
+    def give_up(_request: httpx.Request) -> None:
+        next(given_up, lambda: None)()
+
+    bucket.instead["PUT", "partNumber=3"] = [give_up]
+    send(sent, bucket)
+    assert all(f"m/blobs/{blob.stored}" in bucket.objects for blob in sent.image.blobs)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+def test_an_error_behind_a_status_of_success_may_pass(code: str, bucket: BucketDouble) -> None:
+    failures = [problem(200, code)]
+    bucket.instead["POST", "uploadId="] = [lambda _: failures.pop() if failures else None]
+    put(bucket)
+    assert bucket.objects["m/blobs/b"].data == DATA
+    assert len(bucket.pauses) == 1
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_a_file_that_is_not_what_was_signed_is_given_up(bucket: BucketDouble) -> None:
     error = refused(lambda: put(bucket, content(digest=b"other")))
     assert error.code is StoreCode.BLOB_CHANGED
@@ -219,7 +253,7 @@ def test_a_small_file_that_is_not_what_was_signed(bucket: BucketDouble) -> None:
         (
             "POST",
             "uploadId=",
-            httpx.Response(200, text="<Error><Code>InternalError</Code></Error>"),
+            httpx.Response(200, text="<Error><Code>InvalidPart</Code></Error>"),
         ),
         ("GET", "uploads=", httpx.Response(200, text="x" * (5 << 20))),
     ],

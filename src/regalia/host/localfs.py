@@ -24,6 +24,7 @@ _RENAME_NOREPLACE = 1  # <linux/fs.h>
 _CODES = {
     errno.ENOENT: CoreCode.FILE_MISSING,
     errno.EEXIST: CoreCode.FILE_EXISTS,
+    errno.ENOTEMPTY: CoreCode.FILE_EXISTS,  # a folder that appeared where one should be renamed to
     errno.ENOTDIR: CoreCode.NOT_A_DIRECTORY,
     errno.EACCES: CoreCode.NO_PERMISSION,
     errno.EPERM: CoreCode.NO_PERMISSION,

@@ -57,6 +57,10 @@ class SealCode(Code):
         "Half of the old and half of the new model would have been sealed as one.",
         "Stop whatever writes there, and seal again; with --restart if an earlier run began.",
     )
+    SEALING_RUNNING = (
+        "Two runs would do the same work, and only the first one could give the result its name.",
+        "Wait for the other run, or choose another output.",
+    )
     SEALING_UNFINISHED = (
         "Two sealings that differ would be mixed, or hours of work removed unasked.",
         "Repeat the command as it was, or discard with --restart what the interrupted run left.",

@@ -127,16 +127,38 @@ def leftovers(target: Path) -> Iterator[tuple[Path, int]]:
     Yields:
         A directory, and a file descriptor of it, which the caller closes.
     """
-    # Exactly the names that this module gives: somebody's own ".NAME.regalia-backup" stays.
-    ours = re.compile(re.escape(f".{target.name}.regalia-") + "[0-9a-f]{8}")
-    for entry in sorted(target.parent.iterdir()):
-        if not ours.fullmatch(entry.name) or not _is_own_directory(entry):
-            continue
-        fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    for entry, fd in _working(target):
         if _try_lock(fd):
             yield entry, fd
         else:
             os.close(fd)
+
+
+def in_use(target: Path) -> str | None:
+    """Name of a working directory of this target whose process is running; None if there is none.
+
+    On a file system that has no locks there never is.
+    """
+    for entry, fd in _working(target):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return entry.name
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+    return None
+
+
+def _working(target: Path) -> Iterator[tuple[Path, int]]:
+    """Working directories of this target, each with a descriptor, which the caller closes."""
+    # Exactly the names that this module gives: somebody's own ".NAME.regalia-backup" stays.
+    ours = re.compile(re.escape(f".{target.name}.regalia-") + "[0-9a-f]{8}")
+    for entry in sorted(target.parent.iterdir()):
+        if ours.fullmatch(entry.name) and _is_own_directory(entry):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+            yield entry, os.open(entry, flags)
 
 
 def _is_own_directory(path: Path) -> bool:

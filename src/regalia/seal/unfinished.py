@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Self
 
 from regalia.core.errors import CoreCode, LocalError
 from regalia.host.localfs import os_errors
+from regalia.seal.codes import SealCode
 from regalia.seal.format.sealed import shard_name
 from regalia.seal.journal import KEY_NAME, PLAN_NAME, record_name
-from regalia.seal.staging import STATE, leftovers, new_directory, publish
+from regalia.seal.staging import STATE, in_use, leftovers, new_directory, publish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +39,18 @@ class UnfinishedDirectory:
             restart: remove what an interrupted run has left.
 
         Raises:
-            LocalError: FILE_EXISTS if the target exists, or the directory cannot be created.
+            LocalError: FILE_EXISTS if the target exists; SEALING_RUNNING; or the directory cannot
+                be created.
         """
         self.target = target
         self._committed = False
         with os_errors(target):
             if os.path.lexists(target):
                 raise LocalError(CoreCode.FILE_EXISTS, f"{target}: already exists")
+            if (other := in_use(target)) is not None:
+                raise LocalError(
+                    SealCode.SEALING_RUNNING, f"another process seals into {target}, in {other}"
+                )
             self.removed, found = _adopt(target, restart=restart)
             self.continued = found is not None
             self._folder, self._fd = found or new_directory(target)

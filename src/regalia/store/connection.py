@@ -54,7 +54,6 @@ def certificates(bundle: str | None = None, named_by: str = "") -> ssl.SSLContex
 
 
 def _read(path: str, named_by: str) -> ssl.SSLContext:
-    folder = os.path.isdir(path)  # noqa: PTH112 - a text of somebody else's setting
     try:
         # A folder that holds nothing is only found out when a certificate is checked.
         if folder:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from regalia.store.image import Blob
 
 PIECE = 8 << 20  # bytes of one request
+_OTHERS_WRITE = 0o022  # permission bits
 _SPARE = 1 << 20  # bytes beside the blobs, for the manifest and names
 
 
@@ -202,9 +203,30 @@ def _work_folder(folder: Path) -> Iterator[Path]:
             raise LocalError(
                 StoreCode.TRANSFER_RUNNING, f"another process pulls into {folder}"
             ) from None
+        with os_errors(work):
+            _require_own(fd, work, folder)
         yield work
     finally:
         os.close(fd)
+
+
+def _require_own(fd: int, work: Path, folder: Path) -> None:
+    """Refuse a folder of arrival that others may write to, or that became somebody's result.
+
+    Args:
+        fd: the folder, locked.
+        work: its path.
+        folder: what it becomes.
+    """
+    info = os.fstat(fd)
+    if info.st_uid != os.geteuid() or info.st_mode & _OTHERS_WRITE:
+        raise LocalError(
+            CoreCode.FILE_EXISTS, f"{work}: others could change there what was compared"
+        )
+    if os.path.lexists(folder):  # another pull came to its end between our look and our lock
+        raise LocalError(CoreCode.FILE_EXISTS, f"{folder}: already exists")
+    if not os.path.samestat(info, work.stat()):
+        raise LocalError(StoreCode.TRANSFER_RUNNING, f"another process pulls into {folder}")
 
 
 def _tidy(work: Path, blobs: Sequence[Blob]) -> None:

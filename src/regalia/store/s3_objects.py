@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LISTING_MAX = 4 << 20  # bytes of one page
 _PROBLEM_MAX = 1 << 16  # bytes of an error's document
+_HEAD = 4096  # bytes of a document that say what went wrong
 _PROBLEM = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _TRUNCATED = re.compile(rb"<IsTruncated>\s*true\s*</IsTruncated>")
 _NEXT = re.compile(rb"<NextContinuationToken>([^<]{1,2048})</NextContinuationToken>")
@@ -42,7 +43,7 @@ _NAME = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,256}")  # of an object in one of
 _NOT_FOUND, _CONFLICT, _CHANGED = 404, 409, 412
 _FORBIDDEN = frozenset({401, 403})
 _OF_CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-_MAY_PASS = frozenset({"RequestTimeout", "SlowDown"})
+_MAY_PASS = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"})
 _ABSENT = frozenset({_NOT_FOUND})
 
 
@@ -211,12 +212,14 @@ class S3Objects:
         body = None if call.body is None else bytes(call.body)
         url, signed = self._access.sign(call.method, call.url, dict(call.headers), body)
         answer = self._exchange.send(replace(call, url=url), signed)
-        if call.answered_by(answer.status):
+        # S3 begins to answer before it has put parts together, so success may carry an error.
+        late = call.method == "POST" and b"<Error>" in answer.body[:_HEAD]
+        if call.answered_by(answer.status) and (answer.status == _NOT_FOUND or not late):
             return answer
         raise self._refusal(call.url, answer)
 
     def _refusal(self, url: str, answer: Answer) -> Exception:
-        found = _PROBLEM.search(answer.body[:4096])
+        found = _PROBLEM.search(answer.body[:_HEAD])
         code = found[1].decode() if found else ""
         said = f"status {answer.status} {code}".rstrip()
         if code in _MAY_PASS:

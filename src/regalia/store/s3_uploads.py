@@ -38,6 +38,10 @@ _UPLOAD_ID = re.compile(r"[!-~]{1,2048}")
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 
+class _GoneError(Exception):
+    """Another process has finished this upload, or given it up."""
+
+
 class Upload(NamedTuple):
     """An upload that was begun and not finished."""
 
@@ -82,6 +86,8 @@ class S3Uploads:
         there = self._parts(upload)
         try:
             tags = self._send_parts(upload, content, there)
+        except _GoneError:
+            return  # the caller looks for the blob, and sends it again if it is not there
         except IntegrityError as exc:
             if exc.code is StoreCode.BLOB_CHANGED:
                 self.abort(upload)
@@ -163,7 +169,10 @@ class S3Uploads:
         tag = there.get(number)
         if tag != md5:
             url = self._url(upload, partNumber=str(number))
-            tag = self._ask(Call("PUT", url, body=part)).headers.get("etag", "").strip('"')
+            answer = self._ask(Call("PUT", url, body=part, allow=_ABSENT))
+            if answer.status == _NOT_FOUND:
+                raise _GoneError
+            tag = answer.headers.get("etag", "").strip('"')
             if not re.fullmatch(r"[!#-%'-;=?-~]{1,200}", tag):
                 raise self._wrong("a part without an ETag")
         content.count(len(part))
@@ -177,7 +186,6 @@ class S3Uploads:
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
         # 404: another process with the same upload was first; the caller looks for the blob.
         answer = self._ask(Call("POST", self._url(upload), body=body, allow=_ABSENT))
-        # S3 begins this answer before it knows the end, so a status of 200 may carry an error.
         if answer.status != _NOT_FOUND and b"CompleteMultipartUploadResult" not in answer.body:
             raise self._wrong(f"the upload ended with {tag_of(answer.body, b'Code')[:64]!r}")
 
