@@ -43,6 +43,7 @@ _FORBIDDEN = frozenset({401, 403})
 _OF_CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _MAY_PASS = frozenset({"RequestTimeout", "SlowDown"})
 _ABSENT = frozenset({_NOT_FOUND})
+_NO_BUCKET = b"<Code>NoSuchBucket</Code>"  # not that an object in it is absent
 
 
 class S3Objects:
@@ -206,7 +207,8 @@ class S3Objects:
         body = None if call.body is None else bytes(call.body)
         url, signed = self._access.sign(call.method, call.url, dict(call.headers), body)
         answer = self._exchange.send(replace(call, url=url), signed)
-        if call.answered_by(answer.status):
+        no_bucket = answer.status == _NOT_FOUND and _NO_BUCKET in answer.body[:4096]
+        if call.answered_by(answer.status) and not no_bucket:
             return answer
         raise self._refusal(call.url, answer)
 
@@ -220,7 +222,6 @@ class S3Objects:
         if answer.status in _FORBIDDEN or code in _OF_CREDENTIALS:
             return self._access.refused(f"{self.describe()}: {what[:200]}", said)
         if answer.status == _NOT_FOUND:
-            return UnavailableError(
-                StoreCode.BLOB_MISSING, f"bucket {self._address.bucket}, {what[:200]}: {said}"
-            )
+            where = f"bucket {self._address.bucket}, {what[:200]}" if what else self.describe()
+            return UnavailableError(StoreCode.BLOB_MISSING, f"{where}: {said}")
         return self._exchange.wrong(f"{what[:200]}: {said}")
