@@ -114,6 +114,9 @@ def test_a_destination_without_a_name(
         (("pull", "dir:store:absent", "out", "--signer", "any"), "VERSION_MISSING"),
         (("pull", "dir:store", "out", "--signer", "any"), "BAD_CONFIG"),
         (("ls", "folder"), "BAD_CONFIG"),
+        (("pull", "store", "out", "--signer", "any"), "BAD_CONFIG"),  # without dir: and name
+        (("verify", "dir:store:v1"), "BAD_USAGE"),
+        (("inspect", "oci://127.0.0.1:9/a:v1"), "BAD_USAGE"),
         (("gc", "oci://127.0.0.1:9/a"), "STORE_CANNOT"),
         (("pull", "dir:store:v1", "taken", "--signer", "any"), "FILE_EXISTS"),
     ],

@@ -92,6 +92,34 @@ def test_an_unknown_plugin_is_refused() -> None:
     assert caught.value.code is CoreCode.PLUGIN_UNKNOWN
 
 
+def announce(folder: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution in a folder, with one engine."""
+    metadata = folder / f"{module}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{plugins.ENGINES}]\nmine = {module}:build\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_a_plugin_whose_entry_point_names_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(tmp_path, "engine_without_builder", monkeypatch)
+    (tmp_path / "engine_without_builder.py").write_text("builder = None\n")
+    with pytest.raises(UsageError, match="engine_without_builder:build") as caught:
+        plugins.load(plugins.ENGINES, "mine")
+    assert caught.value.code is CoreCode.PLUGIN_UNKNOWN
+
+
+def test_a_plugins_own_mistake_is_not_called_a_missing_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(tmp_path, "engine_with_mistake", monkeypatch)
+    (tmp_path / "engine_with_mistake.py").write_text("import json\njson.no_such_name\n")
+    with pytest.raises(AttributeError):
+        plugins.load(plugins.ENGINES, "mine")
+
+
 @pytest.mark.parametrize(
     "text",
     [

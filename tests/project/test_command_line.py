@@ -93,7 +93,7 @@ def test_a_bug_is_named_as_one(
     assert run(["seal"]) == 1
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
-    assert "bug: RuntimeError" in captured.err
+    assert f"bug: RuntimeError in {__name__}; " in captured.err
 
 
 def test_usage_errors_are_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

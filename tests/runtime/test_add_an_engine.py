@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/howto/add-an-engine.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-(_, PROJECT), (_, CODE), (_, SETTINGS) = BLOCK.findall(PAGE)
+(_, PROJECT), (_, CODE), (_, TRIAL), (_, SETTINGS) = BLOCK.findall(PAGE)
 TEXT = b"The parrot says: good morning, captain. Nobody answers."
 
 
@@ -69,6 +69,12 @@ def test_what_it_refuses() -> None:
         engine.encode_text("x" * 5000)
     with pytest.raises(UsageError):
         engine.check_tokens((0,))
+
+
+@pytest.mark.usefixtures("_installed")
+def test_it_is_tried_without_a_sealed_model(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(TRIAL, {})  # noqa: S102 - it stands on our own page
+    assert capsys.readouterr().out == ", cap\n"
 
 
 @pytest.mark.usefixtures("_installed")

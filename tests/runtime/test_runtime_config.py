@@ -73,6 +73,7 @@ BAD = {
     "unprintable name": 'served_name = "a\\u0000b"\n' + GOOD,
     "missing setting": GOOD.replace('store = "sealed"', ""),
     "missing section": GOOD.split("[evidence]", maxsplit=1)[0],
+    "broker without a scheme": GOOD.replace('broker = "http://', 'broker = "'),
     "no TOML": "store = ",
 }
 

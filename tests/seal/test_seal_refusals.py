@@ -363,11 +363,20 @@ def test_links_into_the_blobs_of_another_cache_are_refused(
     refuse(snapshot, SealCode.NOT_A_PLAIN_FILE)
 
 
-def test_a_whole_cache_is_no_model(snapshot: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("models--acme--tiny", "0123abc"),
+        ("models--acme--tiny/snapshots", "0123abc"),
+        ("models--acme--tiny/blobs", "0123abc"),  # files whose names would be digests
+        (".", "models--acme--tiny"),
+    ],
+)
+def test_a_whole_cache_is_no_model(place: str, named: str, snapshot: Path) -> None:
     with pytest.raises(RegaliaError) as caught:
-        scan(snapshot.parents[1])
+        scan(snapshot.parents[2] / place)
     assert caught.value.code is SealCode.IS_A_CACHE
-    assert "0123abc" in caught.value.what
+    assert named in caught.value.what.removeprefix(str(snapshot.parents[2] / place))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +385,7 @@ def test_a_whole_cache_is_no_model(snapshot: Path) -> None:
         ("../../../secret", SealCode.NOT_A_PLAIN_FILE),
         ("../../blobs/loop", SealCode.NOT_A_PLAIN_FILE),
         ("../../blobs", SealCode.NOT_A_PLAIN_FILE),
-        ("../../blobs/gone", CoreCode.FILE_MISSING),
+        ("../../blobs/gone", SealCode.INCOMPLETE_MODEL),
         ("../../blobs/.git/config", SealCode.NOT_A_PLAIN_FILE),
     ],
 )

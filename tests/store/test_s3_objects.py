@@ -287,6 +287,14 @@ def test_a_server_that_refuses(answer: object, code: object, bucket: BucketDoubl
     assert {request.url.host for request in bucket.requests} == {"127.0.0.1"}
 
 
+def test_a_bucket_that_is_not_there_is_not_a_version_that_is_missing(bucket: BucketDouble) -> None:
+    bucket.instead["GET", "versions/"] = [problem(404, "NoSuchBucket")]
+    repository = bucket.repository()
+    with pytest.raises(UnavailableError, match="NoSuchBucket") as got:
+        repository.load("v1")
+    assert got.value.code is StoreCode.BLOB_MISSING
+
+
 def test_a_storm_that_passes(bucket: BucketDouble) -> None:
     bucket.instead["PUT", "blobs/"] = [
         problem(503, "SlowDown"),

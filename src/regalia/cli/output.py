@@ -90,7 +90,7 @@ def show_click_error(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def show_bug(error: Exception, *, as_json: bool) -> None:
-    """Report a bug of Regalia. The traceback goes to a file, because it may contain paths.
+    """Report a bug, of Regalia or of a plug-in. The traceback goes to a file: it may hold paths.
 
     Args:
         error: the unexpected exception.
@@ -103,11 +103,20 @@ def show_bug(error: Exception, *, as_json: bool) -> None:
     fd, name = tempfile.mkstemp(prefix="regalia-bug-", suffix=".txt")
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
-    what = f"{type(error).__name__} inside Regalia; the traceback is in {name}"
+    what = f"{type(error).__name__} in {_module_of(error)}; the traceback is in {name}"
     if as_json:
         click.echo(json.dumps({"ok": False, "error": {"code": "BUG", "what": what}}, indent=2))
     else:
-        say(f"bug: {what}. Please report it.", err=True)
+        say(f"bug: {what}. Please report it to Regalia or, if it is a plug-in's, there.", err=True)
+
+
+def _module_of(error: Exception) -> str:
+    """The module in which it was raised. A plug-in's author looks for the cause there first."""
+    trace, found = error.__traceback__, "regalia"
+    while trace is not None:
+        found = str(trace.tb_frame.f_globals.get("__name__", found))
+        trace = trace.tb_next
+    return found
 
 
 def show_serving(title: str, facts: Mapping[str, object], *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from regalia.seal.manifest import Trusted, VerifiedManifest
 
 _ANY = "any"
+# A path loses the second slash of an address.
+_ADDRESS = re.compile(r"(?:oci|s3|https?):/|dir:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,17 @@ class OwnerKey:
 
 
 def read_manifest_file(folder: Path) -> bytes:
-    """The manifest's bytes, raw and untrusted. Raises LocalError."""
+    """The manifest's bytes, raw and untrusted.
+
+    Raises:
+        UsageError: BAD_USAGE, an address stands where a folder should.
+        LocalError: it cannot be read.
+    """
+    if _ADDRESS.match(str(folder)) and not folder.exists():
+        raise UsageError(
+            CoreCode.BAD_USAGE,
+            f"{folder} is an address, and this command reads a folder: `regalia pull` fetches one",
+        )
     return read_file(folder / MANIFEST_NAME, limit=LIMIT)
 
 

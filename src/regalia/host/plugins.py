@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, UsageError
@@ -34,8 +35,9 @@ def load(group: str, name: str) -> object:
         name: as the configuration has it.
 
     Raises:
-        UsageError: PLUGIN_UNKNOWN if it is missing, ambiguous, or its imports fail; EXTRA_MISSING
-            if they fail for a package that was not installed.
+        UsageError: PLUGIN_UNKNOWN if it is missing, ambiguous, its imports fail, or its module
+            lacks what the entry point names; EXTRA_MISSING if imports fail for a package that was
+            not installed.
     """
     every = announced(group)
     found = every.select(name=name)
@@ -50,6 +52,12 @@ def load(group: str, name: str) -> object:
     except ImportError as exc:
         broken = UsageError(CoreCode.PLUGIN_UNKNOWN, f"{group}: {name!r} does not import: {exc}")
         raise missing_extra(exc) or broken from exc
+    except AttributeError as exc:
+        if exc.obj is not sys.modules.get(point.module):
+            raise  # of the plug-in's own code
+        raise UsageError(
+            CoreCode.PLUGIN_UNKNOWN, f"{group}: {name!r} is {point.value}, which is not there"
+        ) from exc
 
 
 def require_simulation(setting: str) -> None:

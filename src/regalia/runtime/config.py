@@ -129,6 +129,8 @@ def _check(config: ServeConfig) -> None:
     wrong += [name for name, value in natural.items() if value < 0]
     if len(set(config.evidence.devices)) != len(config.evidence.devices):
         wrong.append("evidence.devices")  # a device counted twice is refused by every verifier
+    if not config.broker.startswith(("https://", "http://")):
+        wrong.append("broker (no http or https URL)")
     if not config.served_name.isprintable() or not config.served_name.strip():
         wrong.append("served_name")
     if limits.inflight_bytes < limits.request_bytes:

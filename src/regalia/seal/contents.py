@@ -64,15 +64,23 @@ def hub_blobs(model: Path) -> Path | None:
 
 
 def check_is_no_cache(model: Path) -> None:
-    """Refuse a whole hub cache: which of its snapshots is meant? Raises LocalError IS_A_CACHE."""
-    snapshots = model / "snapshots"
-    if not snapshots.is_dir() or not (model / "blobs").is_dir():
-        return
-    names = sorted(path.name for path in snapshots.iterdir())
-    raise LocalError(
-        SealCode.IS_A_CACHE,
-        f"{model}: a hub cache, with the snapshots {', '.join(names) or 'none'}",
-    )
+    """Refuse a hub cache, and what is no snapshot in it: which of its snapshots is meant?
+
+    Raises:
+        LocalError: IS_A_CACHE.
+    """
+    real = Path(os.path.realpath(model))
+    cache = real.parent if real.name in {"blobs", "snapshots"} else real
+    snapshots = cache / "snapshots"
+    if snapshots.is_dir() and (cache / "blobs").is_dir():
+        names = sorted(path.name for path in snapshots.iterdir())
+        raise LocalError(
+            SealCode.IS_A_CACHE,
+            f"{model}: a hub cache, with the snapshots {', '.join(names) or 'none'}",
+        )
+    models = sorted(path.parent.name for path in real.glob("models--*/snapshots"))
+    if models:
+        raise LocalError(SealCode.IS_A_CACHE, f"{model}: a hub cache, with {', '.join(models)}")
 
 
 def is_pickle(path: str, head: bytes) -> bool:

@@ -189,8 +189,10 @@ class _Scanner:
             )
         if any(map(_beside, target.relative_to(allowed).parts)):
             raise LocalError(SealCode.NOT_A_PLAIN_FILE, f"{path!a}: a link to {target.name!a}")
-        with os_errors(self._model / path):
-            target.lstat()
+        if not os.path.lexists(target):
+            raise LocalError(
+                SealCode.INCOMPLETE_MODEL, f"{path!a}: a link to {target.name!a}, which is missing"
+            )
         return target
 
 

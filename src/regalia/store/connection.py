@@ -55,8 +55,8 @@ def certificates(bundle: str | None = None, named_by: str = "") -> ssl.SSLContex
 
 def _read(path: str, named_by: str) -> ssl.SSLContext:
     try:
-        # A folder that holds nothing is only found out when a certificate is checked.
-        if folder:
+        if os.path.isdir(path):  # noqa: PTH112 - a text of somebody else's setting
+            # Nothing is read yet: of an empty folder, every certificate will be refused.
             return ssl.create_default_context(capath=path)
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError

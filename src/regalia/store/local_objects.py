@@ -15,6 +15,7 @@ from regalia.core.errors import CoreCode, LocalError
 from regalia.core.types import Digest
 from regalia.host.localfs import os_errors, read_file, replace_file
 from regalia.store.local import LocalBlobs
+from regalia.store.names import MANIFEST
 from regalia.store.objects import Entry, Found
 
 if TYPE_CHECKING:
@@ -49,8 +50,11 @@ class LocalObjects:
             _make(folder)
         with os_errors(folder):
             if not (folder / "versions").is_dir():
+                one = (folder / MANIFEST).is_file()
+                hint = "; one sealed model is named without dir:" if one else ""
                 raise LocalError(
-                    CoreCode.FILE_MISSING, f"{folder} is no store: it has no folder 'versions'"
+                    CoreCode.FILE_MISSING,
+                    f"{folder} is no store: it has no folder 'versions'{hint}",
                 )
             _refuse_links(folder)
 

@@ -12,8 +12,9 @@ from regalia.store import dir_address, oci_address
 from regalia.store.dir_address import DirAddress
 from regalia.store.local import LocalBlobs
 from regalia.store.local_objects import LocalObjects
+from regalia.store.names import MANIFEST
 from regalia.store.oci_address import OciAddress
-from regalia.store.repository import ObjectRepository
+from regalia.store.repository import VERSIONS, ObjectRepository
 from regalia.store.s3_address import SCHEME, S3Address
 
 if TYPE_CHECKING:
@@ -65,7 +66,12 @@ def open_store(text: str, folder: Path, *, helpers: bool = False) -> Source:
         return _open_version(text, folder, helpers=helpers)
     if "://" in text or not text:
         raise UsageError(CoreCode.BAD_CONFIG, f"store {text[:80]!r}: {_KINDS}")
-    return LocalBlobs(folder / Path(text))
+    place = folder / Path(text)
+    if (place / VERSIONS).is_dir() and not (place / MANIFEST).exists():
+        raise UsageError(
+            CoreCode.BAD_CONFIG, f"{text[:80]!r} is a store of versions: write dir:{text[:80]}:TAG"
+        )
+    return LocalBlobs(place)
 
 
 def open_cached(

@@ -24,7 +24,7 @@ class StoreCode(Code):
 
     BLOB_MISSING = (
         "The store does not have this file of the sealed model.",
-        "Check the store's address; upload the whole sealed model again.",
+        "Check the store's address, and whether it names a version; upload the sealed model again.",
     )
     STORE_ANSWER_WRONG = (
         "A store that answers something else than was asked is broken or hostile.",

@@ -69,7 +69,7 @@ class OciAddress:
         if parts.scheme != "oci" or not _is_host(parts.netloc):
             raise _bad(_FORM)
         if not _REPOSITORY.fullmatch(path) or len(path) > _REPOSITORY_MAX:
-            raise _bad("its repository has no valid name")
+            raise _bad("its repository is no name of lower-case letters, digits and . _ - /")
         options = _options(parts.query)
         auth, blobs = options.get("auth"), options.get("blobs")
         hosts = frozenset(blobs.split(",")) if blobs is not None else frozenset()

@@ -68,7 +68,10 @@ class S3Address:
         if not _REGION.fullmatch(options.get("region", "a")):
             raise _bad("its region is no region's name")
         if options.get("addressing", "auto") not in _ADDRESSING:
-            raise _bad(f"addressing is one of {sorted(_ADDRESSING)}")
+            raise _bad(
+                f"addressing is one of {', '.join(sorted(_ADDRESSING))};"
+                " a version's name stands before the question mark"
+            )
         try:
             path, reference = split_reference(parts.path)
         except ValueError as exc:

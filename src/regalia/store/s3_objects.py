@@ -45,6 +45,7 @@ _FORBIDDEN = frozenset({401, 403})
 _OF_CREDENTIALS = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _MAY_PASS = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"})
 _ABSENT = frozenset({_NOT_FOUND})
+_NO_BUCKET = b"<Code>NoSuchBucket</Code>"  # not that an object in it is absent
 
 
 class S3Objects:
@@ -212,9 +213,11 @@ class S3Objects:
         body = None if call.body is None else bytes(call.body)
         url, signed = self._access.sign(call.method, call.url, dict(call.headers), body)
         answer = self._exchange.send(replace(call, url=url), signed)
+        head = answer.body[:_HEAD]
         # S3 begins to answer before it has put parts together, so success may carry an error.
-        late = call.method == "POST" and b"<Error>" in answer.body[:_HEAD]
-        if call.answered_by(answer.status) and (answer.status == _NOT_FOUND or not late):
+        late = call.method == "POST" and answer.status != _NOT_FOUND and b"<Error>" in head
+        no_bucket = answer.status == _NOT_FOUND and _NO_BUCKET in head
+        if call.answered_by(answer.status) and not late and not no_bucket:
             return answer
         raise self._refusal(call.url, answer)
 
@@ -228,7 +231,6 @@ class S3Objects:
         if answer.status in _FORBIDDEN or code in _OF_CREDENTIALS:
             return self._access.refused(f"{self.describe()}: {what[:200]}", said)
         if answer.status == _NOT_FOUND:
-            return UnavailableError(
-                StoreCode.BLOB_MISSING, f"bucket {self._address.bucket}, {what[:200]}: {said}"
-            )
+            where = f"bucket {self._address.bucket}, {what[:200]}" if what else self.describe()
+            return UnavailableError(StoreCode.BLOB_MISSING, f"{where}: {said}")
         return self._exchange.wrong(f"{what[:200]}: {said}")
