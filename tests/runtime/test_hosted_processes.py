@@ -45,6 +45,7 @@ def start(ends: list[str]) -> Iterator[Start]:
         engine = EngineProcesses(command, ends.append)
         started.append(engine)
         engine.start()
+        engine.go_on()
         return engine
 
     yield begin

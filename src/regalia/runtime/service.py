@@ -21,6 +21,7 @@ from regalia.runtime.lease import Lease, since_boot
 from regalia.runtime.metrics import Metrics
 from regalia.runtime.release import accept, exchange, give_back, unwrap
 from regalia.runtime.replay import ReplayMemory
+from regalia.runtime.restarts import Restarts
 from regalia.runtime.startup import (
     announce_dangers,
     gateway_limits,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 LINGER_S = 0.3
 LEAVE_S = 3.0  # seconds from the loss of the lease to the end of a process that does not end itself
 RETURN_S = 5.0  # seconds that giving the lease back may take, at the end
+RESTART_END_S = 5.0  # seconds that a start of the engine may take to notice that it is over
 BUSY_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)  # before a busy broker is asked again
 
 
@@ -92,7 +94,9 @@ class Runtime:
         self._show = show
         self._harden = hardening
         self._lost: str | None = None
-        self._failed: str | None = None  # why the engine ended by itself
+        self._failed: RegaliaError | None = None  # why the engine ended and stays ended
+        self._restarting = False
+        self._restarts: Restarts | None = None
         self._serving = False
         self._stop_server: Callable[[], None] = lambda: None
         self._proof: LogProof | None = None
@@ -130,7 +134,9 @@ class Runtime:
         Raises:
             RegaliaError: a step of the start failed. Key and weights are already wiped.
             KeyAccessError: LEASE_LOST. Key and weights are already wiped.
-            UnavailableError: ENGINE_PROCESS_FAILED. The engine's processes are gone.
+            UnavailableError: ENGINE_PROCESS_FAILED. The engine's processes are gone, and were
+                started again too often.
+            PolicyDenied: RELEASE_DENIED, also of the key for an engine that is started again.
         """
         with ExitStack() as cleanup:
             cleanup.callback(self._end)
@@ -155,6 +161,7 @@ class Runtime:
             # All that can be known without the key is known before anybody is asked for it.
             self.workload.prepare(manifest, identity.measured.surfaces)
             http = cleanup.enter_context(open_http())
+            cleanup.callback(self._stop_restarts)  # before what they ask with is closed
             broker = BrokerClient(self._config.broker, http)
             self._receive(broker, identity, source, manifest)
             self._serve(sock, identity, manifest, on_serving)
@@ -163,7 +170,7 @@ class Runtime:
                 RuntimeCode.LEASE_LOST, f"the lease ended; last attempt: {self._lost}"
             )
         if self._failed is not None:
-            raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
+            raise self._failed
 
     # Key and model -----------------------------------------------------------------------------
 
@@ -220,7 +227,34 @@ class Runtime:
             on_held=self._hold_until,
         )
         self._writing = True
+
+        def start_again() -> None:
+            self._require_lease()
+            self.workload.prepare(manifest, identity.measured.surfaces)
+            # Renewing the lease releases the key again, after the whole of an appraisal.
+            renewed = restarts.ask(
+                lambda: self._ask(broker, identity, manifest, lease_id), self._require_lease
+            )
+            self._load(renewed, identity, source, manifest)
+            with self._lock:
+                self._restarting = False
+                self._serving = self._lost is None and self._failed is None
+
+        restarts = self._restarts = Restarts(self._config.restart, start_again, self._give_up)
         self.lease.start()
+        self._load(accepted, identity, source, manifest)
+
+    def _load(
+        self,
+        accepted: AcceptedRelease,
+        identity: Identity,
+        source: BlobSource,
+        manifest: VerifiedManifest,
+    ) -> None:
+        """Unwrap the key, and load the model with it."""
+        attester = identity.attester
+        with self._lock:
+            self._writing = True
         key = unwrap(accepted, attester.keys.release, attester.model_id)
         with self._writers(key):
             watched = WatchedBlobs(source, self._require_lease)
@@ -306,11 +340,31 @@ class Runtime:
             _later(LEAVE_S, self._leave_now)
 
     def _engine_failed(self, why: str) -> None:
-        """Stop serving: the processes of the engine are gone, and the weights with them."""
+        """Start the engine again: its processes are gone, and the weights with them."""
         with self._lock:
-            self._failed = why
+            self._restarting = True
+            self._serving = False
+        if self._lost is not None:
+            return
+        if self.workload.wiped and self._restarts is not None:
+            emit(ServiceEvent.WIPED, bytes=self.workload.size)
+            self._restarts.engine_failed(why)
+        else:
+            self._give_up(UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, f"{why}; it lives on"))
+
+    def _give_up(self, error: RegaliaError) -> None:
+        """Stop serving: the engine has ended and stays ended."""
+        with self._lock:
+            self._failed = error
             self._serving = False
         _later(LINGER_S, self._stop_server)
+
+    def _stop_restarts(self) -> None:
+        """Have no start of the engine run, or make anything, from now on."""
+        if self._restarts is not None:
+            self._restarts.stop()
+            self.workload.wipe()
+            self._restarts.join(RESTART_END_S)
 
     def _leave_now(self) -> None:
         self._show(f"LEASE_LOST: the lease ended: {self._lost}")
@@ -382,8 +436,9 @@ class Runtime:
             # ``_serving = True`` would then serve wiped weights.
             with self._lock:
                 self._stop_server = stop
-                self._serving = self._lost is None
-            if self._serving:
+                stays = self._lost is None and self._failed is None
+                self._serving = stays and not self._restarting
+            if stays:
                 emit(ServiceEvent.SERVICE_STARTED, service="runtime", listen=address_of(sock))
                 on_serving(facts)
             else:
