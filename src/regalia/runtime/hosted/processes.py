@@ -169,7 +169,7 @@ class EngineProcesses:
         try:
             with self._first.stdin as stdin:
                 stdin.write(GO)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # its end is broken, or was closed with it
             raise self.failure("it ended before it had its model") from exc
 
     def failure(self, why: str) -> UnavailableError:
