@@ -9,6 +9,7 @@ Modes: ``serves``; ``asks-twice``, a worker asks for a second key; ``fails-to-lo
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -134,6 +135,7 @@ async def _chat(http: Request) -> Response:
 
 async def _events(body: dict[str, Any]) -> AsyncIterator[str]:
     for number in range(int(body.get("events", 3))):
+        await asyncio.sleep(float(body.get("pause_s", 0)))
         yield f'data: {{"event": {number}}}\n\n'
     yield "data: [DONE]\n\n"
 

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regalia.host import plugins
+from regalia_testing.hosted_engine import echo_engine
 from regalia_testing.models import tiny_llama
 from tests.broker.harness import Shared
 from tests.runtime.harness import RuntimeTestbed
+from tests.runtime.hosted_runtime import start_echo
 from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeployment, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.runtime.hosted_runtime import Start
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +72,18 @@ def make_live(
             return live
 
         yield make
+
+
+@pytest.fixture
+def start(make_live: Callable[..., LiveDeployment], monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts a runtime whose engine runs in processes of its own, and loads in a moment."""
+    load = plugins.load
+
+    def with_echo(group: str, name: str) -> object:
+        return echo_engine if name == "echo" else load(group, name)
+
+    monkeypatch.setattr(plugins, "load", with_echo)
+    return lambda *arguments, **options: start_echo(make_live, *arguments, **options)
 
 
 @pytest.fixture

@@ -199,9 +199,9 @@ class Running:
         self.runtime._stop_server()
         self.join()
 
-    def join(self) -> None:
+    def join(self, within_s: float = 20) -> None:
         assert self.thread is not None
-        self.thread.join(20)
+        self.thread.join(within_s)
         assert not self.thread.is_alive()
 
     def get(self, path: str) -> httpx.Response:

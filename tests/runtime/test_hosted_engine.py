@@ -18,69 +18,19 @@ import pytest
 from regalia.appraisal.policy_codes import PolicyCode
 from regalia.core.errors import KeyAccessError, PolicyDenied, RegaliaError, UnavailableError
 from regalia.engines.hosted_codes import HostedCode
-from regalia.host import plugins
 from regalia.policy.documents import ReleasePolicy
 from regalia.runtime.codes import RuntimeCode
 from regalia.runtime.hosted import shared_memory
 from regalia.runtime.hosted.frames import Hello, receive, send
-from regalia.runtime.hosted.workload import Hosted
-from regalia_testing.hosted_engine import echo_engine
+from regalia.runtime.hosted.life import EngineLife
 from regalia_testing.needles import Needles
+from tests.runtime.hosted_runtime import chat, left_behind, members
 from tests.runtime.live_deployment import SealedDeployment, client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.runtime.live_deployment import LiveDeployment, Running
-
-    Start = Callable[..., tuple[LiveDeployment, Running]]
-
-SHARED = shared_memory.FOLDER
-
-
-@pytest.fixture
-def start(make_live: Callable[..., LiveDeployment], monkeypatch: pytest.MonkeyPatch) -> Start:
-    load = plugins.load
-
-    def with_echo(group: str, name: str) -> object:
-        return echo_engine if name == "echo" else load(group, name)
-
-    monkeypatch.setattr(plugins, "load", with_echo)
-
-    def begin(
-        mode: str = "serves",
-        workers: int = 1,
-        more: str = "",
-        **options: Any,  # noqa: ANN401
-    ) -> tuple[LiveDeployment, Running]:
-        live = make_live(**options)
-        text = (
-            f"{more}\n[engine]\nname = 'echo'\noptions = {{mode = '{mode}', workers = {workers}}}"
-        )
-        return live, live.start(text=text, within_s=60)
-
-    return begin
-
-
-def members(running: Running) -> set[int]:
-    workload = running.runtime.workload
-    assert isinstance(workload, Hosted)
-    assert workload._processes is not None
-    return workload._processes.members()
-
-
-def left_behind() -> list[Path]:
-    mine = shared_memory.prefix_of(os.getpid())
-    return [
-        *SHARED.glob(f"{mine}*"),
-        *SHARED.glob(f"regalia-engine-{os.getpid()}-*"),
-    ]
-
-
-def chat(live: LiveDeployment, running: Running, **more: Any) -> Any:  # noqa: ANN401
-    with client(live, running.url) as asker:
-        messages: Any = [{"role": "user", "content": "hello"}]
-        return asker.chat.completions.create(model="tiny", messages=messages, extra_body=more)
+    from tests.runtime.hosted_runtime import Start
 
 
 def test_a_request_reaches_the_engine_and_everything_ends_with_the_runtime(start: Start) -> None:
@@ -111,7 +61,7 @@ def test_the_folder_holds_no_weights_and_soon_no_files_of_the_model(
     start: Start, tiny: Path
 ) -> None:
     _, running = start()
-    folder = running.runtime.workload._folder
+    folder = running.runtime.workload.life._folder
     assert not folder.place.model.exists()
     assert folder.path.stat().st_mode & 0o777 == 0o700
     needles = Needles(tiny.glob("*.safetensors"))
@@ -131,7 +81,7 @@ def test_each_caller_has_a_salt_of_its_own(start: Start) -> None:
 def test_two_workers_and_the_loss_of_one(start: Start) -> None:
     _, running = start(workers=2)
     assert running.facts["workers"] == 2
-    (one, *_) = running.runtime.workload._channel.pids
+    (one, *_) = running.runtime.workload.life.channel.pids
     os.kill(one, signal.SIGKILL)
     running.join()
     assert isinstance(running.error, UnavailableError)
@@ -189,8 +139,8 @@ def test_workers_end_themselves_when_their_lease_is_not_renewed(start: Start) ->
     # The runtime is stopped: it can neither renew nor kill. Each worker has a timer of the kernel.
     live, running = start(policy={"lease_s": 6})
     workload = running.runtime.workload
-    workload._channel.hold = lambda _left: None
-    pids = set(workload._channel.pids)
+    workload.life.channel.hold = lambda _left: None
+    pids = set(workload.life.channel.pids)
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}/maps").exists() and pid in members(running) for pid in pids):
         assert time.monotonic() < deadline, "the timer did not end the worker"
@@ -205,14 +155,12 @@ def test_a_stranger_gets_no_key(
 ) -> None:
     """A process of the same user that is none of the engine's connects while keys are given."""
     asked: list[object] = []
-    handed = Hosted._start
+    handed = EngineLife.load
 
-    def and_ask(self: Hosted, folder: Any) -> None:  # noqa: ANN401
-        handed(self, folder)
-
+    def and_ask(self: EngineLife, *arguments: Any) -> Any:  # noqa: ANN401
         def ask() -> None:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-                while sock.connect_ex(str(folder.place.channel)) != 0:
+                while sock.connect_ex(str(self.place.channel)) != 0:
                     time.sleep(0.005)
                 sock.settimeout(5)
                 try:
@@ -222,8 +170,9 @@ def test_a_stranger_gets_no_key(
                     asked.append(exc)
 
         threading.Thread(target=ask, daemon=True).start()
+        return handed(self, *arguments)
 
-    monkeypatch.setattr(Hosted, "_start", and_ask)
+    monkeypatch.setattr(EngineLife, "load", and_ask)
     _, running = start()
     assert running.error is None
     running.stop()
@@ -282,7 +231,7 @@ def test_no_key_is_released_for_surfaces_that_the_owner_does_not_accept(
     assert isinstance(running.error, RegaliaError)
     assert running.error.code is RuntimeCode.RELEASE_DENIED
     assert "SURFACE_DENIED" in str(running.error.explain())
-    assert left_behind() == [], "nothing was started"
+    assert left_behind() == [], "what was started had nothing to look at, and is gone"
 
 
 def test_no_prompt_is_sent_where_surfaces_are_open_that_the_client_does_not_accept(

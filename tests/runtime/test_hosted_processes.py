@@ -45,6 +45,7 @@ def start(ends: list[str]) -> Iterator[Start]:
         engine = EngineProcesses(command, ends.append)
         started.append(engine)
         engine.start()
+        engine.go_on()
         return engine
 
     yield begin
@@ -203,6 +204,7 @@ def test_what_cannot_be_killed_is_said(start: Start, monkeypatch: pytest.MonkeyP
 def test_a_program_that_does_not_exist(ends: list[str]) -> None:
     engine = EngineProcesses(Command(("/nonexistent/program",), ENVIRONMENT), ends.append)
     engine.start()
+    engine.go_on()
     deadline = time.monotonic() + 10
     while not engine.ended:
         assert time.monotonic() < deadline
@@ -245,7 +247,9 @@ def test_it_dies_with_this_process(tmp_path: Path) -> None:
         "from regalia.runtime.hosted.processes import EngineProcesses\n"
         f"inner = {inner!r}\n"
         "command = Command((sys.executable, '-c', inner), dict(os.environ))\n"
-        "EngineProcesses(command, print).start()\n"
+        "engine = EngineProcesses(command, print)\n"
+        "engine.start()\n"
+        "engine.go_on()\n"
         "time.sleep(600)\n"
     )
     runtime = subprocess.Popen([sys.executable, "-c", script], env=ENVIRONMENT)
@@ -273,3 +277,83 @@ def test_shared_memory_of_the_engine_is_removed_when_all_are_gone(start: Start) 
     assert list(shared_memory.FOLDER.glob(f"{prefix}*"))
     assert engine.kill()
     assert not list(shared_memory.FOLDER.glob(f"{prefix}*"))
+
+
+# Before the model is there
+
+
+@pytest.fixture
+def waiting(ends: list[str], tmp_path: Path) -> Iterator[Callable[..., EngineProcesses]]:
+    started: list[EngineProcesses] = []
+
+    def begin(script: str, *preload: str) -> EngineProcesses:
+        (tmp_path / "program.py").write_text(SAY + script)
+        (tmp_path / "library.py").write_text(SAY + "say()\n")
+        (tmp_path / "broken.py").write_text("raise ImportError('no such library')\n")
+        path = os.pathsep.join((str(tmp_path), ENVIRONMENT["PYTHONPATH"]))
+        argv = (sys.executable, "-m", "program", "--argument")
+        command = Command(argv, {**ENVIRONMENT, "PYTHONPATH": path}, preload)
+        engine = EngineProcesses(command, ends.append)
+        started.append(engine)
+        engine.start()
+        return engine
+
+    yield begin
+    for engine in started:
+        assert engine.kill()
+
+
+def test_libraries_are_imported_before_the_program_may_run(
+    waiting: Callable[..., EngineProcesses],
+) -> None:
+    script = (
+        "import library\nsay()\nprint(__name__, sys.argv[1:], sys.stdin.read(), flush=True)\n"
+        + SLEEP
+    )
+    engine = waiting(script, "library")
+    (early,) = said(engine, 1)
+    time.sleep(0.2)
+    assert len(engine._lines) == 1, "the program does not run yet"
+    engine.go_on()
+    deadline = time.monotonic() + 20
+    while len(engine._lines) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert list(engine._lines)[1:] == [str(early), "__main__ ['--argument']"]
+
+
+def test_a_program_without_libraries_waits_as_well(
+    waiting: Callable[..., EngineProcesses],
+) -> None:
+    engine = waiting("say()\n" + SLEEP)
+    time.sleep(0.5)
+    assert list(engine._lines) == []
+    engine.go_on()
+    assert said(engine, 1)
+
+
+def test_a_first_process_that_nobody_lets_go_on_ends_with_its_input(
+    waiting: Callable[..., EngineProcesses], ends: list[str]
+) -> None:
+    engine = waiting("say()\n", "library")
+    said(engine, 1)
+    assert engine._first is not None
+    assert engine._first.stdin is not None
+    engine._first.stdin.close()
+    deadline = time.monotonic() + 10
+    while not engine.ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert ends == ["its first process ended with status 1"]
+    assert len(engine._lines) == 1, "the program never ran"
+
+
+def test_a_library_that_does_not_import_is_told(waiting: Callable[..., EngineProcesses]) -> None:
+    engine = waiting("say()\n", "broken")
+    deadline = time.monotonic() + 10
+    while not engine.ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(UnavailableError, match="no such library") as caught:
+        engine.go_on()
+    assert caught.value.code is HostedCode.ENGINE_PROCESS_FAILED

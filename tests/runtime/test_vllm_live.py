@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,7 +17,9 @@ import pytest
 
 from regalia.core.errors import UnavailableError
 from regalia.engines.hosted_codes import HostedCode
+from tests.runtime.hosted_runtime import hosted, until
 from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeployment, client, served
+from tests.runtime.plain_vllm import plain_vllm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,17 +37,6 @@ pytestmark = [
 OPTIONS = 'dtype = "float32", max_model_len = 256'
 PROMPTS = ("What do the crown jewels say?", "hello", "0123456789", "zzz")
 TOKENS = 16
-PLAIN = """
-import json, sys
-from vllm import LLM, SamplingParams
-if __name__ == "__main__":
-    model, prompts, tokens = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-    llm = LLM(model, dtype="float32", max_model_len=256, enforce_eager=True)
-    how = SamplingParams(temperature=0, max_tokens=tokens)
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    answers = [llm.chat([chat], how, use_tqdm=False)[0].outputs[0].text for chat in chats]
-    print("ANSWERS" + json.dumps(answers))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +51,8 @@ def live(
 
 
 def begin(live: LiveDeployment, more: str = "", limits: str = "parallel = 16") -> Running:
-    text = f'[engine]\nname = "vllm"\noptions = {{ {OPTIONS}{more} }}\n[limits]\n{limits}\n'
+    engine = f'[engine]\nname = "vllm"\noptions = {{ {OPTIONS}{more} }}\n'
+    text = f"{engine}[limits]\n{limits}\n[restart]\nattempts = 1\n"
     running = live.start(text=text, within_s=300)
     assert running.error is None, running.error
     return running
@@ -78,18 +68,8 @@ def running(live: LiveDeployment) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def plain(tiny: Path) -> list[str]:
     """What vLLM answers when nobody has sealed the model."""
-    environment = {**os.environ, "VLLM_PLUGINS": "none", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(tiny), json.dumps(PROMPTS), str(TOKENS)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("ANSWERS")]
-    assert lines, done.stderr[-2000:]
-    answers: list[str] = json.loads(lines[0].removeprefix("ANSWERS"))
+    answers = plain_vllm(tiny, PROMPTS, TOKENS, dtype="float32")
+    assert answers is not None
     return answers
 
 
@@ -190,6 +170,19 @@ def test_a_request_that_is_given_up_is_given_up_by_the_engine(
         assert answer(asker, PROMPTS[0]).choices[0].finish_reason == "length"
 
 
+def workers(running: Running) -> frozenset[int]:
+    channel = hosted(running).life.channel
+    assert channel is not None
+    return channel.pids
+
+
+def first_process(running: Running) -> int:
+    processes = hosted(running).life.processes
+    assert processes is not None
+    assert processes._first is not None
+    return processes._first.pid
+
+
 def test_two_workers_read_their_slices_and_end_together(
     live: LiveDeployment, plain: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,10 +192,15 @@ def test_two_workers_read_their_slices_and_end_together(
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"]
     loaded = [line for line in lines if line["event"] == "runtime.worker.loaded"]
     assert len(loaded) == 2
-    pids = set(two.runtime.workload._channel.pids)
+    pids = set(workers(two))
     os.kill(min(pids), signal.SIGKILL)
-    two.join()
+    until(lambda: not two.runtime.serving())
+    until(two.runtime.serving, within_s=300)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert len(workers(two) - pids) == 2
+    assert texts(live, two) == plain, "it was started again, with a key that was released anew"
+    os.kill(first_process(two), signal.SIGKILL)
+    two.join(60)
     assert isinstance(two.error, UnavailableError)
     assert two.error.code is HostedCode.ENGINE_PROCESS_FAILED
     assert two.runtime.workload.wiped
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

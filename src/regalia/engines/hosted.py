@@ -40,10 +40,13 @@ class Command:
     Attributes:
         argv: program and arguments.
         environment: all variables, as nothing is inherited.
+        preload: modules that the process may import while its model is not there yet. ``argv`` then
+            is a Python interpreter, ``-m`` and a module.
     """
 
     argv: tuple[str, ...]
     environment: dict[str, str]
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class HostedEngine(Protocol):
     def command(
         self, options: Mapping[str, object], place: Place, *, served_name: str, parallel: int
     ) -> Command:
-        """How the engine is started.
+        """How the engine is started. Its first process starts to run when its files are there.
 
         Args:
             options: as for ``check``.

@@ -58,6 +58,9 @@ class ServiceEvent(StrEnum):
     WORKER_REFUSED = "runtime.worker.refused"
     WORKER_LOADED = "runtime.worker.loaded"
     ENGINE_ENDED = "runtime.engine.ended"
+    ENGINE_RESTARTING = "runtime.engine.restarting"
+    ENGINE_RESTARTED = "runtime.engine.restarted"
+    ENGINE_GIVEN_UP = "runtime.engine.given_up"
     REQUEST_SERVED = "runtime.request.served"
     REQUEST_REFUSED = "runtime.request.refused"
 

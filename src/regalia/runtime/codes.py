@@ -130,8 +130,8 @@ class RequestCode(Code):
         "Ask for fewer tokens, or send the request again when fewer others wait.",
     )
     NOT_SERVING = (
-        "The runtime has no model, or its lease ended.",
-        "Try another runtime.",
+        "The runtime has no model: its lease ended, or its engine is being started again.",
+        "Try another runtime, or this one after the seconds in Retry-After.",
     )
     TOO_MANY_CHALLENGES = (
         "Making evidence takes a while, and only a few clients may ask at once.",

@@ -63,6 +63,14 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     drain_s: int = 10  # seconds that running answers may take after the service was stopped
 
 
+class RestartSection(_Section, frozen=True, kw_only=True):
+    """``[restart]``: what is done when a hosted engine that has served ends by itself."""
+
+    attempts: int = 3  # starts within the window, after which the runtime ends; 0: none
+    window_s: int = 3600  # seconds
+    pause_s: int = 1  # seconds before the first start; each later one waits twice as long
+
+
 class CallerSection(_Section, frozen=True, kw_only=True):
     """``[[callers]]``: somebody who may ask, and is told from others by a key."""
 
@@ -88,6 +96,8 @@ class ServeConfig(_Section, frozen=True, kw_only=True):
     engine: EngineSection = EngineSection()
     engine_folder: str = "/dev/shm"  # noqa: S108 - checked to be in memory; of hosted engines
     engine_start_s: int = 900  # seconds that the processes of a hosted engine may take to start
+    engine_health_s: int = 60  # seconds without a good answer after which an engine is given up
+    restart: RestartSection = RestartSection()
     limits: LimitsSection = LimitsSection()
     callers: tuple[CallerSection, ...] = ()  # empty: anybody may ask, and nobody is counted
     dangerous_simulated_tee: bool = False
@@ -111,6 +121,8 @@ def _check(config: ServeConfig) -> None:
     positive = {
         "load_threads": config.load_threads,
         "engine_start_s": config.engine_start_s,
+        "engine_health_s": config.engine_health_s,
+        "restart.window_s": config.restart.window_s,
         "limits.parallel": limits.parallel,
         "limits.per_caller": limits.per_caller,
         "limits.unread": limits.unread,
@@ -121,6 +133,8 @@ def _check(config: ServeConfig) -> None:
         "limits.evidence_parallel": limits.evidence_parallel,
     }
     natural = {
+        "restart.attempts": config.restart.attempts,
+        "restart.pause_s": config.restart.pause_s,
         "limits.queue": limits.queue,
         "limits.stream_padding": limits.stream_padding,
         "limits.drain_s": limits.drain_s,

@@ -57,7 +57,8 @@ class Grant:
         self.part = part
         self._log_key = log_key
         self._show = show
-        self._first: AcceptedRelease | None = None
+        self._first: AcceptedRelease | None = None  # which the lease began with
+        self._latest: AcceptedRelease | None = None  # which the key is unwrapped from
         self._ends_at = 0.0  # by ``since_boot``
         self.lease: Lease | None = None
         self.proof: LogProof | None = None  # of the latest renewal
@@ -88,7 +89,7 @@ class Grant:
             As ``exchange`` and ``accept``.
         """
         accepted, asked_at = self._first_release(broker)
-        self._first = accepted
+        self._first = self._latest = accepted
         lease_id = accepted.response.lease_id
         emit(
             ServiceEvent.KEY_RECEIVED,
@@ -116,25 +117,33 @@ class Grant:
         )
         self.lease.start()
 
+    def ask_again(self, broker: BrokerClient) -> None:
+        """Renew the lease, for the key in the answer: no other one was kept.
+
+        The broker appraises fresh evidence and releases the key again.
+
+        Args:
+            broker: client of the broker, which need not be trusted.
+
+        Raises:
+            As ``exchange`` and ``accept``.
+        """
+        self._latest = self._ask(broker, _obtained(self._first).response.lease_id)
+
     def unwrap(self) -> SecretBytes:
         """Decrypt the model key. The caller closes it. Raises KeyAccessError."""
         attester = self.part.attester
-        return unwrap(self._released(), attester.keys.release, attester.model_id)
+        return unwrap(_obtained(self._latest), attester.keys.release, attester.model_id)
 
     def give_back(self) -> LeaseReturn:
         """The message that ends the lease, once key and weights are wiped."""
         attester = self.part.attester
-        return give_back(self._released(), attester.keys.release, attester.model_id)
+        return give_back(_obtained(self._first), attester.keys.release, attester.model_id)
 
     def stop(self) -> None:
         """End the lease's threads, if there are any."""
         if self.lease is not None:
             self.lease.stop()
-
-    def _released(self) -> AcceptedRelease:
-        if self._first is None:
-            raise RuntimeError("a key is used once it was obtained")
-        return self._first
 
     def _ask(self, broker: BrokerClient, lease_id: str | None) -> AcceptedRelease:
         """Attest, request a release and verify its log proof."""
@@ -168,3 +177,9 @@ class Grant:
                 self._show(f"{busy.what}; asking again in {pause:g} s")
                 time.sleep(pause)
         raise RuntimeError("the last attempt returns or raises")
+
+
+def _obtained(release: AcceptedRelease | None) -> AcceptedRelease:
+    if release is None:
+        raise RuntimeError("a key is used once it was obtained")
+    return release

@@ -18,7 +18,7 @@ from regalia.core.errors import ParseError, RegaliaError
 from regalia.host.peers import peer_of
 from regalia.host.shares import FairPlaces, LineFullError
 from regalia.runtime.codes import RequestCode
-from regalia.runtime.openai.errors import ApiError
+from regalia.runtime.openai.errors import ApiError, retry_after
 from regalia.wire import serving
 from regalia.wire.evidence import CHALLENGE_SIZE
 from regalia.wire.release import Refusal
@@ -105,7 +105,9 @@ class Outside:
         except ParseError as error:
             return _refusal(400, error.code, error.what, _ASK_AGAIN)
         if not self._serving():
-            return _refusal(503, RequestCode.NOT_SERVING, "the runtime has no model")
+            refused = _refusal(503, RequestCode.NOT_SERVING, "the runtime has no model")
+            refused.headers["retry-after"] = str(retry_after(RequestCode.NOT_SERVING))
+            return refused
         peer = peer_of(http.client.host if http.client else "")
         try:
             made = await self._places.run(peer, lambda: self._evidence(challenge))

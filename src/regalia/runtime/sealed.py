@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ from regalia.host.events import ServiceEvent, emit
 from regalia.host.peers import peer_of
 from regalia.runtime.codes import RequestCode
 from regalia.runtime.inflight import Inflight
-from regalia.runtime.openai.errors import ApiError, from_regalia
+from regalia.runtime.openai.errors import ApiError, from_regalia, retry_after
 from regalia.runtime.sealed_answer import SealedAnswer
 from regalia.wire import bhttp, serving
 
@@ -353,7 +354,14 @@ async def _send_problem(send: Send, refused: _RefusedError) -> None:
                 "headers": [
                     (b"content-type", serving.PROBLEM_MEDIA_TYPE.encode()),
                     (b"content-length", str(len(body)).encode()),
+                    *_retry_after(refused),
                 ],
             }
         )
         await send({"type": "http.response.body", "body": body})
+
+
+def _retry_after(refused: _RefusedError) -> list[tuple[bytes, bytes]]:
+    if refused.status != HTTPStatus.SERVICE_UNAVAILABLE:
+        return []
+    return [(b"retry-after", str(retry_after(refused.code)).encode())]

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, KeyAccessError, RegaliaError, UnavailableError
@@ -21,6 +22,7 @@ from regalia.runtime.grant import Grant, SealedPart
 from regalia.runtime.hardening import harden
 from regalia.runtime.metrics import Metrics
 from regalia.runtime.replay import ReplayMemory
+from regalia.runtime.restarts import Restarts
 from regalia.runtime.startup import (
     announce_dangers,
     gateway_limits,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 LINGER_S = 0.3
 LEAVE_S = 3.0  # seconds from the loss of the lease to the end of a process that does not end itself
 RETURN_S = 5.0  # seconds that giving the lease back may take, at the end
+RESTART_END_S = 5.0  # seconds that a start of the engine may take to notice that it is over
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:
@@ -92,7 +95,9 @@ class Runtime:
         self._show = show
         self._harden = hardening
         self._lost: str | None = None
-        self._failed: str | None = None  # why the engine ended by itself
+        self._failed: RegaliaError | None = None  # why the engine ended and stays ended
+        self._restarting = False
+        self._restarts: Restarts | None = None
         self._serving = False
         self._stop_server: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
@@ -133,7 +138,9 @@ class Runtime:
         Raises:
             RegaliaError: a step of the start failed. Key and weights are already wiped.
             KeyAccessError: LEASE_LOST. Key and weights are already wiped.
-            UnavailableError: ENGINE_PROCESS_FAILED. The engine's processes are gone.
+            UnavailableError: ENGINE_PROCESS_FAILED. The engine's processes are gone, and were
+                started again too often.
+            PolicyDenied: RELEASE_DENIED, also of the key for an engine that is started again.
         """
         with ExitStack() as cleanup:
             cleanup.callback(self._end)
@@ -150,20 +157,24 @@ class Runtime:
                 )
             identity = take_identity(self._config, self._folder)
             model, adapter = self._sealed_parts(identity, cleanup)
-            self._prepare(identity, model.manifest, None if adapter is None else adapter.manifest)
-            http = cleanup.enter_context(open_http())
-            broker = BrokerClient(self._config.broker, http)
             log_key = identity.measured.log_key
             grant = Grant(model, log_key=log_key, show=self._show)
             other = None if adapter is None else Grant(adapter, log_key=log_key, show=self._show)
-            self._receive(broker, grant, other)
+            self._workload = choose_workload(
+                self._config, self._folder, on_failed=self._engine_failed
+            )
+            self._prepare(identity, grant, other)
+            http = cleanup.enter_context(open_http())
+            cleanup.callback(self._stop_restarts)  # before what they ask with is closed
+            broker = BrokerClient(self._config.broker, http)
+            self._receive(identity, broker, grant, other)
             self._serve(sock, identity, model.manifest, on_serving)
         if self._lost is not None:
             raise KeyAccessError(
                 RuntimeCode.LEASE_LOST, f"the lease ended; last attempt: {self._lost}"
             )
         if self._failed is not None:
-            raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
+            raise self._failed
 
     # Keys and weights --------------------------------------------------------------------------
 
@@ -182,21 +193,38 @@ class Runtime:
         attester = replace(identity.attester, model_id=manifest.content.model_id)
         return model, SealedPart(blobs, manifest, attester)
 
-    def _prepare(
-        self, identity: Identity, model: VerifiedManifest, adapter: VerifiedManifest | None
-    ) -> None:
+    def _prepare(self, identity: Identity, model: Grant, adapter: Grant | None) -> None:
         """Find out all that can be known without a key, before anybody is asked for one."""
-        self._workload = choose_workload(self._config, self._folder, on_failed=self._engine_failed)
-        self.workload.prepare(model, identity.measured.surfaces)
+        self.workload.prepare(model.part.manifest, identity.measured.surfaces)
         if adapter is not None:
-            adapting(self.workload, self._config.engine.name).prepare_adapter(adapter)
+            merging = adapting(self.workload, self._config.engine.name)
+            merging.prepare_adapter(adapter.part.manifest)
 
-    def _receive(self, broker: BrokerClient, model: Grant, adapter: Grant | None) -> None:
+    def _receive(
+        self, identity: Identity, broker: BrokerClient, model: Grant, adapter: Grant | None
+    ) -> None:
         """Obtain the keys, load the weights and build the engine, all under running leases."""
-        for grant in filter(None, (model, adapter)):
+        grants = [grant for grant in (model, adapter) if grant is not None]
+
+        def start_again() -> None:
+            self._require_lease()
+            self._prepare(identity, model, adapter)
+            for grant in grants:
+                restarts.ask(partial(grant.ask_again, broker), self._require_lease)
+            self._load(model, adapter)
+            with self._lock:
+                self._restarting = False
+                self._serving = self._lost is None and self._failed is None
+
+        restarts = self._restarts = Restarts(self._config.restart, start_again, self._give_up)
+        for grant in grants:
             self._grants.append(grant)
             grant.obtain(broker, on_lost=self._lose, on_held=self._hold)
             self._require_lease()
+        self._load(model, adapter)
+
+    def _load(self, model: Grant, adapter: Grant | None) -> None:
+        """Unwrap the keys, and load the weights with them."""
         with self._writers(model, adapter) as (key, adapter_key):
             source = WatchedBlobs(model.part.source, self._require_lease)
             if adapter is not None and adapter_key is not None:
@@ -276,11 +304,31 @@ class Runtime:
         return min((grant.remaining_s for grant in self._grants), default=0.0)
 
     def _engine_failed(self, why: str) -> None:
-        """Stop serving: the processes of the engine are gone, and the weights with them."""
+        """Start the engine again: its processes are gone, and the weights with them."""
         with self._lock:
-            self._failed = why
+            self._restarting = True
+            self._serving = False
+        if self._lost is not None:
+            return
+        if self.workload.wiped and self._restarts is not None:
+            emit(ServiceEvent.WIPED, bytes=self.workload.size)
+            self._restarts.engine_failed(why)
+        else:
+            self._give_up(UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, f"{why}; it lives on"))
+
+    def _give_up(self, error: RegaliaError) -> None:
+        """Stop serving: the engine has ended and stays ended."""
+        with self._lock:
+            self._failed = error
             self._serving = False
         _later(LINGER_S, self._stop_server)
+
+    def _stop_restarts(self) -> None:
+        """Have no start of the engine run, or make anything, from now on."""
+        if self._restarts is not None:
+            self._restarts.stop()
+            self.workload.wipe()
+            self._restarts.join(RESTART_END_S)
 
     def _leave_now(self) -> None:
         self._show(f"LEASE_LOST: the lease ended: {self._lost}")
@@ -356,8 +404,9 @@ class Runtime:
             # ``_serving = True`` would then serve wiped weights.
             with self._lock:
                 self._stop_server = stop
-                self._serving = self._lost is None
-            if self._serving:
+                stays = self._lost is None and self._failed is None
+                self._serving = stays and not self._restarting
+            if stays:
                 emit(ServiceEvent.SERVICE_STARTED, service="runtime", listen=address_of(sock))
                 on_serving(facts)
             else:

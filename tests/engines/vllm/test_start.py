@@ -45,7 +45,8 @@ def _device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def started(options: dict[str, object], name: str = "model") -> tuple[list[str], dict[str, str]]:
     command = VllmEngine().command(options, PLACE, served_name=name, parallel=4)
-    assert command.argv[1:3] == ("-m", "vllm.entrypoints.openai.api_server")
+    assert command.argv[1:3] == ("-m", "regalia.engines.vllm.server")
+    assert command.preload
     return list(command.argv[3:]), command.environment
 
 

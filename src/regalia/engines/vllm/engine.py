@@ -17,6 +17,7 @@ from regalia.engines.hosted import Command, Trial
 from regalia.engines.hosted_codes import HostedCode
 from regalia.engines.vllm.guard import Guard
 from regalia.engines.vllm.options import parse_options
+from regalia.engines.vllm.server import PRELOAD, PROGRAM
 from regalia.engines.vllm.surface import COMPLETIONS, Surface
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class VllmEngine:
             **_more_values(chosen),
         }
         argv = (
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+            *(sys.executable, "-m", PROGRAM),
             *(f"--{name}={value}" for name, value in values.items()),
             "--no-trust-remote-code",
             "--disable-fastapi-docs",
@@ -124,7 +125,7 @@ class VllmEngine:
             "--no-enable-log-requests",
             *_more_flags(chosen),
         )
-        return Command(argv, _environment(chosen, place))
+        return Command(argv, _environment(chosen, place), PRELOAD)
 
     def trial(self, served_name: str) -> Trial:
         """One token after another; arguments and errors as ``HostedEngine``."""

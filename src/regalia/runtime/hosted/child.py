@@ -1,17 +1,25 @@
-"""``python -m regalia.runtime.hosted.child PARENT PROGRAM …``: a program that dies with its parent.
+"""``python -m regalia.runtime.hosted.child PARENT PRELOAD PROGRAM …``: an engine's first process.
 
-The kernel keeps the request to be killed at the parent's death across execve(2), and forgets it
-at a fork. The engine's plug-in repeats it in each process.
+It dies with its parent. The kernel keeps the request for that across execve(2), and forgets it at a
+fork; the engine's plug-in repeats it in each process.
+
+It starts while the runtime still attests: it imports the modules PRELOAD (comma-separated, maybe
+none), and waits for one byte on its standard input, which comes when the key was released and the
+model's configuration is there. If the input ends instead, so does the process.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
+import runpy
 import signal
 import sys
+from typing import Final
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+GO: Final = b"\n"
 CHILD_VARIABLE = "REGALIA_ENGINE_CHILD"  # names their shared memory
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -27,10 +35,31 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _wait() -> None:
+    """Wait for the byte, and leave an empty standard input."""
+    if os.read(sys.stdin.fileno(), len(GO)) != GO:
+        os._exit(1)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, sys.stdin.fileno())
+    os.close(empty)
+
+
 def main() -> None:
-    """Become the program."""
-    die_with(int(sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - the runtime names the program
+    """Become the program.
+
+    A new interpreter would import everything again, so with modules that were imported before, the
+    program is a module too, and runs in this one.
+    """
+    parent, preload, *program = sys.argv[1:]
+    die_with(int(parent))
+    for name in filter(None, preload.split(",")):
+        importlib.import_module(name)
+    _wait()
+    if not preload:
+        os.execv(program[0], program)  # noqa: S606 - the runtime names the program
+    _, _, module, *arguments = program  # an interpreter, "-m", and what it runs
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

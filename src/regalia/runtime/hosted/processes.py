@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import IO, TYPE_CHECKING, ClassVar
 from regalia.core.errors import UnavailableError
 from regalia.engines.hosted_codes import HostedCode
 from regalia.runtime.hosted import shared_memory
-from regalia.runtime.hosted.child import CHILD_VARIABLE
+from regalia.runtime.hosted.child import CHILD_VARIABLE, GO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +106,7 @@ class EngineProcesses:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Start the first process. Call it from a thread that lives as long as the engine.
+        """Start the first process, which imports libraries and then waits for ``go_on``.
 
         Raises:
             UnavailableError: ENGINE_PROCESS_FAILED.
@@ -113,24 +114,63 @@ class EngineProcesses:
         _LIBC.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
         own = os.getpid()
         self._others = frozenset(each.pid for each in _all_processes() if each.parent == own)
-        starter = (sys.executable, "-m", "regalia.runtime.hosted.child", str(own))
+        started: Future[subprocess.Popen[bytes]] = Future()
+        # The kernel kills a child when the thread that made it ends, so the thread that waits for
+        # the first process makes it.
+        threading.Thread(
+            target=self._watch, name="engine-watch", args=(started,), daemon=True
+        ).start()
         try:
-            self._first = subprocess.Popen(  # noqa: S603 - a fixed program
-                (*starter, *self._command.argv),
-                env={**self._command.environment, CHILD_VARIABLE: self._prefix},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._first = started.result()
         except OSError as exc:
             raise self.failure(f"it cannot be started: {exc.strerror}") from exc
         self._sessions.add(self._first.pid)
-        for name, run, arguments in (
-            ("engine-output", self._read_output, (self._first.stdout,)),
-            ("engine-watch", self._wait, (self._first,)),
-        ):
-            threading.Thread(target=run, name=name, args=arguments, daemon=True).start()
+        threading.Thread(
+            target=self._read_output,
+            name="engine-output",
+            args=(self._first.stdout,),
+            daemon=True,
+        ).start()
+
+    def _watch(self, started: Future[subprocess.Popen[bytes]]) -> None:
+        try:
+            first = self._open()
+        except OSError as exc:
+            started.set_exception(exc)
+            return
+        started.set_result(first)
+        status = first.wait()
+        self._ended.set()
+        if first.stdin is not None:
+            with suppress(OSError):
+                first.stdin.close()
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        self._on_end(f"its first process ended with {how}")
+
+    def _open(self) -> subprocess.Popen[bytes]:
+        child = (sys.executable, "-m", "regalia.runtime.hosted.child", str(os.getpid()))
+        return subprocess.Popen(  # noqa: S603 - a fixed program
+            (*child, ",".join(self._command.preload), *self._command.argv),
+            env={**self._command.environment, CHILD_VARIABLE: self._prefix},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def go_on(self) -> None:
+        """Let the first process become the engine: its model's configuration is there.
+
+        Raises:
+            UnavailableError: ENGINE_PROCESS_FAILED, it has ended.
+        """
+        if self._first is None or self._first.stdin is None:
+            raise RuntimeError("a process is started before it goes on")
+        try:
+            with self._first.stdin as stdin:
+                stdin.write(GO)
+        except (OSError, ValueError) as exc:  # its end is broken, or was closed with it
+            raise self.failure("it ended before it had its model") from exc
 
     def failure(self, why: str) -> UnavailableError:
         """The error for an engine that does not start."""
@@ -155,6 +195,9 @@ class EngineProcesses:
     def _wait(self, first: subprocess.Popen[bytes]) -> None:
         status = first.wait()
         self._ended.set()
+        if first.stdin is not None:
+            with suppress(OSError):
+                first.stdin.close()
         how = f"signal {-status}" if status < 0 else f"status {status}"
         self._on_end(f"its first process ended with {how}")
 

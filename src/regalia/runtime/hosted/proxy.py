@@ -128,6 +128,14 @@ class Proxy:
         """Number of requests that the engine has not begun, as far as can be known."""
         return self._admission.waiting
 
+    def turn_to(self, api: Path) -> None:
+        """Pass requests on to an engine that was started in place of the one before.
+
+        Args:
+            api: path of its private socket.
+        """
+        self._api = str(api)
+
     async def answer(self, route: str, http: Request) -> Response:
         """Answer one request.
 
@@ -224,7 +232,7 @@ class Proxy:
     def _gone(self) -> ApiError:
         if self._parts.serving():
             return ApiError(RequestCode.GENERATION_FAILED, "The engine does not answer.")
-        return ApiError(RequestCode.NOT_SERVING, "The runtime has no model.")
+        return ApiError(RequestCode.NOT_SERVING, "The runtime has no model at the moment.")
 
     async def _events(self, route: str, content: bytes, caller: Caller) -> AsyncGenerator[bytes]:
         """The events of a stream, each padded; an error of the engine's is one event."""

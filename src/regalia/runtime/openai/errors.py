@@ -35,6 +35,15 @@ _WIRE: dict[Code, tuple[int, str, str]] = {
 _OTHER = (400, "invalid_request_error")
 
 
+_RETRY_S = 2  # seconds until there may be room again
+_ABSENT_RETRY_S = 10  # seconds; an engine that is started again takes some of these
+
+
+def retry_after(code: Code) -> int:
+    """Seconds after which a client may ask again that was told to wait."""
+    return _ABSENT_RETRY_S if code is RequestCode.NOT_SERVING else _RETRY_S
+
+
 class ApiError(Exception):
     """A refused request, to be answered in OpenAI's shape.
 
@@ -57,7 +66,8 @@ class ApiError(Exception):
 
     def response(self) -> Response:
         """Build the HTTP response; 429 and 503 tell the client when to retry."""
-        headers = {"retry-after": "2"} if self.status in (429, 503) else {}
+        again = {"retry-after": str(retry_after(self.code))}
+        headers = again if self.status in (429, 503) else {}
         return Response(self.encode(), self.status, media_type="application/json", headers=headers)
 
 
