@@ -3,9 +3,9 @@
 Every step either succeeds or ends the start with an error.
 
 (1) configuration and banner  (2) address  (3) hardening  (4) fresh keys and evidence source
-(5) manifest, signed by the measured owner; memory and engine can be had
-(6) attest, release, proof  (7) lease watched
-(8) key unwrapped, model decrypted into locked memory, key wiped  (9) engine
+(5) manifests of model and adapter, signed by the measured owner; memory and engine can be had
+(6) attest, release, proof  (7) lease watched: for the model, then for its adapter
+(8) keys unwrapped, both decrypted into locked memory, keys wiped  (9) engine, adapter merged
 """
 
 from __future__ import annotations
