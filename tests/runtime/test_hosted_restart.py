@@ -14,7 +14,7 @@ import pytest
 
 from regalia.core.errors import KeyAccessError, PolicyDenied, UnavailableError
 from regalia.engines.hosted_codes import HostedCode
-from regalia.runtime import service
+from regalia.runtime import grant, service
 from regalia.runtime.codes import RuntimeCode
 from regalia_testing.hosted_engine import EchoEngine
 from tests.runtime.hosted_runtime import alive, chat, hosted, left_behind, members, until
@@ -79,7 +79,7 @@ def test_an_engine_is_started_again_with_a_key_that_is_released_anew(
     assert not alive(before), "nothing of the engine that ended is used again"
     assert not place.api.parent.exists()
     assert live.between.releases == 2
-    assert running.runtime._key is None
+    assert not running.runtime._keys._exit_callbacks
     assert chat(live, running).to_dict()["route"] == "/v1/chat/completions"
     records = [entry for entry in live.deployment.records() if entry.decision == "release"]
     assert len(records) == 2
@@ -248,7 +248,7 @@ def test_the_first_process_waits_with_nothing_until_the_key_is_there(
 ) -> None:
     """It starts while the runtime attests, and ends when nobody lets it go on."""
     seen: list[tuple[set[int], int]] = []
-    exchange = service.exchange
+    exchange = grant.exchange
     runtimes: list[Any] = []
     prepare = service.Runtime._receive
 
@@ -263,7 +263,7 @@ def test_the_first_process_waits_with_nothing_until_the_key_is_there(
         return exchange(*arguments, **options)
 
     monkeypatch.setattr(service.Runtime, "_receive", receive)
-    monkeypatch.setattr(service, "exchange", look)
+    monkeypatch.setattr(grant, "exchange", look)
     _, running = start()
     (pids, files), *_ = seen
     assert pids <= members(running)
