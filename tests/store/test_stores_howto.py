@@ -51,6 +51,7 @@ def documents(page: str) -> list[object]:
 def test_codes_of_the_pages_exist(name: str) -> None:
     codes = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", PAGES[name]))
+    named = {each for each in named if not each.startswith("SSL_")}
     assert named
     assert [each for each in named if f"| `{each}` |" not in codes] == []
 
