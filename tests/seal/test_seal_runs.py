@@ -18,6 +18,7 @@ from regalia.seal.codes import SealCode
 from regalia.seal.format.sealed import WrappedKey
 from regalia.seal.manifest import ANY_SIGNER, verify_manifest
 from regalia.seal.staging import StagedDirectory
+from regalia.seal.unfinished import UnfinishedDirectory
 from regalia.seal.writer import SealOptions, seal_model
 
 if TYPE_CHECKING:
@@ -194,6 +195,19 @@ def test_two_seals_into_one_output(model: Path, tmp_path: Path, owner: SigningKe
             pass
         assert first.wait(60) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "sealed"]
+
+
+def test_a_journal_whose_result_has_its_name_goes(tmp_path: Path) -> None:
+    """Its run was killed behind the last step. What can be continued stays."""
+    (tmp_path / "sealed").mkdir()
+    done, unfinished = tmp_path / ".sealed.regalia-00000001", tmp_path / ".sealed.regalia-00000002"
+    for folder in (done / "state", unfinished / "state", unfinished / "sealed"):
+        folder.mkdir(parents=True)
+    with pytest.raises(LocalError) as caught:
+        UnfinishedDirectory(tmp_path / "sealed", restart=False)
+    assert caught.value.code is CoreCode.FILE_EXISTS
+    assert not done.exists()
+    assert (unfinished / "sealed").is_dir()
 
 
 def unwrap_nothing(_wrapped: WrappedKey, _context: bytes) -> SecretBytes:

@@ -46,6 +46,7 @@ class UnfinishedDirectory:
         self._committed = False
         with os_errors(target):
             if os.path.lexists(target):
+                _remove_finished(target)
                 raise LocalError(CoreCode.FILE_EXISTS, f"{target}: already exists")
             if (other := in_use(target)) is not None:
                 raise LocalError(
@@ -138,6 +139,14 @@ def _adopt(target: Path, *, restart: bool) -> tuple[tuple[str, ...], tuple[Path,
         shutil.rmtree(path, ignore_errors=True)
         os.close(fd)
     return tuple(name for _, name, _, _ in found), taken and (taken[2], taken[3])
+
+
+def _remove_finished(target: Path) -> None:
+    """Remove the journals of runs that were killed after their result had got its name."""
+    for path, fd in leftovers(target):
+        if (path / STATE).is_dir() and not os.path.lexists(path / SEALED):
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(fd)
 
 
 def _tidy(folder: Path, count: int) -> None:
