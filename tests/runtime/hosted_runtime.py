@@ -66,6 +66,7 @@ def left_behind() -> list[Path]:
     return [
         *SHARED.glob(f"{mine}*"),
         *SHARED.glob(f"regalia-engine-{os.getpid()}-*"),
+        *SHARED.glob("library_*"),
     ]
 
 

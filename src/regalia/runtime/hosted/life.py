@@ -175,7 +175,9 @@ class EngineLife:
                 if time.monotonic() > deadline:
                     raise self._failure("its API does not answer")
                 time.sleep(_LOOK_S)
+            self._note_shared_memory()
             self._try(http, trial)
+        self._note_shared_memory()
         with self._making():
             self._served = True
             self._health = HealthWatch(self.place.api, self._config.engine_health_s, self._failed)
@@ -183,6 +185,10 @@ class EngineLife:
             if self._folder is not None and self.processes is not None:
                 self._folder.forget_model()
                 self.processes.forget_output()
+
+    def _note_shared_memory(self) -> None:
+        if self.processes is not None:
+            self.processes.note_shared_memory()
 
     def _try(self, http: httpx.Client, trial: Trial) -> None:
         try:
