@@ -128,6 +128,7 @@ class EngineLife:
         Raises:
             LocalError: a file cannot be written.
             UnavailableError: ENGINE_PROCESS_FAILED.
+            RuntimeError: it has not begun.
         """
         with self._making():
             folder, processes = self._folder, self.processes

@@ -171,6 +171,7 @@ class EngineProcesses:
 
         Raises:
             UnavailableError: ENGINE_PROCESS_FAILED, it has ended.
+            RuntimeError: it was not started.
         """
         if self._first is None or self._first.stdin is None:
             raise RuntimeError("a process is started before it goes on")
