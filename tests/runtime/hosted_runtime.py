@@ -66,7 +66,6 @@ def left_behind() -> list[Path]:
     return [
         *SHARED.glob(f"{mine}*"),
         *SHARED.glob(f"regalia-engine-{os.getpid()}-*"),
-        *SHARED.glob("library_*"),
     ]
 
 
