@@ -17,6 +17,7 @@ import pytest
 
 from regalia.core.errors import UnavailableError
 from regalia.engines.hosted_codes import HostedCode
+from regalia.host.clock import system_clock
 from tests.runtime.hosted_runtime import hosted, until
 from tests.runtime.live_deployment import Between, LiveDeployment, SealedDeployment, client, served
 from tests.runtime.plain_vllm import plain_vllm
@@ -53,6 +54,7 @@ def live(
 def begin(live: LiveDeployment, more: str = "", limits: str = "parallel = 16") -> Running:
     engine = f'[engine]\nname = "vllm"\noptions = {{ {OPTIONS}{more} }}\n'
     text = f"{engine}[limits]\n{limits}\n[restart]\nattempts = 1\n"
+    live.deployment.now = system_clock()  # its clock stands still, and starts take minutes
     running = live.start(text=text, within_s=300)
     assert running.error is None, running.error
     return running
@@ -193,6 +195,7 @@ def test_two_workers_read_their_slices_and_end_together(
     loaded = [line for line in lines if line["event"] == "runtime.worker.loaded"]
     assert len(loaded) == 2
     pids = set(workers(two))
+    live.deployment.now = system_clock()
     os.kill(min(pids), signal.SIGKILL)
     until(lambda: not two.runtime.serving())
     until(two.runtime.serving, within_s=300)

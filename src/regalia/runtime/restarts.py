@@ -84,11 +84,13 @@ class Restarts:
             UnavailableError: the runtime ends.
             RegaliaError: of ``require_lease``, or what else ``broker`` raises.
         """
-        for pause_s in chain(_ASK_PAUSES_S, repeat(_ASK_PAUSES_S[-1])):
+        pauses = chain(_ASK_PAUSES_S, repeat(_ASK_PAUSES_S[-1]))
+        while True:
             require_lease()
             try:
                 answer = broker()
             except UnavailableError as exc:
+                pause_s = next(pauses)
                 emit(ServiceEvent.BROKER_BUSY, again_s=pause_s)
                 if self._stopped.wait(pause_s):
                     raise UnavailableError(exc.code, exc.what) from exc
@@ -96,7 +98,6 @@ class Restarts:
                 if self._stopped.is_set():
                     raise _failed("the runtime has ended")
                 return answer
-        raise RuntimeError("the pauses have no end")
 
     def _run(self, why: str) -> None:
         while True:

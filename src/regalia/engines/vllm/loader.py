@@ -15,6 +15,8 @@ from regalia.engines.vllm.staging import StagingArea
 from regalia.engines.vllm.tensors import TensorStream, list_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from regalia.core.weights import FileReader
     from regalia.engines.vllm.slices import SlicedStream
 
@@ -129,6 +131,29 @@ def register_loader(open_weights: OpenWeights) -> None:
             fill_model(model, model_config, weights, sliced=workers > 1)
 
     register_model_loader(LOAD_FORMAT)(SealedModelLoader)
+
+
+def look_at_models_with(run: Callable[[Callable[[], Any]], Any]) -> None:
+    """Have vLLM look at a model's class without a new interpreter, which would import vLLM again.
+
+    vLLM remembers what it saw in a file, and forgets it here with its folder.
+
+    Args:
+        run: computes in another process; raises RuntimeError if it cannot.
+    """
+    from vllm.model_executor.models import registry
+
+    as_it_comes = getattr(registry, "_run_in_subprocess", None)
+    if as_it_comes is None:
+        return  # another version, which does it in its own way
+
+    def look(compute: Callable[[], Any]) -> Any:  # noqa: ANN401 - vLLM's
+        try:
+            return run(compute)
+        except RuntimeError:
+            return as_it_comes(compute)
+
+    registry._run_in_subprocess = look  # noqa: SLF001 - no other way
 
 
 def _place_in_group() -> tuple[int, int]:

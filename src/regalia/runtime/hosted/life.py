@@ -128,6 +128,7 @@ class EngineLife:
         Raises:
             LocalError: a file cannot be written.
             UnavailableError: ENGINE_PROCESS_FAILED.
+            RuntimeError: it has not begun.
         """
         with self._making():
             folder, processes = self._folder, self.processes
@@ -175,7 +176,9 @@ class EngineLife:
                 if time.monotonic() > deadline:
                     raise self._failure("its API does not answer")
                 time.sleep(_LOOK_S)
+            self._note_shared_memory()
             self._try(http, trial)
+        self._note_shared_memory()
         with self._making():
             self._served = True
             self._health = HealthWatch(self.place.api, self._config.engine_health_s, self._failed)
@@ -183,6 +186,10 @@ class EngineLife:
             if self._folder is not None and self.processes is not None:
                 self._folder.forget_model()
                 self.processes.forget_output()
+
+    def _note_shared_memory(self) -> None:
+        if self.processes is not None:
+            self.processes.note_shared_memory()
 
     def _try(self, http: httpx.Client, trial: Trial) -> None:
         try:

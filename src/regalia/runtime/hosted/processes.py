@@ -75,6 +75,13 @@ def _process(pid: int) -> _Process | None:
     )
 
 
+def _inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return None
+
+
 def _all_processes() -> list[_Process]:
     """All processes that can be seen, the oldest first."""
     numbers = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
@@ -100,6 +107,7 @@ class EngineProcesses:
         self._known: dict[int, int] = {}  # when each process that was ever found was started
         self._others: frozenset[int] = frozenset()  # children of this process before the engine
         self._looking = threading.Lock()
+        self._mapped: dict[Path, int] = {}  # inode of each file of shared memory that was noted
         self._prefix = shared_memory.prefix_of(os.getpid())
         self._lines: deque[str] = deque(maxlen=_LINES)
         self._quiet = False
@@ -163,6 +171,7 @@ class EngineProcesses:
 
         Raises:
             UnavailableError: ENGINE_PROCESS_FAILED, it has ended.
+            RuntimeError: it was not started.
         """
         if self._first is None or self._first.stdin is None:
             raise RuntimeError("a process is started before it goes on")
@@ -247,12 +256,9 @@ class EngineProcesses:
         """Kill all processes. Returns whether all of them are gone, and their memory with them."""
         deadline = time.monotonic() + KILL_S
         looks = 0
-        mapped: set[Path] = set()
         while looks < _LOOKS:
             members = self.members()
-            # Libraries name some of their shared memory themselves; who maps it tells whose it is.
-            for pid in members:
-                mapped |= shared_memory.mapped_by(pid)
+            self._note(members)
             looks = 0 if members else looks + 1
             for pid in members:
                 with suppress(ProcessLookupError):
@@ -265,8 +271,22 @@ class EngineProcesses:
         if self._first is not None:
             self._sessions.discard(self._first.pid)
             shared_memory.remove(self._prefix)
-            shared_memory.remove_files(mapped)
+            shared_memory.remove_files(
+                path for path, inode in self._mapped.items() if _inode(path) == inode
+            )
         return True
+
+    def note_shared_memory(self) -> None:
+        """Remember the shared memory that is mapped now: a process that dies no longer shows its.
+
+        Libraries name some of it themselves, and who maps it is all that tells whose it is.
+        """
+        self._note(self.members())
+
+    def _note(self, members: set[int]) -> None:
+        for path in set().union(*map(shared_memory.mapped_by, members)):
+            if (inode := _inode(path)) is not None:
+                self._mapped[path] = inode
 
     def _reap(self) -> None:
         """Take the status of orphans that became children of this process."""
