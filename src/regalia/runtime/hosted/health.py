@@ -5,8 +5,11 @@ A process that hangs does not end, and keeps its socket open: only asking it sho
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
 import httpx
@@ -62,6 +65,29 @@ class HealthWatch:
 
     def _ask(self, timeout_s: float) -> bool:
         # A connection of its own each time: one that is kept could outlive the API that made it.
-        transport = httpx.HTTPTransport(uds=str(self._api))
-        with httpx.Client(transport=transport, trust_env=False, timeout=timeout_s) as http:
-            return is_healthy(http)
+        with closing(_Connection(self._api, timeout_s)) as connection:
+            try:
+                connection.request("GET", HEALTH_PATH)
+                with connection.getresponse() as response:
+                    return response.status == httpx.codes.OK
+            except (OSError, HTTPException):
+                return False
+
+
+class _Connection(HTTPConnection):
+    """A connection to a unix socket. That of httpx leaves the socket open if nobody listens."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("engine", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect. Raises OSError."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(str(self._path))
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
