@@ -329,7 +329,7 @@ def test_a_program_without_libraries_waits_as_well(
     time.sleep(0.5)
     assert list(engine._lines) == []
     engine.go_on()
-    assert said(engine, 1)
+    assert len(said(engine, 1)) == 1
 
 
 def test_a_first_process_that_nobody_lets_go_on_ends_with_its_input(

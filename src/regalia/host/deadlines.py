@@ -40,7 +40,12 @@ def answer_within(seconds: float | None) -> Iterator[None]:
 
 
 def sooner(end: float | None, seconds: float | None) -> float | None:
-    """The soonest of a moment on the monotonic clock, some seconds from now, and what holds now."""
+    """The soonest of several moments on the monotonic clock, one of which is what holds now.
+
+    Args:
+        end: a moment; None for none.
+        seconds: from now on; None for no other moment.
+    """
     ends = [each for each in (end, _UNTIL.get()) if each is not None]
     if seconds is not None:
         ends.append(time.monotonic() + seconds)
