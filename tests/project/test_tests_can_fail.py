@@ -134,11 +134,12 @@ class Library:
     def _visible(self, tree: ast.Module) -> dict[str, list[Function]]:
         """A name means what the file defines or imports; else anybody who bears it."""
         own: dict[str, list[Function]] = {}
-        for node in ast.walk(tree):  # also what is imported for annotations alone
+        for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.module in self._modules:
                 names = {alias.name for alias in node.names}
-                for function in brought_by(self._modules[node.module], names):
-                    own.setdefault(function.name, []).append(function)
+                for function in helpers_in(self._modules[node.module]):
+                    if function.name in names:
+                        own.setdefault(function.name, []).append(function)
         for function in helpers_in(tree):
             own.setdefault(function.name, []).append(function)
         return self._bearers | own
@@ -160,14 +161,6 @@ def helpers_in(tree: ast.Module) -> tuple[Function, ...]:
         for node in ast.walk(tree)
         if isinstance(node, Function) and not node.name.startswith("test_")
     )
-
-
-def brought_by(tree: ast.Module, names: set[str]) -> Iterator[Function]:
-    """Functions that some names of a file stand for, or methods of classes."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name in names:
-            yield from (each for each in ast.walk(node) if isinstance(each, Function))
-    yield from (function for function in helpers_in(tree) if function.name in names)
 
 
 @cache

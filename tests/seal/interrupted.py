@@ -93,7 +93,7 @@ class Bench:
         (folder,) = self.folder.glob(".sealed.regalia-*")
         return folder
 
-    def check(self) -> None:
+    def opens_to_the_model(self) -> None:
         """The sealed model is whole, and opens to the files of the model."""
         assert sorted(path.name for path in self.folder.iterdir()) == ["model", "sealed"]
         sealed = OwnedModel(
@@ -107,7 +107,7 @@ class Bench:
         assert {p.name: p.read_bytes() for p in (self.folder / "opened").iterdir()} == found
         shutil.rmtree(self.folder / "opened")
 
-    def refused(self, code: Code, *words: str, **changes: object) -> None:
+    def stays_refused(self, code: Code, *words: str, **changes: object) -> None:
         """A run is refused, and what an earlier one left stays."""
         before = sorted(path.name for path in self.left().rglob("*"))
         with pytest.raises(LocalError) as caught:

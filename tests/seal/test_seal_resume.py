@@ -80,7 +80,7 @@ def test_stopped_anywhere_and_continued(
     before = salts(left[0] / "sealed") if left else {}
     result = bench.seal()
     assert result.continued == len(whole)
-    bench.check()
+    bench.opens_to_the_model()
     after = salts(bench.out)
     assert {name: after[name] for name in before} == before
     assert max(Counter(seen).values()) == 1, "no nonce twice under one key"
@@ -98,7 +98,7 @@ def test_stopped_again_and_again(bench: Bench, seen: list[tuple[bytes, bytes]]) 
         with pytest.raises(Stop):
             bench.seal(stop_at=chunks)
     bench.seal()
-    bench.check()
+    bench.opens_to_the_model()
     assert max(Counter(seen).values()) == 1
 
 
@@ -114,7 +114,7 @@ def test_two_copies_of_what_was_left_share_no_nonce(
     shutil.move(bench.folder / "snapshot", left)
     again = bench.seal()
     assert again.continued
-    bench.check()
+    bench.opens_to_the_model()
     second = salts(bench.out)
     common = {name for name in first if first[name] == second[name]}
     assert common == {f"shard-{number:05}.seal" for number in range(again.continued)}
@@ -154,7 +154,7 @@ def test_killed_and_continued(bench: Bench, chunks: int) -> None:
     records = len(list(bench.left().glob("state/shard-*")))
     result = bench.seal()
     assert result.continued == records
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_disk_full_and_continued(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_disk_full_and_continued(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     assert caught.value.code is CoreCode.DISK_FULL
     result = bench.seal()
     assert result.continued >= 1
-    bench.check()
+    bench.opens_to_the_model()
 
 
 # --- what changed is refused by name, what only looks changed is read again

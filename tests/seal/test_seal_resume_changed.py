@@ -34,10 +34,10 @@ def change(path: Path, at: int) -> None:
 def test_a_file_that_was_sealed_and_changed(bench: Bench, name: str) -> None:
     bench.stop(9)
     change(bench.model / name, 3)
-    bench.refused(SealCode.MODEL_CHANGED, repr(name))
+    bench.stays_refused(SealCode.MODEL_CHANGED, repr(name))
     change(bench.model / name, 3)  # as it was, though written anew
     assert bench.seal().continued
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_the_beginning_of_a_file_changed_and_its_times_did_not(bench: Bench) -> None:
@@ -67,14 +67,14 @@ def test_a_file_that_is_the_same_in_another_place(bench: Bench, touch: str) -> N
         shutil.copy(path, bench.folder / "copy")
         (bench.folder / "copy").replace(path)
     assert bench.seal().continued
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_a_file_that_was_not_sealed_yet_may_change(bench: Bench) -> None:
     bench.stop(5)
     change(bench.model / "z.json", 2)
     assert bench.seal().continued
-    bench.check()
+    bench.opens_to_the_model()
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_a_file_that_was_not_sealed_yet_may_change(bench: Bench) -> None:
 def test_another_list_of_files(bench: Bench, edit: Callable[[Path], object], name: str) -> None:
     bench.stop()
     edit(bench.model)
-    bench.refused(SealCode.MODEL_CHANGED, repr(name))
+    bench.stays_refused(SealCode.MODEL_CHANGED, repr(name))
     assert bench.seal(restart=True).continued == 0
-    bench.check()
+    bench.opens_to_the_model()
 
 
 # --- what does not fit is refused, and --restart discards
@@ -102,15 +102,15 @@ def test_another_list_of_files(bench: Bench, edit: Callable[[Path], object], nam
 )
 def test_other_parameters(bench: Bench, changes: dict[str, object]) -> None:
     bench.stop()
-    bench.refused(SealCode.SEALING_UNFINISHED, **changes)
+    bench.stays_refused(SealCode.SEALING_UNFINISHED, **changes)
     assert bench.seal(restart=True, **changes).continued == 0
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_another_key_encryption_key(bench: Bench) -> None:
     bench.stop()
     bench.store.number = 2
-    bench.refused(SealCode.SEALING_UNFINISHED, "another key")
+    bench.stays_refused(SealCode.SEALING_UNFINISHED, "another key")
 
 
 def flip(path: Path) -> None:
@@ -134,7 +134,7 @@ def flip(path: Path) -> None:
 def test_a_damaged_journal(bench: Bench, damage: Callable[[Path], object]) -> None:
     state = bench.stop(9) / "state"
     damage(state)
-    bench.refused(SealCode.SEALING_UNFINISHED)
+    bench.stays_refused(SealCode.SEALING_UNFINISHED)
 
 
 def test_a_journal_of_another_sealing(bench: Bench) -> None:
@@ -143,7 +143,7 @@ def test_a_journal_of_another_sealing(bench: Bench) -> None:
     shutil.rmtree(first)
     second = bench.stop()
     shutil.copy(bench.folder / "other-state" / "shard-00000.state", second / "state")
-    bench.refused(SealCode.SEALING_UNFINISHED)
+    bench.stays_refused(SealCode.SEALING_UNFINISHED)
 
 
 @pytest.mark.parametrize("damage", ["removed", "cut", "prefix", "link"])
@@ -165,7 +165,7 @@ def test_a_shard_that_is_not_there_any_more_is_sealed_again(bench: Bench, damage
             bench.seal()
         return
     assert bench.seal().continued == 1
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_bytes_that_changed_in_a_whole_shard_are_found_by_verify(bench: Bench) -> None:
@@ -188,7 +188,7 @@ def test_what_others_can_write_to_is_not_continued(bench: Bench, part: str) -> N
     left = bench.stop()
     (left / part).chmod(0o770)
     assert bench.seal().continued == 0
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_without_unwrap_nothing_is_left(bench: Bench) -> None:
@@ -215,7 +215,7 @@ def test_nobody_else_removes_what_can_be_continued(bench: Bench) -> None:
         assert staged.removed == ()
     assert left.is_dir()
     assert bench.seal().continued
-    bench.check()
+    bench.opens_to_the_model()
 
 
 def test_of_several_leftovers_the_longest_is_continued(bench: Bench) -> None:
@@ -227,7 +227,7 @@ def test_of_several_leftovers_the_longest_is_continued(bench: Bench) -> None:
     result = bench.seal()
     assert result.continued == longest
     assert result.removed_leftovers == (short.name,)
-    bench.check()
+    bench.opens_to_the_model()
 
 
 # --- what a journal shows
