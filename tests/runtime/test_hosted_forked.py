@@ -14,7 +14,7 @@ def test_a_result_comes_from_a_child() -> None:
     assert pid != os.getpid()
     assert parent == os.getpid()
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)  # it was waited for
 
 
 def test_a_large_result() -> None:
