@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,12 @@ class Slots:
         with self._torch.cuda.stream(self._stream):
             part.copy_(slot, non_blocking=True)
             return self._stream.record_event()
+
+
+def read_whole(fd: int, at: int, out: memoryview) -> None:
+    """Fill memory from a place of a file. Raises SystemExit."""
+    if os.preadv(fd, [out], at) != out.nbytes:
+        raise SystemExit("short read")
 
 
 def memory_of(tensor: Any) -> memoryview:  # noqa: ANN401
@@ -156,7 +163,7 @@ class Bench:
         for path, start in self._files():
             fd = os.open(path, os.O_RDONLY)
             part = self._target[start : start + path.stat().st_size]
-            self._slots.fill(part, lambda at, out, fd=fd: os.preadv(fd, [out], at))
+            self._slots.fill(part, partial(read_whole, fd))
             os.close(fd)
 
     def _load_sealed(self) -> None:

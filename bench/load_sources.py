@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ from load_speed import Given, locked_memory, seal_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from regalia.seal.workers import Crew
 
 _ROOT = Path(__file__).parents[1]
 _PAGE = _ROOT / "docs" / "benchmarks" / "sources.md"
@@ -96,6 +97,7 @@ def read_only(blobs: Any, content: Any, view: memoryview) -> None:  # noqa: ANN4
     from regalia.core.weights import reading_of  # noqa: PLC0415
     from regalia.seal.format.sealed import shard_name  # noqa: PLC0415
     from regalia.seal.reading import plan_reading  # noqa: PLC0415
+    from regalia.seal.workers import SharedItems, in_threads  # noqa: PLC0415
 
     plan = plan_reading(
         content.geometry.stream_size,
@@ -109,21 +111,13 @@ def read_only(blobs: Any, content: Any, view: memoryview) -> None:  # noqa: ANN4
             size = min(step, shard.size - at)
             jobs.append((shard_name(number), at, view[start + at : start + at + size]))
         start += shard.size
-    work, lock = iter(jobs), threading.Lock()
+    work = SharedItems(iter(jobs))
 
-    def run() -> None:
-        while True:
-            with lock:
-                job = next(work, None)
-            if job is None:
-                return
+    def run(crew: Crew) -> None:
+        while not crew.stopped and (job := work.take()) is not None:
             blobs.read_into(*job)
 
-    crew = [threading.Thread(target=run) for _ in range(plan.threads)]
-    for each in crew:
-        each.start()
-    for each in crew:
-        each.join()
+    in_threads(plan.threads, run)
 
 
 def with_boto3(address: str, content: Any, view: memoryview) -> None:  # noqa: ANN401

@@ -16,6 +16,7 @@ from regalia.core.errors import KeyAccessError, PolicyDenied, UnavailableError
 from regalia.engines.hosted_codes import HostedCode
 from regalia.runtime import grant, service
 from regalia.runtime.codes import RuntimeCode
+from regalia.wire.serving import EVIDENCE_PATH
 from regalia_testing.hosted_engine import EchoEngine
 from tests.runtime.hosted_runtime import alive, chat, hosted, left_behind, members, until
 from tests.runtime.live_deployment import client
@@ -104,11 +105,10 @@ def test_clients_are_told_to_come_back(start: Start, monkeypatch: pytest.MonkeyP
         until(lambda: not running.runtime.serving())
         with pytest.raises(openai.APIError):  # the runtime's own words are not inside the seal
             asker.models.list()
-    for path in ("/evidence", "/.well-known/regalia/evidence"):
-        answer = running.get(f"{path}?challenge={'A' * 43}")
-        if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            assert answer.json()["code"] == "NOT_SERVING"
-            assert answer.headers["retry-after"] == "10"
+    answer = running.get(f"{EVIDENCE_PATH}?challenge={'A' * 43}")
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert answer.json()["code"] == "NOT_SERVING"
+    assert answer.headers["retry-after"] == "10"
     assert running.get("/health").status_code == httpx.codes.SERVICE_UNAVAILABLE
     running.stop()
 

@@ -201,15 +201,6 @@ class EngineProcesses:
                     text = line.decode("utf-8", "replace").rstrip()
                     self._lines.append("".join(c for c in text if c.isprintable())[:_LINE_MAX])
 
-    def _wait(self, first: subprocess.Popen[bytes]) -> None:
-        status = first.wait()
-        self._ended.set()
-        if first.stdin is not None:
-            with suppress(OSError):
-                first.stdin.close()
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        self._on_end(f"its first process ended with {how}")
-
     @property
     def ended(self) -> bool:
         """Whether the first process has ended."""
