@@ -345,6 +345,7 @@ def records(_: Material) -> Iterator[bytes]:
         revocation="checked",
         evidence_digest="sha256:" + "5" * 64,
         recipient="key:" + "6" * 64,
+        key_wrapping="none",
         custody="broker",
         lease_id="",
         lease_until="",

@@ -28,6 +28,7 @@ from regalia.wire.release import (
     NOTICE_FORMAT,
     RECORD_FORMAT,
     RECORD_FORMAT_V1,
+    RECORD_FORMAT_V2,
     RECORD_LIMIT,
     LogNotice,
     LogProof,
@@ -80,6 +81,7 @@ def record(number: int, **changes: Any) -> ReleaseRecord:  # noqa: ANN401 - fiel
         "evidence_digest": f"sha256:{digest(f'evidence {number}')}",
         "recipient": f"key:{digest(f'key {number}')}",
         "custody": "broker",
+        "key_wrapping": "none",
         "lease_id": f"lease:{digest(f'lease {number}')[:32]}",
         "lease_until": f"2026-11-22T10:1{number}:00Z",
         "wildcards": [],
@@ -90,7 +92,7 @@ def record(number: int, **changes: Any) -> ReleaseRecord:  # noqa: ANN401 - fiel
 
 def records() -> list[ReleaseRecord]:
     """A release of version 1, a denial of verified and one of unverified evidence, a release to a
-    machine with devices, a renewal.
+    machine with devices whose key a token has wrapped, a renewal of version 2.
     """
     denial: dict[str, Any] = {"decision": "denial", "lease_id": "", "lease_until": ""}
     unverified = dict.fromkeys(("tee", "product", "measurement", "chip_id", "revocation"), "")
@@ -108,8 +110,10 @@ def records() -> list[ReleaseRecord]:
             3,
             devices=["nvidia-gpu:41" + digest("gpu")[:16], "nvidia-switch:50" + digest("sw")[:16]],
             wildcards=["platform.snp.chip_ids", "placement.sites"],
+            custody="hsm",
+            key_wrapping="rsa-oaep-sha256",
         ),
-        record(4, lease_id=f"lease:{digest('lease 0')[:32]}"),
+        record(4, format=RECORD_FORMAT_V2, lease_id=f"lease:{digest('lease 0')[:32]}"),
     ]
 
 
@@ -160,13 +164,15 @@ def no_records() -> dict[str, bytes]:
         "record_members_out_of_order": edited(b'{"broker"', b'{"wildcards":[],"broker"').replace(
             b',"wildcards":[]}', b"}"
         ),
-        "record_format_unknown": record(0, format="regalia/release-record/v3").encode(),
+        "record_format_unknown": record(0, format="regalia/release-record/v4").encode(),
         "record_decision_unknown": record(0, decision="renewal").encode(),
         "record_decision_empty": record(0, decision="").encode(),
         "record_member_missing": edited(b'"product":"Genoa",', b""),
         "record_member_unknown": edited(b'"product":', b'"priority":1,"product":'),
         "record_without_devices": edited(b'"devices":[],', b""),
-        "record_of_version_1_with_devices": edited(b"record/v2", b"record/v1"),
+        "record_without_key_wrapping": edited(b'"key_wrapping":"none",', b""),
+        "record_of_version_2_with_key_wrapping": edited(b"record/v3", b"record/v2"),
+        "record_of_version_1_with_devices": edited(b"record/v3", b"record/v1"),
         "record_number_as_text": edited(b'"model_version":3', b'"model_version":"3"'),
         "record_65536_bytes": sized(RECORD_LIMIT + 1),
         "entry_empty_object": b"{}",

@@ -86,6 +86,7 @@ VALUES: dict[str, Any] = {
     "encapsulated_key": b64(fixed("encapsulated key", 1120)),
     "wrapped_key": b64(fixed("wrapped key", 48)),
     "custody": "broker",
+    "key_wrapping": "none",
     "lease_s": 900,
     "token": b64(fixed("return token")),
     "log": PROOF,

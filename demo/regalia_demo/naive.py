@@ -67,6 +67,7 @@ class SignatureOnlyBroker:
             encapsulated_key=b64(enc),
             wrapped_key=b64(wrapped),
             custody="broker",
+            key_wrapping="none",
             lease_id=lease_id,
             lease_s=_LEASE_S,
             log=LogProof(record="", index=0, path=[], checkpoint=""),

@@ -89,10 +89,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regalia.crypto.hpke import KemKeyPair
+    from regalia.keys.base import KekId, Recipient
     from regalia.keys.devfile import DevFileKeyStore
     from regalia.policy.documents import ReleasePolicy
     from regalia.wire.evidence import Evidence
-    from regalia.wire.release import LoggedRecord
+    from regalia.wire.release import Custody, KeyWrapping, LoggedRecord
     from regalia_testing.tees.snp.defects import SnpDefects
 
 ORIGIN = "log.example/regalia"
@@ -137,7 +138,8 @@ class SpyStore:
         self.unwrapped: list[LoggedRecord] = []
 
     banner = "a banner"
-    custody = "broker"
+    custody: Custody = "broker"
+    key_wrapping: KeyWrapping = "none"
 
     @property
     def wrap_algorithm(self) -> str:
@@ -146,11 +148,23 @@ class SpyStore:
     def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
         return self._store.wrap(kek, model_key, context)
 
-    def unwrap_logged(
-        self, kek: str, blob: bytes, context: bytes, *, logged: LoggedRecord
+    def kek_id(self, kek: str) -> KekId:
+        return self._store.kek_id(kek)
+
+    def require_recipient(self, recipient: Recipient) -> None:
+        self._store.require_recipient(recipient)
+
+    def rewrap_logged(
+        self,
+        kek: str,
+        blob: bytes,
+        context: bytes,
+        *,
+        recipient: Recipient,
+        logged: LoggedRecord,
     ) -> SecretBytes:
         self.unwrapped.append(logged)
-        return self._store.unwrap_logged(kek, blob, context, logged=logged)
+        return self._store.rewrap_logged(kek, blob, context, recipient=recipient, logged=logged)
 
     def recover_for_owner(self, *_: object) -> SecretBytes:
         raise AssertionError("the broker never calls this")

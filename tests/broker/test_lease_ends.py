@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.broker.leases import Confirmed, Lease
+    from regalia.core.secret import SecretBytes
     from regalia.tlog.note import Checkpoint
     from tests.broker.harness import Deployment
 
@@ -163,22 +164,22 @@ def test_one_of_two_renewals_at_once_fails_in_the_key_store(
     deployment.pass_time(300)
     renewal = Deviation(request={"lease_id": lease_id})
     inner = deployment.request(deployment.challenge(), renewal)
-    unwrap, confirm = deployment.store.unwrap_logged, LeaseStore.confirm
+    unwrap, confirm = deployment.store.rewrap_logged, LeaseStore.confirm
     answers: list[int] = []
 
     def overtaken(self: LeaseStore, *args: Any) -> Confirmed:  # noqa: ANN401
         monkeypatch.setattr(LeaseStore, "confirm", confirm)
         answers.append(deployment.post("/v1/release", inner).status_code)
-        monkeypatch.setattr(deployment.store, "unwrap_logged", broken)
+        monkeypatch.setattr(deployment.store, "rewrap_logged", broken)
         return confirm(self, *args)
 
-    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+    def broken(*_: object, **__: object) -> SecretBytes:
         raise ZeroDivisionError
 
     monkeypatch.setattr(LeaseStore, "confirm", overtaken)
     answers.append(deployment.ask(renewal).status_code)
     assert answers == [200, 500]
-    monkeypatch.setattr(deployment.store, "unwrap_logged", unwrap)
+    monkeypatch.setattr(deployment.store, "rewrap_logged", unwrap)
     deployment.pass_time(310)  # the old end is over, and the one under which the key is out is not
     deployment.store.unwrapped.clear()
     other = Deviation(platform=deployment.guest(9))

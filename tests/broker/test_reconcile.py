@@ -181,7 +181,7 @@ def test_a_release_that_failed_is_not_brought_back_by_a_start(
         raise KeyAccessError(KeysCode.KEY_UNWRAP_FAILED, "not now")
 
     with monkeypatch.context() as patch:
-        patch.setattr(deployment.store, "unwrap_logged", broken)
+        patch.setattr(deployment.store, "rewrap_logged", broken)
         assert deployment.ask().status_code == 503
     assert leases_of(deployment) == 0
     deployment.restart()

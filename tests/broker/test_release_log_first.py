@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from regalia.core.secret import SecretBytes
     from tests.broker.harness import Deployment
 
 
@@ -75,16 +76,16 @@ def test_a_denial_that_cannot_be_logged_is_no_decision_either(deployment: Deploy
 def test_the_record_stands_in_the_log_when_the_key_is_asked_for(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unwrap = deployment.store.unwrap_logged
+    unwrap = deployment.store.rewrap_logged
     order: list[str] = []
 
-    def watched(*args: Any, logged: Any) -> Any:  # noqa: ANN401
+    def watched(*args: Any, logged: Any, recipient: Any) -> Any:  # noqa: ANN401
         proof = deployment.log.reader.prove(logged.index)
         assert verify_proof(proof, log_key=deployment.shared.log_key).record == logged.record
         order.append("unwrap")
-        return unwrap(*args, logged=logged)
+        return unwrap(*args, logged=logged, recipient=recipient)
 
-    monkeypatch.setattr(deployment.store, "unwrap_logged", watched)
+    monkeypatch.setattr(deployment.store, "rewrap_logged", watched)
     deployment.open(deployment.ask())
     assert order == ["unwrap"]
 
@@ -94,17 +95,17 @@ def test_steps_cannot_be_made_by_hand() -> None:
     with pytest.raises(TypeError, match="consume"):
         ConsumedChallenge(b"c" * 32, IssuedFor("", "", nothing), object())
     with pytest.raises(TypeError, match="steps"):
-        AuthorizedRelease(nothing, nothing, nothing, nothing, nothing, nothing, object())
+        AuthorizedRelease(*[nothing] * 7, object())
 
 
 def test_a_key_store_that_fails_gives_the_lease_back(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+    def broken(*_: object, **__: object) -> SecretBytes:
         raise KeyAccessError(KeysCode.KEK_UNKNOWN, "the HSM is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(deployment.store, "unwrap_logged", broken)
+        patch.setattr(deployment.store, "rewrap_logged", broken)
         for _ in range(3):
             answer = deployment.ask()
             assert (answer.status_code, deployment.refused(answer).code) == (503, "KEK_UNKNOWN")
@@ -116,11 +117,11 @@ def test_a_key_store_that_fails_gives_the_lease_back(
 def test_a_key_store_that_breaks_its_contract_gives_the_lease_back(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+    def broken(*_: object, **__: object) -> SecretBytes:
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(deployment.store, "unwrap_logged", broken)
+        patch.setattr(deployment.store, "rewrap_logged", broken)
         answer = deployment.ask()
         assert (answer.status_code, deployment.refused(answer).code) == (500, "INTERNAL_ERROR")
     both_places_are_free(deployment)
@@ -129,10 +130,10 @@ def test_a_key_store_that_breaks_its_contract_gives_the_lease_back(
 def test_what_failed_behind_the_broker_is_not_told_to_the_network(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+    def broken(*_: object, **__: object) -> SecretBytes:
         raise KeyAccessError(KeysCode.KEK_UNKNOWN, "/secret/place/keys.json has no key 'acme'")
 
-    monkeypatch.setattr(deployment.store, "unwrap_logged", broken)
+    monkeypatch.setattr(deployment.store, "rewrap_logged", broken)
     capsys.readouterr()
     answer = deployment.ask()
     assert (answer.status_code, deployment.refused(answer).code) == (503, "KEK_UNKNOWN")
@@ -184,7 +185,7 @@ def test_a_model_version_counts_when_its_key_has_opened(
 ) -> None:
     """A manifest whose wrapped key does not open must not lock out the one before it."""
 
-    def broken(*_: Any, logged: Any) -> Any:  # noqa: ANN401, ARG001
+    def broken(*_: object, **__: object) -> SecretBytes:
         raise KeyAccessError(KeysCode.KEY_UNWRAP_FAILED, "wrapped by mistake")
 
     deployment = make_deployment()
@@ -192,7 +193,7 @@ def test_a_model_version_counts_when_its_key_has_opened(
     deployment.manifest = deployment.make_manifest(4)
     deployment.restart()
     with monkeypatch.context() as patch:
-        patch.setattr(deployment.store, "unwrap_logged", broken)
+        patch.setattr(deployment.store, "rewrap_logged", broken)
         answer = deployment.ask(Deviation(request={"model_version": 4}))
         assert deployment.refused(answer).code == "KEY_UNWRAP_FAILED"
     deployment.manifest = before

@@ -339,6 +339,7 @@ def logged(log: Log, platform: SnpSimulator) -> Callable[..., LogProof]:
             "evidence_digest": "sha256:" + "5" * 64,
             "recipient": str(RECIPIENT),
             "custody": "broker",
+            "key_wrapping": "none",
             "lease_id": "lease:1",
             "lease_until": rfc3339(NOW + timedelta(hours=1)),
             "wildcards": [],

@@ -80,6 +80,7 @@ class RuntimeTestbed:
             "evidence_digest": str(EVIDENCE.digest()),
             "recipient": str(KeyFingerprint.of(PAIR.public_key)),
             "custody": "broker",
+            "key_wrapping": "none",
             "lease_id": "lease-1",
             "lease_until": "2026-11-22T10:10:00Z",
             "wildcards": [],
@@ -104,6 +105,7 @@ class RuntimeTestbed:
             "encapsulated_key": b64(enc),
             "wrapped_key": b64(wrapped),
             "custody": "broker",
+            "key_wrapping": "none",
             "lease_id": "lease-1",
             "lease_s": 600,
             "log": proof,
@@ -164,6 +166,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "unverified": {"hardware": "unverified"},
     "another lease": {"lease_id": "lease-2"},
     "another custody": {"custody": "hsm"},
+    "another wrapping": {"key_wrapping": "rsa-oaep-sha256"},
     "a shorter lease": {"lease_until": "2026-11-22T10:09:58Z"},
     "a lease that ended before": {"lease_until": "2026-11-22T09:00:00Z"},
     "no time": {"lease_until": ""},
@@ -180,8 +183,8 @@ def test_a_record_of_something_else_is_refused(name: str, testbed: RuntimeTestbe
 
 
 @pytest.mark.parametrize(
-    "answer", [{"lease_id": "lease-2"}, {"custody": "hsm"}, {"lease_s": 0}, {"lease_s": -5},
-               {"lease_s": 602}, {"lease_s": 1 << 40}]
+    "answer", [{"lease_id": "lease-2"}, {"custody": "hsm"}, {"key_wrapping": "rsa-oaep-sha1"},
+               {"lease_s": 0}, {"lease_s": -5}, {"lease_s": 602}, {"lease_s": 1 << 40}]
 )  # fmt: skip
 def test_an_answer_that_says_more_than_the_log_is_refused(
     answer: dict[str, Any], testbed: RuntimeTestbed

@@ -13,6 +13,7 @@ import pytest
 from regalia.core.errors import RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.core.types import ModelId
+from regalia.keys.base import Recipient
 from regalia.keys.devfile import open_store
 from regalia.seal.format.sealed import SealId, wrap_context
 from regalia.wire.release import MINT, LoggedRecord, LogProof, parse_record
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from regalia.keys.devfile import DevFileKeyStore
 
 VECTORS = Path(__file__).parents[1] / "vectors"
+RECIPIENT = Recipient(b"nobody wraps to it", "sev-snp", b"")
 PASSPHRASE = b"correct horse battery staple"
 
 
@@ -70,10 +72,11 @@ def test_the_context_is_that_of_the_sealed_model() -> None:
 
 
 def test_a_logged_release_unwraps(store: DevFileKeyStore) -> None:
-    key = store.unwrap_logged(
+    key = store.rewrap_logged(
         "model",
         base64.b64decode(WRAPPED["blob"]),
         bytes.fromhex(WRAPPED["context"]),
+        recipient=RECIPIENT,
         logged=logged("release", WRAPPED["model_id"]),
     )
     with key:
@@ -83,10 +86,11 @@ def test_a_logged_release_unwraps(store: DevFileKeyStore) -> None:
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["name"])
 def test_what_is_not_unwrapped(store: DevFileKeyStore, case: dict[str, str]) -> None:
     with pytest.raises(RegaliaError) as caught:
-        store.unwrap_logged(
+        store.rewrap_logged(
             "model",
             base64.b64decode(case["blob"]),
             bytes.fromhex(case["context"]),
+            recipient=RECIPIENT,
             logged=logged(case["decision"], case["model_id"]),
         )
     assert caught.value.code.name == case["code"]

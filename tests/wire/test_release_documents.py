@@ -122,7 +122,9 @@ def _record() -> ReleaseRecord:
     "changes",
     [
         {"format": "regalia/release-record/v1"},  # and a list of devices, which that has not
-        {"format": "regalia/release-record/v3"},
+        {"format": "regalia/release-record/v2"},  # and a key wrapping
+        {"format": "regalia/release-record/v4"},
+        {"key_wrapping": None},
         {"devices": None},
         {"devices": [7]},
         {"decision": "maybe"},
@@ -147,7 +149,7 @@ def test_a_record_from_before_devices_keeps_its_bytes() -> None:
     assert b"devices" not in encoded
     assert parse_record(encoded) == old
     assert parse_record(encoded).encode() == encoded
-    for format_ in (RECORD_FORMAT, "regalia/release-record/v3"):
+    for format_ in (RECORD_FORMAT, "regalia/release-record/v4"):
         with pytest.raises(ParseError):
             parse_record(encoded.replace(RECORD_FORMAT_V1.encode(), format_.encode()))
     with pytest.raises(ParseError):
@@ -188,6 +190,7 @@ def test_notices_that_are_none(changes: dict[str, Any]) -> None:
     "changes",
     [
         {"custody": "vault"},
+        {"key_wrapping": "rsa-pkcs1"},
         {"lease_id": ""},
         {"lease_id": "lease:" + 32 * "A"},
         {"lease_id": "lease:" + 32 * "0" + "\n"},
@@ -198,6 +201,7 @@ def test_answers_that_are_none(changes: dict[str, Any]) -> None:
     proof = {"checkpoint": "", "index": 0, "path": [], "record": ""}
     fields = {
         "custody": "hsm",
+        "key_wrapping": "rsa-oaep-sha256",
         "encapsulated_key": "",
         "lease_id": "lease:" + 32 * "0",
         "lease_s": 1,

@@ -37,6 +37,7 @@ from regalia.host import plugins
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import read_file, read_private_file
+from regalia.keys.base import Kit
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
 from regalia.tlog.note import verifier_key_text
@@ -233,12 +234,13 @@ class Assembler:
             raise UsageError(
                 CoreCode.BAD_CONFIG, f"keys.store {section.store!r}: want SCHEME:LOCATION"
             )
-        opener = plugins.load(plugins.KEY_STORES, scheme)
-        if not callable(opener):
-            raise UsageError(CoreCode.PLUGIN_UNKNOWN, f"key store {scheme!r} is no function")
-        with self.ask("key store", self._optional(section.passphrase_file)) as passphrase:
-            store: KeyStore = opener(self._path(location), passphrase)
-        return store
+        kit = plugins.load(plugins.KEY_STORES, scheme)
+        if not isinstance(kit, Kit):
+            raise UsageError(CoreCode.PLUGIN_UNKNOWN, f"key store {scheme!r} is no Kit")
+        if kit.asks is None:
+            return kit.open(location, self.folder, None)
+        with self.ask(f"key store's {kit.asks}", self._optional(section.passphrase_file)) as secret:
+            return kit.open(location, self.folder, secret)
 
     def _optional(self, text: str | None) -> Path | None:
         return None if text is None else self._path(text)

@@ -38,6 +38,7 @@ class ReleaseAttempt:
         now: time of the decision.
         broker: name of this broker.
         custody: who can see the model key in clear, as the key store states it.
+        key_wrapping: what the key store wraps the model key with.
         model_id: the model that the challenge was issued for.
         policy_id: the policy that the challenge was issued for.
         policy_version: version of the policy in force; 0 if the model is not served any more.
@@ -51,6 +52,7 @@ class ReleaseAttempt:
     now: datetime
     broker: str
     custody: str
+    key_wrapping: str
     model_id: str
     policy_id: str
     policy_version: int
@@ -132,6 +134,7 @@ def _record(
         evidence_digest=attempt.evidence_digest,
         recipient=attempt.recipient,
         custody=attempt.custody,
+        key_wrapping=attempt.key_wrapping,
         lease_id=attempt.lease_id if lease is None else lease.lease_id,
         lease_until="" if lease is None else rfc3339(lease.until),
         wildcards=list(wildcards),

@@ -18,8 +18,9 @@ from regalia.core.codec import parse_json, unb64
 from regalia.core.errors import CoreCode, ParseError
 from regalia.core.types import Digest, KeyFingerprint, ModelId, PolicyId
 from regalia.crypto.hpke import Kem, setup_sender
+from regalia.keys.base import Recipient
 from regalia.seal.format.sealed import VERSION_MAX
-from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT, WRAP_KEY_MAX
+from regalia.wire.evidence import CHALLENGE_SIZE, ENVELOPE_LIMIT, WRAP_KEY_MAX, parse_evidence
 from regalia.wire.release import (
     REQUEST_LIMIT,
     RETURN_TOKEN_SIZE,
@@ -93,6 +94,16 @@ def decode(request: ReleaseRequest) -> DecodedRequest:
         evidence=unb64(request.evidence, what="evidence", limit=ENVELOPE_LIMIT),
         lease_id=request.lease_id,
     )
+
+
+def recipient_for(asked: DecodedRequest) -> Recipient:
+    """Whom the key store rewraps the model key for, once the evidence was accepted.
+
+    Raises:
+        ParseError: the evidence is malformed.
+    """
+    evidence = parse_evidence(asked.evidence)
+    return Recipient(asked.wrap_public_key, evidence.tee, evidence.report)
 
 
 def _require_wrap_key(spki: bytes) -> None:

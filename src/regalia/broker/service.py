@@ -5,7 +5,7 @@
     (3) evaluate the policy            Claims            -> Allow
     (4) take a lease, within the cap   Allow             -> AuthorizedRelease
     (5) append the record to the log   AuthorizedRelease -> LoggedRecord, and the lease lasts
-    (6) unwrap the model key           LoggedRecord      -> SecretBytes
+    (6) rewrap the model key           LoggedRecord      -> SecretBytes
     (7) seal it to the attested key    SecretBytes       -> ReleaseResponse
 
 Every step takes a value that only the previous step returns, so no step can be skipped or
@@ -39,6 +39,7 @@ from regalia.broker.request import (
     parse_challenge_request,
     parse_lease_return,
     parse_release_request,
+    recipient_for,
     recipient_of,
     version_of,
 )
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
     from regalia.core.errors import Code
     from regalia.crypto.hpke import SenderContext
     from regalia.host.clock import Clock
-    from regalia.keys.base import KeyStore
+    from regalia.keys.base import KeyStore, Recipient
     from regalia.policy.verdict import Allow
     from regalia.tlog.log import Log
     from regalia.wire.release import LoggedRecord, ReleaseRequest
@@ -119,6 +120,7 @@ class AuthorizedRelease:
 
     attempt: ReleaseAttempt
     asked: DecodedRequest
+    recipient: Recipient
     model: ServedModel
     claims: Claims
     allow: Allow
@@ -303,6 +305,7 @@ class Broker:
             now=now,
             broker=self.log.origin,
             custody=self.keys.custody,
+            key_wrapping=self.keys.key_wrapping,
             model_id=issued.model_id,
             policy_id=issued.policy_id,
             policy_version=0 if model is None else model.policy.version,
@@ -346,12 +349,14 @@ class Broker:
             if isinstance(verdict, Deny) or reasons:
                 return Denial(attempt, claims, wildcards, tuple(reasons))
             self.floors.require_current(model.versions)
+            recipient = recipient_for(asked)
+            self.keys.require_recipient(recipient)
             with self._stage("lease"):
                 lease = self._lease(asked, model, holder, attempt)  # (4)
         except (ParseError, AttestationError, IntegrityError, PolicyDenied) as exc:
             each = exc.reasons if isinstance(exc, PolicyDenied) else ((exc.code, exc.what),)
             return Denial(attempt, claims, wildcards, tuple(each))
-        return AuthorizedRelease(attempt, asked, model, claims, verdict, lease, _MINT)
+        return AuthorizedRelease(attempt, asked, recipient, model, claims, verdict, lease, _MINT)
 
     def _model_for(self, asked: DecodedRequest, issued: IssuedFor) -> ServedModel:
         """Look up the model of the challenge, and check that the request names the same one."""
@@ -449,21 +454,28 @@ class Broker:
         return released, confirmed
 
     def _rewrap(self, cleared: AuthorizedRelease, released: _LoggedRelease) -> ReleaseResponse:
-        """Unwrap the model key and seal it to the attested key.
+        """Have the model key rewrapped, and seal the result to the attested key.
 
-        This is the only place where the broker has the model key in clear; ``with`` wipes it.
+        If the key store rewraps nothing itself, this is the only place where the broker has the
+        model key in clear; ``with`` wipes it.
         """
-        wrapped, context = cleared.model.wrapped_key, cleared.model.wrap_context
-        logged = released.logged
+        wrapped, logged = cleared.model.wrapped_key, released.logged
         with self._stage("unwrap"):
-            model_key = self.keys.unwrap_logged(wrapped.kek, wrapped.blob, context, logged=logged)
-        with model_key, self._stage("rewrap"):
+            rewrapped = self.keys.rewrap_logged(
+                wrapped.kek,
+                wrapped.blob,
+                cleared.model.wrap_context,
+                recipient=cleared.recipient,
+                logged=logged,
+            )
+        with rewrapped, self._stage("rewrap"):
             self.floors.opened(cleared.model.versions)
-            sealed = released.channel.seal(b"", model_key.view())
+            sealed = released.channel.seal(b"", rewrapped.view())
         return ReleaseResponse(
             encapsulated_key=b64(released.encapsulated_key),
             wrapped_key=b64(sealed),
             custody=self.keys.custody,
+            key_wrapping=self.keys.key_wrapping,
             lease_id=cleared.lease.lease_id,
             lease_s=cleared.model.policy.lease_s,
             log=logged.proof,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 
 from regalia.cli.new_files import must_be_new, warn_if_readable, write_together
 from regalia.cli.options import file_option, flag, json_option, option, together
-from regalia.cli.output import Styled, say, show_columns, show_json, warn
+from regalia.cli.output import show_columns, show_json, warn
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, UsageError
 
@@ -66,7 +67,7 @@ def sign(*, name: Path, algorithm: str, as_json: bool, **protection: Any) -> Non
 @keygen.command("kek")
 @option(
     "--key REF",
-    "Which key to make: dev-file:PATH#NAME. The key store is created if it is absent.",
+    "Which key to make: SCHEME:LOCATION#NAME, for example dev-file:PATH#NAME.",
     into="reference",
     required=True,
 )
@@ -74,26 +75,23 @@ def sign(*, name: Path, algorithm: str, as_json: bool, **protection: Any) -> Non
 @json_option
 def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a key-encryption key (KEK), which wraps model keys."""
-    from regalia.keys.devfile import SCHEME, create_store, open_store
+    from regalia.cli.key_stores import load_kit, secret_of, warn_of_store
     from regalia.keys.reference import parse_reference
 
     ref = parse_reference(reference)
-    if ref.scheme != SCHEME:
-        raise UsageError(
-            CoreCode.BAD_USAGE, f"{ref.scheme}: this command makes keys in {SCHEME}: stores only"
-        )
-    path = Path(ref.location)
-    is_new = not path.exists()
-    with read_passphrase(passphrase_file, confirm=is_new) as passphrase:
-        store = create_store(path, passphrase) if is_new else open_store(path, passphrase)
-    with store:
-        say(Styled(store.banner, "yellow"), err=True)
-        identity = store.add_kek(ref.name)
-    warn_if_readable(path)
+    kit, folder = load_kit(ref.scheme), Path()
+    is_new = kit.is_new(ref.location, folder)
+    with secret_of(kit, passphrase_file, confirm=is_new) as secret:
+        identity = kit.make_kek(ref.location, folder, secret, ref.name)
+        with closing(kit.open(ref.location, folder, secret)) as store:
+            warn_of_store(store)
+    if Path(ref.location).is_file():
+        warn_if_readable(Path(ref.location))
     if as_json:
-        show_json({"store": str(path), "name": ref.name, "id": str(identity), "created": is_new})
+        facts = {"store": ref.location, "name": ref.name, "id": str(identity), "created": is_new}
+        show_json(facts)
         return
-    where = f"{path}{' (new)' if is_new else ''}"
+    where = f"{ref.location}{' (new)' if is_new else ''}"
     show_columns({"key store": where, "name": ref.name, "id": identity, "reference": ref})
 
 

@@ -41,12 +41,13 @@ class PassphraseCode(Code):
     )
 
 
-def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
+def read_passphrase(path: Path | None, *, confirm: bool, name: str = "passphrase") -> SecretBytes:
     """Read a passphrase from ``path`` or, without one, from the terminal.
 
     Args:
         path: a file of mode 600; one trailing newline is not part of the passphrase.
         confirm: ask twice. For a passphrase that protects something new.
+        name: what the prompt calls it.
 
     Raises:
         UsageError: PASSPHRASE_NEEDED without a file and a terminal, PASSPHRASE_EMPTY,
@@ -59,7 +60,7 @@ def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
     else:
         if not sys.stdin.isatty():
             raise UsageError(PassphraseCode.PASSPHRASE_NEEDED, "no terminal and no passphrase file")
-        data = _ask(confirm=confirm)
+        data = _ask(name, confirm=confirm)
     if not data:
         raise UsageError(PassphraseCode.PASSPHRASE_EMPTY, "the passphrase is empty")
     if confirm and len(data) > NEW_MAX:
@@ -69,11 +70,10 @@ def read_passphrase(path: Path | None, *, confirm: bool) -> SecretBytes:
     return SecretBytes(data)
 
 
-def _ask(*, confirm: bool) -> bytearray:
+def _ask(name: str, *, confirm: bool) -> bytearray:
+    prompt = name[:1].upper() + name[1:]
     try:
-        text: str = click.prompt(
-            "Passphrase", hide_input=True, confirmation_prompt=confirm, err=True
-        )
+        text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
         return bytearray(text.encode())
     except UnicodeError:  # its text would show what was typed
         raise UsageError(

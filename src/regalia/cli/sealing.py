@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import size_text, warn
-from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, LocalError, UsageError
 from regalia.crypto.dsse import LIMIT
 from regalia.crypto.sign import VerifyKey
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from regalia.core.secret import SecretBytes
     from regalia.core.types import ModelId
     from regalia.crypto.sign import SigningKey
-    from regalia.keys.devfile import DevFileKeyStore
+    from regalia.keys.base import KeyStore
     from regalia.seal.format.manifest import Manifest, SealedFile
     from regalia.seal.manifest import Trusted, VerifiedManifest
 
@@ -39,7 +38,7 @@ _ADDRESS = re.compile(r"(?:oci|s3|https?):/|dir:")
 class OwnerKey:
     """One key-encryption key in the owner's open key store."""
 
-    store: DevFileKeyStore
+    store: KeyStore
     name: str
 
     def wrap(self, model_key: SecretBytes, context: bytes) -> WrappedKey:
@@ -49,10 +48,8 @@ class OwnerKey:
             model_key: secret.
             context: what the wrapped key is bound to.
         """
-        from regalia.keys.devfile import WRAP_ALGORITHM
-
         blob = self.store.wrap(self.name, model_key, context)
-        return WrappedKey(kek=self.name, algorithm=WRAP_ALGORITHM, blob=blob)
+        return WrappedKey(kek=self.name, algorithm=self.store.wrap_algorithm, blob=blob)
 
     def recover(self, wrapped: WrappedKey, context: bytes) -> SecretBytes:
         """Unwrap the model key of an unfinished sealing. The caller closes it.
@@ -204,17 +201,16 @@ def open_key_store(reference: str, passphrase_file: Path | None) -> Iterator[Own
         UsageError: the reference is malformed, or names a store that cannot be used here.
         KeyAccessError: the store does not open, or has no such key.
     """
-    from regalia.keys.devfile import SCHEME, open_store
+    from regalia.cli.key_stores import load_kit, secret_of, warn_of_store
     from regalia.keys.reference import parse_reference
 
     parsed = parse_reference(reference)
-    if parsed.scheme != SCHEME:
-        raise UsageError(
-            CoreCode.PLUGIN_UNKNOWN, f"{parsed.scheme}: only {SCHEME}: key stores work here yet"
-        )
-    with read_passphrase(passphrase_file, confirm=False) as passphrase:
-        store = open_store(Path(parsed.location), passphrase)
-    with store:
+    kit = load_kit(parsed.scheme)
+    with secret_of(kit, passphrase_file, confirm=False) as secret:
+        store = kit.open(parsed.location, Path(), secret)
+    try:
         store.kek_id(parsed.name)  # refuse a wrong name before the long work begins
-        warn(store.banner)
+        warn_of_store(store)
         yield OwnerKey(store, parsed.name)
+    finally:
+        store.close()

@@ -48,3 +48,11 @@ class KeysCode(Code):
         "The logged release is for another model than the wrapped key.",
         "This is a mistake in the calling service; report it.",
     )
+    RECIPIENT_UNSUITED = (
+        "This key store rewraps model keys only for platforms that it can verify or wrap to.",
+        "Run the model on such a platform, or serve it from another key store.",
+    )
+    OWNER_CANNOT_RECOVER = (
+        "A key in this store leaves it only for attested runtimes, and not for its owner either.",
+        "Seal the model again from its files, or open it with a store that can recover keys.",
+    )

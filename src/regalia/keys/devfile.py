@@ -21,7 +21,7 @@ from regalia.core.errors import CoreCode, IntegrityError, KeyAccessError, LocalE
 from regalia.core.secret import SecretBytes
 from regalia.host.localfs import os_errors, read_private_file, replace_file, write_new
 from regalia.keys import devfile_format as fmt
-from regalia.keys.base import MODEL_KEY_SIZE, KekId
+from regalia.keys.base import MODEL_KEY_SIZE, Ability, KekId
 from regalia.keys.codes import KeysCode
 from regalia.keys.logged import require_release
 from regalia.keys.reference import check_name
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from regalia.wire.release import Custody, LoggedRecord
+    from regalia.keys.base import Recipient
+    from regalia.wire.release import Custody, KeyWrapping, LoggedRecord
 
 SCHEME = "dev-file"
 WRAP_ALGORITHM = "regalia/wrap-aes256gcm/v1"
@@ -120,6 +121,11 @@ class DevFileKeyStore:
         return "broker"
 
     @property
+    def key_wrapping(self) -> KeyWrapping:
+        """``none``, because the broker gets the model key itself."""
+        return "none"
+
+    @property
     def wrap_algorithm(self) -> str:
         """Format of wrapped keys: docs/spec/development-key-store.md, "Wrapped model keys"."""
         return WRAP_ALGORITHM
@@ -177,8 +183,21 @@ class DevFileKeyStore:
             body = AESGCM(key.view()).encrypt(nonce, model_key.view(), _aad(identity, context))
         return identity.raw + nonce + body
 
-    def unwrap_logged(
-        self, kek: str, blob: bytes, context: bytes, *, logged: LoggedRecord
+    def require_recipient(self, recipient: Recipient) -> None:
+        """Accept every recipient: the broker seals the key to it.
+
+        Args:
+            recipient: whose evidence the policy accepts.
+        """
+
+    def rewrap_logged(
+        self,
+        kek: str,
+        blob: bytes,
+        context: bytes,
+        *,
+        recipient: Recipient,  # noqa: ARG002 - the broker seals the key to it
+        logged: LoggedRecord,
     ) -> SecretBytes:
         """Unwrap a model key for a logged release; see ``keys.base.KeyStore``.
 
@@ -186,6 +205,7 @@ class DevFileKeyStore:
             kek: name of the KEK.
             blob: the wrapped key, untrusted.
             context: associated data that the wrapped key must be bound to.
+            recipient: whom the release is for.
             logged: record of the release, whose inclusion in the log was verified.
         """
         require_release(logged, context)
@@ -262,6 +282,77 @@ class DevFileKeyStore:
                 )
             aad = _aad(identity, context)
             return _open(key, blob[KekId.SIZE :], aad, KeysCode.KEY_UNWRAP_FAILED, kek)
+
+
+class DevFileKit:
+    """Implements ``keys.base.Kit``. A location is the path of a file."""
+
+    asks = "passphrase"
+
+    def open(self, location: str, folder: Path, secret: SecretBytes | None) -> DevFileKeyStore:
+        """Open the file; see ``keys.base.Kit`` and ``open_store``.
+
+        Args:
+            location: path of the file.
+            folder: where a relative path begins.
+            secret: the passphrase; the caller closes it.
+        """
+        return open_store(folder / location, _given(secret))
+
+    def is_new(self, location: str, folder: Path) -> bool:
+        """Whether there is no such file.
+
+        Args:
+            location: path of the file.
+            folder: where a relative path begins.
+        """
+        return not (folder / location).exists()
+
+    def make_kek(self, location: str, folder: Path, secret: SecretBytes | None, name: str) -> KekId:
+        """Generate a KEK, and the file if there is none; see ``keys.base.Kit``.
+
+        Args:
+            location: path of the file.
+            folder: where a relative path begins.
+            secret: the passphrase; the caller closes it.
+            name: of the KEK.
+        """
+        check_name(name)
+        path, passphrase = folder / location, _given(secret)
+        store = open_store(path, passphrase) if path.exists() else create_store(path, passphrase)
+        with store:
+            return store.add_kek(name)
+
+    def examine(
+        self, location: str, folder: Path, secret: SecretBytes | None, name: str
+    ) -> list[Ability]:
+        """Say what a file of keys cannot do; see ``keys.base.Kit``.
+
+        Args:
+            location: path of the file.
+            folder: where a relative path begins.
+            secret: the passphrase; the caller closes it.
+            name: of the KEK.
+        """
+        with self.open(location, folder, secret) as store:
+            identity = store.kek_id(name)
+        file = "the KEK lies in a file, encrypted under a passphrase"
+        return [
+            Ability("has the key", holds=True, shown=str(identity)),
+            Ability("binds keys to their model", holds=True, shown="AES-256-GCM with context"),
+            Ability("keeps the KEK from everybody", holds=False, shown=file),
+            Ability("rewraps inside", holds=False, shown="the broker has the model key in memory"),
+            Ability("is meant for production", holds=False, shown="DEVELOPMENT KEY STORE"),
+        ]
+
+
+KIT = DevFileKit()
+
+
+def _given(secret: SecretBytes | None) -> SecretBytes:
+    if secret is None:
+        raise ValueError("this store asks for a passphrase")
+    return secret
 
 
 def _aad(identity: KekId, context: bytes) -> bytes:

@@ -40,7 +40,7 @@ class ReleaseContext(ClientContext):
         active_holders: holders with an unexpired lease of this model, besides the one that asks.
         approvals: fingerprints of approvers whose signatures over this release the broker
             has verified.
-        custody: where the key will be in clear: ``broker`` or ``hsm``.
+        custody: where the key will be in clear: ``broker``, ``kms`` or ``hsm``.
     """
 
     active_holders: int

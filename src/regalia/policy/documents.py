@@ -162,7 +162,7 @@ class ReleasePolicy(Doc, frozen=True, kw_only=True):
     runtime: RuntimeRule
     holders_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]  # with an unexpired lease
     lease_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)]
-    custody: list[Literal["broker", "hsm"]]
+    custody: list[Literal["broker", "kms", "hsm"]]
     approvals: Approvals
     conditions: list[str]  # CEL over the claims; all must be true
 

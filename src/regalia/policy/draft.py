@@ -57,7 +57,7 @@ _ABOUT = MappingProxyType(
         " adapters: model ids of adapters that may be merged into the model",
         "holders_max": "how many runtimes may hold the key at the same time",
         "lease_s": "seconds that a runtime keeps the key before it must attest again",
-        "custody": "`broker`, `hsm`: where the model key may be in clear during a release",
+        "custody": "`broker`, `kms`, `hsm`: where the model key may be in clear during a release",
         "approvals": "how many of which approvers (key:<64 hex>) must approve a release",
         "conditions": "CEL over the claims, all of which must be true; docs/spec/policy.md",
     }

@@ -61,7 +61,7 @@ class OwnerChoices:
     challenge_max_age_s: int
     holders_max: int
     lease_s: int
-    custody: tuple[Literal["broker", "hsm"], ...]
+    custody: tuple[Literal["broker", "kms", "hsm"], ...]
     approvals_threshold: int
     approvers: tuple[KeyFingerprint, ...]
     pin_chip: bool

@@ -133,7 +133,7 @@ class Grant:
     def unwrap(self) -> SecretBytes:
         """Decrypt the model key. The caller closes it. Raises KeyAccessError."""
         attester = self.part.attester
-        return unwrap(_obtained(self._latest), attester.keys.release, attester.model_id)
+        return unwrap(_obtained(self._latest), attester.keys, attester.model_id)
 
     def give_back(self) -> LeaseReturn:
         """The message that ends the lease, once key and weights are wiped."""

@@ -19,6 +19,7 @@ from regalia.core.codec import b64, unb64
 from regalia.core.errors import IntegrityError, KeyAccessError, LogError, ParseError
 from regalia.core.types import KeyFingerprint, PolicyId
 from regalia.crypto import hpke
+from regalia.crypto.key_wrapping import open_wrapped
 from regalia.runtime.broker import ChallengeUnknownError
 from regalia.runtime.codes import RuntimeCode
 from regalia.tlog.note import parse_log_key
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from regalia.crypto.hpke import KemKeyPair, RecipientContext
     from regalia.runtime.attester import Attester
     from regalia.runtime.broker import BrokerClient
+    from regalia.runtime.keys import RuntimeKeys
     from regalia.wire.evidence import Evidence
     from regalia.wire.release import LoggedRecord, ReleaseRecord, ReleaseResponse
 
@@ -177,6 +179,7 @@ def _differences(done: Exchange, record: ReleaseRecord) -> list[str]:
         "hardware": "simulated" if done.simulated else "genuine",
         "recipient": str(recipient),
         "custody": done.response.custody,
+        "key_wrapping": done.response.key_wrapping,
         "lease_id": done.response.lease_id,
     }
     if done.request.lease_id is not None and done.response.lease_id != done.request.lease_id:
@@ -201,21 +204,24 @@ def _lease_differences(response: ReleaseResponse, record: ReleaseRecord) -> list
     return []
 
 
-def unwrap(release: AcceptedRelease, private: KemKeyPair, model_id: ModelId) -> SecretBytes:
+def unwrap(release: AcceptedRelease, keys: RuntimeKeys, model_id: ModelId) -> SecretBytes:
     """Decrypt the model key. The caller closes it as soon as the model is loaded.
 
     Args:
         release: a release whose log proof was verified.
-        private: key pair whose public half is in the evidence.
+        keys: key pairs whose public halves are in the evidence.
         model_id: identifier of the requested model.
 
     Raises:
         KeyAccessError: RELEASED_KEY_UNUSABLE.
     """
-    wrapped = release.response.wrapped_key
+    response = release.response
     try:
-        channel = _channel(release, private, model_id)
-        key = channel.open_secret(b"", unb64(wrapped, what="wrapped_key"))
+        channel = _channel(release, keys.release, model_id)
+        key = channel.open_secret(b"", unb64(response.wrapped_key, what="wrapped_key"))
+        if response.key_wrapping != "none":
+            with key:
+                key = open_wrapped(response.key_wrapping, key, keys.wrap)
     except (ParseError, IntegrityError) as exc:
         raise KeyAccessError(RuntimeCode.RELEASED_KEY_UNUSABLE, exc.what) from exc
     if len(key) != MODEL_KEY_SIZE:

@@ -6,7 +6,7 @@ Specs: docs/spec/release-exchange.md, docs/spec/release-record.md.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     from regalia.wire.evidence import DeviceKind
 
-RECORD_FORMAT = "regalia/release-record/v2"
-# Version 1 did not record devices; brokers of that time released to no machine with devices.
+RECORD_FORMAT = "regalia/release-record/v3"
+# Version 2 did not record how the key was wrapped; brokers of that time wrapped it only with HPKE.
+RECORD_FORMAT_V2 = "regalia/release-record/v2"
+# Version 1 did not record devices either; brokers of that time released to no machine with devices.
 RECORD_FORMAT_V1 = "regalia/release-record/v1"
 NOTICE_FORMAT = "regalia/log-notice/v1"
 _NOTICE = b'"format":"' + NOTICE_FORMAT.encode() + b'"'
-_OLD = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
+# These bytes cannot occur inside a JSON string, because its quotes would be escaped.
+_V2 = b'"format":"' + RECORD_FORMAT_V2.encode() + b'"'
+_V1 = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
 REQUEST_LIMIT = 8 * MIB
 RESPONSE_LIMIT = 1 * MIB
 RETURN_EXPORT = b"regalia/lease-return/v1"  # HPKE export of a release's context
@@ -32,7 +36,12 @@ RECORD_LIMIT = (1 << 16) - 1  # bytes; an entry bundle states the size in two by
 
 _COUNT_MAX = (1 << 53) - 1  # JSON software that uses doubles keeps no larger ones exactly
 
-Custody = Literal["broker", "hsm"]  # where a model key is in clear while it is rewrapped
+# Where a model key is in clear while it is rewrapped: in the broker's memory, in a key service, or
+# in a hardware security module.
+Custody = Literal["broker", "kms", "hsm"]
+# What the key store wraps the model key with, to the attested ``wrap_public_key``. The broker seals
+# the result to the attested HPKE key. "none": the store hands the model key to the broker.
+KeyWrapping = Literal["none", "rsa-oaep-sha1", "rsa-oaep-sha256"]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
 _LeaseId = Annotated[str, msgspec.Meta(pattern=r"\Alease:[0-9a-f]{32}\Z")]
 
@@ -105,16 +114,29 @@ class _RecordV1(_Doc, frozen=True, kw_only=True):
     reasons: list[Reason]
 
 
-class ReleaseRecord(_RecordV1, frozen=True, kw_only=True):
-    """The log's record of one decision, a release or a denial."""
+class _RecordV2(_RecordV1, frozen=True, kw_only=True):
+    """A record of version 2, which does not say how the key was wrapped."""
 
     devices: list[str]  # as ``device_names`` returns; empty for a record of version 1
 
+
+class ReleaseRecord(_RecordV2, frozen=True, kw_only=True):
+    """The log's record of one decision, a release or a denial."""
+
+    key_wrapping: str  # a ``KeyWrapping``; "none" for a record of version 1 or 2
+
     def encode(self) -> bytes:
         """Encode as canonical JSON, the exact bytes of the log entry."""
-        if self.format != RECORD_FORMAT_V1:
+        old = _OLD_RECORDS.get(self.format)
+        if old is None:
             return canonical_json(self)
-        return canonical_json({name: getattr(self, name) for name in _RecordV1.__struct_fields__})
+        return canonical_json({name: getattr(self, name) for name in old.__struct_fields__})
+
+
+_OLD_RECORDS: dict[str, type[_RecordV1]] = {
+    RECORD_FORMAT_V1: _RecordV1,
+    RECORD_FORMAT_V2: _RecordV2,
+}
 
 
 class LogNotice(_Doc, frozen=True, kw_only=True):
@@ -152,8 +174,11 @@ class ReleaseResponse(_Doc, frozen=True, kw_only=True):
     """Answer to a granted release: the key, sealed to the attested key, and the log's proof."""
 
     encapsulated_key: str  # base64, HPKE enc
-    wrapped_key: str  # base64, HPKE ciphertext of the 32-byte model key
+    wrapped_key: (
+        str  # base64, HPKE ciphertext of the model key, or of what the key store made of it
+    )
     custody: Custody
+    key_wrapping: KeyWrapping
     lease_id: _LeaseId
     lease_s: int
     log: LogProof
@@ -206,20 +231,24 @@ class LoggedRecord:
 
 
 def parse_record(entry: bytes) -> ReleaseRecord:
-    """Parse a record of either version, as logs keep both. Inverse of ``ReleaseRecord.encode``.
+    """Parse a record of any version, as logs keep all. Inverse of ``ReleaseRecord.encode``.
 
     Raises:
         ParseError: the entry is not a record in canonical form.
     """
-    # These bytes cannot occur inside a JSON string, because its quotes would be escaped.
-    if _OLD in entry:
-        old = parse_json(entry, _RecordV1, limit=RECORD_LIMIT, what="release record")
-        fields = {name: getattr(old, name) for name in _RecordV1.__struct_fields__}
-        return ReleaseRecord(**fields, devices=[])
+    if _V1 in entry:
+        return ReleaseRecord(**_fields(entry, _RecordV1), devices=[], key_wrapping="none")
+    if _V2 in entry:
+        return ReleaseRecord(**_fields(entry, _RecordV2), key_wrapping="none")
     record = parse_json(entry, ReleaseRecord, limit=RECORD_LIMIT, what="release record")
     if record.format != RECORD_FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"release record: format {record.format[:80]!r}")
     return record
+
+
+def _fields(entry: bytes, version: type[_RecordV1]) -> dict[str, Any]:
+    old = parse_json(entry, version, limit=RECORD_LIMIT, what="release record")
+    return {name: getattr(old, name) for name in version.__struct_fields__}
 
 
 def parse_entry(entry: bytes) -> ReleaseRecord | LogNotice:

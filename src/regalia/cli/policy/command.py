@@ -84,7 +84,7 @@ _choice_options = together(
         default=60,
     ),
     option(
-        "--custody [broker|hsm]",
+        "--custody [broker|kms|hsm]",
         "Where the model key may be in clear during a release. Repeat it for both.",
         multiple=True,
         default=("broker",),
@@ -297,7 +297,7 @@ def sign(
 )
 @option("--holders N", "Suppose that so many runtimes hold the key already.", default=0)
 @option("--approval PUB...", "Suppose that this approver has approved.", into="approvals")
-@option("--custody [broker|hsm]", "Suppose this custody of the model key.", default="broker")
+@option("--custody [broker|kms|hsm]", "Suppose this custody of the model key.", default="broker")
 @json_option
 @click.pass_context
 def explain(context: click.Context, /, **options: Any) -> None:  # noqa: ANN401 - see ExplainOptions

@@ -54,7 +54,7 @@ class PinOptions:
     lease_s: int
     holders: int
     max_age_s: int
-    custody: tuple[Literal["broker", "hsm"], ...]
+    custody: tuple[Literal["broker", "kms", "hsm"], ...]
     approvers: tuple[str, ...]
     approvals: int
     pin_chip: bool
