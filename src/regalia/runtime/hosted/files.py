@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from regalia.core.weights import FilePart
 from regalia.crypto.aead import wipe
 from regalia.runtime.hosted.chunks import KeptChunks
-from regalia.seal.pieces import Piece, read_amplification
+from regalia.seal.pieces import Piece, stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,9 +103,8 @@ class SealedFiles:
     def _load(self, loads: list[Piece]) -> None:
         if not loads:
             return
-        spans = [(piece.offset, piece.out.nbytes) for piece in loads]
-        read = read_amplification(spans, self._geometry)
-        self.bytes_read += round(read * sum(size for _, size in spans))
+        spans = sorted((piece.offset, piece.end) for piece in loads)
+        self.bytes_read += stored_bytes(spans, self._geometry)
         self._reader.load_into(loads, threads=self._threads, progress=lambda _done, _total: None)
 
     def _piece(self, part: FilePart) -> Piece:
