@@ -35,6 +35,7 @@ pytestmark = [
         find_spec("vllm") is None, reason="vllm is not in this environment: make engine-vllm"
     ),
     pytest.mark.filterwarnings("default"),
+    pytest.mark.timeout(1800),  # a start is a minute or more of imports, and some tests have three
 ]
 PROMPTS = ("What do the crown jewels say?", "hello", "zzz")
 TOKENS = 16
