@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from regalia.keys.pkcs11.uri import TokenUri
 
 SESSIONS_MAX = 8  # at the same time, besides the one that is logged in
+_PROBE_BITS = 64
 WAIT_S = 10.0  # seconds that a use waits for a free session
 
 _PIN_REFUSED = (
@@ -230,10 +231,15 @@ class Connection:
 
 
 def _free_session(login: _Login) -> Session:
+    """A session from the pool, or a new one. Raises PKCS11Error."""
     try:
-        return login.free.pop()
+        session = login.free.pop()
     except IndexError:
         return login.token.open()
+    # Ask for something small first: python-pkcs11 writes a traceback to standard error when a
+    # search begins in a session that has ended.
+    session.generate_random(_PROBE_BITS)
+    return session
 
 
 def _handle_of(session: Session) -> int:
