@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pkcs11.types import Object
 
 LIBRARY = "/usr/lib/softhsm/libsofthsm2.so"
-PIN = b"1234"
+PIN = b"a PIN that memory holds by chance never"
 SO_PIN = b"12345678"
 
 

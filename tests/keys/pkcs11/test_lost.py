@@ -19,7 +19,7 @@ from regalia.keys.pkcs11 import library
 from regalia.keys.pkcs11.library import Library, load_library
 from regalia.keys.pkcs11.plugin import KIT
 from regalia.keys.pkcs11.refusal import refusal_of
-from regalia_testing.soft_token import LIBRARY, SO_PIN, SoftToken
+from regalia_testing.soft_token import LIBRARY, PIN, SO_PIN, SoftToken
 from tests.keys.pkcs11.records import CONTEXT, KEY
 from tests.keys.pkcs11.test_store import refused, released, secret
 from tests.keys.pkcs11.tokens import opened
@@ -110,7 +110,7 @@ def test_a_pin_that_was_changed_is_not_tried_twice(
 ) -> None:
     blob = store.wrap("one", secret(KEY), CONTEXT)
     with store._connection.writing("changing the PIN") as session:
-        session.set_pin("1234", "4321")
+        session.set_pin(PIN.decode(), "4321")
     shared = load_library(LIBRARY)
     tried: list[int] = []
     log_in = Library.log_in
@@ -183,7 +183,7 @@ def test_two_tokens_with_one_label(empty_token: SoftToken) -> None:
         opened(first)
     serial = caught.value.what.rpartition(" ")[2]
     assert second.label == first.label
-    with SecretBytes(bytearray(b"1234")) as pin:
+    with SecretBytes(bytearray(PIN)) as pin:
         KIT.open(f"serial={serial};{first.location}", Path(), pin).close()
 
 
