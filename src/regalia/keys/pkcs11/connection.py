@@ -140,12 +140,14 @@ class Connection:
         with self._connecting:
             login, self._login = self._login, None
             self._pin.close()
-        if login is None or login.generation != self._library.generation:
-            return
-        self._library.log_out(_handle_of(login.session))
-        for session in (*login.free, login.session):
-            with suppress(PKCS11Error):
-                session.close()
+        # A forked process has nothing to end, and a library that hangs ends with this process.
+        with suppress(KeyAccessError, UnavailableError), self._library.in_use() as generation:
+            if login is None or login.generation != generation:
+                return
+            self._library.log_out(_handle_of(login.session))
+            for session in (*login.free, login.session):
+                with suppress(PKCS11Error):
+                    session.close()
 
     @contextmanager
     def _ready(self) -> Iterator[_Login]:

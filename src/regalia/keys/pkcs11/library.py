@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pkcs11
@@ -160,7 +160,7 @@ class Library:
         return found[0]
 
     def log_in(self, session: int, pin: SecretBytes) -> None:
-        """Log in to the token of a session, for all sessions of this process.
+        """Log in to the token of a session, for all sessions of this process; within ``in_use``.
 
         Args:
             session: handle of one of its sessions.
@@ -174,8 +174,8 @@ class Library:
             buffer = ctypes.create_string_buffer(len(view))
             try:
                 memoryview(buffer).cast("B")[:] = view
-                size = ctypes.c_ulong(len(view))
-                result = self._call(_LOGIN, ctypes.c_ulong(session), _USER, buffer, size)
+                handle, user, size = map(ctypes.c_ulong, (session, _USER, len(view)))
+                result = self._call(_LOGIN, handle, user, buffer, size)
             finally:
                 ctypes.memset(buffer, 0, len(view))
         if result == _OK:
@@ -188,9 +188,11 @@ class Library:
         )
 
     def log_out(self, session: int) -> None:
-        """Log out of a token, as far as it still answers; private session objects end with that."""
-        with suppress(UnavailableError, KeyAccessError), self.in_use():
-            self._call(_LOGOUT, ctypes.c_ulong(session))
+        """Log out of a token, if it still answers; call it within ``in_use``.
+
+        All private session objects of this process end with that.
+        """
+        self._call(_LOGOUT, ctypes.c_ulong(session))
 
     def description(self) -> str:
         """What the library says of itself."""

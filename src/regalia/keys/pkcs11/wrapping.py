@@ -201,7 +201,7 @@ def rsa_key(session: Session, public: rsa.RSAPublicKey) -> Iterator[WrapMixin]:
             Attribute.CLASS: ObjectClass.PUBLIC_KEY,
             Attribute.KEY_TYPE: KeyType.RSA,
             Attribute.MODULUS: numbers.n.to_bytes(public.key_size // 8, "big"),
-            Attribute.PUBLIC_EXPONENT: numbers.e.to_bytes(3, "big"),
+            Attribute.PUBLIC_EXPONENT: numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8, "big"),
             Attribute.TOKEN: False,
             Attribute.PRIVATE: False,
             Attribute.WRAP: True,
