@@ -12,19 +12,6 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from regalia.core.secret import SecretBytes
-from regalia.keys.pkcs11.connection import Connection
-from regalia.keys.pkcs11.library import load_library
-from regalia.keys.pkcs11.uri import parse_uri
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from pkcs11.constants import Attribute
-    from pkcs11.types import Object
 
 LIBRARY = "/usr/lib/softhsm/libsofthsm2.so"
 PIN = b"a PIN that memory holds by chance never"
@@ -76,20 +63,6 @@ class SoftToken:
         """What stands between ``pkcs11:`` and ``#NAME``."""
         return f"token={self.label}?module-path={LIBRARY}"
 
-    def connect(self) -> Connection:
-        """A connection of the test's own. Only one may be open in this process."""
-        with SecretBytes(bytearray(PIN)) as pin:
-            return Connection(load_library(LIBRARY), parse_uri(self.location), pin)
-
-    def plant(self, attributes: Mapping[Attribute, Any]) -> None:
-        """Put an object into the token that the product would not make."""
-        connection = self.connect()
-        try:
-            with connection.writing("planting an object") as session:
-                session.create_object(dict(attributes))
-        finally:
-            connection.close()
-
     def remove(self) -> Path:
         """Pull the token out. Returns where its files are now; ``put_back`` brings them back."""
         away = self.files.parent.parent / f"away-{self.label}"
@@ -98,11 +71,3 @@ class SoftToken:
     def put_back(self, away: Path) -> None:
         """Connect the token again."""
         away.rename(self.files)
-
-
-def destroy(found: list[Object]) -> None:
-    """Destroy objects. Raises AssertionError if there is none."""
-    if not found:
-        raise AssertionError("there is nothing to destroy")
-    for each in found:
-        each.destroy()

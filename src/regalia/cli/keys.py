@@ -28,7 +28,7 @@ EXIT_LACKING = 11
 
 @click.group()
 def keys() -> None:
-    """Examine key stores, and move sealed models to other key-encryption keys (KEKs)."""
+    """Examine key stores, and move sealed models to other KEKs."""
 
 
 @keys.command("doctor")

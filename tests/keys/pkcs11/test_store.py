@@ -168,6 +168,7 @@ def test_many_threads_share_one_login(store: Pkcs11KeyStore) -> None:
 def test_a_use_waits_for_a_session_but_not_forever(
     store: Pkcs11KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    identity = store.kek_id("one")
     monkeypatch.setattr(connection, "WAIT_S", 0.05)
     held = [store._connection.session("holding") for _ in range(connection.SESSIONS_MAX)]
     for each in held:
@@ -175,7 +176,7 @@ def test_a_use_waits_for_a_session_but_not_forever(
     assert refused(lambda: store.kek_id("one")) == "TOKEN_BUSY"
     for each in held:
         each.__exit__(None, None, None)
-    assert store.kek_id("one")
+    assert store.kek_id("one") == identity
 
 
 def test_nothing_is_left_in_the_token(store: Pkcs11KeyStore) -> None:

@@ -17,6 +17,7 @@ from regalia.crypto.key_wrapping import open_wrapped
 from regalia.keys.pkcs11 import kek as keks
 from regalia.keys.pkcs11.wrapping import find_suite, imported, unwrapped, wrap, wrap_to
 from tests.keys.pkcs11.records import runtime
+from tests.keys.pkcs11.tokens import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def of(name: str) -> bytes:
 @contextmanager
 def known_kek(token: SoftToken) -> Iterator[tuple[Session, SecretKey]]:
     """The vector's KEK as a session object. The product refuses it, because it was imported."""
-    connection = token.connect()
+    connection = connect(token)
     try:
         with connection.session("trying a vector") as session:
             key = session.create_object(
