@@ -23,7 +23,8 @@ command -v gdb >/dev/null 2>&1 || need gdb
 "$python" -c 'import ensurepip' >/dev/null 2>&1 || need python3-venv
 if [ "$for" = develop ]; then
   # tpm2-pytss, which speaks to TPMs, is built from source against libtss2-dev; swtpm is the TPM of
-  # the tests, docker-registry their registry, PostgreSQL the database of several brokers.
+  # the tests, docker-registry their registry, PostgreSQL the database of several brokers, and
+  # SoftHSM their PKCS#11 token.
   command -v gcc >/dev/null 2>&1 || need gcc libc6-dev
   "$python" -c 'import pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || need python3-dev
@@ -35,6 +36,7 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 
   command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
     need postgresql
   command -v docker-registry >/dev/null 2>&1 || need docker-registry
+  command -v softhsm2-util >/dev/null 2>&1 || need softhsm2
   for tcti in swtpm device; do
     "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "libtss2-tcti-$tcti.so.0" 2>/dev/null ||
       need "libtss2-tcti-${tcti}0"

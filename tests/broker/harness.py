@@ -83,17 +83,16 @@ from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
+from tests.broker.spy_store import SpyStore
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
     from regalia.crypto.hpke import KemKeyPair
-    from regalia.keys.base import KekId, Recipient
-    from regalia.keys.devfile import DevFileKeyStore
+    from regalia.keys.base import KeyStore
     from regalia.policy.documents import ReleasePolicy
     from regalia.wire.evidence import Evidence
-    from regalia.wire.release import Custody, KeyWrapping, LoggedRecord
     from regalia_testing.tees.snp.defects import SnpDefects
 
 ORIGIN = "log.example/regalia"
@@ -130,49 +129,6 @@ class Shared:
         self.log_key = verifier_key_text(ORIGIN, self.log_signer.verify_key)
 
 
-class SpyStore:
-    """The key store, and a note of every unwrapping."""
-
-    def __init__(self, store: DevFileKeyStore) -> None:
-        self._store = store
-        self.unwrapped: list[LoggedRecord] = []
-
-    banner = "a banner"
-    custody: Custody = "broker"
-    key_wrapping: KeyWrapping = "none"
-
-    @property
-    def wrap_algorithm(self) -> str:
-        return self._store.wrap_algorithm
-
-    def wrap(self, kek: str, model_key: SecretBytes, context: bytes) -> bytes:
-        return self._store.wrap(kek, model_key, context)
-
-    def kek_id(self, kek: str) -> KekId:
-        return self._store.kek_id(kek)
-
-    def require_recipient(self, recipient: Recipient) -> None:
-        self._store.require_recipient(recipient)
-
-    def rewrap_logged(
-        self,
-        kek: str,
-        blob: bytes,
-        context: bytes,
-        *,
-        recipient: Recipient,
-        logged: LoggedRecord,
-    ) -> SecretBytes:
-        self.unwrapped.append(logged)
-        return self._store.rewrap_logged(kek, blob, context, recipient=recipient, logged=logged)
-
-    def recover_for_owner(self, *_: object) -> SecretBytes:
-        raise AssertionError("the broker never calls this")
-
-    def close(self) -> None:
-        pass
-
-
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
     """What one request does differently from a healthy runtime."""
@@ -206,13 +162,15 @@ class Deployment:
         version: int = 3,
         limits: LimitsSection | None = None,
         policy: dict[str, Any] | None = None,
+        store: KeyStore | None = None,
     ) -> None:
         self.folder = folder
         self.shared = shared
         self.now: datetime = system_clock() + timedelta(seconds=1)
         self.limits = limits or LimitsSection(peer_refusals=1000, denials_logged=1000)
         self.peer = "192.0.2.1"  # address that requests come from
-        self.store = SpyStore(shared.store)
+        self.store = SpyStore(store or shared.store)
+        self.wrap_key = WRAP_KEY  # of the runtime
         self.open_databases()
         self.model_id = ModelId(hashlib.sha256(b"the model's files").digest())
         self.manifest = self.make_manifest(version)
@@ -255,7 +213,7 @@ class Deployment:
             challenge_max_age_s=60,
             holders_max=2,
             lease_s=600,
-            custody=("broker",),
+            custody=(self.store.custody,),
             approvals_threshold=0,
             approvers=(),
             pin_chip=True,
@@ -389,7 +347,7 @@ class Deployment:
             audience=asked.audience if deviation.audience is None else deviation.audience,
             challenge=unb64(asked.challenge, what="challenge"),
             hpke_public_key=deviation.bound_key or self.key.public_key,
-            wrap_public_key=WRAP_KEY,
+            wrap_public_key=self.wrap_key,
             model_id=deviation.bound_model or self.model_id,
             policy_id=deviation.bound_policy or PolicyId.parse(asked.policy_id),
             device_evidence=deviation.bound_devices,
@@ -412,7 +370,7 @@ class Deployment:
             model_version=3,
             policy_id=asked.policy_id,
             hpke_public_key=b64(self.key.public_key),
-            wrap_public_key=b64(WRAP_KEY),
+            wrap_public_key=b64(self.wrap_key),
             evidence=b64(evidence),
             lease_id=None,
         )

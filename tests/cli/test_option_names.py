@@ -34,7 +34,7 @@ NAMES: dict[str, set[str]] = {
     "PATH": {"--collateral", "--phases"},
     "PROMPT": {"--once"},
     "PUB": {"--signer", "--collateral-signer", "--approver", "--approval"},
-    "REF": {"--key"},
+    "REF": {"--key", "--to"},
     "SEALED": {"--base", "--out"},
     "SECONDS": {"--lease", "--max-age"},
     "SITE": {"--name", "--collateral-name"},
@@ -48,6 +48,7 @@ NAMES: dict[str, set[str]] = {
         "--certificate", "--client-out", "--config", "--dangerous-simulated-anchor", "--ear",
         "--earlier", "--ek-root", "--endorsement", "--initrd", "--kernel", "--out",
         "--passphrase-file", "--proof", "--remember", "--sign-passphrase-file", "--state",
+        "--to-passphrase-file",
     },
     "N": {
         "--approvals", "--collateral-threshold", "--grace-hours", "--holders", "--minimum-version",

@@ -10,6 +10,7 @@ from pathlib import Path
 import make_convention_vectors
 import make_index_vectors
 import make_message_vectors
+import make_pkcs11_vectors
 import make_proof_vectors
 import make_store_vectors
 import pytest
@@ -21,6 +22,7 @@ SCRIPTS = (
     make_convention_vectors,
     make_index_vectors,
     make_message_vectors,
+    make_pkcs11_vectors,
     make_proof_vectors,
     make_store_vectors,
 )

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 # `regalia --help` imports no command; a test compares it with each command's own.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "keygen": ("regalia.cli.keygen", "keygen", "Make signing keys and key-encryption keys."),
+    "keys": (
+        "regalia.cli.keys",
+        "keys",
+        "Examine key stores, and move sealed models to other KEKs.",
+    ),
     "seal": ("regalia.cli.seal", "seal", "Encrypt a model directory into a sealed model."),
     "inspect": ("regalia.cli.inspect", "inspect", "Show what anybody can see of a sealed model."),
     "verify": ("regalia.cli.verify", "verify", "Check a sealed model without any key."),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @path_option("--out FOLDER", "New directory (mode 700) for the files in clear.", required=True)
 @option(
     "--key REF",
-    "Key-encryption key that the model was sealed with: dev-file:PATH#NAME.",
+    "Key-encryption key that the model was sealed with: SCHEME:LOCATION#NAME.",
     into="reference",
     required=True,
 )

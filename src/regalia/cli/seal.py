@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @option(
     "--key REF",
-    "Key-encryption key that wraps the model key: dev-file:PATH#NAME.",
+    "Key-encryption key that wraps the model key: SCHEME:LOCATION#NAME.",
     into="reference",
     required=True,
 )

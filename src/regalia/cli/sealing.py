@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from regalia.cli.key_files import read_public_keys
 from regalia.cli.output import size_text, warn
-from regalia.core.errors import CoreCode, LocalError, UsageError
+from regalia.core.errors import CoreCode, KeyAccessError, LocalError, UsageError
 from regalia.crypto.dsse import LIMIT
 from regalia.crypto.sign import VerifyKey
 from regalia.host.localfs import read_file
@@ -62,6 +62,26 @@ class OwnerKey:
             KeyAccessError: it was wrapped under another key, or for something else.
         """
         return self.store.recover_for_owner(self.name, wrapped.blob, context)
+
+    def has_wrapped(self, wrapped: WrappedKey, context: bytes) -> bool:
+        """Whether this key has wrapped a model key.
+
+        Args:
+            wrapped: untrusted.
+            context: what it must be bound to.
+
+        Raises:
+            KeyAccessError: it seems so, but the wrapped key does not open.
+        """
+        if (wrapped.kek, wrapped.algorithm) != (self.name, self.store.wrap_algorithm):
+            return False
+        try:
+            self.recover(wrapped, context).close()
+        except KeyAccessError as exc:
+            if exc.code.name != "KEK_MISMATCH":
+                raise
+            return False
+        return True
 
     def unwrap(self, manifest: VerifiedManifest) -> SecretBytes:
         """The model key, for its owner. The caller closes it. Raises KeyAccessError."""

@@ -23,6 +23,7 @@ EXTRAS = {
     "psycopg": "postgres",
     "tpm2_pytss": "tpm",
     "botocore": "s3",
+    "pkcs11": "pkcs11",
 }
 
 

@@ -134,6 +134,25 @@ class KeyStore(Protocol):
         """Wipe all keys from memory, and end what connects to the store."""
 
 
+@runtime_checkable
+class RewrapsInside(Protocol):
+    """A store that can also move a model key from one of its KEKs to another by itself."""
+
+    def rewrap_under(self, kek: str, blob: bytes, context: bytes, *, to: str) -> bytes:
+        """Rewrap a model key under another KEK of the same store. It stays inside.
+
+        Args:
+            kek: name of the KEK that it is wrapped with.
+            blob: the wrapped key, untrusted.
+            context: associated data that it must be bound to, and will be.
+            to: name of the other KEK.
+
+        Raises:
+            KeyAccessError: KEK_UNKNOWN, KEK_MISMATCH or KEY_UNWRAP_FAILED, or the store cannot be
+                used.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Ability:
     """One thing that a store can or cannot do.

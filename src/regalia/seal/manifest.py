@@ -167,6 +167,30 @@ def countersign_manifest(data: bytes, key: SigningKey, *, owners: tuple[VerifyKe
     return both
 
 
+def rewrapped_manifest(manifest: VerifiedManifest, wrapped: WrappedKey, key: SigningKey) -> bytes:
+    """Sign a manifest anew that differs only in how the model key is wrapped.
+
+    The version stays, because the model does: runtimes go on with the manifest that they have.
+
+    Args:
+        manifest: verified with the key that signs again.
+        wrapped: the same model key under another key-encryption key.
+        key: of the manifest's signer.
+
+    Returns:
+        The envelope, with this one signature.
+
+    Raises:
+        IntegrityError: SIGNER_UNKNOWN, the manifest names another signer.
+    """
+    if manifest.signer != key.verify_key.fingerprint:
+        raise IntegrityError(
+            DsseCode.SIGNER_UNKNOWN, f"signed by {manifest.signer}, not by the key that signs again"
+        )
+    payload = replace(manifest.content, wrapped_key=wrapped).encode()
+    return sign(PAYLOAD_TYPE, payload, (key,)).encode()
+
+
 def _content(envelope: Envelope) -> Manifest:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise IntegrityError(
