@@ -11,6 +11,7 @@ import make_convention_vectors
 import make_index_vectors
 import make_message_vectors
 import make_proof_vectors
+import make_statement_vectors
 import make_store_vectors
 import pytest
 
@@ -22,6 +23,7 @@ SCRIPTS = (
     make_index_vectors,
     make_message_vectors,
     make_proof_vectors,
+    make_statement_vectors,
     make_store_vectors,
 )
 
