@@ -101,7 +101,7 @@ def test_kek_with_another_passphrase(
     ("reference", "status", "code"),
     [
         ("nonsense", 2, "KEY_REFERENCE_MALFORMED"),
-        ("pkcs11:token#a", 2, "BAD_USAGE"),
+        ("safe:token#a", 2, "PLUGIN_UNKNOWN"),
         ("dev-file:/none/keys.json#a", 9, "FILE_MISSING"),
     ],
 )

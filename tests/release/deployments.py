@@ -190,7 +190,7 @@ class MachineDeployment(Deployment):
             lease_id=lease_id,
         )
         accepted = accept(done, log_key=self.shared.log_key)
-        with unwrap(accepted, attester.keys.release, attester.model_id) as key:
+        with unwrap(accepted, attester.keys, attester.model_id) as key:
             return Released(accepted, done.evidence, bytes(key.view()))
 
     def collected(self, attester: Attester, asked: ChallengeResponse) -> Evidence:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from regalia.core.codec import b64, canonical_json, unb64
 from regalia.core.errors import KeyAccessError, LogError, PolicyDenied
 from regalia.core.secret import SecretBytes
 from regalia.core.types import KeyFingerprint, ModelId, PolicyId
 from regalia.crypto import hpke
+from regalia.crypto.key_wrapping import wrap_to
 from regalia.crypto.sign import SigningKey
 from regalia.runtime.broker import ChallengeUnknownError
 from regalia.runtime.codes import RuntimeCode
+from regalia.runtime.keys import RuntimeKeys
 from regalia.runtime.release import (
     AcceptedRelease,
     Exchange,
@@ -49,6 +52,8 @@ MODEL = ModelId(hashlib.sha256(b"model").digest())
 POLICY = "policy:" + "cd" * 32
 MODEL_KEY = hashlib.sha256(b"model key").digest()
 PAIR = hpke.generate_keypair(hpke.Kem.X_WING)
+RSA = rsa.generate_private_key(65537, 3072)
+KEYS = RuntimeKeys(release=PAIR, serving=PAIR, wrap=RSA)
 SIGNER = SigningKey.generate_ed25519()
 LOG_KEY = verifier_key_text("log.example", SIGNER.verify_key)
 EVIDENCE = Evidence(Tee.SEV_SNP, b"report", (), b"config")
@@ -137,7 +142,7 @@ def testbed(tmp_path: Any) -> Iterator[RuntimeTestbed]:  # noqa: ANN401
 
 def test_a_logged_release_gives_the_key(testbed: RuntimeTestbed) -> None:
     accepted = accept(testbed.exchange(testbed.proof()), log_key=LOG_KEY)
-    with unwrap(accepted, PAIR, MODEL) as key:
+    with unwrap(accepted, KEYS, MODEL) as key:
         assert isinstance(key, SecretBytes)
         assert bytes(key.view()) == MODEL_KEY
 
@@ -283,7 +288,58 @@ UNUSABLE: dict[str, Callable[[RuntimeTestbed, LogProof], Exchange]] = {
 def test_a_key_that_does_not_open(name: str, testbed: RuntimeTestbed) -> None:
     accepted = accept(UNUSABLE[name](testbed, testbed.proof()), log_key=LOG_KEY)
     with pytest.raises(KeyAccessError) as caught:
-        unwrap(accepted, PAIR, MODEL)
+        unwrap(accepted, KEYS, MODEL)
+    assert caught.value.code is RuntimeCode.RELEASED_KEY_UNUSABLE
+    assert MODEL_KEY.hex() not in str(caught.value)
+
+
+def rewrapped(testbed: RuntimeTestbed, wrapping: str, body: bytes) -> Exchange:
+    """An exchange whose record and answer name a wrapping, and whose key is ``body``."""
+    says = {"custody": "hsm", "key_wrapping": wrapping}
+    proof = testbed.proof(**says)
+    sealed = resealed(testbed, proof, body).response
+    return testbed.exchange(
+        proof, encapsulated_key=sealed.encapsulated_key, wrapped_key=sealed.wrapped_key, **says
+    )
+
+
+@pytest.mark.parametrize("wrapping", ["rsa-oaep-sha1", "rsa-oaep-sha256"])
+def test_a_key_that_a_token_has_wrapped(testbed: RuntimeTestbed, wrapping: str) -> None:
+    with SecretBytes(bytearray(MODEL_KEY)) as key:
+        body = wrap_to(wrapping, key, RSA.public_key())
+    done = rewrapped(testbed, wrapping, body)
+    with unwrap(accept(done, log_key=LOG_KEY), KEYS, MODEL) as opened:
+        assert opened.view() == MODEL_KEY
+
+
+def to_another(wrapping: str, key: bytes) -> bytes:
+    stranger = rsa.generate_private_key(65537, 3072).public_key()
+    with SecretBytes(bytearray(key)) as secret:
+        return wrap_to(wrapping, secret, stranger)
+
+
+def to_us(wrapping: str, key: bytes) -> bytes:
+    with SecretBytes(bytearray(key)) as secret:
+        return wrap_to(wrapping, secret, RSA.public_key())
+
+
+WRAPPED_OTHERWISE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "to another runtime": ("rsa-oaep-sha256", lambda: to_another("rsa-oaep-sha256", MODEL_KEY)),
+    "with another hash": ("rsa-oaep-sha256", lambda: to_us("rsa-oaep-sha1", MODEL_KEY)),
+    "not wrapped at all": ("rsa-oaep-sha256", lambda: MODEL_KEY),
+    "wrapped, and not said": ("none", lambda: to_us("rsa-oaep-sha256", MODEL_KEY)),
+    "cut": ("rsa-oaep-sha256", lambda: to_us("rsa-oaep-sha256", MODEL_KEY)[:-1]),
+    "of another size": ("rsa-oaep-sha256", lambda: to_us("rsa-oaep-sha256", MODEL_KEY + b"x")),
+    "nothing": ("rsa-oaep-sha1", lambda: b""),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED_OTHERWISE)
+def test_a_key_that_was_not_wrapped_as_the_log_says(name: str, testbed: RuntimeTestbed) -> None:
+    wrapping, make = WRAPPED_OTHERWISE[name]
+    accepted = accept(rewrapped(testbed, wrapping, make()), log_key=LOG_KEY)
+    with pytest.raises(KeyAccessError) as caught:
+        unwrap(accepted, KEYS, MODEL)
     assert caught.value.code is RuntimeCode.RELEASED_KEY_UNUSABLE
     assert MODEL_KEY.hex() not in str(caught.value)
 
@@ -302,7 +358,7 @@ def test_a_key_of_another_size_is_forgotten(
     monkeypatch.setattr(hpke.RecipientContext, "open_secret", open_secret)
     done = resealed(testbed, testbed.proof(), bytes(range(1, size + 1)))
     with pytest.raises(KeyAccessError, match=f"a model key of {size} bytes, want 32"):
-        unwrap(accept(done, log_key=LOG_KEY), PAIR, MODEL)
+        unwrap(accept(done, log_key=LOG_KEY), KEYS, MODEL)
     (secret,) = opened
     with pytest.raises(RuntimeError):
         secret.view()
@@ -328,7 +384,7 @@ def test_a_channel_that_is_none_gives_no_token(testbed: RuntimeTestbed) -> None:
 def test_a_key_for_another_runtime(testbed: RuntimeTestbed) -> None:
     accepted = accept(testbed.exchange(testbed.proof()), log_key=LOG_KEY)
     with pytest.raises(KeyAccessError):
-        unwrap(accepted, hpke.generate_keypair(hpke.Kem.X_WING), MODEL)
+        unwrap(accepted, replace(KEYS, release=hpke.generate_keypair(hpke.Kem.X_WING)), MODEL)
 
 
 class Forgetful:
