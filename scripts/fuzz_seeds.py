@@ -346,6 +346,7 @@ def records(_: Material) -> Iterator[bytes]:
         evidence_digest="sha256:" + "5" * 64,
         recipient="key:" + "6" * 64,
         key_wrapping="none",
+        control="",
         custody="broker",
         lease_id="",
         lease_until="",

@@ -175,6 +175,7 @@ def test_a_stop_always_wins(before: list[Any], owner: str, behind: list[Any]) ->
     assert releasable(stopped) == set(), "nor does time"
 
 
+@settings(deadline=None)
 @given(order=st.permutations(OWNERS))
 def test_the_order_of_signatures_does_not_matter(order: list[str]) -> None:
     tenant = served()
@@ -185,6 +186,7 @@ def test_the_order_of_signatures_does_not_matter(order: list[str]) -> None:
     assert tenant.state == other.state
 
 
+@settings(deadline=None)
 @given(moments=st.lists(st.integers(0, 8000), max_size=6))
 def test_looking_between_changes_nothing(moments: list[int]) -> None:
     """What is due takes effect at its own time, however often and late somebody looks."""

@@ -139,7 +139,8 @@ def test_an_earlier_clock_brings_no_time_back(tenant: Tenant) -> None:
     ids=lambda action: type(action).__name__,
 )
 def test_one_signature_of_two(tenant: Tenant, action: Any) -> None:  # noqa: ANN401
-    tenant.act(STOP, "cyd")
+    for before in (REGISTER, STOP):
+        tenant.act(before)
     data = envelope(tenant.statement(action), ("ann",))
     assert code_of(lambda: tenant.accept(data)) == "STATEMENT_TOO_FEW_SIGNATURES"
 

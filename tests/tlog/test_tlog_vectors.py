@@ -29,6 +29,7 @@ from regalia.wire.release import (
     parse_entry,
     parse_record,
 )
+from regalia.wire.statement import LogStatement
 
 if TYPE_CHECKING:
     from regalia.tlog.tiles import Tile
@@ -87,6 +88,8 @@ def kind_of(entry: bytes) -> str | None:
     except ParseError:
         return None
     assert found.encode() == entry
+    if isinstance(found, LogStatement):
+        return "statement"
     return "notice" if isinstance(found, LogNotice) else "record"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regalia.tlog.audit import Audit
     from regalia.tlog.note import LogKey
     from regalia.tlog.source import LogSource
-    from regalia.wire.release import LogNotice, LogProof, ReleaseRecord
+    from regalia.wire.release import LogEntry, LogProof, ReleaseRecord
 
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
@@ -59,7 +59,7 @@ def show(*, url: str | None, database: str | None, log_key: str, last: int, as_j
     """Verify the whole log, then show its latest decisions."""
     from collections import deque
 
-    seen: deque[tuple[int, ReleaseRecord | LogNotice]] = deque(maxlen=last)
+    seen: deque[tuple[int, LogEntry]] = deque(maxlen=last)
     audit = _audit(url, database, log_key, None, lambda index, record: seen.append((index, record)))
     if as_json:
         body = _summary(audit)
@@ -96,12 +96,12 @@ def verify(
         _verify_proof_file(proof, log_key, as_json=as_json)
         return
     _check_remembered(remember, first=first)
-    from regalia.wire.release import LogNotice
+    from regalia.wire.release import ReleaseRecord
 
     releases: list[tuple[int, ReleaseRecord]] = []
 
-    def visit(index: int, record: ReleaseRecord | LogNotice) -> None:
-        if not isinstance(record, LogNotice) and record.decision == "release":
+    def visit(index: int, record: LogEntry) -> None:
+        if isinstance(record, ReleaseRecord) and record.decision == "release":
             releases.append((index, record))
 
     audit = _audit(url, database, log_key, remember, visit)
@@ -111,6 +111,7 @@ def verify(
         body = _summary(audit)
         body["released"] = [_entry(index, record) for index, record in releases]
         show_json(body)
+        _require_explained(audit)
         return
     for index, record in releases:
         say(
@@ -120,6 +121,17 @@ def verify(
             )
         )
     _print_summary(audit)
+    _require_explained(audit)
+
+
+def _require_explained(audit: Audit) -> None:
+    """End with a refusal that names every release which its tenant's statements do not explain."""
+    from regalia.core.errors import LogError
+    from regalia.tlog.codes import TlogCode
+
+    if audit.unexplained:
+        named = "; ".join(f"release {each.index} {each.why}" for each in audit.unexplained)
+        raise LogError(TlogCode.RELEASE_UNEXPLAINED, named)
 
 
 def _check_remembered(remember: Path | None, *, first: bool) -> None:
@@ -163,7 +175,7 @@ def _audit(
     database: str | None,
     log_key: str,
     remember: Path | None,
-    visit: Callable[[int, ReleaseRecord | LogNotice], None],
+    visit: Callable[[int, LogEntry], None],
 ) -> Audit:
     from regalia.tlog.audit import audit_log
     from regalia.tlog.note import NOTE_LIMIT
@@ -236,7 +248,7 @@ def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
 
 def _summary(audit: Audit) -> dict[str, object]:
     return {
-        "ok": True,
+        "ok": not audit.unexplained,
         "origin": audit.checkpoint.origin,
         "size": audit.checkpoint.size,
         "root": audit.checkpoint.root.hex(),
@@ -244,13 +256,28 @@ def _summary(audit: Audit) -> dict[str, object]:
         "denials": audit.denials,
         "notices": audit.notices,
         "remembered_size": audit.remembered,
+        "tenants": {
+            name: {
+                "charter": str(audit.charters[name]),
+                "sequence": head.sequence,
+                "statement": str(head.digest),
+            }
+            for name, head in audit.heads.items()
+        },
+        "unexplained": [{"index": each.index, "why": each.why} for each in audit.unexplained],
     }
 
 
-def _entry(index: int, record: ReleaseRecord | LogNotice) -> dict[str, object]:
+def _entry(index: int, record: LogEntry) -> dict[str, object]:
     import msgspec
 
-    return {"index": index, "record": msgspec.to_builtins(record)}
+    from regalia.tlog.statements import statement_in
+    from regalia.wire.statement import LogStatement
+
+    found: dict[str, object] = {"index": index, "record": msgspec.to_builtins(record)}
+    if isinstance(record, LogStatement):
+        found["statement"] = msgspec.to_builtins(statement_in(record))
+    return found
 
 
 def _print_summary(audit: Audit) -> None:
@@ -261,11 +288,16 @@ def _print_summary(audit: Audit) -> None:
         f"({audit.releases} releases, {audit.denials} denials{notices}), "
         f"root {checkpoint.root.hex()}"
     )
+    for name, head in audit.heads.items():
+        say(
+            f"tenant {name}: {head.sequence} statements, the newest {head.digest}, "
+            f"charter {audit.charters[name]}"
+        )
     if audit.remembered is not None:
         say(f"the first {audit.remembered} entries are those of the last verification")
 
 
-def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> None:
+def _print_table(entries: Sequence[tuple[int, LogEntry]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -288,14 +320,20 @@ def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> No
     console.print(table)
 
 
-def _is_release(record: ReleaseRecord | LogNotice) -> bool:
+def _is_release(record: LogEntry) -> bool:
     return getattr(record, "decision", "") == "release"
 
 
-def _row(index: int, record: ReleaseRecord | LogNotice) -> tuple[str, ...]:
+def _row(index: int, record: LogEntry) -> tuple[str, ...]:
     """The columns of one entry."""
+    from regalia.tlog.statements import statement_in
     from regalia.wire.release import LogNotice
+    from regalia.wire.statement import LogStatement
 
+    if isinstance(record, LogStatement):
+        statement = statement_in(record)
+        what = f"{statement.tenant} {statement.sequence}: {statement.kind}"
+        return (str(index), record.time, "statement", "", "", what)
     if isinstance(record, LogNotice):
         what = f"{record.count} since {record.since}: {record.what}"
         return (str(index), record.time, record.kind, "", "", what)

@@ -60,11 +60,11 @@ def begin(signed: SignedStatement, charter_digest: Digest, now: datetime) -> Con
             f"the charter is {signed.digest}; this tenant is known by {charter_digest}",
         )
     _require_in_time(signed, now)
-    _require_quorums(signed, None)
     if statement.not_before is not None and parse_rfc3339(statement.not_before) > now:
         raise PolicyDenied(
             StatementCode.STATEMENT_LOCKED, f"the charter begins at {statement.not_before}"
         )
+    _require_quorums(signed, None)
     return ControlState(
         tenant=statement.tenant,
         charter=statement.action,
@@ -86,27 +86,28 @@ def apply(state: ControlState, signed: SignedStatement, now: datetime) -> Contro
 
     Raises:
         PolicyDenied: STATEMENT_OTHER_TENANT, STATEMENT_STALE, STATEMENT_GAP, STATEMENT_EXPIRED,
-            STATEMENT_TOO_FEW_SIGNATURES, STATEMENT_LOCKED, STATEMENT_NOT_IN_THIS_STATE or
-            STATEMENT_TOO_MANY_SCHEDULED.
+            STATEMENT_LOCKED, STATEMENT_NOT_IN_THIS_STATE, STATEMENT_TOO_MANY_SCHEDULED or
+            STATEMENT_TOO_FEW_SIGNATURES.
         IntegrityError: STATEMENT_OTHER_PREVIOUS.
     """
     state = settled(state, now)
     require_next(state, signed)
     _require_in_time(signed, state.as_of)
-    _require_quorums(signed, state.charter)
     statement = signed.statement
     at = _effective(state, signed)
     # It must fit what holds when it takes effect, with all that is scheduled before.
-    trial = effect_of(settled(state, at), statement.sequence, statement.action)
+    effect_of(settled(state, at), statement.sequence, statement.action)
+    if at > state.as_of and len(state.scheduled) >= SCHEDULED_MAX:
+        raise PolicyDenied(
+            StatementCode.STATEMENT_TOO_MANY_SCHEDULED, f"{SCHEDULED_MAX} statements wait already"
+        )
+    # Last, so that whoever gathers signatures learns at once of anything else that is wrong.
+    _require_quorums(signed, state.charter)
     state = replace(state, sequence=statement.sequence, head=signed.digest)
     if isinstance(statement.action, Charter):
         state = _without_charters(state)
     if at <= state.as_of:
-        return replace(effect_of(state, statement.sequence, statement.action), as_of=trial.as_of)
-    if len(state.scheduled) >= SCHEDULED_MAX:
-        raise PolicyDenied(
-            StatementCode.STATEMENT_TOO_MANY_SCHEDULED, f"{SCHEDULED_MAX} statements wait already"
-        )
+        return effect_of(state, statement.sequence, statement.action)
     waiting = (*state.scheduled, Scheduled(at, statement.sequence, statement.action))
     return replace(state, scheduled=tuple(sorted(waiting, key=lambda s: (s.at, s.sequence))))
 
