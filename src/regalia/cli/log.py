@@ -155,7 +155,7 @@ def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     from regalia.tlog.log import LogReader
     from regalia.tlog.verify import verify_with_key
 
-    key = _read_log_key(log_key)
+    key = read_log_key(log_key)
     engine = _open_database(database)
     try:
         proof = LogReader(engine).prove(index)
@@ -180,11 +180,11 @@ def _audit(
     from regalia.tlog.audit import audit_log
     from regalia.tlog.note import NOTE_LIMIT
 
-    key = _read_log_key(log_key)
+    key = read_log_key(log_key)
     remembered = None
     if remember is not None and remember.exists():
         remembered = read_file(remember, limit=NOTE_LIMIT).decode("utf-8", "replace")
-    with _source(url, database) as source:
+    with log_source(url, database) as source:
         return audit_log(source, key, remembered=remembered, visit=visit)
 
 
@@ -201,7 +201,16 @@ def _open_database(url: str) -> Engine:
 
 
 @contextmanager
-def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
+def log_source(url: str | None, database: str | None) -> Iterator[LogSource]:
+    """Open a log at a broker or in a database.
+
+    Args:
+        url: of the broker; None if ``database`` is given.
+        database: of the log; None if ``url`` is given.
+
+    Raises:
+        UsageError: BAD_USAGE, neither or both are given.
+    """
     from regalia.host.fetch import open_client
     from regalia.tlog.log import LogReader
     from regalia.tlog.source import DatabaseSource, HttpSource
@@ -222,7 +231,8 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
         engine.dispose()
 
 
-def _read_log_key(text: str) -> LogKey:
+def read_log_key(text: str) -> LogKey:
+    """Read a log's verifier key, given as its text or the name of its file. Raises LogError."""
     from regalia.tlog.note import parse_log_key
 
     if "+" not in text:
@@ -238,7 +248,7 @@ def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
 
     data = read_file(path, limit=_PROOF_LIMIT).removesuffix(b"\n")
     proof: LogProof = parse_json(data, LogProof, limit=_PROOF_LIMIT, what=str(path))
-    logged = verify_with_key(proof, _read_log_key(log_key))
+    logged = verify_with_key(proof, read_log_key(log_key))
     if as_json:
         show_json({"ok": True, **_entry(logged.index, logged.record)})
         return
