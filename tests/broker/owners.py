@@ -9,6 +9,7 @@ import msgspec
 from regalia.control.fold import apply, begin
 from regalia.control.verify import verify_statement
 from regalia.core.clock import parse_rfc3339, rfc3339
+from regalia.core.codec import unb64
 from regalia.core.types import Digest
 from regalia.crypto import dsse
 from regalia.wire.administration import ProposalStatus, TenantStatus
@@ -54,7 +55,7 @@ class Owners:
         assert answer.status_code == 200, answer.text
         status = msgspec.json.decode(answer.content, type=ProposalStatus)
         if status.accepted:
-            self.follow(data)
+            self.follow(unb64(status.envelope, what="envelope"))
         return status
 
     def follow(self, data: bytes) -> None:
