@@ -255,7 +255,7 @@ def test_the_command_line_asks_a_broker(
     path.write_bytes(over_http.proposal(ROTATE, "ann"))
     done = said(capsys, "admin", "submit", path, "--url", "http://broker")
     assert (done["status"], done["accepted"], done["missing"]) == (0, False, ["ben", "cyd"])
-    chain = said(capsys, "admin", "status", *where(over_http), "--save", tmp_path)
+    chain = said(capsys, "admin", "status", *where(over_http), "--out", tmp_path)
     assert (chain["sequence"], [each["signed"] for each in chain["pending"]]) == (1, [["ann"]])
     saved = tmp_path / f"{str(done['digest']).removeprefix('sha256:')[:16]}.json"
     assert payload_digest(saved.read_bytes()) == payload_digest(path.read_bytes())

@@ -23,6 +23,7 @@ from regalia.cli.options import (
     path_option,
     signing_passphrase_option,
 )
+from regalia.cli.policy.command import TEES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ def propose_charter(
 
 
 @propose.command("register-model")
-@path_option("--manifest PATH", "The sealed model, or its manifest.json.", required=True)
+@path_option("--manifest", "The sealed model, or its manifest.json.", required=True)
 @option("--ends TIME|never", "The last second of releases, RFC 3339.", required=True)
 @option("--site SITE|any...", "Where it may run.", into="sites", required=True)
 @option(
@@ -112,7 +113,7 @@ def propose_register(
 
 
 @propose.command("publish-policy")
-@file_option("--policy FILE", "The signed release policy.", into="policy_file", required=True)
+@file_option("--policy", "The signed release policy.", into="policy_file", required=True)
 @proposal_options
 def propose_policy(*, policy_file: Path, **options: Any) -> None:  # noqa: ANN401
     """Release a model under this policy, and under no other one."""
@@ -122,7 +123,7 @@ def propose_policy(*, policy_file: Path, **options: Any) -> None:  # noqa: ANN40
 
 
 @propose.command("reference-value")
-@option("--tee TEE", "The kind of TEE, such as sev-snp.", required=True)
+@option(f"--tee [{'|'.join(TEES)}]", "The kind of TEE.", required=True)
 @option("--measurement HEX", "The launch measurement.", required=True)
 @option("--transition [stage|promote|retire|revoke]", "The step of its life.", required=True)
 @_until
@@ -146,7 +147,11 @@ def propose_reference(
 @propose.command("model-version")
 @model_option("The model, model:<64 hex>.", required=True)
 @number_option("--version N", "The version.", 1, required=True)
-@option("--transition [promote|retire|revoke]", "The step of its life.", required=True)
+@option(
+    "--transition [stage|promote|retire|revoke]",
+    "The step of its life; registering has staged it.",
+    required=True,
+)
 @_until
 @proposal_options
 def propose_version(
@@ -252,10 +257,10 @@ def sign(
 
 @admin.command("status")
 @click.argument("file", type=FILE, required=False)
-@path_option("--save FOLDER", "Write what gathers signatures at the broker there.")
+@path_option("--out FOLDER", "Write what gathers signatures at the broker there.")
 @chain_options
 @json_option
-def status(*, file: Path | None, save: Path | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+def status(*, file: Path | None, out: Path | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401
     """Say who has signed a proposal, who is missing, and until when.
 
     Without FILE: where the tenant's chain stands, and what gathers signatures at the broker.
@@ -266,7 +271,7 @@ def status(*, file: Path | None, save: Path | None, as_json: bool, **options: An
     if file is not None:
         show_file_status(file, where, as_json=as_json)
         return
-    show_chain_status(where, save, as_json=as_json)
+    show_chain_status(where, out, as_json=as_json)
 
 
 @admin.command("submit")

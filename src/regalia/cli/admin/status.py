@@ -60,12 +60,12 @@ def show_file_status(file: Path, where: ChainOptions, *, as_json: bool) -> None:
     report(str(file), facts, as_json=as_json)
 
 
-def show_chain_status(where: ChainOptions, save: Path | None, *, as_json: bool) -> None:
+def show_chain_status(where: ChainOptions, out: Path | None, *, as_json: bool) -> None:
     """Show where a chain stands, and what gathers signatures at its broker.
 
     Args:
         where: the chain.
-        save: folder for what gathers signatures; None to write nothing.
+        out: folder for what gathers signatures; None to write nothing.
         as_json: print for programs.
 
     Raises:
@@ -86,7 +86,7 @@ def show_chain_status(where: ChainOptions, save: Path | None, *, as_json: bool) 
         "waiting": [] if state is None else [each.sequence for each in state.scheduled],
     }
     pending = _pending(where)
-    saved = _save(pending, save)
+    saved = _save(pending, out)
     if as_json:
         show_json({"ok": True, **facts, "pending": [_facts(each) for each in pending]})
         return
