@@ -63,8 +63,8 @@ NAMES: dict[str, set[str]] = {
     },
     "N": {
         "--approvals", "--collateral-threshold", "--days", "--grace-hours", "--holders",
-        "--minimum-version", "--model-version", "--serial", "--tcb-floor", "--threads", "--threshold",
-        "--vcpus", "--version",
+        "--minimum-version", "--model-version", "--serial", "--tcb-floor", "--threads",
+        "--threshold", "--vcpus", "--version",
     },
 }  # fmt: skip
 # Names that were synonyms of others.
