@@ -39,6 +39,7 @@ from regalia.broker.proposals import ProposalStore
 from regalia.broker.reconcile import begin
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
+from regalia.broker.statement_floors import StatementFloors
 from regalia.broker.tenants import Tenants
 from regalia.broker.watermarks import LogWatch
 from regalia.core.codec import b64, canonical_json, unb64
@@ -342,7 +343,7 @@ class Deployment:
             leases=leases,
             peers=peers,
             administration=Administration(
-                tenants=Tenants(self.log.reader, self.charters),
+                tenants=Tenants(self.log.reader, self.charters, StatementFloors(self.state_engine)),
                 proposals=ProposalStore(self.state_engine),
                 log=self.log,
                 seen=seen_log,

@@ -9,11 +9,14 @@ import msgspec
 import pytest
 
 from regalia.broker.administration import Administration
+from regalia.broker.recover import Loss
+from regalia.broker.statement_floors import StatementFloors
 from regalia.broker.tenants import Tenants
 from regalia.core.clock import rfc3339
 from regalia.core.errors import LogError, PolicyDenied, RegaliaError
 from regalia.core.types import Digest
 from regalia.tlog.audit import audit_log
+from regalia.tlog.database import STATEMENTS
 from regalia.tlog.log import Log
 from regalia.tlog.note import parse_log_key
 from regalia.tlog.source import DatabaseSource
@@ -22,6 +25,7 @@ from regalia_testing.statements import envelope
 from tests.broker.harness import ORIGIN, Deviation
 from tests.broker.owners import IMAGE, OPEN, STOP, Owners
 from tests.broker.test_lease_return import leases_of
+from tests.broker.test_reconcile import LOG_FILES, code_of, keep, put_back, recovered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,7 +219,8 @@ def test_another_broker_on_the_same_log_follows_at_once(
     deployment: Deployment, owners: Owners
 ) -> None:
     deployment.open(deployment.ask())
-    other = Tenants(deployment.log.reader, deployment.charters)
+    floors = StatementFloors(deployment.state_engine)
+    other = Tenants(deployment.log.reader, deployment.charters, floors)
     first = other.state("acme")
     assert first is not None
     owners.act(STOP, "cyd")
@@ -291,6 +296,36 @@ def test_a_log_that_lost_statements_is_noticed(
     with pytest.raises(LogError, match="STATEMENT_CHAIN_BROKEN"):
         tenants.state("acme")
     assert owners.tenant.name == "acme"
+
+
+def test_a_stop_that_was_taken_out_of_the_log_s_table(
+    deployment: Deployment, owners: Owners
+) -> None:
+    """The entry still stands in the log; whoever writes to its database hides it from brokers."""
+    owners.act(STOP, "cyd")
+    assert deployment.denied(deployment.ask()) == ["EMERGENCY_STOPPED"]
+    with deployment.log_engine.begin() as connection:
+        connection.execute(STATEMENTS.delete().where(STATEMENTS.c.sequence == 7))
+    for restart in (False, True):
+        if restart:
+            deployment.restart()
+        answer = deployment.ask()
+        code = deployment.refused(answer).code
+        assert (answer.status_code, code) == (503, "STATEMENT_CHAIN_BROKEN")
+    assert deployment.store.unwrapped == []
+
+
+def test_a_lost_log_that_is_accepted_begins_its_chains_anew(
+    deployment: Deployment, owners: Owners
+) -> None:
+    older = keep(deployment, "older", LOG_FILES)
+    owners.act(STOP, "cyd")
+    put_back(deployment, older, LOG_FILES)
+    assert code_of(deployment.restart) == "LOG_BEHIND_STATE"
+    recovered(deployment, Loss.LOG)
+    deployment.restart()
+    assert deployment.notices()[-1].kind == "log-loss-accepted"
+    assert owners.status().sequence == 6
 
 
 def test_two_brokers_accept_different_statements(

@@ -31,6 +31,7 @@ from regalia.broker.reconcile import begin
 from regalia.broker.recover import recover
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
+from regalia.broker.statement_floors import StatementFloors
 from regalia.broker.tenants import Tenants
 from regalia.broker.watermarks import LogWatch
 from regalia.control.verify import read_unverified
@@ -169,7 +170,7 @@ class Assembler:
         watch = LogWatch(engines[0])
         peers = Peers(limits.peer_refusals, leases.held(system_clock()))
         administration = Administration(
-            tenants=Tenants(log.reader, self._charters()),
+            tenants=Tenants(log.reader, self._charters(), StatementFloors(engines[0])),
             proposals=ProposalStore(engines[0]),
             log=log,
             seen=watch,

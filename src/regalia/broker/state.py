@@ -75,6 +75,13 @@ COLLATERAL_FLOORS = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("tcb_evaluation_data_number", sa.BigInteger, nullable=False),
 )
+STATEMENT_FLOORS = sa.Table(  # how far each tenant's chain had come
+    "broker_statement_floors",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+)
 PROPOSALS = sa.Table(  # statements that gather signatures
     "broker_proposals",
     METADATA,

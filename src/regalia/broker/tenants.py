@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.claims import Claims
     from regalia.broker.models import ServedModel
+    from regalia.broker.statement_floors import StatementFloors
     from regalia.control.state import ControlState
     from regalia.core.errors import Code
     from regalia.core.types import Digest
@@ -65,10 +66,14 @@ class Tenants:
     Args:
         reader: of the log.
         charters: digest of statement 1 by the tenant's name, as configured.
+        floors: how far each chain had come before.
     """
 
-    def __init__(self, reader: LogReader, charters: Mapping[str, Digest]) -> None:
+    def __init__(
+        self, reader: LogReader, charters: Mapping[str, Digest], floors: StatementFloors
+    ) -> None:
         self._reader = reader
+        self._floors = floors
         self._charters = dict(charters)
         self._states: dict[str, ControlState] = {}
         self._lock = threading.Lock()
@@ -90,7 +95,7 @@ class Tenants:
         """What a tenant's statements say, with all that stand in the log; None without a charter.
 
         Raises:
-            UnavailableError: TENANT_UNKNOWN.
+            UnavailableError: TENANT_UNKNOWN or STATE_UNAVAILABLE.
             LogError: the log cannot be read; STATEMENT_CHAIN_BROKEN, it lost statements; or
                 LOG_INCONSISTENT, it holds one that its tenant's owners did not decide.
         """
@@ -109,6 +114,8 @@ class Tenants:
             while known < head.sequence:
                 state = self._read(tenant, charter, state)
                 known = state.sequence
+            if tenant not in self._states or self._states[tenant] != state:
+                self._floors.raise_to(state, tenant)
             if state is not None:
                 self._states[tenant] = state
             return state
