@@ -22,7 +22,7 @@ from regalia.tlog.note import parse_log_key
 from regalia.tlog.source import DatabaseSource
 from regalia.wire.statement import ModelVersion, Resume, Revoke, Rotate, Terms, log_statement
 from regalia_testing.statements import envelope
-from tests.broker.harness import ORIGIN, Deviation
+from tests.broker.harness import MODEL_KEY, ORIGIN, Deviation
 from tests.broker.owners import IMAGE, OPEN, STOP, Owners
 from tests.broker.test_lease_return import leases_of
 from tests.broker.test_reconcile import LOG_FILES, code_of, keep, put_back, recovered
@@ -159,7 +159,7 @@ def test_terms_that_are_kept(deployment: Deployment) -> None:
         derivatives="none",
     )
     Owners(deployment).serve(terms)
-    deployment.open(deployment.ask())
+    assert deployment.open(deployment.ask()) == MODEL_KEY
 
 
 def test_a_version_retires_at_its_date(deployment: Deployment, owners: Owners) -> None:

@@ -324,8 +324,8 @@ def simulate(
     The whole log is read and verified. Placement and adapters are in no record, so terms other
     than their end are not simulated.
     """
-    from regalia.cli.admin.simulate import simulate_file
+    from regalia.cli.admin.leases import show_lost_leases
 
-    simulate_file(
+    show_lost_leases(
         file, url=url, database=database, log_key=log_key, charter=charter, as_json=as_json
     )

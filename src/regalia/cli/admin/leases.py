@@ -61,7 +61,7 @@ class _Seen:
         return found
 
 
-def simulate_file(
+def show_lost_leases(
     file: Path, *, url: str | None, database: str | None, log_key: str, charter: str, as_json: bool
 ) -> None:
     """Show which live leases would lose the key, and why.
