@@ -197,8 +197,13 @@ class Assembler:
             clock=system_clock,
             watch=metrics,
         )
-        self._take_statements(administration)
-        return ReadyBroker(broker, metrics, found.banners, tuple(engines))
+        ready = ReadyBroker(broker, metrics, found.banners, tuple(engines))
+        try:
+            self._take_statements(administration)
+        except BaseException:
+            ready.close()
+            raise
+        return ready
 
     def _charters(self) -> dict[str, Digest]:
         return {each.name: Digest.parse(each.charter) for each in self.config.tenants}

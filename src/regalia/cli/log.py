@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regalia.tlog.source import LogSource
     from regalia.wire.release import LogEntry, LogProof, ReleaseRecord
 
+EXIT_UNEXPLAINED = 10
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
 _COLUMNS = ("#", "time", "decision", "hardware", "model")
@@ -89,7 +90,11 @@ def verify(
     proof: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the whole log: signature, every entry, every hash; and name every release."""
+    """Verify the whole log: signature, every entry, every hash; and name every release.
+
+    Releases that the newest statement of their model's tenant does not explain are named, too, and
+    the exit status is then 10, although the log is whole.
+    """
     if proof is not None:
         if url or database or remember:
             raise UsageError(CoreCode.BAD_USAGE, "--proof stands alone with --log-key")
@@ -111,7 +116,8 @@ def verify(
         body = _summary(audit)
         body["released"] = [_entry(index, record) for index, record in releases]
         show_json(body)
-        _require_explained(audit)
+        if audit.unexplained:
+            raise click.exceptions.Exit(EXIT_UNEXPLAINED)
         return
     for index, record in releases:
         say(
