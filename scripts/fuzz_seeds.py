@@ -27,7 +27,9 @@ from regalia.tees.tpm.evidence.enrol_steps import Credential
 from regalia.verifier.collateral import parse_collateral
 from regalia.wire import deny_list, release
 from regalia.wire.collateral import CollateralKind
+from regalia.wire.statement import log_statement
 from regalia_testing.accepted_evidence import NOW
+from regalia_testing.statements import Tenant
 from regalia_testing.tees.boot.eventlog import SimulatedBoot
 from regalia_testing.tees.boot.pe_images import uki_image
 from regalia_testing.tees.intel.quotes import pem_chain
@@ -346,12 +348,35 @@ def records(_: Material) -> Iterator[bytes]:
         evidence_digest="sha256:" + "5" * 64,
         recipient="key:" + "6" * 64,
         key_wrapping="none",
+        control="",
         custody="broker",
         lease_id="",
         lease_until="",
         wildcards=["platform.snp.id_blocks"],
         reasons=[release.Reason(code="DEBUG_ENABLED", what="debug mode")],
     ).encode()
+
+
+def statements(material: Material) -> Iterator[bytes]:
+    """Payloads of statements of every kind."""
+    for data in material.own("statements/documents.json"):
+        for each in json.loads(data)["accepted"].values():
+            yield each["payload"].encode()
+
+
+def signed_statements(_: Material) -> Iterator[bytes]:
+    """A charter with the signatures of its owners."""
+    tenant = Tenant()
+    tenant.found()
+    yield from tenant.chain
+
+
+def statement_entries(_: Material) -> Iterator[bytes]:
+    """The same, as the log holds it."""
+    tenant = Tenant()
+    tenant.found()
+    entry = log_statement(tenant.chain[0], broker="broker", time="2026-12-01T12:00:00Z")
+    yield entry.encode()
 
 
 def prefixes(material: Material) -> Iterator[bytes]:

@@ -293,6 +293,19 @@ TARGETS = (
         max_size=64 * 1024,
     ),
     Target("release record", "regalia.wire.release:parse_record", seeds.records),
+    Target("statement", "regalia.wire.statement:parse_statement", seeds.statements, again="encode"),
+    Target(
+        "signed statement",
+        "regalia.control.verify:read_unverified",
+        seeds.signed_statements,
+        refusals=RegaliaError,
+    ),
+    Target(
+        "log statement",
+        "regalia.wire.statement:parse_log_statement",
+        seeds.statement_entries,
+        again="encode",
+    ),
     Target(
         "sealed prefix",
         "regalia.seal.format.prefix:parse_prefix",

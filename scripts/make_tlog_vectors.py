@@ -19,6 +19,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from vector_files import short, write_or_compare
 
+from regalia.core.clock import rfc3339
 from regalia.core.codec import b64, unb64
 from regalia.crypto.sign import SigningKey
 from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusion_path, leaf_hash
@@ -35,6 +36,8 @@ from regalia.wire.release import (
     Reason,
     ReleaseRecord,
 )
+from regalia.wire.statement import log_statement
+from regalia_testing.statements import Tenant
 
 FOLDER = Path(__file__).parents[1] / "tests" / "vectors" / "tlog"
 ORIGIN = "log.example/regalia-vectors"
@@ -82,6 +85,7 @@ def record(number: int, **changes: Any) -> ReleaseRecord:  # noqa: ANN401 - fiel
         "recipient": f"key:{digest(f'key {number}')}",
         "custody": "broker",
         "key_wrapping": "none",
+        "control": "",
         "lease_id": f"lease:{digest(f'lease {number}')[:32]}",
         "lease_until": f"2026-11-22T10:1{number}:00Z",
         "wildcards": [],
@@ -112,6 +116,7 @@ def records() -> list[ReleaseRecord]:
             wildcards=["platform.snp.chip_ids", "placement.sites"],
             custody="hsm",
             key_wrapping="rsa-oaep-sha256",
+            control=f"sha256:{digest('statement')}",
         ),
         record(4, format=RECORD_FORMAT_V2, lease_id=f"lease:{digest('lease 0')[:32]}"),
     ]
@@ -148,9 +153,16 @@ def other_records() -> dict[str, bytes]:
     }
 
 
+def statement() -> bytes:
+    """The entry of a tenant's charter."""
+    tenant = Tenant()
+    tenant.found()
+    return log_statement(tenant.chain[0], broker=ORIGIN, time=rfc3339(tenant.now)).encode()
+
+
 def no_records() -> dict[str, bytes]:
-    """Entries that are neither a record nor a notice."""
-    good = record(0).encode()
+    """Entries that are no record, notice or statement."""
+    good, said = record(0).encode(), statement()
     notice = notices()["notice_denials-counted"]
 
     def edited(old: bytes, new: bytes, entry: bytes = good) -> bytes:
@@ -170,8 +182,14 @@ def no_records() -> dict[str, bytes]:
         "record_member_missing": edited(b'"product":"Genoa",', b""),
         "record_member_unknown": edited(b'"product":', b'"priority":1,"product":'),
         "record_without_devices": edited(b'"devices":[],', b""),
+        "record_without_control": edited(b'"control":"",', b""),
         "record_without_key_wrapping": edited(b'"key_wrapping":"none",', b""),
-        "record_of_version_2_with_key_wrapping": edited(b"record/v3", b"record/v2"),
+        "record_of_version_2_with_key_wrapping": edited(
+            b"record/v3", b"record/v2", edited(b'"control":"",', b"")
+        ),
+        "record_of_version_2_with_control": edited(
+            b"record/v3", b"record/v2", edited(b'"key_wrapping":"none",', b"")
+        ),
         "record_of_version_1_with_devices": edited(b"record/v3", b"record/v1"),
         "record_number_as_text": edited(b'"model_version":3', b'"model_version":"3"'),
         "record_65536_bytes": sized(RECORD_LIMIT + 1),
@@ -180,6 +198,11 @@ def no_records() -> dict[str, bytes]:
         "notice_spaced": edited(b'"count":', b'"count": ', notice),
         "notice_format_unknown": edited(b"log-notice/v1", b"log-notice/v2", notice),
         "notice_kind_unknown": edited(b"denials-counted", b"denials-forgotten", notice),
+        "statement_spaced": edited(b'"envelope":', b'"envelope": ', said),
+        "statement_format_unknown": edited(b"log-statement/v1", b"log-statement/v2", said),
+        "statement_time_of_a_day": edited(b"T12:00:00Z", b"", said),
+        "statement_envelope_no_base64": edited(b'"envelope":"', b'"envelope":"-', said),
+        "statement_member_unknown": edited(b'"format":', b'"elsewhere":1,"format":', said),
         "notice_member_unknown": edited(b'"kind":', b'"index":0,"kind":', notice),
     }
 
@@ -258,7 +281,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class OtherLog:
-    """A log of the same key with records, notices, and entries that are neither, in this order."""
+    """A log of the same key with records, notices, a statement, and entries that are none."""
 
     kinds: dict[str, str | None]  # by name of the entry
     log: Vectors
@@ -266,7 +289,12 @@ class OtherLog:
     @classmethod
     def build(cls) -> OtherLog:
         """Append each entry."""
-        groups = {"record": other_records(), "notice": notices(), None: no_records()}
+        groups = {
+            "record": other_records(),
+            "notice": notices(),
+            "statement": {"statement": statement()},
+            None: no_records(),
+        }
         kinds = {name: kind for kind, group in groups.items() for name in group}
         return cls(
             kinds, Vectors.build([each for group in groups.values() for each in group.values()])

@@ -70,6 +70,7 @@ def record(**changes: Any) -> bytes:  # noqa: ANN401 - any member
         "recipient": str(KeyFingerprint.of(recipient().public_key)),
         "custody": "broker",
         "key_wrapping": "none",
+        "control": "",
         "lease_id": LEASE_ID,
         "lease_until": "2026-11-22T10:15:00Z",
         "wildcards": [],

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from regalia.appraisal.appraisal_context import AppraisalContext
 from regalia.appraisal.pki import Cache
+from regalia.broker.administration import Administration
 from regalia.broker.app import create_app
 from regalia.broker.appraise import Appraiser
 from regalia.broker.assemble import read_collateral
@@ -34,9 +35,12 @@ from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
 from regalia.broker.peers import Peers
+from regalia.broker.proposals import ProposalStore
 from regalia.broker.reconcile import begin
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
+from regalia.broker.statement_floors import StatementFloors
+from regalia.broker.tenants import Tenants
 from regalia.broker.watermarks import LogWatch
 from regalia.core.codec import b64, canonical_json, unb64
 from regalia.core.secret import SecretBytes
@@ -77,6 +81,7 @@ from regalia.wire.release import (
 )
 from regalia.wire.runtime_config import FORMAT as CONFIG_FORMAT
 from regalia.wire.runtime_config import Placement, RuntimeConfig
+from regalia.wire.statement import LogStatement
 from regalia_testing.anchors import simulated_anchors
 from regalia_testing.tees.snp.authority import SnpKeys
 from regalia_testing.tees.snp.defects import HEALTHY
@@ -93,6 +98,7 @@ if TYPE_CHECKING:
     from regalia.keys.base import KeyStore
     from regalia.policy.documents import ReleasePolicy
     from regalia.wire.evidence import Evidence
+    from regalia.wire.release import LogEntry
     from regalia_testing.tees.snp.defects import SnpDefects
 
 ORIGIN = "log.example/regalia"
@@ -178,6 +184,8 @@ class Deployment:
         self.key: KemKeyPair = hpke.generate_keypair(hpke.Kem.X_WING)
         self.approvals: dict[str, bytes] = {}
         self.approvers: tuple[SigningKey, ...] = ()
+        self.charters: dict[str, Digest] = {}  # tenants of this broker
+        self.tenant: str | None = None  # of the model
         self.metrics = Metrics()
         self.restart()
 
@@ -253,6 +261,7 @@ class Deployment:
             "owner_threshold": 1,
             "approvals": self.approvals,
             "approver_keys": tuple(key.verify_key for key in self.approvers),
+            "tenant": self.tenant,
         }
         return ModelFiles(**(fields | changes))
 
@@ -277,6 +286,7 @@ class Deployment:
         floors = FloorStore(self.state_engine)
         floors.adopt(model.versions)
         leases = LeaseStore(self.state_engine)
+        peers, seen_log = self.peers_of(leases), LogWatch(self.state_engine)
         self.broker = Broker(
             models=by_id((model,)),
             appraiser=Appraiser(
@@ -290,16 +300,27 @@ class Deployment:
                 ttl_s=self.limits.challenge_ttl_s,
             ),
             leases=leases,
-            peers=Peers(self.limits.peer_refusals, leases.held(self.now)),
+            peers=peers,
+            administration=Administration(
+                tenants=Tenants(self.log.reader, self.charters, StatementFloors(self.state_engine)),
+                proposals=ProposalStore(self.state_engine),
+                log=self.log,
+                seen=seen_log,
+                peers=peers,
+                clock=lambda: self.now,
+            ),
             denials=DenialCounter(self.limits.denials_logged),
             floors=floors,
             log=self.log,
-            seen=LogWatch(self.state_engine),
+            seen=seen_log,
             keys=self.store,
             clock=lambda: self.now,
             watch=self.metrics,
         )
         self.app = create_app(self.broker, self.metrics, self.limits)
+
+    def peers_of(self, leases: LeaseStore) -> Peers:
+        return Peers(self.limits.peer_refusals, leases.held(self.now))
 
     def close(self) -> None:
         self.log_engine.dispose()
@@ -410,6 +431,10 @@ class Deployment:
 
     # -- everybody ----------------------------------------------------------------------------
 
+    def statements(self) -> list[LogStatement]:
+        """Every statement in the log, after an audit of all of it."""
+        return [entry for entry in self.entries() if isinstance(entry, LogStatement)]
+
     def records(self) -> list[ReleaseRecord]:
         """Every decision of the log, after an audit of all of it."""
         return [entry for entry in self.entries() if isinstance(entry, ReleaseRecord)]
@@ -418,9 +443,9 @@ class Deployment:
         """Every notice of the log, after an audit of all of it."""
         return [entry for entry in self.entries() if isinstance(entry, LogNotice)]
 
-    def entries(self) -> list[ReleaseRecord | LogNotice]:
+    def entries(self) -> list[LogEntry]:
         """Every entry of the log, after an audit of all of it."""
-        found: list[ReleaseRecord | LogNotice] = []
+        found: list[LogEntry] = []
         audit_log(
             DatabaseSource(self.log.reader),
             parse_log_key(self.shared.log_key),

@@ -340,6 +340,7 @@ def logged(log: Log, platform: SnpSimulator) -> Callable[..., LogProof]:
             "recipient": str(RECIPIENT),
             "custody": "broker",
             "key_wrapping": "none",
+            "control": "",
             "lease_id": "lease:1",
             "lease_until": rfc3339(NOW + timedelta(hours=1)),
             "wildcards": [],

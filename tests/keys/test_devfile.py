@@ -91,6 +91,7 @@ def logged(decision: str = "release", model_id: str = str(MODEL)) -> LoggedRecor
         evidence_digest="",
         recipient="",
         key_wrapping="none",
+        control="",
         custody="broker",
         lease_id="",
         lease_until="",

@@ -52,6 +52,11 @@ LAYERS = [
     ("store", "seal.manifest"),
     ("engines", "store.local"),
     ("tlog", "tees.snp.claims"),
+    ("tlog", "control.planted_as_well"),
+    ("control", "tlog.verify"),
+    ("control", "keys.base"),
+    ("control", "appraisal.claims"),
+    ("control", "policy.documents"),
     ("appraisal", "tees.snp.claims"),
     ("tees.snp.evidence", "verifier.anchors"),
     ("verifier", "policy.documents"),
@@ -117,6 +122,7 @@ PURE_PACKAGES = (
     "inspect",
     "appraise",
     "measure",
+    "control",
     "seal.format",
 )
 IO = (

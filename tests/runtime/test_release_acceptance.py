@@ -86,6 +86,7 @@ class RuntimeTestbed:
             "recipient": str(KeyFingerprint.of(PAIR.public_key)),
             "custody": "broker",
             "key_wrapping": "none",
+            "control": "",
             "lease_id": "lease-1",
             "lease_until": "2026-11-22T10:10:00Z",
             "wildcards": [],

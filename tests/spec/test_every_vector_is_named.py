@@ -12,6 +12,7 @@ import make_index_vectors
 import make_message_vectors
 import make_pkcs11_vectors
 import make_proof_vectors
+import make_statement_vectors
 import make_store_vectors
 import pytest
 
@@ -24,6 +25,7 @@ SCRIPTS = (
     make_message_vectors,
     make_pkcs11_vectors,
     make_proof_vectors,
+    make_statement_vectors,
     make_store_vectors,
 )
 

@@ -41,6 +41,7 @@ def build_record(number: int = 0, **changes: Any) -> ReleaseRecord:  # noqa: ANN
         "recipient": "key:" + "6" * 64,
         "custody": "broker",
         "key_wrapping": "none",
+        "control": "",
         "lease_id": f"lease:{number:032x}",
         "lease_until": "2026-11-22T10:10:00Z",
         "wildcards": [],

@@ -29,6 +29,7 @@ from regalia.wire.release import (
     parse_entry,
     parse_record,
 )
+from regalia.wire.statement import LogStatement
 
 if TYPE_CHECKING:
     from regalia.tlog.tiles import Tile
@@ -53,9 +54,9 @@ def proof(fields: dict[str, Any]) -> LogProof:
 
 def test_records_are_encoded_like_this() -> None:
     for item in LOG["entries"]:
-        # A record of version 1 lists no devices, and one of version 2 names no wrapping.
-        added: dict[str, Any] = {"devices": [], "key_wrapping": "none"}
-        record = msgspec.convert(added | item["record"], type=ReleaseRecord)
+        # What records of older versions do not say.
+        older: dict[str, Any] = {"devices": [], "key_wrapping": "none", "control": ""}
+        record = msgspec.convert(older | item["record"], type=ReleaseRecord)
         assert parse_record(item["entry"].encode()) == record
         assert record.encode() == item["entry"].encode()
         # The canonical form is what Python's own encoder gives with sorted members.
@@ -88,6 +89,8 @@ def kind_of(entry: bytes) -> str | None:
     except ParseError:
         return None
     assert found.encode() == entry
+    if isinstance(found, LogStatement):
+        return "statement"
     return "notice" if isinstance(found, LogNotice) else "record"
 
 

@@ -1,6 +1,8 @@
 """The broker's HTTP interface: bounds requests, runs them in threads, and renders refusals.
 
 POST /v1/challenge   POST /v1/release   POST /v1/lease/return
+POST /v1/admin/proposals            POST /v1/admin/signatures
+GET /v1/admin/statements/{tenant}   GET /v1/admin/statements/{tenant}/status
 GET /checkpoint      GET /tile/...       (C2SP tlog-tiles)
 GET /health          GET /metrics
 """
@@ -21,13 +23,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from regalia.broker.administration import BODY_LIMIT
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.denials import TOLD_AFTER
 from regalia.broker.metrics import CONTENT_TYPE
 from regalia.broker.refusal import refusal_of
 from regalia.broker.request import CHALLENGE_REQUEST_LIMIT, RETURN_LIMIT
-from regalia.core.codec import MIB, canonical_json
+from regalia.control.codes import StatementCode
+from regalia.core.codec import MIB, canonical_json, decimal
 from regalia.core.errors import (
     CoreCode,
     ParseError,
@@ -41,6 +45,7 @@ from regalia.host.peers import peer_of
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.tiles import parse_tile_path
 from regalia.wire.release import REQUEST_LIMIT
+from regalia.wire.statement import SEQUENCE_MAX, check_tenant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +78,10 @@ _STATUS = {
     BrokerCode.PEER_LIMITED: 429,
     BrokerCode.MODEL_UNKNOWN: MISSING,
     BrokerCode.NOT_FOUND: MISSING,
+    BrokerCode.TENANT_UNKNOWN: MISSING,
+    BrokerCode.PROPOSAL_UNKNOWN: MISSING,
+    StatementCode.STATEMENT_STALE: CONFLICT,
+    StatementCode.STATEMENT_GAP: CONFLICT,
     TlogCode.NO_SUCH_ENTRY: MISSING,
     BrokerCode.METHOD_NOT_ALLOWED: 405,
     BrokerCode.CHALLENGE_REUSED: CONFLICT,
@@ -82,7 +91,9 @@ _STATUS = {
 
 # Of the errors with status 503, those whose explanation is sent to the client. They report the
 # broker's limits; all others describe its internals.
-_SAID_OUTSIDE = frozenset({BrokerCode.BROKER_BUSY, BrokerCode.CLOCK_WENT_BACK})
+_SAID_OUTSIDE = frozenset(
+    {BrokerCode.BROKER_BUSY, BrokerCode.CLOCK_WENT_BACK, TlogCode.STATEMENT_INTERVENED}
+)
 
 
 def status_of(error: RegaliaError) -> int:
@@ -112,6 +123,10 @@ def create_app(broker: Broker, metrics: Metrics, limits: LimitsSection) -> Starl
             Route("/v1/challenge", edge.challenge, methods=["POST"]),
             Route("/v1/release", edge.release, methods=["POST"]),
             Route("/v1/lease/return", edge.take_back, methods=["POST"]),
+            Route("/v1/admin/proposals", edge.propose, methods=["POST"]),
+            Route("/v1/admin/signatures", edge.sign, methods=["POST"]),
+            Route("/v1/admin/statements/{tenant}", edge.statements, methods=["GET"]),
+            Route("/v1/admin/statements/{tenant}/status", edge.status, methods=["GET"]),
             Route("/checkpoint", edge.checkpoint, methods=["GET"]),
             Route("/tile/{rest:path}", edge.tile, methods=["GET"]),
             Route("/health", edge.health, methods=["GET"]),
@@ -201,6 +216,23 @@ class _Edge:
     async def take_back(self, request: Request) -> Response:
         return await self._charged(request, RETURN_LIMIT, self.broker.take_back)
 
+    async def propose(self, request: Request) -> Response:
+        return await self._charged(request, BODY_LIMIT, self.broker.administration.propose)
+
+    async def sign(self, request: Request) -> Response:
+        return await self._charged(request, BODY_LIMIT, self.broker.administration.sign)
+
+    async def statements(self, request: Request) -> Response:
+        tenant, first = _tenant(request), _first(request)
+        call = partial(self.broker.administration.statements, tenant, first)
+        body = canonical_json(await self._read(request, call))
+        return Response(body, media_type=_JSON, headers=_NO_STORE)
+
+    async def status(self, request: Request) -> Response:
+        call = partial(self.broker.administration.status, _tenant(request))
+        body = canonical_json(await self._read(request, call))
+        return Response(body, media_type=_JSON, headers=_NO_STORE)
+
     async def checkpoint(self, request: Request) -> Response:
         note = await self._read(request, self.broker.log.reader.checkpoint)
         return Response(note, media_type="text/plain; charset=utf-8", headers=_NO_STORE)
@@ -288,6 +320,18 @@ class _Edge:
         peer = _peer(request)
         holds = self.broker.peers.holds(peer, self.broker.clock())
         return gate.place(peer, size, holds=holds)
+
+
+def _tenant(request: Request) -> str:
+    tenant: str = request.path_params["tenant"]
+    check_tenant(tenant)
+    return tenant
+
+
+def _first(request: Request) -> int:
+    """Lowest sequence that is asked for: ``?first=N``, 1 if it is left out. Raises ParseError."""
+    text = request.query_params.get("first", "1")
+    return decimal(text, what="first", maximum=SEQUENCE_MAX)
 
 
 def _peer(request: Request) -> str:

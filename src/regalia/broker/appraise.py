@@ -150,3 +150,18 @@ def audience_findings(config: bytes, origin: str) -> list[tuple[Code, str]]:
         return []
     what = f"the runtime trusts the log {log_key[:80]!r}; this one is {origin}"
     return [(BrokerCode.AUDIENCE_MISMATCH, what)]
+
+
+def version_findings(asked: DecodedRequest, model: ServedModel) -> list[tuple[Code, str]]:
+    """Reasons why the runtime's model version is not the one whose key this broker holds.
+
+    Args:
+        asked: the request, decoded and untrusted.
+        model: that is asked for.
+    """
+    what = f"the runtime has version {asked.model_version}; the key is of version {model.version}"
+    if asked.model_version < model.version:
+        return [(BrokerCode.MODEL_ROLLBACK, what)]
+    if asked.model_version > model.version:
+        return [(BrokerCode.MODEL_VERSION_MISMATCH, what)]
+    return []

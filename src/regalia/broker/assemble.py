@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
+from regalia.broker.administration import Administration
 from regalia.broker.appraise import Appraiser
 from regalia.broker.challenges import ChallengeStore
 from regalia.broker.collateral import (
@@ -25,18 +26,24 @@ from regalia.broker.leases import LeaseStore
 from regalia.broker.metrics import Metrics
 from regalia.broker.models import ModelFiles, by_id, load_model
 from regalia.broker.peers import Peers
+from regalia.broker.proposals import ProposalStore
 from regalia.broker.reconcile import begin
 from regalia.broker.recover import recover
 from regalia.broker.service import Broker
 from regalia.broker.state import create_tables
+from regalia.broker.statement_floors import StatementFloors
+from regalia.broker.tenants import Tenants
 from regalia.broker.watermarks import LogWatch
+from regalia.control.verify import read_unverified
 from regalia.core.errors import CoreCode, RegaliaError, UsageError
+from regalia.core.types import Digest
 from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.host import plugins
 from regalia.host.clock import system_clock
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import read_file, read_private_file
+from regalia.host.numbered import read_numbered
 from regalia.keys.base import Kit
 from regalia.tlog.database import open_engine
 from regalia.tlog.log import Log
@@ -45,6 +52,7 @@ from regalia.verifier.anchors import TrustAnchors
 from regalia.verifier.collateral import parse_roots
 from regalia.verifier.verifier import Verifier
 from regalia.wire.approval import LIMIT as APPROVAL_LIMIT
+from regalia.wire.statement import ENVELOPE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +60,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from regalia.broker.config import BrokerConfig, ModelSection
+    from regalia.broker.config import BrokerConfig, ModelSection, TenantSection
     from regalia.broker.models import ServedModel
     from regalia.broker.recover import Loss
     from regalia.core.secret import SecretBytes
@@ -159,6 +167,16 @@ class Assembler:
                 engine.dispose()
             raise
         limits, leases = config.limits, LeaseStore(engines[0])
+        watch = LogWatch(engines[0])
+        peers = Peers(limits.peer_refusals, leases.held(system_clock()))
+        administration = Administration(
+            tenants=Tenants(log.reader, self._charters(), StatementFloors(engines[0])),
+            proposals=ProposalStore(engines[0]),
+            log=log,
+            seen=watch,
+            peers=peers,
+            clock=system_clock,
+        )
         broker = Broker(
             models=found.models,
             appraiser=found.appraiser,
@@ -171,14 +189,39 @@ class Assembler:
             leases=leases,
             floors=floors,
             log=log,
-            seen=LogWatch(engines[0]),
-            peers=Peers(limits.peer_refusals, leases.held(system_clock())),
+            seen=watch,
+            peers=peers,
+            administration=administration,
             denials=DenialCounter(limits.denials_logged),
             keys=found.store,
             clock=system_clock,
             watch=metrics,
         )
-        return ReadyBroker(broker, metrics, found.banners, tuple(engines))
+        ready = ReadyBroker(broker, metrics, found.banners, tuple(engines))
+        try:
+            self._take_statements(administration)
+        except BaseException:
+            ready.close()
+            raise
+        return ready
+
+    def _charters(self) -> dict[str, Digest]:
+        return {each.name: Digest.parse(each.charter) for each in self.config.tenants}
+
+    def _take_statements(self, administration: Administration) -> None:
+        """Take the statements in tenants' folders that are not in the log yet, in their order."""
+        for section in self.config.tenants:
+            state = administration.tenants.state(section.name)
+            known = 0 if state is None else state.sequence
+            for data in self._statements(section):
+                _, statement = read_unverified(data)
+                if statement.sequence > known:
+                    administration.take(data, system_clock())
+
+    def _statements(self, section: TenantSection) -> list[bytes]:
+        if section.statements is None:
+            return []
+        return read_numbered(self._path(section.statements), limit=ENVELOPE_LIMIT)
 
     def recover(self, loss: Loss) -> str:
         """Accept that state, log or clock went back; see ``broker.recover``. Opens no key store.
@@ -279,6 +322,7 @@ class Assembler:
                 for name in section.approvals
             },
             approver_keys=self._public_keys(section.approver_keys),
+            tenant=section.tenant,
         )
 
     def _public_keys(self, names: list[str]) -> tuple[VerifyKey, ...]:

@@ -32,6 +32,18 @@ class BrokerCode(Code):
         "The policy was replaced after the challenge was issued.",
         "Ask for a new challenge; it names the current policy.",
     )
+    TENANT_UNKNOWN = (
+        "A broker takes statements of the tenants in its configuration, and of no other ones.",
+        "Check the tenant's name, and that the broker's configuration lists it.",
+    )
+    PROPOSAL_UNKNOWN = (
+        "A signature alone decides nothing; the broker keeps it with the statement that it is of.",
+        "Submit the whole proposal: `regalia admin submit`.",
+    )
+    PROPOSALS_EXHAUSTED = (
+        "What gathers signatures is bounded, so that no owner can fill the broker.",
+        "Have one of the others signed, or wait until it expires.",
+    )
     MODEL_ROLLBACK = (
         "An older version may be one that its owner withdrew.",
         "Fetch the current sealed model.",

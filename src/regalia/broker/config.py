@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regalia.core.errors import CoreCode, UsageError
+from regalia.core.errors import CoreCode, ParseError, UsageError
+from regalia.core.types import Digest
 from regalia.host.config import load_toml
 from regalia.host.plugins import require_simulation
+from regalia.wire.statement import check_tenant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +93,15 @@ class ModelSection(_Section, frozen=True, kw_only=True):
     owner_threshold: int = 1
     approvals: list[str] = []
     approver_keys: list[str] = []
+    tenant: str | None = None  # one of ``[[tenants]]``
+
+
+class TenantSection(_Section, frozen=True, kw_only=True):
+    """``[[tenants]]``: owners whose signed statements decide about models."""
+
+    name: str
+    charter: str  # sha256:<hex>, digest of statement 1
+    statements: str | None = None  # a folder of signed statements that are taken at the start
 
 
 class BrokerConfig(_Section, frozen=True, kw_only=True):
@@ -103,6 +114,7 @@ class BrokerConfig(_Section, frozen=True, kw_only=True):
     attest: AttestSection
     limits: LimitsSection = LimitsSection()
     models: list[ModelSection]
+    tenants: list[TenantSection] = []
 
     def dangers(self) -> tuple[str, ...]:
         """Names of the settings that are on and lower protection."""
@@ -129,9 +141,28 @@ def load_config(path: Path) -> BrokerConfig:
     wrong += _impossible_thresholds(config)
     if not config.models:
         wrong.append("models (none)")
+    wrong += _wrong_tenants(config)
     if wrong:
         raise UsageError(CoreCode.BAD_CONFIG, f"{path}: out of range: {', '.join(wrong)}")
     return config
+
+
+def _wrong_tenants(config: BrokerConfig) -> list[str]:
+    """Tenants that are no tenants, stand there twice, or are named by models and not there."""
+    names = [tenant.name for tenant in config.tenants]
+    wrong = [f"tenants.name {name!r}, twice" for name in names if names.count(name) > 1]
+    for tenant in config.tenants:
+        try:
+            check_tenant(tenant.name)
+            Digest.parse(tenant.charter)
+        except ParseError as exc:
+            wrong.append(f"tenants: {exc.what}")
+    wrong += [
+        f"models[{number}].tenant {model.tenant!r}, not among [[tenants]]"
+        for number, model in enumerate(config.models)
+        if model.tenant is not None and model.tenant not in names
+    ]
+    return wrong
 
 
 def _impossible_thresholds(config: BrokerConfig) -> list[str]:

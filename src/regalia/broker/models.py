@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from regalia.broker.approvals import VerifiedApproval
-    from regalia.core.types import ModelId, PolicyId
+    from regalia.core.types import Digest, ModelId, PolicyId
     from regalia.crypto.sign import VerifyKey
     from regalia.keys.base import KeyStore
     from regalia.policy.documents import ReleasePolicy
@@ -38,6 +38,7 @@ class ModelFiles:
         owner_threshold: number of owner keys that must have signed each of both.
         approvals: signed approvals by file name.
         approver_keys: keys whose approvals count.
+        tenant: whose statements decide about the model too; None for nobody's.
     """
 
     manifest: bytes
@@ -46,6 +47,7 @@ class ModelFiles:
     owner_threshold: int
     approvals: dict[str, bytes]
     approver_keys: tuple[VerifyKey, ...]
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,9 @@ class ServedModel:
         wrap_context: what the wrapped key is bound to, as the key store needs it.
         policy: the owner's policy for the release.
         policy_id: digest of the policy.
+        tenant: whose statements decide about it too; None for nobody's.
+        manifest: digest of the manifest's payload.
+        signer: fingerprint of the key that the manifest names as its signer.
         approvals: verified; whether they are still in force is decided at each release.
     """
 
@@ -72,6 +77,9 @@ class ServedModel:
     wrap_context: bytes
     policy: ReleasePolicy
     policy_id: PolicyId
+    tenant: str | None
+    manifest: Digest
+    signer: str
     approvals: tuple[VerifiedApproval, ...]
 
     def approvers(self, now: datetime) -> frozenset[str]:
@@ -131,6 +139,9 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
         wrap_context=manifest.content.wrap_context(),
         policy=policy,
         policy_id=policy_id,
+        tenant=files.tenant,
+        manifest=manifest.digest,
+        signer=str(manifest.signer),
         approvals=approvals,
     )
 

@@ -36,6 +36,7 @@ from regalia.tlog.database import one_creates
 from regalia.tlog.merkle import EMPTY_ROOT
 from regalia.tlog.note import Checkpoint
 from regalia.wire.release import LogNotice, parse_entry
+from regalia.wire.statement import LogStatement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from regalia.broker.watermarks import Watermarks
     from regalia.tlog.log import Log, LogReader
-    from regalia.wire.release import ReleaseRecord
+    from regalia.wire.release import LogEntry, ReleaseRecord
 
 GAP_MAX = 64  # entries that may have been under way when brokers were stopped
 LOOK_BACK = 1024  # entries before them that are compared too
@@ -221,6 +222,8 @@ def decisions_of(reader: LogReader, first: int, last: int) -> list[Decision]:
     found: dict[int, Decision] = {}
     of_lease: dict[str, list[int]] = {}
     for index, record in _entries(reader, first, last):
+        if isinstance(record, LogStatement):
+            continue
         if isinstance(record, LogNotice):
             if record.kind == "lease-returned":
                 # A release that stands behind the notice is of a renewal that came too late.
@@ -240,9 +243,7 @@ def _decision(index: int, record: ReleaseRecord) -> Decision:
         raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} is no record") from exc
 
 
-def _entries(
-    reader: LogReader, first: int, last: int
-) -> Iterator[tuple[int, ReleaseRecord | LogNotice]]:
+def _entries(reader: LogReader, first: int, last: int) -> Iterator[tuple[int, LogEntry]]:
     for start in range(first, last, LOOK_BACK):
         entries = reader.entries(start, min(start + LOOK_BACK, last))
         for index, entry in enumerate(entries, start):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.claims import Claims
     from regalia.broker.leases import Lease
+    from regalia.broker.tenants import Standing
     from regalia.core.errors import Code
 
 UNVERIFIED = "unverified"
@@ -46,6 +47,7 @@ class ReleaseAttempt:
         evidence_digest: digest of the received evidence, whether genuine or not.
         recipient: fingerprint of the received public key, untrusted.
         lease_id: the lease to renew, untrusted; empty for a first release.
+        standing: the statements of the model's tenant, when the request came.
         peer: address that the request came from; in no record.
     """
 
@@ -60,6 +62,7 @@ class ReleaseAttempt:
     evidence_digest: str
     recipient: str
     lease_id: str
+    standing: Standing
     peer: str
 
 
@@ -135,6 +138,7 @@ def _record(
         recipient=attempt.recipient,
         custody=attempt.custody,
         key_wrapping=attempt.key_wrapping,
+        control=attempt.standing.digest,
         lease_id=attempt.lease_id if lease is None else lease.lease_id,
         lease_until="" if lease is None else rfc3339(lease.until),
         wildcards=list(wildcards),

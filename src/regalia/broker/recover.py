@@ -13,6 +13,7 @@ from regalia.broker.codes import BrokerCode
 from regalia.broker.floors import Versions, read_floor, write_floor
 from regalia.broker.reconcile import begin, create, decisions_of, end_of, floors_of, renew_key
 from regalia.broker.state import LEASES, SPENT, STATE, state, to_us
+from regalia.broker.statement_floors import forget_floors
 from regalia.broker.watermarks import read_watermarks
 from regalia.core.clock import rfc3339
 from regalia.core.errors import RegaliaError, UsageError
@@ -142,6 +143,7 @@ def _adopt_log(engine: Engine, log: Log, now: datetime, what: str) -> None:
     root = "" if seen is None else f"; the state had seen root {seen.log_root.hex()}"
     checkpoint = log.note(_notice("log-loss-accepted", log, now, lost, what + root))
     with state(engine, writes=True) as connection:
+        forget_floors(connection)
         _set_log(connection, checkpoint)
 
 

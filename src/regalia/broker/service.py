@@ -2,7 +2,7 @@
 
     (1) consume the challenge          bytes             -> ConsumedChallenge
     (2) verify the evidence            ConsumedChallenge -> Claims
-    (3) evaluate the policy            Claims            -> Allow
+    (3) evaluate policy and statements Claims            -> Allow
     (4) take a lease, within the cap   Allow             -> AuthorizedRelease
     (5) append the record to the log   AuthorizedRelease -> LoggedRecord, and the lease lasts
     (6) rewrap the model key           LoggedRecord      -> SecretBytes
@@ -20,7 +20,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from regalia.broker.appraise import audience_findings, base_findings, verdict_of
+from regalia.broker.appraise import (
+    audience_findings,
+    base_findings,
+    verdict_of,
+    version_findings,
+)
 from regalia.broker.challenges import ChallengeRefused
 from regalia.broker.codes import BrokerCode
 from regalia.broker.denials import TOLD_AFTER
@@ -43,6 +48,7 @@ from regalia.broker.request import (
     recipient_of,
     version_of,
 )
+from regalia.broker.tenants import control_findings
 from regalia.core.codec import b64
 from regalia.core.errors import (
     AttestationError,
@@ -72,6 +78,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from regalia.appraisal.claims import Claims
+    from regalia.broker.administration import Administration
     from regalia.broker.appraise import Appraiser
     from regalia.broker.challenges import ChallengeStore, ConsumedChallenge, IssuedFor
     from regalia.broker.denials import DenialCounter
@@ -81,7 +88,6 @@ if TYPE_CHECKING:
     from regalia.broker.peers import Peers
     from regalia.broker.request import DecodedRequest
     from regalia.broker.watermarks import LogWatch
-    from regalia.core.errors import Code
     from regalia.crypto.hpke import SenderContext
     from regalia.host.clock import Clock
     from regalia.keys.base import KeyStore, Recipient
@@ -167,6 +173,7 @@ class Broker:
     log: Log
     seen: LogWatch
     peers: Peers
+    administration: Administration
     denials: DenialCounter
     keys: KeyStore
     clock: Clock
@@ -313,6 +320,7 @@ class Broker:
             evidence_digest=evidence_digest_of(request),
             recipient=recipient_of(request),
             lease_id=lease_of(request),
+            standing=self.administration.tenants.standing(model),
             peer=peer,
         )
 
@@ -342,8 +350,17 @@ class Broker:
                     now=attempt.now,
                 )
             wildcards = verdict.wildcards
-            reasons = _version_findings(asked, model) + audience_findings(config, self.log.origin)
+            reasons = version_findings(asked, model) + audience_findings(config, self.log.origin)
             reasons += base_findings(config, model)
+            reasons += control_findings(
+                attempt.standing,
+                model,
+                claims,
+                config,
+                model_version=asked.model_version,
+                recipient=attempt.recipient,
+                now=attempt.now,
+            )
             if isinstance(verdict, Deny):
                 reasons = [(found.code, found.what) for found in verdict.reasons] + reasons
             if isinstance(verdict, Deny) or reasons:
@@ -496,13 +513,3 @@ class Broker:
             yield
         finally:
             self.watch.stage(name, time.perf_counter() - start)
-
-
-def _version_findings(asked: DecodedRequest, model: ServedModel) -> list[tuple[Code, str]]:
-    """Reasons why the runtime's model version is not the one whose key this broker holds."""
-    what = f"the runtime has version {asked.model_version}; the key is of version {model.version}"
-    if asked.model_version < model.version:
-        return [(BrokerCode.MODEL_ROLLBACK, what)]
-    if asked.model_version > model.version:
-        return [(BrokerCode.MODEL_VERSION_MISMATCH, what)]
-    return []

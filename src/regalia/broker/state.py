@@ -75,6 +75,30 @@ COLLATERAL_FLOORS = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("tcb_evaluation_data_number", sa.BigInteger, nullable=False),
 )
+STATEMENT_FLOORS = sa.Table(  # how far each tenant's chain had come
+    "broker_statement_floors",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+)
+PROPOSALS = sa.Table(  # statements that gather signatures
+    "broker_proposals",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False, index=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("proposer", sa.Text, nullable=False),  # fingerprint of an owner who signed first
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("expires_us", sa.BigInteger, nullable=False),
+)
+SIGNATURES = sa.Table(  # of proposals, each verified before it is kept
+    "broker_proposal_signatures",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("keyid", sa.Text, primary_key=True),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

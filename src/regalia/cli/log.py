@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from regalia.tlog.audit import Audit
     from regalia.tlog.note import LogKey
     from regalia.tlog.source import LogSource
-    from regalia.wire.release import LogNotice, LogProof, ReleaseRecord
+    from regalia.wire.release import LogEntry, LogProof, ReleaseRecord
 
+EXIT_UNEXPLAINED = 10
 _PROOF_LIMIT = 256 * 1024  # bytes
 _KEY_LIMIT = 4096  # bytes
 _COLUMNS = ("#", "time", "decision", "hardware", "model")
@@ -59,7 +60,7 @@ def show(*, url: str | None, database: str | None, log_key: str, last: int, as_j
     """Verify the whole log, then show its latest decisions."""
     from collections import deque
 
-    seen: deque[tuple[int, ReleaseRecord | LogNotice]] = deque(maxlen=last)
+    seen: deque[tuple[int, LogEntry]] = deque(maxlen=last)
     audit = _audit(url, database, log_key, None, lambda index, record: seen.append((index, record)))
     if as_json:
         body = _summary(audit)
@@ -89,19 +90,23 @@ def verify(
     proof: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the whole log: signature, every entry, every hash; and name every release."""
+    """Verify the whole log: signature, every entry, every hash; and name every release.
+
+    Releases that the newest statement of their model's tenant does not explain are named, too, and
+    the exit status is then 10, although the log is whole.
+    """
     if proof is not None:
         if url or database or remember:
             raise UsageError(CoreCode.BAD_USAGE, "--proof stands alone with --log-key")
         _verify_proof_file(proof, log_key, as_json=as_json)
         return
     _check_remembered(remember, first=first)
-    from regalia.wire.release import LogNotice
+    from regalia.wire.release import ReleaseRecord
 
     releases: list[tuple[int, ReleaseRecord]] = []
 
-    def visit(index: int, record: ReleaseRecord | LogNotice) -> None:
-        if not isinstance(record, LogNotice) and record.decision == "release":
+    def visit(index: int, record: LogEntry) -> None:
+        if isinstance(record, ReleaseRecord) and record.decision == "release":
             releases.append((index, record))
 
     audit = _audit(url, database, log_key, remember, visit)
@@ -111,6 +116,8 @@ def verify(
         body = _summary(audit)
         body["released"] = [_entry(index, record) for index, record in releases]
         show_json(body)
+        if audit.unexplained:
+            raise click.exceptions.Exit(EXIT_UNEXPLAINED)
         return
     for index, record in releases:
         say(
@@ -120,6 +127,17 @@ def verify(
             )
         )
     _print_summary(audit)
+    _require_explained(audit)
+
+
+def _require_explained(audit: Audit) -> None:
+    """End with a refusal that names every release which its tenant's statements do not explain."""
+    from regalia.core.errors import LogError
+    from regalia.tlog.codes import TlogCode
+
+    if audit.unexplained:
+        named = "; ".join(f"release {each.index} {each.why}" for each in audit.unexplained)
+        raise LogError(TlogCode.RELEASE_UNEXPLAINED, named)
 
 
 def _check_remembered(remember: Path | None, *, first: bool) -> None:
@@ -143,7 +161,7 @@ def prove(*, index: int, database: str, log_key: str, out: Path | None) -> None:
     from regalia.tlog.log import LogReader
     from regalia.tlog.verify import verify_with_key
 
-    key = _read_log_key(log_key)
+    key = read_log_key(log_key)
     engine = _open_database(database)
     try:
         proof = LogReader(engine).prove(index)
@@ -163,16 +181,16 @@ def _audit(
     database: str | None,
     log_key: str,
     remember: Path | None,
-    visit: Callable[[int, ReleaseRecord | LogNotice], None],
+    visit: Callable[[int, LogEntry], None],
 ) -> Audit:
     from regalia.tlog.audit import audit_log
     from regalia.tlog.note import NOTE_LIMIT
 
-    key = _read_log_key(log_key)
+    key = read_log_key(log_key)
     remembered = None
     if remember is not None and remember.exists():
         remembered = read_file(remember, limit=NOTE_LIMIT).decode("utf-8", "replace")
-    with _source(url, database) as source:
+    with log_source(url, database) as source:
         return audit_log(source, key, remembered=remembered, visit=visit)
 
 
@@ -189,7 +207,16 @@ def _open_database(url: str) -> Engine:
 
 
 @contextmanager
-def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
+def log_source(url: str | None, database: str | None) -> Iterator[LogSource]:
+    """Open a log at a broker or in a database.
+
+    Args:
+        url: of the broker; None if ``database`` is given.
+        database: of the log; None if ``url`` is given.
+
+    Raises:
+        UsageError: BAD_USAGE, neither or both are given.
+    """
     from regalia.host.fetch import open_client
     from regalia.tlog.log import LogReader
     from regalia.tlog.source import DatabaseSource, HttpSource
@@ -210,7 +237,8 @@ def _source(url: str | None, database: str | None) -> Iterator[LogSource]:
         engine.dispose()
 
 
-def _read_log_key(text: str) -> LogKey:
+def read_log_key(text: str) -> LogKey:
+    """Read a log's verifier key, given as its text or the name of its file. Raises LogError."""
     from regalia.tlog.note import parse_log_key
 
     if "+" not in text:
@@ -226,7 +254,7 @@ def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
 
     data = read_file(path, limit=_PROOF_LIMIT).removesuffix(b"\n")
     proof: LogProof = parse_json(data, LogProof, limit=_PROOF_LIMIT, what=str(path))
-    logged = verify_with_key(proof, _read_log_key(log_key))
+    logged = verify_with_key(proof, read_log_key(log_key))
     if as_json:
         show_json({"ok": True, **_entry(logged.index, logged.record)})
         return
@@ -236,7 +264,7 @@ def _verify_proof_file(path: Path, log_key: str, *, as_json: bool) -> None:
 
 def _summary(audit: Audit) -> dict[str, object]:
     return {
-        "ok": True,
+        "ok": not audit.unexplained,
         "origin": audit.checkpoint.origin,
         "size": audit.checkpoint.size,
         "root": audit.checkpoint.root.hex(),
@@ -244,13 +272,28 @@ def _summary(audit: Audit) -> dict[str, object]:
         "denials": audit.denials,
         "notices": audit.notices,
         "remembered_size": audit.remembered,
+        "tenants": {
+            name: {
+                "charter": str(audit.charters[name]),
+                "sequence": head.sequence,
+                "statement": str(head.digest),
+            }
+            for name, head in audit.heads.items()
+        },
+        "unexplained": [{"index": each.index, "why": each.why} for each in audit.unexplained],
     }
 
 
-def _entry(index: int, record: ReleaseRecord | LogNotice) -> dict[str, object]:
+def _entry(index: int, record: LogEntry) -> dict[str, object]:
     import msgspec
 
-    return {"index": index, "record": msgspec.to_builtins(record)}
+    from regalia.tlog.statements import statement_in
+    from regalia.wire.statement import LogStatement
+
+    found: dict[str, object] = {"index": index, "record": msgspec.to_builtins(record)}
+    if isinstance(record, LogStatement):
+        found["statement"] = msgspec.to_builtins(statement_in(record))
+    return found
 
 
 def _print_summary(audit: Audit) -> None:
@@ -261,11 +304,16 @@ def _print_summary(audit: Audit) -> None:
         f"({audit.releases} releases, {audit.denials} denials{notices}), "
         f"root {checkpoint.root.hex()}"
     )
+    for name, head in audit.heads.items():
+        say(
+            f"tenant {name}: {head.sequence} statements, the newest {head.digest}, "
+            f"charter {audit.charters[name]}"
+        )
     if audit.remembered is not None:
         say(f"the first {audit.remembered} entries are those of the last verification")
 
 
-def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> None:
+def _print_table(entries: Sequence[tuple[int, LogEntry]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -288,14 +336,20 @@ def _print_table(entries: Sequence[tuple[int, ReleaseRecord | LogNotice]]) -> No
     console.print(table)
 
 
-def _is_release(record: ReleaseRecord | LogNotice) -> bool:
+def _is_release(record: LogEntry) -> bool:
     return getattr(record, "decision", "") == "release"
 
 
-def _row(index: int, record: ReleaseRecord | LogNotice) -> tuple[str, ...]:
+def _row(index: int, record: LogEntry) -> tuple[str, ...]:
     """The columns of one entry."""
+    from regalia.tlog.statements import statement_in
     from regalia.wire.release import LogNotice
+    from regalia.wire.statement import LogStatement
 
+    if isinstance(record, LogStatement):
+        statement = statement_in(record)
+        what = f"{statement.tenant} {statement.sequence}: {statement.kind}"
+        return (str(index), record.time, "statement", "", "", what)
     if isinstance(record, LogNotice):
         what = f"{record.count} since {record.since}: {record.what}"
         return (str(index), record.time, record.kind, "", "", what)

@@ -55,6 +55,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "store": ("regalia.cli.store", "store", "Serve ciphertext over HTTP."),
     "broker": ("regalia.cli.broker", "broker", "Release keys to attested workloads."),
     "log": ("regalia.cli.log", "log", "Read and verify the transparency log."),
+    "admin": (
+        "regalia.cli.admin.command",
+        "admin",
+        "Decide together: statements that a tenant's owners sign.",
+    ),
     "serve": ("regalia.cli.serve", "serve", "Run the attested runtime and serve the model."),
     "chat": ("regalia.cli.chat", "chat", "Verify a runtime, then chat with it."),
 }

@@ -43,6 +43,7 @@ class ServiceEvent(StrEnum):
     RELEASE_GRANTED = "broker.release.granted"
     RELEASE_DENIED = "broker.release.denied"
     RELEASE_FAILED = "broker.release.failed"
+    STATEMENT_ACCEPTED = "broker.statement.accepted"
     LEASE_TAKEN_BACK = "broker.lease.taken_back"
     PEER_LIMITED = "broker.peer.limited"
     CLOCK_STEPPED = "runtime.clock.stepped"

@@ -141,9 +141,15 @@ def known_code(name: str) -> Code | None:
     # can answer with.
     import regalia.appraisal.codes
     import regalia.appraisal.policy_codes
+    import regalia.control.codes
     import regalia.tlog.codes
 
-    _ = (regalia.appraisal.codes, regalia.appraisal.policy_codes, regalia.tlog.codes)
+    _ = (
+        regalia.appraisal.codes,
+        regalia.appraisal.policy_codes,
+        regalia.control.codes,
+        regalia.tlog.codes,
+    )
     return next((code for code in _all_codes(Code) if code.name == name), None)
 
 

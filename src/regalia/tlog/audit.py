@@ -5,8 +5,9 @@ An auditor needs only the log's public data and its verifier key, and checks tha
 (1) the checkpoint is signed by the log's key,
 (2) the hashes of all entries give the checkpoint's root,
 (3) every hash tile contains the hashes of these entries,
-(4) every entry is a release record or a notice in canonical form,
-(5) the checkpoint of an earlier audit, if there was one, is a prefix of this log.
+(4) every entry is a release record, a notice or a statement in canonical form,
+(5) the checkpoint of an earlier audit, if there was one, is a prefix of this log,
+(6) the statements of each tenant are a chain, and every release names the newest of them.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from regalia.core.errors import LogError, ParseError
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.merkle import HASH_SIZE, Frontier, leaf_hash
 from regalia.tlog.note import verify_checkpoint
+from regalia.tlog.statements import Chains
 from regalia.tlog.tiles import LEVEL_MAX, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle, tiles_of
 from regalia.wire.release import LogNotice, parse_entry
+from regalia.wire.statement import LogStatement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regalia.core.types import Digest
     from regalia.tlog.merkle import Subtree
     from regalia.tlog.note import Checkpoint, LogKey
     from regalia.tlog.source import LogSource
-    from regalia.wire.release import ReleaseRecord
+    from regalia.tlog.statements import Head, Unexplained
+    from regalia.wire.release import LogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,9 @@ class Audit:
         releases: number of releases in the log.
         denials: number of denials in the log.
         notices: number of notices in the log, which are no decisions.
+        heads: the newest statement of each tenant, by its name.
+        charters: the digest of each tenant's statement 1; compare it with what its owners say.
+        unexplained: releases that name another statement than the newest, or none.
         remembered: size of the older checkpoint that is a prefix of this log; None if none was
             given.
     """
@@ -49,6 +57,9 @@ class Audit:
     releases: int
     denials: int
     notices: int
+    heads: dict[str, Head]
+    charters: dict[str, Digest]
+    unexplained: tuple[Unexplained, ...]
     remembered: int | None
 
 
@@ -57,7 +68,7 @@ def audit_log(
     key: LogKey,
     *,
     remembered: str | None,
-    visit: Callable[[int, ReleaseRecord | LogNotice], None],
+    visit: Callable[[int, LogEntry], None],
 ) -> Audit:
     """Verify a whole log, in memory that is bounded by one entry bundle.
 
@@ -69,7 +80,8 @@ def audit_log(
             function returns, because the root is verified last.
 
     Raises:
-        LogError: CHECKPOINT_INVALID, LOG_INCONSISTENT, LOG_FORKED or LOG_UNREADABLE.
+        LogError: CHECKPOINT_INVALID, LOG_INCONSISTENT, LOG_FORKED, STATEMENT_CHAIN_BROKEN or
+            LOG_UNREADABLE.
         UnavailableError: the log cannot be reached.
     """
     old = None if remembered is None else verify_checkpoint(remembered, key)
@@ -80,7 +92,8 @@ def audit_log(
             TlogCode.LOG_FORKED, f"the log had {old.size} entries and now has {checkpoint.size}"
         )
     replay = _Replay(source, checkpoint.size)
-    counts = {"release": 0, "denial": 0, "notice": 0}
+    counts = {"release": 0, "denial": 0, "notice": 0, "statement": 0}
+    chains = Chains()
     # Also before the first entry: the older checkpoint may be of the empty log.
     _compare_old(old, replay.frontier)
     for index, entry in replay.entries():
@@ -88,7 +101,8 @@ def audit_log(
             record = parse_entry(entry)
         except ParseError as exc:
             raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index}: {exc.what}") from exc
-        counts["notice" if isinstance(record, LogNotice) else record.decision] += 1
+        counts[_kind(record)] += 1
+        chains.visit(index, record)
         visit(index, record)
         _compare_old(old, replay.frontier)
     if replay.frontier.root() != checkpoint.root:
@@ -102,8 +116,17 @@ def audit_log(
         releases=counts["release"],
         denials=counts["denial"],
         notices=counts["notice"],
+        heads=chains.heads(),
+        charters=chains.charters(),
+        unexplained=tuple(chains.unexplained),
         remembered=None if old is None else old.size,
     )
+
+
+def _kind(entry: LogEntry) -> str:
+    if isinstance(entry, LogStatement):
+        return "statement"
+    return "notice" if isinstance(entry, LogNotice) else entry.decision
 
 
 def _compare_old(old: Checkpoint | None, frontier: Frontier) -> None:

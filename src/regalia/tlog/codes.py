@@ -44,4 +44,16 @@ class TlogCode(Code):
         "An entry bundle gives each entry a 2-byte length.",
         "This is a mistake in the calling service; report it.",
     )
+    STATEMENT_INTERVENED = (
+        "A statement of the tenant's owners was accepted meanwhile, and may forbid the release.",
+        "Ask again: the request is then judged under the newest statement.",
+    )
+    STATEMENT_CHAIN_BROKEN = (
+        "A statement of owners is missing, doubled or reordered, and may be a revocation.",
+        "Keep the log as evidence, stop releases, and ask the log's operator.",
+    )
+    RELEASE_UNEXPLAINED = (
+        "It was not decided under what the owners had said by then.",
+        "Ask the broker's operator for each release that is named, and revoke what got the key.",
+    )
     NO_SUCH_ENTRY = ("The log has no entry of this index.", "Ask for an index below its size.")

@@ -60,6 +60,14 @@ STATE = sa.Table(  # exactly one row
     sa.Column("checkpoint", sa.Text, nullable=False),
     sa.CheckConstraint("id = 1"),
 )
+STATEMENTS = sa.Table(  # every statement of every tenant; the entry itself stands in the log
+    "tlog_statements",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.Text, nullable=False, index=True),
+    sa.Column("idx", sa.BigInteger, nullable=False),
+)
 
 
 class _DBAPIConnection(Protocol):

@@ -22,6 +22,7 @@ from regalia.tlog.database import (
 )
 from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusion_path, leaf_hash
 from regalia.tlog.note import Checkpoint, log_key, parse_log_key, sign_checkpoint, verify_checkpoint
+from regalia.tlog.statements import entries_of, head_of, require_appendable
 from regalia.tlog.tiles import ENTRY_MAX, TILE_HEIGHT, TILE_WIDTH, encode_bundle
 from regalia.tlog.verify import verify_with_key
 from regalia.wire.release import LogProof, parse_entry
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey
     from regalia.tlog.merkle import Subtree
     from regalia.tlog.note import LogKey
+    from regalia.tlog.statements import Head
     from regalia.tlog.tiles import Tile
     from regalia.wire.release import LoggedRecord, LogNotice, ReleaseRecord
+    from regalia.wire.statement import LogStatement
 
 
 class LogReader:
@@ -124,6 +127,22 @@ class LogReader:
             raise LogError(TlogCode.LOG_INCONSISTENT, f"{len(rows)} of {last - first} entries")
         return [bytes(row) for row in rows]
 
+    def head(self, tenant: str) -> Head:
+        """The newest statement of a tenant; ``NO_HEAD`` if it has none."""
+        with reading(self._engine) as connection:
+            return head_of(connection, tenant)
+
+    def statements(self, tenant: str, first: int, most: int) -> list[tuple[int, bytes]]:
+        """Index and entry of a tenant's statements, in their order.
+
+        Args:
+            tenant: its name.
+            first: lowest sequence.
+            most: how many.
+        """
+        with reading(self._engine) as connection:
+            return entries_of(connection, tenant, first, most)
+
     def root_at(self, size: int) -> bytes:
         """Root of the first ``size`` entries, as the stored hashes give it.
 
@@ -202,9 +221,10 @@ class Log:
         Entry, hashes and the new signed checkpoint are written in one transaction.
 
         Raises:
-            LogError: LOG_UNWRITABLE, RECORD_TOO_LARGE, LOG_INCONSISTENT, CHECKPOINT_INVALID or
-                LOG_DATABASE_MISMATCH. The record was not appended, or it is unknown whether it
-                was (a commit whose answer was lost), so the caller must not release a key.
+            LogError: STATEMENT_INTERVENED, LOG_UNWRITABLE, RECORD_TOO_LARGE, LOG_INCONSISTENT,
+                CHECKPOINT_INVALID or LOG_DATABASE_MISMATCH. The record was not appended, or it is
+                unknown whether it was (a commit whose answer was lost), so the caller must not
+                release a key.
             ParseError: the record is malformed.
         """
         proof = self._append(record.encode())
@@ -219,6 +239,21 @@ class Log:
         """
         return self.checkpoint_of(self._append(notice.encode()))
 
+    def publish(self, statement: LogStatement) -> tuple[int, Checkpoint]:
+        """Append a statement durably, behind its predecessor. Raises as ``append``.
+
+        Args:
+            statement: whose signatures the caller has verified.
+
+        Returns:
+            The statement's index, and the checkpoint of the log with it.
+
+        Raises:
+            LogError: also STATEMENT_CHAIN_BROKEN, another statement was appended before.
+        """
+        proof = self._append(statement.encode())
+        return proof.index, self.checkpoint_of(proof)
+
     def checkpoint_of(self, proof: LogProof) -> Checkpoint:
         """Verify the checkpoint of a proof of this log. Raises LogError CHECKPOINT_INVALID."""
         return verify_checkpoint(proof.checkpoint, self._key)
@@ -228,10 +263,11 @@ class Log:
             raise LogError(
                 TlogCode.RECORD_TOO_LARGE, f"{len(entry)} bytes of record, at most {ENTRY_MAX}"
             )
-        parse_entry(entry)  # refuse here what every reader and auditor would refuse
+        parsed = parse_entry(entry)  # refuse here what every reader and auditor would refuse
         with self._lock, writing(self._engine) as connection:
             frontier = self._resume(connection)
             index = frontier.size
+            require_appendable(connection, index, parsed)
             completed = frontier.append(leaf_hash(entry))
             checkpoint = sign_checkpoint(
                 Checkpoint(self.origin, frontier.size, frontier.root()), self._signer

@@ -12,6 +12,7 @@ import msgspec
 
 from regalia.core.codec import MIB, canonical_json, parse_json
 from regalia.core.errors import CoreCode, ParseError
+from regalia.wire.statement import ENTRY_FORMAT, LogStatement, parse_log_statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 
 RECORD_FORMAT = "regalia/release-record/v3"
 # Version 2 did not record how the key was wrapped; brokers of that time wrapped it only with HPKE.
+# Nor did it name statements of owners, of which those brokers knew none.
 RECORD_FORMAT_V2 = "regalia/release-record/v2"
 # Version 1 did not record devices either; brokers of that time released to no machine with devices.
 RECORD_FORMAT_V1 = "regalia/release-record/v1"
 NOTICE_FORMAT = "regalia/log-notice/v1"
 _NOTICE = b'"format":"' + NOTICE_FORMAT.encode() + b'"'
+_STATEMENT = b'"format":"' + ENTRY_FORMAT.encode() + b'"'
 # These bytes cannot occur inside a JSON string, because its quotes would be escaped.
 _V2 = b'"format":"' + RECORD_FORMAT_V2.encode() + b'"'
 _V1 = b'"format":"' + RECORD_FORMAT_V1.encode() + b'"'
@@ -124,6 +127,9 @@ class ReleaseRecord(_RecordV2, frozen=True, kw_only=True):
     """The log's record of one decision, a release or a denial."""
 
     key_wrapping: str  # a ``KeyWrapping``; "none" for a record of version 1 or 2
+    # Digest of the newest statement of the model's tenant; empty if it has none, and for a record
+    # of version 1 or 2.
+    control: str
 
     def encode(self) -> bytes:
         """Encode as canonical JSON, the exact bytes of the log entry."""
@@ -159,6 +165,9 @@ class LogNotice(_Doc, frozen=True, kw_only=True):
     def encode(self) -> bytes:
         """Encode as canonical JSON, the exact bytes of the log entry."""
         return canonical_json(self)
+
+
+LogEntry = ReleaseRecord | LogNotice | LogStatement
 
 
 class LogProof(_Doc, frozen=True, kw_only=True):
@@ -237,9 +246,11 @@ def parse_record(entry: bytes) -> ReleaseRecord:
         ParseError: the entry is not a record in canonical form.
     """
     if _V1 in entry:
-        return ReleaseRecord(**_fields(entry, _RecordV1), devices=[], key_wrapping="none")
+        return ReleaseRecord(
+            **_fields(entry, _RecordV1), devices=[], key_wrapping="none", control=""
+        )
     if _V2 in entry:
-        return ReleaseRecord(**_fields(entry, _RecordV2), key_wrapping="none")
+        return ReleaseRecord(**_fields(entry, _RecordV2), key_wrapping="none", control="")
     record = parse_json(entry, ReleaseRecord, limit=RECORD_LIMIT, what="release record")
     if record.format != RECORD_FORMAT:
         raise ParseError(CoreCode.MALFORMED, f"release record: format {record.format[:80]!r}")
@@ -251,12 +262,14 @@ def _fields(entry: bytes, version: type[_RecordV1]) -> dict[str, Any]:
     return {name: getattr(old, name) for name in version.__struct_fields__}
 
 
-def parse_entry(entry: bytes) -> ReleaseRecord | LogNotice:
-    """Parse an entry of the log, a decision or a notice.
+def parse_entry(entry: bytes) -> LogEntry:
+    """Parse an entry of the log: a decision, a notice or a statement.
 
     Raises:
-        ParseError: the entry is neither, or not in canonical form.
+        ParseError: the entry is none of them, or not in canonical form.
     """
+    if _STATEMENT in entry:
+        return parse_log_statement(entry)
     if _NOTICE not in entry:
         return parse_record(entry)
     notice = parse_json(entry, LogNotice, limit=RECORD_LIMIT, what="log notice")

@@ -1,0 +1,157 @@
+"""Statements that gather signatures. Only owners' signatures are kept, and a bounded number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from regalia.broker.codes import BrokerCode
+from regalia.broker.state import PROPOSALS, SIGNATURES, state, to_us
+from regalia.control.verify import read_unverified
+from regalia.core.clock import parse_rfc3339
+from regalia.core.errors import PolicyDenied
+from regalia.crypto.dsse import Envelope
+from regalia.wire.statement import PAYLOAD_TYPE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, Engine
+
+    from regalia.control.verify import SignedStatement
+
+PENDING_MAX = 8  # of one tenant
+PENDING_OF_ONE_MAX = 3  # that one owner was the first to sign
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalStore:
+    """Keeps proposals in the broker's state."""
+
+    engine: Engine
+
+    def merged(self, data: bytes) -> bytes:
+        """A signed statement with the signatures that are kept of it, in the order of their keys.
+
+        Raises:
+            ParseError: the envelope or the statement is malformed.
+            IntegrityError: WRONG_PAYLOAD_TYPE.
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        envelope, statement = read_unverified(data)
+        with state(self.engine, writes=False) as connection:
+            kept = _signatures(connection, str(statement.digest()))
+        both = {**kept, **dict(envelope.signatures)}
+        return replace(envelope, signatures=tuple(sorted(both.items()))).encode()
+
+    def knows(self, digest: str) -> bool:
+        """Whether a statement gathers signatures here. Raises UnavailableError."""
+        with state(self.engine, writes=False) as connection:
+            return _known(connection, digest)
+
+    def keep(self, signed: SignedStatement, now: datetime) -> None:
+        """Keep a proposal, or further signatures of one.
+
+        Args:
+            signed: its signers were verified.
+            now: current time, timezone-aware.
+
+        Raises:
+            PolicyDenied: PROPOSALS_EXHAUSTED.
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        envelope, statement = read_unverified(signed.envelope)
+        digest = str(signed.digest)
+        with state(self.engine, writes=True) as connection:
+            _forget(connection, PROPOSALS.c.expires_us < to_us(now))
+            if not _known(connection, digest):
+                proposer = min(signed.signers)
+                _require_room(connection, statement.tenant, proposer)
+                row = {
+                    "digest": digest,
+                    "tenant": statement.tenant,
+                    "sequence": statement.sequence,
+                    "proposer": proposer,
+                    "payload": envelope.unverified_payload,
+                    "expires_us": to_us(parse_rfc3339(statement.expires)),
+                }
+                connection.execute(PROPOSALS.insert().values(row))
+            have = _signatures(connection, digest)
+            for key, signature in envelope.signatures:
+                if key not in have:
+                    values = {"digest": digest, "keyid": key, "signature": signature}
+                    connection.execute(SIGNATURES.insert().values(values))
+
+    def forget_up_to(self, tenant: str, sequence: int) -> None:
+        """Forget the proposals of a tenant that a statement has overtaken.
+
+        Args:
+            tenant: its name.
+            sequence: of the newest statement.
+
+        Raises:
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        with state(self.engine, writes=True) as connection:
+            _forget(
+                connection,
+                sa.and_(PROPOSALS.c.tenant == tenant, PROPOSALS.c.sequence <= sequence),
+            )
+
+    def pending(self, tenant: str, sequence: int, now: datetime) -> list[bytes]:
+        """Signed statements that would be a tenant's next, oldest expiry first.
+
+        Args:
+            tenant: its name.
+            sequence: of the next statement.
+            now: current time, timezone-aware.
+
+        Raises:
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        query = sa.select(PROPOSALS).where(
+            PROPOSALS.c.tenant == tenant,
+            PROPOSALS.c.sequence == sequence,
+            PROPOSALS.c.expires_us >= to_us(now),
+        )
+        with state(self.engine, writes=False) as connection:
+            rows = connection.execute(query.order_by(PROPOSALS.c.expires_us, PROPOSALS.c.digest))
+            return [
+                Envelope(
+                    PAYLOAD_TYPE,
+                    bytes(row.payload),
+                    tuple(sorted(_signatures(connection, row.digest).items())),
+                ).encode()
+                for row in rows.all()
+            ]
+
+
+def _known(connection: Connection, digest: str) -> bool:
+    mine = PROPOSALS.c.digest == digest
+    return connection.execute(sa.select(PROPOSALS.c.digest).where(mine)).first() is not None
+
+
+def _signatures(connection: Connection, digest: str) -> dict[str, bytes]:
+    rows = connection.execute(sa.select(SIGNATURES).where(SIGNATURES.c.digest == digest))
+    return {row.keyid: bytes(row.signature) for row in rows}
+
+
+def _require_room(connection: Connection, tenant: str, proposer: str) -> None:
+    of_tenant = PROPOSALS.c.tenant == tenant
+    for most, which, whose in (
+        (PENDING_MAX, of_tenant, f"of {tenant}"),
+        (PENDING_OF_ONE_MAX, sa.and_(of_tenant, PROPOSALS.c.proposer == proposer), "of one owner"),
+    ):
+        count = connection.execute(sa.select(sa.func.count()).where(which)).scalar_one()
+        if count >= most:
+            raise PolicyDenied(
+                BrokerCode.PROPOSALS_EXHAUSTED, f"{count} proposals {whose}; at most {most}"
+            )
+
+
+def _forget(connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    gone = sa.select(PROPOSALS.c.digest).where(which)
+    connection.execute(SIGNATURES.delete().where(SIGNATURES.c.digest.in_(gone)))
+    connection.execute(PROPOSALS.delete().where(which))

@@ -1,0 +1,1 @@
+"""``regalia admin``: what a tenant's owners decide together."""
