@@ -304,7 +304,9 @@ def rewrapped(testbed: RuntimeTestbed, wrapping: str, body: bytes) -> Exchange:
     )
 
 
-@pytest.mark.parametrize("wrapping", ["rsa-oaep-sha1", "rsa-oaep-sha256"])
+@pytest.mark.parametrize(
+    "wrapping", ["rsa-oaep-sha1", "rsa-oaep-sha256", "rsa-oaep-sha256-aes-kwp"]
+)
 def test_a_key_that_a_token_has_wrapped(testbed: RuntimeTestbed, wrapping: str) -> None:
     with SecretBytes(bytearray(MODEL_KEY)) as key:
         body = wrap_to(wrapping, key, RSA.public_key())
@@ -324,6 +326,7 @@ def to_us(wrapping: str, key: bytes) -> bytes:
         return wrap_to(wrapping, secret, RSA.public_key())
 
 
+TWO_LAYERS = "rsa-oaep-sha256-aes-kwp"
 WRAPPED_OTHERWISE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "to another runtime": ("rsa-oaep-sha256", lambda: to_another("rsa-oaep-sha256", MODEL_KEY)),
     "with another hash": ("rsa-oaep-sha256", lambda: to_us("rsa-oaep-sha1", MODEL_KEY)),
@@ -332,6 +335,11 @@ WRAPPED_OTHERWISE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "cut": ("rsa-oaep-sha256", lambda: to_us("rsa-oaep-sha256", MODEL_KEY)[:-1]),
     "of another size": ("rsa-oaep-sha256", lambda: to_us("rsa-oaep-sha256", MODEL_KEY + b"x")),
     "nothing": ("rsa-oaep-sha1", lambda: b""),
+    "without the key between": (TWO_LAYERS, lambda: to_us("rsa-oaep-sha256", MODEL_KEY)),
+    "two layers, cut": (TWO_LAYERS, lambda: to_us(TWO_LAYERS, MODEL_KEY)[:-8]),
+    "two layers, longer": (TWO_LAYERS, lambda: to_us(TWO_LAYERS, MODEL_KEY) + bytes(8)),
+    "two layers to another runtime": (TWO_LAYERS, lambda: to_another(TWO_LAYERS, MODEL_KEY)),
+    "two layers, none of them there": (TWO_LAYERS, lambda: b""),
 }
 
 

@@ -6,10 +6,16 @@ alone would fall to a quantum computer; X-Wing around it does not.
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap_with_padding,
+    aes_key_wrap_with_padding,
+)
 
 from regalia.core.errors import Code, IntegrityError
 from regalia.core.secret import SecretBytes
@@ -31,9 +37,28 @@ class KeyWrappingCode(Code):
     )
 
 
+_KEK_SIZE = 32  # bytes of the AES key between RSA and the wrapped key
+# AES-KWP (RFC 5649) pads to 8 bytes and adds 8.
+_KWP_OVERHEAD = 8  # bytes, for keys whose size is a multiple of 8
+_RSA_AES = "rsa-oaep-sha256-aes-kwp"
+
 # Neither use of a hash in OAEP needs it to resist collisions, so SHA-1 is as good here (RFC 8017,
 # appendix A.2.1, and NIST SP 800-131A). Tokens such as SoftHSM 2.6 can do nothing else.
-_HASHES = {"rsa-oaep-sha1": hashes.SHA1(), "rsa-oaep-sha256": hashes.SHA256()}  # noqa: S303
+_HASHES = {
+    "rsa-oaep-sha1": hashes.SHA1(),  # noqa: S303
+    "rsa-oaep-sha256": hashes.SHA256(),
+    _RSA_AES: hashes.SHA256(),
+}
+
+
+def rsa_aes_wrapped_size(modulus_bits: int, key_size: int) -> int:
+    """Bytes of a key that is wrapped as ``rsa-oaep-sha256-aes-kwp``.
+
+    Args:
+        modulus_bits: of the recipient's RSA key.
+        key_size: bytes of the wrapped key; a multiple of 8.
+    """
+    return modulus_bits // 8 + key_size + _KWP_OVERHEAD
 
 
 def _padding(wrapping: str) -> OAEP:
@@ -50,7 +75,7 @@ def open_wrapped(wrapping: str, wrapped: SecretBytes, private: RSAPrivateKey) ->
 
     Args:
         wrapping: name of the wrapping, as the release record has it.
-        wrapped: as long as the key's modulus; the caller closes it.
+        wrapped: untrusted; the caller closes it.
         private: of the runtime.
 
     Returns:
@@ -60,16 +85,21 @@ def open_wrapped(wrapping: str, wrapped: SecretBytes, private: RSAPrivateKey) ->
         IntegrityError: KEY_WRAPPING_UNKNOWN or KEY_WRAPPING_FAILED.
     """
     padding = _padding(wrapping)
+    data = bytes(wrapped.view())
+    modulus = private.key_size // 8
+    if wrapping != _RSA_AES:
+        return SecretBytes.copy_of(_decrypted(wrapping, data, private, padding))
+    between = _decrypted(wrapping, data[:modulus], private, padding)
+    if len(between) != _KEK_SIZE:
+        raise _failed(wrapping, f"an AES key of {len(between)} bytes")
     try:
-        return SecretBytes.copy_of(private.decrypt(bytes(wrapped.view()), padding))
-    except ValueError as exc:
-        raise IntegrityError(
-            KeyWrappingCode.KEY_WRAPPING_FAILED, f"{wrapping}: {len(wrapped)} bytes do not open"
-        ) from exc
+        return SecretBytes.copy_of(aes_key_unwrap_with_padding(between, data[modulus:]))
+    except (InvalidUnwrap, ValueError) as exc:
+        raise _failed(wrapping, f"{len(data)} bytes do not open") from exc
 
 
 def wrap_to(wrapping: str, key: SecretBytes, public: RSAPublicKey) -> bytes:
-    """Wrap a key in software, as tokens do inside; for key stores that examine themselves.
+    """Wrap a key in software, as key stores do inside.
 
     Args:
         wrapping: name of the wrapping.
@@ -79,4 +109,19 @@ def wrap_to(wrapping: str, key: SecretBytes, public: RSAPublicKey) -> bytes:
     Raises:
         IntegrityError: KEY_WRAPPING_UNKNOWN.
     """
-    return public.encrypt(bytes(key.view()), _padding(wrapping))
+    padding = _padding(wrapping)
+    if wrapping != _RSA_AES:
+        return public.encrypt(bytes(key.view()), padding)
+    between = secrets.token_bytes(_KEK_SIZE)
+    return public.encrypt(between, padding) + aes_key_wrap_with_padding(between, bytes(key.view()))
+
+
+def _decrypted(wrapping: str, data: bytes, private: RSAPrivateKey, padding: OAEP) -> bytes:
+    try:
+        return private.decrypt(data, padding)
+    except ValueError as exc:
+        raise _failed(wrapping, f"{len(data)} bytes do not open") from exc
+
+
+def _failed(wrapping: str, what: str) -> IntegrityError:
+    return IntegrityError(KeyWrappingCode.KEY_WRAPPING_FAILED, f"{wrapping}: {what}")

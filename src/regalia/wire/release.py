@@ -44,7 +44,12 @@ _COUNT_MAX = (1 << 53) - 1  # JSON software that uses doubles keeps no larger on
 Custody = Literal["broker", "kms", "hsm"]
 # What the key store wraps the model key with, to the attested ``wrap_public_key``. The broker seals
 # the result to the attested HPKE key. "none": the store hands the model key to the broker.
-KeyWrapping = Literal["none", "rsa-oaep-sha1", "rsa-oaep-sha256"]
+KeyWrapping = Literal[
+    "none",
+    "rsa-oaep-sha1",
+    "rsa-oaep-sha256",
+    "rsa-oaep-sha256-aes-kwp",
+]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
 _LeaseId = Annotated[str, msgspec.Meta(pattern=r"\Alease:[0-9a-f]{32}\Z")]
 

@@ -1,0 +1,1 @@
+"""The key store ``openbao``: the transit engine of OpenBao or Vault."""
