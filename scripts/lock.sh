@@ -35,7 +35,7 @@ entries() {
 }
 
 pip-compile $flags --extra transformers --extra ingest --extra measure --extra tpm --extra s3 \
-  --extra onnx --extra dev --constraint "$work/constraints.txt" --output-file "$work/whole.txt" \
+  --extra onnx --extra pkcs11 --extra dev --constraint "$work/constraints.txt" --output-file "$work/whole.txt" \
   pyproject.toml "$work/others.in"
 entries "$work/whole.txt" >"$work/whole.entries"
 sed -n 's/^\([^ ;]*==[^ ;]*\).*/\1/p' "$work/whole.entries" >>"$work/constraints.txt"
