@@ -12,7 +12,7 @@ from regalia.engines.hosted import HostedEngine
 from regalia.keys.base import Kit
 
 ROOT = Path(__file__).parents[2]
-NEEDS = {"regalia.tees.tpm.source": "tpm2_pytss"}
+NEEDS = {"regalia.tees.tpm.source": "tpm2_pytss", "regalia.keys.pkcs11.plugin": "pkcs11"}
 
 
 def announced() -> list[EntryPoint]:
