@@ -214,6 +214,10 @@ def test_a_time_lock_is_kept_by_default(capsys: pytest.CaptureFixture[str]) -> N
             ),
             (3, "MALFORMED"),
         ),
+        (
+            ("propose", "stop", "--chain", "chain", "--sign", "eve.key", "--out", "p.json"),
+            (4, "SIGNER_UNKNOWN"),
+        ),
         (("show",), (2, "BAD_USAGE")),
         (("status",), (2, "BAD_USAGE")),
         (("show", "--chain", "chain", "--charter", f"sha256:{'0' * 64}"), (4, "CHARTER_UNTRUSTED")),

@@ -8,11 +8,19 @@ import httpx
 import pytest
 
 from regalia.appraisal.codes import AttestCode
+from regalia.control.codes import ControlCode
 from regalia.core.codec import canonical_json
 from regalia.core.errors import CoreCode, ParseError, PolicyDenied, UnavailableError, UsageError
 from regalia.core.types import ModelId
-from regalia.runtime.broker import BrokerClient, ChallengeUnknownError, known_code, open_http
+from regalia.runtime.broker import (
+    BrokerBusyError,
+    BrokerClient,
+    ChallengeUnknownError,
+    known_code,
+    open_http,
+)
 from regalia.runtime.codes import RuntimeCode
+from regalia.tlog.codes import TlogCode
 from regalia.wire.release import RESPONSE_LIMIT, ChallengeResponse, Reason, Refusal
 
 if TYPE_CHECKING:
@@ -97,7 +105,14 @@ def test_a_challenge_that_the_broker_forgot_can_be_told(status: int, *, unknown:
 def test_codes_of_other_packages_explain_themselves_here() -> None:
     code = next(iter(AttestCode))
     assert known_code(code.name) is code
+    assert known_code("MEASUREMENT_REVOKED") is ControlCode.MEASUREMENT_REVOKED
     assert known_code("NEVER_HEARD_OF") is None
+
+
+def test_a_release_that_a_statement_overtook_is_asked_for_again() -> None:
+    with pytest.raises(BrokerBusyError) as caught:
+        asked(503, refusal("STATEMENT_INTERVENED"))
+    assert caught.value.code is TlogCode.STATEMENT_INTERVENED
 
 
 def test_failures_keep_the_brokers_code() -> None:

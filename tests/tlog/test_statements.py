@@ -177,6 +177,7 @@ def test_the_command_names_releases_and_says_that_the_log_is_whole(
     assert run(["log", "verify", *words, *remember]) == 10
     seen = capsys.readouterr()
     assert "verified: log.example/regalia, 4 entries" in seen.out
+    assert "refused [RELEASE_UNEXPLAINED]" in seen.err
     assert f"release 3 names no statement, and acme registered {MODEL}" in seen.err
     assert (tmp_path / "seen").exists(), "the log itself is whole"
     assert run(["log", "verify", *words, "--json"]) == 10

@@ -14,7 +14,7 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5
 
 
 class Metrics:
-    """One broker's metrics, in a registry of their own. Implements ``service.Watch``."""
+    """One broker's metrics, in a registry of their own. Implements ``watch.Watch``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,7 +49,7 @@ class Metrics:
         )
 
     def stage(self, name: str, seconds: float) -> None:
-        """See ``service.Watch``.
+        """See ``watch.Watch``.
 
         Args:
             name: name of the step.
@@ -58,7 +58,7 @@ class Metrics:
         self._stages.labels(name).observe(seconds)
 
     def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """See ``service.Watch``.
+        """See ``watch.Watch``.
 
         Args:
             decision: ``release``, ``denial`` or ``counted``.

@@ -18,7 +18,7 @@ import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from regalia.broker.appraise import (
     audience_findings,
@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from regalia.broker.models import ServedModel
     from regalia.broker.peers import Peers
     from regalia.broker.request import DecodedRequest
+    from regalia.broker.watch import Watch
     from regalia.broker.watermarks import LogWatch
     from regalia.crypto.hpke import SenderContext
     from regalia.host.clock import Clock
@@ -98,26 +99,6 @@ if TYPE_CHECKING:
 
 # Catches honest mistakes, such as a release that was never appraised; no wall against hostile code.
 _MINT = object()
-
-
-class Watch(Protocol):
-    """Observes durations and decisions, for metrics. It is never given a secret."""
-
-    def stage(self, name: str, seconds: float) -> None:
-        """Observe the duration of a step.
-
-        Args:
-            name: name of the step.
-            seconds: duration of the step.
-        """
-
-    def decision(self, decision: str, codes: tuple[str, ...]) -> None:
-        """Observe a decision.
-
-        Args:
-            decision: ``release``, ``denial``, or ``counted`` for a denial without an entry.
-            codes: codes of the reasons; empty for a release.
-        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Tenants:
         self._floors = floors
         self._charters = dict(charters)
         self._states: dict[str, ControlState] = {}
+        self._remembered: dict[str, str] = {}  # digest of the newest statement by tenant
         self._lock = threading.Lock()
 
     def charter(self, tenant: str) -> Digest:
@@ -114,8 +115,10 @@ class Tenants:
             while known < head.sequence:
                 state = self._read(tenant, charter, state)
                 known = state.sequence
-            if tenant not in self._states or self._states[tenant] != state:
+            newest = "" if state is None else str(state.head)
+            if self._remembered.get(tenant) != newest:
                 self._floors.raise_to(state, tenant)
+                self._remembered[tenant] = newest
             if state is not None:
                 self._states[tenant] = state
             return state

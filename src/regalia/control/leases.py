@@ -10,7 +10,7 @@ from regalia.control.findings import RecordedFacts, recorded_findings
 from regalia.control.fold import settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from datetime import datetime
 
     from regalia.control.findings import Reason
@@ -35,6 +35,19 @@ class LostLease:
     reasons: tuple[Reason, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a statement would do.
+
+    Attributes:
+        lost: leases that could be renewed now, and could not with the statement.
+        refused: leases that cannot be renewed now either.
+    """
+
+    lost: tuple[LostLease, ...]
+    refused: tuple[LiveLease, ...]
+
+
 def facts_of(record: ReleaseRecord) -> RecordedFacts:
     """What a record says of its release."""
     machines = {*record.devices, f"{record.tee}:{record.chip_id}"}
@@ -50,8 +63,8 @@ def facts_of(record: ReleaseRecord) -> RecordedFacts:
 
 def simulated(
     state: ControlState, statement: Statement, leases: Iterable[LiveLease], now: datetime
-) -> Iterator[LostLease]:
-    """Leases that the owners permit now, and would not with a statement in force.
+) -> Simulation:
+    """Judge live leases as the owners do now, and as they would with a statement in force.
 
     Args:
         state: of the tenant's statements.
@@ -64,9 +77,12 @@ def simulated(
     """
     before = settled(state, now)
     after = effect_of(before, statement.sequence, statement.action)
+    lost: list[LostLease] = []
+    refused: list[LiveLease] = []
     for lease in leases:
         facts = facts_of(lease.record)
-        had = recorded_findings(before, facts, now)
-        reasons = tuple(each for each in recorded_findings(after, facts, now) if each not in had)
-        if reasons:
-            yield LostLease(lease, reasons)
+        if recorded_findings(before, facts, now):
+            refused.append(lease)
+        elif reasons := recorded_findings(after, facts, now):
+            lost.append(LostLease(lease, tuple(reasons)))
+    return Simulation(tuple(lost), tuple(refused))

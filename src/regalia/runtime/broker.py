@@ -41,13 +41,14 @@ T = TypeVar("T")
 TIMEOUT_S = 15.0
 _STEPS = 4  # a place in the pool, connection, request and answer: each may take its time once
 _DENIALS = (httpx.codes.FORBIDDEN, httpx.codes.CONFLICT)  # policy decisions, not failures
-_BUSY = ("BROKER_BUSY", "CHALLENGES_EXHAUSTED")  # codes of refusals that pass
+# Codes of refusals that pass.
+_BUSY = ("BROKER_BUSY", "CHALLENGES_EXHAUSTED", "STATEMENT_INTERVENED")
 _UNKNOWN = "CHALLENGE_UNKNOWN"
 _TEXT_MAX = 500  # characters of the broker's untrusted text that are shown
 
 
 class BrokerBusyError(UnavailableError):
-    """The broker says that it has too much to do at the moment."""
+    """The broker says that it is worth asking again: it has too much to do, or was overtaken."""
 
 
 class ChallengeUnknownError(PolicyDenied):

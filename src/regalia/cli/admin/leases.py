@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from regalia.control.leases import LostLease
+    from regalia.control.leases import LostLease, Simulation
     from regalia.wire.release import LogEntry
 
 _SHORT = 12
@@ -89,23 +89,27 @@ def show_lost_leases(
     at = now()
     models = {model_id for model_id, _ in state.models}
     live = [each for each in seen.live(at) if each.record.model_id in models]
-    lost = list(simulated(state, statement, live, at))
+    found = simulated(state, statement, live, at)
     if as_json:
         show_json(
             {
                 "ok": True,
                 "live": len(live),
-                "lost": [_facts(each) for each in lost],
+                "lost": [_facts(each) for each in found.lost],
+                "refused_already": [each.record.lease_id for each in found.refused],
                 "digest": str(statement.digest()),
             }
         )
         return
-    _say(len(live), lost)
+    _say(len(live), found)
 
 
-def _say(live: int, lost: list[LostLease]) -> None:
-    say(f"{len(lost)} of {live} live leases would not be renewed{':' if lost else '.'}")
-    for each in lost:
+def _say(live: int, found: Simulation) -> None:
+    lost = len(found.lost)
+    say(f"{lost} of {live} live leases would not be renewed{':' if lost else '.'}")
+    if found.refused:
+        say(f"{len(found.refused)} others cannot be renewed as it is.")
+    for each in found.lost:
         record = each.lease.record
         say(
             f"  {record.lease_id} (entry {each.lease.index}, {record.product}, "

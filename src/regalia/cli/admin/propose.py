@@ -13,6 +13,7 @@ from regalia.cli.new_files import must_be_new
 from regalia.cli.output import report, say
 from regalia.cli.sealing import read_manifest_file
 from regalia.control.sentences import sentences
+from regalia.control.verify import verify_statement
 from regalia.core.clock import parse_rfc3339, rfc3339
 from regalia.core.codec import b64
 from regalia.core.errors import CoreCode, UsageError
@@ -55,7 +56,8 @@ def write_proposal(action: Action, options: ProposalOptions) -> None:
         options: where the chain is, and how the proposal is written.
 
     Raises:
-        RegaliaError: the chain cannot be read, or the statement contradicts itself.
+        RegaliaError: the chain cannot be read, the statement contradicts itself, or a key that
+            signs is no owner's.
     """
     must_be_new(options.out)
     chain = read_chain(options.where)
@@ -63,7 +65,10 @@ def write_proposal(action: Action, options: ProposalOptions) -> None:
     payload = statement.encode()
     parse_statement(payload)
     keys = read_signing_keys(options.sign_with, options.passphrase_file)
-    write_new(options.out, dsse.sign(PAYLOAD_TYPE, payload, keys).encode())
+    data = dsse.sign(PAYLOAD_TYPE, payload, keys).encode()
+    if keys:  # all of them owners' keys, or the statement would be refused with all signatures
+        verify_statement(data, () if chain.state is None else tuple(chain.state.charter.owners))
+    write_new(options.out, data)
     if not options.as_json:
         for line in sentences(statement):
             say(line)
