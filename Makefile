@@ -92,7 +92,7 @@ engine-vllm: $(VLLM)/.ready
 	$(VLLM)/bin/regalia demo --engine vllm $(DEMO_FLAGS)
 	$(VLLM)/bin/python scripts/make_engine_surfaces.py --check
 	$(VLLM)/bin/python -m pytest -m slow -p no:randomly -rs tests/runtime/test_vllm_live.py \
-	  tests/engines/vllm
+	  tests/runtime/test_vllm_adapter.py tests/engines/vllm
 
 $(VLLM)/.ready: $(PARTS) requirements/vllm.txt
 	$(PYTHON) -m venv $(VLLM)

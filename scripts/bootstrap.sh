@@ -23,7 +23,7 @@ command -v gdb >/dev/null 2>&1 || need gdb
 "$python" -c 'import ensurepip' >/dev/null 2>&1 || need python3-venv
 if [ "$for" = develop ]; then
   # tpm2-pytss, which speaks to TPMs, is built from source against libtss2-dev; swtpm is the TPM of
-  # the tests, and docker-registry their registry.
+  # the tests, docker-registry their registry, PostgreSQL the database of several brokers.
   command -v gcc >/dev/null 2>&1 || need gcc libc6-dev
   "$python" -c 'import pathlib, sys, sysconfig
 sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' || need python3-dev
@@ -31,6 +31,9 @@ sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' 
   pkg-config --exists tss2-esys 2>/dev/null || need libtss2-dev
   command -v swtpm >/dev/null 2>&1 || need swtpm
   command -v swtpm_localca >/dev/null 2>&1 || need swtpm-tools
+  # The server of several brokers; Debian keeps its programs out of the path.
+  command -v initdb >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
+    need postgresql
   command -v docker-registry >/dev/null 2>&1 || need docker-registry
   for tcti in swtpm device; do
     "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "libtss2-tcti-$tcti.so.0" 2>/dev/null ||

@@ -175,7 +175,7 @@ def beyond(good: Manifest) -> dict[str, tuple[str, dict[str, Any]]]:
         "shard_chunks_negative": ("MALFORMED", {"shard_chunks": -2}),
         "shard_chunks_65537": ("MALFORMED", layout(good, STRIDE, SHARD_CHUNKS_MAX + 1)),
         "stream_size_negative": ("MALFORMED", {"stream_size": -1}),
-        "signer_1025_bytes": ("TOO_LARGE", {"signer": b64(bytes(1025))}),
+        "signer_4097_bytes": ("TOO_LARGE", {"signer": b64(bytes(4097))}),
         "signer_no_base64": ("MALFORMED", {"signer": "*"}),
         "shard_missing": ("MALFORMED", {"shards": shards[:-1]}),
         "shard_too_many": ("MALFORMED", {"shards": [*shards, shards[-1]]}),

@@ -4,7 +4,8 @@
 decrypts weights as a real one does, and answers with what it was asked.
 
 Modes: ``serves``; ``asks-twice``, a worker asks for a second key; ``fails-to-load``;
-``never-asks``; ``dies-at-trial``; ``ignores-signals``, as an engine does that hangs.
+``never-asks``; ``dies-at-trial``; ``ignores-signals``, as an engine does that hangs; ``misfit`` and
+``unsupported``, a worker refuses its adapter. An adapter is decrypted, and merged into nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from starlette.requests import Request  # noqa: TC002 - Starlette reads annotati
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from regalia.core.errors import RegaliaError
+from regalia.core.errors import IntegrityError, RegaliaError, UsageError
 from regalia.core.weights import FilePart
+from regalia.engines.codes import EngineCode
 from regalia.engines.hosted import Command, Trial
 from regalia.runtime.hosted.child import CHILD_VARIABLE
 from regalia.runtime.hosted.shared_memory import use_prefix
@@ -35,7 +37,7 @@ from regalia.runtime.hosted.worker import open_weights, protect_process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from regalia.core.weights import ModelFiles
+    from regalia.core.weights import FileReader, ModelFiles
     from regalia.engines.hosted import Bounds, Place
 
 CHAT = "/v1/chat/completions"
@@ -50,7 +52,7 @@ class EchoGuard:
         return {**body, "route": route, "salt": bounds.salt, "limit": bounds.answer_tokens}
 
 
-class EchoEngine:
+class PlainEchoEngine:
     """The plug-in. Implements ``engines.hosted.HostedEngine``; options are workers and mode."""
 
     def check(self, options: Mapping[str, object], opens: tuple[str, ...]) -> None:
@@ -88,7 +90,18 @@ class EchoEngine:
         return EchoGuard()
 
 
+class EchoEngine(PlainEchoEngine):
+    """The same, for adapters as well. Implements ``engines.hosted.WorkersMerge``."""
+
+    def check_adapter(self, options: Mapping[str, object]) -> None:
+        """Accept everything."""
+
+
 echo_engine = EchoEngine()
+_REFUSALS = {
+    "misfit": IntegrityError(EngineCode.ENGINE_ADAPTER_MISFIT, "the test says so"),
+    "unsupported": UsageError(EngineCode.ENGINE_ADAPTER_UNSUPPORTED, "the test says so"),
+}
 
 
 def work(channel: str, rank: int, workers: int, mode: str) -> None:
@@ -116,12 +129,23 @@ def work(channel: str, rank: int, workers: int, mode: str) -> None:
     if mode == "fails-to-load":
         weights.failed(ValueError("the test says so"))
         time.sleep(600)
-    sizes = {path: n for path, n in weights.files.sizes().items() if path.endswith(_WEIGHTS)}
-    held = {path: bytearray(size) for path, size in sizes.items()}
-    weights.files.read([FilePart(path, 0, memoryview(data)) for path, data in held.items()])
-    weights.loaded(len(held), sum(sizes.values()), weights.files.bytes_read)
+    if mode in _REFUSALS:
+        weights.failed(_REFUSALS[mode])
+        time.sleep(600)
+    readers = [weights.files] if weights.adapter is None else [weights.files, weights.adapter]
+    held = [data for reader in readers for data in _decrypted(reader)]
+    read = sum(reader.bytes_read for reader in readers)
+    weights.loaded(len(held), sum(map(len, held)), read)
     while held:  # for the rest of this process's life
         time.sleep(1)
+
+
+def _decrypted(reader: FileReader) -> list[bytearray]:
+    """All files with weights."""
+    sizes = {path: size for path, size in reader.sizes().items() if path.endswith(_WEIGHTS)}
+    held = {path: bytearray(size) for path, size in sizes.items()}
+    reader.read([FilePart(path, 0, memoryview(data)) for path, data in held.items()])
+    return list(held.values())
 
 
 async def _chat(http: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,12 @@ from regalia.crypto import dsse
 from regalia.crypto.sign import SigningKey
 from regalia.policy.documents import Approvals
 from regalia.policy.signed import sign_release_policy
+from regalia.seal.format.manifest import PAYLOAD_TYPE, parse_manifest
 from regalia.seal.manifest import countersign_manifest
+from regalia.tlog.note import verifier_key_text
 from regalia.wire import approval as approval_format
 from regalia.wire.approval import Approval, parse_approval
-from tests.broker.harness import Deviation
+from tests.broker.harness import ORIGIN, Deviation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +87,41 @@ def test_key_wrapped_by_another_kind_of_store(
 ) -> None:
     monkeypatch.setattr(type(deployment.store), "wrap_algorithm", "pkcs11/aes-kwp")
     assert load(deployment) == "WRAP_UNKNOWN"
+
+
+def test_a_policy_that_wants_signatures_for_long(deployment: Deployment, alice: SigningKey) -> None:
+    """Whoever is trusted must sign with ML-DSA-65 too: owners, approvers and the log."""
+    owner = SigningKey.generate_ml_dsa_65_ed25519()
+    log = verifier_key_text(ORIGIN, SigningKey.generate_ml_dsa_65_ed25519().verify_key)
+    content = msgspec.structs.replace
+    wanted = content(
+        deployment.policy,
+        signatures="post-quantum",
+        runtime=content(deployment.policy.runtime, log_key="any"),
+    )
+    manifest = dsse.parse_envelope(deployment.manifest, what="m")
+    parsed = parse_manifest(manifest.unverified_payload)
+    again = replace(parsed, signer=owner.verify_key.spki)
+    rules: dict[str, Any] = {
+        "policy": sign_release_policy(wanted, (owner,)),
+        "manifest": dsse.sign(PAYLOAD_TYPE, again.encode(), (owner,)).encode(),
+        "owner_keys": (owner.verify_key,),
+    }
+
+    def code(log_key: str, **changes: Any) -> str:  # noqa: ANN401
+        files = deployment.model_files(**(rules | changes))
+        try:
+            load_model(files, store=deployment.store, log_key=log_key)
+        except RegaliaError as exc:
+            return exc.code.name
+        return "served"
+
+    assert code(log) == "served"
+    assert code(deployment.log.log_key) == "SIGNATURES_CLASSICAL"
+    assert code(log, approver_keys=(alice.verify_key,)) == "SIGNATURES_CLASSICAL"
+    both = (owner.verify_key, alice.verify_key)
+    assert code(log, owner_keys=both) == "SIGNATURES_CLASSICAL"
+    assert code(log, policy=sign_release_policy(wanted, (alice,))) == "SIGNER_UNKNOWN"
 
 
 def test_the_threshold_is_for_the_manifest_too(deployment: Deployment, alice: SigningKey) -> None:

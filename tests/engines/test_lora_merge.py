@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from regalia.core.errors import CoreCode, RegaliaError
 from regalia.engines.codes import EngineCode
-from regalia.engines.lora import merge
+from regalia.engines.lora import products
 from regalia.engines.lora.merge import merge_adapter
 from regalia.engines.tensors import MappedTensors
 from regalia.engines.transformers import build_engine
@@ -106,7 +106,7 @@ def test_the_scale_is_that_of_the_settings(
 def test_blocks_of_any_size_add_up_to_the_same(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(merge, "BLOCK", block)
+    monkeypatch.setattr(products, "BLOCK", block)
     files = adapter_files(settings(), matrices(TINY_LAYERS))
     found, want = weights(with_adapter(tiny, files)), merged(tiny, files, 4.0)
     for name, tensor in want.items():

@@ -9,12 +9,15 @@ import click
 import pytest
 
 from regalia.cli import new_files
+from regalia.cli.keygen import ALGORITHMS
 from regalia.cli.main import run
 from regalia.cli.passphrase import read_passphrase
 from regalia.core.errors import CoreCode, LocalError, RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.crypto.sign import SigningKey, VerifyKey
 from regalia.keys.devfile import open_store
+from regalia.tlog.merkle import EMPTY_ROOT
+from regalia.tlog.note import Checkpoint, parse_log_key, sign_checkpoint, verify_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +41,7 @@ def output(capsys: pytest.CaptureFixture[str], *args: str, status: int = 0) -> s
     return captured.out + captured.err
 
 
-@pytest.mark.parametrize("algorithm", ["ed25519", "p384"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_sign(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path, algorithm: str
 ) -> None:
@@ -52,6 +55,7 @@ def test_sign(
     assert key.verify_key == public
     assert body["fingerprint"] == str(public.fingerprint)
     public.verify(key.sign(b"m"), b"m")
+    assert public.post_quantum == algorithm.startswith("ml-dsa-65")
 
 
 def test_sign_without_a_passphrase_is_loud(
@@ -153,6 +157,25 @@ def test_passphrase_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with read_passphrase(None, confirm=True) as secret:
         assert secret.view() == "pässword".encode()
     assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
+
+
+def test_a_log_may_sign_with_a_pair(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, passphrase: Path
+) -> None:
+    args = ["log", "--origin", "log.example", "--out", str(tmp_path / "log"), "--json"]
+    args += ["--algorithm", "ml-dsa-65-ed25519", "--passphrase-file", str(passphrase)]
+    body = json.loads(output(capsys, *args))
+    text = (tmp_path / "log.vkey").read_text().strip()
+    assert body["log_key"] == text
+    key = parse_log_key(text)
+    assert key.verify_key.post_quantum
+    private = SigningKey.from_pem(
+        (tmp_path / "log.key").read_bytes(), SecretBytes(bytearray(PASSPHRASE))
+    )
+    note = sign_checkpoint(Checkpoint("log.example", 0, EMPTY_ROOT), private)
+    assert verify_checkpoint(note, key).size == 0
+    with pytest.raises(RegaliaError, match="CHECKPOINT_INVALID"):
+        verify_checkpoint(note.replace("log.example\n0", "log.example\n1"), key)
 
 
 @pytest.mark.parametrize("command", [["sign"], ["log", "--origin", "log.example"]])

@@ -253,7 +253,7 @@ def test_a_setting_that_was_not_measured(tuned: TunedLive) -> None:
 
 
 @pytest.mark.usefixtures("engines_of_this_tree")
-@pytest.mark.parametrize("engine", ["llama.cpp", "onnxruntime", "vllm"])
+@pytest.mark.parametrize("engine", ["llama.cpp", "onnxruntime"])
 def test_engines_that_merge_no_adapters(
     tuned: TunedLive, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
@@ -263,7 +263,6 @@ def test_engines_that_merge_no_adapters(
     for name in (
         "regalia.engines.llama_cpp.builder.LlamaCppBuilder.check",
         "regalia.engines.onnx.builder.OnnxBuilder.check",
-        "regalia.runtime.hosted.workload.Hosted.prepare",
     ):
         monkeypatch.setattr(name, lambda *_: None)
     error = tuned.refused_unasked(EngineCode.ENGINE_MERGES_NO_ADAPTERS, text=text)

@@ -56,6 +56,13 @@ class BrokerCode(Code):
         "Runtimes under this policy trust another log, so they would refuse every key.",
         "Use the log that the policy names, or have the policy changed.",
     )
+    SIGNATURES_CLASSICAL = (
+        "The policy wants signatures that outlast quantum computers, of everybody who signs.",
+        (
+            "Make keys with `regalia keygen sign --algorithm ml-dsa-65-ed25519` (`keygen log` for "
+            "the log), sign again with them, and name them in the configuration."
+        ),
+    )
     WRAP_KEY_MALFORMED = (
         "A key store would wrap the model key to this key, so it must be one that can be used.",
         "Send an RSA-3072 SubjectPublicKeyInfo, DER, with the exponent 65537.",

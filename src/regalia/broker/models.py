@@ -14,6 +14,7 @@ from regalia.broker.floors import Versions
 from regalia.core.errors import CoreCode, IntegrityError, KeyAccessError, UsageError
 from regalia.policy.signed import load_release_policy
 from regalia.seal.manifest import verify_owners_manifest
+from regalia.tlog.note import parse_log_key
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -89,7 +90,7 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
     Raises:
         ParseError: a document is malformed.
         IntegrityError: a signature or version does not verify, POLICY_OTHER_MODEL,
-            POLICY_OTHER_LOG or APPROVAL_INVALID.
+            POLICY_OTHER_LOG, SIGNATURES_CLASSICAL or APPROVAL_INVALID.
         KeyAccessError: WRAP_UNKNOWN.
     """
     policy = load_release_policy(files.policy, files.owner_keys, files.owner_threshold)
@@ -109,6 +110,8 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
             BrokerCode.POLICY_OTHER_LOG,
             f"the policy wants the log {policy.runtime.log_key}; this broker writes {log_key}",
         )
+    if policy.wants_post_quantum:
+        _require_post_quantum(files, log_key)
     if wrapped.algorithm != store.wrap_algorithm:
         raise KeyAccessError(
             BrokerCode.WRAP_UNKNOWN,
@@ -130,6 +133,22 @@ def load_model(files: ModelFiles, *, store: KeyStore, log_key: str) -> ServedMod
         policy_id=policy_id,
         approvals=approvals,
     )
+
+
+def _require_post_quantum(files: ModelFiles, log_key: str) -> None:
+    """Check every key that counts. Raises IntegrityError SIGNATURES_CLASSICAL."""
+    named = {
+        "the log": (parse_log_key(log_key).verify_key,),
+        "owner_keys": files.owner_keys,
+        "approver_keys": files.approver_keys,
+    }
+    for name, keys in named.items():
+        for key in keys:
+            if not key.post_quantum:
+                raise IntegrityError(
+                    BrokerCode.SIGNATURES_CLASSICAL,
+                    f"{name}: {key.fingerprint} signs without ML-DSA-65",
+                )
 
 
 def by_id(models: tuple[ServedModel, ...]) -> dict[str, ServedModel]:

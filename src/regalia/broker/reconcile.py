@@ -32,6 +32,7 @@ from regalia.broker.watermarks import note_log, read_watermarks, require_not_bef
 from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import IntegrityError, LogError, ParseError
 from regalia.tlog.codes import TlogCode
+from regalia.tlog.database import one_creates
 from regalia.tlog.merkle import EMPTY_ROOT
 from regalia.tlog.note import Checkpoint
 from regalia.wire.release import LogNotice, parse_entry
@@ -86,7 +87,9 @@ def begin(engine: Engine, log: Log, now: datetime) -> Watermarks:
     with state(engine, writes=True) as connection:
         seen = read_watermarks(connection, lock=True)
         if seen is None and log.reader.size() == 0:
-            create(connection, now)
+            one_creates(connection)
+            if read_watermarks(connection, lock=True) is None:
+                create(connection, now)
     # The order matters where other brokers are running: the state's size is read before the log,
     # which can only have grown, and leases are read after the entries that name them.
     if seen is None:

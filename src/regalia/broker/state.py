@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from regalia.broker.codes import BrokerCode
 from regalia.core.errors import UnavailableError
-from regalia.tlog.database import cause, transaction
+from regalia.tlog.database import cause, create_missing, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ def from_us(value: int) -> datetime:
 def create_tables(engine: Engine) -> None:
     """Create the missing tables. Raises UnavailableError STATE_UNAVAILABLE."""
     with state(engine, writes=True) as connection:
-        METADATA.create_all(connection)
+        create_missing(connection, METADATA)
 
 
 @contextmanager

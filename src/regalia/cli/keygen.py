@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regalia.crypto.sign import SigningKey
 
 
+ALGORITHMS = ("ed25519", "p384", "ml-dsa-65-ed25519", "ml-dsa-65-p384")
 _passphrase_file = file_option(
     "--passphrase-file FILE", "Read the passphrase from FILE (mode 600) instead of asking for it."
 )
@@ -47,7 +48,12 @@ def keygen() -> None:
 
 @keygen.command("sign")
 @_out
-@option("--algorithm [ed25519|p384]", "Ed25519, or ECDSA P-384 with SHA-384.", default="ed25519")
+@option(
+    f"--algorithm [{'|'.join(ALGORITHMS)}]",
+    "Ed25519, or ECDSA P-384 with SHA-384; or either together with ML-DSA-65, where both must "
+    "verify, for signatures that outlast quantum computers.",
+    default="ed25519",
+)
 @_protection
 @json_option
 def sign(*, name: Path, algorithm: str, as_json: bool, **protection: Any) -> None:  # noqa: ANN401 - of _protection
@@ -55,10 +61,7 @@ def sign(*, name: Path, algorithm: str, as_json: bool, **protection: Any) -> Non
 
     Writes NAME.key (PKCS #8 PEM) and NAME.pub (SubjectPublicKeyInfo PEM).
     """
-    from regalia.crypto.sign import SigningKey
-
-    make = SigningKey.generate_p384 if algorithm == "p384" else SigningKey.generate_ed25519
-    key = make()
+    key = _generated(algorithm)
     pair = _Pair(key, f"{name}.key", f"{name}.pub")
     pair.write(key.verify_key.to_pem(), **protection)
     pair.show("fingerprint", str(key.verify_key.fingerprint), as_json=as_json)
@@ -101,23 +104,39 @@ def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     "The log's name, for example log.example.org/regalia. It is in every checkpoint.",
     required=True,
 )
+@option(
+    "--algorithm [ed25519|ml-dsa-65-ed25519]",
+    "Ed25519, which every tool for such logs verifies; or together with ML-DSA-65.",
+    default="ed25519",
+)
 @_out
 @_protection
 @json_option
-def log(*, origin: str, name: Path, as_json: bool, **protection: Any) -> None:  # noqa: ANN401 - of _protection
+def log(*, origin: str, algorithm: str, name: Path, as_json: bool, **protection: Any) -> None:  # noqa: ANN401 - of _protection
     """Make the key with which a transparency log signs its checkpoints.
 
-    Writes NAME.key (PKCS #8 PEM, Ed25519) and NAME.vkey (C2SP signed-note verifier key), which
-    goes into every runtime's and client's configuration.
+    Writes NAME.key (PKCS #8 PEM) and NAME.vkey (C2SP signed-note verifier key), which goes into
+    every runtime's and client's configuration.
     """
-    from regalia.crypto.sign import SigningKey
     from regalia.tlog.note import verifier_key_text
 
-    key = SigningKey.generate_ed25519()
+    key = _generated(algorithm)
     text = verifier_key_text(origin, key.verify_key)
     pair = _Pair(key, f"{name}.key", f"{name}.vkey")
     pair.write(text.encode() + b"\n", **protection)
     pair.show("log_key", text, as_json=as_json)
+
+
+def _generated(algorithm: str) -> SigningKey:
+    from regalia.crypto.sign import SigningKey
+
+    makers = (
+        SigningKey.generate_ed25519,
+        SigningKey.generate_p384,
+        SigningKey.generate_ml_dsa_65_ed25519,
+        SigningKey.generate_ml_dsa_65_p384,
+    )
+    return dict(zip(ALGORITHMS, makers, strict=True))[algorithm]()
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,12 @@ def verify_compact(token: str, keys: Sequence[VerifyKey], *, typ: str) -> bytes:
 
 
 def _algorithm(key: VerifyKey) -> str:
+    """Name of the key's algorithm. Raises IntegrityError SIGNER_UNKNOWN if JWS has none."""
+    if key.post_quantum:
+        raise IntegrityError(
+            DsseCode.SIGNER_UNKNOWN,
+            f"{key.fingerprint} signs with ML-DSA-65 too, and tokens with Ed25519 or P-384 alone",
+        )
     return "EdDSA" if len(key.spki) == ED25519_SPKI_SIZE else "ES384"
 
 

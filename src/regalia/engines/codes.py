@@ -38,7 +38,7 @@ class EngineCode(Code):
     )
     ENGINE_MERGES_NO_ADAPTERS = (
         "This engine computes with the base's weights alone, so the adapter would be left out.",
-        'Set [engine] name = "transformers", or merge the adapter into its base and seal that.',
+        'Set [engine] name = "transformers" or "vllm", or merge it into its base and seal that.',
     )
     ENGINE_ADAPTER_UNSUPPORTED = (
         "An adapter that is merged in another way than it was trained would answer with noise.",

@@ -145,3 +145,18 @@ class HostedEngine(Protocol):
         Raises:
             ParseError, UsageError: the model's files are malformed or not supported.
         """
+
+
+@runtime_checkable
+class WorkersMerge(Protocol):
+    """What a plug-in has as well if its workers can merge a LoRA adapter into their model."""
+
+    def check_adapter(self, options: Mapping[str, object]) -> None:
+        """Check that an adapter could be merged, before its key is asked for.
+
+        Args:
+            options: ``[engine.options]`` of the configuration, not validated.
+
+        Raises:
+            UsageError: the engine merges none with these options.
+        """

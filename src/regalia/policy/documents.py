@@ -165,6 +165,13 @@ class ReleasePolicy(Doc, frozen=True, kw_only=True):
     custody: list[Literal["broker", "kms", "hsm"]]
     approvals: Approvals
     conditions: list[str]  # CEL over the claims; all must be true
+    # What must sign the owner's documents, the approvals and the log; absent = classical.
+    signatures: Literal["classical", "post-quantum"] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def wants_post_quantum(self) -> bool:
+        """Whether only signatures that outlast quantum computers count."""
+        return self.signatures == "post-quantum"
 
     def encode(self) -> bytes:
         """Canonical JSON: the DSSE payload."""

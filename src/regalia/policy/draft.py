@@ -59,6 +59,7 @@ _ABOUT = MappingProxyType(
         "lease_s": "seconds that a runtime keeps the key before it must attest again",
         "custody": "`broker`, `kms`, `hsm`: where the model key may be in clear during a release",
         "approvals": "how many of which approvers (key:<64 hex>) must approve a release",
+        "signatures": "`classical`, `post-quantum`: how owner, approvers and log must sign",
         "conditions": "CEL over the claims, all of which must be true; docs/spec/policy.md",
     }
 )
@@ -92,6 +93,7 @@ def new_release(tees: Sequence[Tee]) -> bytes:
         "lease_s": 900,
         "custody": [],
         "approvals": _strict(Approvals, "approvals"),
+        "signatures": "classical",
         "conditions": [],
     }
     out: dict[str, Any] = {COMMENT: _HEAD}

@@ -286,6 +286,14 @@ EXPLANATIONS: tuple[Explanation, ...] = (
     ),
     Explanation("approvals.approvers", _listed("Approvers: {}.", "There are no approvers.")),
     Explanation(
+        "signatures",
+        lambda wanted: (
+            "Manifest, policy, approvals and log must be signed with ML-DSA-65 too."
+            if wanted == "post-quantum"
+            else "Classical signatures suffice, which do not outlast quantum computers."
+        ),
+    ),
+    Explanation(
         "conditions",
         _listed("All of these must be true: {}.", "There are no further conditions."),
     ),

@@ -56,12 +56,12 @@ class TakesAdapter(Protocol):
     def load_adapter(
         self, source: BlobSource, manifest: VerifiedManifest, key: SecretBytes
     ) -> None:
-        """Decrypt the adapter, which ``Workload.load`` then merges and wipes.
+        """Decrypt the adapter, or have it decrypted; ``Workload.load`` then merges and wipes it.
 
         Args:
             source: store of the ciphertext, untrusted.
             manifest: verified manifest of the adapter.
-            key: the adapter's model key; closed on return.
+            key: the adapter's model key; closed when the model is loaded, at the latest.
 
         Raises:
             RegaliaError: the adapter cannot be read. What was decrypted is wiped by ``wipe``.

@@ -146,10 +146,20 @@ def read_amplification(spans: Iterable[tuple[int, int]], geometry: Geometry) -> 
     for first, last in ordered:
         asked += max(0, last - max(first, reached))
         reached = max(reached, last)
-    read = sum(
-        min(numbers.stop * geometry.payload, geometry.stream_size)
-        - numbers.start * geometry.payload
-        + len(numbers) * (geometry.stride - geometry.payload)
-        for numbers in touched_chunks(ordered, geometry.payload)
+    return stored_bytes(ordered, geometry) / asked
+
+
+def stored_bytes(spans: Iterable[tuple[int, int]], geometry: Geometry) -> int:
+    """Bytes of ciphertext in all chunks that some ranges of the stream lie in, each chunk once.
+
+    Args:
+        spans: first and last offset of each range, as ``touched_chunks`` wants them.
+        geometry: division of the stream into chunks.
+    """
+    payload = geometry.payload
+    return sum(
+        min(numbers.stop * payload, geometry.stream_size)
+        - numbers.start * payload
+        + len(numbers) * (geometry.stride - payload)
+        for numbers in touched_chunks(spans, payload)
     )
-    return read / asked

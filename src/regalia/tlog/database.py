@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 _WRITE = "regalia_write"
 BUSY_TIMEOUT_MS = 5000
+_POOL_TIMEOUT_S = 5
+_CREATION = 0x7265_6761_6C69_61  # number of an advisory lock: "regalia"
+# libpq: seconds to connect, and milliseconds until sent data must be acknowledged, so that a
+# network that swallows everything ends a request as an error.
+_REACH = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
+SESSION = {
+    "synchronous_commit": "on",
+    "lock_timeout": f"{BUSY_TIMEOUT_MS}ms",
+    "statement_timeout": "15s",
+    "idle_in_transaction_session_timeout": "30s",
+}
 
 METADATA = sa.MetaData()
 
@@ -56,6 +67,8 @@ class _DBAPIConnection(Protocol):
 
     def execute(self, statement: str) -> object: ...
 
+    def commit(self) -> None: ...
+
 
 def has_password(url: str) -> bool:
     """Whether a database URL contains a password. False for what is no URL at all."""
@@ -85,7 +98,8 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
     """Create an engine for a database URL, ``sqlite:///PATH`` or ``postgresql+psycopg://…``.
 
     On SQLite a writing transaction takes the write lock at its start, so that its reads are still
-    valid when it commits. Every commit is synced to disk (synchronous=FULL).
+    valid when it commits. Every commit is synced to disk (synchronous=FULL, synchronous_commit).
+    Nothing waits for a lock, a statement or a server without bound.
 
     Args:
         url: of the database.
@@ -99,7 +113,7 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() == "sqlite":
             _prepare_file(parsed, create=create)
-        engine = sa.create_engine(parsed)
+        engine = sa.create_engine(parsed, **_options(parsed))
     except ImportError as exc:
         broken = UsageError(CoreCode.BAD_CONFIG, "database URL: its driver does not import")
         raise missing_extra(exc) or broken from exc
@@ -109,7 +123,19 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _sqlite_connect)
         sa.event.listen(engine, "begin", _sqlite_begin)
+    elif engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "connect", _postgresql_connect)
     return engine
+
+
+def _options(url: sa.URL) -> dict[str, Any]:
+    """Options of the engine for a server that may be gone, or may be slow."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    # A server that was restarted has ended the connections in the pool: try one before its use.
+    # What the URL says itself comes first.
+    bounds = {name: value for name, value in _REACH.items() if name not in url.query}
+    return {"pool_pre_ping": True, "pool_timeout": _POOL_TIMEOUT_S, "connect_args": bounds}
 
 
 def _prepare_file(url: sa.URL, *, create: bool) -> None:
@@ -133,6 +159,13 @@ def _sqlite_connect(connection: _DBAPIConnection, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
+def _postgresql_connect(connection: _DBAPIConnection, _record: object) -> None:
+    # Of the session, whatever the server's administrator chose for others.
+    for name, value in SESSION.items():
+        connection.execute(f"SET SESSION {name} = '{value}'")
+    connection.commit()
+
+
 def _sqlite_begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITE, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -152,6 +185,26 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
         connection.begin(),
     ):
         yield connection
+
+
+def create_missing(connection: Connection, tables: sa.MetaData) -> None:
+    """Create the tables that are missing; what else the transaction writes waits for it, too.
+
+    Several brokers may start on an empty database at the same time, and PostgreSQL would give all
+    but one of them an error. SQLite has locked the database already.
+
+    Args:
+        connection: in a transaction that writes.
+        tables: of the log, or of the broker.
+    """
+    one_creates(connection)
+    tables.create_all(connection)
+
+
+def one_creates(connection: Connection) -> None:
+    """Wait until no other broker creates anything, until the end of a transaction that writes."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION)))
 
 
 @contextmanager

@@ -11,7 +11,15 @@ import sqlalchemy as sa
 from regalia.core.codec import b64
 from regalia.core.errors import LogError
 from regalia.tlog.codes import TlogCode
-from regalia.tlog.database import ENTRIES, HASHES, METADATA, STATE, reading, writing
+from regalia.tlog.database import (
+    ENTRIES,
+    HASHES,
+    METADATA,
+    STATE,
+    create_missing,
+    reading,
+    writing,
+)
 from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusion_path, leaf_hash
 from regalia.tlog.note import Checkpoint, log_key, parse_log_key, sign_checkpoint, verify_checkpoint
 from regalia.tlog.tiles import ENTRY_MAX, TILE_HEIGHT, TILE_WIDTH, encode_bundle
@@ -166,7 +174,7 @@ class Log:
         self._lock = threading.Lock()
         self.reader = LogReader(engine)
         with writing(engine) as connection:
-            METADATA.create_all(connection)
+            create_missing(connection, METADATA)
             if connection.execute(sa.select(STATE.c.id)).first() is None:
                 checkpoint = sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), key)
                 connection.execute(

@@ -1,6 +1,9 @@
-r"""Signs, parses and verifies checkpoints: C2SP signed-note and tlog-checkpoint, with Ed25519.
+r"""Signs, parses and verifies checkpoints: C2SP signed-note and tlog-checkpoint.
 
 <origin>\n<size, decimal>\n<root, base64>\n\n— <origin> <base64(key hash ‖ signature)>\n
+
+A log signs with Ed25519, or with Ed25519 and ML-DSA-65 together (``regalia.crypto.composite``).
+C2SP has no number for the latter, so its type is 0xff with a name of ours, as signed-note says.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from regalia.core.codec import b64, unb64
 from regalia.core.errors import IntegrityError, LogError, ParseError
+from regalia.crypto.composite import ML_DSA_KEY_SIZE, ML_DSA_SIGNATURE_SIZE, WITH_ED25519
 from regalia.crypto.sign import VerifyKey
 from regalia.tlog.codes import TlogCode
 from regalia.tlog.merkle import EMPTY_ROOT, HASH_SIZE, SIZE_MAX
@@ -25,12 +29,10 @@ BODY_LINES = 3  # origin, size and root
 EXTENSIONS_MAX = 16  # extension lines after the root
 ORIGIN_MAX = 255  # bytes
 ED25519 = b"\x01"  # signature type of C2SP signed-note
+COMPOSITE = b"\xffregalia/ml-dsa-65-ed25519/v1"
 KEY_HASH_SIZE = 4  # bytes; only a hint which key to try, never a proof of identity
 SIGNATURE_SIZE = 64  # bytes, Ed25519
 PUBLIC_KEY_SIZE = 32  # bytes, Ed25519
-
-# The DER of an Ed25519 SubjectPublicKeyInfo (RFC 8410) up to the 32 bytes of the key.
-_SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 _SIGNATURE_PREFIX = "\N{EM DASH} "
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")  # no leading zeros, so that there is one spelling
 
@@ -51,25 +53,57 @@ def check_origin(origin: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyKind:
+    """A kind of keys that logs sign with; all its sizes are fixed.
+
+    Attributes:
+        type: what signed-note puts before the public key.
+        prefix: DER of a SubjectPublicKeyInfo up to the public key.
+        public_size: bytes of the public key.
+        signature_size: bytes of a signature.
+    """
+
+    type: bytes
+    prefix: bytes
+    public_size: int
+    signature_size: int
+
+
+# RFC 8410 for the prefix of Ed25519.
+_ED25519 = KeyKind(
+    ED25519, bytes.fromhex("302a300506032b6570032100"), PUBLIC_KEY_SIZE, SIGNATURE_SIZE
+)
+_COMPOSITE = KeyKind(
+    COMPOSITE,
+    WITH_ED25519.prefix,
+    ML_DSA_KEY_SIZE + PUBLIC_KEY_SIZE,
+    ML_DSA_SIGNATURE_SIZE + SIGNATURE_SIZE,
+)
+_KINDS = (_ED25519, _COMPOSITE)
+_LONGEST = max(len(kind.type) + kind.public_size for kind in _KINDS)
+
+
+@dataclass(frozen=True, slots=True)
 class LogKey:
-    """A verifier key of a log: its origin and its Ed25519 public key."""
+    """A verifier key of a log: its origin and its public key."""
 
     origin: str
-    public: bytes  # 32 bytes
+    public: bytes  # 32 bytes, or 1984 with ML-DSA-65
+    kind: KeyKind = _ED25519
 
     @property
     def key_hash(self) -> bytes:
-        """The first 4 bytes of SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ public key)."""
-        data = self.origin.encode() + b"\n" + ED25519 + self.public
+        """The first 4 bytes of SHA-256(origin ‖ 0x0A ‖ type ‖ public key)."""
+        data = self.origin.encode() + b"\n" + self.kind.type + self.public
         return hashlib.sha256(data).digest()[:KEY_HASH_SIZE]
 
     @property
     def verify_key(self) -> VerifyKey:
         """The same key as SubjectPublicKeyInfo."""
-        return VerifyKey(_SPKI_PREFIX + self.public)
+        return VerifyKey(self.kind.prefix + self.public)
 
     def __str__(self) -> str:
-        return f"{self.origin}+{self.key_hash.hex()}+{b64(ED25519 + self.public)}"
+        return f"{self.origin}+{self.key_hash.hex()}+{b64(self.kind.type + self.public)}"
 
 
 def log_key(origin: str, key: VerifyKey) -> LogKey:
@@ -80,12 +114,16 @@ def log_key(origin: str, key: VerifyKey) -> LogKey:
         key: public key of the log.
 
     Raises:
-        LogError: LOG_KEY_MALFORMED, the key is not Ed25519 or the origin is not a valid name.
+        LogError: LOG_KEY_MALFORMED, the key is of another kind or the origin is not a valid name.
     """
     check_origin(origin)
-    if not key.spki.startswith(_SPKI_PREFIX) or len(key.spki) != len(_SPKI_PREFIX) + 32:
-        raise LogError(TlogCode.LOG_KEY_MALFORMED, "a log signs with Ed25519 only")
-    return LogKey(origin, key.spki[len(_SPKI_PREFIX) :])
+    for kind in _KINDS:
+        public = key.spki.removeprefix(kind.prefix)
+        if key.spki.startswith(kind.prefix) and len(public) == kind.public_size:
+            return LogKey(origin, public, kind)
+    raise LogError(
+        TlogCode.LOG_KEY_MALFORMED, "a log signs with Ed25519, alone or with ML-DSA-65, only"
+    )
 
 
 def verifier_key_text(origin: str, key: VerifyKey) -> str:
@@ -107,15 +145,24 @@ def parse_log_key(text: str) -> LogKey:
     parts = text.split("+", 2)
     try:
         origin, _, encoded = parts
-        raw = unb64(encoded, what="log key", size=1 + PUBLIC_KEY_SIZE)
+        raw = unb64(encoded, what="log key", limit=_LONGEST)
+        key = _parsed(check_origin(origin), raw)
     except (ValueError, ParseError) as exc:
         raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log key {text[:120]!r}") from exc
-    if raw[:1] != ED25519:
-        raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log key type {raw[0]}, want 1 (Ed25519)")
-    key = LogKey(check_origin(origin), raw[1:])
     if str(key) != text:
         raise LogError(TlogCode.LOG_KEY_MALFORMED, "the log key's hash is not that of its key")
     return key
+
+
+def _parsed(origin: str, raw: bytes) -> LogKey:
+    """A key of a known type and of its size. Raises ValueError or LogError."""
+    for kind in _KINDS:
+        if raw.startswith(kind.type):
+            if len(raw) != len(kind.type) + kind.public_size:
+                raise ValueError(len(raw))
+            return LogKey(origin, raw[len(kind.type) :], kind)
+    shown = f"type {raw[0]}, want 1 (Ed25519), or 255 with ML-DSA-65" if raw else "empty"
+    raise LogError(TlogCode.LOG_KEY_MALFORMED, f"log key: {shown}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +185,7 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> str:
 
     Args:
         checkpoint: size and root of the log.
-        key: signing key of the log, Ed25519.
+        key: signing key of the log.
     """
     mine = log_key(checkpoint.origin, key.verify_key)
     body = checkpoint.body()
@@ -160,7 +207,7 @@ def verify_checkpoint(note: str, key: LogKey) -> Checkpoint:
     """
     body, signatures = _split_note(note)
     mine = [sig for name, key_hash, sig in signatures if (name, key_hash) == _identity(key)]
-    if len(mine) != 1 or len(mine[0]) != SIGNATURE_SIZE:
+    if len(mine) != 1 or len(mine[0]) != key.kind.signature_size:
         raise _invalid(f"{len(mine)} signatures by {key.origin}+{key.key_hash.hex()}, want one")
     try:
         key.verify_key.verify(mine[0], body.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from regalia.engines.vllm import staging as vllm_staging
 from regalia.engines.vllm import tensors as vllm_tensors
 from regalia.engines.vllm.staging import ALIGNMENT, KEPT, StagingArea
 from regalia.engines.vllm.tensors import TensorStream, list_tensors
+from tests.engines.vllm.plain_files import Files, tensor_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,39 +24,6 @@ if TYPE_CHECKING:
     from regalia.core.weights import FilePart
 
 torch.set_num_threads(1)
-
-
-class Files:
-    """``core.weights.FileReader`` on bytes, which notes what is read."""
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = files
-        self.asked = 0
-        self.fails = False
-
-    def sizes(self) -> Mapping[str, int]:
-        return {path: len(data) for path, data in self.files.items()}
-
-    def read(self, parts: Sequence[FilePart]) -> None:
-        if self.fails:
-            raise IntegrityError(EngineCode.ENGINE_MODEL_INCOMPLETE, "forged")
-        for part in parts:
-            assert part.out.nbytes, "nothing is read into nothing"
-            data = self.files[part.path][part.offset : part.offset + part.out.nbytes]
-            assert len(data) == part.out.nbytes, "a part of the file"
-            self.asked += len(data)
-            part.out[:] = data
-
-
-def tensor_file(**tensors: tuple[str, list[int], bytes]) -> bytes:
-    """A safetensors file."""
-    header, data = {}, b""
-    for name, (dtype, shape, raw) in tensors.items():
-        offsets = [len(data), len(data) + len(raw)]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-        data += raw
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + data
 
 
 def u8(count: int, value: int = 7) -> tuple[str, list[int], bytes]:

@@ -69,7 +69,7 @@ _INHERITED = (
 
 
 class VllmEngine:
-    """Implements ``engines.hosted.HostedEngine``."""
+    """Implements ``engines.hosted.HostedEngine`` and ``WorkersMerge``."""
 
     def check(self, options: Mapping[str, object], opens: tuple[str, ...]) -> None:
         """Check options, surfaces and installation; arguments and errors as ``HostedEngine``.
@@ -87,6 +87,14 @@ class VllmEngine:
             )
         if find_spec("vllm") is None:
             raise UsageError(EngineCode.ENGINE_NOT_INSTALLED, "vllm does not import")
+
+    def check_adapter(self, options: Mapping[str, object]) -> None:
+        """Check the options: all of them go with an adapter. Errors as ``check``.
+
+        Args:
+            options: ``[engine.options]``, not validated.
+        """
+        parse_options(options)
 
     def workers(self, options: Mapping[str, object]) -> int:
         """Number of processes that load weights."""

@@ -1,7 +1,8 @@
 """vLLM's loader for sealed models; registered under the load format ``regalia``.
 
 It runs in each worker. It receives the key from Regalia's runtime, decrypts tensors batch by batch
-into staging memory, and lets the model's own ``load_weights`` take what this worker needs.
+into staging memory, and lets the model's own ``load_weights`` take what this worker needs. An
+adapter, whose key comes in the same way, is merged into the tensors before they are taken.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regalia.core.weights import FileReader
+    from regalia.engines.vllm.adapter import Merging
     from regalia.engines.vllm.slices import SlicedStream
+    from regalia.engines.vllm.tensors import SealedTensor
 
 
 class Weights(Protocol):
@@ -27,6 +30,10 @@ class Weights(Protocol):
     @property
     def files(self) -> FileReader:
         """The model's plaintext."""
+
+    @property
+    def adapter(self) -> FileReader | None:
+        """The plaintext of the adapter that is merged into it; None if there is none."""
 
     def loaded(self, tensors: int, size: int, read: int) -> None:
         """Tell the runtime that this worker is done.
@@ -48,23 +55,35 @@ class OpenWeights(Protocol):
         """Open the model for one worker of a group. Raises RegaliaError or OSError."""
 
 
-def open_stream(files: FileReader, *, sliced: bool) -> TensorStream | SlicedStream:
+def open_stream(
+    files: FileReader, tensors: list[SealedTensor], merging: Merging | None, *, sliced: bool
+) -> TensorStream | SlicedStream:
     """The tensors of a model.
 
     Args:
         files: the model's plaintext.
+        tensors: all of them, in the order in which they are stored.
+        merging: of an adapter; None if there is none.
         sliced: whether this worker wants a part of each. Otherwise they are decrypted ahead of it.
-
-    Raises:
-        As ``list_tensors``.
     """
-    tensors = list_tensors(files)
     if not sliced:
-        return TensorStream(files, tensors)
+        return TensorStream(files, tensors, merging)
     # It imports torch, which the runtime that also imports this package does not need.
     from regalia.engines.vllm.slices import SlicedStream
 
-    return SlicedStream(files, tensors, StagingArea())
+    return SlicedStream(files, tensors, StagingArea(), merging)
+
+
+def _open_merging(
+    adapter: FileReader | None,
+    tensors: list[SealedTensor],
+    model_config: Any,  # noqa: ANN401
+) -> Merging | None:
+    if adapter is None:
+        return None
+    from regalia.engines.vllm.adapter import BaseFacts, read_merging  # as above
+
+    return read_merging(adapter, tensors, BaseFacts.of(model_config))
 
 
 def fill_model(model: Any, model_config: Any, weights: Weights, *, sliced: bool) -> None:  # noqa: ANN401
@@ -77,16 +96,24 @@ def fill_model(model: Any, model_config: Any, weights: Weights, *, sliced: bool)
         sliced: whether this worker wants a part of each tensor.
 
     Raises:
-        RegaliaError: the model cannot be read, or is not whole.
+        RegaliaError: the model cannot be read, or is not whole, or its adapter does not fit it.
     """
+    merging: Merging | None = None
     try:
-        stream = open_stream(weights.files, sliced=sliced)
+        tensors = list_tensors(weights.files)
+        merging = _open_merging(weights.adapter, tensors, model_config)
+        stream = open_stream(weights.files, tensors, merging, sliced=sliced)
         loaded = model.load_weights(iter(stream))
         _require_whole(model, model_config, loaded)
     except Exception as exc:
         weights.failed(exc)
         raise
-    weights.loaded(stream.taken, stream.size, weights.files.bytes_read)
+    finally:
+        if merging is not None:
+            merging.wipe()
+    readers = (weights.files, weights.adapter)
+    read = sum(reader.bytes_read for reader in readers if reader is not None)
+    weights.loaded(stream.taken, stream.size, read)
 
 
 def _require_whole(model: Any, model_config: Any, loaded: set[str] | None) -> None:  # noqa: ANN401

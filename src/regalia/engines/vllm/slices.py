@@ -4,6 +4,9 @@ A rank of a tensor-parallel group takes its part of each tensor with ``narrow`` 
 copies it into its own parameter. vLLM knows which part, for every architecture; so here the views
 that it makes are followed on a tensor without memory, and what is decrypted is what is left of the
 tensor in the end. An operation that is not a view gets the real values.
+
+Tensors come in the order in which they are stored, so that whoever decrypts them can use a chunk
+for all that lies in it before the next one.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ import torch
 from torch.utils._pytree import tree_map
 
 from regalia.core.weights import FilePart
-from regalia.engines.vllm.tensors import TORCH_TYPES, TensorStream
+from regalia.engines.vllm.tensors import TORCH_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from regalia.core.weights import FileReader
+    from regalia.engines.vllm.adapter import Merging
     from regalia.engines.vllm.staging import StagingArea
     from regalia.engines.vllm.tensors import SealedTensor
 
@@ -53,20 +57,27 @@ class LazyTensor(torch.Tensor):
     Attributes:
         shadow: the same view on a tensor of the whole's shape that has no memory.
         decrypt: decrypts elements ``[first, last)`` of the whole into memory of their own.
+        change: changes decrypted values of a view whose first one is the whole's element of this
+            number; None if they stay as they are.
     """
 
     shadow: torch.Tensor
     decrypt: Callable[[int, int], torch.Tensor]
+    change: Callable[[torch.Tensor, int], None] | None
 
     @staticmethod
     def __new__(  # noqa: D417, PYI034 - a wrapper is made by torch
-        cls: type[LazyTensor], shadow: torch.Tensor, decrypt: Callable[[int, int], torch.Tensor]
+        cls: type[LazyTensor],
+        shadow: torch.Tensor,
+        decrypt: Callable[[int, int], torch.Tensor],
+        change: Callable[[torch.Tensor, int], None] | None = None,
     ) -> LazyTensor:
         """Make a view.
 
         Args:
             shadow: on the device "meta".
             decrypt: as the attribute.
+            change: as the attribute.
         """
         made: LazyTensor = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001
             cls,
@@ -79,10 +90,11 @@ class LazyTensor(torch.Tensor):
         )
         made.shadow = shadow
         made.decrypt = decrypt
+        made.change = change
         return made
 
     def decrypted(self) -> torch.Tensor:
-        """The values, decrypted. Raises as ``FileReader.read``."""
+        """The values, decrypted and changed. Raises as ``FileReader.read``, or LocalError."""
         shadow = self.shadow
         if not shadow.numel():
             return torch.empty(shadow.shape, dtype=shadow.dtype)
@@ -90,8 +102,11 @@ class LazyTensor(torch.Tensor):
         reach = sum(
             (size - 1) * stride for size, stride in zip(shadow.shape, shadow.stride(), strict=True)
         )
-        values = self.decrypt(first, first + int(reach) + 1)
-        return values.as_strided(shadow.shape, shadow.stride(), 0)
+        span = self.decrypt(first, first + int(reach) + 1)
+        values = span.as_strided(shadow.shape, shadow.stride(), 0)
+        if self.change is not None:
+            self.change(values, first)
+        return values
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]  # noqa: ANN401 - torch's
         return f"<sealed tensor, {tuple(self.shape)}, {self.dtype}>"
@@ -110,8 +125,8 @@ class LazyTensor(torch.Tensor):
         if func in _VIEWS and isinstance(first, cls):
             seen = func(first.shadow, *args[1:], **kwargs)
             if isinstance(seen, torch.Tensor):
-                return cls(seen, first.decrypt)
-            return [cls(part, first.decrypt) for part in seen]
+                return cls(seen, first.decrypt, first.change)
+            return [cls(part, first.decrypt, first.change) for part in seen]
         return func(*tree_map(_real, args), **tree_map(_real, kwargs))
 
 
@@ -126,32 +141,37 @@ class SlicedStream:
         files: the model's plaintext.
         tensors: which, and in which order.
         staging: memory that decrypted parts wait in.
+        merging: of an adapter; None if there is none.
     """
 
     def __init__(
-        self, files: FileReader, tensors: list[SealedTensor], staging: StagingArea
+        self,
+        files: FileReader,
+        tensors: list[SealedTensor],
+        staging: StagingArea,
+        merging: Merging | None = None,
     ) -> None:
         self._files = files
+        self._tensors = tensors
         self._staging = staging
-        self._large = [tensor for tensor in tensors if tensor.entry.size > SMALL]
-        self._small = TensorStream(
-            files, [tensor for tensor in tensors if tensor.entry.size <= SMALL]
-        )
+        self._merging = merging
         self.taken = 0  # tensors that were handed out
         self.size = 0  # bytes that were decrypted of them
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        """Yield names and tensors: small ones as they are, and large ones not yet decrypted."""
-        for name, tensor in self._small:
+        """Yield names and tensors: small ones as they are, and large ones not yet decrypted.
+
+        Raises:
+            IntegrityError, LocalError, UnavailableError: as ``FileReader.read``.
+        """
+        for tensor in self._tensors:
             self.taken += 1
-            self.size += tensor.nbytes
-            yield name, tensor
-        for tensor in self._large:
-            self.taken += 1
-            yield tensor.entry.name, self._lazy(tensor)
+            lazy = self._lazy(tensor)
+            yield tensor.entry.name, lazy if tensor.entry.size > SMALL else lazy.decrypted()
+        self._staging.close()
 
     def _lazy(self, tensor: SealedTensor) -> LazyTensor:
-        entry = tensor.entry
+        entry, merging = tensor.entry, self._merging
         kind: torch.dtype = getattr(torch, TORCH_TYPES[entry.dtype])
         shadow = torch.empty(entry.shape, dtype=kind, device="meta")
 
@@ -164,4 +184,11 @@ class SlicedStream:
             values: torch.Tensor = torch.from_numpy(area).view(kind)
             return values
 
-        return LazyTensor(shadow, decrypt)
+        if merging is None:
+            return LazyTensor(shadow, decrypt)
+        columns = entry.shape[-1] if entry.shape else 1
+        return LazyTensor(
+            shadow,
+            decrypt,
+            lambda part, first: merging.change_part(entry.name, part, first, columns),
+        )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from regalia.core.weights import FileReader
     from regalia.engines.safetensors import TensorEntry
+    from regalia.engines.vllm.adapter import Merging
 
 BATCH = 64 << 20  # bytes that are decrypted at once, while the engine copies as many
 SUFFIX = ".safetensors"
@@ -95,11 +96,15 @@ class TensorStream:
     Args:
         files: the model's plaintext.
         tensors: which, and in which order.
+        merging: of an adapter; None if there is none.
     """
 
-    def __init__(self, files: FileReader, tensors: list[SealedTensor]) -> None:
+    def __init__(
+        self, files: FileReader, tensors: list[SealedTensor], merging: Merging | None = None
+    ) -> None:
         self._files = files
         self._tensors = tensors
+        self._merging = merging
         self._staging = StagingArea()
         self.taken = 0  # tensors that were handed out
         self.size = 0  # bytes of them
@@ -143,6 +148,8 @@ class TensorStream:
             if entry.size:
                 raw = torch.from_numpy(area[start : start + entry.size])
                 value = raw.view(kind).view(entry.shape)
+                if self._merging is not None:
+                    self._merging.change(entry.name, value)
             else:
                 value = torch.empty(entry.shape, dtype=kind)
             self.taken += 1

@@ -2,8 +2,9 @@
 
 The runtime listens on a unix socket in its private folder until each worker has its key. The
 kernel says which process has connected; it must be one of the engine's, each gets the key once,
-and there are as many keys as workers. The connection then stays: the runtime says how long the
-lease lasts, and a worker whose connection ends, or whose lease is not renewed, ends itself.
+and there are as many keys as workers. With an adapter each gets two keys, one after the other. The
+connection then stays: the runtime says how long the lease lasts, and a worker whose connection
+ends, or whose lease is not renewed, ends itself.
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regalia.core.errors import CoreCode, LocalError, RegaliaError, UnavailableError
+from regalia.core.errors import (
+    CoreCode,
+    IntegrityError,
+    LocalError,
+    RegaliaError,
+    UnavailableError,
+    UsageError,
+)
+from regalia.engines.codes import EngineCode
 from regalia.engines.hosted_codes import HostedCode
 from regalia.host.events import ServiceEvent, emit
 from regalia.runtime.hosted.frames import Failed, Hello, Hold, Loaded, receive, send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from regalia.core.secret import SecretBytes
@@ -32,6 +42,22 @@ _LOOK_S = 0.25  # between two looks at an engine that starts
 _STRANGERS = 16  # connections of others that may wait without keeping workers out
 HELLO_S = 10.0  # seconds from a connection to the worker's first message
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+# What a worker may say of the adapter that the owner sealed. All else is a failure of the engine.
+_MISFIT = EngineCode.ENGINE_ADAPTER_MISFIT
+_UNSUPPORTED = EngineCode.ENGINE_ADAPTER_UNSUPPORTED
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a worker gets of one sealed part: the model, or its adapter.
+
+    Attributes:
+        grant: makes what the part is opened with, when a worker asks.
+        key: the part's model key. Whoever made it wipes it.
+    """
+
+    grant: Callable[[], Grant]
+    key: SecretBytes
 
 
 class KeyChannel:
@@ -64,7 +90,7 @@ class KeyChannel:
         self._closed = False
         self._changed = threading.Condition(self._lock)
         self._loaded: dict[int, Loaded] = {}  # by rank
-        self._failed: str | None = None
+        self._failed: RegaliaError | None = None
         self._listener: socket.socket | None = None
 
     @property
@@ -73,12 +99,12 @@ class KeyChannel:
         with self._lock:
             return frozenset(self._pids)
 
-    def open(self, grant: Callable[[], Grant], key: SecretBytes) -> None:
+    def open(self, parts: Sequence[Handover]) -> None:
         """Listen, and serve workers from threads of its own.
 
         Args:
-            grant: what a worker needs, made when it asks.
-            key: the model key. The caller wipes it after ``wait``.
+            parts: what each worker gets, in this order: the model, then its adapter. The caller
+                wipes the keys after ``wait``.
 
         Raises:
             LocalError: the socket cannot be made.
@@ -92,7 +118,7 @@ class KeyChannel:
             listener.close()
             raise LocalError(CoreCode.IO_FAILED, f"{self._path}: {exc.strerror}") from exc
         self._listener = listener
-        threading.Thread(target=self._accept, args=(listener, grant, key), daemon=True).start()
+        threading.Thread(target=self._accept, args=(listener, parts), daemon=True).start()
 
     def wait(self, still_starts: Callable[[], None], timeout_s: float) -> dict[int, Loaded]:
         """Wait until all workers have their weights. Nobody gets the key afterwards.
@@ -106,13 +132,15 @@ class KeyChannel:
 
         Raises:
             UnavailableError: ENGINE_PROCESS_FAILED.
+            IntegrityError: ENGINE_ADAPTER_MISFIT, as a worker found.
+            UsageError: ENGINE_ADAPTER_UNSUPPORTED, likewise.
         """
         deadline = time.monotonic() + timeout_s
         try:
             while True:
                 with self._changed:
                     if self._failed is not None:
-                        raise UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, self._failed)
+                        raise self._failed
                     loaded = dict(self._loaded)
                     if len(loaded) == self._workers:
                         return loaded
@@ -159,9 +187,7 @@ class KeyChannel:
             self._listener.close()
             self._path.unlink(missing_ok=True)
 
-    def _accept(
-        self, listener: socket.socket, grant: Callable[[], Grant], key: SecretBytes
-    ) -> None:
+    def _accept(self, listener: socket.socket, parts: Sequence[Handover]) -> None:
         while True:
             try:
                 connection, _ = listener.accept()
@@ -169,7 +195,7 @@ class KeyChannel:
                 return
             # One after the other: there are few workers, and each is quick.
             try:
-                rank = self._welcome(connection, grant, key)
+                rank = self._welcome(connection, parts)
             except (OSError, RegaliaError, RuntimeError) as exc:
                 code = exc.code.name if isinstance(exc, RegaliaError) else type(exc).__name__
                 if not self._closed:
@@ -178,10 +204,8 @@ class KeyChannel:
                 continue
             threading.Thread(target=self._follow, args=(rank, connection), daemon=True).start()
 
-    def _welcome(
-        self, connection: socket.socket, grant: Callable[[], Grant], key: SecretBytes
-    ) -> int:
-        """Check who has connected, and hand over the key."""
+    def _welcome(self, connection: socket.socket, parts: Sequence[Handover]) -> int:
+        """Check who has connected, and hand over the keys."""
         connection.settimeout(HELLO_S)
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _ = _CREDENTIALS.unpack(raw)
@@ -203,7 +227,8 @@ class KeyChannel:
             self._pids.add(pid)
         try:
             with self._sending:
-                send(connection, grant(), key.view())
+                for part in parts:
+                    send(connection, part.grant(), part.key.view())
                 connection.settimeout(None)
         except BaseException:
             self._end(f"worker {hello.rank} did not take its key")
@@ -225,7 +250,7 @@ class KeyChannel:
         with self._changed:
             closed, self._closed = self._closed, True
             if self._failed is None:
-                self._failed = why
+                self._failed = UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, why)
             self._changed.notify_all()
         if not closed:
             self._on_gone(why)
@@ -235,8 +260,19 @@ class KeyChannel:
             if isinstance(frame, Loaded):
                 self._loaded[rank] = frame
             elif isinstance(frame, Failed):
-                self._failed = f"worker {rank}: {_shown(frame.code, 64)}: {_shown(frame.what, 500)}"
+                self._failed = _failure(rank, frame)
             self._changed.notify_all()
+
+
+def _failure(rank: int, frame: Failed) -> RegaliaError:
+    """What a worker says of its end: of an adapter as other engines say it."""
+    what = f"worker {rank}: {_shown(frame.what, 500)}"
+    if frame.code == _MISFIT.name:
+        return IntegrityError(_MISFIT, what)
+    if frame.code == _UNSUPPORTED.name:
+        return UsageError(_UNSUPPORTED, what)
+    what = f"worker {rank}: {_shown(frame.code, 64)}: {_shown(frame.what, 500)}"
+    return UnavailableError(HostedCode.ENGINE_PROCESS_FAILED, what)
 
 
 def _shown(text: str, most: int) -> str:

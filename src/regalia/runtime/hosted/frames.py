@@ -2,7 +2,8 @@
 
 Each message is a frame: four bytes of length, big-endian, and a JSON object with a ``type``. The
 32 bytes of the model key follow a ``Grant``. They are not part of the frame, so that they go
-straight into memory that is wiped.
+straight into memory that is wiped. A grant of the model says whether another one follows, of the
+adapter that is merged into it, with a key of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Hello(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="hello"
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="grant", kw_only=True):
-    """What a worker opens the model with. The key follows."""
+    """What a worker opens the model, or its adapter, with. The key follows."""
 
     store: str
     folder: str  # that relative paths start from
@@ -40,7 +41,8 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="grant"
     model_id: str
     manifest: str  # digest of the signed payload, so that a store cannot show another version
     threads: int
-    left_s: float  # until the lease ends
+    left_s: float  # until the first of the leases ends
+    adapter_follows: bool = False  # a grant and a key of the adapter
 
 
 class Hold(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="hold"):

@@ -27,13 +27,13 @@ from regalia.runtime.hosted.health import HealthWatch, is_healthy
 from regalia.runtime.hosted.processes import EngineProcesses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from regalia.core.secret import SecretBytes
     from regalia.engines.hosted import Command, Place, Trial
     from regalia.runtime.config import ServeConfig
+    from regalia.runtime.hosted.channel import Handover
     from regalia.runtime.hosted.files import SmallFiles
-    from regalia.runtime.hosted.frames import Grant, Loaded
+    from regalia.runtime.hosted.frames import Loaded
 
 _LOOK_S = 0.1  # between two looks at an engine that starts
 _TRIAL_S = 120.0  # seconds that a small request may take
@@ -110,16 +110,14 @@ class EngineLife:
     def load(
         self,
         small: SmallFiles,
-        grant: Callable[[], Grant],
-        key: SecretBytes,
+        parts: Sequence[Handover],
         require_lease: Callable[[], None],
     ) -> dict[int, Loaded]:
         """Give the engine its model, and wait until its workers have loaded it.
 
         Args:
             small: the model's files that are not weights.
-            grant: what a worker opens the model with, made when it asks.
-            key: the model key. The caller wipes it afterwards.
+            parts: what each worker gets, as ``KeyChannel.open``. The caller wipes the keys.
             require_lease: raises once the lease is lost.
 
         Returns:
@@ -127,7 +125,7 @@ class EngineLife:
 
         Raises:
             LocalError: a file cannot be written.
-            UnavailableError: ENGINE_PROCESS_FAILED.
+            UnavailableError, IntegrityError, UsageError: as ``KeyChannel.wait``.
             RuntimeError: it has not begun.
         """
         with self._making():
@@ -142,7 +140,7 @@ class EngineLife:
                 is_member=processes.contains,
                 on_gone=self._failed,
             )
-            channel.open(grant, key)
+            channel.open(parts)
         processes.go_on()
         return channel.wait(self._still_starts(require_lease), self._config.engine_start_s)
 

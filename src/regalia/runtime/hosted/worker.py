@@ -1,4 +1,4 @@
-"""A worker's side: gets the key from its runtime, opens the sealed model, and lives by its lease.
+"""A worker's side: gets its keys from its runtime, opens what is sealed, and lives by its lease.
 
 It runs in a process of the engine's, in which the engine's plug-in calls it. The process ends when
 its lease ends, when its runtime is gone, and when anything of the model fails: at once, with its
@@ -11,9 +11,9 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from regalia.core.errors import CoreCode, IntegrityError, ParseError, RegaliaError
 from regalia.core.secret import SecretBytes
@@ -37,9 +37,6 @@ from regalia.runtime.startup import fetch_manifest
 from regalia.seal.reader import open_sealed
 from regalia.store.locate import open_cached
 
-if TYPE_CHECKING:
-    from regalia.core.weights import FileReader
-
 HELLO_S = 30.0  # seconds that the runtime may take to answer
 STATUS_GONE = 15  # of a worker whose runtime is gone
 
@@ -60,22 +57,27 @@ class Weights:
     Args:
         connection: to the runtime.
         files: the model's plaintext.
+        adapter: the plaintext of the adapter that is merged into it; None if there is none.
     """
 
-    def __init__(self, connection: socket.socket, files: FileReader) -> None:
+    def __init__(
+        self, connection: socket.socket, files: SealedFiles, adapter: SealedFiles | None
+    ) -> None:
         """Use ``open_weights`` instead."""
         self._connection = connection
         self._began = time.monotonic()
         self.files = files
+        self.adapter = adapter
 
     def loaded(self, tensors: int, size: int, read: int) -> None:
-        """Tell the runtime that this worker is done.
+        """Wipe what was kept for further reading, and tell the runtime that this worker is done.
 
         Args:
             tensors: number of tensors that were loaded.
             size: bytes of them that this worker wanted.
             read: bytes of ciphertext that it read for that.
         """
+        self.files.forget()
         seconds = time.monotonic() - self._began
         send(self._connection, Loaded(tensors=tensors, size=size, read=read, seconds=seconds))
 
@@ -93,7 +95,7 @@ def _tell_failure(connection: socket.socket, error: Exception) -> None:
 
 
 def open_weights(channel: str, rank: int, workers: int) -> Weights:
-    """Get the key from the runtime and open the model. Call it from the main thread.
+    """Get the keys from the runtime and open what is sealed. Call it from the main thread.
 
     Args:
         channel: path of the runtime's private socket.
@@ -110,20 +112,48 @@ def open_weights(channel: str, rank: int, workers: int) -> Weights:
     connection.settimeout(HELLO_S)
     connection.connect(channel)
     send(connection, Hello(rank, workers))
-    grant = receive(connection)
-    if not isinstance(grant, Grant):
-        raise ParseError(CoreCode.MALFORMED, "the runtime grants no key")
-    key = _receive_key(connection)
-    connection.settimeout(None)
-    with key:
-        ending.after(grant.left_s)
+    with ExitStack() as keys:
+        parts = _receive_parts(connection, keys)
+        connection.settimeout(None)
+        ending.after(min(part.grant.left_s for part in parts))
         threading.Thread(target=_live, args=(connection, ending), daemon=True).start()
         try:
-            files = _open_files(grant, key)
+            files, *others = [_open_files(part.grant, part.key) for part in parts]
         except RegaliaError as exc:
             _tell_failure(connection, exc)
             raise
-    return Weights(connection, files)
+    return Weights(connection, files, others[0] if others else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the model, or its adapter, is opened with."""
+
+    grant: Grant
+    key: SecretBytes
+
+
+def _receive_parts(connection: socket.socket, keys: ExitStack) -> tuple[_Part, ...]:
+    """Receive what the model is opened with, and what its adapter is if there is one.
+
+    Args:
+        connection: to the runtime.
+        keys: wipes them.
+    """
+    model = _receive_part(connection, keys)
+    if not model.grant.adapter_follows:
+        return (model,)
+    adapter = _receive_part(connection, keys)
+    if adapter.grant.adapter_follows:
+        raise ParseError(CoreCode.MALFORMED, "the runtime grants more than one adapter")
+    return (model, adapter)
+
+
+def _receive_part(connection: socket.socket, keys: ExitStack) -> _Part:
+    grant = receive(connection)
+    if not isinstance(grant, Grant):
+        raise ParseError(CoreCode.MALFORMED, "the runtime grants no key")
+    return _Part(grant, keys.enter_context(_receive_key(connection)))
 
 
 def _receive_key(connection: socket.socket) -> SecretBytes:
@@ -137,7 +167,7 @@ def _receive_key(connection: socket.socket) -> SecretBytes:
     return key
 
 
-def _open_files(grant: Grant, key: SecretBytes) -> FileReader:
+def _open_files(grant: Grant, key: SecretBytes) -> SealedFiles:
     source = open_cached(
         grant.store,
         Path(grant.folder),

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from regalia.core.errors import UnavailableError
+from regalia.engines.hosted import WorkersMerge
 from regalia.engines.hosted_codes import HostedCode
 from regalia.host.events import ServiceEvent, emit
+from regalia.runtime.hosted.channel import Handover
 from regalia.runtime.hosted.files import SealedFiles, SmallFiles
 from regalia.runtime.hosted.folder import require_in_memory
 from regalia.runtime.hosted.frames import Grant
 from regalia.runtime.hosted.life import EngineLife
+from regalia.runtime.workload import merges_none
 from regalia.seal.reader import open_sealed
 
 if TYPE_CHECKING:
@@ -32,7 +38,9 @@ if TYPE_CHECKING:
 
 
 class Hosted:
-    """Implements ``runtime.workload.Workload``; may be prepared and loaded again after a failure.
+    """Implements ``runtime.workload.Workload`` and ``TakesAdapter``.
+
+    It may be prepared and loaded again after a failure.
 
     Args:
         config: settings.
@@ -58,6 +66,7 @@ class Hosted:
         self._lock = threading.Lock()
         self._ended = False  # no other life begins
         self._life: EngineLife | None = None
+        self._adapter: Handover | None = None
         self._guard: RequestGuard | None = None
         self._proxy: Proxy | None = None
         self._workers = 0
@@ -89,6 +98,21 @@ class Hosted:
             self._life = life
         life.begin(self._command)
 
+    def prepare_adapter(self, manifest: VerifiedManifest) -> None:  # noqa: ARG002
+        """Look at the engine; arguments and errors as ``TakesAdapter``."""
+        if not isinstance(self._engine, WorkersMerge):
+            raise merges_none(self._config.engine.name)
+        self._engine.check_adapter(self._config.engine.options)
+
+    def load_adapter(
+        self,
+        source: BlobSource,  # noqa: ARG002 - the workers read it
+        manifest: VerifiedManifest,
+        key: SecretBytes,
+    ) -> None:
+        """Keep the key for the workers, which decrypt it; arguments as ``TakesAdapter``."""
+        self._adapter = Handover(lambda: self._adapter_grant(manifest), key)
+
     def _require_gone(self) -> None:
         """Wipe what a start that failed has left, as a second engine would stand beside it."""
         if self._life is None:
@@ -117,12 +141,19 @@ class Hosted:
         """Give the engine model and key; arguments and errors as ``Workload``."""
         began = time.monotonic()
         life = self.life
+        adapter, self._adapter = self._adapter, None
+        follows = adapter is not None
+        model = Handover(lambda: self._grant(manifest, adapter_follows=follows), key)
+        parts = [model] if adapter is None else [model, adapter]
         try:
-            with key:
+            with ExitStack() as keys:
+                for part in parts:
+                    keys.enter_context(part.key)
                 files = SealedFiles(open_sealed(source, manifest, key), threads=1)
                 small = SmallFiles.of(files, filter(self._engine.keeps, files.sizes()))
+                files.forget()
                 self._guard = self._engine.guard(small, self._opens)
-                loaded = life.load(small, lambda: self._grant(manifest), key, require_lease)
+                loaded = life.load(small, parts, require_lease)
             self._size = max(worker.size for worker in loaded.values())
             life.serve(self._engine.trial(self._config.served_name), require_lease)
         except BaseException:
@@ -132,7 +163,12 @@ class Hosted:
             self._proxy.turn_to(life.place.api)
         self._tell_loaded(loaded, time.monotonic() - began)
 
-    def _grant(self, manifest: VerifiedManifest) -> Grant:
+    def _adapter_grant(self, manifest: VerifiedManifest) -> Grant:
+        grant = self._grant(manifest, adapter_follows=False)
+        # It is small, and read without cache and peers, as the runtime reads it.
+        return msgspec.structs.replace(grant, store=self._config.adapter_store, cache="", peers=[])
+
+    def _grant(self, manifest: VerifiedManifest, *, adapter_follows: bool) -> Grant:
         return Grant(
             store=self._config.store,
             folder=str(self._base.resolve()),
@@ -144,6 +180,7 @@ class Hosted:
             manifest=str(manifest.digest),
             threads=self._config.load_threads,
             left_s=self._left_until - time.monotonic(),
+            adapter_follows=adapter_follows,
         )
 
     def _tell_loaded(self, loaded: dict[int, Loaded], seconds: float) -> None:
