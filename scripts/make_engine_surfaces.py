@@ -23,6 +23,7 @@ from typing import Any
 from regalia.engines.hosted import Place
 from regalia.engines.vllm import modes, surface
 from regalia.engines.vllm.engine import LOAD_FORMAT, VllmEngine
+from regalia.engines.vllm.server import PROGRAM
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "engine-surfaces.md"
 BEGIN, END = "<!-- surfaces of vLLM -->", "<!-- end of surfaces -->"
@@ -61,8 +62,7 @@ def _command(served_name: str = "model") -> tuple[list[str], dict[str, str]]:
     folder = Path("/nonexistent")
     place = Place(model=folder, scratch=folder, api=folder / "api", channel=folder / "channel")
     command = VllmEngine().command({}, place, served_name=served_name, parallel=1)
-    at = command.argv.index("vllm.entrypoints.openai.api_server")
-    return list(command.argv[at + 1 :]), command.environment
+    return list(command.argv[command.argv.index(PROGRAM) + 1 :]), command.environment
 
 
 def _parser() -> Any:  # noqa: ANN401 - vLLM's

@@ -277,6 +277,23 @@ def test_a_server_that_says_nothing_is_not_waited_for(
         assert time.monotonic() - begun < 2
 
 
+def test_a_start_does_not_hang_on_a_server_that_says_nothing(
+    double: Double, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regalia.keys.service_http.ANSWER_S", 0.5)
+
+    def silent(asked: Asked) -> tuple[int, Any]:
+        time.sleep(3)
+        return healthy(asked)
+
+    double.answer = silent
+    begun = time.monotonic()
+    with pytest.raises(UnavailableError) as caught:
+        KIT.open(f"{double.url}/regalia?token-file=token", folder, None)
+    assert caught.value.code is CoreCode.PEER_UNREACHABLE
+    assert time.monotonic() - begun < 2
+
+
 def test_nothing_shows_the_token(double: Double, folder: Path) -> None:
     with opened(double, folder) as store:
         store.kek_id("one")

@@ -35,7 +35,7 @@ ENTRY_POINTS: dict[str, dict[str, set[str]]] = {
         "regalia.device_sources": {"nvidia-gpu"},
         "regalia.engines": {"llama.cpp", "onnxruntime", "transformers", "vllm"},
         "regalia.evidence_sources": {"az-snp", "az-tdx", "nitro", "snp", "tdx", "tpm"},
-        "regalia.key_stores": {"dev-file", "openbao", "pkcs11"},
+        "regalia.key_stores": {"aws-kms", "dev-file", "openbao", "pkcs11"},
         "vllm.general_plugins": {"regalia"},
     },
     "regalia-testing": {

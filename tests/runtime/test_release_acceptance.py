@@ -42,6 +42,7 @@ from regalia.wire.release import (
     ReleaseResponse,
     release_info,
 )
+from regalia_testing.kms.envelopes import sealed_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -304,6 +305,9 @@ def rewrapped(testbed: RuntimeTestbed, wrapping: str, body: bytes) -> Exchange:
     )
 
 
+CMS = "cms-rsa-oaep-sha256-aes256-cbc"
+
+
 @pytest.mark.parametrize(
     "wrapping", ["rsa-oaep-sha1", "rsa-oaep-sha256", "rsa-oaep-sha256-aes-kwp"]
 )
@@ -315,10 +319,19 @@ def test_a_key_that_a_token_has_wrapped(testbed: RuntimeTestbed, wrapping: str) 
         assert opened.view() == MODEL_KEY
 
 
+def test_a_key_that_kms_has_sealed(testbed: RuntimeTestbed) -> None:
+    done = rewrapped(testbed, CMS, sealed_to(RSA.public_key(), MODEL_KEY))
+    with unwrap(accept(done, log_key=LOG_KEY), KEYS, MODEL) as opened:
+        assert opened.view() == MODEL_KEY
+
+
+def stranger() -> rsa.RSAPublicKey:
+    return rsa.generate_private_key(65537, 3072).public_key()
+
+
 def to_another(wrapping: str, key: bytes) -> bytes:
-    stranger = rsa.generate_private_key(65537, 3072).public_key()
     with SecretBytes(bytearray(key)) as secret:
-        return wrap_to(wrapping, secret, stranger)
+        return wrap_to(wrapping, secret, stranger())
 
 
 def to_us(wrapping: str, key: bytes) -> bytes:
@@ -339,6 +352,9 @@ WRAPPED_OTHERWISE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "two layers, cut": (TWO_LAYERS, lambda: to_us(TWO_LAYERS, MODEL_KEY)[:-8]),
     "two layers, longer": (TWO_LAYERS, lambda: to_us(TWO_LAYERS, MODEL_KEY) + bytes(8)),
     "two layers to another runtime": (TWO_LAYERS, lambda: to_another(TWO_LAYERS, MODEL_KEY)),
+    "CMS to another runtime": (CMS, lambda: sealed_to(stranger(), MODEL_KEY)),
+    "CMS of another size": (CMS, lambda: sealed_to(RSA.public_key(), MODEL_KEY + b"x")),
+    "no CMS": (CMS, lambda: to_us("rsa-oaep-sha256", MODEL_KEY)),
     "two layers, none of them there": (TWO_LAYERS, lambda: b""),
 }
 

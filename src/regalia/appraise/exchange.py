@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regalia.core.errors import AttestationError
 from regalia.policy.context import ClientContext
 from regalia.policy.documents import ReleasePolicy, collateral_rule
 from regalia.policy.evaluate import evaluate_client, evaluate_release
+from regalia.tees.nitro.claims import NitroClaims
+from regalia.tees.nitro.evidence.codes import NitroCode
 from regalia.wire.runtime_config import parse_runtime_config
 
 if TYPE_CHECKING:
@@ -45,7 +48,15 @@ def verify_exchange(
         AttestationError: it is not genuine, or bound to something else.
     """
     rule = collateral_rule(platform, evidence.tee)
-    return verifier.verify(evidence, expected=expected, rule=rule, now=now)
+    claims = verifier.verify(evidence, expected=expected, rule=rule, now=now)
+    if isinstance(claims, NitroClaims) and claims.public_key not in {
+        None,
+        expected.wrap_public_key,
+    }:
+        raise AttestationError(
+            NitroCode.DOCUMENT_KEY_OTHER, "public_key is not the exchange's wrap_public_key"
+        )
+    return claims
 
 
 def judge(policy: ReleasePolicy | ClientPolicy, claims: Claims, context: ReleaseContext) -> Verdict:

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.keywrap import (
     InvalidUnwrap,
     aes_key_unwrap_with_padding,
     aes_key_wrap_with_padding,
 )
+from cryptography.hazmat.primitives.padding import PKCS7
 
-from regalia.core.errors import Code, IntegrityError
+from regalia.core.errors import Code, IntegrityError, ParseError
 from regalia.core.secret import SecretBytes
+from regalia.crypto.cms import parse_enveloped
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -41,6 +46,7 @@ _KEK_SIZE = 32  # bytes of the AES key between RSA and the wrapped key
 # AES-KWP (RFC 5649) pads to 8 bytes and adds 8.
 _KWP_OVERHEAD = 8  # bytes, for keys whose size is a multiple of 8
 _RSA_AES = "rsa-oaep-sha256-aes-kwp"
+_CMS = "cms-rsa-oaep-sha256-aes256-cbc"
 
 # Neither use of a hash in OAEP needs it to resist collisions, so SHA-1 is as good here (RFC 8017,
 # appendix A.2.1, and NIST SP 800-131A). Tokens such as SoftHSM 2.6 can do nothing else.
@@ -48,6 +54,7 @@ _HASHES = {
     "rsa-oaep-sha1": hashes.SHA1(),  # noqa: S303
     "rsa-oaep-sha256": hashes.SHA256(),
     _RSA_AES: hashes.SHA256(),
+    _CMS: hashes.SHA256(),
 }
 
 
@@ -87,11 +94,11 @@ def open_wrapped(wrapping: str, wrapped: SecretBytes, private: RSAPrivateKey) ->
     padding = _padding(wrapping)
     data = bytes(wrapped.view())
     modulus = private.key_size // 8
+    if wrapping == _CMS:
+        return _open_cms(data, private, padding)
     if wrapping != _RSA_AES:
         return SecretBytes.copy_of(_decrypted(wrapping, data, private, padding))
-    between = _decrypted(wrapping, data[:modulus], private, padding)
-    if len(between) != _KEK_SIZE:
-        raise _failed(wrapping, f"an AES key of {len(between)} bytes")
+    between = _aes_key(wrapping, data[:modulus], private, padding)
     try:
         return SecretBytes.copy_of(aes_key_unwrap_with_padding(between, data[modulus:]))
     except (InvalidUnwrap, ValueError) as exc:
@@ -107,13 +114,39 @@ def wrap_to(wrapping: str, key: SecretBytes, public: RSAPublicKey) -> bytes:
         public: of the recipient.
 
     Raises:
-        IntegrityError: KEY_WRAPPING_UNKNOWN.
+        IntegrityError: KEY_WRAPPING_UNKNOWN; KEY_WRAPPING_FAILED for CMS, which only AWS KMS makes.
     """
     padding = _padding(wrapping)
+    if wrapping == _CMS:
+        raise _failed(wrapping, "only the service makes it")
     if wrapping != _RSA_AES:
         return public.encrypt(bytes(key.view()), padding)
     between = secrets.token_bytes(_KEK_SIZE)
     return public.encrypt(between, padding) + aes_key_wrap_with_padding(between, bytes(key.view()))
+
+
+def _open_cms(data: bytes, private: RSAPrivateKey, padding: OAEP) -> SecretBytes:
+    # AES-CBC is not authenticated. Whoever changes it changes the key into another one, which the
+    # sealed model's key commitment refuses.
+    try:
+        enveloped = parse_enveloped(data)
+    except ParseError as exc:
+        raise _failed(_CMS, exc.what) from exc
+    key = _aes_key(_CMS, enveloped.encrypted_key, private, padding)
+    decryptor = Cipher(AES(key), CBC(enveloped.iv)).decryptor()
+    unpadder = PKCS7(AES.block_size).unpadder()
+    try:
+        padded = decryptor.update(enveloped.ciphertext) + decryptor.finalize()
+        return SecretBytes.copy_of(unpadder.update(padded) + unpadder.finalize())
+    except ValueError as exc:
+        raise _failed(_CMS, f"{len(data)} bytes do not open") from exc
+
+
+def _aes_key(wrapping: str, data: bytes, private: RSAPrivateKey, padding: OAEP) -> bytes:
+    key = _decrypted(wrapping, data, private, padding)
+    if len(key) != _KEK_SIZE:
+        raise _failed(wrapping, f"an AES key of {len(key)} bytes")
+    return key
 
 
 def _decrypted(wrapping: str, data: bytes, private: RSAPrivateKey, padding: OAEP) -> bytes:

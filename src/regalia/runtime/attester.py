@@ -12,7 +12,14 @@ from regalia.core.errors import CoreCode, LocalError, RegaliaError, UsageError
 from regalia.core.types import Digest, KeyFingerprint
 from regalia.host import plugins
 from regalia.runtime.codes import RuntimeCode
-from regalia.wire.evidence import NO_DEVICES, Binding, Role, device_nonce, devices_digest
+from regalia.wire.evidence import (
+    NO_DEVICES,
+    Binding,
+    Role,
+    ShowsWrapKey,
+    device_nonce,
+    devices_digest,
+)
 from regalia.wire.serving import ServingEvidence, serving_binding
 
 if TYPE_CHECKING:
@@ -50,6 +57,20 @@ class CompositeSource:
             runtime_config: exact bytes; the hardware recorded their digest at launch.
         """
         return self.cpu.collect(report_data, runtime_config)
+
+    def collect_with_key(
+        self, report_data: bytes, runtime_config: bytes, wrap_public_key: bytes
+    ) -> Evidence:
+        """As the CPU's source: with the key if its evidence can show one, and else without.
+
+        Args:
+            report_data: what the evidence must be bound to.
+            runtime_config: exact bytes; the hardware recorded their digest at launch.
+            wrap_public_key: of this runtime.
+        """
+        if isinstance(self.cpu, ShowsWrapKey):
+            return self.cpu.collect_with_key(report_data, runtime_config, wrap_public_key)
+        return self.collect(report_data, runtime_config)
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
         """Devices that the CPU's source knows, then those of each device source, in order."""
@@ -111,7 +132,7 @@ class Attester:
         try:
             devices = self.source.collect_devices(nonce)
             bound = replace(binding, device_evidence=devices_digest(devices))
-            evidence = self.source.collect(bound.report_data(), self.measured)
+            evidence = self._of_cpu(bound.report_data(), binding.wrap_public_key)
             return replace(evidence, devices=devices)
         except RegaliaError:
             raise
@@ -120,6 +141,11 @@ class Attester:
             raise LocalError(
                 RuntimeCode.EVIDENCE_SOURCE_UNUSABLE, f"no evidence: {type(exc).__name__}"
             ) from exc
+
+    def _of_cpu(self, report_data: bytes, wrap_public_key: bytes) -> Evidence:
+        if isinstance(self.source, ShowsWrapKey):
+            return self.source.collect_with_key(report_data, self.measured, wrap_public_key)
+        return self.source.collect(report_data, self.measured)
 
     def for_release(self, *, challenge: bytes, audience: str, policy_id: PolicyId) -> Evidence:
         """Collect evidence for the broker, bound to the release key.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
@@ -288,6 +288,26 @@ class EvidenceSource(Protocol):
 
     def collect_devices(self, nonce: bytes) -> tuple[DeviceEvidence, ...]:
         """Collect a report over ``nonce`` (32 bytes) from every device; empty without devices."""
+
+
+@runtime_checkable
+class ShowsWrapKey(Protocol):
+    """An evidence source whose evidence can show the key that model keys are wrapped to.
+
+    It is bound by the report data anyway. A key service that verifies evidence itself knows nothing
+    of report data, and encrypts to the key that it finds in the evidence.
+    """
+
+    def collect_with_key(
+        self, report_data: bytes, runtime_config: bytes, wrap_public_key: bytes
+    ) -> Evidence:
+        """As ``EvidenceSource.collect``.
+
+        Args:
+            report_data: 64 bytes that the report must contain.
+            runtime_config: exact bytes of the runtime configuration.
+            wrap_public_key: SubjectPublicKeyInfo in DER.
+        """
 
 
 class DeviceSource(Protocol):

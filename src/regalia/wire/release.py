@@ -49,6 +49,7 @@ KeyWrapping = Literal[
     "rsa-oaep-sha1",
     "rsa-oaep-sha256",
     "rsa-oaep-sha256-aes-kwp",
+    "cms-rsa-oaep-sha256-aes256-cbc",
 ]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_COUNT_MAX)]
 _LeaseId = Annotated[str, msgspec.Meta(pattern=r"\Alease:[0-9a-f]{32}\Z")]

@@ -15,7 +15,7 @@ from regalia.core.errors import LocalError, UnavailableError, UsageError
 from regalia.tees.nitro.evidence import NitroCollateral
 from regalia.tees.nitro.evidence.plugin import NITRO
 from regalia.tees.nitro.source import NitroSource, Nsm, collect, open_source, record_config
-from regalia.wire.evidence import Tee
+from regalia.wire.evidence import ShowsWrapKey, Tee
 from regalia_testing.tees.nitro.nsm import FakeNsm
 from regalia_testing.tees.nitro.simulator import NitroSimulator
 from regalia_testing.testbed import ANY, MEASUREMENT, REPORT_DATA, RUNTIME_CONFIG
@@ -52,6 +52,20 @@ def test_evidence_that_verifies(platform: NitroSimulator, module: FakeNsm) -> No
     assert claims.measurement == MEASUREMENT
     assert claims.config_binding == expected_slot(Tee.NITRO, RUNTIME_CONFIG)
     assert evidence.runtime_config == RUNTIME_CONFIG
+
+
+def test_a_document_that_shows_the_wrap_key(platform: NitroSimulator, module: FakeNsm) -> None:
+    evidence = collect(opened(module), REPORT_DATA, RUNTIME_CONFIG, b"wrap key")
+    claims = verify_fresh(
+        NITRO,
+        evidence,
+        anchors=platform.anchors(),
+        collateral=NitroCollateral(),
+        report_data=REPORT_DATA,
+        at=AppraisalContext(now=NOW, rule=ANY, cache=Cache()),
+    )
+    assert claims.public_key == b"wrap key"
+    assert isinstance(open_source({}), ShowsWrapKey)
 
 
 def test_the_configuration_is_recorded_once(module: FakeNsm) -> None:
@@ -134,6 +148,9 @@ def test_without_a_device(tmp_path: Path) -> None:
     assert source.collect_devices(bytes(32)) == ()
     with pytest.raises(UnavailableError) as refusal:
         source.collect(REPORT_DATA, RUNTIME_CONFIG)
+    assert refusal.value.code.name == "NSM_UNREACHABLE"
+    with pytest.raises(UnavailableError) as refusal:
+        NitroSource(tmp_path / "nsm").collect_with_key(REPORT_DATA, RUNTIME_CONFIG, b"key")
     assert refusal.value.code.name == "NSM_UNREACHABLE"
     assert open_source({}) == NitroSource(Path("/dev/nsm"))
 

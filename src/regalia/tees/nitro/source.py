@@ -45,13 +45,17 @@ class Nsm:
     descriptor: int
     ioctl: Callable[[int, int, bytearray, bool], int] = fcntl.ioctl
 
-    def attest(self, nonce: bytes) -> bytes:
+    def attest(self, nonce: bytes, public_key: bytes | None = None) -> bytes:
         """An attestation document over ``nonce``.
+
+        Args:
+            nonce: at most 512 bytes.
+            public_key: at most 1024 bytes; AWS KMS encrypts to it.
 
         Raises:
             LocalError: NSM_REFUSED.
         """
-        request: dict[Key, Cbor] = {"user_data": None, "nonce": nonce, "public_key": None}
+        request: dict[Key, Cbor] = {"user_data": None, "nonce": nonce, "public_key": public_key}
         answer = self._ask("Attestation", request)
         return _bytes(answer, "document")
 
@@ -176,6 +180,20 @@ class NitroSource:
         with self._opened() as nsm:
             return collect(nsm, report_data, runtime_config)
 
+    def collect_with_key(
+        self, report_data: bytes, runtime_config: bytes, wrap_public_key: bytes
+    ) -> Evidence:
+        """As ``collect``, with the key in the document to which AWS KMS can then encrypt.
+
+        Args:
+            report_data: what the evidence must be bound to.
+            runtime_config: exact bytes of the runtime configuration.
+            wrap_public_key: of this runtime, as SubjectPublicKeyInfo in DER.
+        """
+        exact(report_data, REPORT_DATA_SIZE, what="report data")
+        with self._opened() as nsm:
+            return collect(nsm, report_data, runtime_config, wrap_public_key)
+
     def attest(self, nonce: bytes) -> Evidence:
         """A document over ``nonce`` as it is, of an enclave whose configuration nobody records.
 
@@ -204,10 +222,19 @@ class NitroSource:
         return ()
 
 
-def collect(nsm: Nsm, report_data: bytes, runtime_config: bytes) -> Evidence:
-    """Record the configuration, then attest. Raises as ``NitroSource.collect``."""
+def collect(
+    nsm: Nsm, report_data: bytes, runtime_config: bytes, wrap_public_key: bytes | None = None
+) -> Evidence:
+    """Record the configuration, then attest. Raises as ``NitroSource.collect``.
+
+    Args:
+        nsm: the enclave's open device.
+        report_data: what the evidence must be bound to.
+        runtime_config: exact bytes of the runtime configuration.
+        wrap_public_key: shown in the document; None for none.
+    """
     record_config(nsm, runtime_config)
-    return Evidence(Tee.NITRO, nsm.attest(report_data), (), runtime_config)
+    return Evidence(Tee.NITRO, nsm.attest(report_data, wrap_public_key), (), runtime_config)
 
 
 def open_source(options: dict[str, object]) -> EvidenceSource:

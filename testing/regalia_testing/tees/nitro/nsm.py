@@ -91,6 +91,7 @@ class FakeNsm:
             now=self.platform.clock(),
         )
         fields["nonce"] = nonce
+        fields["public_key"] = members["public_key"]
         return self.platform.sign(encode_cbor(fields))
 
     def _spoiled(self, answer: bytes) -> bytes:

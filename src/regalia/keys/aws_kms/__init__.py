@@ -1,0 +1,1 @@
+"""The key store ``aws-kms``: KEKs in AWS KMS, which encrypts to attested enclaves itself."""
