@@ -88,6 +88,7 @@ from regalia_testing.tees.snp.defects import HEALTHY
 from regalia_testing.tees.snp.simulator import SnpSimulator
 from regalia_testing.testbed import REQUIRED
 from regalia_testing.verify import verify_fresh
+from tests.broker.config_files import write_config
 from tests.broker.spy_store import SpyStore
 
 if TYPE_CHECKING:
@@ -476,34 +477,4 @@ class Deployment:
 
     def write_config(self, folder: Path, **changes: str) -> Path:
         """The same deployment as files, for ``regalia broker``; returns the configuration file."""
-        folder.mkdir()
-        secrets = {
-            "keys.json": self.shared.store_path.read_bytes(),
-            "passphrase": self.shared.passphrase,
-            "log.key": self.shared.log_signer.to_pem(None),
-        }
-        for name, data in secrets.items():
-            (folder / name).write_bytes(data)
-            (folder / name).chmod(0o600)
-        (folder / "manifest.json").write_bytes(self.manifest)
-        (folder / "policy.json").write_bytes(self.model_files().policy)
-        (folder / "owner.pub").write_bytes(self.shared.owner.verify_key.to_pem())
-        sections = {
-            "listen": '"127.0.0.1:0"',
-            "state.database": '"sqlite:///state.db"',
-            "log.database": '"sqlite:///log.db"',
-            "log.origin": f'"{ORIGIN}"',
-            "log.key": '"log.key"',
-            "keys.store": '"dev-file:keys.json"',
-            "keys.passphrase_file": '"passphrase"',
-            "attest.collateral": f'"{self.shared.platform.collateral_directory}"',
-            "attest.dangerous_simulated_anchor": (
-                f'"{self.shared.platform.collateral_directory}/ark.der"'
-            ),
-        }
-        lines = [f"{name} = {value}" for name, value in (sections | changes).items() if value]
-        lines += ["[[models]]", 'manifest = "manifest.json"', 'policy = "policy.json"']
-        lines += ['owner_keys = ["owner.pub"]']
-        path = folder / "broker.toml"
-        path.write_text("\n".join(lines) + "\n")
-        return path
+        return write_config(self, folder, ORIGIN, changes)
