@@ -57,6 +57,7 @@ def logged(decision: str = "release", model_id: ModelId = MODEL) -> LoggedRecord
         revocation="",
         evidence_digest="",
         recipient="",
+        control="",
         key_wrapping="none",
         custody="kms",
         lease_id="",

@@ -17,6 +17,7 @@ from regalia.crypto.dsse import LIMIT
 from regalia.host.events import ServiceEvent, emit
 from regalia.host.localfs import os_errors, read_file, read_folder
 from regalia.policy.documents import COLLATERAL_GRACE_MAX_DAYS
+from regalia.tlog.database import one_creates
 from regalia.verifier.collateral import (
     COLLATERAL_ENDINGS,
     COLLATERAL_FILE_MAX,
@@ -138,6 +139,7 @@ class CollateralFloors:
             "tcb_evaluation_data_number": floor.tcb_evaluation_data_number,
         }
         with state(self._engine, writes=True) as connection:
+            one_creates(connection)
             seen = _floor(connection, name)
             seen.require(bundle.document, bundle.digest)
             if seen is NO_FLOOR:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from regalia.broker.codes import BrokerCode
 from regalia.broker.state import FLOORS, state
 from regalia.core.errors import IntegrityError
+from regalia.tlog.database import one_creates
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -49,6 +50,7 @@ class FloorStore:
             UnavailableError: STATE_UNAVAILABLE.
         """
         with state(self._engine, writes=True) as connection:
+            one_creates(connection)
             floor = read_floor(connection, versions.model_id, lock=True)
             if floor is not None:
                 _compare(versions, floor)

@@ -105,8 +105,9 @@ def kek(*, reference: str, passphrase_file: Path | None, as_json: bool) -> None:
     required=True,
 )
 @option(
-    "--algorithm [ed25519|ml-dsa-65-ed25519]",
-    "Ed25519, which every tool for such logs verifies; or together with ML-DSA-65.",
+    f"--algorithm [{'|'.join(ALGORITHMS)}]",
+    "Ed25519, which every tool for such logs verifies, or ml-dsa-65-ed25519. No log signs with "
+    "another.",
     default="ed25519",
 )
 @_out

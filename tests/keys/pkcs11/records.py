@@ -61,6 +61,7 @@ def logged(decision: str = "release", model_id: str = str(MODEL)) -> LoggedRecor
         evidence_digest="",
         recipient="",
         custody="hsm",
+        control="",
         key_wrapping="rsa-oaep-sha1",
         lease_id="",
         lease_until="",

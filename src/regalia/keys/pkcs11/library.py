@@ -150,14 +150,30 @@ class Library:
             UsageError: TOKEN_NOT_UNIQUE.
             PKCS11Error: the library fails.
         """
-        serial = None if uri.serial is None else uri.serial.encode()
-        found = list(self._lib.get_tokens(token_label=uri.label, token_serial=serial))
+        found, failure = self._matching(uri)
+        if not found and failure is not None:
+            raise failure
         if not found:
             raise UnavailableError(Pkcs11Code.TOKEN_NOT_FOUND, f"{self.path} has no {uri}")
         if len(found) > 1:
             serials = ", ".join(token.serial.decode(errors="replace") for token in found)
             raise UsageError(Pkcs11Code.TOKEN_NOT_UNIQUE, f"{uri}: serial numbers {serials}")
         return found[0]
+
+    def _matching(self, uri: TokenUri) -> tuple[list[Token], PKCS11Error | None]:
+        """Tokens that a URI selects, and why one of the library's tokens could not be read."""
+        found: list[Token] = []
+        failure: PKCS11Error | None = None
+        for slot in self._lib.get_slots(token_present=True):
+            try:
+                token = slot.get_token()
+            except PKCS11Error as exc:  # perhaps of another token, which was just removed
+                failure = exc
+                continue
+            named = uri.label in {None, token.label}
+            if named and uri.serial in {None, token.serial.decode(errors="replace")}:
+                found.append(token)
+        return found, failure
 
     def log_in(self, session: int, pin: SecretBytes) -> None:
         """Log in to the token of a session, for all sessions of this process; within ``in_use``.
