@@ -27,6 +27,7 @@ from regalia.core.errors import (
     PolicyDenied,
     UnavailableError,
 )
+from regalia.crypto.dsse import DsseCode
 from regalia.host.events import ServiceEvent, emit
 from regalia.tlog.codes import TlogCode
 from regalia.wire.administration import (
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from regalia.control.verify import SignedStatement
     from regalia.host.clock import Clock
     from regalia.tlog.log import Log
-    from regalia.wire.statement import Statement
+    from regalia.wire.statement import Owner, Statement
 
 BODY_LIMIT = ENVELOPE_LIMIT
 _PAGE = 64  # statements in one answer
@@ -122,7 +123,7 @@ class Administration:
         except IntegrityError as exc:
             raise PolicyDenied(exc.code, exc.what) from exc
         if after is None:
-            self.proposals.keep(signed, now)
+            self.proposals.keep(signed, _proposer(signed, owners_of(state)), now)
             return self._status(signed, state, index=None)
         return self._status(signed, state, index=self._publish(signed, at))
 
@@ -237,6 +238,25 @@ class Administration:
             signed=sorted({name for each in needed for name in each.signed}),
             tenant=statement.tenant,
         )
+
+
+def _proposer(signed: SignedStatement, owners: tuple[Owner, ...]) -> str:
+    """Fingerprint of the owner whose place a proposal takes.
+
+    Args:
+        signed: its signers were verified. Those of a charter may be owners of that charter only,
+            and anybody can write a charter with owners of their own.
+        owners: in force; empty before the first charter, whose digest is known.
+
+    Raises:
+        PolicyDenied: SIGNER_UNKNOWN, no owner in force has signed.
+    """
+    if not owners:
+        return min(signed.signers)
+    signers = [each.fingerprint for each in owners if each.fingerprint in signed.signers]
+    if not signers:
+        raise PolicyDenied(DsseCode.SIGNER_UNKNOWN, "no owner in force has signed the new charter")
+    return min(signers)
 
 
 def _read(body: bytes) -> Statement:

@@ -51,11 +51,12 @@ class ProposalStore:
         with state(self.engine, writes=False) as connection:
             return _known(connection, digest)
 
-    def keep(self, signed: SignedStatement, now: datetime) -> None:
+    def keep(self, signed: SignedStatement, proposer: str, now: datetime) -> None:
         """Keep a proposal, or further signatures of one.
 
         Args:
             signed: its signers were verified.
+            proposer: fingerprint of the owner whose place it takes, if it is new.
             now: current time, timezone-aware.
 
         Raises:
@@ -67,7 +68,6 @@ class ProposalStore:
         with state(self.engine, writes=True) as connection:
             _forget(connection, PROPOSALS.c.expires_us < to_us(now))
             if not _known(connection, digest):
-                proposer = min(signed.signers)
                 _require_room(connection, statement.tenant, proposer)
                 row = {
                     "digest": digest,

@@ -1,0 +1,46 @@
+"""Attacks on statements: by strangers, by one owner, and by whoever writes to the databases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from regalia.wire.statement import Rotate
+from regalia_testing.statements import charter_of, owner_key
+from tests.broker.owners import Owners
+from tests.broker.test_admin_api import rows
+
+if TYPE_CHECKING:
+    from tests.broker.harness import Deployment
+
+
+@pytest.fixture
+def owners(deployment: Deployment) -> Owners:
+    made = Owners(deployment)
+    made.serve()
+    return made
+
+
+def test_a_stranger_proposes_themselves_as_owners(owners: Owners) -> None:
+    """The owners of a new charter may sign it, and take no place in doing so."""
+    for number in range(9):
+        name = f"eve{number}"
+        data = owners.proposal(charter_of((name,), 1), name)
+        assert owners.refused(data) == (403, "SIGNER_UNKNOWN")
+    assert rows(owners.deployment) == (0, 0)
+    owners.submitted(owners.proposal(Rotate(new="b", old="a"), "ann"))
+
+
+def test_an_owner_is_counted_by_their_own_key(owners: Owners) -> None:
+    """Whoever signs with a key of a new charter as well is no other proposer by that."""
+    mine = str(owner_key("ann").verify_key.fingerprint)
+    lower = [n for n in map("eve{}".format, range(60)) if fingerprint_of(n) < mine][:4]
+    for name in lower[:3]:
+        owners.submitted(owners.proposal(charter_of(("ann", name), 2), "ann", name))
+    data = owners.proposal(charter_of(("ann", lower[3]), 2), "ann", lower[3])
+    assert owners.refused(data) == (403, "PROPOSALS_EXHAUSTED")
+
+
+def fingerprint_of(name: str) -> str:
+    return str(owner_key(name).verify_key.fingerprint)
