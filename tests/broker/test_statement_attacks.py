@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from regalia.wire.statement import Rotate
-from regalia_testing.statements import charter_of, owner_key
+from regalia_testing.statements import charter_of, envelope, owner_key
 from tests.broker.owners import Owners
 from tests.broker.test_admin_api import rows
 
@@ -44,3 +45,22 @@ def test_an_owner_is_counted_by_their_own_key(owners: Owners) -> None:
 
 def fingerprint_of(name: str) -> str:
     return str(owner_key(name).verify_key.fingerprint)
+
+
+def test_a_former_owner_s_signature_spoils_no_proposal(deployment: Deployment) -> None:
+    """A charter that waited comes into force without a statement that overtakes proposals."""
+    owners = Owners(deployment)
+    owners.found()
+    tenant = owners.tenant
+    tenant.now = deployment.now
+    later = deployment.now + timedelta(seconds=60)
+    change = tenant.statement(charter_of(("ben", "cyd"), 2), not_before=later)
+    assert owners.submitted(envelope(change, ("ann", "ben", "cyd"))).accepted
+    tenant.now = deployment.now
+    pending = tenant.statement(Rotate(new="b", old="a"))
+    owners.submitted(envelope(pending, ("ann",)))
+    deployment.pass_time(61)
+    assert owners.status().pending == []
+    assert owners.submitted(envelope(pending, ("ben",))).signed == ["ben"]
+    assert owners.status().pending[0].missing == ["cyd"]
+    assert owners.submitted(envelope(pending, ("cyd",))).accepted

@@ -115,15 +115,16 @@ class Administration:
         at = parse_rfc3339(rfc3339(now))
         tenant = _read(body).tenant
         state = self._state(tenant, at)
+        owners = owners_of(state)
         try:
             # On their own first: signatures of strangers must not come among those that are kept.
-            verify_statement(body, owners_of(state))
-            signed = verify_statement(self.proposals.merged(body), owners_of(state))
+            verify_statement(body, owners)
+            signed = verify_statement(self.proposals.merged(body, owners), owners)
             after = self._applied(state, signed, at)
         except IntegrityError as exc:
             raise PolicyDenied(exc.code, exc.what) from exc
         if after is None:
-            self.proposals.keep(signed, _proposer(signed, owners_of(state)), now)
+            self.proposals.keep(signed, _proposer(signed, owners), now)
             return self._status(signed, state, index=None)
         return self._status(signed, state, index=self._publish(signed, at))
 
@@ -165,13 +166,14 @@ class Administration:
         now = self.clock()
         charter = self.tenants.charter(tenant)
         state = self._state(tenant, now)
+        owners = owners_of(state)
         sequence = 0 if state is None else state.sequence
         pending: list[ProposalStatus] = []
-        for data in self.proposals.pending(tenant, sequence + 1, now):
+        for data in self.proposals.pending(tenant, sequence + 1, owners, now):
             try:
-                signed = verify_statement(data, owners_of(state))
+                signed = verify_statement(data, owners)
             except IntegrityError:
-                continue  # a signature by somebody who is no owner any more
+                continue  # nobody who signed it is an owner any more
             pending.append(self._status(signed, state, index=None))
         return TenantStatus(
             charter=str(charter),
