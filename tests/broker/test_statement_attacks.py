@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from regalia.tlog.database import STATEMENTS
 from regalia.wire.statement import Rotate
 from regalia_testing.statements import charter_of, envelope, owner_key
-from tests.broker.owners import Owners
+from tests.broker.owners import STOP, Owners
 from tests.broker.test_admin_api import rows
 
 if TYPE_CHECKING:
@@ -64,3 +65,13 @@ def test_a_former_owner_s_signature_spoils_no_proposal(deployment: Deployment) -
     assert owners.submitted(envelope(pending, ("ben",))).signed == ["ben"]
     assert owners.status().pending[0].missing == ["cyd"]
     assert owners.submitted(envelope(pending, ("cyd",))).accepted
+
+
+def test_a_stop_that_is_hidden_before_anybody_asks(deployment: Deployment, owners: Owners) -> None:
+    """The owner was told that it is accepted, so the broker has to remember it."""
+    deployment.open(deployment.ask())
+    owners.act(STOP, "cyd")
+    with deployment.log_engine.begin() as connection:
+        connection.execute(STATEMENTS.delete().where(STATEMENTS.c.sequence == 7))
+    deployment.restart()
+    assert deployment.refused(deployment.ask()).code == "STATEMENT_CHAIN_BROKEN"

@@ -212,6 +212,8 @@ class Administration:
             # Another broker was faster; the log has refused this one.
             raise PolicyDenied(StatementCode.STATEMENT_STALE, exc.what) from exc
         self.seen.saw(checkpoint)
+        # Before the owner is answered: from here on nobody can hide it from this broker.
+        self.tenants.state(statement.tenant)
         self.proposals.forget_up_to(statement.tenant, statement.sequence)
         emit(
             ServiceEvent.STATEMENT_ACCEPTED,
