@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from regalia.tlog.database import STATEMENTS
-from regalia.wire.statement import Rotate
+from regalia.core.clock import rfc3339
+from regalia.tlog.database import ENTRIES, STATEMENTS
+from regalia.wire.statement import Rotate, log_statement
 from regalia_testing.statements import charter_of, envelope, owner_key
+from tests.broker.harness import ORIGIN
 from tests.broker.owners import STOP, Owners
 from tests.broker.test_admin_api import rows
 
@@ -75,3 +77,33 @@ def test_a_stop_that_is_hidden_before_anybody_asks(deployment: Deployment, owner
         connection.execute(STATEMENTS.delete().where(STATEMENTS.c.sequence == 7))
     deployment.restart()
     assert deployment.refused(deployment.ask()).code == "STATEMENT_CHAIN_BROKEN"
+
+
+def put(deployment: Deployment, data: bytes, sequence: int, digest: str, index: int) -> None:
+    """Write a statement where the log's database has it, as the log itself would not."""
+    entry = log_statement(data, broker=ORIGIN, time=rfc3339(deployment.now)).encode()
+    with deployment.log_engine.begin() as connection:
+        if index < deployment.log.reader.size():
+            connection.execute(ENTRIES.update().where(ENTRIES.c.idx == index).values(entry=entry))
+        else:
+            connection.execute(ENTRIES.insert().values(idx=index, entry=entry))
+        connection.execute(STATEMENTS.delete().where(STATEMENTS.c.sequence == sequence))
+        row = {"tenant": "acme", "sequence": sequence, "digest": digest, "idx": index}
+        connection.execute(STATEMENTS.insert().values(row))
+
+
+def test_a_longer_chain_that_leaves_a_stop_out(deployment: Deployment, owners: Owners) -> None:
+    other = owners.tenant.copy()
+    owners.act(STOP, "cyd")
+    assert deployment.denied(deployment.ask()) == ["EMERGENCY_STOPPED"]
+    for action in (Rotate(new="b", old="a"), Rotate(new="c", old="x")):
+        statement = other.statement(action)
+        other.act(action)
+        assert other.state is not None
+        index = deployment.log.reader.size() + statement.sequence
+        put(deployment, other.chain[-1], statement.sequence, str(other.state.head), index)
+    deployment.restart()
+    answer = deployment.ask()
+    code = deployment.refused(answer).code
+    assert (answer.status_code, code) == (503, "STATEMENT_CHAIN_BROKEN")
+    assert deployment.store.unwrapped == []

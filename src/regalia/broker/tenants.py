@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.claims import Claims
     from regalia.broker.models import ServedModel
-    from regalia.broker.statement_floors import StatementFloors
+    from regalia.broker.statement_floors import Floor, StatementFloors
     from regalia.control.state import ControlState
     from regalia.core.errors import Code
     from regalia.core.types import Digest
@@ -112,8 +112,9 @@ class Tenants:
                     TlogCode.STATEMENT_CHAIN_BROKEN,
                     f"{tenant} had {known} statements, and the log has {head.sequence}",
                 )
+            floor = self._floors.of(tenant) if known < head.sequence else None
             while known < head.sequence:
-                state = self._read(tenant, charter, state)
+                state = self._read(tenant, charter, state, floor)
                 known = state.sequence
             newest = "" if state is None else str(state.head)
             if self._remembered.get(tenant) != newest:
@@ -123,7 +124,9 @@ class Tenants:
                 self._states[tenant] = state
             return state
 
-    def _read(self, tenant: str, charter: Digest, state: ControlState | None) -> ControlState:
+    def _read(
+        self, tenant: str, charter: Digest, state: ControlState | None, floor: Floor | None
+    ) -> ControlState:
         first = 1 if state is None else state.sequence + 1
         for index, data in self._reader.statements(tenant, first, _PAGE):
             try:
@@ -135,6 +138,8 @@ class Tenants:
                 raise LogError(
                     TlogCode.LOG_INCONSISTENT, f"entry {index}: [{exc.code.name}] {exc.what}"
                 ) from exc
+            if floor is not None:
+                floor.require_on(state)
         if state is None or state.sequence < first:
             raise LogError(
                 TlogCode.LOG_INCONSISTENT, f"statement {first} of {tenant} is not in the log"
