@@ -9,7 +9,7 @@ import pytest
 
 from regalia.core.clock import rfc3339
 from regalia.tlog.database import ENTRIES, STATEMENTS
-from regalia.wire.statement import Rotate, log_statement
+from regalia.wire.statement import Resume, Revoke, Rotate, log_statement
 from regalia_testing.statements import charter_of, envelope, owner_key
 from tests.broker.harness import ORIGIN
 from tests.broker.owners import STOP, Owners
@@ -17,6 +17,8 @@ from tests.broker.test_admin_api import rows
 
 if TYPE_CHECKING:
     from tests.broker.harness import Deployment
+
+EARLY = "2001-01-01T00:00:00Z"
 
 
 @pytest.fixture
@@ -79,31 +81,57 @@ def test_a_stop_that_is_hidden_before_anybody_asks(deployment: Deployment, owner
     assert deployment.refused(deployment.ask()).code == "STATEMENT_CHAIN_BROKEN"
 
 
-def put(deployment: Deployment, data: bytes, sequence: int, digest: str, index: int) -> None:
-    """Write a statement where the log's database has it, as the log itself would not."""
-    entry = log_statement(data, broker=ORIGIN, time=rfc3339(deployment.now)).encode()
-    with deployment.log_engine.begin() as connection:
-        if index < deployment.log.reader.size():
-            connection.execute(ENTRIES.update().where(ENTRIES.c.idx == index).values(entry=entry))
-        else:
-            connection.execute(ENTRIES.insert().values(idx=index, entry=entry))
-        connection.execute(STATEMENTS.delete().where(STATEMENTS.c.sequence == sequence))
-        row = {"tenant": "acme", "sequence": sequence, "digest": digest, "idx": index}
-        connection.execute(STATEMENTS.insert().values(row))
-
-
 def test_a_longer_chain_that_leaves_a_stop_out(deployment: Deployment, owners: Owners) -> None:
+    """The log's table says what is the newest, so a changed one lets it take others behind."""
     other = owners.tenant.copy()
     owners.act(STOP, "cyd")
     assert deployment.denied(deployment.ask()) == ["EMERGENCY_STOPPED"]
-    for action in (Rotate(new="b", old="a"), Rotate(new="c", old="x")):
-        statement = other.statement(action)
-        other.act(action)
-        assert other.state is not None
-        index = deployment.log.reader.size() + statement.sequence
-        put(deployment, other.chain[-1], statement.sequence, str(other.state.head), index)
+    with deployment.log_engine.begin() as connection:
+        connection.execute(STATEMENTS.delete().where(STATEMENTS.c.sequence == 7))
+    for value in ("sev-snp:01", "sev-snp:02"):
+        other.act(Revoke(subject="chip", value=value), "cyd")
+        entry = log_statement(other.chain[-1], broker=ORIGIN, time=rfc3339(deployment.now))
+        deployment.log.publish(entry)
     deployment.restart()
     answer = deployment.ask()
     code = deployment.refused(answer).code
     assert (answer.status_code, code) == (503, "STATEMENT_CHAIN_BROKEN")
     assert deployment.store.unwrapped == []
+
+
+def put(deployment: Deployment, data: bytes, sequence: int, digest: str) -> None:
+    """Write a statement where the log's database has them, and not into the log."""
+    entry = log_statement(data, broker=ORIGIN, time=rfc3339(deployment.now)).encode()
+    row = {"tenant": "acme", "sequence": sequence, "digest": digest, "idx": 1000}
+    with deployment.log_engine.begin() as connection:
+        connection.execute(ENTRIES.insert().values(idx=1000, entry=entry))
+        connection.execute(STATEMENTS.insert().values(row))
+
+
+def test_a_statement_that_the_log_never_had(deployment: Deployment, owners: Owners) -> None:
+    """Enough owners have signed it; but it was too late, and nobody reads it in the log."""
+    owners.act(STOP, "cyd")
+    assert deployment.denied(deployment.ask()) == ["EMERGENCY_STOPPED"]
+    owners.tenant.now = deployment.now
+    statement = owners.tenant.statement(Resume(model_id=None))
+    data = envelope(statement, ("ann", "ben"))
+    put(deployment, data, 8, str(statement.digest()))
+    for restart in (False, True):
+        if restart:
+            deployment.restart()
+        answer = deployment.ask()
+        assert (answer.status_code, deployment.refused(answer).code) == (503, "LOG_INCONSISTENT")
+    assert deployment.store.unwrapped == []
+
+
+def test_a_statement_whose_moment_was_changed(deployment: Deployment, owners: Owners) -> None:
+    """Time-locks count from it, and no owner's signature covers it."""
+    with deployment.log_engine.begin() as connection:
+        entry = log_statement(
+            envelope(owners.first, owners.tenant.owners), broker=ORIGIN, time=EARLY
+        )
+        where = ENTRIES.c.idx == 0
+        connection.execute(ENTRIES.update().where(where).values(entry=entry.encode()))
+    deployment.restart()
+    answer = deployment.ask()
+    assert (answer.status_code, deployment.refused(answer).code) == (503, "LOG_INCONSISTENT")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from regalia.control.state import ControlState
     from regalia.core.errors import Code
     from regalia.core.types import Digest
-    from regalia.tlog.log import LogReader
+    from regalia.tlog.log import Log
     from regalia.wire.statement import Owner
 
 _PAGE = 64  # statements that are read at one time
@@ -64,15 +64,13 @@ class Tenants:
     """Follows the statements of all tenants. Thread-safe.
 
     Args:
-        reader: of the log.
+        log: that they follow.
         charters: digest of statement 1 by the tenant's name, as configured.
         floors: how far each chain had come before.
     """
 
-    def __init__(
-        self, reader: LogReader, charters: Mapping[str, Digest], floors: StatementFloors
-    ) -> None:
-        self._reader = reader
+    def __init__(self, log: Log, charters: Mapping[str, Digest], floors: StatementFloors) -> None:
+        self._log = log
         self._floors = floors
         self._charters = dict(charters)
         self._states: dict[str, ControlState] = {}
@@ -103,7 +101,7 @@ class Tenants:
         charter = self.charter(tenant)
         with self._lock:
             state = self._states.get(tenant)
-            head = self._reader.head(tenant)
+            head = self._log.reader.head(tenant)
             known = 0 if state is None else state.sequence
             if head.sequence < known or (
                 state is not None and head.sequence == known and head.digest != state.head
@@ -128,7 +126,7 @@ class Tenants:
         self, tenant: str, charter: Digest, state: ControlState | None, floor: Floor | None
     ) -> ControlState:
         first = 1 if state is None else state.sequence + 1
-        for index, data in self._reader.statements(tenant, first, _PAGE):
+        for index, data in self._log.statements(tenant, first, _PAGE):
             try:
                 entry = parse_log_statement(data)
                 at = parse_rfc3339(entry.time)
