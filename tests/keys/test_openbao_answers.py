@@ -305,3 +305,34 @@ def test_the_kit_refuses_before_it_connects(tmp_path: Path) -> None:
     assert not KIT.is_new("https://bao.example/regalia?token-file=t", tmp_path)
     with pytest.raises(UsageError):
         KIT.open("https://bao.example/regalia", tmp_path, None)
+
+
+NAMES = [
+    "x/../one",
+    "../keys/one",
+    "../../sys/seal",
+    "one?version=1",
+    "one#x",
+    "one/",
+    "%6fne",
+    "",
+    "..",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_leads_elsewhere_is_no_kek(double: Double, folder: Path, name: str) -> None:
+    """A manifest names its KEK, and KEKs that were rotated are known by their names."""
+    with opened(double, folder) as store:
+        blob = store._identity(name).raw + store.wrap("one", secret(), CONTEXT)[32:]
+        double.asked.clear()
+        for act in (
+            lambda: store.kek_id(name),
+            lambda: store.wrap(name, secret(), CONTEXT),
+            lambda: store.recover_for_owner(name, blob, CONTEXT),
+            lambda: store.make_kek(name),
+        ):
+            with pytest.raises(RegaliaError) as caught:
+                act()
+            assert caught.value.code.name == "KEK_UNKNOWN"
+    assert double.asked == []
