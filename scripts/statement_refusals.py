@@ -17,7 +17,7 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], str]] = {
     "member_unknown": ("stop", {"members": {"note": ""}}, _M),
     "member_missing": ("stop", {"removed": ["not_before"]}, _M),
     "bytes_behind": ("stop", {"behind": "\n"}, _M),
-    "larger": ("stop", {"members": {"tenant": "a" * (16 * 1024)}}, "TOO_LARGE"),
+    "larger": ("stop", {"members": {"tenant": "a" * (24 * 1024)}}, "TOO_LARGE"),
     "tenant_empty": ("stop", {"members": {"tenant": ""}}, _M),
     "tenant_upper_case": ("stop", {"members": {"tenant": "Acme"}}, _M),
     "tenant_long": ("stop", {"members": {"tenant": "a" * 65}}, _M),

@@ -17,6 +17,7 @@ from regalia.core.errors import RegaliaError
 from regalia.core.types import Digest
 from regalia.crypto import dsse
 from regalia.wire.statement import (
+    ENVELOPE_LIMIT,
     PAYLOAD_TYPE,
     ModelVersion,
     PublishPolicy,
@@ -227,7 +228,7 @@ def test_another_payload_type(tenant: Tenant) -> None:
 
 
 def test_more_bytes_than_an_envelope_has(tenant: Tenant) -> None:
-    assert code_of(lambda: tenant.accept(bytes(32 * 1024 + 1))) == "TOO_LARGE"
+    assert code_of(lambda: tenant.accept(bytes(ENVELOPE_LIMIT + 1))) == "TOO_LARGE"
 
 
 def test_a_charter_that_is_not_the_trusted_one() -> None:

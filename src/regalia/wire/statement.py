@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 FORMAT = "regalia/statement/v1"
 PAYLOAD_TYPE = "application/vnd.regalia.statement.v1+json"
 ENTRY_FORMAT = "regalia/log-statement/v1"
-LIMIT = 16 * 1024  # bytes of a payload
-ENVELOPE_LIMIT = 32 * 1024  # bytes; base64 and up to 16 signatures make an envelope larger
+LIMIT = 24 * 1024  # bytes of a payload
+# Bytes, which fit into an entry when they are encoded once more. Five owners whose keys are pairs
+# with ML-DSA-65 do, and six of their signatures.
+ENVELOPE_LIMIT = 47 * 1024
 ENTRY_LIMIT = (1 << 16) - 1  # bytes; an entry bundle states the size in two bytes
 OWNERS_MAX = 8  # two charters' owners fit into the 16 signatures of an envelope
 SEQUENCE_MAX = (1 << 53) - 1
@@ -50,6 +52,7 @@ Subject = Literal["measurement", "chip", "signer", "runtime", "model-version"]
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _TEXT_MAX = 128  # characters
+_KEY_MAX = 4096  # bytes; a key with ML-DSA-65 has some 2,000
 _TEES = frozenset(Tee)
 _MACHINES = frozenset({*Tee, *DeviceKind})
 
@@ -71,7 +74,7 @@ class Owner(_Doc, frozen=True, kw_only=True):
 
     def verify_key(self) -> VerifyKey:
         """The owner's public key. Raises ParseError."""
-        return VerifyKey.from_der(unb64(self.key, what="owner, key", limit=1024))
+        return VerifyKey.from_der(unb64(self.key, what="owner, key", limit=_KEY_MAX))
 
     @property
     def fingerprint(self) -> str:
