@@ -135,3 +135,14 @@ def test_a_statement_whose_moment_was_changed(deployment: Deployment, owners: Ow
     deployment.restart()
     answer = deployment.ask()
     assert (answer.status_code, deployment.refused(answer).code) == (503, "LOG_INCONSISTENT")
+
+
+def test_a_signature_that_is_kept_makes_no_complete_statement_too_large(
+    owners: Owners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs with ML-DSA-65 sign in thousands of bytes; who is outvoted may have signed first."""
+    statement = owners.tenant.statement(Rotate(new="b", old="a"))
+    complete = envelope(statement, ("ben", "cyd"))
+    owners.submitted(envelope(statement, ("ann",)))
+    monkeypatch.setattr("regalia.control.verify.ENVELOPE_LIMIT", len(complete))
+    assert owners.submitted(complete).accepted

@@ -117,10 +117,13 @@ class Administration:
         state = self._state(tenant, at)
         owners = owners_of(state)
         try:
-            # On their own first: signatures of strangers must not come among those that are kept.
-            verify_statement(body, owners)
-            signed = verify_statement(self.proposals.merged(body, owners), owners)
+            # On their own first: signatures of strangers must not come among those that are kept,
+            # and what is complete needs none of those, which could make it too large.
+            signed = verify_statement(body, owners)
             after = self._applied(state, signed, at)
+            if after is None:
+                signed = verify_statement(self.proposals.merged(body, owners), owners)
+                after = self._applied(state, signed, at)
         except IntegrityError as exc:
             raise PolicyDenied(exc.code, exc.what) from exc
         if after is None:
