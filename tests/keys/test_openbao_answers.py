@@ -336,3 +336,32 @@ def test_a_name_that_leads_elsewhere_is_no_kek(double: Double, folder: Path, nam
                 act()
             assert caught.value.code.name == "KEK_UNKNOWN"
     assert double.asked == []
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"client_token": "s.é", "lease_duration": 60, "renewable": True},
+        {"client_token": "s.a\r\nx-vault-namespace: b", "lease_duration": 60, "renewable": True},
+        {"client_token": "", "lease_duration": 60, "renewable": True},
+        {"client_token": "s." + "a" * 4096, "lease_duration": 60, "renewable": True},
+        {"client_token": "s.a", "lease_duration": 10**400, "renewable": True},
+        {"client_token": "s.a", "lease_duration": -1, "renewable": True},
+    ],
+    ids=["no ASCII", "a line", "empty", "large", "a long life", "a negative life"],
+)
+def test_a_login_that_gives_no_token(double: Double, folder: Path, auth: dict[str, Any]) -> None:
+    """It is sent in a header, and its life is waited for: no answer may end in another error."""
+    (folder / "secret").write_text("of-tests")
+    (folder / "secret").chmod(0o600)
+    double.answer = instead({"auth/approle/login": (200, {"auth": auth})})
+    address = parse_address(f"{double.url}/regalia?role-id=r&secret-id-file=secret", folder)
+    connection = Connection(address, pause=lambda _: None)
+    try:
+        with pytest.raises(RegaliaError) as caught:
+            OpenBaoKeyStore(connection).close()
+        assert caught.value.code is _ANSWER
+        with pytest.raises(RegaliaError):
+            connection._renew_if_due()
+    finally:
+        connection.close()
