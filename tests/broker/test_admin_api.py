@@ -19,7 +19,7 @@ from regalia.cli.main import run
 from regalia.core.clock import rfc3339
 from regalia.core.codec import b64, unb64
 from regalia.core.errors import RegaliaError
-from regalia.wire.administration import StatementPage
+from regalia.wire.administration import ProposalStatus, StatementPage
 from regalia.wire.statement import ENVELOPE_LIMIT, Revoke, Rotate
 from regalia_testing.statements import charter_of, envelope
 from tests.broker.owners import STOP, Owners, payload_digest
@@ -63,7 +63,7 @@ def test_signatures_are_gathered_one_after_another(owners: Owners) -> None:
     assert payload_digest(data) == statement.digest()
     last = msgspec.json.decode(
         owners.post(envelope(statement, ("cyd",)), "signatures").content,
-        type=peer.ProposalStatus,
+        type=ProposalStatus,
     )
     assert (last.accepted, last.index, last.signed) == (True, 1, ["ann", "cyd"])
     status = owners.status()
