@@ -303,7 +303,7 @@ class Deployment:
             leases=leases,
             peers=peers,
             administration=Administration(
-                tenants=Tenants(self.log.reader, self.charters, StatementFloors(self.state_engine)),
+                tenants=Tenants(self.log, self.charters, StatementFloors(self.state_engine)),
                 proposals=ProposalStore(self.state_engine),
                 log=self.log,
                 seen=seen_log,

@@ -19,8 +19,8 @@ from regalia.cli.main import run
 from regalia.core.clock import rfc3339
 from regalia.core.codec import b64, unb64
 from regalia.core.errors import RegaliaError
-from regalia.wire.administration import StatementPage
-from regalia.wire.statement import Revoke, Rotate
+from regalia.wire.administration import ProposalStatus, StatementPage
+from regalia.wire.statement import ENVELOPE_LIMIT, Revoke, Rotate
 from regalia_testing.statements import charter_of, envelope
 from tests.broker.owners import STOP, Owners, payload_digest
 
@@ -63,7 +63,7 @@ def test_signatures_are_gathered_one_after_another(owners: Owners) -> None:
     assert payload_digest(data) == statement.digest()
     last = msgspec.json.decode(
         owners.post(envelope(statement, ("cyd",)), "signatures").content,
-        type=peer.ProposalStatus,
+        type=ProposalStatus,
     )
     assert (last.accepted, last.index, last.signed) == (True, 1, ["ann", "cyd"])
     status = owners.status()
@@ -154,7 +154,7 @@ def test_places_for_proposals_are_bounded(owners: Owners) -> None:
         (b"", (400, "MALFORMED")),
         (b"{}", (400, "MALFORMED")),
         (b"\xff" * 100, (400, "MALFORMED")),
-        (bytes(32 * 1024 + 1), (413, "TOO_LARGE")),
+        (bytes(ENVELOPE_LIMIT + 1), (413, "TOO_LARGE")),
     ],
     ids=["empty", "object", "no text", "large"],
 )

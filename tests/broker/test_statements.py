@@ -220,7 +220,7 @@ def test_another_broker_on_the_same_log_follows_at_once(
 ) -> None:
     deployment.open(deployment.ask())
     floors = StatementFloors(deployment.state_engine)
-    other = Tenants(deployment.log.reader, deployment.charters, floors)
+    other = Tenants(deployment.log, deployment.charters, floors)
     first = other.state("acme")
     assert first is not None
     owners.act(STOP, "cyd")

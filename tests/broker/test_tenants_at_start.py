@@ -11,6 +11,7 @@ from regalia.broker.config import load_config
 from regalia.core.errors import RegaliaError
 from regalia.core.secret import SecretBytes
 from regalia.host.clock import system_clock
+from regalia.wire.statement import ENVELOPE_LIMIT
 from regalia_testing.statements import Tenant, envelope
 from tests.broker.owners import STOP
 
@@ -110,7 +111,7 @@ def test_configurations_that_are_refused(
     [
         (lambda folder: (folder / "1.json").unlink(), "FILE_MISSING"),
         (lambda folder: (folder / "2.json").write_bytes(b"{}"), "MALFORMED"),
-        (lambda folder: (folder / "2.json").write_bytes(bytes(40_000)), "TOO_LARGE"),
+        (lambda folder: (folder / "2.json").write_bytes(bytes(ENVELOPE_LIMIT + 1)), "TOO_LARGE"),
     ],
     ids=["a gap", "no statement", "a large file"],
 )

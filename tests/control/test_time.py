@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from regalia.control.codes import ControlCode
@@ -20,7 +21,7 @@ from regalia.wire.statement import (
     Stop,
     Terms,
 )
-from regalia_testing.statements import Tenant, charter_of
+from regalia_testing.statements import Tenant, charter_of, envelope
 
 MODEL = f"model:{'1' * 64}"
 POLICY = f"policy:{'3' * 64}"
@@ -215,3 +216,13 @@ def test_every_code_explains_itself() -> None:
     for code in ControlCode:
         assert code.why.endswith(".")
         assert code.fix.endswith(".")
+
+
+def test_the_last_second_that_a_date_can_name() -> None:
+    """Whoever means *never* may write it; no later second is there to compare with."""
+    last = "9999-12-31T23:59:59Z"
+    assert codes(served(ends=last)) == []
+    tenant = served()
+    endless = msgspec.structs.replace(tenant.statement(STOP), expires=last)
+    tenant.accept(envelope(endless, ("cyd",)))
+    assert codes(tenant) == ["EMERGENCY_STOPPED"]

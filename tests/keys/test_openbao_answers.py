@@ -305,3 +305,63 @@ def test_the_kit_refuses_before_it_connects(tmp_path: Path) -> None:
     assert not KIT.is_new("https://bao.example/regalia?token-file=t", tmp_path)
     with pytest.raises(UsageError):
         KIT.open("https://bao.example/regalia", tmp_path, None)
+
+
+NAMES = [
+    "x/../one",
+    "../keys/one",
+    "../../sys/seal",
+    "one?version=1",
+    "one#x",
+    "one/",
+    "%6fne",
+    "",
+    "..",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_leads_elsewhere_is_no_kek(double: Double, folder: Path, name: str) -> None:
+    """A manifest names its KEK, and KEKs that were rotated are known by their names."""
+    with opened(double, folder) as store:
+        blob = store._identity(name).raw + store.wrap("one", secret(), CONTEXT)[32:]
+        double.asked.clear()
+        for act in (
+            lambda: store.kek_id(name),
+            lambda: store.wrap(name, secret(), CONTEXT),
+            lambda: store.recover_for_owner(name, blob, CONTEXT),
+            lambda: store.make_kek(name),
+        ):
+            with pytest.raises(RegaliaError) as caught:
+                act()
+            assert caught.value.code.name == "KEK_UNKNOWN"
+    assert double.asked == []
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"client_token": "s.é", "lease_duration": 60, "renewable": True},
+        {"client_token": "s.a\r\nx-vault-namespace: b", "lease_duration": 60, "renewable": True},
+        {"client_token": "", "lease_duration": 60, "renewable": True},
+        {"client_token": "s." + "a" * 4096, "lease_duration": 60, "renewable": True},
+        {"client_token": "s.a", "lease_duration": 10**400, "renewable": True},
+        {"client_token": "s.a", "lease_duration": -1, "renewable": True},
+    ],
+    ids=["no ASCII", "a line", "empty", "large", "a long life", "a negative life"],
+)
+def test_a_login_that_gives_no_token(double: Double, folder: Path, auth: dict[str, Any]) -> None:
+    """It is sent in a header, and its life is waited for: no answer may end in another error."""
+    (folder / "secret").write_text("of-tests")
+    (folder / "secret").chmod(0o600)
+    double.answer = instead({"auth/approle/login": (200, {"auth": auth})})
+    address = parse_address(f"{double.url}/regalia?role-id=r&secret-id-file=secret", folder)
+    connection = Connection(address, pause=lambda _: None)
+    try:
+        with pytest.raises(RegaliaError) as caught:
+            OpenBaoKeyStore(connection).close()
+        assert caught.value.code is _ANSWER
+        with pytest.raises(RegaliaError):
+            connection._renew_if_due()
+    finally:
+        connection.close()

@@ -27,6 +27,7 @@ from regalia.core.errors import (
     PolicyDenied,
     UnavailableError,
 )
+from regalia.crypto.dsse import DsseCode
 from regalia.host.events import ServiceEvent, emit
 from regalia.tlog.codes import TlogCode
 from regalia.wire.administration import (
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from regalia.control.verify import SignedStatement
     from regalia.host.clock import Clock
     from regalia.tlog.log import Log
-    from regalia.wire.statement import Statement
+    from regalia.wire.statement import Owner, Statement
 
 BODY_LIMIT = ENVELOPE_LIMIT
 _PAGE = 64  # statements in one answer
@@ -114,15 +115,19 @@ class Administration:
         at = parse_rfc3339(rfc3339(now))
         tenant = _read(body).tenant
         state = self._state(tenant, at)
+        owners = owners_of(state)
         try:
-            # On their own first: signatures of strangers must not come among those that are kept.
-            verify_statement(body, owners_of(state))
-            signed = verify_statement(self.proposals.merged(body), owners_of(state))
+            # On their own first: signatures of strangers must not come among those that are kept,
+            # and what is complete needs none of those, which could make it too large.
+            signed = verify_statement(body, owners)
             after = self._applied(state, signed, at)
+            if after is None:
+                signed = verify_statement(self.proposals.merged(body, owners), owners)
+                after = self._applied(state, signed, at)
         except IntegrityError as exc:
             raise PolicyDenied(exc.code, exc.what) from exc
         if after is None:
-            self.proposals.keep(signed, now)
+            self.proposals.keep(signed, _proposer(signed, owners), now)
             return self._status(signed, state, index=None)
         return self._status(signed, state, index=self._publish(signed, at))
 
@@ -164,13 +169,14 @@ class Administration:
         now = self.clock()
         charter = self.tenants.charter(tenant)
         state = self._state(tenant, now)
+        owners = owners_of(state)
         sequence = 0 if state is None else state.sequence
         pending: list[ProposalStatus] = []
-        for data in self.proposals.pending(tenant, sequence + 1, now):
+        for data in self.proposals.pending(tenant, sequence + 1, owners, now):
             try:
-                signed = verify_statement(data, owners_of(state))
+                signed = verify_statement(data, owners)
             except IntegrityError:
-                continue  # a signature by somebody who is no owner any more
+                continue  # nobody who signed it is an owner any more
             pending.append(self._status(signed, state, index=None))
         return TenantStatus(
             charter=str(charter),
@@ -209,6 +215,8 @@ class Administration:
             # Another broker was faster; the log has refused this one.
             raise PolicyDenied(StatementCode.STATEMENT_STALE, exc.what) from exc
         self.seen.saw(checkpoint)
+        # Before the owner is answered: from here on nobody can hide it from this broker.
+        self.tenants.state(statement.tenant)
         self.proposals.forget_up_to(statement.tenant, statement.sequence)
         emit(
             ServiceEvent.STATEMENT_ACCEPTED,
@@ -237,6 +245,25 @@ class Administration:
             signed=sorted({name for each in needed for name in each.signed}),
             tenant=statement.tenant,
         )
+
+
+def _proposer(signed: SignedStatement, owners: tuple[Owner, ...]) -> str:
+    """Fingerprint of the owner whose place a proposal takes.
+
+    Args:
+        signed: its signers were verified. Those of a charter may be owners of that charter only,
+            and anybody can write a charter with owners of their own.
+        owners: in force; empty before the first charter, whose digest is known.
+
+    Raises:
+        PolicyDenied: SIGNER_UNKNOWN, no owner in force has signed.
+    """
+    if not owners:
+        return min(signed.signers)
+    signers = [each.fingerprint for each in owners if each.fingerprint in signed.signers]
+    if not signers:
+        raise PolicyDenied(DsseCode.SIGNER_UNKNOWN, "no owner in force has signed the new charter")
+    return min(signers)
 
 
 def _read(body: bytes) -> Statement:

@@ -170,7 +170,7 @@ class Assembler:
         watch = LogWatch(engines[0])
         peers = Peers(limits.peer_refusals, leases.held(system_clock()))
         administration = Administration(
-            tenants=Tenants(log.reader, self._charters(), StatementFloors(engines[0])),
+            tenants=Tenants(log, self._charters(), StatementFloors(engines[0])),
             proposals=ProposalStore(engines[0]),
             log=log,
             seen=watch,

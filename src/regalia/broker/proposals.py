@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from regalia.broker.codes import BrokerCode
 from regalia.broker.state import PROPOSALS, SIGNATURES, state, to_us
-from regalia.control.verify import read_unverified
+from regalia.control.verify import read_unverified, who_may_sign
 from regalia.core.clock import parse_rfc3339
 from regalia.core.errors import PolicyDenied
 from regalia.crypto.dsse import Envelope
-from regalia.wire.statement import PAYLOAD_TYPE
+from regalia.wire.statement import PAYLOAD_TYPE, parse_statement
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from regalia.control.verify import SignedStatement
+    from regalia.wire.statement import Owner, Statement
 
 PENDING_MAX = 8  # of one tenant
 PENDING_OF_ONE_MAX = 3  # that one owner was the first to sign
@@ -32,8 +33,13 @@ class ProposalStore:
 
     engine: Engine
 
-    def merged(self, data: bytes) -> bytes:
+    def merged(self, data: bytes, owners: tuple[Owner, ...]) -> bytes:
         """A signed statement with the signatures that are kept of it, in the order of their keys.
+
+        Args:
+            data: the signed statement.
+            owners: in force. A charter that waited may have replaced one whose signature is kept,
+                without a statement that overtakes proposals; that signature counts no more.
 
         Raises:
             ParseError: the envelope or the statement is malformed.
@@ -43,7 +49,7 @@ class ProposalStore:
         envelope, statement = read_unverified(data)
         with state(self.engine, writes=False) as connection:
             kept = _signatures(connection, str(statement.digest()))
-        both = {**kept, **dict(envelope.signatures)}
+        both = {**_counting(kept, statement, owners), **dict(envelope.signatures)}
         return replace(envelope, signatures=tuple(sorted(both.items()))).encode()
 
     def knows(self, digest: str) -> bool:
@@ -51,11 +57,12 @@ class ProposalStore:
         with state(self.engine, writes=False) as connection:
             return _known(connection, digest)
 
-    def keep(self, signed: SignedStatement, now: datetime) -> None:
+    def keep(self, signed: SignedStatement, proposer: str, now: datetime) -> None:
         """Keep a proposal, or further signatures of one.
 
         Args:
             signed: its signers were verified.
+            proposer: fingerprint of the owner whose place it takes, if it is new.
             now: current time, timezone-aware.
 
         Raises:
@@ -67,7 +74,6 @@ class ProposalStore:
         with state(self.engine, writes=True) as connection:
             _forget(connection, PROPOSALS.c.expires_us < to_us(now))
             if not _known(connection, digest):
-                proposer = min(signed.signers)
                 _require_room(connection, statement.tenant, proposer)
                 row = {
                     "digest": digest,
@@ -100,12 +106,15 @@ class ProposalStore:
                 sa.and_(PROPOSALS.c.tenant == tenant, PROPOSALS.c.sequence <= sequence),
             )
 
-    def pending(self, tenant: str, sequence: int, now: datetime) -> list[bytes]:
+    def pending(
+        self, tenant: str, sequence: int, owners: tuple[Owner, ...], now: datetime
+    ) -> list[bytes]:
         """Signed statements that would be a tenant's next, oldest expiry first.
 
         Args:
             tenant: its name.
             sequence: of the next statement.
+            owners: in force; see ``merged``.
             now: current time, timezone-aware.
 
         Raises:
@@ -118,14 +127,8 @@ class ProposalStore:
         )
         with state(self.engine, writes=False) as connection:
             rows = connection.execute(query.order_by(PROPOSALS.c.expires_us, PROPOSALS.c.digest))
-            return [
-                Envelope(
-                    PAYLOAD_TYPE,
-                    bytes(row.payload),
-                    tuple(sorted(_signatures(connection, row.digest).items())),
-                ).encode()
-                for row in rows.all()
-            ]
+            kept = [(bytes(row.payload), _signatures(connection, row.digest)) for row in rows.all()]
+        return [_envelope(payload, signatures, owners) for payload, signatures in kept]
 
 
 def _known(connection: Connection, digest: str) -> bool:
@@ -136,6 +139,18 @@ def _known(connection: Connection, digest: str) -> bool:
 def _signatures(connection: Connection, digest: str) -> dict[str, bytes]:
     rows = connection.execute(sa.select(SIGNATURES).where(SIGNATURES.c.digest == digest))
     return {row.keyid: bytes(row.signature) for row in rows}
+
+
+def _counting(
+    kept: dict[str, bytes], statement: Statement, owners: tuple[Owner, ...]
+) -> dict[str, bytes]:
+    known = {each.fingerprint for each in who_may_sign(statement, owners)}
+    return {keyid: signature for keyid, signature in kept.items() if keyid in known}
+
+
+def _envelope(payload: bytes, kept: dict[str, bytes], owners: tuple[Owner, ...]) -> bytes:
+    signatures = _counting(kept, parse_statement(payload), owners)
+    return Envelope(PAYLOAD_TYPE, payload, tuple(sorted(signatures.items()))).encode()
 
 
 def _require_room(connection: Connection, tenant: str, proposer: str) -> None:

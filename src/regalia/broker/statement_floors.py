@@ -23,10 +23,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """The newest statement of a tenant that was followed; 0 and the empty text for none."""
+
+    sequence: int
+    digest: str
+
+    def require_on(self, followed: ControlState) -> None:
+        """Check that a chain has this statement, whatever stands behind it.
+
+        Args:
+            followed: the chain, up to any statement.
+
+        Raises:
+            LogError: STATEMENT_CHAIN_BROKEN.
+        """
+        if followed.sequence == self.sequence and str(followed.head) != self.digest:
+            raise LogError(
+                TlogCode.STATEMENT_CHAIN_BROKEN,
+                f"statement {self.sequence} of {followed.tenant} was {self.digest}, and the log "
+                f"shows {followed.head}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class StatementFloors:
     """Remembers the newest statements in the broker's state."""
 
     engine: Engine
+
+    def of(self, tenant: str) -> Floor | None:
+        """How far a tenant's chain had come; None if it was never followed.
+
+        Raises:
+            UnavailableError: STATE_UNAVAILABLE.
+        """
+        query = sa.select(STATEMENT_FLOORS).where(STATEMENT_FLOORS.c.tenant == tenant)
+        with state(self.engine, writes=False) as connection:
+            row = connection.execute(query).first()
+        return None if row is None else Floor(row.sequence, row.digest)
 
     def raise_to(self, followed: ControlState | None, tenant: str) -> None:
         """Remember how far a chain has come, or refuse it if it had come further.

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from regalia.appraisal.claims import Claims
     from regalia.broker.models import ServedModel
-    from regalia.broker.statement_floors import StatementFloors
+    from regalia.broker.statement_floors import Floor, StatementFloors
     from regalia.control.state import ControlState
     from regalia.core.errors import Code
     from regalia.core.types import Digest
-    from regalia.tlog.log import LogReader
+    from regalia.tlog.log import Log
     from regalia.wire.statement import Owner
 
 _PAGE = 64  # statements that are read at one time
@@ -64,15 +64,13 @@ class Tenants:
     """Follows the statements of all tenants. Thread-safe.
 
     Args:
-        reader: of the log.
+        log: that they follow.
         charters: digest of statement 1 by the tenant's name, as configured.
         floors: how far each chain had come before.
     """
 
-    def __init__(
-        self, reader: LogReader, charters: Mapping[str, Digest], floors: StatementFloors
-    ) -> None:
-        self._reader = reader
+    def __init__(self, log: Log, charters: Mapping[str, Digest], floors: StatementFloors) -> None:
+        self._log = log
         self._floors = floors
         self._charters = dict(charters)
         self._states: dict[str, ControlState] = {}
@@ -103,7 +101,7 @@ class Tenants:
         charter = self.charter(tenant)
         with self._lock:
             state = self._states.get(tenant)
-            head = self._reader.head(tenant)
+            head = self._log.reader.head(tenant)
             known = 0 if state is None else state.sequence
             if head.sequence < known or (
                 state is not None and head.sequence == known and head.digest != state.head
@@ -112,8 +110,9 @@ class Tenants:
                     TlogCode.STATEMENT_CHAIN_BROKEN,
                     f"{tenant} had {known} statements, and the log has {head.sequence}",
                 )
+            floor = self._floors.of(tenant) if known < head.sequence else None
             while known < head.sequence:
-                state = self._read(tenant, charter, state)
+                state = self._read(tenant, charter, state, floor)
                 known = state.sequence
             newest = "" if state is None else str(state.head)
             if self._remembered.get(tenant) != newest:
@@ -123,9 +122,11 @@ class Tenants:
                 self._states[tenant] = state
             return state
 
-    def _read(self, tenant: str, charter: Digest, state: ControlState | None) -> ControlState:
+    def _read(
+        self, tenant: str, charter: Digest, state: ControlState | None, floor: Floor | None
+    ) -> ControlState:
         first = 1 if state is None else state.sequence + 1
-        for index, data in self._reader.statements(tenant, first, _PAGE):
+        for index, data in self._log.statements(tenant, first, _PAGE):
             try:
                 entry = parse_log_statement(data)
                 at = parse_rfc3339(entry.time)
@@ -135,6 +136,8 @@ class Tenants:
                 raise LogError(
                     TlogCode.LOG_INCONSISTENT, f"entry {index}: [{exc.code.name}] {exc.what}"
                 ) from exc
+            if floor is not None:
+                floor.require_on(state)
         if state is None or state.sequence < first:
             raise LogError(
                 TlogCode.LOG_INCONSISTENT, f"statement {first} of {tenant} is not in the log"

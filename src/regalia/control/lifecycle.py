@@ -51,7 +51,8 @@ def passed(last: datetime, now: datetime) -> bool:
         last: of whole seconds.
         now: current time, timezone-aware.
     """
-    return now >= last + timedelta(seconds=1)
+    # Not ``last + 1 s``: the last second that a date can name has none behind it.
+    return now - timedelta(seconds=1) >= last
 
 
 _FROM: dict[Transition, tuple[Stage | None, ...]] = {

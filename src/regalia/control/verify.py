@@ -61,6 +61,17 @@ def read_unverified(data: bytes) -> tuple[dsse.Envelope, Statement]:
     return envelope, parse_statement(envelope.unverified_payload)
 
 
+def who_may_sign(statement: Statement, owners: tuple[Owner, ...]) -> tuple[Owner, ...]:
+    """Everybody whose signature a statement may carry.
+
+    Args:
+        statement: the statement.
+        owners: of the charter in force; empty if there is none.
+    """
+    new = statement.action.owners if isinstance(statement.action, Charter) else ()
+    return (*owners, *new)
+
+
 def verify_statement(data: bytes, owners: tuple[Owner, ...]) -> SignedStatement:
     """Verify every signature of a statement.
 
@@ -75,9 +86,7 @@ def verify_statement(data: bytes, owners: tuple[Owner, ...]) -> SignedStatement:
             SIGNATURE_INVALID or WRONG_PAYLOAD_TYPE.
     """
     envelope, statement = read_unverified(data)
-    if isinstance(statement.action, Charter):
-        owners += tuple(statement.action.owners)
-    known = {owner.fingerprint: owner.verify_key() for owner in owners}
+    known = {each.fingerprint: each.verify_key() for each in who_may_sign(statement, owners)}
     signers = [keyid for keyid, _ in envelope.signatures]
     for keyid in signers:
         if keyid not in known:

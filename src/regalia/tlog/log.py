@@ -24,7 +24,7 @@ from regalia.tlog.merkle import EMPTY_ROOT, Frontier, consistency_path, inclusio
 from regalia.tlog.note import Checkpoint, log_key, parse_log_key, sign_checkpoint, verify_checkpoint
 from regalia.tlog.statements import entries_of, head_of, require_appendable
 from regalia.tlog.tiles import ENTRY_MAX, TILE_HEIGHT, TILE_WIDTH, encode_bundle
-from regalia.tlog.verify import verify_with_key
+from regalia.tlog.verify import verify_inclusion, verify_with_key
 from regalia.wire.release import LogProof, parse_entry
 
 if TYPE_CHECKING:
@@ -253,6 +253,34 @@ class Log:
         """
         proof = self._append(statement.encode())
         return proof.index, self.checkpoint_of(proof)
+
+    def statements(self, tenant: str, first: int, most: int) -> list[tuple[int, bytes]]:
+        """As ``LogReader.statements``, but each of them was verified to be in the log.
+
+        Nobody signs when a statement was accepted, so only the log's tree vouches for that.
+
+        Args:
+            tenant: its name.
+            first: lowest sequence.
+            most: how many.
+
+        Raises:
+            LogError: LOG_INCONSISTENT, the database names an entry that the log does not have.
+        """
+        found = self.reader.statements(tenant, first, most)
+        for index, entry in found:
+            self._require_included(index, entry)
+        return found
+
+    def _require_included(self, index: int, entry: bytes) -> None:
+        try:
+            included = verify_inclusion(self.reader.prove(index), self._key)
+        except LogError as exc:
+            if exc.code not in {TlogCode.NO_SUCH_ENTRY, TlogCode.PROOF_INVALID}:
+                raise
+            raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index}: {exc.what}") from exc
+        if included != entry:
+            raise LogError(TlogCode.LOG_INCONSISTENT, f"entry {index} changed meanwhile")
 
     def checkpoint_of(self, proof: LogProof) -> Checkpoint:
         """Verify the checkpoint of a proof of this log. Raises LogError CHECKPOINT_INVALID."""

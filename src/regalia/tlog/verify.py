@@ -39,6 +39,24 @@ def verify_with_key(proof: LogProof, key: LogKey) -> LoggedRecord:
     Raises:
         LogError: as ``verify_proof``.
     """
+    entry = verify_inclusion(proof, key)
+    try:
+        record = parse_record(entry)
+    except ParseError as exc:
+        raise LogError(TlogCode.PROOF_INVALID, exc.what) from exc
+    return LoggedRecord(record, entry, proof.index, proof, MINT)
+
+
+def verify_inclusion(proof: LogProof, key: LogKey) -> bytes:
+    """Verify that an entry of any kind is included in a log, and return it.
+
+    Args:
+        proof: entry, inclusion path and checkpoint, untrusted.
+        key: verifier key of the log, pinned.
+
+    Raises:
+        LogError: CHECKPOINT_INVALID or PROOF_INVALID.
+    """
     # (1) The checkpoint is signed by the log.
     checkpoint = verify_checkpoint(proof.checkpoint, key)
     if len(proof.path) > PATH_MAX:
@@ -46,7 +64,6 @@ def verify_with_key(proof: LogProof, key: LogKey) -> LoggedRecord:
     try:
         entry = unb64(proof.record, what="proof.record", limit=RECORD_LIMIT)
         path = [unb64(item, what="proof.path", size=HASH_SIZE) for item in proof.path]
-        record = parse_record(entry)
     except ParseError as exc:
         raise LogError(TlogCode.PROOF_INVALID, exc.what) from exc
     # (2) The hash of the exact bytes and the path give the checkpoint's root.
@@ -56,4 +73,4 @@ def verify_with_key(proof: LogProof, key: LogKey) -> LoggedRecord:
             TlogCode.PROOF_INVALID,
             f"entry {proof.index} is not in the log of {checkpoint.size} entries that was signed",
         )
-    return LoggedRecord(record, entry, proof.index, proof, MINT)
+    return entry

@@ -15,7 +15,7 @@ from regalia.core.errors import KeyAccessError
 from regalia.host.localfs import os_errors, read_private_file
 from regalia.keys.openbao.address import AppRoleLogin, TokenFileLogin
 from regalia.keys.service_codes import KeyServiceCode
-from regalia.keys.service_http import parse_answer
+from regalia.keys.service_http import answer_wrong, parse_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Send = Callable[[str, str, str | None, dict[str, Any] | None], Answer]
 
 _TOKEN_MAX = 4096  # bytes
+_LIFE_MAX = 1 << 34  # seconds; servers count nanoseconds in 63 bits
 _OK = 200
 _CLIENT_ERRORS = range(400, 500)
 _BUSY = 429
@@ -92,6 +93,7 @@ def obtain(login: Login, send: Send) -> Token:
         LocalError: a file cannot be read, or others may read it.
         KeyAccessError: KEY_SERVICE_LOGIN_REFUSED.
         UnavailableError: the server cannot be reached.
+        IntegrityError: KEY_SERVICE_ANSWER_WRONG.
     """
     if isinstance(login, TokenFileLogin):
         return _from_file(login, send)
@@ -134,6 +136,8 @@ def refused(source: str, why: str) -> KeyAccessError:
 
 def _token_of(answer: Answer) -> Token:
     auth = parse_answer(answer.body, _Login).auth
+    if not _is_token(auth.client_token) or not 0 <= auth.lease_duration <= _LIFE_MAX:
+        raise answer_wrong("a login that gives no token")
     return Token(auth.client_token, auth.lease_duration, auth.renewable)
 
 
@@ -143,11 +147,20 @@ def _from_file(login: TokenFileLogin, send: Send) -> Token:
     if answer.status != _OK:
         raise refused(f"token of {login.path}", "it is unknown, expired or revoked")
     own = parse_answer(answer.body, _Lookup).data
+    if not 0 <= own.ttl <= _LIFE_MAX:
+        raise answer_wrong("a token whose life is no time")
     return Token(text, own.ttl, own.renewable)
 
 
 def _line_of(path: Path) -> str:
     data = read_private_file(path, limit=_TOKEN_MAX).strip()
-    if not data or not data.isascii() or not data.decode().isprintable() or b" " in data:
+    text = data.decode("ascii", "replace")
+    if not _is_token(text):
         raise refused(str(path), "it holds no token")
-    return data.decode()
+    return text
+
+
+def _is_token(text: str) -> bool:
+    """Whether a text can stand in a header, as a whole."""
+    fits = 1 <= len(text) <= _TOKEN_MAX
+    return fits and text.isascii() and text.isprintable() and " " not in text

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from regalia.core.codec import b64, unb64
-from regalia.core.errors import KeyAccessError, ParseError, UnavailableError
+from regalia.core.errors import KeyAccessError, ParseError, UnavailableError, UsageError
 from regalia.keys.codes import KeysCode
+from regalia.keys.reference import check_name
 from regalia.keys.service_codes import KeyServiceCode
 from regalia.keys.service_http import answer_wrong, parse_answer
 
@@ -88,7 +89,7 @@ class Transit:
 
     def require_kek(self, name: str) -> None:
         """Check that a KEK is there, and is one of ours. Raises KeyAccessError KEK_UNSUITED."""
-        body = self._ask("GET", f"keys/{name}", None, f"looking at the KEK {name!r}")
+        body = self._ask("GET", f"keys/{_part(name)}", None, f"looking at the KEK {name!r}")
         kek = parse_answer(body, _KekAnswer).data
         wrong = [
             why
@@ -113,7 +114,7 @@ class Transit:
         else:
             raise KeyAccessError(KeysCode.KEK_EXISTS, f"{self._mount} has a key {name!r}")
         members = {"type": KEK_TYPE, "derived": True, "exportable": False}
-        self._ask("POST", f"keys/{name}", members, f"making the KEK {name!r}")
+        self._ask("POST", f"keys/{_part(name)}", members, f"making the KEK {name!r}")
 
     def mount_key(self) -> RSAPublicKey:
         """The mount's own public key, under which keys are brought into it."""
@@ -136,7 +137,7 @@ class Transit:
             context: from which the server derives the key of this one encryption.
         """
         members = {"plaintext": b64(data), "context": b64(context)}
-        body = self._ask("POST", f"encrypt/{kek}", members, f"encrypting under {kek!r}")
+        body = self._ask("POST", f"encrypt/{_part(kek)}", members, f"encrypting under {kek!r}")
         return parse_answer(body, _CiphertextAnswer).data.ciphertext
 
     def decrypt(self, kek: str, text: str, context: bytes, *, size: int) -> bytes:
@@ -149,7 +150,7 @@ class Transit:
             size: bytes that it must have.
         """
         members = {"ciphertext": text, "context": b64(context)}
-        body = self._ask("POST", f"decrypt/{kek}", members, f"decrypting under {kek!r}")
+        body = self._ask("POST", f"decrypt/{_part(kek)}", members, f"decrypting under {kek!r}")
         plaintext = parse_answer(body, _PlaintextAnswer).data.plaintext
         return _decoded(plaintext, size, "a plaintext")
 
@@ -162,7 +163,7 @@ class Transit:
             context: as it was given to ``encrypt``.
         """
         members = {"ciphertext": text, "context": b64(context)}
-        body = self._ask("POST", f"rewrap/{kek}", members, f"rewrapping under {kek!r}")
+        body = self._ask("POST", f"rewrap/{_part(kek)}", members, f"rewrapping under {kek!r}")
         return parse_answer(body, _CiphertextAnswer).data.ciphertext
 
     def import_key(self, name: str, wrapped: bytes) -> None:
@@ -241,6 +242,18 @@ class Transit:
         return self._connection.call(
             method, f"{self._mount}/{path}", members, doing=doing, absent=KeysCode.KEK_UNKNOWN
         )
+
+
+def _part(kek: str) -> str:
+    """A KEK's name as one part of a path. Raises KeyAccessError KEK_UNKNOWN.
+
+    A manifest says the name. In another form it could lead out of the mount, or be a second name of
+    a KEK, which a rotation of the first one would miss.
+    """
+    try:
+        return check_name(kek)
+    except UsageError as exc:
+        raise KeyAccessError(KeysCode.KEK_UNKNOWN, exc.what) from exc
 
 
 def _decoded(text: str, size: int, what: str) -> bytes:
