@@ -64,7 +64,6 @@ def logged(decision: str = "release", model_id: ModelId = MODEL) -> LoggedRecord
         lease_until="",
         wildcards=[],
         reasons=[],
-        control="",
     )
     proof = LogProof(record="", index=0, path=[], checkpoint="")
     return LoggedRecord(record, record.encode(), 0, proof, MINT)
