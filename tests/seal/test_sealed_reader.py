@@ -154,7 +154,7 @@ def test_an_interrupt_stops_the_threads(
     def before(begun: int) -> None:
         if begun == 1:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        time.sleep(0.2)  # the main thread says meanwhile that it was interrupted
+        time.sleep(1)  # the main thread says meanwhile that it was interrupted
 
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
