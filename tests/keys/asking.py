@@ -37,8 +37,8 @@ def recipient(tee: str = "sev-snp", report: bytes = b"") -> Recipient:
     return Recipient(spki, tee, report)
 
 
-def logged(decision: str = "release", model_id: ModelId = MODEL) -> LoggedRecord:
-    """A record that is in the log."""
+def logged(decision: str = "release", model_id: ModelId | str = MODEL) -> LoggedRecord:
+    """A record that is in the log; stores look at its decision and its model alone."""
     record = ReleaseRecord(
         format=RECORD_FORMAT,
         decision="release" if decision == "release" else "denial",

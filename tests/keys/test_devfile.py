@@ -18,7 +18,8 @@ from regalia.keys import devfile_format as fmt
 from regalia.keys.base import Recipient
 from regalia.keys.devfile import WRAPPED_SIZE, create_store, open_store
 from regalia.seal.format.sealed import SealId, wrap_context
-from regalia.wire.release import MINT, RECORD_FORMAT, LoggedRecord, LogProof, ReleaseRecord
+from regalia.wire.release import LoggedRecord
+from tests.keys.asking import logged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,37 +70,6 @@ def rewrapped(
     store: DevFileKeyStore, blob: bytes, context: bytes, entry: LoggedRecord
 ) -> SecretBytes:
     return store.rewrap_logged("one", blob, context, recipient=RECIPIENT, logged=entry)
-
-
-def logged(decision: str = "release", model_id: str = str(MODEL)) -> LoggedRecord:
-    record = ReleaseRecord(
-        format=RECORD_FORMAT,
-        decision="release" if decision == "release" else "denial",
-        time="2026-11-22T10:00:00Z",
-        broker="b",
-        model_id=model_id,
-        model_version=1,
-        policy_id="policy:" + "0" * 64,
-        policy_version=1,
-        hardware="simulated",
-        tee="sev-snp",
-        product="Genoa",
-        measurement="",
-        chip_id="",
-        devices=[],
-        revocation="",
-        evidence_digest="",
-        recipient="",
-        key_wrapping="none",
-        control="",
-        custody="broker",
-        lease_id="",
-        lease_until="",
-        wildcards=[],
-        reasons=[],
-    )
-    proof = LogProof(record="", index=0, path=[], checkpoint="")
-    return LoggedRecord(record, record.encode(), 0, proof, MINT)
 
 
 def test_file_is_private_and_says_what_it_is(tmp_path: Path) -> None:

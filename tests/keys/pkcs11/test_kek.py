@@ -15,7 +15,8 @@ from regalia.core.secret import SecretBytes
 from regalia.keys.pkcs11.kek import find_kek, protection
 from regalia.keys.pkcs11.plugin import KIT
 from regalia_testing.soft_token import PIN
-from tests.keys.pkcs11.records import CONTEXT, KEY
+from tests.keys.asking import CONTEXT
+from tests.keys.pkcs11.records import KEY
 from tests.keys.pkcs11.tokens import add_kek, connect, opened, plant
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from regalia.keys.pkcs11.library import Library, load_library
 from regalia.keys.pkcs11.plugin import KIT
 from regalia.keys.pkcs11.refusal import refusal_of
 from regalia_testing.soft_token import LIBRARY, PIN, SO_PIN, SoftToken
-from tests.keys.pkcs11.records import CONTEXT, KEY
+from tests.keys.asking import CONTEXT
+from tests.keys.pkcs11.records import KEY
 from tests.keys.pkcs11.test_store import refused, released, secret
 from tests.keys.pkcs11.tokens import opened
 

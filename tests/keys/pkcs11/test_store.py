@@ -17,7 +17,8 @@ from regalia.keys.pkcs11 import connection
 from regalia.keys.pkcs11.wrapping import WRAPPED_SIZE
 from regalia.seal.format.sealed import SealId, wrap_context
 from regalia_testing.soft_token import PIN
-from tests.keys.pkcs11.records import CONTEXT, KEY, MODEL, OTHER_MODEL, logged, runtime
+from tests.keys.asking import CONTEXT, MODEL, OTHER_MODEL, logged
+from tests.keys.pkcs11.records import KEY, runtime
 from tests.keys.pkcs11.tokens import add_kek, opened
 
 if TYPE_CHECKING:
